@@ -5,5 +5,8 @@
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
 pub mod clock;
+pub mod engine;
 pub mod id;
 pub mod keys;
+pub mod state;
+pub mod store;
