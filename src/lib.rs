@@ -8,5 +8,7 @@ pub mod clock;
 pub mod engine;
 pub mod id;
 pub mod keys;
+pub mod netmap;
 pub mod state;
 pub mod store;
+pub mod tailcfg;
