@@ -5,5 +5,7 @@
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
 pub mod clock;
+pub mod config;
 pub mod id;
 pub mod keys;
+pub mod logging;
