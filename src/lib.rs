@@ -6,6 +6,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod engine;
 pub mod id;
 pub mod keys;
 pub mod logging;
+pub mod state;
+pub mod store;
