@@ -11,9 +11,6 @@ use crate::tailcfg::capability::CapabilityVersion;
 use crate::tailcfg::hostinfo::Hostinfo;
 use crate::tailcfg::json::{self, DecodeError, Object};
 
-/// Most endpoints kept of one request; a client has a handful.
-pub const ENDPOINTS_MAX: usize = 64;
-
 /// `tailcfg.MapRequest`, the fields that are used.
 #[derive(Debug, Clone)]
 pub struct MapRequest {
@@ -38,11 +35,11 @@ pub struct MapRequest {
 }
 
 impl MapRequest {
-    /// Reads a request.
+    /// Reads a request and at most `endpoints_max` endpoints of it; a client has a handful.
     ///
     /// # Errors
     /// When it is no JSON object, a used field has another type, or there is no node key.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: &[u8], endpoints_max: usize) -> Result<Self, DecodeError> {
         let value = json::parse(bytes)?;
         let object = Object::of(&value)?;
         let node_key: Option<NodeKey> = object.parsed("NodeKey", "a node key")?;
@@ -63,17 +60,17 @@ impl MapRequest {
                 .object("Hostinfo")?
                 .map(Hostinfo::decode)
                 .transpose()?,
-            endpoints: endpoints(object.list("Endpoints")?),
+            endpoints: endpoints(object.list("Endpoints")?, endpoints_max),
         })
     }
 }
 
-fn endpoints(list: &[Value]) -> Vec<SocketAddr> {
+fn endpoints(list: &[Value], most: usize) -> Vec<SocketAddr> {
     let parsed = list
         .iter()
         .filter_map(Value::as_str)
         .filter_map(|text| text.parse().ok());
-    parsed.filter(is_usable).take(ENDPOINTS_MAX).collect()
+    parsed.filter(is_usable).take(most).collect()
 }
 
 /// An address with a zone has a meaning on its own machine only, and so has a link-local one.
@@ -142,7 +139,7 @@ mod tests {
 
     fn request(fields: &str) -> MapRequest {
         let text = format!(r#"{{"NodeKey":"nodekey:{}",{fields}}}"#, "01".repeat(32));
-        MapRequest::decode(text.as_bytes()).unwrap()
+        MapRequest::decode(text.as_bytes(), 32).unwrap()
     }
 
     #[test]
