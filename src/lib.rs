@@ -7,3 +7,4 @@
 pub mod clock;
 pub mod id;
 pub mod keys;
+pub mod noise;
