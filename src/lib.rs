@@ -8,3 +8,6 @@ pub mod clock;
 pub mod id;
 pub mod keys;
 pub mod noise;
+pub mod shutdown;
+pub mod supervise;
+pub mod tls;
