@@ -12,6 +12,23 @@
 //! 3. The host program decides by `Admit`; a refused client is closed without a frame. Relay:
 //!    `ServerInfo`.
 //! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
+//!
+//! # How it is built
+//! Everything but `relay` and `udp` is free of I/O and of clocks: it takes bytes and `now`, a
+//! [`Duration`] since any fixed moment. `relay` and `udp` drive it with tokio and spawn no
+//! task: the caller polls their futures.
+//!
+//! # Guarantees
+//! - What a peer can make grow has a bound in bytes from [`Limits`]: partial frames and queued
+//!   packets share one pool, each queue is bounded in packets and bytes, and the rest is a fixed
+//!   amount for each connection.
+//! - A slow reader never delays a sender: when its queue is full, its oldest packets are dropped
+//!   and counted.
+//! - The length of a frame is checked by its type before its body is buffered.
+//! - Input from a peer cannot panic: this crate is compiled without `unwrap`, indexing or unchecked
+//!   arithmetic.
+//!
+//! [`Duration`]: std::time::Duration
 #![cfg_attr(
     not(test),
     deny(
@@ -23,11 +40,20 @@
     )
 )]
 
+pub mod conn;
 pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod key;
+pub mod limits;
 pub mod nacl;
+pub mod pool;
+pub mod queue;
+pub mod registry;
+pub mod stats;
 pub mod stun;
 
 pub use key::{Key, ServerSecret};
+pub use limits::Limits;
+pub use registry::Closed;
+pub use stats::Stats;
