@@ -9,13 +9,13 @@
 //!    no HTTP answer.
 //! 2. Relay: `ServerKey`. Client: `ClientInfo`, boxed, which proves that it owns its key
 //!    ([`handshake`]).
-//! 3. The host program decides by `Admit`; a refused client is closed without a frame. Relay:
+//! 3. The host program decides by [`Admit`]; a refused client is closed without a frame. Relay:
 //!    `ServerInfo`.
 //! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
 //!
 //! # How it is built
-//! Everything but `relay` and `udp` is free of I/O and of clocks: it takes bytes and `now`, a
-//! [`Duration`] since any fixed moment. `relay` and `udp` drive it with tokio and spawn no
+//! Everything but [`relay`] and [`udp`] is free of I/O and of clocks: it takes bytes and `now`, a
+//! [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive it with tokio and spawn no
 //! task: the caller polls their futures.
 //!
 //! # Guarantees
@@ -40,6 +40,7 @@
     )
 )]
 
+pub mod admit;
 pub mod conn;
 pub mod frame;
 pub mod handshake;
@@ -50,9 +51,14 @@ pub mod nacl;
 pub mod pool;
 pub mod queue;
 pub mod registry;
+#[cfg(feature = "tokio")]
+pub mod relay;
 pub mod stats;
 pub mod stun;
+#[cfg(feature = "tokio")]
+pub mod udp;
 
+pub use admit::Admit;
 pub use key::{Key, ServerSecret};
 pub use limits::Limits;
 pub use registry::Closed;
