@@ -4,11 +4,15 @@
 //! one writer thread that commits before it publishes, and a thin async shell around both.
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod id;
 pub mod keys;
 pub mod logging;
+pub mod qr;
+pub mod server;
 pub mod state;
 pub mod store;
