@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
 pub mod api;
+pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -12,7 +13,13 @@ pub mod engine;
 pub mod id;
 pub mod keys;
 pub mod logging;
+pub mod netmap;
+pub mod noise;
 pub mod qr;
 pub mod server;
+pub mod shutdown;
 pub mod state;
 pub mod store;
+pub mod supervise;
+pub mod tailcfg;
+pub mod tls;
