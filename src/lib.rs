@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
 pub mod clock;
+pub mod http;
 pub mod id;
 pub mod keys;
 pub mod noise;
