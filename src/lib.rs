@@ -1,1 +1,12 @@
-//! hearth
+//! hearth: a Tailscale-compatible control server, DERP relay and STUN responder in one binary.
+//!
+//! A functional core (protocols, state, map assembly: bytes and values in, bytes and values out),
+//! one writer thread that commits before it publishes, and a thin async shell around both.
+//! `ARCHITECTURE.md` has the map of modules and the life of a request.
+
+pub mod clock;
+pub mod engine;
+pub mod id;
+pub mod keys;
+pub mod state;
+pub mod store;
