@@ -225,6 +225,8 @@ type Stream struct {
 	cancel     context.CancelFunc
 	// Raw is the decompressed JSON of the last message.
 	Raw []byte
+	// Arrived is when the last byte of the last message was read.
+	Arrived time.Time
 	// WireBytes counts what came over the wire, with the length prefixes.
 	WireBytes int
 }
@@ -304,6 +306,7 @@ func (s *Stream) Read() error {
 	if _, err := io.ReadFull(s.body, message); err != nil {
 		return fmt.Errorf("a map message of %d bytes is cut off: %w", size, err)
 	}
+	s.Arrived = time.Now()
 	s.WireBytes += 4 + len(message)
 	s.Raw = message
 	if !s.compressed {
