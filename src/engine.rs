@@ -19,8 +19,6 @@ use crate::state::record::Record;
 use crate::state::snapshot::Snapshot;
 use crate::store::{Loaded, Store};
 
-/// Most commands in one transaction: bounds how long the first of them waits.
-const BATCH_MAX: usize = 64;
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
 /// How long after a failed write the next one is tried.
@@ -111,7 +109,7 @@ pub struct Engine {
 impl Engine {
     /// Starts the writer thread with what the database holds.
     ///
-    /// At most `queue` commands wait; more are refused as busy.
+    /// At most `queue` commands wait; more are refused as busy. At most `batch` share a transaction.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -120,6 +118,7 @@ impl Engine {
         loaded: Loaded,
         settings: Settings,
         queue: usize,
+        batch: usize,
     ) -> std::io::Result<(Self, Handle)> {
         let now = clock::now();
         let model = model_of(loaded, settings, now);
@@ -129,6 +128,7 @@ impl Engine {
             model,
             store,
             publish,
+            batch,
             blocked_until: None,
         };
         let thread = std::thread::Builder::new()
@@ -187,6 +187,8 @@ struct Writer {
     model: Model,
     store: Store,
     publish: watch::Sender<Arc<Snapshot>>,
+    /// Most commands in one transaction: bounds how long the first of them waits.
+    batch: usize,
     /// While the database fails: when it is tried again, on the monotonic clock.
     blocked_until: Option<Duration>,
 }
@@ -204,12 +206,12 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => stopping = true,
             }
             // While the database fails, one at a time: what needs no disk still goes through.
-            let more = if self.blocked_until.is_some() {
-                0
+            let most = if self.blocked_until.is_some() {
+                1
             } else {
-                BATCH_MAX
+                self.batch
             };
-            batch.extend(inbox.try_iter().take(more));
+            batch.extend(inbox.try_iter().take(most.saturating_sub(batch.len())));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
             self.handle(batch, clock::now(), stopping);
         }

@@ -4,9 +4,18 @@
 //! one writer thread that commits before it publishes, and a thin async shell around both.
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
+pub mod bucket;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod id;
 pub mod keys;
+pub mod logging;
+pub mod netmap;
+pub mod noise;
+pub mod shutdown;
 pub mod state;
 pub mod store;
+pub mod supervise;
+pub mod tailcfg;
+pub mod tls;

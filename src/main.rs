@@ -1,1 +1,3 @@
+//! The program: reads the command line and runs the command.
+
 fn main() {}

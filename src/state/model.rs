@@ -337,8 +337,10 @@ pub struct Settings {
     pub max_nodes: usize,
     /// Most users.
     pub max_users: usize,
-    /// Most preauth keys and, separately, API keys.
-    pub max_keys: usize,
+    /// Most preauth keys.
+    pub max_preauth_keys: usize,
+    /// Most API keys.
+    pub max_api_keys: usize,
     /// Most logins that wait or were lately decided.
     pub max_pending: usize,
     /// How long a login waits for a person.

@@ -29,7 +29,7 @@ pub(super) fn create_preauth(
         return Err(Rejected::NoSuchUser);
     }
     let tags = checked_tags(new.tags)?;
-    let limit = model.settings.max_keys;
+    let limit = model.settings.max_preauth_keys;
     if model.preauth_keys.len() >= limit {
         return Err(Rejected::TooMany {
             what: "preauth keys",
@@ -90,7 +90,7 @@ pub(super) fn create_api(
     new: NewApiKey,
     now: Now,
 ) -> Applied {
-    let limit = model.settings.max_keys;
+    let limit = model.settings.max_api_keys;
     if model.api_keys.len() >= limit {
         return Err(Rejected::TooMany {
             what: "API keys",
