@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("clock", &[]),
     ("bucket", &[]),
-    ("logging", &[]),
+    ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
     ("policy", &["id", "keys"]),
