@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -111,7 +112,9 @@ func Strict(body []byte, v any) error {
 	if decoder.More() {
 		return fmt.Errorf("more than one JSON value\n%.2000s", body)
 	}
-	err := jsonv2.Unmarshal(body, v, jsonv1.DefaultOptionsV1(),
+	// The official views refuse to be decoded into twice.
+	again := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+	err := jsonv2.Unmarshal(body, again, jsonv1.DefaultOptionsV1(),
 		jsonv2.MatchCaseInsensitiveNames(false), jsonv2.RejectUnknownMembers(true))
 	if err != nil {
 		return fmt.Errorf("strict decoding into %T: %w\n%.2000s", v, err, body)
