@@ -4,7 +4,9 @@
 //! one writer thread that commits before it publishes, and a thin async shell around both.
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
+pub mod api;
 pub mod bucket;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
@@ -13,6 +15,8 @@ pub mod keys;
 pub mod logging;
 pub mod netmap;
 pub mod noise;
+pub mod qr;
+pub mod server;
 pub mod shutdown;
 pub mod state;
 pub mod store;

@@ -1,3 +1,5 @@
-//! The program: reads the command line and runs the command.
+//! The program: all it does is in the library, so that tests reach it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hearth::cli::run()
+}

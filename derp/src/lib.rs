@@ -1,14 +1,65 @@
-//! derp (placeholder until the crate is merged)
-#![allow(missing_docs)]
-#[derive(Clone, Copy)]
-pub struct Key([u8; 32]);
-impl From<[u8; 32]> for Key {
-    fn from(b: [u8; 32]) -> Self {
-        Self(b)
-    }
-}
-impl Key {
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
+//! A DERP relay and STUN responder for Tailscale clients.
+//!
+//! DERP ("Designated Encrypted Relay for Packets") carries packets between clients that know each
+//! other only by public key. The packets are already encrypted end to end; the relay sees
+//! addresses, sizes and times, no content.
+//!
+//! # Protocol flow
+//! 1. The client asks for an HTTP upgrade of `/derp` ([`http`]). With `Derp-Fast-Start: 1` there is
+//!    no HTTP answer.
+//! 2. Relay: `ServerKey`. Client: `ClientInfo`, boxed, which proves that it owns its key
+//!    ([`handshake`]).
+//! 3. The host program decides by [`Admit`]; a refused client is closed without a frame. Relay:
+//!    `ServerInfo`.
+//! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
+//!
+//! # How it is built
+//! Everything but [`relay`] and [`udp`] is free of I/O and of clocks: it takes bytes and `now`, a
+//! [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive it with tokio and spawn no
+//! task: the caller polls their futures.
+//!
+//! # Guarantees
+//! - What a peer can make grow has a bound in bytes from [`Limits`]: partial frames and queued
+//!   packets share one pool, each queue is bounded in packets and bytes, and the rest is a fixed
+//!   amount for each connection.
+//! - A slow reader never delays a sender: when its queue is full, its oldest packets are dropped
+//!   and counted.
+//! - The length of a frame is checked by its type before its body is buffered.
+//! - Input from a peer cannot panic: this crate is compiled without `unwrap`, indexing or unchecked
+//!   arithmetic.
+//!
+//! [`Duration`]: std::time::Duration
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod admit;
+pub mod conn;
+pub mod frame;
+pub mod handshake;
+pub mod http;
+pub mod key;
+pub mod limits;
+pub mod nacl;
+pub mod pool;
+pub mod queue;
+pub mod registry;
+#[cfg(feature = "tokio")]
+pub mod relay;
+pub mod stats;
+pub mod stun;
+#[cfg(feature = "tokio")]
+pub mod udp;
+
+pub use admit::Admit;
+pub use key::{Key, ServerSecret};
+pub use limits::Limits;
+pub use registry::Closed;
+pub use stats::Stats;

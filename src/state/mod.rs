@@ -11,3 +11,6 @@ pub mod name;
 pub mod record;
 pub mod secret;
 pub mod snapshot;
+
+#[cfg(test)]
+pub(crate) mod testing;

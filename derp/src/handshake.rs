@@ -1,0 +1,237 @@
+//! The relay's side of the login: three states, each consumed by the step to the next. Does no I/O.
+//!
+//! [`Greeting`] gives the `ServerKey` frame and takes `ClientInfo`; the box in it can only be made
+//! by the owner of the key it names. [`Proven`] waits for the host program's decision and then
+//! gives `ServerInfo`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Frame, FrameError, Kind, PROTOCOL_VERSION};
+use crate::nacl::{NONCE_LEN, NotAuthentic, Shared};
+use crate::{Key, ServerSecret};
+
+/// What a client says about itself. Unknown fields are ignored. Source: `derp.ClientInfo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientInfo {
+    /// The protocol version of the client; not checked, as in the reference.
+    #[serde(skip_serializing_if = "is_default")]
+    pub version: u32,
+    /// Whether the client answers pings.
+    #[serde(rename = "CanAckPings")]
+    pub can_ack_pings: bool,
+    /// Whether the client measures the relay rather than using it.
+    #[serde(rename = "IsProber", skip_serializing_if = "is_default")]
+    pub is_prober: bool,
+}
+
+/// What the relay tells a client that is let in. Source: `derp.ServerInfo`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// The protocol version of the relay.
+    pub version: u32,
+    /// The rate that the client shall not exceed, all bytes of its frames counted; 0 means none.
+    #[serde(
+        default,
+        rename = "TokenBucketBytesPerSecond",
+        skip_serializing_if = "is_default"
+    )]
+    pub bytes_per_second: u32,
+    /// How many bytes the client may send at once above that rate.
+    #[serde(
+        default,
+        rename = "TokenBucketBytesBurst",
+        skip_serializing_if = "is_default"
+    )]
+    pub burst_bytes: u32,
+}
+
+impl Default for ServerInfo {
+    fn default() -> Self {
+        ServerInfo {
+            version: PROTOCOL_VERSION,
+            bytes_per_second: 0,
+            burst_bytes: 0,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A login that failed through the client's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// `ClientInfo` has a wrong length.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The client's key is the zero key, which is nobody's.
+    #[error("the client's key is zero")]
+    ZeroKey,
+    /// The client does not own the key it names, or means another relay.
+    #[error(transparent)]
+    Box(#[from] NotAuthentic),
+    /// The box does not hold the JSON of `ClientInfo`.
+    #[error("the client's information is not the expected JSON")]
+    Json,
+}
+
+/// The first state: `ServerKey` is sent, `ClientInfo` awaited.
+#[derive(Clone, Debug)]
+pub struct Greeting(Arc<ServerSecret>);
+
+impl Greeting {
+    /// Starts a login with the relay's key.
+    pub fn new(secret: Arc<ServerSecret>) -> Self {
+        Greeting(secret)
+    }
+
+    /// Appends the `ServerKey` frame to `out`. `public` is the public half of the relay's key,
+    /// which the caller keeps because computing it is slow.
+    pub fn server_key(&self, public: Key, out: &mut Vec<u8>) {
+        Frame::ServerKey(public).encode(out);
+    }
+
+    /// Takes the body of `ClientInfo`. Costs one scalar multiplication.
+    pub fn client_info(self, body: &[u8]) -> Result<Proven, LoginError> {
+        let Frame::ClientInfo { key, sealed } = Frame::decode(Kind::ClientInfo, body)? else {
+            return Err(LoginError::Json);
+        };
+        if key.is_zero() {
+            return Err(LoginError::ZeroKey);
+        }
+        let shared = Shared::new(&self.0, &key);
+        let text = shared.open(sealed)?;
+        let info = serde_json::from_slice(&text).map_err(|_| LoginError::Json)?;
+        Ok(Proven { key, info, shared })
+    }
+}
+
+/// The second state: the client owns `key`; whether it is let in is not decided.
+pub struct Proven {
+    /// The client's key.
+    pub key: Key,
+    /// What it says about itself.
+    pub info: ClientInfo,
+    shared: Shared,
+}
+
+impl Proven {
+    /// The last step, for a client that is let in: appends the `ServerInfo` frame to `out`. `nonce`
+    /// must be random.
+    pub fn server_info(
+        self,
+        info: &ServerInfo,
+        nonce: &[u8; NONCE_LEN],
+        out: &mut Vec<u8>,
+    ) -> Result<(), LoginError> {
+        let text = serde_json::to_vec(info).map_err(|_| LoginError::Json)?;
+        let sealed = self.shared.seal(nonce, &text)?;
+        Frame::ServerInfo(&sealed).encode(out);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client_info_body(client: &ServerSecret, server: &Key, text: &[u8]) -> Vec<u8> {
+        let sealed = Shared::new(client, server).seal(&[3; 24], text).unwrap();
+        [&client.public().as_bytes()[..], &sealed].concat()
+    }
+
+    fn keys() -> (ServerSecret, Arc<ServerSecret>) {
+        (
+            ServerSecret::from_bytes([1; 32]),
+            Arc::new(ServerSecret::from_bytes([2; 32])),
+        )
+    }
+
+    #[test]
+    fn login_proves_the_key_and_answers_in_the_same_box() {
+        let (client, server) = keys();
+        let text =
+            br#"{"version":2,"CanAckPings":true,"IsProber":true,"AppName":"x","meshKey":"none"}"#;
+        let body = client_info_body(&client, &server.public(), text);
+        let proven = Greeting::new(server.clone()).client_info(&body).unwrap();
+        assert_eq!(proven.key, client.public());
+        assert_eq!(
+            proven.info,
+            ClientInfo {
+                version: 2,
+                can_ack_pings: true,
+                is_prober: true
+            }
+        );
+        let mut out = Vec::new();
+        proven
+            .server_info(&ServerInfo::default(), &[4; 24], &mut out)
+            .unwrap();
+        assert_eq!(out[..5], [3, 0, 0, 0, 53]);
+        let text = Shared::new(&client, &server.public())
+            .open(&out[5..])
+            .unwrap();
+        assert_eq!(text, br#"{"version":2}"#);
+    }
+
+    #[test]
+    fn fields_of_other_clients_are_ignored() {
+        let (client, server) = keys();
+        let text = br#"{"can_ack_pings":true,"is_prober":false,"mesh_key":"none","version":2}"#;
+        let body = client_info_body(&client, &server.public(), text);
+        assert_eq!(
+            Greeting::new(server)
+                .client_info(&body)
+                .unwrap()
+                .info
+                .version,
+            2
+        );
+    }
+
+    #[test]
+    fn key_of_another_client_is_refused() {
+        let (client, server) = keys();
+        let mut body = client_info_body(&client, &server.public(), b"{}");
+        body[..32].copy_from_slice(ServerSecret::from_bytes([5; 32]).public().as_bytes());
+        let error = Greeting::new(server.clone()).client_info(&body).err();
+        assert_eq!(error, Some(LoginError::Box(NotAuthentic)));
+        body[..32].fill(0);
+        assert_eq!(
+            Greeting::new(server).client_info(&body).err(),
+            Some(LoginError::ZeroKey)
+        );
+    }
+
+    #[test]
+    fn every_truncation_and_bit_flip_is_refused() {
+        let (client, server) = keys();
+        let body = client_info_body(&client, &server.public(), b"{}");
+        let greeting = Greeting::new(server);
+        for end in 0..body.len() {
+            assert!(greeting.clone().client_info(&body[..end]).is_err());
+        }
+        // The last bit of an X25519 key carries no meaning (RFC 7748 section 5), so it is left out.
+        for bit in (0..body.len() * 8).filter(|bit| *bit != 255) {
+            let mut bad = body.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(greeting.clone().client_info(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_client_info_is_refused() {
+        let (client, server) = keys();
+        for text in [&b""[..], b"[", b"7", br#"{"version":"2"}"#, b"\xff"] {
+            let body = client_info_body(&client, &server.public(), text);
+            assert_eq!(
+                Greeting::new(server.clone()).client_info(&body).err(),
+                Some(LoginError::Json)
+            );
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Every number of the relay that a board or an operator may want to change.
+
+use std::time::Duration;
+
+/// The relay's bounds and timers.
+///
+/// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 33 x
+/// `peer_gone_pending` + the two lanes' slots x 24 bytes + 2 KiB) + `connections` x 8 x
+/// `destinations_per_key`; idle connections use far less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, those still logging in included.
+    pub connections: usize,
+    /// Connections that may be logging in at once. One more pushes the oldest of them out, so that
+    /// connections that never finish cannot keep others from logging in.
+    pub logins: usize,
+    /// Time from the start of a connection to a complete `ClientInfo`. Source: 10 s in
+    /// `derpserver.Server.accept`.
+    pub login_timeout: Duration,
+    /// Largest `ClientInfo` body in bytes. The reference takes 256 KiB; known clients send less
+    /// than 300 bytes.
+    pub client_info_bytes: u32,
+    /// How long the peer may take none of the bytes waiting for it. Source:
+    /// `derpserver.DefaultTCPWiteTimeout`, 2 s.
+    pub write_timeout: Duration,
+    /// Time between keepalive frames. Source: `derp.KeepAlive`; clients give up after twice this
+    /// time.
+    pub keepalive: Duration,
+    /// Upper bound of the random time added to `keepalive`, drawn once for each connection, so that
+    /// connections do not beat together. Source: 5 s in `derpserver.sclient.sendLoop`.
+    pub keepalive_jitter: Duration,
+    /// How long to wait, after a polite close, for the peer to close too. Closing with unread input
+    /// would reset the connection and could destroy the `Restarting` frame on its way.
+    pub linger: Duration,
+    /// Packets in each of the two lanes of a connection's queue. Source:
+    /// `derpserver.defaultPerClientSendQueueDepth`.
+    pub queue_slots: usize,
+    /// Bytes in the data lane of a connection's queue; a single larger packet still passes when the
+    /// lane is empty.
+    pub data_queue_bytes: usize,
+    /// Bytes in the discovery lane of a connection's queue, with the same exception.
+    pub disco_queue_bytes: usize,
+    /// Bytes of all queued packets and partial frames of all connections together.
+    pub pool_bytes: usize,
+    /// The part of `pool_bytes`, in bytes, that only discovery packets may use.
+    pub pool_reserve_bytes: usize,
+    /// Bytes of a partial frame that a connection holds without asking the pool.
+    pub partial_bytes: usize,
+    /// Bytes of packets that one vectored write takes out of the queue; at least one packet is
+    /// taken.
+    pub batch_bytes: usize,
+    /// Connections remembered for each key as having got a packet from it, to tell them when the
+    /// key leaves; 8 bytes each. Beyond it a receiver is not told.
+    pub destinations_per_key: usize,
+    /// Notices about keys that left, waiting in each connection; 32 bytes each. Beyond it they are
+    /// dropped and counted.
+    pub peer_gone_pending: usize,
+}
+
+impl Default for Limits {
+    /// Values for a board with 128 MB of memory.
+    fn default() -> Self {
+        Limits {
+            connections: 1024,
+            logins: 64,
+            login_timeout: Duration::from_secs(10),
+            client_info_bytes: 8 << 10,
+            write_timeout: Duration::from_secs(2),
+            keepalive: Duration::from_secs(60),
+            keepalive_jitter: Duration::from_secs(5),
+            linger: Duration::from_secs(1),
+            queue_slots: 32,
+            data_queue_bytes: 64 << 10,
+            disco_queue_bytes: 16 << 10,
+            pool_bytes: 4 << 20,
+            pool_reserve_bytes: 256 << 10,
+            partial_bytes: 2 << 10,
+            batch_bytes: 64 << 10,
+            destinations_per_key: 1024,
+            peer_gone_pending: 128,
+        }
+    }
+}

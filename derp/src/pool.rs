@@ -1,0 +1,106 @@
+//! The memory that queued packets and partial frames of all connections share. Does no I/O.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A budget in bytes. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    total: usize,
+    used: AtomicUsize,
+}
+
+impl Pool {
+    /// A pool of `total` bytes.
+    pub fn new(total: usize) -> Self {
+        Pool(Arc::new(Shared {
+            total,
+            used: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes reserved now.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that can still be reserved.
+    pub fn free(&self) -> usize {
+        self.0.total.saturating_sub(self.used())
+    }
+
+    /// Reserves `bytes` if at least `spare` bytes are left free after it. The bytes come back when
+    /// the reservation is dropped.
+    pub fn reserve(&self, bytes: usize, spare: usize) -> Option<Reservation> {
+        let mut reservation = Reservation {
+            pool: self.clone(),
+            bytes: 0,
+        };
+        reservation.grow_to(bytes, spare).then_some(reservation)
+    }
+}
+
+/// Bytes taken from a [`Pool`]; dropping it gives them back.
+#[derive(Debug)]
+pub struct Reservation {
+    pool: Pool,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// How many bytes are reserved.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Grows to `bytes` if at least `spare` bytes are left free after it; otherwise stays as it is
+    /// and says false.
+    pub fn grow_to(&mut self, bytes: usize, spare: usize) -> bool {
+        let Some(more) = bytes.checked_sub(self.bytes) else {
+            return true;
+        };
+        let limit = self.pool.0.total.saturating_sub(spare);
+        let take = |used: usize| used.checked_add(more).filter(|used| *used <= limit);
+        // Relaxed is enough: the counter guards no other memory.
+        let taken = self
+            .pool
+            .0
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok();
+        if taken {
+            self.bytes = bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.pool.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reservations_come_back_and_never_exceed_the_total() {
+        let pool = Pool::new(100);
+        let first = pool.reserve(60, 0).unwrap();
+        assert!(pool.reserve(41, 0).is_none());
+        assert!(pool.reserve(31, 10).is_none());
+        let mut second = pool.reserve(30, 10).unwrap();
+        assert_eq!((pool.used(), pool.free()), (90, 10));
+        assert!(!second.grow_to(41, 0));
+        assert!(second.grow_to(40, 0) && second.grow_to(5, 0));
+        assert_eq!((second.bytes(), pool.free()), (40, 0));
+        drop(first);
+        drop(second);
+        assert_eq!(pool.used(), 0);
+    }
+}

@@ -1,0 +1,392 @@
+//! What waits for one connection: packets in two lanes, and notices. Pure; the caller holds the
+//! lock.
+
+use std::collections::VecDeque;
+
+use crate::frame::{Frame, HEADER_LEN};
+use crate::pool::{Pool, Reservation};
+use crate::stats::{DropReason, Drops, PacketKind};
+use crate::{Key, Limits};
+
+/// Bytes charged to the pool for each packet beside its frame: the allocator's and the queue's own
+/// cost.
+const PACKET_COST: usize = 64;
+
+/// A `RecvPacket` frame ready to be written, with its share of the pool.
+#[derive(Debug)]
+pub struct Packet {
+    frame: Box<[u8]>,
+    reserved: Reservation,
+}
+
+impl Packet {
+    /// Bytes of the frame before the packet's own: header and source key.
+    const PREFIX: usize = HEADER_LEN.saturating_add(Key::LEN);
+
+    fn charge(payload: &[u8]) -> usize {
+        payload
+            .len()
+            .saturating_add(Self::PREFIX)
+            .saturating_add(PACKET_COST)
+    }
+
+    fn new(source: &Key, payload: &[u8], reserved: Reservation) -> Self {
+        // The exact capacity, so that the box below is made without another allocation.
+        let mut frame = Vec::with_capacity(payload.len().saturating_add(Self::PREFIX));
+        Frame::RecvPacket {
+            source: *source,
+            packet: payload,
+        }
+        .encode(&mut frame);
+        Packet {
+            frame: frame.into_boxed_slice(),
+            reserved,
+        }
+    }
+
+    /// The whole frame, header and all.
+    pub fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+
+    /// The packet without header and key.
+    pub fn payload(&self) -> &[u8] {
+        self.frame.get(Self::PREFIX..).unwrap_or_default()
+    }
+}
+
+/// Packets of one kind, oldest first.
+#[derive(Debug, Default)]
+struct Lane {
+    packets: VecDeque<Packet>,
+    /// What the packets are charged for in the pool.
+    bytes: usize,
+}
+
+impl Lane {
+    fn pop(&mut self) -> Option<Packet> {
+        let packet = self.packets.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(packet.reserved.bytes());
+        Some(packet)
+    }
+
+    fn push(&mut self, packet: Packet) {
+        self.bytes = self.bytes.saturating_add(packet.reserved.bytes());
+        self.packets.push_back(packet);
+    }
+}
+
+/// The send queue of a connection. The discovery lane only protects discovery packets from a flood
+/// of data; packets of different lanes may overtake each other, as in the reference.
+#[derive(Debug, Default)]
+pub struct Queue {
+    disco: Lane,
+    data: Lane,
+    disco_next: bool,
+}
+
+impl Queue {
+    /// Copies a packet in. Makes room by dropping the oldest packets of the same lane; says false
+    /// if the pool has no room even so, then the packet is dropped. Every drop is counted in
+    /// `drops`.
+    pub fn push(
+        &mut self,
+        source: &Key,
+        payload: &[u8],
+        limits: &Limits,
+        pool: &Pool,
+        drops: &mut Drops,
+    ) -> bool {
+        let (lane, lane_bytes, spare) = match PacketKind::of(payload) {
+            PacketKind::Disco => (&mut self.disco, limits.disco_queue_bytes, 0),
+            PacketKind::Other => (
+                &mut self.data,
+                limits.data_queue_bytes,
+                limits.pool_reserve_bytes,
+            ),
+        };
+        let charge = Packet::charge(payload);
+        loop {
+            // A lane may hold as much as the pool has left. So the more receivers stall, the less
+            // each of them can hold, and there is always room for those that do not.
+            let most = lane_bytes.min(pool.free().saturating_sub(spare));
+            let full = lane.packets.len() >= limits.queue_slots
+                || lane.bytes.saturating_add(charge) > most;
+            let Some(oldest) = full.then(|| lane.pop()).flatten() else {
+                break;
+            };
+            drops.record(DropReason::QueueHead, oldest.payload());
+        }
+        match pool.reserve(charge, spare) {
+            Some(reserved) => {
+                lane.push(Packet::new(source, payload, reserved));
+                true
+            }
+            None => {
+                drops.record(DropReason::QueueTail, payload);
+                false
+            }
+        }
+    }
+
+    /// Takes the next packet, from the lanes in turn.
+    pub fn pop(&mut self) -> Option<Packet> {
+        self.disco_next = !self.disco_next;
+        let (first, second) = if self.disco_next {
+            (&mut self.disco, &mut self.data)
+        } else {
+            (&mut self.data, &mut self.disco)
+        };
+        first.pop().or_else(|| second.pop())
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.disco.packets.is_empty() && self.data.packets.is_empty()
+    }
+
+    /// Gives the memory of an empty queue back.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Queue::default();
+        }
+    }
+}
+
+/// When clients shall come back after a restart of the relay, in milliseconds as the frame has
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// When to connect again.
+    pub reconnect_in: u32,
+    /// How long to keep trying.
+    pub try_for: u32,
+}
+
+/// Everything that others leave for a connection to send.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    /// Packets.
+    pub queue: Queue,
+    /// Keys that have left, which the client has had packets from.
+    gone: VecDeque<Key>,
+    /// Set once the relay shuts down.
+    pub restart: Option<Restart>,
+}
+
+impl Mailbox {
+    /// Leaves the notice that `peer` has left. Says false if there are `most` notices already.
+    pub fn push_gone(&mut self, peer: Key, most: usize) -> bool {
+        if self.gone.contains(&peer) {
+            return true;
+        }
+        let room = self.gone.len() < most;
+        if room {
+            self.gone.push_back(peer);
+        }
+        room
+    }
+
+    /// Takes the oldest notice.
+    pub fn pop_gone(&mut self) -> Option<Key> {
+        let peer = self.gone.pop_front();
+        if self.gone.is_empty() {
+            self.gone = VecDeque::new();
+        }
+        peer
+    }
+
+    /// Whether nothing waits. A restart does not count: it is a state.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.gone.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::DISCO_MAGIC;
+    use crate::stats::Tally;
+
+    fn limits() -> Limits {
+        Limits {
+            queue_slots: 4,
+            data_queue_bytes: 1000,
+            disco_queue_bytes: 500,
+            pool_reserve_bytes: 0,
+            ..Limits::default()
+        }
+    }
+
+    fn disco(length: usize, mark: u8) -> Vec<u8> {
+        let mut packet = vec![mark; length];
+        packet[..6].copy_from_slice(&DISCO_MAGIC);
+        packet
+    }
+
+    struct Bench {
+        queue: Queue,
+        limits: Limits,
+        pool: Pool,
+        drops: Drops,
+    }
+
+    impl Bench {
+        fn new(limits: Limits, pool: usize) -> Self {
+            Bench {
+                queue: Queue::default(),
+                limits,
+                pool: Pool::new(pool),
+                drops: Drops::default(),
+            }
+        }
+
+        fn push(&mut self, payload: &[u8]) -> bool {
+            let Bench {
+                queue,
+                limits,
+                pool,
+                drops,
+            } = self;
+            queue.push(&Key::from([9; 32]), payload, limits, pool, drops)
+        }
+
+        fn payloads(&mut self) -> Vec<Vec<u8>> {
+            std::iter::from_fn(|| self.queue.pop())
+                .map(|packet| packet.payload().to_vec())
+                .collect()
+        }
+
+        fn dropped(&self, reason: DropReason, kind: PacketKind) -> Tally {
+            self.drops.of(reason, kind)
+        }
+    }
+
+    #[test]
+    fn packet_is_a_whole_frame_of_exact_size() {
+        let mut bench = Bench::new(limits(), 10_000);
+        assert!(bench.push(b"hello"));
+        let packet = bench.queue.pop().unwrap();
+        let expected = [&[5, 0, 0, 0, 37][..], &[9; 32], b"hello"].concat();
+        assert_eq!(packet.frame(), expected);
+        assert_eq!(bench.pool.used(), expected.len() + PACKET_COST);
+        drop(packet);
+        assert_eq!(bench.pool.used(), 0);
+    }
+
+    #[test]
+    fn full_queue_drops_oldest() {
+        let mut bench = Bench::new(limits(), 10_000);
+        for mark in 0..6 {
+            assert!(bench.push(&[mark]));
+        }
+        assert_eq!(bench.payloads(), [[2], [3], [4], [5]]);
+        assert_eq!(
+            bench.dropped(DropReason::QueueHead, PacketKind::Other),
+            Tally {
+                packets: 2,
+                bytes: 2
+            }
+        );
+    }
+
+    #[test]
+    fn bytes_are_bounded_as_well_as_slots() {
+        let mut bench = Bench::new(limits(), 10_000);
+        for mark in 0..4 {
+            assert!(bench.push(&[mark; 300]));
+        }
+        assert_eq!(bench.payloads(), [[2; 300], [3; 300]]);
+    }
+
+    #[test]
+    fn packet_larger_than_the_lane_passes_alone() {
+        let mut bench = Bench::new(limits(), 10_000);
+        assert!(bench.push(&[1; 10]));
+        assert!(bench.push(&[2; 5000]));
+        assert_eq!(bench.payloads(), [vec![2; 5000]]);
+    }
+
+    #[test]
+    fn flood_of_data_leaves_the_discovery_lane_alone() {
+        let mut bench = Bench::new(limits(), 10_000);
+        assert!(bench.push(&disco(70, 7)));
+        for mark in 0..20 {
+            assert!(bench.push(&[mark; 100]));
+        }
+        let payloads = bench.payloads();
+        assert_eq!(payloads[0], disco(70, 7));
+        assert_eq!(payloads.len(), 5);
+    }
+
+    #[test]
+    fn lanes_take_turns() {
+        let mut bench = Bench::new(limits(), 10_000);
+        for mark in 0..2 {
+            assert!(bench.push(&[mark; 70]) && bench.push(&disco(70, mark)));
+        }
+        assert_eq!(
+            bench.payloads(),
+            [disco(70, 0), vec![0; 70], disco(70, 1), vec![1; 70]]
+        );
+    }
+
+    #[test]
+    fn empty_pool_drops_the_new_packet_and_counts_it() {
+        let mut bench = Bench::new(limits(), 200);
+        assert!(!bench.push(&[0; 300]));
+        assert_eq!(
+            bench.dropped(DropReason::QueueTail, PacketKind::Other),
+            Tally {
+                packets: 1,
+                bytes: 300
+            }
+        );
+        assert!(bench.push(&[0; 10]));
+    }
+
+    #[test]
+    fn reserve_of_the_pool_is_for_discovery() {
+        let mut bench = Bench::new(limits(), 1000);
+        bench.limits.pool_reserve_bytes = 1000;
+        assert!(!bench.push(&[0; 10]));
+        assert!(bench.push(&disco(62, 0)));
+    }
+
+    #[test]
+    fn stalled_receivers_share_the_pool_evenly() {
+        let limits = Limits {
+            queue_slots: 1000,
+            data_queue_bytes: 100_000,
+            ..limits()
+        };
+        let (pool, mut drops) = (Pool::new(100_000), Drops::default());
+        let mut queues: Vec<Queue> = (0..9).map(|_| Queue::default()).collect();
+        for _ in 0..1000 {
+            for queue in &mut queues {
+                assert!(queue.push(&Key::from([9; 32]), &[0; 100], &limits, &pool, &mut drops));
+            }
+        }
+        for queue in &queues {
+            assert!(
+                (9_000..=11_000).contains(&queue.data.bytes),
+                "{}",
+                queue.data.bytes
+            );
+        }
+        assert!(pool.free() >= 9_000);
+    }
+
+    #[test]
+    fn notices_are_bounded_and_not_repeated() {
+        let mut mailbox = Mailbox::default();
+        assert!(
+            mailbox.push_gone(Key::from([1; 32]), 2) && mailbox.push_gone(Key::from([1; 32]), 2)
+        );
+        assert!(mailbox.push_gone(Key::from([2; 32]), 2));
+        assert!(!mailbox.push_gone(Key::from([3; 32]), 2));
+        assert_eq!(mailbox.pop_gone(), Some(Key::from([1; 32])));
+        assert_eq!(mailbox.pop_gone(), Some(Key::from([2; 32])));
+        assert!(mailbox.is_empty());
+    }
+}

@@ -1,0 +1,467 @@
+//! Who is connected, and what waits for whom. Pure; the relay keeps it behind one lock that is held
+//! shortly.
+
+mod peer;
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::conn::Fault;
+use crate::pool::Pool;
+use crate::queue::{Mailbox, Restart};
+use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
+use crate::{Key, Limits};
+use peer::Peer;
+
+/// Names a connection; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The client closed it.
+    #[error("client closed the connection")]
+    ByPeer,
+    /// The stream failed.
+    #[error("connection failed: {0}")]
+    Io(std::io::ErrorKind),
+    /// The client broke the protocol or ran out of time.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The client is not admitted.
+    #[error("client {0:?} is not admitted")]
+    Refused(Key),
+    /// The client's key was disconnected: it is not admitted any more.
+    #[error("client is not admitted any more")]
+    Disconnected,
+    /// The client's key has more connections than allowed, this was the least active one.
+    #[error("too many connections with the same key")]
+    Replaced,
+    /// It had not logged in when the room was needed for others.
+    #[error("pushed out before the login by newer connections")]
+    Evicted,
+    /// All connections are taken.
+    #[error("relay is full")]
+    Full,
+    /// The relay shuts down.
+    #[error("relay is shutting down")]
+    ShuttingDown,
+    /// The system's random source failed.
+    #[error("no randomness")]
+    NoRandomness,
+}
+
+/// What became of a packet.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// It waits for its receiver, whose driver is to be woken.
+    Queued(Option<Waker>),
+    /// It was dropped.
+    Dropped,
+    /// It was dropped and the sender should hear that the receiver is not here.
+    NotHere,
+}
+
+/// Hashes connection ids, which no peer can choose.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Fibonacci hashing: consecutive ids differ in the high bits too, which the map looks at.
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type IdMap<V> = HashMap<ConnId, V, BuildHasherDefault<IdHasher>>;
+
+enum State {
+    Login,
+    Open(Key),
+    Closed(Closed),
+}
+
+struct Slot {
+    state: State,
+    mailbox: Mailbox,
+    waker: Option<Waker>,
+    preferred: bool,
+}
+
+/// All connections of the relay.
+///
+/// Invariants: `logins` are the slots in state `Login`; each slot in state `Open` is in the list of
+/// the peer of its key, and in no other; no peer has an empty list; `open` is the number of slots
+/// in state `Open`.
+pub struct Registry {
+    limits: Arc<Limits>,
+    pool: Pool,
+    next: u64,
+    slots: IdMap<Box<Slot>>,
+    logins: BTreeSet<ConnId>,
+    peers: HashMap<Key, Peer>,
+    open: usize,
+    restart: Option<Restart>,
+    stats: Stats,
+}
+
+impl Registry {
+    /// An empty registry. `pool` is the one that the connections use.
+    pub fn new(limits: Arc<Limits>, pool: Pool) -> Self {
+        Registry {
+            limits,
+            pool,
+            next: 0,
+            slots: IdMap::default(),
+            logins: BTreeSet::new(),
+            peers: HashMap::new(),
+            open: 0,
+            restart: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes a new connection, which has to log in. If too many are logging in, or the relay is
+    /// full, the oldest of those logging in gives way; its driver is to be woken.
+    pub fn connect(&mut self) -> Result<(ConnId, Option<Waker>), Closed> {
+        let refusal = if self.restart.is_some() {
+            Some(Closed::ShuttingDown)
+        } else if self.open >= self.limits.connections || self.limits.logins == 0 {
+            Some(Closed::Full)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            count(&mut self.stats.turned_away);
+            return Err(refusal);
+        }
+        let mut evicted = None;
+        let full = self.open.saturating_add(self.logins.len()) >= self.limits.connections;
+        if (full || self.logins.len() >= self.limits.logins)
+            && let Some(oldest) = self.logins.first().copied()
+        {
+            count(&mut self.stats.logins_evicted);
+            evicted = self.close(oldest, Closed::Evicted);
+        }
+        let id = ConnId(self.next);
+        self.next = self.next.wrapping_add(1);
+        let slot = Slot {
+            state: State::Login,
+            mailbox: Mailbox::default(),
+            waker: None,
+            preferred: false,
+        };
+        self.slots.insert(id, Box::new(slot));
+        self.logins.insert(id);
+        count(&mut self.stats.accepted);
+        Ok((id, evicted))
+    }
+
+    /// Makes a connection the receiver for `key`. If the key has too many connections, the least
+    /// active one gives way; its driver is to be woken. Source: `derpserver.Server.registerClient`.
+    pub fn login(&mut self, id: ConnId, key: Key) -> Result<Option<Waker>, Closed> {
+        let slot = self.slots.get_mut(&id).ok_or(Closed::Disconnected)?;
+        if let State::Closed(reason) = slot.state {
+            return Err(reason);
+        }
+        if !self.logins.remove(&id) {
+            return Ok(None);
+        }
+        slot.state = State::Open(key);
+        self.open = self.open.saturating_add(1);
+        let peer = self.peers.entry(key).or_default();
+        if peer.is_connected() {
+            count(&mut self.stats.duplicates);
+        }
+        let surplus = peer.add(id);
+        Ok(surplus.and_then(|surplus| {
+            count(&mut self.stats.replaced);
+            self.close(surplus, Closed::Replaced)
+        }))
+    }
+
+    /// Notes that a connection sent a frame of any type: of several with one key, it becomes the
+    /// receiver. Source: `derpserver.Server.noteClientActivity` with `lastWriterIsActive`.
+    pub fn note_activity(&mut self, id: ConnId) {
+        if let Some(Slot {
+            state: State::Open(key),
+            ..
+        }) = self.slots.get(&id).map(Box::as_ref)
+            && let Some(peer) = self.peers.get_mut(key)
+        {
+            peer.note_activity(id);
+        }
+    }
+
+    /// Queues a packet from `id` for the connection of `destination`.
+    pub fn forward(&mut self, id: ConnId, destination: &Key, payload: &[u8]) -> Forwarded {
+        self.stats.received.record(payload.len());
+        let Some(Slot {
+            state: State::Open(source),
+            ..
+        }) = self.slots.get(&id).map(Box::as_ref)
+        else {
+            self.stats
+                .drops
+                .record(DropReason::GoneDisconnected, payload);
+            return Forwarded::Dropped;
+        };
+        let source = *source;
+        let Some(receiver) = self.peers.get(destination).and_then(Peer::receiver) else {
+            self.note_activity(id);
+            self.stats
+                .drops
+                .record(DropReason::UnknownDestination, payload);
+            return match PacketKind::of(payload) {
+                PacketKind::Disco => Forwarded::NotHere,
+                PacketKind::Other => Forwarded::Dropped,
+            };
+        };
+        if let Some(peer) = self.peers.get_mut(&source) {
+            peer.note_activity(id);
+            let slots = &self.slots;
+            peer.note_destination(
+                receiver,
+                self.limits.destinations_per_key,
+                self.next,
+                |id| slots.contains_key(id),
+            );
+        }
+        let Some(slot) = self.slots.get_mut(&receiver) else {
+            return Forwarded::Dropped;
+        };
+        let queue = &mut slot.mailbox.queue;
+        if queue.push(
+            &source,
+            payload,
+            &self.limits,
+            &self.pool,
+            &mut self.stats.drops,
+        ) {
+            Forwarded::Queued(slot.waker.take())
+        } else {
+            Forwarded::Dropped
+        }
+    }
+
+    /// Notes a packet that was lost because the pool had no room to assemble it. Its length is not
+    /// known.
+    pub fn note_no_room(&mut self, id: ConnId) {
+        self.note_activity(id);
+        self.stats.drops.record(DropReason::QueueTail, &[]);
+    }
+
+    /// Notes whether the relay is the home of a connection.
+    pub fn note_preferred(&mut self, id: ConnId, preferred: bool) {
+        self.note_activity(id);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.preferred = preferred;
+        }
+    }
+
+    /// Notes a ping.
+    pub fn note_ping(&mut self, id: ConnId) {
+        self.note_activity(id);
+        count(&mut self.stats.pings);
+    }
+
+    /// Notes whether a client was told that a peer is not here.
+    pub fn note_not_here(&mut self, told: bool) {
+        count(if told {
+            &mut self.stats.peer_gone_not_here
+        } else {
+            &mut self.stats.peer_gone_suppressed
+        });
+    }
+
+    /// Notes packets that were written.
+    pub fn note_sent(&mut self, sent: Tally) {
+        self.stats.sent.add(sent);
+    }
+
+    /// Called by a driver at the start of each turn: remembers how to wake it, and says whether it
+    /// has to end.
+    pub fn attend(&mut self, id: ConnId, waker: &Waker) -> Option<Closed> {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Some(Closed::Disconnected);
+        };
+        if let State::Closed(reason) = slot.state {
+            return Some(reason);
+        }
+        if !slot
+            .waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            slot.waker = Some(waker.clone());
+        }
+        None
+    }
+
+    /// What waits for a connection.
+    pub fn mailbox(&mut self, id: ConnId) -> Option<&mut Mailbox> {
+        self.slots.get_mut(&id).map(|slot| &mut slot.mailbox)
+    }
+
+    /// Closes every connection of a key at once: nothing from or to them is forwarded any more. The
+    /// drivers are to be woken.
+    pub fn disconnect(&mut self, key: &Key) -> Vec<Waker> {
+        let Some(peer) = self.peers.get(key) else {
+            return Vec::new();
+        };
+        let ids: Vec<ConnId> = peer.connections().to_vec();
+        let mut wakers = Vec::new();
+        for id in ids {
+            count(&mut self.stats.disconnected);
+            wakers.extend(self.detach(id));
+            wakers.extend(self.close(id, Closed::Disconnected));
+        }
+        wakers
+    }
+
+    /// The keys that are connected, in no order.
+    pub fn keys(&self) -> Vec<Key> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// Takes no new connections and leaves the notice of a restart to all others. The drivers are
+    /// to be woken.
+    pub fn shutdown(&mut self, restart: Restart) -> Vec<Waker> {
+        self.restart = Some(restart);
+        let notify = |slot: &mut Box<Slot>| {
+            slot.mailbox.restart = Some(restart);
+            slot.waker.take()
+        };
+        self.slots.values_mut().filter_map(notify).collect()
+    }
+
+    /// Removes a connection that has ended. If it was the last of its key, all who had packets from
+    /// it will be told; their drivers are to be woken. `last` adds the connection's own last
+    /// numbers. Source: `derpserver.Server.unregisterClient`.
+    pub fn remove(
+        &mut self,
+        id: ConnId,
+        reason: Option<Closed>,
+        last: impl FnOnce(&mut Stats),
+    ) -> Vec<Waker> {
+        last(&mut self.stats);
+        match reason {
+            Some(Closed::Fault(Fault::WriteTimeout)) => count(&mut self.stats.write_timeouts),
+            Some(Closed::Fault(fault)) if fault.is_login() => count(&mut self.stats.logins_failed),
+            Some(Closed::Fault(_)) => count(&mut self.stats.faults),
+            Some(Closed::Refused(_)) => count(&mut self.stats.refused),
+            _ => {}
+        }
+        let wakers = self.detach(id);
+        self.logins.remove(&id);
+        if let Some(mut slot) = self.slots.remove(&id) {
+            while let Some(packet) = slot.mailbox.queue.pop() {
+                self.stats
+                    .drops
+                    .record(DropReason::GoneDisconnected, packet.payload());
+            }
+        }
+        // The maps give memory back after a storm; the margin keeps them from resizing at every
+        // connection.
+        if self.slots.capacity() > self.slots.len().saturating_mul(4).saturating_add(64) {
+            self.slots.shrink_to(self.slots.len().saturating_mul(2));
+            self.peers.shrink_to(self.peers.len().saturating_mul(2));
+        }
+        wakers
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        let homes = self
+            .slots
+            .values()
+            .filter(|slot| slot.preferred && matches!(slot.state, State::Open(_)));
+        Stats {
+            connections: self.open,
+            logins: self.logins.len(),
+            keys: self.peers.len(),
+            duplicate_keys: self
+                .peers
+                .values()
+                .filter(|peer| peer.connections().len() > 1)
+                .count(),
+            home_connections: homes.count(),
+            pool_bytes_used: self.pool.used(),
+            ..self.stats
+        }
+    }
+
+    /// Takes a connection out of the list of its key.
+    fn detach(&mut self, id: ConnId) -> Vec<Waker> {
+        let Some(Slot {
+            state: State::Open(key),
+            ..
+        }) = self.slots.get(&id).map(Box::as_ref)
+        else {
+            return Vec::new();
+        };
+        let key = *key;
+        self.open = self.open.saturating_sub(1);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.state = State::Closed(Closed::Disconnected);
+        }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Vec::new();
+        };
+        peer.remove(id);
+        if peer.is_connected() {
+            return Vec::new();
+        }
+        let destinations = self
+            .peers
+            .remove(&key)
+            .map(Peer::into_destinations)
+            .unwrap_or_default();
+        let mut wakers = Vec::new();
+        for destination in destinations {
+            let Some(slot) = self.slots.get_mut(&destination) else {
+                continue;
+            };
+            if !matches!(slot.state, State::Open(_)) {
+                continue;
+            }
+            if slot.mailbox.push_gone(key, self.limits.peer_gone_pending) {
+                count(&mut self.stats.peer_gone_disconnected);
+            } else {
+                count(&mut self.stats.peer_gone_suppressed);
+            }
+            wakers.extend(slot.waker.take());
+        }
+        wakers
+    }
+
+    /// Marks a connection as closed; its driver ends it at its next turn.
+    fn close(&mut self, id: ConnId, reason: Closed) -> Option<Waker> {
+        if let Some(Slot {
+            state: State::Open(_),
+            ..
+        }) = self.slots.get(&id).map(Box::as_ref)
+        {
+            // Nobody is to be told: only connections whose key has others are closed while open.
+            self.detach(id);
+        }
+        self.logins.remove(&id);
+        let slot = self.slots.get_mut(&id)?;
+        slot.state = State::Closed(reason);
+        slot.waker.take()
+    }
+}

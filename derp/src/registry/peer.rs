@@ -1,0 +1,96 @@
+//! One key: its connections, and who had packets from it.
+
+use super::ConnId;
+
+/// Most connections of one key. The reference has no bound; clients have one, or two while they
+/// change networks.
+pub(super) const MAX_CONNECTIONS: usize = 8;
+
+/// Everything known about a key.
+///
+/// Invariants: `connections` is ordered by activity, the last one is the receiver; `destinations`
+/// is sorted.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    connections: heapless::Vec<ConnId, MAX_CONNECTIONS>,
+    /// Connections that were sent a packet from this key. Some may be gone.
+    destinations: Vec<ConnId>,
+    /// The value of `newest` when the list was last searched for connections that are gone.
+    searched: u64,
+}
+
+impl Peer {
+    pub(super) fn connections(&self) -> &[ConnId] {
+        &self.connections
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    /// The connection that gets packets for this key.
+    pub(super) fn receiver(&self) -> Option<ConnId> {
+        self.connections.last().copied()
+    }
+
+    /// Adds a connection, which becomes the receiver. If there is no room, gives the one that was
+    /// removed for it.
+    pub(super) fn add(&mut self, id: ConnId) -> Option<ConnId> {
+        let surplus = self
+            .connections
+            .is_full()
+            .then(|| self.connections.first().copied())
+            .flatten();
+        if let Some(surplus) = surplus {
+            self.remove(surplus);
+        }
+        // There is room now.
+        let _ = self.connections.push(id);
+        surplus
+    }
+
+    pub(super) fn remove(&mut self, id: ConnId) {
+        self.connections.retain(|known| *known != id);
+    }
+
+    /// Makes a connection the receiver.
+    pub(super) fn note_activity(&mut self, id: ConnId) {
+        if self.receiver() != Some(id) && self.connections.contains(&id) {
+            self.remove(id);
+            let _ = self.connections.push(id);
+        }
+    }
+
+    /// Remembers that `id` was sent a packet from this key. When there are `most`, those that are
+    /// gone make room; the search for them is repeated only after new connections have come
+    /// (`newest` is the id of the next one), because this is called for each packet. If all are
+    /// alive the new one is not remembered.
+    pub(super) fn note_destination(
+        &mut self,
+        id: ConnId,
+        most: usize,
+        newest: u64,
+        is_alive: impl Fn(&ConnId) -> bool,
+    ) {
+        let Err(mut place) = self.destinations.binary_search(&id) else {
+            return;
+        };
+        if self.destinations.len() >= most {
+            if self.searched == newest {
+                return;
+            }
+            self.searched = newest;
+            self.destinations.retain(is_alive);
+            if self.destinations.len() >= most {
+                return;
+            }
+            place = self.destinations.partition_point(|known| *known < id);
+        }
+        self.destinations.insert(place, id);
+    }
+
+    /// Who is to be told that the key is gone.
+    pub(super) fn into_destinations(self) -> Vec<ConnId> {
+        self.destinations
+    }
+}

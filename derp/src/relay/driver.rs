@@ -1,0 +1,326 @@
+//! The future that moves bytes between a stream and its `Conn`.
+
+use std::future::Future;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
+
+use super::{Shared, wake};
+use crate::conn::{Conn, Event};
+use crate::registry::{Closed, ConnId, Forwarded};
+
+/// Bytes read at once. The buffer lies on the stack, so that a connection that says nothing holds
+/// no read buffer.
+const READ_LEN: usize = 16 << 10;
+
+/// Reads, and writes, of one turn; then the other connections get theirs.
+const IO_PER_TURN: usize = 8;
+
+/// One connection: resolves to the reason of its end. Made by
+/// [`Relay::serve`](super::Relay::serve).
+///
+/// Reading and writing make progress independently of each other: a client that does not read is
+/// still read from.
+#[must_use = "a connection is served only while its future is polled"]
+pub struct Serve<S> {
+    shared: Arc<Shared>,
+    stream: S,
+    source: IpAddr,
+    early: Bytes,
+    /// What goes on, or why there is nothing to do.
+    session: Result<Session, Closed>,
+}
+
+struct Session {
+    id: ConnId,
+    conn: Conn,
+    /// Made at the first poll, because only then there must be a runtime. Boxed because it cannot
+    /// be moved.
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Bytes were written since the last flush.
+    dirty: bool,
+    ending: Ending,
+}
+
+/// The polite end of a connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Ending {
+    No,
+    /// Our side is being closed; until this time.
+    ShuttingDown(Duration),
+    /// Our side is closed and the client's is awaited; until this time.
+    Lingering(Duration),
+}
+
+impl Ending {
+    fn deadline(self) -> Option<Duration> {
+        match self {
+            Ending::No => None,
+            Ending::ShuttingDown(at) | Ending::Lingering(at) => Some(at),
+        }
+    }
+}
+
+/// Whether a direction has more to do at once.
+#[derive(PartialEq)]
+enum Progress {
+    Waiting,
+    More,
+}
+
+impl<S> Serve<S> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: S,
+        early: Bytes,
+        source: IpAddr,
+        opened: Result<(ConnId, Conn), Closed>,
+    ) -> Self {
+        let session = opened.map(|(id, conn)| Session {
+            id,
+            conn,
+            sleep: None,
+            dirty: false,
+            ending: Ending::No,
+        });
+        Serve {
+            shared,
+            stream,
+            source,
+            early,
+            session,
+        }
+    }
+
+    /// Leaves the registry. `reason` is none when the future is dropped before its end.
+    fn leave(&mut self, reason: Option<Closed>) {
+        let last = reason.unwrap_or(Closed::ByPeer);
+        if let Ok(mut session) = std::mem::replace(&mut self.session, Err(last)) {
+            let sent = session.conn.take_sent();
+            let wakers = self.shared.registry().remove(session.id, reason, |stats| {
+                stats.sent.add(sent);
+                session.conn.abandon(&mut stats.drops);
+            });
+            wake(wakers);
+        }
+    }
+}
+
+impl<S> Drop for Serve<S> {
+    fn drop(&mut self) {
+        self.leave(None);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
+    type Output = Closed;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
+        let this = self.get_mut();
+        let reason = match &mut this.session {
+            Err(reason) => *reason,
+            Ok(session) => {
+                let turn = Turn {
+                    now: this.shared.now(),
+                    shared: &this.shared,
+                    stream: &mut this.stream,
+                    source: this.source,
+                    session,
+                };
+                match turn.run(std::mem::take(&mut this.early), cx) {
+                    Ok(()) => return Poll::Pending,
+                    Err(reason) => reason,
+                }
+            }
+        };
+        this.leave(Some(reason));
+        Poll::Ready(reason)
+    }
+}
+
+/// One poll of a connection.
+struct Turn<'a, S> {
+    now: Duration,
+    shared: &'a Shared,
+    stream: &'a mut S,
+    source: IpAddr,
+    session: &'a mut Session,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
+    /// Does what can be done. The error is the end of the connection.
+    fn run(mut self, early: Bytes, cx: &mut Context<'_>) -> Result<(), Closed> {
+        if self.session.conn.poll_timeout() <= self.now {
+            self.session.conn.handle_timeout(self.now)?;
+        }
+        if self
+            .session
+            .ending
+            .deadline()
+            .is_some_and(|at| at <= self.now)
+        {
+            return Err(Closed::ShuttingDown);
+        }
+        if let Some(reason) = self.shared.registry().attend(self.session.id, cx.waker()) {
+            return Err(reason);
+        }
+        self.input(&early)?;
+        let mut progress = self.read(cx)?;
+        if self.session.ending == Ending::No && self.write(cx)? == Progress::More {
+            progress = Progress::More;
+        }
+        if self.session.conn.is_finished() && !self.session.dirty {
+            self.end(cx)?;
+        }
+        if progress == Progress::More {
+            cx.waker().wake_by_ref();
+        }
+        self.arm_timer(cx);
+        Ok(())
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+        for _ in 0..IO_PER_TURN {
+            let mut space = [const { MaybeUninit::uninit() }; READ_LEN];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(Progress::Waiting),
+                Poll::Ready(Err(error)) => return Err(Closed::Io(error.kind())),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Err(self.end_of_input());
+                }
+                Poll::Ready(Ok(())) => self.input(buffer.filled())?,
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn end_of_input(&self) -> Closed {
+        if self.session.ending == Ending::No {
+            Closed::ByPeer
+        } else {
+            Closed::ShuttingDown
+        }
+    }
+
+    fn input(&mut self, mut rest: &[u8]) -> Result<(), Closed> {
+        let Session { id, conn, .. } = &mut *self.session;
+        loop {
+            let received = conn.recv(rest)?;
+            rest = rest.get(received.consumed..).unwrap_or_default();
+            match received.event {
+                None if rest.is_empty() => return Ok(()),
+                None => {}
+                Some(Event::Packet {
+                    destination,
+                    packet,
+                }) => {
+                    let forwarded = self.shared.registry().forward(*id, &destination, packet);
+                    match forwarded {
+                        Forwarded::Queued(waker) => wake(waker),
+                        Forwarded::Dropped => {}
+                        Forwarded::NotHere => {
+                            let told = conn.tell_not_here(destination, self.now);
+                            self.shared.registry().note_not_here(told);
+                        }
+                    }
+                }
+                Some(Event::Login { key, .. }) => {
+                    let info = self.shared.admit(*id, key, self.source)?;
+                    conn.accept(&info)?;
+                }
+                Some(Event::NoRoom) => self.shared.registry().note_no_room(*id),
+                Some(Event::Preferred(preferred)) => {
+                    self.shared.registry().note_preferred(*id, preferred)
+                }
+                Some(Event::Ping) => self.shared.registry().note_ping(*id),
+                Some(Event::Other) => self.shared.registry().note_activity(*id),
+            }
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+        let Session {
+            id, conn, dirty, ..
+        } = &mut *self.session;
+        for _ in 0..IO_PER_TURN {
+            if conn.wants_load() {
+                let mut registry = self.shared.registry();
+                registry.note_sent(conn.take_sent());
+                if let Some(mailbox) = registry.mailbox(*id) {
+                    conn.load(mailbox);
+                }
+            }
+            let slices = conn.slices();
+            let done = slices.is_empty();
+            let result = if !done {
+                Pin::new(&mut *self.stream).poll_write_vectored(cx, &slices)
+            } else if *dirty {
+                Pin::new(&mut *self.stream).poll_flush(cx).map_ok(|()| 0)
+            } else {
+                return Ok(Progress::Waiting);
+            };
+            drop(slices);
+            match result {
+                Poll::Pending => {
+                    conn.blocked(self.now);
+                    return Ok(Progress::Waiting);
+                }
+                Poll::Ready(Err(error)) => return Err(Closed::Io(error.kind())),
+                Poll::Ready(Ok(0)) if !done => {
+                    return Err(Closed::Io(std::io::ErrorKind::WriteZero));
+                }
+                Poll::Ready(Ok(length)) => {
+                    conn.transmitted(length);
+                    *dirty = !done;
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// Closes our side and then waits for the client's.
+    fn end(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
+        let until = self.now.saturating_add(self.shared.limits.linger);
+        if self.session.ending == Ending::No {
+            self.session.ending = Ending::ShuttingDown(until);
+        }
+        if matches!(self.session.ending, Ending::ShuttingDown(_))
+            && let Poll::Ready(result) = Pin::new(&mut *self.stream).poll_shutdown(cx)
+        {
+            result.map_err(|error| Closed::Io(error.kind()))?;
+            self.session.ending = Ending::Lingering(until);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the next poll is not later than the next timer. The sleep is left alone when
+    /// it is too early: it then costs one poll without effect instead of a move in the timer wheel
+    /// for each write.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let Session {
+            conn,
+            sleep,
+            ending,
+            ..
+        } = &mut *self.session;
+        let timers = [Some(conn.poll_timeout()), ending.deadline()];
+        let at = self
+            .shared
+            .instant(timers.into_iter().flatten().min().unwrap_or_default());
+        let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.is_elapsed() || sleep.deadline() > at {
+            sleep.as_mut().reset(at);
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! STUN binding responses for Tailscale clients (RFC 5389). Does no I/O.
+//!
+//! Like the reference it answers only requests with the client's SOFTWARE attribute and a right
+//! FINGERPRINT, so that it is of no use to others; an answer to an IPv4 source is smaller than the
+//! request, to IPv6 four bytes larger.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::BufMut;
+
+/// Room that [`respond`] needs in `out` in the worst case, in bytes.
+pub const RESPONSE_MAX_LEN: usize = 44;
+
+/// Longest request that is looked at, in bytes; the known one has 40. A longer attribute list is
+/// never sent.
+pub const REQUEST_MAX_LEN: usize = 256;
+
+/// RFC 5389 section 6.
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+/// RFC 5389 section 6: class request, method binding.
+const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
+/// RFC 5389 section 6: class success, method binding.
+const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
+/// RFC 5389 section 15.10.
+const SOFTWARE: u16 = 0x8022;
+/// RFC 5389 section 15.5.
+const FINGERPRINT: u16 = 0x8028;
+/// RFC 5389 section 15.2.
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+/// RFC 5389 section 15.5: what the CRC is combined with.
+const FINGERPRINT_XOR: u32 = 0x5354_554e;
+/// The SOFTWARE attribute of every client. Source: `stun.software`.
+const CLIENT_SOFTWARE: &[u8] = b"tailnode";
+/// Length of a fingerprint attribute with its header in bytes.
+const FINGERPRINT_LEN: usize = 8;
+
+/// Writes the answer to `packet`, which came from `from`, into `out` and gives its length: 32 bytes
+/// for an IPv4 source, an IPv4-mapped one included, and 44 for IPv6. None for anything but a right
+/// request, and if `out` is shorter than the answer.
+pub fn respond(packet: &[u8], from: SocketAddr, out: &mut [u8]) -> Option<usize> {
+    let transaction = parse_request(packet)?;
+    let ip = from.ip().to_canonical();
+    let attribute_len: u16 = if ip.is_ipv4() { 8 } else { 20 };
+    let length = usize::from(attribute_len).checked_add(24)?;
+    let mut out = out.get_mut(..length)?;
+    out.put_slice(&BINDING_SUCCESS);
+    out.put_u16(attribute_len.checked_add(4)?);
+    out.put_slice(&MAGIC_COOKIE);
+    out.put_slice(transaction);
+    out.put_u16(XOR_MAPPED_ADDRESS);
+    out.put_u16(attribute_len);
+    let [first, second, ..] = MAGIC_COOKIE;
+    let port = from.port() ^ u16::from_be_bytes([first, second]);
+    let mask = MAGIC_COOKIE.iter().chain(transaction);
+    match ip {
+        IpAddr::V4(ip) => {
+            out.put_u16(0x0001);
+            out.put_u16(port);
+            ip.octets()
+                .iter()
+                .zip(mask)
+                .for_each(|(byte, mask)| out.put_u8(byte ^ mask));
+        }
+        IpAddr::V6(ip) => {
+            out.put_u16(0x0002);
+            out.put_u16(port);
+            ip.octets()
+                .iter()
+                .zip(mask)
+                .for_each(|(byte, mask)| out.put_u8(byte ^ mask));
+        }
+    }
+    Some(length)
+}
+
+/// The transaction id of a right request. Source: `stun.ParseBindingRequest`.
+fn parse_request(packet: &[u8]) -> Option<&[u8; 12]> {
+    if packet.len() > REQUEST_MAX_LEN {
+        return None;
+    }
+    let rest = packet.strip_prefix(&BINDING_REQUEST)?;
+    // The reference walks to the end of the packet and does not look at the length field.
+    let (_length, rest) = rest.split_first_chunk::<2>()?;
+    let rest = rest.strip_prefix(&MAGIC_COOKIE)?;
+    let (transaction, mut attributes) = rest.split_first_chunk::<12>()?;
+    let mut software = false;
+    let mut fingerprint = None;
+    while !attributes.is_empty() {
+        let (&[a, b, c, d], rest) = attributes.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_be_bytes([c, d]));
+        let value = rest.get(..length)?;
+        attributes = rest.get(length.checked_next_multiple_of(4)?..)?;
+        let kind = u16::from_be_bytes([a, b]);
+        software |= kind == SOFTWARE && value == CLIENT_SOFTWARE;
+        // Only the last attribute counts.
+        fingerprint = if kind == FINGERPRINT {
+            value.first_chunk::<4>().filter(|_| length == 4)
+        } else {
+            None
+        };
+    }
+    let covered = packet.get(..packet.len().checked_sub(FINGERPRINT_LEN)?)?;
+    let expected = crc32(covered) ^ FINGERPRINT_XOR;
+    (software && fingerprint.copied().map(u32::from_be_bytes) == Some(expected))
+        .then_some(transaction)
+}
+
+/// CRC-32 of IEEE 802.3, bit by bit: the input is short and a table would cost a kilobyte of cache.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The reference's `stun.Request` for transaction 00..0b.
+    fn request() -> Vec<u8> {
+        let mut packet = vec![
+            0, 1, 0, 20, 0x21, 0x12, 0xa4, 0x42, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+        ];
+        packet.extend_from_slice(&[0x80, 0x22, 0, 8]);
+        packet.extend_from_slice(b"tailnode");
+        let fingerprint = crc32(&packet) ^ FINGERPRINT_XOR;
+        packet.extend_from_slice(&[0x80, 0x28, 0, 4]);
+        packet.extend_from_slice(&fingerprint.to_be_bytes());
+        packet
+    }
+
+    fn answer(packet: &[u8], from: &str) -> Option<Vec<u8>> {
+        let mut out = [0; RESPONSE_MAX_LEN];
+        respond(packet, from.parse().unwrap(), &mut out).map(|length| out[..length].to_vec())
+    }
+
+    #[test]
+    fn checksum_has_the_published_check_value() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn ipv4_answer_is_the_vector_of_the_reference() {
+        let expected = [
+            1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 0x20, 0,
+            8, 0, 1, 0x37, 0x3c, 0x20, 0x10, 0xa7, 0x46,
+        ];
+        assert_eq!(answer(&request(), "1.2.3.4:5678").unwrap(), expected);
+        assert_eq!(
+            answer(&request(), "[::ffff:1.2.3.4]:5678").unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn ipv6_answer_is_masked_with_cookie_and_transaction() {
+        let out = answer(&request(), "[2001:db8::1]:1").unwrap();
+        assert_eq!(out[..4], [1, 1, 0, 24]);
+        assert_eq!(out[20..28], [0, 0x20, 0, 20, 0, 2, 0x21, 0x13]);
+        assert_eq!(
+            out[28..],
+            [0x01, 0x13, 0xa9, 0xfa, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10]
+        );
+    }
+
+    #[test]
+    fn truncated_requests_get_no_answer() {
+        let packet = request();
+        for end in 0..packet.len() {
+            assert_eq!(
+                answer(&packet[..end], "1.2.3.4:5"),
+                None,
+                "first {end} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_the_checksum_covers_cannot_change() {
+        for bit in 0..request().len() * 8 {
+            let mut packet = request();
+            packet[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(answer(&packet, "1.2.3.4:5"), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_must_be_last_and_software_present() {
+        let mut packet = request();
+        packet.extend_from_slice(&[0x80, 0x22, 0, 0]);
+        assert_eq!(answer(&packet, "1.2.3.4:5"), None);
+        let mut packet = request()[..20].to_vec();
+        let fingerprint = crc32(&packet) ^ FINGERPRINT_XOR;
+        packet.extend_from_slice(&[0x80, 0x28, 0, 4]);
+        packet.extend_from_slice(&fingerprint.to_be_bytes());
+        assert_eq!(answer(&packet, "1.2.3.4:5"), None);
+    }
+
+    #[test]
+    fn short_output_is_refused() {
+        assert_eq!(
+            respond(&request(), "1.2.3.4:5".parse().unwrap(), &mut [0; 31]),
+            None
+        );
+        assert_eq!(
+            respond(&request(), "[::1]:5".parse().unwrap(), &mut [0; 43]),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_panics_and_gets_no_answer(packet in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert_eq!(answer(&packet, "1.2.3.4:5"), None);
+        }
+
+        #[test]
+        fn attributes_of_any_length_are_walked_without_panic(tail in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut packet = request()[..20].to_vec();
+            packet.extend_from_slice(&tail);
+            let _ = answer(&packet, "1.2.3.4:5");
+        }
+    }
+}

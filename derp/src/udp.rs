@@ -1,0 +1,96 @@
+//! The STUN responder over a tokio UDP socket.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+
+use crate::stats::count;
+use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
+
+/// Pause after a failed receive, so that an error that stays does not keep the processor busy.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the responder has done since the start; the numbers wrap around. Source: `stunserver`
+/// metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StunStats {
+    /// Answers to IPv4 sources, IPv4-mapped ones included.
+    pub answered_ipv4: u64,
+    /// Answers to IPv6 sources.
+    pub answered_ipv6: u64,
+    /// Packets that are no right request.
+    pub ignored: u64,
+    /// Receives that failed.
+    pub read_errors: u64,
+    /// Answers that could not be sent at once; they are dropped, the client asks again.
+    pub write_errors: u64,
+}
+
+/// Counters of the responder. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct StunCounters(Arc<Mutex<StunStats>>);
+
+impl StunCounters {
+    /// The numbers at this moment.
+    pub fn stats(&self) -> StunStats {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, field: impl FnOnce(&mut StunStats) -> &mut u64) {
+        count(field(
+            &mut self.0.lock().unwrap_or_else(PoisonError::into_inner),
+        ));
+    }
+}
+
+/// Answers STUN requests until `shutdown` is done. One dual-stack socket serves both families.
+/// Nothing is held for a source, and no answer waits: it is sent at once or dropped.
+///
+/// Cancel safe: dropping the future loses at most one request.
+pub async fn serve(
+    socket: &UdpSocket,
+    counters: &StunCounters,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    // One byte more than the longest request, so that a longer one is not cut to a right one.
+    let mut packet = [0; REQUEST_MAX_LEN.saturating_add(1)];
+    let mut response = [0; RESPONSE_MAX_LEN];
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            received = socket.recv_from(&mut packet) => received,
+        };
+        let Ok((length, source)) = received else {
+            counters.change(|stats| &mut stats.read_errors);
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(ERROR_PAUSE) => continue,
+            }
+        };
+        let request = packet.get(..length).unwrap_or_default();
+        let Some(answer) =
+            respond(request, source, &mut response).and_then(|length| response.get(..length))
+        else {
+            counters.change(|stats| &mut stats.ignored);
+            continue;
+        };
+        match socket.try_send_to(answer, source) {
+            Ok(_) if source.ip().to_canonical().is_ipv4() => {
+                counters.change(|stats| &mut stats.answered_ipv4)
+            }
+            Ok(_) => counters.change(|stats| &mut stats.answered_ipv6),
+            Err(error) => {
+                if error.kind() != ErrorKind::WouldBlock {
+                    tracing::debug!(%source, %error, "STUN answer not sent");
+                }
+                counters.change(|stats| &mut stats.write_errors);
+            }
+        }
+    }
+}
