@@ -304,6 +304,16 @@ func TestPagesAnswerOnBothListeners(t *testing.T) {
 	}
 }
 
+// TestServeSaysWhatItListensOn reads what a person sees who starts hearth.
+func TestServeSaysWhatItListensOn(t *testing.T) {
+	s := startHTTP(t)
+	for _, wanted := range []string{"hearth ", s.HTTP, s.HTTPS, s.STUN, s.Socket, "tailscale up"} {
+		if !strings.Contains(s.Log(), wanted) {
+			t.Errorf("it does not print %q:\n%s", wanted, s.Log())
+		}
+	}
+}
+
 // TestCrossBuiltServerServesAClient is the short proof for an emulated server:
 // one pair of devices, by the relay and directly. It runs only when asked for.
 func TestCrossBuiltServerServesAClient(t *testing.T) {
