@@ -51,7 +51,15 @@ fn server() -> Server {
     };
     let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
     let about = About {
-        server_url: "http://192.168.1.1:8080".into(),
+        addresses: Addresses {
+            server_url: "http://192.168.1.1:8080".into(),
+            url: "http://192.168.1.1:8080".parse().unwrap(),
+            http: None,
+            https: None,
+            stun: None,
+            socket: "/nowhere".into(),
+        },
+        relay: None,
         base_domain: "hearth.internal".into(),
         warnings: vec!["a warning".into()],
     };
