@@ -103,7 +103,7 @@ fn card(status: &Status) -> String {
             "Nodes",
             format!(
                 "{} ({} online, {} expired)",
-                status.nodes, status.nodes_online, status.nodes_expired
+                status.nodes, status.online, status.expired
             ),
         ),
         ("Waiting", status.pending.to_string()),

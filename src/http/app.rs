@@ -17,10 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
+use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
 use crate::http::connection::{Origin, Service};
 use crate::http::ts2021::Peer;
-use crate::http::{admin, derp, machine, pages, public, ts2021};
+use crate::http::{derp, machine, pages, public, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -67,8 +68,6 @@ pub struct App {
     pub limits: Limits,
     /// Where the server is reached.
     pub addresses: Addresses,
-    /// What is wrong with the configuration.
-    pub warnings: Vec<String>,
     /// The public Noise key.
     pub noise: MachineKey,
     /// The relay, unless it is off.
@@ -83,8 +82,7 @@ pub struct App {
     pub full_maps: Semaphore,
     /// How fast strangers may come.
     pub newcomers: TokenBucket,
-    /// How fast wrong API keys may be tried.
-    pub guesses: TokenBucket,
+    admin: Admin,
     /// Numbers of map streams; unique as long as a stream lives.
     sessions: AtomicU32,
 }
@@ -103,12 +101,18 @@ impl App {
             tasks,
             shutdown,
         } = parts;
+        let about = About {
+            addresses: addresses.clone(),
+            base_domain: tailnet.base_domain.clone(),
+            warnings,
+            relay: relay.clone(),
+        };
         Arc::new(Self {
+            admin: Admin::new(engine.clone(), about, &limits),
             engine,
             tailnet,
             fragments: Fragments::default(),
             addresses,
-            warnings,
             noise,
             relay,
             tasks,
@@ -116,7 +120,6 @@ impl App {
             streams: Arc::new(Semaphore::new(limits.map_streams)),
             full_maps: Semaphore::new(limits.full_map_builds),
             newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
-            guesses: TokenBucket::new(16, Duration::from_secs(1)),
             sessions: AtomicU32::new(0),
             limits,
         })
@@ -148,10 +151,10 @@ impl App {
         let path = request.uri().path();
         if path.starts_with("/api/") {
             let trust = match origin {
-                Origin::Local => admin::Trust::Socket,
-                Origin::Network { .. } => admin::Trust::Bearer,
+                Origin::Local => Trust::Socket,
+                Origin::Network { .. } => Trust::Bearer,
             };
-            return admin::handle(&self, trust, request).await;
+            return self.admin.handle(trust, request).await;
         }
         let Origin::Network { .. } = origin else {
             return body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only");
