@@ -114,13 +114,7 @@ impl Admin {
         }
     }
 
-    async fn answer(
-        &self,
-        method: &Method,
-        uri: &hyper::Uri,
-        body: &Bytes,
-        now: Now,
-    ) -> Answer {
+    async fn answer(&self, method: &Method, uri: &hyper::Uri, body: &Bytes, now: Now) -> Answer {
         let target = Target::of(uri).ok_or_else(|| Fault::invalid("the path is not readable"))?;
         let call = Call {
             admin: self,

@@ -9,8 +9,8 @@ use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::apply::{Applied, Flush, apply, tick};
 use crate::state::command::{
-    Command, ExpiryWish, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register,
-    RegisterReply, Rejected, Reply,
+    Command, ExpiryWish, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register, RegisterReply,
+    Rejected, Reply,
 };
 use crate::state::model::{Hostinfo, Model, Node, SessionId, Settings};
 use crate::state::record::Record;
@@ -44,14 +44,25 @@ pub(crate) fn settings() -> Settings {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let now = Now { wall: PLAUSIBLE_FROM.plus(Duration::from_secs(1)), mono: Duration::ZERO };
-        Self { model: Model::new(settings(), now), now, records: Vec::new(), sessions: 0 }
+        let now = Now {
+            wall: PLAUSIBLE_FROM.plus(Duration::from_secs(1)),
+            mono: Duration::ZERO,
+        };
+        Self {
+            model: Model::new(settings(), now),
+            now,
+            records: Vec::new(),
+            sessions: 0,
+        }
     }
 
     /// A world with a user who owns nothing yet.
     pub(crate) fn with_user() -> (Self, UserId) {
         let mut world = Self::new();
-        let new = NewUser { name: "anna".into(), ..NewUser::default() };
+        let new = NewUser {
+            name: "anna".into(),
+            ..NewUser::default()
+        };
         let Ok(Reply::User(user)) = world.apply(Command::CreateUser(new)) else {
             panic!("the user was refused");
         };
@@ -93,7 +104,8 @@ impl World {
             hash: SecretHash::of(name),
         };
         change(&mut new);
-        self.apply(Command::CreatePreAuthKey(new)).expect("the key is granted");
+        self.apply(Command::CreatePreAuthKey(new))
+            .expect("the key is granted");
     }
 
     pub(crate) fn register(&mut self, request: Register) -> Result<RegisterReply, Rejected> {
@@ -126,7 +138,12 @@ impl World {
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let fallback = Box::new(says);
-        self.apply(Command::OpenStream { node, session, fallback }).expect("the stream opens");
+        self.apply(Command::OpenStream {
+            node,
+            session,
+            fallback,
+        })
+        .expect("the stream opens");
         session
     }
 }
@@ -149,12 +166,20 @@ pub(crate) fn plain(machine: u8, key: u8) -> Register {
         ephemeral: false,
         hostinfo: Arc::new(hostinfo),
         capability: 131,
-        fresh_id: format!("login-{machine}-{key}").parse().expect("a valid id"),
+        fresh_id: format!("login-{machine}-{key}")
+            .parse()
+            .expect("a valid id"),
     }
 }
 
 /// The same with the preauth key whose secret is `name`.
 pub(crate) fn with_key(machine: u8, key: u8, name: &str) -> Register {
-    let shown = PresentedKey::WellFormed { prefix: name.into(), hash: SecretHash::of(name) };
-    Register { auth_key: Some(shown), ..plain(machine, key) }
+    let shown = PresentedKey::WellFormed {
+        prefix: name.into(),
+        hash: SecretHash::of(name),
+    };
+    Register {
+        auth_key: Some(shown),
+        ..plain(machine, key)
+    }
 }

@@ -4,7 +4,9 @@ use super::fault::Fault;
 use crate::api;
 use crate::clock::{Now, Timestamp};
 use crate::keys::DiscoKey;
-use crate::state::model::{ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User};
+use crate::state::model::{
+    ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User,
+};
 use crate::state::secret::SecretKind;
 use crate::state::snapshot::Snapshot;
 

@@ -24,7 +24,10 @@ impl Call<'_> {
         let wish: CreatePreAuthKey = self.read()?;
         let user = match wish.user.0.as_str() {
             "" | "0" => None,
-            id => Some(id.parse::<UserId>().map_err(|_| Fault::invalid("invalid user id"))?),
+            id => Some(
+                id.parse::<UserId>()
+                    .map_err(|_| Fault::invalid("invalid user id"))?,
+            ),
         };
         let lifetime = convert::lifetime(wish.expiration, PREAUTH_LIFETIME, self.now)?;
         let tags = wish.acl_tags.into_iter().map(Into::into).collect();
@@ -49,7 +52,11 @@ impl Call<'_> {
     ) -> Result<PreAuthKey, Fault> {
         let secret = fresh(SecretKind::PreAuth)?;
         let new = with_secret(secret.prefix, secret.hash);
-        let reply = self.admin.engine.apply(Command::CreatePreAuthKey(new)).await?;
+        let reply = self
+            .admin
+            .engine
+            .apply(Command::CreatePreAuthKey(new))
+            .await?;
         let Reply::PreAuthKey(key) = reply else {
             return Err(Fault::new(Code::Internal, "internal error"));
         };

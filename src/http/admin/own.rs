@@ -38,7 +38,10 @@ impl Call<'_> {
             revision: snapshot.revision().number(),
             users: snapshot.users().len(),
             nodes: nodes.len(),
-            nodes_online: nodes.iter().filter(|node| node.presence.is_online()).count(),
+            nodes_online: nodes
+                .iter()
+                .filter(|node| node.presence.is_online())
+                .count(),
             nodes_expired: nodes.iter().filter(|node| node.expired).count(),
             pending: waiting
                 .filter(|login| login.state == PendingState::Waiting)

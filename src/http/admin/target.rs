@@ -16,7 +16,9 @@ impl Target {
     /// part: `DELETE /api/v1/apikey/?id=1` is a request that there is.
     pub fn of(uri: &Uri) -> Option<Self> {
         let parts = uri.path().strip_prefix(ROOT)?.split('/');
-        let parts = parts.map(|part| unescaped(part, false)).collect::<Option<_>>()?;
+        let parts = parts
+            .map(|part| unescaped(part, false))
+            .collect::<Option<_>>()?;
         let pairs = uri.query().unwrap_or_default().split('&');
         let query = pairs
             .filter(|pair| !pair.is_empty())
@@ -79,7 +81,13 @@ mod tests {
 
     #[test]
     fn escapes_that_are_none_are_refused() {
-        for uri in ["/api/v1/%", "/api/v1/%4", "/api/v1/%+1", "/api/v1/%ff", "/api/v1/a?b=%zz"] {
+        for uri in [
+            "/api/v1/%",
+            "/api/v1/%4",
+            "/api/v1/%+1",
+            "/api/v1/%ff",
+            "/api/v1/a?b=%zz",
+        ] {
             assert_eq!(target(uri), None, "{uri}");
         }
     }

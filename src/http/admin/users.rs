@@ -84,7 +84,9 @@ pub fn find(snapshot: &Snapshot, who: &str) -> Result<UserId, Fault> {
 pub fn only(snapshot: &Snapshot) -> Result<Option<UserId>, Fault> {
     let users = snapshot.users();
     if users.len() > 1 {
-        let names = users.values().map(|user| format!("{} ({})", user.name, user.id));
+        let names = users
+            .values()
+            .map(|user| format!("{} ({})", user.name, user.id));
         let names = names.collect::<Vec<_>>().join(", ");
         return Err(Fault::invalid(&format!("name the user; there are {names}")));
     }

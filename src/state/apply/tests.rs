@@ -31,7 +31,10 @@ fn a_key_lets_in_one_machine_and_names_and_addresses_it() {
     world.preauth_key("k", |_| {});
     let node = world.join(with_key(1, 1, "k"));
     assert_eq!(node.owner, Owner::User(user));
-    assert_eq!((&*node.label, node.ipv4), ("host1", Ipv4Addr::new(100, 64, 0, 1)));
+    assert_eq!(
+        (&*node.label, node.ipv4),
+        ("host1", Ipv4Addr::new(100, 64, 0, 1))
+    );
     let again = world.register(with_key(2, 2, "k"));
     assert_eq!(again.unwrap_err(), Rejected::PreAuthKeyUsed);
 }
@@ -66,7 +69,9 @@ fn a_container_that_restarts_may_show_its_used_or_deleted_key() {
     world.preauth_key("k", |_| {});
     let first = world.join(with_key(1, 1, "k"));
     assert_eq!(world.join(with_key(1, 1, "k")).id, first.id);
-    world.apply(Command::DeletePreAuthKey(PreAuthKeyId::FIRST)).unwrap();
+    world
+        .apply(Command::DeletePreAuthKey(PreAuthKeyId::FIRST))
+        .unwrap();
     assert_eq!(world.join(with_key(1, 1, "k")).id, first.id);
     let new_node_key = world.register(with_key(1, 2, "k")).unwrap_err();
     assert_eq!(new_node_key, Rejected::UnknownPreAuthKey);
@@ -78,7 +83,10 @@ fn a_machine_with_a_new_key_stays_the_same_node() {
     world.preauth_key("k", |key| key.reusable = true);
     let before = world.join(with_key(1, 1, "k"));
     let after = world.join(with_key(1, 2, "k"));
-    assert_eq!((before.id, before.ipv4, &before.label), (after.id, after.ipv4, &after.label));
+    assert_eq!(
+        (before.id, before.ipv4, &before.label),
+        (after.id, after.ipv4, &after.label)
+    );
     assert!(world.model.node_by_key(&before.key).is_none());
     assert_eq!(world.model.node_by_key(&after.key).unwrap().id, before.id);
 }
@@ -86,7 +94,10 @@ fn a_machine_with_a_new_key_stays_the_same_node() {
 #[test]
 fn another_user_on_the_same_machine_is_another_node() {
     let (mut world, _) = World::with_user();
-    let new = NewUser { name: "ben".into(), ..NewUser::default() };
+    let new = NewUser {
+        name: "ben".into(),
+        ..NewUser::default()
+    };
     world.apply(Command::CreateUser(new)).unwrap();
     world.preauth_key("anna", |_| {});
     world.preauth_key("ben", |key| key.user = UserId::new(2));
@@ -129,7 +140,10 @@ fn a_login_waits_for_a_person() {
     };
     assert_eq!(id, same);
     world.apply(Command::Approve(id.clone(), user)).unwrap();
-    let node = world.join(Register { followup: Some(id.clone()), ..plain(1, 1) });
+    let node = world.join(Register {
+        followup: Some(id.clone()),
+        ..plain(1, 1)
+    });
     assert_eq!(node.owner, Owner::User(user));
     let twice = world.apply(Command::Approve(id, user)).unwrap_err();
     assert_eq!(twice, Rejected::LoginDecided);
@@ -142,9 +156,15 @@ fn a_rejected_login_is_told_and_may_be_tried_anew() {
         panic!("let in without being asked for");
     };
     world.apply(Command::Reject(id.clone())).unwrap();
-    let told = world.register(Register { followup: Some(id.clone()), ..plain(1, 1) });
+    let told = world.register(Register {
+        followup: Some(id.clone()),
+        ..plain(1, 1)
+    });
     assert_eq!(told.unwrap_err(), Rejected::LoginRejected);
-    let anew = Register { fresh_id: "other".parse().unwrap(), ..plain(1, 1) };
+    let anew = Register {
+        fresh_id: "other".parse().unwrap(),
+        ..plain(1, 1)
+    };
     let Ok(RegisterReply::NeedsLogin(other)) = world.register(anew) else {
         panic!("let in without being asked for");
     };
@@ -169,11 +189,17 @@ fn logins_are_bounded_and_the_oldest_gives_way() {
 fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
     let (mut world, user) = World::with_user();
     let id = world.node_number(1);
-    let left = world.register(Register { expiry: ExpiryWish::Logout, ..plain(1, 1) });
+    let left = world.register(Register {
+        expiry: ExpiryWish::Logout,
+        ..plain(1, 1)
+    });
     assert!(matches!(left, Ok(RegisterReply::KeyExpired(_))));
     assert_eq!(world.node(id).expiry, Some(world.now.wall));
     assert!(!world.snapshot().admits(&world.node(id).key));
-    assert!(matches!(world.register(plain(1, 1)), Ok(RegisterReply::KeyExpired(Some(_)))));
+    assert!(matches!(
+        world.register(plain(1, 1)),
+        Ok(RegisterReply::KeyExpired(Some(_)))
+    ));
     let Ok(RegisterReply::NeedsLogin(login)) = world.register(plain(1, 2)) else {
         panic!("let in without being asked for");
     };
@@ -186,8 +212,14 @@ fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
 fn logout_with_the_preauth_key_still_in_hand_is_a_logout() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
-    let leaving = Register { expiry: ExpiryWish::Logout, ..with_key(1, 1, "key1") };
-    assert!(matches!(world.register(leaving), Ok(RegisterReply::KeyExpired(_))));
+    let leaving = Register {
+        expiry: ExpiryWish::Logout,
+        ..with_key(1, 1, "key1")
+    };
+    assert!(matches!(
+        world.register(leaving),
+        Ok(RegisterReply::KeyExpired(_))
+    ));
     assert!(world.node(id).expired);
 }
 
@@ -197,12 +229,22 @@ fn an_ephemeral_node_goes_at_logout_and_after_being_away() {
     world.preauth_key("e", |key| (key.ephemeral, key.reusable) = (true, true));
     let one = world.join(with_key(1, 1, "e")).id;
     let two = world.join(with_key(2, 2, "e")).id;
-    world.register(Register { expiry: ExpiryWish::Logout, ..plain(1, 1) }).unwrap();
+    world
+        .register(Register {
+            expiry: ExpiryWish::Logout,
+            ..plain(1, 1)
+        })
+        .unwrap();
     assert!(world.model.node(one).is_none());
     world.wait(SECOND * 600);
-    assert!(world.model.node(two).is_some(), "collected before its first map");
+    assert!(
+        world.model.node(two).is_some(),
+        "collected before its first map"
+    );
     let session = world.open_stream(two);
-    world.apply(Command::CloseStream { node: two, session }).unwrap();
+    world
+        .apply(Command::CloseStream { node: two, session })
+        .unwrap();
     world.wait(SECOND * 10);
     world.wait(SECOND * 59);
     assert!(world.model.node(two).is_some());
@@ -216,7 +258,10 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
     let id = world.node_number(1);
     let end = world.now.wall.plus(SECOND * 5);
     world.apply(Command::ExpireNode(id, Some(end))).unwrap();
-    assert_eq!(next_deadline(&world.model, world.now), world.now.mono + SECOND * 5);
+    assert_eq!(
+        next_deadline(&world.model, world.now),
+        world.now.mono + SECOND * 5
+    );
     let before = world.node(id).facets.core;
     world.wait(SECOND * 5);
     assert!(world.node(id).expired && world.node(id).facets.core > before);
@@ -229,9 +274,18 @@ fn a_client_may_shorten_its_expiry_and_not_extend_it() {
     let (mut world, _) = World::with_user();
     world.node_number(1);
     let at = |seconds| ExpiryWish::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
-    world.join(Register { expiry: at(100), ..plain(1, 1) });
-    world.join(Register { expiry: at(50), ..plain(1, 1) });
-    let longer = world.register(Register { expiry: at(60), ..plain(1, 1) });
+    world.join(Register {
+        expiry: at(100),
+        ..plain(1, 1)
+    });
+    world.join(Register {
+        expiry: at(50),
+        ..plain(1, 1)
+    });
+    let longer = world.register(Register {
+        expiry: at(60),
+        ..plain(1, 1)
+    });
     assert_eq!(longer.unwrap_err(), Rejected::ExpiryExtended);
 }
 
@@ -241,7 +295,9 @@ fn a_short_absence_goes_unnoticed() {
     let id = world.node_number(1);
     let session = world.open_stream(id);
     let seen = world.node(id).facets;
-    world.apply(Command::CloseStream { node: id, session }).unwrap();
+    world
+        .apply(Command::CloseStream { node: id, session })
+        .unwrap();
     world.wait(SECOND * 9);
     world.open_stream(id);
     assert_eq!(world.node(id).facets, seen);
@@ -254,7 +310,9 @@ fn a_long_absence_is_told_with_the_time_of_leaving() {
     let id = world.node_number(1);
     let session = world.open_stream(id);
     let left = world.now.wall;
-    world.apply(Command::CloseStream { node: id, session }).unwrap();
+    world
+        .apply(Command::CloseStream { node: id, session })
+        .unwrap();
     world.wait(SECOND * 10);
     assert_eq!(world.node(id).presence.last_seen(), Some(left));
 }
@@ -265,7 +323,12 @@ fn the_end_of_a_replaced_stream_does_not_count() {
     let id = world.node_number(1);
     let old = world.open_stream(id);
     let new = world.open_stream(id);
-    world.apply(Command::CloseStream { node: id, session: old }).unwrap();
+    world
+        .apply(Command::CloseStream {
+            node: id,
+            session: old,
+        })
+        .unwrap();
     assert_eq!(world.node(id).presence, Presence::Online(new));
 }
 
@@ -274,9 +337,13 @@ fn endpoints_alone_are_never_written() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world.open_stream(id);
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1")))).unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
     world.records.clear();
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2")))).unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2"))))
+        .unwrap();
     assert!(world.records.is_empty());
     assert_eq!(world.node(id).facets.endpoints, world.model.revision);
     world.wait(SECOND * 1800);
@@ -288,9 +355,13 @@ fn saying_the_same_again_writes_and_tells_nothing() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world.open_stream(id);
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1")))).unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
     world.records.clear();
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1")))).unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
     assert!(!world.model.changed);
     world.join(with_key(1, 1, "key1"));
     assert!(world.records.is_empty() && !world.model.changed);
@@ -301,12 +372,23 @@ fn a_streams_own_words_count_only_while_nothing_newer_is_known() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world.open_stream_saying(id, says(id, "192.0.2.1:1"));
-    assert_eq!(world.node(id).endpoints[..], ["192.0.2.1:1".parse().unwrap()]);
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.1:1".parse().unwrap()]
+    );
     world.open_stream_saying(id, says(id, "192.0.2.2:2"));
-    assert_eq!(world.node(id).endpoints[..], ["192.0.2.2:2".parse().unwrap()]);
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.3:3")))).unwrap();
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.2:2".parse().unwrap()]
+    );
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.3:3"))))
+        .unwrap();
     world.open_stream_saying(id, says(id, "192.0.2.9:9"));
-    assert_eq!(world.node(id).endpoints[..], ["192.0.2.3:3".parse().unwrap()]);
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.3:3".parse().unwrap()]
+    );
 }
 
 #[test]
@@ -314,7 +396,10 @@ fn a_new_host_name_renames_unless_somebody_chose_the_name() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     let named = |name: &str| {
-        let hostinfo = Hostinfo { hostname: name.into(), ..Hostinfo::default() };
+        let hostinfo = Hostinfo {
+            hostname: name.into(),
+            ..Hostinfo::default()
+        };
         let hostinfo = Some(Arc::new(hostinfo));
         Command::UpdateNode(Box::new(NodeUpdate {
             node: Some(id),
@@ -327,14 +412,19 @@ fn a_new_host_name_renames_unless_somebody_chose_the_name() {
     world.apply(Command::RenameNode(id, "tv".into())).unwrap();
     world.apply(named("Kitchen")).unwrap();
     assert_eq!(&*world.node(id).label, "tv");
-    let bad = world.apply(Command::RenameNode(id, "T V".into())).unwrap_err();
+    let bad = world
+        .apply(Command::RenameNode(id, "T V".into()))
+        .unwrap_err();
     assert_eq!(bad, Rejected::BadNodeName("T V".into()));
 }
 
 #[test]
 fn a_user_with_nodes_stays_and_one_without_takes_only_its_own_keys_along() {
     let (mut world, user) = World::with_user();
-    let new = NewUser { name: "ben".into(), ..NewUser::default() };
+    let new = NewUser {
+        name: "ben".into(),
+        ..NewUser::default()
+    };
     world.apply(Command::CreateUser(new)).unwrap();
     world.preauth_key("ben", |key| key.user = UserId::new(2));
     let id = world.node_number(1);
@@ -342,7 +432,12 @@ fn a_user_with_nodes_stays_and_one_without_takes_only_its_own_keys_along() {
     assert_eq!(refused, Rejected::UserHasNodes { nodes: 1 });
     world.apply(Command::DeleteNode(id)).unwrap();
     world.apply(Command::DeleteUser(user)).unwrap();
-    let left: Vec<_> = world.model.preauth_keys.values().map(|key| &*key.prefix).collect();
+    let left: Vec<_> = world
+        .model
+        .preauth_keys
+        .values()
+        .map(|key| &*key.prefix)
+        .collect();
     assert_eq!(left, ["ben"]);
 }
 
@@ -350,11 +445,17 @@ fn a_user_with_nodes_stays_and_one_without_takes_only_its_own_keys_along() {
 fn user_names_are_unique_and_never_look_like_ids() {
     let (mut world, user) = World::with_user();
     for bad in ["", "42", "-x", "a b", "<b>"] {
-        let new = NewUser { name: bad.into(), ..NewUser::default() };
+        let new = NewUser {
+            name: bad.into(),
+            ..NewUser::default()
+        };
         let refused = world.apply(Command::CreateUser(new)).unwrap_err();
         assert_eq!(refused, Rejected::BadUserName(bad.into()));
     }
-    let new = NewUser { name: "Anna".into(), ..NewUser::default() };
+    let new = NewUser {
+        name: "Anna".into(),
+        ..NewUser::default()
+    };
     let refused = world.apply(Command::CreateUser(new)).unwrap_err();
     assert_eq!(refused, Rejected::UserNameTaken("Anna".into()));
     let Ok(Reply::User(renamed)) = world.apply(Command::RenameUser(user, "anne".into())) else {
@@ -379,8 +480,12 @@ fn shutting_down_writes_what_was_only_in_memory() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world.open_stream(id);
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1")))).unwrap();
-    world.apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2")))).unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2"))))
+        .unwrap();
     world.records.clear();
     tick(&mut world.model, &mut world.records, world.now, Flush::Now);
     let [Record::PutNode(written)] = &world.records[..] else {
