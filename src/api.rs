@@ -145,6 +145,24 @@ pub struct Pending {
     pub node_id: Option<String>,
 }
 
+/// How the relay is. Counters run from the start of hearth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayStatus {
+    /// Clients that are connected.
+    pub connections: usize,
+    /// Packets taken from clients.
+    pub packets_received: u64,
+    /// Packets given to clients.
+    pub packets_sent: u64,
+    /// Bytes of the packets given to clients.
+    pub bytes_sent: u64,
+    /// Packets dropped for any reason.
+    pub packets_dropped: u64,
+    /// Clients turned away because they are no nodes of this tailnet.
+    pub refused: u64,
+}
+
 /// How the server is (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +171,16 @@ pub struct Status {
     pub version: String,
     /// What clients are told to connect to.
     pub server_url: String,
+    /// Whether all listeners are open. Before that nobody answers.
+    pub ready: bool,
+    /// Address of the listener for plain HTTP; `null` is off.
+    pub http: Option<String>,
+    /// Address of the listener for HTTPS; `null` is off.
+    pub https: Option<String>,
+    /// Address of the listener for STUN; `null` is off.
+    pub stun: Option<String>,
+    /// The relay; `null` is off.
+    pub relay: Option<RelayStatus>,
     /// Domain of the nodes' names.
     pub base_domain: String,
     /// Seconds since the start.
@@ -168,9 +196,9 @@ pub struct Status {
     /// How many nodes there are.
     pub nodes: usize,
     /// How many of them are online.
-    pub nodes_online: usize,
+    pub online: usize,
     /// How many of them have expired.
-    pub nodes_expired: usize,
+    pub expired: usize,
     /// How many machines wait for approval.
     pub pending: usize,
     /// What is wrong with the configuration.

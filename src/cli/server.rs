@@ -14,15 +14,19 @@ use crate::logging;
 
 /// Runs the server until it is told to stop.
 pub fn serve(overrides: Overrides) -> ExitCode {
-    let config = Config::load(overrides, &Surroundings::of_this_process());
-    if let Err(fault) = logging::start(config.log_level) {
-        print_fault(&fault.to_string(), None);
-        return ExitCode::FAILURE;
-    }
+    let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
+    let config = load();
+    let log = match logging::start(config.log_level) {
+        Ok(log) => log,
+        Err(fault) => {
+            print_fault(&fault.to_string(), None);
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match crate::server::run(config) {
+    match crate::server::run(config, &log, load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");
@@ -99,7 +103,7 @@ fn card(status: &Status) -> String {
             "Nodes",
             format!(
                 "{} ({} online, {} expired)",
-                status.nodes, status.nodes_online, status.nodes_expired
+                status.nodes, status.online, status.expired
             ),
         ),
         ("Waiting", status.pending.to_string()),

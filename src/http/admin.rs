@@ -25,6 +25,7 @@ mod users;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_derp::relay::Relay;
 use hyper::body::Body as HttpBody;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,6 +36,7 @@ use serde_json::Value;
 use crate::clock::{self, Now};
 use crate::config::Limits;
 use crate::engine::Handle;
+use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
 use auth::Gate;
 use fault::{Code, Fault};
@@ -62,14 +64,15 @@ pub struct Admin {
 }
 
 /// What the answers tell about the server itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// What clients are told to connect to.
-    pub server_url: String,
+    /// Where the server is reached.
+    pub addresses: Addresses,
     /// Domain of the nodes' names.
     pub base_domain: String,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// The relay, unless it is off.
+    pub relay: Option<Relay>,
 }
 
 /// A handler's answer: JSON, or why there is none.

@@ -1,6 +1,6 @@
 //! The life of one connection: TLS, plain HTTP, and what it may become after that.
 //!
-//! Must not know: what the requests mean; that is the [`App`]'s.
+//! Must not know: what the requests mean; that is the [`Service`]'s.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub enum Origin {
 }
 
 /// What the server answers. Cloned for each request, so it should be a few shared pointers.
-pub trait App: Clone + Send + Sync + 'static {
+pub trait Service: Clone + Send + Sync + 'static {
     /// Answers a plain request. An answer with an [`Upgrade`] among its extensions ends the HTTP part.
     fn plain(
         self,
@@ -74,7 +74,7 @@ pub struct Connections<A> {
     shutdown: Shutdown,
 }
 
-impl<A: App> Connections<A> {
+impl<A: Service> Connections<A> {
     /// Connections to this server.
     pub fn new(app: A, control: Arc<Control>, limits: Limits, shutdown: Shutdown) -> Self {
         Self {

@@ -39,9 +39,10 @@ pub async fn handle(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Re
         (_, "/machine/register" | "/machine/map") => {
             body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
         }
-        _ if NOT_OFFERED.iter().any(|prefix| known(&prefix)) => {
-            body::text(StatusCode::NOT_IMPLEMENTED, "not implemented by this control server")
-        }
+        _ if NOT_OFFERED.iter().any(|prefix| known(&prefix)) => body::text(
+            StatusCode::NOT_IMPLEMENTED,
+            "not implemented by this control server",
+        ),
         _ => body::text(StatusCode::NOT_FOUND, "not found"),
     }
 }
@@ -57,7 +58,9 @@ fn refused(fault: &EngineError) -> Response<Body> {
     let mut response = body::text(status, &fault.to_string());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let later = hyper::header::HeaderValue::from_static("5");
-        response.headers_mut().insert(hyper::header::RETRY_AFTER, later);
+        response
+            .headers_mut()
+            .insert(hyper::header::RETRY_AFTER, later);
     }
     response
 }

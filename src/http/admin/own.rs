@@ -1,10 +1,13 @@
 //! What hearth has and Headscale has not: its status and invitations. And its health.
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use hearth_derp::relay::Relay;
 
 use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
-use crate::api::{CreateInvite, HealthAnswer, Invite, Status};
+use crate::api::{CreateInvite, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
 use crate::state::model::PendingState;
@@ -28,25 +31,40 @@ impl Call<'_> {
         let snapshot = self.admin.engine.snapshot();
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
+        let about = &self.admin.about;
+        let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         json(&Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            server_url: self.admin.about.server_url.clone(),
-            base_domain: self.admin.about.base_domain.clone(),
+            server_url: about.addresses.server_url.clone(),
+            ready: true,
+            http: text(about.addresses.http),
+            https: text(about.addresses.https),
+            stun: text(about.addresses.stun),
+            relay: about.relay.as_ref().map(relay_status),
+            base_domain: about.base_domain.clone(),
             uptime_seconds: self.now.mono.as_secs(),
             clock_is_plausible: self.now.is_plausible(),
             database_is_writable: snapshot.is_writable(),
             revision: snapshot.revision().number(),
             users: snapshot.users().len(),
             nodes: nodes.len(),
+<<<<<<< HEAD
             nodes_online: nodes
                 .iter()
                 .filter(|node| node.presence.is_online())
                 .count(),
             nodes_expired: nodes.iter().filter(|node| node.expired).count(),
+=======
+            online: nodes
+                .iter()
+                .filter(|node| node.presence.is_online())
+                .count(),
+            expired: nodes.iter().filter(|node| node.expired).count(),
+>>>>>>> main
             pending: waiting
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),
-            warnings: self.admin.about.warnings.clone(),
+            warnings: about.warnings.clone(),
         })
     }
 
@@ -65,7 +83,7 @@ impl Call<'_> {
                 hash,
             })
             .await?;
-        let url = &self.admin.about.server_url;
+        let url = &self.admin.about.addresses.server_url;
         let text = key.key;
         json(&Invite {
             user: key.user.ok_or(Rejected::NoSuchUser)?,
@@ -92,5 +110,17 @@ impl Call<'_> {
             Reply::User(user) => Ok(user.id),
             _ => Err(Fault::new(Code::Internal, "internal error")),
         }
+    }
+}
+
+fn relay_status(relay: &Relay) -> RelayStatus {
+    let stats = relay.stats();
+    RelayStatus {
+        connections: stats.connections,
+        packets_received: stats.received.packets,
+        packets_sent: stats.sent.packets,
+        bytes_sent: stats.sent.bytes,
+        packets_dropped: stats.drops.total().packets,
+        refused: stats.refused,
     }
 }

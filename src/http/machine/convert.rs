@@ -21,10 +21,20 @@ const HOSTNAME_MAX: usize = 255;
 /// it is too long as well.
 pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
     let empty = || Box::from("{}");
-    let shared = if wire.shared.len() <= limit { wire.shared } else { empty() };
-    let raw = if wire.raw.len() <= limit { wire.raw } else { shared.clone() };
+    let shared = if wire.shared.len() <= limit {
+        wire.shared
+    } else {
+        empty()
+    };
+    let raw = if wire.raw.len() <= limit {
+        wire.raw
+    } else {
+        shared.clone()
+    };
     let mut hostname = wire.hostname.into_string();
-    let end = (0..=HOSTNAME_MAX).rev().find(|place| hostname.is_char_boundary(*place));
+    let end = (0..=HOSTNAME_MAX)
+        .rev()
+        .find(|place| hostname.is_char_boundary(*place));
     hostname.truncate(end.unwrap_or(0));
     Arc::new(Hostinfo {
         raw,
@@ -133,7 +143,10 @@ mod tests {
 
     #[test]
     fn a_long_host_name_is_cut_between_letters() {
-        let wire = wire::Hostinfo { hostname: "é".repeat(200).into(), ..Default::default() };
+        let wire = wire::Hostinfo {
+            hostname: "é".repeat(200).into(),
+            ..Default::default()
+        };
         assert_eq!(hostinfo(wire, 1024).hostname.len(), 254);
     }
 }

@@ -44,7 +44,12 @@ pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -
     if !request.version.is_served() {
         return too_old(request.version);
     }
-    let Some(node) = app.engine.snapshot().node_by_key(&request.node_key).cloned() else {
+    let Some(node) = app
+        .engine
+        .snapshot()
+        .node_by_key(&request.node_key)
+        .cloned()
+    else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
     };
     if node.machine != peer.machine {
@@ -86,7 +91,11 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
     };
     let now = clock::now().wall;
     let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, now);
-    body::typed(StatusCode::OK, "application/json", frame(&message, request.zstd))
+    body::typed(
+        StatusCode::OK,
+        "application/json",
+        frame(&message, request.zstd),
+    )
 }
 
 async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Response<Body>> {
@@ -94,7 +103,10 @@ async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Re
         return Ok(());
     }
     let update = convert::update(node, request, app.limits.hostinfo);
-    let told = app.engine.apply(Command::UpdateNode(Box::new(update))).await;
+    let told = app
+        .engine
+        .apply(Command::UpdateNode(Box::new(update)))
+        .await;
     told.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
@@ -105,11 +117,19 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
     };
     let session = app.next_session();
     let fallback = Box::new(convert::update(node, request, app.limits.hostinfo));
-    let open = Command::OpenStream { node: node.id, session, fallback };
+    let open = Command::OpenStream {
+        node: node.id,
+        session,
+        fallback,
+    };
     if let Err(fault) = app.engine.apply(open).await {
         return refused(&fault);
     }
-    let open = OpenStream { engine: app.engine.clone(), node: node.id, session };
+    let open = OpenStream {
+        engine: app.engine.clone(),
+        node: node.id,
+        session,
+    };
     let (sender, response_body) = Body::stream(PIECES);
     let zstd = request.zstd;
     let driven = app.clone();
@@ -120,7 +140,9 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
     });
     let mut response = Response::new(response_body);
     let json = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, json);
     response
 }
 

@@ -26,7 +26,11 @@ pub(super) async fn register(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let limits = &app.limits;
-    let read = body::read_limited(request.into_body(), limits.register_body, limits.request_timeout);
+    let read = body::read_limited(
+        request.into_body(),
+        limits.register_body,
+        limits.request_timeout,
+    );
     let bytes = match read.await {
         Ok(bytes) => bytes,
         Err(fault) => return body::text(fault.status(), &fault.to_string()),
@@ -47,8 +51,17 @@ pub(super) async fn register(
     let Ok(fresh_id) = secret::new_auth_id() else {
         return body::text(StatusCode::SERVICE_UNAVAILABLE, "no random bytes");
     };
-    let command = convert::register(request, peer.machine, fresh_id, clock::now(), limits.hostinfo);
-    answer(app, app.engine.apply(Command::Register(Box::new(command))).await)
+    let command = convert::register(
+        request,
+        peer.machine,
+        fresh_id,
+        clock::now(),
+        limits.hostinfo,
+    );
+    answer(
+        app,
+        app.engine.apply(Command::Register(Box::new(command))).await,
+    )
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
@@ -57,13 +70,18 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
     let snapshot = app.engine.snapshot();
     let ours = |node: &Arc<crate::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
-    let waits = snapshot.pending().values().any(|login| login.machine == peer.machine);
+    let waits = snapshot
+        .pending()
+        .values()
+        .any(|login| login.machine == peer.machine);
     if known || waits || app.newcomers.take(clock::now().mono) {
         return None;
     }
     let fault = "too many new devices at once; try again in a moment";
     let mut answer = body::text(StatusCode::TOO_MANY_REQUESTS, fault);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     Some(answer)
 }
 
@@ -73,9 +91,13 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
 async fn decided(app: &App, peer: &Peer, id: &AuthId) {
     let mut states = app.engine.watch();
     loop {
-        let waits = states.borrow_and_update().pending().get(id).is_some_and(|login| {
-            login.state == PendingState::Waiting && login.machine == peer.machine
-        });
+        let waits = states
+            .borrow_and_update()
+            .pending()
+            .get(id)
+            .is_some_and(|login| {
+                login.state == PendingState::Waiting && login.machine == peer.machine
+            });
         if !waits {
             return;
         }
