@@ -48,19 +48,11 @@ impl Call<'_> {
             revision: snapshot.revision().number(),
             users: snapshot.users().len(),
             nodes: nodes.len(),
-<<<<<<< HEAD
-            nodes_online: nodes
-                .iter()
-                .filter(|node| node.presence.is_online())
-                .count(),
-            nodes_expired: nodes.iter().filter(|node| node.expired).count(),
-=======
             online: nodes
                 .iter()
                 .filter(|node| node.presence.is_online())
                 .count(),
             expired: nodes.iter().filter(|node| node.expired).count(),
->>>>>>> main
             pending: waiting
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),

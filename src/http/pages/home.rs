@@ -22,7 +22,10 @@ pub fn page(url: &str, snapshot: &Snapshot) -> Page {
             Piece::Link("/join", "Steps for each system"),
             Piece::Text(", or on a computer that has the client:"),
         ])
-        .command(&[Piece::Text("tailscale up --login-server="), Piece::Text(url)])
+        .command(&[
+            Piece::Text("tailscale up --login-server="),
+            Piece::Text(url),
+        ])
         .heading("For the owner")
         .paragraph(&[
             Piece::Text("On the machine that runs hearth, "),

@@ -105,7 +105,9 @@ fn no_page_loads_anything_from_elsewhere() {
         register("laptop", PendingState::Waiting),
     ];
     for page in pages {
-        for loader in ["src=", "<link", "@import", "url(", "<img", "<iframe", "style="] {
+        for loader in [
+            "src=", "<link", "@import", "url(", "<img", "<iframe", "style=",
+        ] {
             assert!(!page.text.contains(loader), "{loader}");
         }
         assert_eq!(page.text.matches("<main>").count(), 1);
@@ -119,5 +121,7 @@ fn answers_carry_the_policy() {
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(header("referrer-policy"), "no-referrer");
     assert_eq!(header("cache-control"), "no-store");
-    assert!(header("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-"));
+    assert!(
+        header("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-")
+    );
 }
