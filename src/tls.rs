@@ -296,6 +296,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     #[test]
     fn a_crash_between_the_two_files_is_survived() {
         let dir = tempfile::tempdir().unwrap();
