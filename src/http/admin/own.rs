@@ -7,15 +7,13 @@ use hearth_derp::relay::Relay;
 
 use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
-use crate::api::{CreateInvite, HealthAnswer, Invite, RelayStatus, Status};
+use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
 use crate::state::model::PendingState;
 
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Name of the user that an invitation makes when there is none.
-const FIRST_USER: &str = "home";
 
 impl Call<'_> {
     pub(super) fn health(&self) -> Answer {

@@ -14,7 +14,7 @@ main{max-width:42rem;margin:0 auto;padding:1.5rem 1.1rem 3rem}\
 header{font-weight:600;color:var(--fire);letter-spacing:.02em;margin-bottom:1.6rem}\
 h1{font-size:1.55rem;line-height:1.25;margin:0 0 1rem}\
 h2{font-size:1.1rem;margin:2rem 0 .4rem}\
-p,ol,dl{margin:.6rem 0}ol{padding-left:1.3rem}li{margin:.3rem 0}\
+p,ol,dl{margin:.6rem 0}p,li{overflow-wrap:anywhere}ol{padding-left:1.3rem}li{margin:.3rem 0}\
 code{font:.92em/1.5 ui-monospace,monospace}\
 code,pre{background:var(--soft);border-radius:.35rem}code{padding:.1em .3em;overflow-wrap:anywhere}\
 pre{padding:.75rem .9rem;margin:.7rem 0;white-space:pre-wrap;overflow-wrap:anywhere}\
