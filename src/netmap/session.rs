@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
 use crate::netmap::delta::delta;
 use crate::netmap::fragment::Fragments;
-use crate::netmap::full::full_map;
+use crate::netmap::full::{Scope, full_map};
 use crate::netmap::{Tailnet, to_json};
 use crate::state::model::{Change, Presence, SessionId};
 use crate::state::snapshot::Snapshot;
@@ -66,7 +66,14 @@ impl MapSession {
         };
         self.told = snapshot.revision();
         self.expired = viewer.expired;
-        Next::Send(full_map(tailnet, fragments, snapshot, viewer, now))
+        Next::Send(full_map(
+            tailnet,
+            fragments,
+            snapshot,
+            viewer,
+            Scope::Everyone,
+            now,
+        ))
     }
 
     /// The message for all that happened until `snapshot`.
