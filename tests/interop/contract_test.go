@@ -204,7 +204,7 @@ func mapContract(t *testing.T, s *harness.Server) {
 		otherStream.Until(t, "the first map", hasSelf)
 	})
 	step(t, "a device that goes away is reported offline with the time", func(t *testing.T) {
-		other.Close()
+		otherStream.Close()
 		offline := stream.Until(t, "offline", func(r *tailcfg.MapResponse) bool { return saysOnline(r, id, other.Node.Public(), false) })
 		if patch := patchOf(offline, id); patch != nil && patch.LastSeen == nil {
 			t.Error("the message has no time of last contact")

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"tailscale.com/ipn"
+
 	"hearth.test/interop/harness"
 )
 
@@ -132,7 +134,15 @@ func TestInteractiveLogin(t *testing.T) {
 		})
 	})
 	step(t, "a device that logged out can log in again as itself", func(t *testing.T) {
-		if err := laptop.local.StartLoginInteractive(harness.Within(t, harness.Patience)); err != nil {
+		// A client that logged out has forgotten its server: this is what
+		// `tailscale up --login-server` does.
+		prefs := ipn.NewPrefs()
+		prefs.ControlURL, prefs.Hostname, prefs.WantRunning = s.URL, "laptop", true
+		ctx := harness.Within(t, harness.Patience)
+		if err := laptop.local.Start(ctx, ipn.Options{UpdatePrefs: prefs}); err != nil {
+			t.Fatal(err)
+		}
+		if err := laptop.local.StartLoginInteractive(ctx); err != nil {
 			t.Fatal(err)
 		}
 		s.CLI("pending", "approve", loginID(t, s, laptop.loginURL("")), "--user", "alice")

@@ -188,9 +188,22 @@ func restart(t *testing.T, s *harness.Server, alpha, beta *device, stop func()) 
 		status := s.Status()
 		return harness.Check(status.Online == 2, "%+v", status)
 	})
+	// That both get news shows that they are back on their map streams.
+	news := harness.NewClient(t, s.URL, "news", 0)
+	news.Join(t, s.Key("alice"))
+	news.MustMap(t, news.MapRequest())
+	alpha.sees("news")
+	beta.sees("news")
+	s.CLI("nodes", "delete", "-i", s.MustNode("news").ID)
+	alpha.losesSight("news")
+	beta.losesSight("news")
 	alpha.sees("beta")
 	beta.sees("alpha")
 	alpha.mustExchange("beta", 1000)
+	harness.Eventually(t, harness.Patience, "both devices are back on the relay", func() error {
+		relay := s.Status().Relay
+		return harness.Check(relay.Connections == 2, "%+v", relay)
+	})
 }
 
 // noTraffic checks that nothing reaches the address.
@@ -254,7 +267,12 @@ func TestRelayCarriesTrafficWhenDirectPathsAreBlocked(t *testing.T) {
 			alpha.sees("beta")
 			beta.sees("alpha")
 			v4, v6 := beta.addresses()
+			before := s.Status().Relay
 			alpha.mustExchange(v4.String(), 1<<20)
+			// The megabyte and its echo, by hearth's own count.
+			if after := s.Status().Relay; after.BytesSent-before.BytesSent < 2<<20 {
+				t.Errorf("hearth relayed %d bytes", after.BytesSent-before.BytesSent)
+			}
 			alpha.mustExchange(v6.String(), 1000)
 			alpha.mustExchange("beta", 1000)
 			if result := alpha.ping(v4); result.DERPRegionID == 0 || result.Endpoint != "" {

@@ -130,17 +130,11 @@ func (s *Server) Run() {
 			s.t.Fatalf("hearth ended at start: %v\n%s", err, s.log)
 		default:
 		}
-		if _, err := s.TryStatus(); err != nil {
+		status, err := s.TryStatus()
+		if err != nil {
 			return err
 		}
-		for _, listener := range []string{s.HTTP, s.HTTPS} {
-			conn, err := net.Dial("tcp", listener)
-			if err != nil {
-				return err
-			}
-			conn.Close()
-		}
-		return nil
+		return Check(status.Ready, "its status is %+v", status)
 	})
 }
 
@@ -225,9 +219,21 @@ type Status struct {
 	Version   string `json:"version"`
 	ServerURL string `json:"serverUrl"`
 	Nodes     int    `json:"nodes"`
-	Online    int    `json:"nodesOnline"`
+	Online    int    `json:"online"`
 	Pending   int    `json:"pending"`
 	Revision  uint64 `json:"revision"`
+	Ready     bool   `json:"ready"`
+	HTTP      string `json:"http"`
+	HTTPS     string `json:"https"`
+	STUN      string `json:"stun"`
+	Relay     struct {
+		Connections     int    `json:"connections"`
+		PacketsReceived uint64 `json:"packetsReceived"`
+		PacketsSent     uint64 `json:"packetsSent"`
+		BytesSent       uint64 `json:"bytesSent"`
+		PacketsDropped  uint64 `json:"packetsDropped"`
+		Refused         uint64 `json:"refused"`
+	} `json:"relay"`
 }
 
 // TryStatus asks the server for its status.
