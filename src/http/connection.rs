@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use super::front::{self, Ended, Upgrade};
 use super::limits::Limits;
 use super::ts2021::{Control, Peer};
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 /// The most unsent plaintext that TLS holds for one connection.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
@@ -86,7 +86,7 @@ impl<A: Service> Connections<A> {
     }
 
     /// Serves a connection from the network, encrypted if there are settings for that.
-    pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<Arc<ServerConfig>>) {
+    pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
         let Some(tls) = tls else {
             return self.network(stream, source, false).await;
         };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     impl Running {
-        fn start(tls: Option<Arc<ServerConfig>>, socket: Option<&Path>) -> Self {
+        fn start(tls: Option<tls::Settings>, socket: Option<&Path>) -> Self {
             let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
             let limits = Limits::default();
             let control = Control::new(
@@ -332,7 +332,7 @@ mod tests {
         };
         let identity = Identity::self_signed(dir.path(), &names).unwrap();
         let server = Running::start(Some(server_config(Served::new(identity)).unwrap()), None);
-        let file = dir.path().join(crate::tls::CERTIFICATE_FILE);
+        let file = dir.path().join(tls::CERTIFICATE_FILE);
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_file(file).unwrap())

@@ -60,7 +60,7 @@ impl Call<'_> {
 
     pub(super) async fn invite(&self) -> Answer {
         let wish: CreateInvite = self.read()?;
-        let lifetime = convert::lifetime(wish.expiration, INVITE_LIFETIME, self.now)?;
+        let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
         let owner = self.owner_of_invite(&wish.user).await?;
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
@@ -68,7 +68,7 @@ impl Call<'_> {
                 tags: Vec::new(),
                 reusable: false,
                 ephemeral: false,
-                lifetime,
+                expiry,
                 prefix,
                 hash,
             })
