@@ -1,1 +1,26 @@
-//! hearth
+//! hearth: a Tailscale-compatible control server, DERP relay and STUN responder in one binary.
+//!
+//! A functional core (protocols, state, map assembly: bytes and values in, bytes and values out),
+//! one writer thread that commits before it publishes, and a thin async shell around both.
+//! `ARCHITECTURE.md` has the map of modules and the life of a request.
+
+pub mod api;
+pub mod bucket;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod http;
+pub mod id;
+pub mod keys;
+pub mod logging;
+pub mod netmap;
+pub mod noise;
+pub mod qr;
+pub mod server;
+pub mod shutdown;
+pub mod state;
+pub mod store;
+pub mod supervise;
+pub mod tailcfg;
+pub mod tls;

@@ -1,0 +1,413 @@
+//! The JSON of the REST interface: what the server writes and the command line reads.
+//!
+//! The shapes are those of Headscale 0.29 (`hscontrol/api/v1/*.go` in its repository): camelCase,
+//! ids as texts, times in RFC 3339, and fields without a value present all the same.
+//! What stands under `/api/v1/hearth/` is hearth's own.
+//! Must not know: the state, HTTP.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// The user that stands for the owner of tagged nodes in lists.
+/// Source: `TaggedDevices` in headscale `hscontrol/types/users.go`.
+pub const TAGGED_DEVICES_ID: u64 = 2_147_455_555;
+/// Login name of the user that stands for the owner of tagged nodes.
+pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
+
+/// Login name of the user that is made when one is needed and there is none.
+pub const FIRST_USER: &str = "home";
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// Number.
+    pub id: String,
+    /// Login name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Name to show.
+    pub display_name: String,
+    /// Mail address.
+    pub email: String,
+    /// Id at the provider of logins; empty.
+    pub provider_id: String,
+    /// Provider of logins; empty.
+    pub provider: String,
+    /// Address of a picture.
+    pub profile_pic_url: String,
+}
+
+/// A preauth key. Its text is whole in the answer that makes it, later masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreAuthKey {
+    /// Owner of its nodes; `null` for a tagged key.
+    pub user: Option<User>,
+    /// Number.
+    pub id: String,
+    /// Text of the key.
+    pub key: String,
+    /// Whether it may be used more than once.
+    pub reusable: bool,
+    /// Whether its nodes are ephemeral.
+    pub ephemeral: bool,
+    /// Whether it was used.
+    pub used: bool,
+    /// When it ends; `null` is never.
+    pub expiration: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// Tags of its nodes.
+    pub acl_tags: Vec<String>,
+}
+
+/// An API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKey {
+    /// Number.
+    pub id: String,
+    /// Masked text of the key.
+    pub prefix: String,
+    /// When it ends; `null` is never.
+    pub expiration: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// When it was last used; hearth does not keep that, for the sake of the flash.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Number.
+    pub id: String,
+    /// `mkey:` text.
+    pub machine_key: String,
+    /// `nodekey:` text.
+    pub node_key: String,
+    /// `discokey:` text; all zero while unknown.
+    pub disco_key: String,
+    /// IPv4 and IPv6 address.
+    pub ip_addresses: Vec<String>,
+    /// Host name as the client gave it.
+    pub name: String,
+    /// Owner.
+    pub user: Option<User>,
+    /// When it was last there.
+    pub last_seen: Option<Timestamp>,
+    /// When its key ends.
+    pub expiry: Option<Timestamp>,
+    /// The key it came in with, while that exists.
+    pub pre_auth_key: Option<PreAuthKey>,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// One of the `REGISTER_METHOD_` words.
+    pub register_method: String,
+    /// DNS label.
+    pub given_name: String,
+    /// Whether it is there.
+    pub online: bool,
+    /// Routes that may be used.
+    pub approved_routes: Vec<String>,
+    /// Routes that it offers.
+    pub available_routes: Vec<String>,
+    /// Routes that are in use.
+    pub subnet_routes: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// A machine that asked to join (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    /// Name of the login: the last part of its URL.
+    pub auth_id: String,
+    /// `waiting`, `approved` or `rejected`.
+    pub state: String,
+    /// Host name as the client gave it.
+    pub name: String,
+    /// Operating system as the client gave it.
+    pub os: String,
+    /// `mkey:` text.
+    pub machine_key: String,
+    /// `nodekey:` text.
+    pub node_key: String,
+    /// Whether it wants to be ephemeral.
+    pub ephemeral: bool,
+    /// Tags it asks for.
+    pub request_tags: Vec<String>,
+    /// When it asked.
+    pub created_at: Timestamp,
+    /// The node that came of it.
+    pub node_id: Option<String>,
+}
+
+/// How the relay is. Counters run from the start of hearth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayStatus {
+    /// Clients that are connected.
+    pub connections: usize,
+    /// Packets taken from clients.
+    pub packets_received: u64,
+    /// Packets given to clients.
+    pub packets_sent: u64,
+    /// Bytes of the packets given to clients.
+    pub bytes_sent: u64,
+    /// Packets dropped for any reason.
+    pub packets_dropped: u64,
+    /// Clients turned away because they are no nodes of this tailnet.
+    pub refused: u64,
+}
+
+/// How the server is (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of hearth.
+    pub version: String,
+    /// What clients are told to connect to.
+    pub server_url: String,
+    /// Whether all listeners are open. Before that nobody answers.
+    pub ready: bool,
+    /// Address of the listener for plain HTTP; `null` is off.
+    pub http: Option<String>,
+    /// Address of the listener for HTTPS; `null` is off.
+    pub https: Option<String>,
+    /// Address of the listener for STUN; `null` is off.
+    pub stun: Option<String>,
+    /// The relay; `null` is off.
+    pub relay: Option<RelayStatus>,
+    /// Domain of the nodes' names.
+    pub base_domain: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Whether the clock can be believed; while it cannot, nothing expires.
+    pub clock_is_plausible: bool,
+    /// Whether the database takes changes.
+    pub database_is_writable: bool,
+    /// Number of the published state.
+    pub revision: u64,
+    /// How many users there are.
+    pub users: usize,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many of them are online.
+    pub online: usize,
+    /// How many of them have expired.
+    pub expired: usize,
+    /// How many machines wait for approval.
+    pub pending: usize,
+    /// What is wrong with the configuration.
+    pub warnings: Vec<String>,
+}
+
+/// All that a new device needs (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invite {
+    /// Owner of the device.
+    pub user: User,
+    /// The single-use key.
+    pub key: String,
+    /// When the key ends.
+    pub expiration: Option<Timestamp>,
+    /// What to type on the device.
+    pub command: String,
+    /// The page that says what to do; the key is in its fragment, which browsers do not send.
+    pub join_url: String,
+}
+
+/// The answer with one user.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UserAnswer {
+    /// The user.
+    pub user: User,
+}
+
+/// The answer with users.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UsersAnswer {
+    /// The users.
+    pub users: Vec<User>,
+}
+
+/// The answer with one node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// The node.
+    pub node: Node,
+}
+
+/// The answer with nodes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodesAnswer {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// The answer with one preauth key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreAuthKeyAnswer {
+    /// The key.
+    pub pre_auth_key: PreAuthKey,
+}
+
+/// The answer with preauth keys.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreAuthKeysAnswer {
+    /// The keys.
+    pub pre_auth_keys: Vec<PreAuthKey>,
+}
+
+/// The answer with a new API key: its only appearance.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewApiKeyAnswer {
+    /// Text of the key.
+    pub api_key: String,
+}
+
+/// The answer with API keys.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeysAnswer {
+    /// The keys.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// The answer with pending logins.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PendingAnswer {
+    /// The logins.
+    pub pending: Vec<Pending>,
+}
+
+/// The answer about the health of the server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthAnswer {
+    /// Whether the database takes changes.
+    pub database_connectivity: bool,
+}
+
+/// The answer without content.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EmptyAnswer {}
+
+/// Why a request failed, in the form of gRPC (`google.rpc.Status`), which Headscale 0.29 gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// Number of the kind of failure (`google.rpc.Code`).
+    pub code: u32,
+    /// What happened.
+    pub message: String,
+    /// Always empty.
+    pub details: Vec<()>,
+}
+
+/// Makes a user.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CreateUser {
+    /// Login name.
+    pub name: String,
+    /// Name to show.
+    pub display_name: String,
+    /// Mail address.
+    pub email: String,
+    /// Address of a picture.
+    pub picture_url: String,
+}
+
+/// Makes a preauth key.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CreatePreAuthKey {
+    /// Number of the owner; empty or `0` for none.
+    pub user: NumberText,
+    /// Whether it may be used more than once.
+    pub reusable: bool,
+    /// Whether its nodes are ephemeral.
+    pub ephemeral: bool,
+    /// When it ends.
+    pub expiration: Option<Timestamp>,
+    /// Tags of its nodes.
+    pub acl_tags: Vec<String>,
+}
+
+/// Names a preauth or API key.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NameKey {
+    /// Number of the key; empty or `0` for none.
+    pub id: NumberText,
+    /// Prefix of an API key.
+    pub prefix: String,
+}
+
+/// Makes an API key.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CreateApiKey {
+    /// When it ends.
+    pub expiration: Option<Timestamp>,
+}
+
+/// Sets when a node expires: now, when nothing is said.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExpireNode {
+    /// At this time.
+    pub expiry: Option<Timestamp>,
+    /// Never.
+    pub disable_expiry: bool,
+}
+
+/// Decides about a pending login.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DecideLogin {
+    /// Login name of the owner, when the login is approved.
+    pub user: String,
+    /// Name of the login.
+    pub auth_id: String,
+}
+
+/// Asks for an invitation (hearth's own).
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CreateInvite {
+    /// Name or number of the owner; empty for the only user there is.
+    pub user: String,
+    /// When the key ends; after a day when nothing is said.
+    pub expiration: Option<Timestamp>,
+}
+
+/// A whole number that may come as text or as number, as protobuf's JSON allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct NumberText(pub String);
+
+impl<'de> Deserialize<'de> for NumberText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Text(String),
+            Number(u64),
+        }
+        Ok(Self(match Either::deserialize(deserializer)? {
+            Either::Text(text) => text,
+            Either::Number(number) => number.to_string(),
+        }))
+    }
+}

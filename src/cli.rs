@@ -1,0 +1,104 @@
+//! The command line: Headscale's verbs, aliases and flags where it has them.
+//!
+//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check` and `version`
+//! ask a running server over its socket.
+
+pub mod client;
+pub mod output;
+
+mod args;
+mod keys;
+mod nodes;
+mod pending;
+mod server;
+mod users;
+
+pub use args::Args;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
+use args::Command;
+use client::{CliError, Client};
+use output::{Format, Output};
+
+/// Environment variable with the path of the socket.
+pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
+
+/// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
+/// and 2 when the command line was not understood.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let format = args.output;
+    let outcome = match args.command {
+        Command::Serve(flags) => return server::serve(flags.overrides(args.socket)),
+        Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
+        Command::Version => Ok(server::version(format)),
+        command => ask(command, args.socket, format),
+    };
+    match outcome {
+        Ok(output) => {
+            print(&output);
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            print_fault(&fault.to_string(), format);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask(
+    command: Command,
+    socket: Option<PathBuf>,
+    format: Option<Format>,
+) -> Result<Output, CliError> {
+    let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
+    let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
+    let client = Client::new(&socket);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Command(format!("the system gives no event queue: {error}")))?;
+    runtime.block_on(args::dispatch(command, &client, format))
+}
+
+/// The socket of the server that the default configuration describes. A person without a server of
+/// their own means that of the system.
+fn usual_socket() -> PathBuf {
+    let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
+    let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
+    // Not being allowed to look is a sign of its being there.
+    let not_there = |path: &Path| {
+        path.metadata()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if not_there(&config.socket) && !not_there(&of_system) {
+        return of_system;
+    }
+    config.socket
+}
+
+fn print(output: &Output) {
+    // A reader that closed the pipe early has what it wanted.
+    if !output.result.is_empty() {
+        let _ = writeln!(io::stdout().lock(), "{}", output.result);
+    }
+    if !output.notes.is_empty() {
+        let _ = writeln!(io::stderr().lock(), "{}", output.notes);
+    }
+}
+
+fn print_fault(message: &str, format: Option<Format>) {
+    let text = Output::of(format, &serde_json::json!({ "error": message }), || {
+        format!("Error: {message}")
+    });
+    let _ = writeln!(io::stderr().lock(), "{}", text.result);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! `hearth serve`, `check`, `version`, `status` and `health`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::client::{CliError, Client};
+use super::output::{Format, Output};
+use super::{print, print_fault};
+use crate::api::{HealthAnswer, Status};
+use crate::config::value::show_duration;
+use crate::config::{Config, Overrides, Surroundings, Warning};
+use crate::logging;
+
+/// Runs the server until it is told to stop.
+pub fn serve(overrides: Overrides) -> ExitCode {
+    let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
+    let config = load();
+    let log = match logging::start(config.log_level) {
+        Ok(log) => log,
+        Err(fault) => {
+            print_fault(&fault.to_string(), None);
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match crate::server::run(config, &log, load) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Names all that is wrong with the configuration.
+pub fn check(overrides: Overrides, format: Option<Format>) -> ExitCode {
+    let config = Config::load(overrides, &Surroundings::of_this_process());
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    let file = config.file.as_ref().map(|path| path.display().to_string());
+    let json = json!({ "file": file, "warnings": warnings });
+    let output = Output::of(format, &json, || {
+        if !warnings.is_empty() {
+            return warnings.join("\n");
+        }
+        match &file {
+            Some(file) => format!("{file}: no faults"),
+            None => "no configuration file: the defaults apply".into(),
+        }
+    });
+    print(&output);
+    if config.warnings.iter().any(Warning::is_of_configuration) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// The version of this program.
+pub fn version(format: Option<Format>) -> Output {
+    let version = env!("CARGO_PKG_VERSION");
+    Output::of(format, &json!({ "version": version }), || {
+        format!("hearth {version}")
+    })
+}
+
+/// How the server is.
+pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/status").await?;
+    let status: Status = serde_json::from_value(answer.clone())?;
+    Ok(Output::of(format, &answer, || card(&status)))
+}
+
+fn card(status: &Status) -> String {
+    let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    let lines = [
+        ("Version", status.version.clone()),
+        ("Server URL", status.server_url.clone()),
+        ("Base domain", status.base_domain.clone()),
+        ("Running for", show_duration(uptime)),
+        (
+            "Database",
+            if status.database_is_writable {
+                "ok"
+            } else {
+                "takes no changes: see the log"
+            }
+            .into(),
+        ),
+        (
+            "Clock",
+            if status.clock_is_plausible {
+                "ok"
+            } else {
+                "not set: nothing expires until it is"
+            }
+            .into(),
+        ),
+        ("Users", status.users.to_string()),
+        (
+            "Nodes",
+            format!(
+                "{} ({} online, {} expired)",
+                status.nodes, status.online, status.expired
+            ),
+        ),
+        ("Waiting", status.pending.to_string()),
+    ];
+    let mut text: Vec<String> = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<12} {value}"))
+        .collect();
+    text.extend(
+        status
+            .warnings
+            .iter()
+            .map(|warning| format!("Warning      {warning}")),
+    );
+    if status.nodes == 0 {
+        text.push("\nAdd the first device with `hearth invite`.".into());
+    }
+    text.join("\n")
+}
+
+/// Whether the server is well; fails when it is not.
+pub async fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/health").await?;
+    let health: HealthAnswer = serde_json::from_value(answer.clone())?;
+    if !health.database_connectivity {
+        return Err(CliError::Refused(
+            "the database takes no changes: see the log of hearth".into(),
+        ));
+    }
+    Ok(Output::of(format, &answer, || "ok".into()))
+}

@@ -1,0 +1,125 @@
+//! What the command line takes for what.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::args::{ApiKeys, Auth, Command, Nodes, Pending, PreAuthKeys, Users};
+use super::*;
+
+fn parse(line: &str) -> Args {
+    Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|fault| panic!("{line}: {fault}"))
+}
+
+fn is_refused(line: &str) -> bool {
+    Args::try_parse_from(line.split_whitespace()).is_err_and(|fault| fault.exit_code() == 2)
+}
+
+#[test]
+fn the_arguments_do_not_contradict_each_other() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn flags_of_the_server_become_overrides() {
+    let args = parse(
+        "hearth serve --config a.toml --data-dir /d --server-url https://h.example --http :80 \
+         --https off --tls-cert c.pem --tls-key k.pem --stun :3479 --base-domain t.net --socket /s",
+    );
+    let Command::Serve(flags) = args.command else {
+        panic!("not serve")
+    };
+    let overrides = flags.overrides(args.socket);
+    assert_eq!(overrides.config, Some("a.toml".into()));
+    assert_eq!(overrides.http, ":80".parse().ok());
+    assert_eq!(overrides.https, "off".parse().ok());
+    assert_eq!(overrides.base_domain, "t.net".parse().ok());
+    assert_eq!(overrides.socket, Some("/s".into()));
+    assert_eq!(overrides.tls_key, Some("k.pem".into()));
+}
+
+#[test]
+fn lines_made_for_headscale_are_understood() {
+    let line =
+        "hearth preauthkeys create --user 1 --reusable --ephemeral -e 24h --tags tag:a,tag:b";
+    let Command::Preauthkeys(PreAuthKeys::Create { tags, user, .. }) = parse(line).command else {
+        panic!("{line}")
+    };
+    assert_eq!((tags.len(), user.as_deref()), (2, Some("1")));
+    for line in [
+        "hearth user create anna -d Anna -e a@example.org -p http://x",
+        "hearth users ls -o json",
+        "hearth users rename -i 1 -r bob",
+        "hearth users destroy --name anna --force",
+        "hearth node ls -u anna -o json-line",
+        "hearth nodes expire -i 3 -e 2027-01-01T00:00:00Z",
+        "hearth nodes logout -i 3 -d",
+        "hearth nodes rename -i 3 nas",
+        "hearth nodes delete -i 3 --force",
+        "hearth authkey list",
+        "hearth pre expire -i 4",
+        "hearth preauthkeys delete --id 4",
+        "hearth auth register --user anna --auth-id abc",
+        "hearth auth approve --auth-id abc",
+        "hearth apikeys create --expiration 90d",
+        "hearth apikeys expire --prefix abcdefghijkl",
+        "hearth api delete -i 3",
+        "hearth health",
+        "hearth configtest",
+    ] {
+        parse(line);
+    }
+}
+
+#[test]
+fn users_and_nodes_can_be_named_without_a_flag() {
+    let Command::Users(Users::Delete { who }) = parse("hearth users delete anna").command else {
+        panic!("not delete")
+    };
+    assert_eq!(who.user.as_deref(), Some("anna"));
+    let Command::Nodes(Nodes::Show { which }) = parse("hearth nodes show nas").command else {
+        panic!("not show")
+    };
+    assert_eq!(which.node.as_deref(), Some("nas"));
+    let Command::Pending(Pending::Approve { id, user }) =
+        parse("hearth pending approve abc --user anna").command
+    else {
+        panic!("not approve")
+    };
+    assert_eq!((id.as_str(), user.as_deref()), ("abc", Some("anna")));
+    let Command::Auth(Auth::Reject { auth_id }) = parse("hearth auth reject --auth-id x").command
+    else {
+        panic!("not reject")
+    };
+    assert_eq!(auth_id, "x");
+    let Command::Apikeys(ApiKeys::Expire { which }) = parse("hearth apikeys expire 7").command
+    else {
+        panic!("not expire")
+    };
+    assert_eq!(which.key.as_deref(), Some("7"));
+}
+
+#[test]
+fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
+    for line in [
+        "hearth",
+        "hearth users delete",
+        "hearth users delete anna -i 1",
+        "hearth nodes expire",
+        "hearth nodes expire 1 -e 30d -d",
+        "hearth nodes expire 1 -e soon",
+        "hearth preauthkeys create",
+        "hearth preauthkeys create --user a -e 5",
+        "hearth serve --http nowhere",
+        "hearth serve --server-url example.org",
+        "hearth status -o yaml",
+        "hearth frobnicate",
+    ] {
+        assert!(is_refused(line), "{line}");
+    }
+}
+
+#[test]
+fn the_socket_can_be_named_anywhere_on_the_line() {
+    for line in ["hearth --socket /s status", "hearth status --socket /s"] {
+        assert_eq!(parse(line).socket, Some("/s".into()), "{line}");
+    }
+}

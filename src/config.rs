@@ -1,0 +1,402 @@
+//! The configuration: what the file and the flags say, checked and completed.
+//!
+//! Two stages: [`file::RawConfig`] holds what is written and where, [`Config`] holds values that
+//! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
+//! [`Warning`] and the default is used.
+
+pub mod file;
+pub mod lan;
+pub mod limits;
+pub mod name;
+pub mod near;
+pub mod url;
+pub mod value;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use file::{Fault, Warning};
+pub use limits::Limits;
+pub use name::DnsName;
+pub use url::{Host, Scheme, ServerUrl};
+pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
+
+use file::RawConfig;
+use lan::Network;
+use value::{Expiry, Label, Range};
+
+/// Where the configuration is when no flag says so.
+pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
+/// Where the data is when the server runs as root.
+pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
+/// Name of the socket inside the data directory.
+pub const SOCKET_NAME: &str = "hearth.sock";
+/// Below this all names of the tailnet are, unless the configuration says otherwise. The top-level
+/// domain is reserved for private use (ICANN, 2024).
+pub const DEFAULT_BASE_DOMAIN: &str = "hearth.internal";
+/// The second choice, for a server whose own host is below the first one.
+const OTHER_BASE_DOMAIN: &str = "tailnet.internal";
+
+/// Addresses of the listeners; `None` is off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Plain HTTP: the Noise upgrade, the key, the pages, the relay.
+    pub http: Option<SocketAddr>,
+    /// The same inside TLS.
+    pub https: Option<SocketAddr>,
+    /// STUN (UDP).
+    pub stun: Option<SocketAddr>,
+}
+
+/// A certificate of the owner's; without one the server makes its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain in PEM.
+    pub cert: PathBuf,
+    /// Its private key in PEM.
+    pub key: PathBuf,
+}
+
+/// The addresses that nodes get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefixes {
+    /// IPv4.
+    pub v4: Ipv4Range,
+    /// IPv6.
+    pub v6: Ipv6Range,
+}
+
+/// What holds for nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// How long a node's key is good after login; `None` is for ever.
+    pub expiry: Option<Duration>,
+    /// How long an ephemeral node may be away before it is deleted.
+    pub ephemeral_timeout: Duration,
+}
+
+/// The relay, and how clients are told to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerpSettings {
+    /// Whether there is a relay at all.
+    pub enabled: bool,
+    /// Number of the region; 900 to 999 are left to the owners of relays
+    /// (`RegionID` in tailscale `tailcfg/derpmap.go`).
+    pub region_id: u16,
+    /// Short name of the region.
+    pub region_code: String,
+    /// Long name of the region.
+    pub region_name: String,
+    /// Host that clients dial; `None` is the host of `server_url`.
+    pub host_name: Option<String>,
+    /// IPv4 address that clients dial; `None` lets them look up the host.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address that clients dial; `None` lets them look up the host.
+    pub ipv6: Option<Ipv6Addr>,
+    /// TCP port that clients dial; `None` is the port of the listener for HTTPS.
+    pub port: Option<u16>,
+    /// UDP port that clients ask; `None` is the port of the listener for STUN.
+    pub stun_port: Option<u16>,
+    /// Whether only nodes of this tailnet may use the relay.
+    pub verify_clients: bool,
+}
+
+/// What the server runs with. Every value is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// What clients are told to connect to.
+    pub server_url: ServerUrl,
+    /// Whether nobody set `server_url`, so that it holds the address at home and the configured
+    /// port of the listener, which is 0 when the system chooses it.
+    pub server_url_is_computed: bool,
+    /// The domain of the tailnet's names.
+    pub base_domain: DnsName,
+    /// Directory of the database, the keys and the certificate.
+    pub data_dir: PathBuf,
+    /// Path of the socket for the command line.
+    pub socket: PathBuf,
+    /// The listeners.
+    pub listen: Listen,
+    /// The owner's certificate.
+    pub tls: Option<TlsFiles>,
+    /// The addresses that nodes get.
+    pub prefixes: Prefixes,
+    /// What holds for nodes.
+    pub node: NodeSettings,
+    /// The relay.
+    pub derp: DerpSettings,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// The bounds.
+    pub limits: Limits,
+    /// What is wrong with the configuration, in the order of the file.
+    pub warnings: Vec<Warning>,
+}
+
+/// Flags, each of which comes before the key of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// `--config`; without it [`DEFAULT_FILE`] is read when it is there.
+    pub config: Option<PathBuf>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--server-url`.
+    pub server_url: Option<ServerUrl>,
+    /// `--http`.
+    pub http: Option<ListenAddress>,
+    /// `--https`.
+    pub https: Option<ListenAddress>,
+    /// `--tls-cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`.
+    pub tls_key: Option<PathBuf>,
+    /// `--stun`.
+    pub stun: Option<ListenAddress>,
+    /// `--base-domain`.
+    pub base_domain: Option<DnsName>,
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+}
+
+/// What the defaults depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// Whether the process runs as root.
+    pub is_root: bool,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+    /// `$XDG_DATA_HOME`.
+    pub data_home: Option<PathBuf>,
+    /// The addresses of this machine.
+    pub network: Network,
+}
+
+impl Surroundings {
+    /// Asks the system.
+    pub fn of_this_process() -> Self {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            is_root: is_root(),
+            home: variable("HOME").filter(|path| path.is_absolute()),
+            data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
+            network: Network::of_this_machine(),
+        }
+    }
+
+    /// Where the data is unless somebody says otherwise.
+    pub fn default_data_dir(&self) -> PathBuf {
+        if self.is_root {
+            return SYSTEM_DATA_DIR.into();
+        }
+        let below_home = || Some(self.home.as_ref()?.join(".local/share"));
+        match self.data_home.clone().or_else(below_home) {
+            Some(directory) => directory.join("hearth"),
+            None => "hearth-data".into(),
+        }
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+impl Config {
+    /// Reads the file that the flags name, or else the default one when there is one, and completes
+    /// it with the flags and the defaults.
+    pub fn load(overrides: Overrides, surroundings: &Surroundings) -> Self {
+        let default_file = || {
+            let path = Path::new(DEFAULT_FILE);
+            path.exists().then(|| path.into())
+        };
+        let file = overrides.config.clone().or_else(default_file);
+        let raw = match &file {
+            Some(path) => RawConfig::read(path),
+            None => RawConfig::empty(),
+        };
+        let mut config = Self::build(raw, overrides, surroundings);
+        config.file = file;
+        config
+    }
+
+    fn build(mut raw: RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
+        let mut config = Self::take(&mut raw, flags, surroundings);
+        config.warnings = raw.finish();
+        config
+    }
+
+    /// Takes every key out of `raw`. What is left there afterwards is unknown.
+    fn take(raw: &mut RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
+        let listen = listen(raw, &flags);
+        let server_url = raw.take("server_url");
+        let server_url = flags.server_url.or(server_url);
+        let server_url_is_computed = server_url.is_none();
+        let server_url = server_url.unwrap_or_else(|| computed_url(raw, &listen, surroundings));
+        let base_domain = base_domain(raw, flags.base_domain, &server_url);
+
+        let data_dir = raw.take("data_dir");
+        let data_dir = flags
+            .data_dir
+            .or(data_dir)
+            .unwrap_or_else(|| surroundings.default_data_dir());
+        let socket = raw.take("socket");
+        let socket = flags
+            .socket
+            .or(socket)
+            .unwrap_or_else(|| data_dir.join(SOCKET_NAME));
+        let tls = tls(raw, flags.tls_cert, flags.tls_key);
+
+        let prefixes = Prefixes {
+            v4: raw.take("prefixes.v4").unwrap_or(Ipv4Range::ALL),
+            v6: raw.take("prefixes.v6").unwrap_or(Ipv6Range::ALL),
+        };
+        let ephemeral_range = Range {
+            least: Duration::from_secs(60),
+            most: Duration::from_secs(365 * 24 * 60 * 60),
+        };
+        let node = NodeSettings {
+            expiry: raw.take("node.expiry").unwrap_or(Expiry(None)).0,
+            ephemeral_timeout: raw
+                .take_in_range("node.ephemeral_timeout", ephemeral_range)
+                .unwrap_or(Duration::from_secs(30 * 60)),
+        };
+        let derp = derp(raw);
+        let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
+        let limits = Limits::take(raw);
+        Self {
+            file: None,
+            server_url,
+            server_url_is_computed,
+            base_domain,
+            data_dir,
+            socket,
+            listen,
+            tls,
+            prefixes,
+            node,
+            derp,
+            log_level,
+            limits,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
+    let mut address = |key, flag: Option<ListenAddress>, port| {
+        let in_file = raw.take(key);
+        flag.or(in_file)
+            .unwrap_or(ListenAddress::everywhere(port))
+            .0
+    };
+    let listen = Listen {
+        http: address("listen.http", flags.http, 8080),
+        https: address("listen.https", flags.https, 8443),
+        stun: address("listen.stun", flags.stun, 3478),
+    };
+    if listen.http.is_none() && listen.https.is_none() {
+        raw.warn(raw.place_of("listen.http"), Fault::NoListener);
+    }
+    listen
+}
+
+/// `http://<address at home>:<port>`. A listener that is bound to one address is reached there.
+fn computed_url(raw: &mut RawConfig, listen: &Listen, surroundings: &Surroundings) -> ServerUrl {
+    let (scheme, listener) = match (listen.http, listen.https) {
+        (Some(http), _) => (Scheme::Http, http),
+        (None, Some(https)) => (Scheme::Https, https),
+        (None, None) => (Scheme::Http, SocketAddr::from(([0, 0, 0, 0], 8080))),
+    };
+    if !listener.ip().is_unspecified() {
+        return ServerUrl::at(scheme, listener);
+    }
+    let address = surroundings.network.home_address().unwrap_or_else(|| {
+        raw.warn(None, Fault::NoHomeAddress);
+        Ipv4Addr::LOCALHOST
+    });
+    ServerUrl::at(
+        scheme,
+        SocketAddr::new(IpAddr::V4(address), listener.port()),
+    )
+}
+
+/// MagicDNS answers for everything in the base domain, so a server inside it could not be found.
+/// Source: `isSafeServerURL` in headscale `hscontrol/types/config.go`.
+fn base_domain(raw: &mut RawConfig, flag: Option<DnsName>, server_url: &ServerUrl) -> DnsName {
+    let hides_server = |domain: &DnsName| match server_url.host() {
+        Host::Name(host) => host.is_within(domain),
+        Host::Address(_) => false,
+    };
+    let in_file = raw.take("base_domain");
+    if let Some(domain) = flag.or(in_file) {
+        if !hides_server(&domain) {
+            return domain;
+        }
+        let instead = default_base_domain(hides_server);
+        let fault = Fault::HostInBaseDomain {
+            instead: instead.to_string(),
+        };
+        raw.warn(raw.place_of("base_domain"), fault);
+        return instead;
+    }
+    default_base_domain(hides_server)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "both names are constants, and a test parses them"
+)]
+fn default_base_domain(hides_server: impl Fn(&DnsName) -> bool) -> DnsName {
+    [DEFAULT_BASE_DOMAIN, OTHER_BASE_DOMAIN]
+        .into_iter()
+        .filter_map(|name| name.parse().ok())
+        .find(|domain| !hides_server(domain))
+        .expect("a host cannot be within two domains that are not within each other")
+}
+
+fn tls(raw: &mut RawConfig, cert: Option<PathBuf>, key: Option<PathBuf>) -> Option<TlsFiles> {
+    let (cert_in_file, key_in_file) = (raw.take("tls.cert_file"), raw.take("tls.key_file"));
+    match (cert.or(cert_in_file), key.or(key_in_file)) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+        (None, None) => None,
+        (cert, _) => {
+            let (key, missing) = match cert {
+                Some(_) => ("tls.cert_file", "tls.key_file"),
+                None => ("tls.key_file", "tls.cert_file"),
+            };
+            raw.warn(raw.place_of(key), Fault::Alone { key, missing });
+            None
+        }
+    }
+}
+
+fn derp(raw: &mut RawConfig) -> DerpSettings {
+    let ports = Range {
+        least: 1,
+        most: u16::MAX,
+    };
+    let mut label = |key, default: &str| {
+        let Label(text) = raw.take(key).unwrap_or_else(|| Label(default.into()));
+        text
+    };
+    let region_code = label("derp.region_code", "hearth");
+    let region_name = label("derp.region_name", "hearth");
+    DerpSettings {
+        enabled: raw.take("derp.enabled").unwrap_or(true),
+        region_id: raw.take_in_range("derp.region_id", ports).unwrap_or(900),
+        region_code,
+        region_name,
+        host_name: raw.take("derp.host_name").map(|Label(text)| text),
+        ipv4: raw.take("derp.ipv4"),
+        ipv6: raw.take("derp.ipv6"),
+        port: raw.take_in_range("derp.port", ports),
+        stun_port: raw.take_in_range("derp.stun_port", ports),
+        verify_clients: raw.take("derp.verify_clients").unwrap_or(true),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,444 @@
+//! A configuration file as it is written: values by dotted key, each with its place.
+//!
+//! Must not know: which keys there are. Whoever takes a key makes it known; what nobody took is
+//! unknown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range as Span;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::near::nearest;
+use super::value::{Amount, Range, Setting};
+
+/// A value of the file. Sections are taken apart and do not occur, except inside a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RawValue {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// Anything else, by what TOML calls it.
+    Other(&'static str),
+}
+
+/// A place in a file; lines and columns start at 1, columns count characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, or 0 for the file as a whole.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn whole(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            line: 0,
+            column: 0,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match self.line {
+            0 => Ok(()),
+            line => write!(f, ":{line}:{}", self.column),
+        }
+    }
+}
+
+/// What is wrong with a configuration. None of these stops the server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The file cannot be read.
+    #[error("cannot be read: {reason} (using the defaults)")]
+    Unreadable {
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is not TOML at this place.
+    #[error("{message} (using what can be read of the file)")]
+    Syntax {
+        /// What the parser said.
+        message: String,
+    },
+    /// There is no such key or section.
+    #[error("unknown {what} `{name}`{}", offer(.near))]
+    Unknown {
+        /// `key` or `section`.
+        what: &'static str,
+        /// The dotted name as written.
+        name: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
+    /// A key has a value that it cannot have.
+    #[error("`{key}` has a bad value: expected {expected} (using the default)")]
+    BadValue {
+        /// The dotted name.
+        key: &'static str,
+        /// What the key expects.
+        expected: &'static str,
+    },
+    /// A key has a value that is too small or too large.
+    #[error("`{key}` is out of range: it goes from {least} to {most} (using the default)")]
+    OutOfRange {
+        /// The dotted name.
+        key: &'static str,
+        /// The smallest value.
+        least: String,
+        /// The largest value.
+        most: String,
+    },
+    /// One key is given without another that it needs.
+    #[error("`{key}` needs `{missing}` as well (ignoring it)")]
+    Alone {
+        /// The key that is given.
+        key: &'static str,
+        /// The key that is missing.
+        missing: &'static str,
+    },
+    /// The name of the server would be hidden by the tailnet's own names.
+    #[error("`base_domain` must not hold the host of `server_url` (using {instead})")]
+    HostInBaseDomain {
+        /// The base domain that is used.
+        instead: String,
+    },
+    /// The server has no address that other machines could reach.
+    #[error(
+        "this machine has no private address: set `server_url`, else only clients on this machine can connect"
+    )]
+    NoHomeAddress,
+    /// No listener is on.
+    #[error("`listen.http` and `listen.https` are both off: no client can connect")]
+    NoListener,
+}
+
+fn offer(near: &Option<String>) -> String {
+    match near {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    }
+}
+
+/// A fault and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where, when it is in a file.
+    pub place: Option<Place>,
+    /// What.
+    pub fault: Fault,
+}
+
+impl Warning {
+    /// Whether it is what somebody wrote that is at fault, and not where the server runs.
+    pub fn is_of_configuration(&self) -> bool {
+        self.fault != Fault::NoHomeAddress
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.fault),
+            None => self.fault.fmt(f),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    name_at: usize,
+    value_at: usize,
+    value: RawValue,
+}
+
+/// The keys of a file that nobody has taken yet, and the faults found so far.
+#[derive(Debug, Default)]
+pub struct RawConfig {
+    path: PathBuf,
+    text: String,
+    entries: BTreeMap<String, Entry>,
+    sections: BTreeMap<String, usize>,
+    places: BTreeMap<&'static str, Place>,
+    known: Vec<&'static str>,
+    /// Lines with a syntax error: what the parser makes of their values is a guess.
+    broken_lines: Vec<usize>,
+    warnings: Vec<Warning>,
+}
+
+impl RawConfig {
+    /// No file at all: every key has its default.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Reads a file. One that cannot be read is a warning and counts as empty.
+    pub fn read(path: &Path) -> Self {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path.into(), &text),
+            Err(error) => Self {
+                warnings: vec![Warning {
+                    place: Some(Place::whole(path)),
+                    fault: Fault::Unreadable {
+                        reason: error.to_string(),
+                    },
+                }],
+                ..Self::default()
+            },
+        }
+    }
+
+    /// Takes a text apart. After a syntax error what can still be understood is used: a lost
+    /// `data_dir` would start another, empty server.
+    pub fn parse(path: PathBuf, text: &str) -> Self {
+        let mut raw = Self {
+            path,
+            text: text.into(),
+            ..Self::default()
+        };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let place = raw.place(error.span().unwrap_or(Span::default()).start);
+            raw.broken_lines.push(place.line);
+            raw.warn(
+                Some(place),
+                Fault::Syntax {
+                    message: error.message().lines().collect::<Vec<_>>().join(", "),
+                },
+            );
+        }
+        for (name, value) in table.get_ref() {
+            let name_at = name.span().start;
+            match value.get_ref() {
+                DeValue::Table(section) => {
+                    raw.sections.insert(name.get_ref().to_string(), name_at);
+                    for (key, value) in section {
+                        raw.add(
+                            format!("{}.{}", name.get_ref(), key.get_ref()),
+                            key.span().start,
+                            value.span().start,
+                            value.get_ref(),
+                        );
+                    }
+                }
+                other => raw.add(
+                    name.get_ref().to_string(),
+                    name_at,
+                    value.span().start,
+                    other,
+                ),
+            }
+        }
+        raw
+    }
+
+    fn add(&mut self, name: String, name_at: usize, value_at: usize, value: &DeValue<'_>) {
+        if self.broken_lines.contains(&self.place(name_at).line) {
+            return;
+        }
+        let value = match value {
+            DeValue::String(text) => RawValue::Text(text.to_string()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or(RawValue::Other("number"), RawValue::Integer),
+            DeValue::Boolean(value) => RawValue::Boolean(*value),
+            DeValue::Float(_) => RawValue::Other("number with a fraction"),
+            DeValue::Datetime(_) => RawValue::Other("date"),
+            DeValue::Array(_) => RawValue::Other("list"),
+            DeValue::Table(_) => RawValue::Other("table"),
+        };
+        let entry = Entry {
+            name_at,
+            value_at,
+            value,
+        };
+        self.entries.insert(name, entry);
+    }
+
+    /// Takes the value of `key`; `None` when it is not there or, with a warning, bad.
+    pub fn take<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.known.push(key);
+        let entry = self.entries.remove(key)?;
+        self.places.insert(key, self.place(entry.name_at));
+        let value = T::read(&entry.value);
+        if value.is_none() {
+            self.warn(
+                Some(self.place(entry.value_at)),
+                Fault::BadValue {
+                    key,
+                    expected: T::EXPECTED,
+                },
+            );
+        }
+        value
+    }
+
+    /// Like [`take`](Self::take), and the value must be in `range`.
+    pub fn take_in_range<T: Amount>(&mut self, key: &'static str, range: Range<T>) -> Option<T> {
+        let value_at = self.entries.get(key).map(|entry| entry.value_at);
+        let value: T = self.take(key)?;
+        if range.least <= value && value <= range.most {
+            return Some(value);
+        }
+        self.warn(
+            value_at.map(|at| self.place(at)),
+            Fault::OutOfRange {
+                key,
+                least: range.least.show(),
+                most: range.most.show(),
+            },
+        );
+        None
+    }
+
+    /// Where a key that was taken stands; `None` when it is not in the file.
+    pub fn place_of(&self, key: &str) -> Option<Place> {
+        self.places.get(key).cloned()
+    }
+
+    /// Keeps a fault that somebody else found.
+    pub fn warn(&mut self, place: Option<Place>, fault: Fault) {
+        self.warnings.push(Warning { place, fault });
+    }
+
+    /// All warnings in the order of the file; what nobody took is unknown.
+    pub fn finish(mut self) -> Vec<Warning> {
+        let sections: Vec<&str> = self
+            .known
+            .iter()
+            .filter_map(|key| key.split_once('.'))
+            .map(|(section, _)| section)
+            .collect();
+        let mut unknown = Vec::new();
+        for (name, at) in &self.sections {
+            if sections.contains(&name.as_str()) {
+                continue;
+            }
+            let inside = format!("{name}.");
+            self.entries.retain(|key, _| !key.starts_with(&inside));
+            unknown.push((*at, "section", name.clone(), sections.clone()));
+        }
+        for (name, entry) in &self.entries {
+            unknown.push((entry.name_at, "key", name.clone(), self.known.clone()));
+        }
+        for (at, what, name, known) in unknown {
+            let near = nearest(&name, known).map(str::to_owned);
+            let place = self.place(at);
+            self.warn(Some(place), Fault::Unknown { what, name, near });
+        }
+        self.warnings.sort_by(|a, b| a.place.cmp(&b.place));
+        self.warnings
+    }
+
+    /// The dotted names of all keys that were taken.
+    #[cfg(test)]
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
+    fn place(&self, at: usize) -> Place {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Place {
+            path: self.path.clone(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings_of(text: &str) -> Vec<String> {
+        let mut raw = RawConfig::parse("hearth.toml".into(), text);
+        let _: Option<bool> = raw.take("derp.enabled");
+        let _: Option<usize> = raw.take("derp.port");
+        let _: Option<String> = raw.take::<PathBuf>("data_dir").map(|_| String::new());
+        raw.finish().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_a_near_match() {
+        assert_eq!(
+            warnings_of("data_dri = \"/x\"\n\n[derp]\n  enable = true\ncolour = 1\n"),
+            [
+                "hearth.toml:1:1: unknown key `data_dri`; did you mean `data_dir`?",
+                "hearth.toml:4:3: unknown key `derp.enable`; did you mean `derp.enabled`?",
+                "hearth.toml:5:1: unknown key `derp.colour`",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_section_is_named_once() {
+        assert_eq!(
+            warnings_of("[drep]\nenabled = true\nport = 1\n[empty]\n"),
+            [
+                "hearth.toml:1:2: unknown section `drep`; did you mean `derp`?",
+                "hearth.toml:4:2: unknown section `empty`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_was_expected() {
+        assert_eq!(
+            warnings_of("data_dir = \"\"\n[derp]\nenabled = \"yes\"\nport = -1\n"),
+            [
+                "hearth.toml:1:12: `data_dir` has a bad value: expected a path (using the default)",
+                "hearth.toml:3:11: `derp.enabled` has a bad value: expected `true` or `false` (using the default)",
+                "hearth.toml:4:8: `derp.port` has a bad value: expected a whole number (using the default)",
+            ]
+        );
+    }
+
+    #[test]
+    fn after_a_syntax_error_the_rest_of_the_file_counts() {
+        let text = "socket = /x/y\ndata_dir = \"/x\"\n[derp]\nenabled = false\n";
+        let mut raw = RawConfig::parse("hearth.toml".into(), text);
+        assert_eq!(raw.take::<bool>("derp.enabled"), Some(false));
+        assert_eq!(raw.take::<PathBuf>("data_dir"), Some("/x".into()));
+        assert_eq!(raw.take::<PathBuf>("socket"), None);
+        let warnings = raw.finish();
+        assert_eq!(warnings.len(), 1);
+        let place = warnings[0].place.as_ref().map(ToString::to_string);
+        assert_eq!(place.as_deref(), Some("hearth.toml:1:10"));
+        assert!(matches!(warnings[0].fault, Fault::Syntax { .. }));
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(
+            warnings_of("\"größe\" = 1\n[derp]\nenabled = true\nport = { \"ü\" = 1 }\n"),
+            [
+                "hearth.toml:1:1: unknown key `größe`",
+                "hearth.toml:4:8: `derp.port` has a bad value: expected a whole number (using the default)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_one_warning() {
+        let raw = RawConfig::read(Path::new("/nonexistent/hearth.toml"));
+        let warnings = raw.finish();
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0]
+                .to_string()
+                .starts_with("/nonexistent/hearth.toml: cannot be read: ")
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Every bound of the program in one place.
+//!
+//! Each row is a field of [`Limits`], a key of the `[limits]` section, its default and its range.
+//! The defaults fit a router with 128 MB of memory; `board-configs/` has the numbers of other boards.
+
+use std::time::Duration;
+
+use super::file::RawConfig;
+use super::value::{ByteCount, Range};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+macro_rules! kind {
+    (count) => {
+        usize
+    };
+    (bytes) => {
+        usize
+    };
+    (time) => {
+        Duration
+    };
+}
+
+macro_rules! amount {
+    (count, $value:expr) => {
+        $value
+    };
+    (bytes, $value:expr) => {
+        $value
+    };
+    (time, $value:expr) => {
+        Duration::from_secs($value)
+    };
+}
+
+macro_rules! read {
+    (count, $raw:ident, $key:expr, $range:expr) => {
+        $raw.take_in_range($key, $range)
+    };
+    (bytes, $raw:ident, $key:expr, $range:expr) => {
+        $raw.take_in_range(
+            $key,
+            Range {
+                least: ByteCount($range.least),
+                most: ByteCount($range.most),
+            },
+        )
+        .map(|bytes: ByteCount| bytes.0)
+    };
+    (time, $raw:ident, $key:expr, $range:expr) => {
+        $raw.take_in_range($key, $range)
+    };
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident = $default:expr, $least:expr, $most:expr;)*) => {
+        /// The bounds, each with its unit. What a peer can make grow stops at one of these.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: kind!($kind),)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: amount!($kind, $default),)* }
+            }
+        }
+
+        impl Limits {
+            /// Takes the `[limits]` section out of a configuration file.
+            pub(super) fn take(raw: &mut RawConfig) -> Self {
+                let mut limits = Self::default();
+                $(
+                    let range = Range {
+                        least: amount!($kind, $least),
+                        most: amount!($kind, $most),
+                    };
+                    let key = concat!("limits.", stringify!($name));
+                    if let Some(value) = read!($kind, raw, key, range) {
+                        limits.$name = value;
+                    }
+                )*
+                limits
+            }
+        }
+    };
+}
+
+limits! {
+    /// Open connections of all kinds; when they are used up the listeners wait.
+    connections: count = 1024, 16, 65_536;
+    /// Open connections from one address (IPv4) or one /64 (IPv6). A whole home may sit behind one.
+    connections_per_address: count = 512, 4, 65_536;
+    /// TLS and Noise handshakes at the same time; others wait. Bounds processor time, not memory.
+    handshakes: count = 8, 1, 1024;
+    /// From the first byte of a connection to the end of its handshake and request header.
+    handshake_timeout: time = 10, 1, 10 * MINUTE;
+    /// From the end of a request's header to the end of its body.
+    request_timeout: time = 30, 1, HOUR;
+    /// An HTTP connection between two requests.
+    idle_timeout: time = 2 * MINUTE, 5, HOUR;
+    /// Body of a register request, in bytes.
+    register_body: bytes = 64 * KIB, 4 * KIB, MIB;
+    /// Body of a map request, in bytes.
+    map_body: bytes = 64 * KIB, 4 * KIB, MIB;
+    /// Body of a request to the administration API, in bytes.
+    admin_body: bytes = 64 * KIB, 4 * KIB, MIB;
+    /// Requests at the same time inside one Noise connection.
+    http2_streams: count = 8, 2, 256;
+    /// HTTP/2 receive window of a connection and of a stream, in bytes.
+    /// At least 65535, the initial window of RFC 9113 section 6.9.2.
+    http2_window: bytes = 65_535, 65_535, 16 * MIB;
+    /// What may wait to be sent on one HTTP/2 stream, in bytes.
+    http2_send_buffer: bytes = 16 * KIB, 4 * KIB, MIB;
+    /// Map streams at the same time.
+    map_streams: count = 512, 4, 65_536;
+    /// Full maps that are built and sent at the same time; others wait in line.
+    full_map_builds: count = 2, 1, 64;
+    /// Changes that wait for the writer; when full, requests get 503.
+    engine_queue: count = 256, 16, 65_536;
+    /// Changes that share one commit.
+    engine_batch: count = 64, 1, 4096;
+    /// Devices that wait for approval; the oldest one makes room.
+    pending_registrations: count = 128, 4, 4096;
+    /// How long a device may wait for approval.
+    pending_timeout: time = 24 * HOUR, 5 * MINUTE, 7 * 24 * HOUR;
+    /// Nodes in the tailnet.
+    nodes: count = 1000, 1, 16_384;
+    /// Users.
+    users: count = 256, 1, 16_384;
+    /// Preauth keys, used and expired ones included.
+    preauth_keys: count = 1024, 8, 65_536;
+    /// API keys.
+    api_keys: count = 64, 1, 4096;
+    /// What a node tells about itself, in bytes.
+    hostinfo: bytes = 16 * KIB, KIB, 256 * KIB;
+    /// Endpoints of one node that peers are told.
+    endpoints: count = 32, 4, 256;
+    /// Connections to the relay.
+    derp_connections: count = 512, 4, 65_536;
+    /// Packets that wait for one client of the relay.
+    derp_queue_packets: count = 32, 4, 1024;
+    /// What waits for one client of the relay, in bytes.
+    derp_queue: bytes = 64 * KIB, 64 * KIB, 16 * MIB;
+    /// What waits for all clients of the relay, in bytes; then packets are dropped.
+    derp_pool: bytes = 4 * MIB, 256 * KIB, 1024 * MIB;
+    /// Cache of the database, in bytes.
+    database_cache: bytes = 2 * MIB, 256 * KIB, 1024 * MIB;
+    /// How often last-seen times go to flash.
+    flush_interval: time = 30 * MINUTE, MINUTE, 24 * HOUR;
+    /// How long a node may be away before its peers are told.
+    offline_grace: time = 10, 0, 10 * MINUTE;
+    /// After a start of hearth: how long nobody is said to be offline.
+    restart_grace: time = 90, 0, 10 * MINUTE;
+    /// Between two signs of life on a silent map stream. Clients give up after 120 s
+    /// (`watchdogTimeout` in tailscale `control/controlclient/direct.go`).
+    keepalive: time = 50, 5, 110;
+    /// From the signal to stop until the process ends.
+    shutdown_timeout: time = 4, 1, 10 * MINUTE;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_with_a_unit_take_it_and_rows_out_of_range_keep_the_default() {
+        let text = "[limits]\nderp_pool = \"8MiB\"\nkeepalive = \"20s\"\nnodes = 50\nusers = 0\n";
+        let mut raw = RawConfig::parse("hearth.toml".into(), text);
+        let limits = Limits::take(&mut raw);
+        assert_eq!(limits.derp_pool, 8 * MIB);
+        assert_eq!(limits.keepalive, Duration::from_secs(20));
+        assert_eq!(limits.nodes, 50);
+        assert_eq!(limits.users, Limits::default().users);
+        let warnings: Vec<String> = raw.finish().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "hearth.toml:5:9: `limits.users` is out of range: it goes from 1 to 16384 (using the default)"
+            ]
+        );
+    }
+}

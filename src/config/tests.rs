@@ -1,0 +1,225 @@
+//! The configuration as a whole: defaults, flags before the file, and the example file.
+
+use super::lan::LocalAddress;
+use super::*;
+
+fn at_home() -> Surroundings {
+    let address = Ipv4Addr::new(192, 168, 1, 1);
+    Surroundings {
+        is_root: true,
+        network: Network {
+            addresses: vec![LocalAddress {
+                interface: "br-lan".into(),
+                address,
+            }],
+            route_source: None,
+        },
+        ..Surroundings::default()
+    }
+}
+
+fn from_text(text: &str) -> Config {
+    from_text_and_flags(text, Overrides::default())
+}
+
+fn from_text_and_flags(text: &str, flags: Overrides) -> Config {
+    Config::build(
+        RawConfig::parse("hearth.toml".into(), text),
+        flags,
+        &at_home(),
+    )
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    config.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_at_all_is_a_good_configuration() {
+    let config = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!(config.server_url.as_str(), "http://192.168.1.1:8080");
+    assert!(config.server_url_is_computed);
+    assert_eq!(config.socket, Path::new("/var/lib/hearth/hearth.sock"));
+    assert_eq!(config.base_domain.as_str(), DEFAULT_BASE_DOMAIN);
+}
+
+#[test]
+fn flags_come_before_the_file() {
+    let text = "server_url = \"https://a.example\"\ndata_dir = \"/a\"\nbase_domain = \"a.net\"\n\
+                [listen]\nhttp = \":1\"\nhttps = \":2\"\nstun = \"off\"\n\
+                [tls]\ncert_file = \"/a.crt\"\nkey_file = \"/a.key\"\n";
+    let flags = Overrides {
+        server_url: "https://b.example".parse().ok(),
+        data_dir: Some("/b".into()),
+        https: Some(ListenAddress(None)),
+        tls_key: Some("/b.key".into()),
+        base_domain: "b.net".parse().ok(),
+        ..Overrides::default()
+    };
+    let config = from_text_and_flags(text, flags);
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!(config.server_url.as_str(), "https://b.example");
+    assert_eq!(config.socket, Path::new("/b/hearth.sock"));
+    assert_eq!(config.base_domain.as_str(), "b.net");
+    assert_eq!(config.listen.http.map(|http| http.port()), Some(1));
+    assert_eq!((config.listen.https, config.listen.stun), (None, None));
+    assert_eq!(config.tls.map(|tls| tls.key), Some("/b.key".into()));
+}
+
+#[test]
+fn faults_of_the_whole_are_named_at_their_key() {
+    let text = "server_url = \"https://hearth.example.org\"\nbase_domain = \"example.org\"\n\
+                [tls]\nkey_file = \"/a.key\"\n[prefixes]\nv4 = \"10.0.0.0/8\"\n\
+                [node]\nexpiry = \"soon\"\n";
+    let config = from_text(text);
+    assert_eq!(
+        warnings(&config),
+        [
+            "hearth.toml:2:1: `base_domain` must not hold the host of `server_url` (using hearth.internal)",
+            "hearth.toml:4:1: `tls.key_file` needs `tls.cert_file` as well (ignoring it)",
+            "hearth.toml:6:6: `prefixes.v4` has a bad value: expected a range inside 100.64.0.0/10 (using the default)",
+            "hearth.toml:8:10: `node.expiry` has a bad value: expected a time such as `180d`, or `never` (using the default)",
+        ]
+    );
+    assert_eq!(config.prefixes.v4, Ipv4Range::ALL);
+}
+
+#[test]
+fn the_base_domain_makes_room_for_the_server() {
+    let config = from_text("server_url = \"https://hearth.internal\"\n");
+    assert_eq!(config.base_domain.as_str(), OTHER_BASE_DOMAIN);
+    assert_eq!(warnings(&config), [""; 0]);
+}
+
+#[test]
+fn the_computed_url_follows_the_listeners() {
+    let url = |text: &str| from_text(text).server_url.to_string();
+    assert_eq!(
+        url("[listen]\nhttp = \"off\"\n"),
+        "https://192.168.1.1:8443"
+    );
+    assert_eq!(
+        url("[listen]\nhttp = \"127.0.0.1:99\"\n"),
+        "http://127.0.0.1:99"
+    );
+    let alone = Config::build(
+        RawConfig::empty(),
+        Overrides::default(),
+        &Surroundings::default(),
+    );
+    assert_eq!(alone.server_url.as_str(), "http://127.0.0.1:8080");
+    assert_eq!(alone.warnings.len(), 1);
+    assert!(!alone.warnings[0].is_of_configuration());
+}
+
+#[test]
+fn data_goes_where_the_user_may_write() {
+    let mut user = Surroundings {
+        home: Some("/home/a".into()),
+        ..Surroundings::default()
+    };
+    assert_eq!(
+        user.default_data_dir(),
+        Path::new("/home/a/.local/share/hearth")
+    );
+    user.data_home = Some("/data".into());
+    assert_eq!(user.default_data_dir(), Path::new("/data/hearth"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_warning_and_the_server_starts() {
+    let flags = Overrides {
+        config: Some("/nonexistent/hearth.toml".into()),
+        ..Overrides::default()
+    };
+    let config = Config::load(flags, &at_home());
+    assert_eq!(config.warnings.len(), 1);
+    assert_eq!(config.listen.http.map(|http| http.port()), Some(8080));
+}
+
+/// The example with its settings in force: a setting is `#key = value`, prose has a blank after
+/// the `#`.
+fn example_in_force() -> String {
+    let example = include_str!("../../hearth.example.toml");
+    let lines = example.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => rest,
+        _ => line,
+    });
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// Keys whose default is not a constant: the example shows what they look like.
+const COMPUTED: [&str; 10] = [
+    "server_url",
+    "data_dir",
+    "socket",
+    "tls.cert_file",
+    "tls.key_file",
+    "derp.host_name",
+    "derp.ipv4",
+    "derp.ipv6",
+    "derp.port",
+    "derp.stun_port",
+];
+
+#[test]
+fn the_example_documents_every_key_and_nothing_else() {
+    let example = RawConfig::parse("hearth.example.toml".into(), &example_in_force());
+    let config = Config::build(example, Overrides::default(), &at_home());
+    assert_eq!(warnings(&config), [""; 0]);
+
+    let mut nothing = RawConfig::empty();
+    let _ = Config::take(&mut nothing, Overrides::default(), &at_home());
+    let (_, documented) = keys_of(&example_in_force());
+    for key in nothing.known() {
+        assert!(
+            documented.iter().any(|name| name == key),
+            "`{key}` is missing from the example"
+        );
+    }
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let text = example_in_force();
+    let (sections, _) = keys_of(&text);
+    let mut section = String::new();
+    let mut without_computed = String::new();
+    for line in text.lines() {
+        if let Some(name) = sections.iter().find(|name| line == format!("[{name}]")) {
+            section = format!("{name}.");
+        }
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        if key.is_none_or(|key| !COMPUTED.contains(&format!("{section}{key}").as_str())) {
+            without_computed.push_str(line);
+            without_computed.push('\n');
+        }
+    }
+    let defaults = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
+    assert_eq!(from_text(&without_computed), defaults);
+}
+
+#[test]
+fn the_example_as_it_is_changes_nothing() {
+    let defaults = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
+    let example = from_text(include_str!("../../hearth.example.toml"));
+    assert_eq!(example, defaults);
+}
+
+/// The names of the sections and the dotted names of the keys in a text.
+fn keys_of(text: &str) -> (Vec<String>, Vec<String>) {
+    let table: toml::Table = text.parse().unwrap();
+    let mut sections = Vec::new();
+    let mut keys = Vec::new();
+    for (name, value) in &table {
+        match value.as_table() {
+            Some(section) => {
+                keys.extend(section.keys().map(|key| format!("{name}.{key}")));
+                sections.push(name.clone());
+            }
+            None => keys.push(name.clone()),
+        }
+    }
+    (sections, keys)
+}

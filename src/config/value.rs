@@ -1,0 +1,557 @@
+//! What a setting may hold: the types, and how each is read from a TOML value.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::file::RawValue;
+use super::name::DnsName;
+use super::url::ServerUrl;
+
+/// A type that a key of the configuration can have.
+pub trait Setting: Sized {
+    /// What the key expects, for the message about a bad value.
+    const EXPECTED: &'static str;
+
+    /// Reads a value; `None` when it is none of this type.
+    fn read(value: &RawValue) -> Option<Self>;
+}
+
+/// A setting with a smallest and a largest value.
+pub trait Amount: Setting + Copy + PartialOrd {
+    /// The value as somebody would write it.
+    fn show(self) -> String;
+}
+
+/// The smallest and the largest value of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range<T> {
+    /// The smallest allowed value.
+    pub least: T,
+    /// The largest allowed value.
+    pub most: T,
+}
+
+macro_rules! from_text {
+    ($type:ty, $expected:literal) => {
+        impl Setting for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(value: &RawValue) -> Option<Self> {
+                match value {
+                    RawValue::Text(text) => text.parse().ok(),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+from_text!(
+    ListenAddress,
+    "an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`"
+);
+from_text!(ServerUrl, "a URL such as `https://hearth.example.org`");
+from_text!(DnsName, "a DNS name such as `tail.example.org`");
+from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
+from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
+from_text!(Ipv4Addr, "an IPv4 address");
+from_text!(Ipv6Addr, "an IPv6 address");
+from_text!(
+    LogLevel,
+    "one of `error`, `warn`, `info`, `debug` and `trace`"
+);
+
+impl Setting for PathBuf {
+    const EXPECTED: &'static str = "a path";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Text(text) if !text.is_empty() => Some(text.into()),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "`true` or `false`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Boolean(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for usize {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Integer(number) => Self::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Amount for usize {
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u16 {
+    const EXPECTED: &'static str = "a whole number up to 65535";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Integer(number) => Self::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Amount for u16 {
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
+/// A short text for people: 1 to 63 characters without control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(pub String);
+
+impl Setting for Label {
+    const EXPECTED: &'static str = "a text of 1 to 63 characters";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Text(text) => {
+                let length_is_good = (1..=63).contains(&text.chars().count());
+                let good = length_is_good && !text.chars().any(char::is_control);
+                good.then(|| Self(text.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a listener listens, or that it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddress(pub Option<SocketAddr>);
+
+impl ListenAddress {
+    /// All addresses of both families.
+    pub const fn everywhere(port: u16) -> Self {
+        Self(Some(SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            port,
+        )))
+    }
+}
+
+/// A text that is neither an address with a port nor `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`")]
+pub struct InvalidListenAddress;
+
+impl FromStr for ListenAddress {
+    type Err = InvalidListenAddress;
+
+    /// A port alone, with or without the colon, means all addresses.
+    fn from_str(text: &str) -> Result<Self, InvalidListenAddress> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        let port = text.strip_prefix(':').unwrap_or(text);
+        if let Ok(port) = port.parse() {
+            return Ok(Self::everywhere(port));
+        }
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| InvalidListenAddress)
+    }
+}
+
+/// A range of addresses that is not one that clients take for a tailnet's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a range inside 100.64.0.0/10 or fd7a:115c:a1e0::/48")]
+pub struct InvalidRange;
+
+/// The IPv4 addresses of the tailnet: a part of 100.64.0.0/10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Range {
+    first: u32,
+    bits: u8,
+}
+
+impl Ipv4Range {
+    /// All that clients accept. Source: `CGNATRange` in tailscale `net/tsaddr/tsaddr.go`.
+    pub const ALL: Self = Self {
+        first: 0x6440_0000,
+        bits: 10,
+    };
+
+    /// The lowest address.
+    pub fn first(self) -> Ipv4Addr {
+        self.first.into()
+    }
+
+    /// The highest address.
+    pub fn last(self) -> Ipv4Addr {
+        (self.first | !v4_mask(self.bits)).into()
+    }
+
+    /// How many bits at the start all addresses share.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// Whether the address is one of the range.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & v4_mask(self.bits) == self.first
+    }
+}
+
+fn v4_mask(bits: u8) -> u32 {
+    u32::MAX
+        .checked_shl(32_u32.saturating_sub(bits.into()))
+        .unwrap_or(0)
+}
+
+impl std::fmt::Display for Ipv4Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.first(), self.bits)
+    }
+}
+
+impl FromStr for Ipv4Range {
+    type Err = InvalidRange;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRange> {
+        let (address, bits) = text.split_once('/').ok_or(InvalidRange)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| InvalidRange)?;
+        let bits: u8 = bits.parse().map_err(|_| InvalidRange)?;
+        // Smaller than /29 leaves too few addresses to be meant.
+        let fits = (Self::ALL.bits..=29).contains(&bits) && Self::ALL.contains(address);
+        let first = u32::from(address) & v4_mask(bits);
+        fits.then_some(Self { first, bits }).ok_or(InvalidRange)
+    }
+}
+
+/// The IPv6 addresses of the tailnet: a part of fd7a:115c:a1e0::/48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Range {
+    first: u128,
+    bits: u8,
+}
+
+impl Ipv6Range {
+    /// All that clients accept. Source: `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`.
+    pub const ALL: Self = Self {
+        first: 0xfd7a_115c_a1e0_0000_0000_0000_0000_0000,
+        bits: 48,
+    };
+
+    /// The lowest address.
+    pub fn first(self) -> Ipv6Addr {
+        self.first.into()
+    }
+
+    /// The highest address.
+    pub fn last(self) -> Ipv6Addr {
+        (self.first | !v6_mask(self.bits)).into()
+    }
+
+    /// How many bits at the start all addresses share.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// Whether the address is one of the range.
+    pub fn contains(self, address: Ipv6Addr) -> bool {
+        u128::from(address) & v6_mask(self.bits) == self.first
+    }
+}
+
+fn v6_mask(bits: u8) -> u128 {
+    u128::MAX
+        .checked_shl(128_u32.saturating_sub(bits.into()))
+        .unwrap_or(0)
+}
+
+impl std::fmt::Display for Ipv6Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.first(), self.bits)
+    }
+}
+
+impl FromStr for Ipv6Range {
+    type Err = InvalidRange;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRange> {
+        let (address, bits) = text.split_once('/').ok_or(InvalidRange)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| InvalidRange)?;
+        let bits: u8 = bits.parse().map_err(|_| InvalidRange)?;
+        let fits = (Self::ALL.bits..=112).contains(&bits) && Self::ALL.contains(address);
+        let first = u128::from(address) & v6_mask(bits);
+        fits.then_some(Self { first, bits }).ok_or(InvalidRange)
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What needs somebody's attention.
+    Error,
+    /// And what may.
+    Warn,
+    /// And what changes: nodes that join, keys that are made.
+    Info,
+    /// And each request.
+    Debug,
+    /// And what is inside.
+    Trace,
+}
+
+/// A word that is no level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of `error`, `warn`, `info`, `debug` and `trace`")]
+pub struct InvalidLogLevel;
+
+impl FromStr for LogLevel {
+    type Err = InvalidLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLogLevel> {
+        match text.to_ascii_lowercase().as_str() {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err(InvalidLogLevel),
+        }
+    }
+}
+
+/// A number of bytes, written as a whole number or with `KiB` or `MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteCount(pub usize);
+
+impl Setting for ByteCount {
+    const EXPECTED: &'static str = "a number of bytes, or a text such as `64KiB` or `4MiB`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        let (number, unit) = match value {
+            RawValue::Integer(number) => (usize::try_from(*number).ok()?, 1),
+            RawValue::Text(text) => {
+                let (digits, unit) = split_number(text)?;
+                let unit = match unit {
+                    "" | "B" => 1,
+                    "KiB" => 1 << 10,
+                    "MiB" => 1 << 20,
+                    _ => return None,
+                };
+                (digits.parse().ok()?, unit)
+            }
+            _ => return None,
+        };
+        number.checked_mul(unit).map(Self)
+    }
+}
+
+impl Amount for ByteCount {
+    fn show(self) -> String {
+        match self.0 {
+            bytes if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => {
+                format!("{}MiB", bytes >> 20)
+            }
+            bytes if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) => {
+                format!("{}KiB", bytes >> 10)
+            }
+            bytes => bytes.to_string(),
+        }
+    }
+}
+
+impl Setting for Duration {
+    const EXPECTED: &'static str = "a time such as `90s`, `30m`, `12h` or `180d`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Integer(0) => Some(Self::ZERO),
+            RawValue::Text(text) => parse_duration(text),
+            _ => None,
+        }
+    }
+}
+
+impl Amount for Duration {
+    fn show(self) -> String {
+        show_duration(self)
+    }
+}
+
+/// How long a node's key is good: `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry(pub Option<Duration>);
+
+impl Setting for Expiry {
+    const EXPECTED: &'static str = "a time such as `180d`, or `never`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Text(text) if text.eq_ignore_ascii_case("never") => Some(Self(None)),
+            value => {
+                let duration = Duration::read(value)?;
+                Some(Self((!duration.is_zero()).then_some(duration)))
+            }
+        }
+    }
+}
+
+/// Reads `90s`, `1h30m`, `180d`: whole numbers with the units ms, s, m, h, d, w and y (365 days), or
+/// `0`. Source of the units: `ParseDuration` in prometheus `common/model/time.go`, which Headscale
+/// uses for its flags.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let (digits, after) = split_number(rest)?;
+        let letters = after
+            .find(|letter: char| !letter.is_ascii_lowercase())
+            .unwrap_or(after.len());
+        let (unit, next) = after.split_at_checked(letters)?;
+        let unit_ms: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            "d" => 24 * 60 * 60 * 1000,
+            "w" => 7 * 24 * 60 * 60 * 1000,
+            "y" => 365 * 24 * 60 * 60 * 1000,
+            _ => return None,
+        };
+        let ms = digits.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+        total = total.checked_add(Duration::from_millis(ms))?;
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// Writes a duration so that [`parse_duration`] reads it: the largest units first, `0s` for none.
+pub fn show_duration(duration: Duration) -> String {
+    let mut ms = duration.as_millis();
+    let mut text = String::new();
+    for (unit, name) in [
+        (24 * 60 * 60 * 1000, "d"),
+        (60 * 60 * 1000, "h"),
+        (60 * 1000, "m"),
+        (1000, "s"),
+        (1, "ms"),
+    ] {
+        let count = ms / unit;
+        ms %= unit;
+        if count > 0 {
+            text.push_str(&format!("{count}{name}"));
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+/// Splits digits from what follows them; `None` without digits.
+fn split_number(text: &str) -> Option<(&str, &str)> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    (end > 0).then(|| text.split_at_checked(end)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_survive_text() {
+        for text in ["90d", "1h30m", "2m", "50s", "250ms", "0s"] {
+            assert_eq!(
+                parse_duration(text).map(show_duration).as_deref(),
+                Some(text)
+            );
+        }
+        assert_eq!(parse_duration("1w"), parse_duration("7d"));
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        for text in [
+            "",
+            "5",
+            "h",
+            "5 m",
+            "-5m",
+            "1.5h",
+            "5x",
+            "99999999999999999999y",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_binary_units() {
+        let read = |text: &str| ByteCount::read(&RawValue::Text(text.into()));
+        assert_eq!(read("64KiB"), Some(ByteCount(65_536)));
+        assert_eq!(read("64KiB").map(ByteCount::show).as_deref(), Some("64KiB"));
+        assert_eq!(ByteCount(65_535).show(), "65535");
+        for text in ["", "KiB", "64KB", "99999999999999999999", "1.5MiB"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_have_short_forms() {
+        let everywhere = Ok(ListenAddress::everywhere(8080));
+        for text in ["[::]:8080", ":8080", "8080"] {
+            assert_eq!(text.parse(), everywhere, "{text}");
+        }
+        assert_eq!("off".parse(), Ok(ListenAddress(None)));
+        assert_eq!(
+            "10.0.0.1:80".parse(),
+            Ok(ListenAddress("10.0.0.1:80".parse().ok()))
+        );
+        for text in ["", "10.0.0.1", "on", "localhost:80", ":99999"] {
+            assert_eq!(
+                text.parse::<ListenAddress>(),
+                Err(InvalidListenAddress),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_stay_inside_what_clients_accept() {
+        let range: Ipv4Range = "100.100.0.7/16".parse().unwrap();
+        assert_eq!(range.to_string(), "100.100.0.0/16");
+        assert_eq!(range.last(), Ipv4Addr::new(100, 100, 255, 255));
+        assert_eq!(Ipv4Range::ALL.to_string(), "100.64.0.0/10");
+        assert_eq!(Ipv4Range::ALL.last(), Ipv4Addr::new(100, 127, 255, 255));
+        assert_eq!(Ipv6Range::ALL.to_string(), "fd7a:115c:a1e0::/48");
+        let range: Ipv6Range = "fd7a:115c:a1e0:ab::/64".parse().unwrap();
+        assert!(range.contains(range.last()));
+        for text in [
+            "10.0.0.0/8",
+            "100.64.0.0/9",
+            "100.64.0.0/33",
+            "100.128.0.0/16",
+            "100.64.0.0",
+        ] {
+            assert_eq!(text.parse::<Ipv4Range>(), Err(InvalidRange), "{text}");
+        }
+        for text in ["fd00::/48", "fd7a:115c:a1e0::/47", "fd7a:115c:a1e0::/129"] {
+            assert_eq!(text.parse::<Ipv6Range>(), Err(InvalidRange), "{text}");
+        }
+    }
+}

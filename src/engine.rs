@@ -1,0 +1,321 @@
+//! The writer thread: applies commands, commits one transaction per batch, then publishes.
+//!
+//! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
+//! order is the promise: nobody is answered, and nobody sees a state, before it is on disk.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{self, Now};
+use crate::id::NodeId;
+use crate::state::apply::{self, Flush};
+use crate::state::command::{Command, Rejected, Reply};
+use crate::state::model::{Model, SessionId, Settings};
+use crate::state::record::Record;
+use crate::state::snapshot::Snapshot;
+use crate::store::{Loaded, Store};
+
+/// Stack of the writer thread, in bytes.
+const STACK_BYTES: usize = 512 * 1024;
+/// How long after a failed write the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a command did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The state's rules refuse it.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Too many commands wait; try again shortly.
+    #[error("hearth is busy; try again in a moment")]
+    Busy,
+    /// The database takes no changes.
+    #[error("hearth cannot write to its database (disk full or broken?); see its log")]
+    Unavailable,
+    /// hearth is shutting down.
+    #[error("hearth is shutting down")]
+    Stopped,
+}
+
+type Answer = Result<Reply, EngineError>;
+
+enum Message {
+    Apply(Command, oneshot::Sender<Answer>),
+    Closed(NodeId, SessionId),
+    Stop,
+}
+
+/// Where commands are sent and states are seen. Clones are cheap.
+#[derive(Clone)]
+pub struct Handle {
+    commands: SyncSender<Message>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Handle {
+    /// Has a command applied, and waits until it is on disk and published.
+    ///
+    /// Cancel safe in the sense that the command happens or not as a whole; a caller that goes away
+    /// does not learn which.
+    ///
+    /// # Errors
+    /// When it is refused, cannot be written, or too many wait.
+    pub async fn apply(&self, command: Command) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Apply(command, sender))?;
+        answer.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Tells that a map stream ended. Does not wait, so that a stream can say so when it is dropped.
+    ///
+    /// When the queue is full the notice is lost: the node then counts as online until it comes back
+    /// or hearth restarts.
+    pub fn stream_closed(&self, node: NodeId, session: SessionId) {
+        if let Err(fault) = self.send(Message::Closed(node, session)) {
+            tracing::warn!(%node, %fault, "the end of a map stream went unnoticed");
+        }
+    }
+
+    /// The newest published state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// A receiver that is woken by each new state; it may skip some.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    fn send(&self, message: Message) -> Result<(), EngineError> {
+        self.commands
+            .try_send(message)
+            .map_err(|fault| match fault {
+                TrySendError::Full(_) => EngineError::Busy,
+                TrySendError::Disconnected(_) => EngineError::Stopped,
+            })
+    }
+}
+
+/// The running writer thread.
+pub struct Engine {
+    commands: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Starts the writer thread with what the database holds.
+    ///
+    /// At most `queue` commands wait; more are refused as busy. At most `batch` share a transaction.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        store: Store,
+        loaded: Loaded,
+        settings: Settings,
+        queue: usize,
+        batch: usize,
+    ) -> std::io::Result<(Self, Handle)> {
+        let now = clock::now();
+        let model = model_of(loaded, settings, now);
+        let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
+        let (commands, inbox) = sync_channel(queue);
+        let writer = Writer {
+            model,
+            store,
+            publish,
+            batch,
+            blocked_until: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || writer.run(&inbox))?;
+        let handle = Handle {
+            commands: commands.clone(),
+            snapshots,
+        };
+        Ok((Self { commands, thread }, handle))
+    }
+
+    /// Applies what waits, writes everything soft, and ends the thread. Blocks until that is done.
+    pub fn stop(self) {
+        let Self { commands, thread } = self;
+        // A full queue drains while this waits for its turn; a broken one means that it ended before.
+        let _ = commands.send(Message::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the writer thread ended by a panic");
+        }
+    }
+}
+
+/// The model of what the database holds.
+fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
+    let mut model = Model::new(settings, now);
+    model.counters = loaded.counters;
+    model.users = Arc::new(loaded.users);
+    model.by_key = Arc::new(
+        loaded
+            .nodes
+            .iter()
+            .map(|node| (node.key, node.id))
+            .collect(),
+    );
+    model.nodes = Arc::new(loaded.nodes);
+    model.preauth_keys = Arc::new(loaded.preauth_keys);
+    model.api_keys = Arc::new(loaded.api_keys);
+    let pending = loaded
+        .pending
+        .into_iter()
+        .map(|login| (login.id.clone(), login));
+    model.pending = Arc::new(pending.collect());
+    apply::settle_after_load(&mut model, now);
+    model
+}
+
+fn close_stream(model: &mut Model, node: NodeId, session: SessionId, now: Now) {
+    let command = Command::CloseStream { node, session };
+    // Refused only when the node is gone, and then there is nothing to close. It writes no record.
+    let _ = apply::apply(model, &mut Vec::new(), command, now);
+}
+
+struct Writer {
+    model: Model,
+    store: Store,
+    publish: watch::Sender<Arc<Snapshot>>,
+    /// Most commands in one transaction: bounds how long the first of them waits.
+    batch: usize,
+    /// While the database fails: when it is tried again, on the monotonic clock.
+    blocked_until: Option<Duration>,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        let mut stopping = false;
+        while !stopping {
+            let now = clock::now();
+            let wait = self.next_deadline(now).saturating_sub(now.mono);
+            let mut batch = Vec::new();
+            match inbox.recv_timeout(wait) {
+                Ok(message) => batch.push(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => stopping = true,
+            }
+            // While the database fails, one at a time: what needs no disk still goes through.
+            let most = if self.blocked_until.is_some() {
+                1
+            } else {
+                self.batch
+            };
+            batch.extend(inbox.try_iter().take(most.saturating_sub(batch.len())));
+            stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
+            self.handle(batch, clock::now(), stopping);
+        }
+    }
+
+    fn is_blocked(&self, now: Now) -> bool {
+        self.blocked_until.is_some_and(|until| now.mono < until)
+    }
+
+    /// When there is something to do without a command, on the monotonic clock.
+    fn next_deadline(&self, now: Now) -> Duration {
+        let flush = self
+            .model
+            .flushed
+            .saturating_add(self.model.settings.flush_interval);
+        let due = apply::next_deadline(&self.model, now).min(flush);
+        // What is due and cannot be written stays due; it must not keep the thread busy.
+        self.blocked_until.map_or(due, |until| due.max(until))
+    }
+
+    fn handle(&mut self, batch: Vec<Message>, now: Now, stopping: bool) {
+        let mut work = self.model.clone();
+        work.revision = work.revision.next();
+        work.changed = false;
+        let mut records = Vec::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut closed = Vec::new();
+        for message in batch {
+            match message {
+                Message::Apply(command, sender) => {
+                    let answer = apply::apply(&mut work, &mut records, command, now);
+                    answers.push((sender, answer.map_err(EngineError::from)));
+                }
+                Message::Closed(node, session) => {
+                    closed.push((node, session));
+                    close_stream(&mut work, node, session, now);
+                }
+                Message::Stop => {}
+            }
+        }
+        let blocked = self.is_blocked(now);
+        let flush = match (blocked, stopping) {
+            (true, _) => Flush::Never,
+            (false, true) => Flush::Now,
+            (false, false) => Flush::WhenDue,
+        };
+        apply::tick(&mut work, &mut records, now, flush);
+        if self.commit(&records, now) {
+            self.adopt(work);
+        } else {
+            for (node, session) in closed {
+                close_stream(&mut self.model, node, session, now);
+            }
+            for (_, answer) in &mut answers {
+                if answer.is_ok() {
+                    *answer = Err(EngineError::Unavailable);
+                }
+            }
+        }
+        for (sender, answer) in answers {
+            // The one who asked may have gone away; the command stands.
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// Publishes the new state, if anything in it is new, and goes on from it.
+    fn adopt(&mut self, mut work: Model) {
+        if !work.changed {
+            work.revision = self.model.revision;
+        }
+        let changed = work.changed;
+        self.model = work;
+        let writable = self.blocked_until.is_none();
+        if changed || self.publish.borrow().is_writable() != writable {
+            self.publish
+                .send_replace(Arc::new(Snapshot::of(&self.model, writable)));
+        }
+    }
+
+    /// Whether all records are on disk. Without records there is nothing to fail.
+    fn commit(&mut self, records: &[Record], now: Now) -> bool {
+        if records.is_empty() {
+            return true;
+        }
+        if self.is_blocked(now) {
+            return false;
+        }
+        match self.store.commit(records) {
+            Ok(()) => {
+                if self.blocked_until.take().is_some() {
+                    tracing::info!("the database takes changes again");
+                }
+                true
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "changes are refused until the database can be written");
+                self.blocked_until = Some(now.mono.saturating_add(RETRY_AFTER));
+                self.publish
+                    .send_replace(Arc::new(Snapshot::of(&self.model, false)));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The REST interface: Headscale's `/api/v1` for what hearth has of it, and hearth's own part.
+//!
+//! Source: headscale, `hscontrol/api/v1/*.go` (paths, fields) and the gRPC gateway of its 0.29
+//! (errors). On the Unix socket the file's permissions are the authentication; on TCP an API key is.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod auth;
+mod convert;
+mod fault;
+mod keys;
+mod logins;
+mod nodes;
+mod own;
+mod target;
+mod users;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_derp::relay::Relay;
+use hyper::body::Body as HttpBody;
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::clock::{self, Now};
+use crate::config::Limits;
+use crate::engine::Handle;
+use crate::http::app::Addresses;
+use crate::http::body::{self, Body};
+use auth::Gate;
+use fault::{Code, Fault};
+use target::Target;
+
+/// What all paths of the interface begin with.
+pub const ROOT: &str = "/api/v1/";
+
+/// Why a request is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It came over the Unix socket, which only those may open whom the owner lets.
+    Socket,
+    /// It came over the network and must show an API key.
+    Bearer,
+}
+
+/// What the answers are made of, besides the state.
+pub struct Admin {
+    engine: Handle,
+    gate: Gate,
+    about: About,
+    body_max: usize,
+    body_timeout: Duration,
+}
+
+/// What the answers tell about the server itself.
+pub struct About {
+    /// Where the server is reached.
+    pub addresses: Addresses,
+    /// Domain of the nodes' names.
+    pub base_domain: String,
+    /// What is wrong with the configuration.
+    pub warnings: Vec<String>,
+    /// The relay, unless it is off.
+    pub relay: Option<Relay>,
+}
+
+/// A handler's answer: JSON, or why there is none.
+type Answer = Result<Value, Fault>;
+
+impl Admin {
+    /// The interface to this engine.
+    pub fn new(engine: Handle, about: About, limits: &Limits) -> Self {
+        Self {
+            engine,
+            gate: Gate::new(),
+            about,
+            body_max: limits.admin_body,
+            body_timeout: limits.request_timeout,
+        }
+    }
+
+    /// Answers a request below [`ROOT`].
+    pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
+        let now = clock::now();
+        if trust == Trust::Bearer {
+            let shown = request.headers().get(hyper::header::AUTHORIZATION);
+            let snapshot = self.engine.snapshot();
+            if let Err(refusal) = self.gate.admit(shown, snapshot.api_keys(), now) {
+                return refusal.response();
+            }
+        }
+        let (parts, body) = request.into_parts();
+        let read = body::read_limited(body, self.body_max, self.body_timeout);
+        let answer = match read.await {
+            Ok(body) => self.answer(&parts.method, &parts.uri, &body, now).await,
+            Err(fault) => {
+                return body::json(
+                    fault.status(),
+                    &Fault::new(Code::InvalidArgument, fault.to_string()).answer(),
+                );
+            }
+        };
+        match answer {
+            Ok(json) => body::json(StatusCode::OK, &json),
+            Err(fault) => fault.response(),
+        }
+    }
+
+    async fn answer(&self, method: &Method, uri: &hyper::Uri, body: &Bytes, now: Now) -> Answer {
+        let target = Target::of(uri).ok_or_else(|| Fault::invalid("the path is not readable"))?;
+        let call = Call {
+            admin: self,
+            target: &target,
+            body,
+            now,
+        };
+        let parts: Vec<&str> = target.parts().collect();
+        match (method.as_str(), parts.as_slice()) {
+            ("GET", ["health"]) => call.health(),
+
+            ("POST", ["user"]) => call.create_user().await,
+            ("GET", ["user"]) => call.list_users(),
+            ("POST", ["user", id, "rename", name]) => call.rename_user(id, name).await,
+            ("DELETE", ["user", id]) => call.delete_user(id).await,
+
+            ("POST", ["preauthkey"]) => call.create_preauth_key().await,
+            ("GET", ["preauthkey"]) => call.list_preauth_keys(),
+            ("POST", ["preauthkey", "expire"]) => call.expire_preauth_key().await,
+            ("DELETE", ["preauthkey"]) => call.delete_preauth_key().await,
+
+            ("POST", ["apikey"]) => call.create_api_key().await,
+            ("GET", ["apikey"]) => call.list_api_keys(),
+            ("POST", ["apikey", "expire"]) => call.expire_api_key().await,
+            ("DELETE", ["apikey", prefix]) => call.delete_api_key(prefix).await,
+
+            ("GET", ["node"]) => call.list_nodes(),
+            ("POST", ["node", "register"]) => call.register_node().await,
+            ("POST", ["node", "backfillips"]) => Err(Fault::missing("backfillips")),
+            ("GET", ["node", id]) => call.show_node(id),
+            ("DELETE", ["node", id]) => call.delete_node(id).await,
+            ("POST", ["node", id, "expire"]) => call.expire_node(id).await,
+            ("POST", ["node", id, "rename", name]) => call.rename_node(id, name).await,
+            ("POST", ["node", _, verb @ ("tags" | "approve_routes")]) => Err(Fault::missing(verb)),
+
+            ("POST", ["auth", "register"]) => call.approve_for_user().await,
+            ("POST", ["auth", "approve"]) => call.approve().await,
+            ("POST", ["auth", "reject"]) => call.reject().await,
+
+            ("GET", ["hearth", "status"]) => call.status(),
+            ("GET", ["hearth", "pending"]) => call.list_pending(),
+            ("POST", ["hearth", "invite"]) => call.invite().await,
+
+            (_, ["policy", ..]) => Err(Fault::missing("policy")),
+            (_, ["debug", ..]) => Err(Fault::missing("debug")),
+            _ => Err(Fault::new(Code::NotFound, "Not Found")),
+        }
+    }
+}
+
+/// One authenticated request.
+struct Call<'a> {
+    admin: &'a Admin,
+    target: &'a Target,
+    body: &'a [u8],
+    now: Now,
+}
+
+impl Call<'_> {
+    /// The body as JSON; an empty one is an object without fields.
+    fn read<T: DeserializeOwned + Default>(&self) -> Result<T, Fault> {
+        // `null` is what clients send that always send a body.
+        if matches!(self.body.trim_ascii(), b"" | b"null") {
+            return Ok(T::default());
+        }
+        serde_json::from_slice(self.body)
+            .map_err(|error| Fault::invalid(&format!("the body is not as expected: {error}")))
+    }
+}
+
+fn json(answer: &impl Serialize) -> Answer {
+    serde_json::to_value(answer).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Fault::new(Code::Internal, "internal error")
+    })
+}
+
+/// A refusal that tells when to come again.
+fn later(mut response: Response<Body>, seconds: u32) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+#[cfg(test)]
+mod tests;

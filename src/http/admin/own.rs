@@ -1,0 +1,116 @@
+//! What hearth has and Headscale has not: its status and invitations. And its health.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hearth_derp::relay::Relay;
+
+use super::fault::{Code, Fault};
+use super::{Answer, Call, convert, json, users};
+use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
+use crate::id::UserId;
+use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
+use crate::state::model::PendingState;
+
+/// How long an invitation is good when nobody says.
+const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Call<'_> {
+    pub(super) fn health(&self) -> Answer {
+        if !self.admin.engine.snapshot().is_writable() {
+            return Err(Fault::new(Code::Internal, "the database takes no changes"));
+        }
+        json(&HealthAnswer {
+            database_connectivity: true,
+        })
+    }
+
+    pub(super) fn status(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let nodes = snapshot.nodes();
+        let waiting = snapshot.pending().values();
+        let about = &self.admin.about;
+        let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        json(&Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            server_url: about.addresses.server_url.clone(),
+            ready: true,
+            http: text(about.addresses.http),
+            https: text(about.addresses.https),
+            stun: text(about.addresses.stun),
+            relay: about.relay.as_ref().map(relay_status),
+            base_domain: about.base_domain.clone(),
+            uptime_seconds: self.now.mono.as_secs(),
+            clock_is_plausible: self.now.is_plausible(),
+            database_is_writable: snapshot.is_writable(),
+            revision: snapshot.revision().number(),
+            users: snapshot.users().len(),
+            nodes: nodes.len(),
+            online: nodes
+                .iter()
+                .filter(|node| node.presence.is_online())
+                .count(),
+            expired: nodes.iter().filter(|node| node.expired).count(),
+            pending: waiting
+                .filter(|login| login.state == PendingState::Waiting)
+                .count(),
+            warnings: about.warnings.clone(),
+        })
+    }
+
+    pub(super) async fn invite(&self) -> Answer {
+        let wish: CreateInvite = self.read()?;
+        let lifetime = convert::lifetime(wish.expiration, INVITE_LIFETIME, self.now)?;
+        let owner = self.owner_of_invite(&wish.user).await?;
+        let key = self
+            .make_preauth_key(|prefix, hash| NewPreAuthKey {
+                user: Some(owner),
+                tags: Vec::new(),
+                reusable: false,
+                ephemeral: false,
+                lifetime,
+                prefix,
+                hash,
+            })
+            .await?;
+        let url = &self.admin.about.addresses.server_url;
+        let text = key.key;
+        json(&Invite {
+            user: key.user.ok_or(Rejected::NoSuchUser)?,
+            expiration: key.expiration,
+            command: format!("tailscale up --login-server={url} --auth-key={text}"),
+            join_url: format!("{url}/join#{text}"),
+            key: text,
+        })
+    }
+
+    async fn owner_of_invite(&self, who: &str) -> Result<UserId, Fault> {
+        let snapshot = self.admin.engine.snapshot();
+        if !who.is_empty() {
+            return users::find(&snapshot, who);
+        }
+        if let Some(user) = users::only(&snapshot)? {
+            return Ok(user);
+        }
+        let new = NewUser {
+            name: FIRST_USER.into(),
+            ..NewUser::default()
+        };
+        match self.admin.engine.apply(Command::CreateUser(new)).await? {
+            Reply::User(user) => Ok(user.id),
+            _ => Err(Fault::new(Code::Internal, "internal error")),
+        }
+    }
+}
+
+fn relay_status(relay: &Relay) -> RelayStatus {
+    let stats = relay.stats();
+    RelayStatus {
+        connections: stats.connections,
+        packets_received: stats.received.packets,
+        packets_sent: stats.sent.packets,
+        bytes_sent: stats.sent.bytes,
+        packets_dropped: stats.drops.total().packets,
+        refused: stats.refused,
+    }
+}

@@ -1,0 +1,420 @@
+//! The interface as its users see it: requests in, answers of a real engine out.
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Full};
+use serde_json::json;
+
+use super::*;
+use crate::engine::Engine;
+use crate::http::app::Addresses;
+use crate::keys::{MachineKey, NodeKey};
+use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use crate::state::model::{Hostinfo, Settings};
+use crate::state::secret::new_auth_id;
+use crate::state::testing::settings;
+use crate::store::Store;
+
+struct Server {
+    admin: Admin,
+    engine: Option<Engine>,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.stop();
+        }
+    }
+}
+
+fn server() -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, loaded) = Store::open(directory.path(), 1 << 20).unwrap();
+    let settings = Settings {
+        max_users: 3,
+        ..settings()
+    };
+    let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
+    let server_url = "http://192.168.1.1:8080";
+    let about = About {
+        addresses: Addresses {
+            server_url: server_url.into(),
+            url: server_url.parse().unwrap(),
+            http: "[::]:8080".parse().ok(),
+            https: None,
+            stun: None,
+            socket: "/s".into(),
+        },
+        base_domain: "hearth.internal".into(),
+        warnings: vec!["a warning".into()],
+        relay: None,
+    };
+    Server {
+        admin: Admin::new(handle, about, &Limits::default()),
+        engine: Some(engine),
+        _directory: directory,
+    }
+}
+
+impl Server {
+    async fn raw(&self, trust: Trust, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+        let answer = self.admin.handle(trust, request).await;
+        let status = answer.status();
+        (
+            status,
+            answer.into_body().collect().await.unwrap().to_bytes(),
+        )
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let body = match body {
+            Value::Null => Bytes::new(),
+            body => body.to_string().into(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/{path}"))
+            .body(Full::new(body))
+            .unwrap();
+        let (status, body) = self.raw(Trust::Socket, request).await;
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn good(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, answer) = self.ask(method, path, body).await;
+        assert_eq!(status, StatusCode::OK, "{method} {path}: {answer}");
+        answer
+    }
+
+    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+        let (status, answer) = self.ask(method, path, body).await;
+        assert!(!status.is_success(), "{method} {path}: {answer}");
+        assert!(
+            answer["code"].is_u64() && answer["details"] == json!([]),
+            "{answer}"
+        );
+        (status.as_u16(), answer["message"].as_str().unwrap().into())
+    }
+
+    async fn knock(&self, name: &str) -> String {
+        let number = u8::try_from(name.len()).unwrap();
+        let register = Register {
+            machine: MachineKey::from_bytes([number; 32]),
+            key: NodeKey::from_bytes([number; 32]),
+            lock: None,
+            auth_key: None,
+            expiry: ExpiryWish::None,
+            followup: None,
+            ephemeral: false,
+            hostinfo: Arc::new(Hostinfo {
+                hostname: name.into(),
+                os: "linux".into(),
+                ..Hostinfo::default()
+            }),
+            capability: 130,
+            fresh_id: new_auth_id().unwrap(),
+        };
+        let command = Command::Register(Box::new(register));
+        match self.admin.engine.apply(command).await.unwrap() {
+            Reply::Registered(RegisterReply::NeedsLogin(id)) => id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_are_made_listed_renamed_and_deleted() {
+    let server = server();
+    let body = json!({"name": "anna", "displayName": "Anna", "email": "a@example.org"});
+    let made = server.good("POST", "user", body.clone()).await;
+    let user = &made["user"];
+    assert_eq!(user["id"], "1");
+    let fields: Vec<&String> = user.as_object().unwrap().keys().collect();
+    assert_eq!(
+        fields,
+        [
+            "createdAt",
+            "displayName",
+            "email",
+            "id",
+            "name",
+            "profilePicUrl",
+            "provider",
+            "providerId"
+        ]
+    );
+    assert_eq!(server.refused("POST", "user", body).await.0, 409);
+    assert_eq!(server.refused("POST", "user", json!({})).await.0, 400);
+    let renamed = server
+        .good("POST", "user/1/rename/b%40c", Value::Null)
+        .await;
+    assert_eq!(renamed["user"]["name"], "b@c");
+    for (query, count) in [
+        ("", 1),
+        ("?name=b%40c", 1),
+        ("?name=x", 0),
+        ("?email=a@example.org", 1),
+        ("?id=1", 1),
+        ("?id=2", 0),
+        ("?id=0", 1),
+    ] {
+        let list = server
+            .good("GET", &format!("user{query}"), Value::Null)
+            .await;
+        assert_eq!(list["users"].as_array().unwrap().len(), count, "{query}");
+    }
+    assert_eq!(server.refused("GET", "user?id=x", Value::Null).await.0, 400);
+    assert_eq!(
+        server.good("DELETE", "user/1", Value::Null).await,
+        json!({})
+    );
+    assert_eq!(
+        server.refused("DELETE", "user/1", Value::Null).await,
+        (404, "user not found".into())
+    );
+}
+
+#[tokio::test]
+async fn preauth_keys_are_shown_once() {
+    let server = server();
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let body = json!({"user": "1", "reusable": true, "expiration": "2999-01-01T00:00:00Z"});
+    let made = server.good("POST", "preauthkey", body).await;
+    let text = made["preAuthKey"]["key"].as_str().unwrap().to_owned();
+    assert!(
+        text.starts_with("hskey-auth-") && text.len() == 88,
+        "{text}"
+    );
+    assert_eq!(made["preAuthKey"]["user"]["name"], "anna");
+    let list = server.good("GET", "preauthkey", Value::Null).await;
+    let key = &list["preAuthKeys"][0];
+    assert_eq!(key["key"], format!("{}-***", &text[..23]));
+    assert_eq!(key["aclTags"], json!([]));
+    assert_eq!(key["expiration"], "2999-01-01T00:00:00Z");
+    server
+        .good("POST", "preauthkey/expire", json!({"id": 1}))
+        .await;
+    server.good("DELETE", "preauthkey?id=1", Value::Null).await;
+    assert_eq!(
+        server
+            .refused("DELETE", "preauthkey?id=1", Value::Null)
+            .await
+            .0,
+        404
+    );
+    assert_eq!(server.refused("POST", "preauthkey", json!({})).await.0, 400);
+    let past = json!({"user": "1", "expiration": "2001-01-01T00:00:00Z"});
+    assert_eq!(server.refused("POST", "preauthkey", past).await.0, 400);
+    let tagged = json!({"aclTags": ["tag:web"], "expiration": "9999-12-31T23:59:59Z"});
+    let made = server.good("POST", "preauthkey", tagged).await;
+    assert_eq!(made["preAuthKey"]["user"], Value::Null);
+    assert_eq!(made["preAuthKey"]["expiration"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_api_key_opens_the_interface_until_it_is_deleted() {
+    let server = server();
+    let made = server.good("POST", "apikey", Value::Null).await;
+    let key = made["apiKey"].as_str().unwrap().to_owned();
+    let ask = async |key: &str| {
+        let request = Request::builder()
+            .uri("/api/v1/user")
+            .header("Authorization", format!("Bearer {key}"))
+            .body(Full::default())
+            .unwrap();
+        server.raw(Trust::Bearer, request).await
+    };
+    assert_eq!(ask(&key).await.0, StatusCode::OK);
+    assert_eq!(
+        ask("hskey-api-x").await,
+        (StatusCode::UNAUTHORIZED, "Unauthorized\n".into())
+    );
+    let list = server.good("GET", "apikey", Value::Null).await;
+    let prefix = list["apiKeys"][0]["prefix"].as_str().unwrap().to_owned();
+    assert_eq!(prefix, format!("{}-***", &key[..22]));
+    assert_eq!(list["apiKeys"][0]["lastSeen"], Value::Null);
+    assert_eq!(
+        server.refused("DELETE", "apikey/", Value::Null).await.0,
+        400
+    );
+    let both = json!({"id": "1", "prefix": "x"});
+    assert_eq!(server.refused("POST", "apikey/expire", both).await.0, 400);
+    let path = format!("apikey/{}", &key[10..22]);
+    server.good("DELETE", &path, Value::Null).await;
+    assert_eq!(ask(&key).await.0, StatusCode::UNAUTHORIZED);
+    server.good("POST", "apikey", json!({})).await;
+    server
+        .good("POST", "apikey/expire", json!({"id": "2"}))
+        .await;
+    server.good("DELETE", "apikey/?id=2", Value::Null).await;
+}
+
+#[tokio::test]
+async fn a_waiting_machine_is_let_in_and_becomes_a_node() {
+    let server = server();
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let id = server.knock("laptop").await;
+    let list = server.good("GET", "hearth/pending", Value::Null).await;
+    assert_eq!(list["pending"][0]["authId"], id);
+    assert_eq!(list["pending"][0]["state"], "waiting");
+    let body = json!({"user": "nobody", "authId": id});
+    assert_eq!(server.refused("POST", "auth/register", body).await.0, 404);
+    let body = json!({"user": "anna", "authId": id});
+    let node = server.good("POST", "auth/register", body.clone()).await["node"].clone();
+    assert_eq!(node["givenName"], "laptop");
+    assert_eq!(node["registerMethod"], "REGISTER_METHOD_CLI");
+    assert_eq!(node["user"]["name"], "anna");
+    assert_eq!(node["preAuthKey"], Value::Null);
+    assert_eq!(node["tags"], json!([]));
+    assert_eq!(server.refused("POST", "auth/register", body).await.0, 400);
+
+    let listed = server.good("GET", "node?user=anna", Value::Null).await;
+    assert_eq!(
+        listed["nodes"][0],
+        server.good("GET", "node/1", Value::Null).await["node"]
+    );
+    assert_eq!(
+        server.refused("GET", "node?user=bob", Value::Null).await.0,
+        404
+    );
+    assert_eq!(
+        server.refused("DELETE", "user/1", Value::Null).await.0,
+        400,
+        "a user with nodes stays"
+    );
+    let renamed = server.good("POST", "node/1/rename/nas", Value::Null).await;
+    assert_eq!(renamed["node"]["givenName"], "nas");
+    let never = json!({"disableExpiry": true});
+    let kept = server.good("POST", "node/1/expire", never).await;
+    assert_eq!(kept["node"]["expiry"], Value::Null);
+    let at = json!({"expiry": "2999-01-01T00:00:00Z"});
+    let later = server.good("POST", "node/1/expire", at).await;
+    assert_eq!(later["node"]["expiry"], "2999-01-01T00:00:00Z");
+    let now = server.good("POST", "node/1/expire", Value::Null).await;
+    assert!(now["node"]["expiry"].as_str().unwrap() < "2999");
+    assert_eq!(
+        server.good("DELETE", "node/1", Value::Null).await,
+        json!({})
+    );
+    for (method, path) in [("GET", "node/1"), ("DELETE", "node/1")] {
+        let refused = server.refused(method, path, Value::Null).await;
+        assert_eq!(refused, (404, "node not found".into()));
+    }
+    assert_eq!(server.refused("GET", "node/x", Value::Null).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_machine_can_be_turned_away_or_let_in_as_the_only_user() {
+    let server = server();
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let id = server.knock("a").await;
+    server
+        .good("POST", "auth/reject", json!({"authId": id}))
+        .await;
+    let list = server.good("GET", "hearth/pending", Value::Null).await;
+    assert_eq!(list["pending"][0]["state"], "rejected");
+    let id = server.knock("ab").await;
+    server
+        .good("POST", "auth/approve", json!({"authId": id}))
+        .await;
+    let id = server.knock("abc").await;
+    let path = format!("node/register?user=anna&key={id}");
+    server.good("POST", &path, Value::Null).await;
+    for id in ["", "a b", "unknown"] {
+        let refused = server
+            .refused("POST", "auth/reject", json!({"authId": id}))
+            .await;
+        assert!(matches!(refused.0, 400 | 404), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
+    let server = server();
+    let invite = server.good("POST", "hearth/invite", Value::Null).await;
+    assert_eq!(invite["user"]["name"], "home");
+    let key = invite["key"].as_str().unwrap();
+    assert_eq!(
+        invite["command"],
+        format!("tailscale up --login-server=http://192.168.1.1:8080 --auth-key={key}")
+    );
+    assert_eq!(
+        invite["joinUrl"],
+        format!("http://192.168.1.1:8080/join#{key}")
+    );
+    let again = server.good("POST", "hearth/invite", json!({})).await;
+    assert_eq!(again["user"]["id"], invite["user"]["id"]);
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let (status, message) = server.refused("POST", "hearth/invite", Value::Null).await;
+    assert_eq!(
+        (status, message.as_str()),
+        (400, "name the user; there are home (1), anna (2)")
+    );
+    let named = server
+        .good("POST", "hearth/invite", json!({"user": "2"}))
+        .await;
+    assert_eq!(named["user"]["name"], "anna");
+}
+
+#[tokio::test]
+async fn the_status_counts_and_the_health_is_good() {
+    let server = server();
+    server.knock("a").await;
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    assert_eq!(
+        (&status["pending"], &status["nodes"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(status["warnings"], json!(["a warning"]));
+    let health = server.good("GET", "health", Value::Null).await;
+    assert_eq!(health, json!({"databaseConnectivity": true}));
+}
+
+#[tokio::test]
+async fn what_hearth_has_not_is_said_so() {
+    let server = server();
+    for (method, path, status) in [
+        ("GET", "policy", 501),
+        ("PUT", "policy", 501),
+        ("POST", "node/1/tags", 501),
+        ("POST", "node/1/approve_routes", 501),
+        ("GET", "nothing", 404),
+        ("PATCH", "user", 404),
+        ("GET", "", 404),
+    ] {
+        assert_eq!(
+            server.refused(method, path, Value::Null).await.0,
+            status,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_long_or_no_json_are_refused() {
+    let server = server();
+    let ask = async |body: Vec<u8>| {
+        let request = Request::post("/api/v1/user").body(Full::new(body.into()));
+        server.raw(Trust::Socket, request.unwrap()).await.0
+    };
+    let too_long = Limits::default().admin_body + 1;
+    assert_eq!(
+        ask(vec![b' '; too_long]).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    for body in ["{", "[]", "{\"name\": 1}", "\u{fffd}"] {
+        assert_eq!(ask(body.into()).await, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_limit_of_users_is_kept() {
+    let server = server();
+    for name in ["a", "b", "c"] {
+        server.good("POST", "user", json!({"name": name})).await;
+    }
+    let refused = server.refused("POST", "user", json!({"name": "d"})).await;
+    assert_eq!(refused.0, 429);
+}

@@ -1,0 +1,94 @@
+//! Users.
+
+use super::fault::Fault;
+use super::{Answer, Call, convert, json};
+use crate::api::{CreateUser, EmptyAnswer, UserAnswer, UsersAnswer};
+use crate::id::UserId;
+use crate::state::command::{Command, NewUser, Rejected, Reply};
+use crate::state::model::User;
+use crate::state::snapshot::Snapshot;
+
+impl Call<'_> {
+    pub(super) async fn create_user(&self) -> Answer {
+        let wish: CreateUser = self.read()?;
+        let new = NewUser {
+            name: wish.name.into(),
+            display_name: wish.display_name.into(),
+            email: wish.email.into(),
+            picture_url: wish.picture_url.into(),
+        };
+        self.user_after(Command::CreateUser(new)).await
+    }
+
+    pub(super) async fn rename_user(&self, id: &str, name: &str) -> Answer {
+        let id = user_id(id)?;
+        self.user_after(Command::RenameUser(id, name.into())).await
+    }
+
+    pub(super) async fn delete_user(&self, id: &str) -> Answer {
+        let command = Command::DeleteUser(user_id(id)?);
+        self.admin.engine.apply(command).await?;
+        json(&EmptyAnswer {})
+    }
+
+    /// Headscale's precedence of filters: name, then email, then id.
+    pub(super) fn list_users(&self) -> Answer {
+        let query = |key| self.target.query(key);
+        let (name, email, id) = (query("name"), query("email"), query("id"));
+        let id = match id {
+            "" | "0" => None,
+            text => Some(user_id(text)?),
+        };
+        let snapshot = self.admin.engine.snapshot();
+        let wanted = |user: &User| match (name, email, id) {
+            ("", "", None) => true,
+            ("", "", Some(id)) => user.id == id,
+            ("", email, _) => &*user.email == email,
+            (name, _, _) => &*user.name == name,
+        };
+        let users = snapshot.users().values().filter(|user| wanted(user));
+        json(&UsersAnswer {
+            users: users.map(|user| convert::user(user)).collect(),
+        })
+    }
+
+    async fn user_after(&self, command: Command) -> Answer {
+        match self.admin.engine.apply(command).await? {
+            Reply::User(user) => json(&UserAnswer {
+                user: convert::user(&user),
+            }),
+            _ => json(&EmptyAnswer {}),
+        }
+    }
+}
+
+/// The id of a user.
+pub fn user_id(text: &str) -> Result<UserId, Fault> {
+    text.parse().map_err(|_| Fault::invalid("invalid user id"))
+}
+
+/// The user with this name or, when nobody has it, with this id.
+pub fn find(snapshot: &Snapshot, who: &str) -> Result<UserId, Fault> {
+    let users = snapshot.users();
+    let by_name = users.values().find(|user| &*user.name == who);
+    let by_id = || users.get(&who.parse::<UserId>().ok()?);
+    let user = by_name.or_else(by_id);
+    user.map(|user| user.id)
+        .ok_or_else(|| Rejected::NoSuchUser.into())
+}
+
+/// The only user there is; `None` when there is none.
+///
+/// # Errors
+/// When there are several: somebody must choose.
+pub fn only(snapshot: &Snapshot) -> Result<Option<UserId>, Fault> {
+    let users = snapshot.users();
+    if users.len() > 1 {
+        let names = users
+            .values()
+            .map(|user| format!("{} ({})", user.name, user.id));
+        let names = names.collect::<Vec<_>>().join(", ");
+        return Err(Fault::invalid(&format!("name the user; there are {names}")));
+    }
+    Ok(users.keys().next().copied())
+}

@@ -1,0 +1,234 @@
+//! What all requests share, and where each of them goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_derp::Admit;
+use hearth_derp::relay::Relay;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+
+use crate::bucket::TokenBucket;
+use crate::config::{Limits, ServerUrl};
+use crate::engine::Handle;
+use crate::http::admin::{About, Admin, Trust};
+use crate::http::body::{self, Body};
+use crate::http::connection::{Origin, Service};
+use crate::http::ts2021::Peer;
+use crate::http::{derp, machine, pages, public, ts2021};
+use crate::keys::{MachineKey, NodeKey};
+use crate::netmap::Tailnet;
+use crate::netmap::fragment::Fragments;
+use crate::shutdown::Shutdown;
+use crate::state::model::{AuthId, SessionId};
+use crate::state::snapshot::Snapshot;
+use crate::supervise::Tasks;
+
+/// Keep-alives of different streams are spread over this much time.
+/// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
+const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
+
+/// So many strangers may come at once, and one more each [`NEWCOMER_INTERVAL`].
+const NEWCOMER_BURST: u32 = 256;
+/// See [`NEWCOMER_BURST`].
+const NEWCOMER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where the server is reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// What clients are told to connect to, without a slash at the end.
+    pub server_url: String,
+    /// The same in its parts.
+    pub url: ServerUrl,
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
+    /// STUN.
+    pub stun: Option<SocketAddr>,
+    /// The socket of the command line.
+    pub socket: PathBuf,
+}
+
+/// Everything that requests need.
+pub struct App {
+    /// Where changes go and states come from.
+    pub engine: Handle,
+    /// What is the same in every map.
+    pub tailnet: Tailnet,
+    /// The shared parts of maps.
+    pub fragments: Fragments,
+    /// The bounds.
+    pub limits: Limits,
+    /// Where the server is reached.
+    pub addresses: Addresses,
+    /// The public Noise key.
+    pub noise: MachineKey,
+    /// The relay, unless it is off.
+    pub relay: Option<Relay>,
+    /// Owner of all tasks.
+    pub tasks: Tasks,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+    /// Map streams that may still be opened.
+    pub streams: Arc<Semaphore>,
+    /// First maps that may be made at the same time.
+    pub full_maps: Semaphore,
+    /// How fast strangers may come.
+    pub newcomers: TokenBucket,
+    admin: Admin,
+    /// Numbers of map streams; unique as long as a stream lives.
+    sessions: AtomicU32,
+}
+
+impl App {
+    /// Joins the parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            engine,
+            tailnet,
+            limits,
+            addresses,
+            warnings,
+            noise,
+            relay,
+            tasks,
+            shutdown,
+        } = parts;
+        let about = About {
+            addresses: addresses.clone(),
+            base_domain: tailnet.base_domain.clone(),
+            warnings,
+            relay: relay.clone(),
+        };
+        Arc::new(Self {
+            admin: Admin::new(engine.clone(), about, &limits),
+            engine,
+            tailnet,
+            fragments: Fragments::default(),
+            addresses,
+            noise,
+            relay,
+            tasks,
+            shutdown,
+            streams: Arc::new(Semaphore::new(limits.map_streams)),
+            full_maps: Semaphore::new(limits.full_map_builds),
+            newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            sessions: AtomicU32::new(0),
+            limits,
+        })
+    }
+
+    /// The number of a new map stream.
+    pub fn next_session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed).into())
+    }
+
+    /// Where a person lets a waiting machine in.
+    pub fn login_url(&self, id: &AuthId) -> String {
+        format!("{}/register/{id}", self.addresses.server_url)
+    }
+
+    /// Time until the next sign of life on a silent stream.
+    pub fn keep_alive_interval(&self) -> Duration {
+        // Spread by the running number of streams: no randomness is needed to avoid a common beat.
+        let step = self
+            .sessions
+            .load(Ordering::Relaxed)
+            .wrapping_mul(2_654_435_761)
+            >> 16;
+        let jitter = KEEP_ALIVE_JITTER.saturating_mul(step) / (1 << 16);
+        self.limits.keepalive.saturating_add(jitter)
+    }
+
+    async fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        let path = request.uri().path();
+        if path.starts_with("/api/") {
+            let trust = match origin {
+                Origin::Local => Trust::Socket,
+                Origin::Network { .. } => Trust::Bearer,
+            };
+            return self.admin.handle(trust, request).await;
+        }
+        let Origin::Network { .. } = origin else {
+            return body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only");
+        };
+        let (parts, _) = request.into_parts();
+        match parts.uri.path() {
+            "/key" => public::key(&parts, &self.noise),
+            ts2021::PATH => ts2021::upgrade(&parts),
+            "/generate_204" => public::generate_204(&parts),
+            "/robots.txt" => public::robots(),
+            "/health" => public::health(self.engine.snapshot().is_writable()),
+            "/version" => public::version(),
+            "/derp/probe" | "/derp/latency-check" => derp::probe(&parts),
+            derp::PATH => match &self.relay {
+                Some(relay) => derp::upgrade(&parts, &relay.public_key()),
+                None => body::text(StatusCode::NOT_FOUND, "the relay is off (derp.enabled)"),
+            },
+            _ => pages::handle(&self, &parts),
+        }
+    }
+}
+
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// Where changes go and states come from.
+    pub engine: Handle,
+    /// What is the same in every map.
+    pub tailnet: Tailnet,
+    /// The bounds.
+    pub limits: Limits,
+    /// Where the server is reached.
+    pub addresses: Addresses,
+    /// What is wrong with the configuration.
+    pub warnings: Vec<String>,
+    /// The public Noise key.
+    pub noise: MachineKey,
+    /// The relay, unless it is off.
+    pub relay: Option<Relay>,
+    /// Owner of all tasks.
+    pub tasks: Tasks,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+}
+
+/// A shared [`App`] as connections want it.
+#[derive(Clone)]
+pub struct Shared(pub Arc<App>);
+
+impl Service for Shared {
+    async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        self.0.plain(request, origin).await
+    }
+
+    async fn machine(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        machine::handle(self.0, peer, request).await
+    }
+
+    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(relay) = &self.0.relay else {
+            return;
+        };
+        let closed = relay.serve(stream, received, source).await;
+        tracing::debug!(%source, ?closed, "relay connection ended");
+    }
+}
+
+/// Lets onto the relay whoever the newest state admits.
+pub struct AdmitNodes(pub watch::Receiver<Arc<Snapshot>>);
+
+impl Admit for AdmitNodes {
+    fn admit(&self, key: &hearth_derp::Key, _source: IpAddr) -> bool {
+        self.0.borrow().admits(&NodeKey::from(*key))
+    }
+}

@@ -1,0 +1,373 @@
+//! The life of one connection: TLS, plain HTTP, and what it may become after that.
+//!
+//! Must not know: what the requests mean; that is the [`Service`]'s.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::body::Body;
+use super::front::{self, Ended, Upgrade};
+use super::limits::Limits;
+use super::ts2021::{Control, Peer};
+use crate::shutdown::Shutdown;
+
+/// The most unsent plaintext that TLS holds for one connection.
+const TLS_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Where a request outside of a control connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the network.
+    Network {
+        /// The peer's address; IPv4 addresses are never in their IPv6 form.
+        source: SocketAddr,
+        /// Whether the connection is encrypted.
+        tls: bool,
+    },
+    /// From the admin socket, whose file permissions say who may.
+    Local,
+}
+
+/// What the server answers. Cloned for each request, so it should be a few shared pointers.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// Answers a plain request. An answer with an [`Upgrade`] among its extensions ends the HTTP part.
+    fn plain(
+        self,
+        request: Request<Incoming>,
+        origin: Origin,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static;
+
+    /// Answers a request of a client that has proven who it is. Dropped when the client takes the request back.
+    fn machine(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static;
+
+    /// Relays for a connection until it ends; `received` is to be read before the stream.
+    fn relay<S>(
+        self,
+        stream: S,
+        received: Bytes,
+        source: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+}
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub struct Connections<A> {
+    app: A,
+    control: Arc<Control>,
+    limits: Arc<Limits>,
+    shutdown: Shutdown,
+}
+
+impl<A: Service> Connections<A> {
+    /// Connections to this server.
+    pub fn new(app: A, control: Arc<Control>, limits: Limits, shutdown: Shutdown) -> Self {
+        Self {
+            app,
+            control,
+            limits: Arc::new(limits),
+            shutdown,
+        }
+    }
+
+    /// Serves a connection from the network, encrypted if there are settings for that.
+    pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<Arc<ServerConfig>>) {
+        let Some(tls) = tls else {
+            return self.network(stream, source, false).await;
+        };
+        let accept = TlsAcceptor::from(tls).accept_with(stream, |connection| {
+            connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+        });
+        match timeout(self.limits.tls_handshake, Box::pin(accept)).await {
+            Ok(Ok(stream)) => self.network(stream, source, true).await,
+            Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
+        }
+    }
+
+    /// Serves a connection to the admin socket.
+    pub async fn local(self, stream: UnixStream) {
+        match Box::pin(self.front(stream, Origin::Local)).await {
+            Ok(Ended::Closed) => {}
+            Ok(Ended::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
+            Err(error) => tracing::debug!(%error, "admin connection ended"),
+        }
+    }
+
+    // The phases are boxed, so that a connection holds the memory of its present phase only.
+    async fn network<S>(self, stream: S, source: SocketAddr, tls: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let origin = Origin::Network { source, tls };
+        let (stream, received, upgrade) = match Box::pin(self.front(stream, origin)).await {
+            Ok(Ended::Closed) => return,
+            Ok(Ended::Upgraded {
+                stream,
+                received,
+                upgrade,
+            }) => (stream, received, upgrade),
+            Err(error) => return tracing::debug!(%source, %error, "connection ended"),
+        };
+        let initiation = match upgrade {
+            Upgrade::Relay => {
+                return Box::pin(self.app.clone().relay(stream, received, source)).await;
+            }
+            Upgrade::Control(initiation) => initiation,
+        };
+        let app = self.app.clone();
+        let answer = move |request, peer| app.clone().machine(request, peer);
+        let control = self
+            .control
+            .serve(stream, received, initiation, source, answer);
+        if let Err(error) = Box::pin(control).await {
+            tracing::debug!(%source, %error, "control connection ended");
+        }
+    }
+
+    fn front<S>(
+        &self,
+        stream: S,
+        origin: Origin,
+    ) -> impl Future<Output = Result<Ended<S>, front::FrontError>> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let answer = move |request| self.app.clone().plain(request, origin);
+        front::serve(stream, &self.limits, &self.shutdown, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+    use crate::http::{body, derp, ts2021};
+    use crate::keys::{ChallengeKey, MachineSecret};
+    use crate::noise::early_payload;
+    use crate::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
+    use crate::noise::stream::NoiseStream;
+    use crate::supervise::Tasks;
+    use crate::tls::{Identity, Names, Served, server_config};
+    use hyper::StatusCode;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use std::path::Path;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Service for Echo {
+        async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+            let (head, _) = request.into_parts();
+            match head.uri.path() {
+                ts2021::PATH => ts2021::upgrade(&head),
+                derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
+                _ => {
+                    let from = match origin {
+                        Origin::Network { tls: true, .. } => "tls",
+                        Origin::Network { source, .. } if source.ip().is_loopback() => "plain",
+                        Origin::Network { .. } => "elsewhere",
+                        Origin::Local => "local",
+                    };
+                    body::text(StatusCode::OK, from)
+                }
+            }
+        }
+
+        async fn machine(self, _: Request<Incoming>, _: Peer) -> Response<Body> {
+            body::status(StatusCode::OK)
+        }
+
+        async fn relay<S>(self, mut stream: S, received: Bytes, _: SocketAddr)
+        where
+            S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        {
+            let text = [b"relay:", received.as_ref()].concat();
+            let _ = stream.write_all(&text).await;
+            let _ = stream.shutdown().await;
+        }
+    }
+
+    struct Running {
+        address: SocketAddr,
+        shutdown: Shutdown,
+        tasks: Tasks,
+    }
+
+    impl Running {
+        fn start(tls: Option<Arc<ServerConfig>>, socket: Option<&Path>) -> Self {
+            let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
+            let limits = Limits::default();
+            let control = Control::new(
+                MachineSecret::from_bytes([0x11; 32]),
+                ChallengeKey::from_bytes([9; 32]),
+                limits.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+            );
+            let connections = Connections::new(Echo, Arc::new(control), limits, shutdown.clone());
+            let gate = Gate::new(8, 8);
+            if let Some(path) = socket {
+                let listener = bind_unix(path).unwrap();
+                let connections = connections.clone();
+                let serve = move |stream, _| connections.clone().local(stream);
+                let accept = accept_all(
+                    listener,
+                    gate.clone(),
+                    shutdown.clone(),
+                    tasks.clone(),
+                    serve,
+                );
+                tasks.spawn("accept", accept);
+            }
+            let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
+            let address = listener.local_addr().unwrap();
+            let serve = move |stream, source: Option<SocketAddr>| {
+                connections
+                    .clone()
+                    .tcp(stream, source.unwrap(), tls.clone())
+            };
+            let accept = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
+            tasks.spawn("accept", accept);
+            Self {
+                address,
+                shutdown,
+                tasks,
+            }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        async fn stop(self) {
+            self.shutdown.trigger();
+            assert!(self.tasks.finish(Duration::from_secs(4)).await.is_empty());
+        }
+    }
+
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    const DERP: &str = "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n";
+
+    #[tokio::test]
+    async fn plain_requests_and_relay_connections_are_told_apart() {
+        let server = Running::start(None, None);
+        let answer = ask(&mut server.connect().await, GET).await;
+        assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
+        let answer = ask(&mut server.connect().await, &format!("{DERP}\r\nearly")).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nrelay:early"), "{answer}");
+        let fast = format!("{DERP}Derp-Fast-Start: 1\r\n\r\nearly");
+        let answer = ask(&mut server.connect().await, &fast).await;
+        assert_eq!(answer, "relay:early");
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_control_connection_starts_after_its_upgrade() {
+        let server = Running::start(None, None);
+        let secret = MachineSecret::from_bytes([0x22; 32]);
+        let key = MachineSecret::from_bytes([0x11; 32]).public();
+        let client = Initiator::new(&secret, key, 137);
+        let mut stream = server.connect().await;
+        let request = format!(
+            "POST /ts2021 HTTP/1.1\r\nContent-Length: 0\r\nUpgrade: tailscale-control-protocol\r\n\
+             Connection: upgrade\r\nX-Tailscale-Handshake: {}\r\n\r\n",
+            data_encoding::BASE64.encode(&client.initiation)
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(head.contains("\r\nupgrade: tailscale-control-protocol\r\n"));
+        let mut response = [0; RESPONSE_BYTES];
+        stream.read_exact(&mut response).await.unwrap();
+        let (seal, open) = client.finish(&response);
+        let mut stream = NoiseStream::new(stream, seal, open, &[], &[]);
+        let expected = early_payload(&ChallengeKey::from_bytes([9; 32]));
+        let mut early = vec![0; expected.len()];
+        stream.read_exact(&mut early).await.unwrap();
+        assert_eq!(early, expected);
+        drop(stream);
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_same_is_served_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names {
+            common_name: "hearth".into(),
+            dns: vec!["hearth.lan".into()],
+            addresses: Vec::new(),
+        };
+        let identity = Identity::self_signed(dir.path(), &names).unwrap();
+        let server = Running::start(Some(server_config(Served::new(identity)).unwrap()), None);
+        let file = dir.path().join(crate::tls::CERTIFICATE_FILE);
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(file).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        for (request, expected) in [
+            (GET.to_owned(), "tls\n"),
+            (format!("{DERP}Derp-Fast-Start: 1\r\n\r\n"), "relay:"),
+        ] {
+            let name = ServerName::try_from("hearth.lan").unwrap();
+            let stream = server.connect().await;
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            let protocol = stream.get_ref().1.alpn_protocol();
+            assert_eq!(protocol, Some(&b"http/1.1"[..]));
+            let answer = ask(&mut stream, &request).await;
+            assert!(answer.ends_with(expected), "{answer}");
+        }
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_admin_socket_is_told_from_the_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hearth.sock");
+        let server = Running::start(None, Some(&path));
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        let answer = ask(&mut stream, GET).await;
+        assert!(answer.ends_with("\r\n\r\nlocal\n"), "{answer}");
+        server.stop().await;
+    }
+}

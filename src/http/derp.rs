@@ -1,0 +1,183 @@
+//! The relay's front door: which requests become relay connections, and the probes.
+//!
+//! Source: tailscale `derp/derpserver/handler.go`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use hearth_derp::frame::PROTOCOL_VERSION;
+pub use hearth_derp::http::PATH;
+use hearth_derp::http::{
+    FAST_START_HEADER, PUBLIC_KEY_HEADER, UPGRADE as PROTOCOL, VERSION_HEADER, public_key_hex,
+};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Response, StatusCode};
+
+use super::body::{self, Body};
+use super::front::Upgrade;
+
+/// What a request to the relay wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Frames,
+    WebSocket,
+    Nothing,
+}
+
+/// Old clients ask for a WebSocket without naming the subprotocol and mean plain frames.
+/// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
+fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
+    let names_derp = subprotocol.windows(4).any(|part| part == b"derp");
+    if upgrade.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
+        Wanted::Frames
+    } else if !upgrade.eq_ignore_ascii_case(b"websocket") {
+        Wanted::Nothing
+    } else if names_derp {
+        Wanted::WebSocket
+    } else {
+        Wanted::Frames
+    }
+}
+
+/// Any method on [`PATH`]: 101 and then frames, or 426.
+///
+/// The answer carries [`Upgrade::Relay`], on which the connection goes to the relay.
+pub fn upgrade(request: &Parts, relay: &hearth_derp::Key) -> Response<Body> {
+    let upgrade = value(&request.headers, UPGRADE.as_str());
+    let subprotocol = value(&request.headers, SEC_WEBSOCKET_PROTOCOL.as_str());
+    match wanted(upgrade, subprotocol) {
+        Wanted::Nothing => {
+            return body::text(
+                StatusCode::UPGRADE_REQUIRED,
+                "DERP requires connection upgrade",
+            );
+        }
+        Wanted::WebSocket => {
+            return body::text(
+                StatusCode::BAD_REQUEST,
+                "DERP over WebSocket is not supported by this server",
+            );
+        }
+        Wanted::Frames => {}
+    }
+    let Ok(key) = HeaderValue::try_from(public_key_hex(relay)) else {
+        return body::status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
+    headers.insert(PUBLIC_KEY_HEADER, key);
+    response.extensions_mut().insert(Upgrade::Relay);
+    response
+}
+
+/// Whether the client of this request, which is not yet answered, expects frames and no HTTP answer at all.
+pub fn is_fast_start(path: &str, header: impl Fn(&str) -> Vec<u8>) -> bool {
+    path.split('?').next() == Some(PATH)
+        && header(FAST_START_HEADER) == b"1"
+        && wanted(
+            &header(UPGRADE.as_str()),
+            &header(SEC_WEBSOCKET_PROTOCOL.as_str()),
+        ) == Wanted::Frames
+}
+
+/// `/derp/probe` and `/derp/latency-check`: an empty answer, to measure the way here.
+pub fn probe(request: &Parts) -> Response<Body> {
+    if ![Method::GET, Method::HEAD].contains(&request.method) {
+        return body::text(StatusCode::METHOD_NOT_ALLOWED, "bogus probe method");
+    }
+    let mut response = body::status(StatusCode::OK);
+    let anyone = HeaderValue::from_static("*");
+    response
+        .headers_mut()
+        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, anyone);
+    response
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a [u8] {
+    headers
+        .get(name)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Request;
+
+    fn parts(headers: &[(&str, &str)], method: Method) -> Parts {
+        let mut request = Request::builder().uri(PATH).method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_upgrade_is_answered_with_the_key() {
+        let key = hearth_derp::Key::from([0xab; 32]);
+        for method in [Method::GET, Method::POST] {
+            let answer = upgrade(&parts(&[("Upgrade", "DERP")], method), &key);
+            assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+            assert_eq!(answer.headers()["upgrade"], "DERP");
+            assert_eq!(answer.headers()["connection"], "Upgrade");
+            assert_eq!(answer.headers()["derp-version"], "2");
+            let text = answer.headers()["derp-public-key"].to_str().unwrap();
+            assert_eq!(text, "ab".repeat(32));
+            let upgrade = answer.extensions().get::<Upgrade>();
+            assert_eq!(upgrade, Some(&Upgrade::Relay));
+        }
+    }
+
+    #[test]
+    fn what_is_no_upgrade_is_refused() {
+        let key = hearth_derp::Key::from([1; 32]);
+        for (headers, status) in [
+            (&[][..], 426),
+            (&[("Upgrade", "h2c")], 426),
+            (&[("Upgrade", "websocket")], 101),
+            (
+                &[("Upgrade", "websocket"), ("Sec-WebSocket-Protocol", "derp")],
+                400,
+            ),
+        ] {
+            let answer = upgrade(&parts(headers, Method::GET), &key);
+            assert_eq!(answer.status(), status, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn fast_start_needs_path_upgrade_and_header() {
+        let header = |upgrade: &'static [u8], fast: &'static [u8]| {
+            move |name: &str| match name {
+                "upgrade" => upgrade.to_vec(),
+                FAST_START_HEADER => fast.to_vec(),
+                _ => Vec::new(),
+            }
+        };
+        assert!(is_fast_start("/derp", header(b"DERP", b"1")));
+        assert!(!is_fast_start("/derp", header(b"", b"1")));
+        assert!(!is_fast_start("/derp", header(b"DERP", b"0")));
+        assert!(!is_fast_start("/derp/probe", header(b"DERP", b"1")));
+    }
+
+    #[test]
+    fn probes_are_read_only() {
+        let answer = probe(&parts(&[], Method::HEAD));
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+        assert_eq!(probe(&parts(&[], Method::POST)).status(), 405);
+    }
+}

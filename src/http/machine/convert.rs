@@ -1,0 +1,152 @@
+//! From the wire's values to the domain's, and back where the answer is no map.
+
+use std::sync::Arc;
+
+use crate::clock::Now;
+use crate::netmap::{owner_number, owner_profile};
+use crate::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
+use crate::state::model::{AuthId, Hostinfo, Node};
+use crate::state::secret::{self, SecretHash, SecretKind};
+use crate::state::snapshot::Snapshot;
+use crate::tailcfg::hostinfo as wire;
+use crate::tailcfg::map::MapRequest;
+use crate::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
+
+/// Longest host name kept, in bytes; DNS has no longer ones.
+const HOSTNAME_MAX: usize = 255;
+
+/// The domain's form of what a client says about its machine.
+///
+/// Of an object longer than `limit` bytes only what peers may see is kept, and of that nothing when
+/// it is too long as well.
+pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
+    let empty = || Box::from("{}");
+    let shared = if wire.shared.len() <= limit {
+        wire.shared
+    } else {
+        empty()
+    };
+    let raw = if wire.raw.len() <= limit {
+        wire.raw
+    } else {
+        shared.clone()
+    };
+    let mut hostname = wire.hostname.into_string();
+    let end = (0..=HOSTNAME_MAX)
+        .rev()
+        .find(|place| hostname.is_char_boundary(*place));
+    hostname.truncate(end.unwrap_or(0));
+    Arc::new(Hostinfo {
+        raw,
+        shared,
+        hostname: hostname.into(),
+        os: wire.os,
+        client_version: wire.client_version,
+        routable_ips: wire.routable_ips,
+        request_tags: wire.request_tags,
+    })
+}
+
+/// The command that a registration asks for.
+pub(super) fn register(
+    request: RegisterRequest,
+    machine: crate::keys::MachineKey,
+    fresh_id: AuthId,
+    now: Now,
+    hostinfo_limit: usize,
+) -> Register {
+    let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
+    let expiry = match request.expiry {
+        None => ExpiryWish::None,
+        Some(at) if at <= now.wall => ExpiryWish::Logout,
+        Some(at) => ExpiryWish::At(at),
+    };
+    Register {
+        machine,
+        key: request.node_key,
+        lock: request.lock_key,
+        auth_key,
+        expiry,
+        followup: followup(&request.followup),
+        ephemeral: request.ephemeral,
+        hostinfo: hostinfo(request.hostinfo, hostinfo_limit),
+        capability: request.version.number(),
+        fresh_id,
+    }
+}
+
+fn presented(text: &str) -> PresentedKey {
+    match secret::split(SecretKind::PreAuth, text) {
+        Some((prefix, secret)) => PresentedKey::WellFormed {
+            prefix: prefix.into(),
+            hash: SecretHash::of(secret),
+        },
+        None => PresentedKey::Malformed,
+    }
+}
+
+/// The login that a followup URL names.
+pub(super) fn followup(url: &str) -> Option<AuthId> {
+    let (_, id) = url.rsplit_once("/register/")?;
+    id.parse().ok()
+}
+
+/// What a map request tells of its node.
+pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usize) -> NodeUpdate {
+    let hostinfo = request.hostinfo.take();
+    let home_derp = hostinfo.as_ref().and_then(|info| info.preferred_derp);
+    NodeUpdate {
+        node: Some(node.id),
+        endpoints: Some(request.endpoints.as_slice().into()),
+        disco: request.disco_key,
+        hostinfo: hostinfo.map(|info| self::hostinfo(info, hostinfo_limit)),
+        home_derp,
+        capability: Some(request.version.number()),
+    }
+}
+
+/// The answer to a client that is in, or was.
+pub(super) fn welcome(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
+    let profile = owner_profile(snapshot, &node.owner);
+    let picture = profile.profile_pic_url.to_owned();
+    let shown = profile.display_name.to_owned();
+    RegisterResponse {
+        user: User {
+            id: owner_number(node),
+            display_name: shown.clone(),
+            profile_pic_url: picture.clone(),
+        },
+        login: Login {
+            id: owner_number(node),
+            provider: "hearth".to_owned(),
+            login_name: profile.login_name.to_owned(),
+            display_name: shown,
+            profile_pic_url: picture,
+        },
+        node_key_expired: node.expired,
+        machine_authorized: true,
+        ..RegisterResponse::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_followup_names_its_login() {
+        let id = followup("http://192.168.1.1:8080/register/abc_DEF-1");
+        assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
+        assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);
+        assert_eq!(followup(""), None);
+    }
+
+    #[test]
+    fn a_long_host_name_is_cut_between_letters() {
+        let wire = wire::Hostinfo {
+            hostname: "é".repeat(200).into(),
+            ..Default::default()
+        };
+        assert_eq!(hostinfo(wire, 1024).hostname.len(), 254);
+    }
+}

@@ -1,0 +1,223 @@
+//! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::engine::Handle;
+use crate::http::App;
+use crate::http::body::{self, Body, Sender};
+use crate::http::machine::{convert, refused};
+use crate::http::ts2021::Peer;
+use crate::id::NodeId;
+use crate::netmap::frame::frame;
+use crate::netmap::full::full_map;
+use crate::netmap::keep_alive;
+use crate::netmap::session::{EndReason, MapSession, Next};
+use crate::state::command::Command;
+use crate::state::model::{Node, SessionId};
+use crate::tailcfg::capability::CapabilityVersion;
+use crate::tailcfg::map::MapRequest;
+
+/// Messages that wait for a slow client; the next one is made from the newest state when there is room.
+const PIECES: usize = 1;
+
+/// At least this long lies between two messages of a stream, so that a burst of changes (a hundred
+/// machines after a power cut) becomes a few messages. A single change is sent at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let limits = &app.limits;
+    let read = body::read_limited(request.into_body(), limits.map_body, limits.request_timeout);
+    let bytes = match read.await {
+        Ok(bytes) => bytes,
+        Err(fault) => return body::text(fault.status(), &fault.to_string()),
+    };
+    let mut request = match MapRequest::decode(&bytes, limits.endpoints) {
+        Ok(request) => request,
+        Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
+    };
+    if !request.version.is_served() {
+        return too_old(request.version);
+    }
+    let Some(node) = app
+        .engine
+        .snapshot()
+        .node_by_key(&request.node_key)
+        .cloned()
+    else {
+        return body::text(StatusCode::NOT_FOUND, "node not found");
+    };
+    if node.machine != peer.machine {
+        let fault = "node exists with a different machine key";
+        return body::text(StatusCode::UNAUTHORIZED, fault);
+    }
+    match (request.stream, request.omit_peers || request.read_only) {
+        (true, _) => stream(app, &node, &mut request).await,
+        (false, true) => lite(&app, &node, &mut request).await,
+        (false, false) => once(&app, &node, &mut request).await,
+    }
+}
+
+/// The answer to a client from before [`CapabilityVersion::OLDEST`].
+pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
+    let oldest = CapabilityVersion::OLDEST;
+    let fault = format!(
+        "unsupported client version: capability version {version}, the oldest supported is {oldest} (Tailscale 1.64); update the client"
+    );
+    body::text(StatusCode::BAD_REQUEST, &fault)
+}
+
+/// Takes news; the client throws the answer's body away.
+async fn lite(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body> {
+    match tell(app, node, request).await {
+        Ok(()) => body::status(StatusCode::OK),
+        Err(answer) => answer,
+    }
+}
+
+/// Takes news, unless the request says that there is none, and gives the map once.
+async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body> {
+    if let Err(answer) = tell(app, node, request).await {
+        return answer;
+    }
+    let snapshot = app.engine.snapshot();
+    let Some(viewer) = snapshot.node(node.id) else {
+        return body::text(StatusCode::NOT_FOUND, "node not found");
+    };
+    let now = clock::now().wall;
+    let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, now);
+    body::typed(
+        StatusCode::OK,
+        "application/json",
+        frame(&message, request.zstd),
+    )
+}
+
+async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Response<Body>> {
+    if request.read_only {
+        return Ok(());
+    }
+    let update = convert::update(node, request, app.limits.hostinfo);
+    let told = app
+        .engine
+        .apply(Command::UpdateNode(Box::new(update)))
+        .await;
+    told.map(|_| ()).map_err(|fault| refused(&fault))
+}
+
+async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Response<Body> {
+    let Ok(permit) = app.streams.clone().try_acquire_owned() else {
+        let fault = "too many map streams (limits.map_streams)";
+        return body::text(StatusCode::SERVICE_UNAVAILABLE, fault);
+    };
+    let session = app.next_session();
+    let fallback = Box::new(convert::update(node, request, app.limits.hostinfo));
+    let open = Command::OpenStream {
+        node: node.id,
+        session,
+        fallback,
+    };
+    if let Err(fault) = app.engine.apply(open).await {
+        return refused(&fault);
+    }
+    let open = OpenStream {
+        engine: app.engine.clone(),
+        node: node.id,
+        session,
+    };
+    let (sender, response_body) = Body::stream(PIECES);
+    let zstd = request.zstd;
+    let driven = app.clone();
+    app.tasks.spawn("map stream", async move {
+        let _permit = permit;
+        let reason = drive(&driven, open, zstd, sender).await;
+        tracing::debug!(?reason, "map stream ended");
+    });
+    let mut response = Response::new(response_body);
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, json);
+    response
+}
+
+/// A stream that the state counts as open; says that it ended however it ends.
+struct OpenStream {
+    engine: Handle,
+    node: NodeId,
+    session: SessionId,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.engine.stream_closed(self.node, self.session);
+    }
+}
+
+/// Why a stream was over.
+#[derive(Debug)]
+enum Over {
+    /// The client is gone.
+    Gone,
+    /// hearth shuts down.
+    Shutdown,
+    /// The map says so.
+    Ended {
+        /// Why.
+        _reason: EndReason,
+    },
+}
+
+/// Sends the map, then each change of it, until somebody ends that.
+async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
+    let mut states = app.engine.watch();
+    let mut session = MapSession::new(open.node, open.session);
+    let mut first = Some(app.full_maps.acquire().await);
+    let mut not_before = Instant::now();
+    let mut keep_alive_at = Instant::now();
+    loop {
+        let next = {
+            let snapshot = states.borrow_and_update().clone();
+            let now = clock::now().wall;
+            if first.is_some() {
+                session.begin(&app.tailnet, &app.fragments, &snapshot, now)
+            } else {
+                session.advance(&app.tailnet, &app.fragments, &snapshot, now)
+            }
+        };
+        match next {
+            Next::Nothing => {}
+            Next::End(reason) => return Over::Ended { _reason: reason },
+            Next::Send(message) => {
+                if sender.send(frame(&message, zstd)).await.is_err() {
+                    return Over::Gone;
+                }
+                not_before = Instant::now() + PAUSE;
+                keep_alive_at = Instant::now() + app.keep_alive_interval();
+            }
+        }
+        first = None;
+        let news = async {
+            tokio::time::sleep_until(not_before).await;
+            states.changed().await
+        };
+        tokio::select! {
+            biased;
+            () = app.shutdown.wait() => return Over::Shutdown,
+            () = sender.gone() => return Over::Gone,
+            changed = news => if changed.is_err() { return Over::Shutdown },
+            () = tokio::time::sleep_until(keep_alive_at) => {
+                let message = keep_alive(clock::now().wall);
+                if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {
+                    return Over::Gone;
+                }
+                keep_alive_at = Instant::now() + app.keep_alive_interval();
+            }
+        }
+    }
+}

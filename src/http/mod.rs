@@ -1,0 +1,16 @@
+//! The HTTP shell: connections in, requests decoded, answers out.
+
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod connection;
+pub mod derp;
+pub mod front;
+pub mod limits;
+pub mod listener;
+pub mod machine;
+pub mod pages;
+pub mod public;
+pub mod ts2021;
+
+pub use app::App;

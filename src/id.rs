@@ -1,0 +1,124 @@
+//! Typed identifiers. Each kind of id is its own type so that none can be taken for another.
+//!
+//! Must not know: anything else of this crate.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Largest id that is handed out: JavaScript clients read numbers as doubles.
+/// Source: `tailcfg.ID` in tailscale `tailcfg/tailcfg.go`.
+pub const MAX_ID: u64 = (1 << 53) - 1;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The id with this number, or `None` outside `1..=MAX_ID`.
+            pub fn new(number: u64) -> Option<Self> {
+                (1..=MAX_ID).contains(&number).then_some(Self(number))
+            }
+
+            /// The first id of its kind.
+            pub const FIRST: Self = Self(1);
+
+            /// The id after this one, or `None` when the ids are used up.
+            pub fn next(self) -> Option<Self> {
+                Self::new(self.0.saturating_add(1))
+            }
+
+            /// The number itself.
+            pub fn number(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                text.parse().ok().and_then(Self::new).ok_or(InvalidId)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A node of the tailnet. Never used again after the node is deleted.
+    NodeId
+);
+id_type!(
+    /// A user.
+    UserId
+);
+id_type!(
+    /// A preauth key.
+    PreAuthKeyId
+);
+id_type!(
+    /// An API key.
+    ApiKeyId
+);
+
+/// A text that is no id: ids are whole numbers from 1 to 2^53 - 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is a whole number from 1 to 9007199254740991")]
+pub struct InvalidId;
+
+/// A point in the history of the state: each published change has the next number.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Before any change.
+    pub const ZERO: Self = Self(0);
+
+    /// The revision with this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The revision after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// The number itself.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_stay_within_what_javascript_can_hold() {
+        assert_eq!(NodeId::new(0), None);
+        assert_eq!(NodeId::new(MAX_ID + 1), None);
+        assert_eq!(NodeId::new(MAX_ID).and_then(NodeId::next), None);
+        assert_eq!("7".parse::<UserId>().map(UserId::number), Ok(7));
+        assert_eq!("-7".parse::<UserId>(), Err(InvalidId));
+    }
+}

@@ -1,0 +1,100 @@
+//! A message on its way: length in front, compressed where that saves something.
+//!
+//! Source of the framing: `sendMapRequest` and `decodeMsg` in tailscale
+//! `control/controlclient/direct.go`: a little-endian `u32` length, then JSON or one zstd frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+/// Below this many bytes compression costs more than it saves; the message goes as a stored block.
+const COMPRESS_FROM: usize = 512;
+
+/// Largest block of a zstd frame, in bytes (RFC 8878, section 3.1.1.2.4).
+const BLOCK_MAX: usize = 128 * 1024;
+
+/// Frames a message; compressed when the client asked for zstd.
+///
+/// A message too long for its length field is cut to nothing, which the client takes for a broken
+/// stream; at 4 GiB no client could take it anyway.
+pub fn frame(message: &[u8], zstd: bool) -> Bytes {
+    if !zstd {
+        return prefixed(message);
+    }
+    if message.len() < COMPRESS_FROM {
+        return prefixed(&stored(message));
+    }
+    prefixed(&compress_to_vec(message, CompressionLevel::Fastest))
+}
+
+fn prefixed(body: &[u8]) -> Bytes {
+    let length = u32::try_from(body.len()).unwrap_or(0);
+    let mut framed = BytesMut::with_capacity(body.len().saturating_add(4));
+    framed.put_u32_le(length);
+    framed.put_slice(body);
+    framed.freeze()
+}
+
+/// A zstd frame of stored blocks: single segment, with content size (RFC 8878, section 3.1.1).
+fn stored(message: &[u8]) -> Vec<u8> {
+    const MAGIC: u32 = 0xFD2F_B528;
+    /// Frame header descriptor: four bytes of content size, single segment.
+    const DESCRIPTOR: u8 = 0b1010_0000;
+    let mut out = Vec::with_capacity(message.len().saturating_add(16));
+    out.put_u32_le(MAGIC);
+    out.put_u8(DESCRIPTOR);
+    out.put_u32_le(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    let mut rest = message;
+    loop {
+        let (block, after) = rest.split_at(rest.len().min(BLOCK_MAX));
+        let last = u32::from(after.is_empty());
+        let size = u32::try_from(block.len()).unwrap_or(0);
+        // Block header, three bytes: last flag, type 0 (stored), size.
+        let header = (size << 3 | last).to_le_bytes();
+        out.extend_from_slice(header.get(..3).unwrap_or_default());
+        out.extend_from_slice(block);
+        if after.is_empty() {
+            return out;
+        }
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn unframe(framed: &[u8]) -> Vec<u8> {
+        let (length, body) = framed.split_at(4);
+        let length = u32::from_le_bytes(length.try_into().unwrap());
+        assert_eq!(length as usize, body.len());
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(body).unwrap();
+        let mut message = Vec::new();
+        decoder.read_to_end(&mut message).unwrap();
+        message
+    }
+
+    #[test]
+    fn messages_of_every_size_survive() {
+        for size in [0, 1, COMPRESS_FROM - 1, COMPRESS_FROM, BLOCK_MAX, 300_000] {
+            let message: Vec<u8> = (0..size)
+                .map(|place| b"{\"Node\":1234}"[place % 13] ^ (place / 977) as u8)
+                .collect();
+            assert_eq!(unframe(&frame(&message, true)), message);
+            assert_eq!(&frame(&message, false)[4..], message);
+        }
+    }
+
+    #[test]
+    fn stored_blocks_may_be_many() {
+        let message = vec![7; BLOCK_MAX * 2 + 5];
+        assert_eq!(unframe(&prefixed(&stored(&message))), message);
+    }
+
+    #[test]
+    fn maps_shrink() {
+        let peer = r#"{"ID":17,"Name":"node-17.hearth.internal.","Online":true},"#;
+        let message = peer.repeat(100).into_bytes();
+        assert!(frame(&message, true).len() * 4 < message.len());
+    }
+}

@@ -1,0 +1,62 @@
+//! QR codes for terminals.
+
+use qrcodegen::{QrCode, QrCodeEcc};
+
+/// Light modules around the code that scanners need. Source: ISO/IEC 18004 section 9.1.
+const QUIET: i32 = 4;
+
+/// A QR code of half blocks, two modules to a character cell; `None` when the text is too long.
+///
+/// Light modules are drawn, dark ones are left out, as fits a terminal with a dark background;
+/// scanners of today read the inverse on a light one as well.
+pub fn for_terminal(text: &str) -> Option<String> {
+    let code = QrCode::encode_text(text, QrCodeEcc::Low).ok()?;
+    // Outside of the code `get_module` says light, which is the quiet zone.
+    let is_light = |x, y| !code.get_module(x, y);
+    let end = code.size() + QUIET;
+    let mut drawing = String::new();
+    let mut y = -QUIET;
+    while y < end {
+        for x in -QUIET..end {
+            drawing.push(match (is_light(x, y), y + 1 < end && is_light(x, y + 1)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        drawing.push('\n');
+        y += 2;
+    }
+    drawing.truncate(drawing.trim_end_matches('\n').len());
+    Some(drawing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_a_quiet_zone_and_its_three_corners() {
+        let drawing = for_terminal("http://192.168.1.1:8080/join#hskey-auth-x").unwrap();
+        let lines: Vec<Vec<char>> = drawing.lines().map(|line| line.chars().collect()).collect();
+        let width = lines[0].len();
+        assert!(lines.iter().all(|line| line.len() == width));
+        assert_eq!(lines.len(), width.div_ceil(2));
+        assert!(lines[0].iter().all(|module| *module == '█'));
+        // The outer ring of a finder pattern is dark: seven modules after the quiet zone.
+        let top = &lines[2];
+        assert_eq!(top[3], '█');
+        assert!(top[4..11].iter().all(|module| matches!(module, '▄' | ' ')));
+        assert!(
+            top[width - 11..width - 4]
+                .iter()
+                .all(|module| matches!(module, '▄' | ' '))
+        );
+    }
+
+    #[test]
+    fn a_text_that_fits_no_code_gives_none() {
+        assert_eq!(for_terminal(&"x".repeat(3000)), None);
+    }
+}

@@ -1,0 +1,468 @@
+//! The server as a whole: starts the parts in order, waits for signals, stops them in order.
+
+mod banner;
+mod derp_map;
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_derp::ServerSecret;
+use hearth_derp::relay::Relay;
+use hearth_derp::udp::StunCounters;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+
+use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
+use crate::engine::{Engine, Handle};
+use crate::http::app::{Addresses, AdmitNodes, App, Parts, Shared};
+use crate::http::connection::Connections;
+use crate::http::limits as http_limits;
+use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::ts2021::Control;
+use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
+use crate::logging::LogControl;
+use crate::netmap::Tailnet;
+use crate::shutdown::{Shutdown, Signal, Signals};
+use crate::state::addr::Prefixes;
+use crate::state::model::Settings;
+use crate::state::secret::{NoRandomness, random};
+use crate::store::{Store, StoreError};
+use crate::supervise::Tasks;
+use crate::tls::{self, Identity, Names, Served, TlsError};
+
+/// The largest part of the time for stopping that connections may use; the rest is the database's.
+const TASKS_SHARE: u32 = 2;
+/// What relay clients are told of a restart: come back after this, and try for that long.
+const RECONNECT_IN: Duration = Duration::from_millis(500);
+/// See [`RECONNECT_IN`].
+const TRY_FOR: Duration = Duration::from_secs(60);
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no certificate to serve.
+    #[error("HTTPS: {0}")]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {what} {address}: {source}; choose another with {flag}")]
+    Bind {
+        /// The protocol.
+        what: &'static str,
+        /// The address or path.
+        address: String,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refuses something that every server needs.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What it refuses.
+        what: &'static str,
+        /// What it says.
+        source: io::Error,
+    },
+    /// The system gave no random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// Runs the server until it is told to stop. `reload` reads the configuration again.
+///
+/// # Errors
+/// When a part cannot start.
+pub fn run(
+    config: Config,
+    log: &LogControl,
+    reload: impl Fn() -> Config,
+) -> Result<(), ServeError> {
+    let limits = &config.limits;
+    let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    for skipped in &loaded.skipped {
+        let (table, key, fault) = (skipped.table, &skipped.key, skipped.fault);
+        tracing::error!(table, key, %fault, "a record of the database is passed over; it stays there");
+    }
+    let noise = MachineSecret::from_bytes(*loaded.secrets.noise);
+    let derp = ServerSecret::from_bytes(*loaded.secrets.derp);
+    let (queue, batch) = (limits.engine_queue, limits.engine_batch);
+    let (engine, handle) = Engine::start(store, loaded, settings(&config), queue, batch)
+        .map_err(system("a thread"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("an event queue"))?;
+    let served = runtime.block_on(serve(&config, log, &reload, handle, noise, derp));
+    // Whatever keeps a connection's task alive must not keep the process: the database is what counts.
+    drop(runtime);
+    engine.stop();
+    served
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::System { what, source }
+}
+
+async fn serve(
+    config: &Config,
+    log: &LogControl,
+    reload: &impl Fn() -> Config,
+    engine: Handle,
+    noise: MachineSecret,
+    derp: ServerSecret,
+) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(system("signal handlers"))?;
+    let identity = identity(config)?;
+    let listeners = Listeners::bind(config).await?;
+    let addresses = listeners.addresses(&config.server_url)?;
+    let pin = config.tls.is_none().then(|| identity.sha256().to_owned());
+    let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
+
+    let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    let admit = Arc::new(AdmitNodes(engine.watch()));
+    let relay = config
+        .derp
+        .enabled
+        .then(|| match config.derp.verify_clients {
+            true => Relay::new(derp, relay_limits(&config.limits), admit),
+            false => Relay::new(derp, relay_limits(&config.limits), Arc::new(anyone)),
+        });
+    let challenge = ChallengeKey::from_bytes(random()?);
+    let http_limits = http_limits(&config.limits);
+    let public = noise.public();
+    let control = Control::new(
+        noise,
+        challenge,
+        http_limits.clone(),
+        shutdown.clone(),
+        tasks.clone(),
+    );
+    let app = App::new(Parts {
+        engine,
+        tailnet: Tailnet::new(config.base_domain.to_string(), derp_map),
+        limits: config.limits.clone(),
+        warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        addresses,
+        noise: public,
+        relay: relay.clone(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+    });
+    let served = Served::new(identity);
+    let tls = tls::server_config(served.clone())?;
+    let connections = Connections::new(
+        Shared(app.clone()),
+        Arc::new(control),
+        http_limits,
+        shutdown.clone(),
+    );
+    listeners.start(&connections, &config.limits, tls, &tasks, &shutdown);
+    tasks.spawn(
+        "admission",
+        watch_admission(app.clone(), config.derp.verify_clients),
+    );
+
+    let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
+    // Nobody may be reading; the log says the same to those who do.
+    let _ = io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush());
+    tracing::info!(server_url = app.addresses.server_url, "ready");
+
+    while signals.next().await == Signal::Reload {
+        reload_files(config, &reload(), log, &served);
+    }
+    tracing::info!("stopping");
+    shutdown.trigger();
+    if let Some(relay) = &relay {
+        relay.shutdown(RECONNECT_IN, TRY_FOR);
+    }
+    let grace = config.limits.shutdown_timeout / TASKS_SHARE;
+    tokio::select! {
+        cut_off = tasks.finish(grace) => {
+            if !cut_off.is_empty() {
+                tracing::debug!(?cut_off, "tasks were cut off");
+            }
+        }
+        _ = signals.next() => tracing::warn!("stopping at once"),
+    }
+    // Left behind, the file would only be in the way of a person who looks for a running server.
+    let _ = std::fs::remove_file(&config.socket);
+    Ok(())
+}
+
+fn anyone(_key: &hearth_derp::Key, _source: IpAddr) -> bool {
+    true
+}
+
+/// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
+async fn watch_admission(app: Arc<App>, verify_clients: bool) {
+    let mut states = app.engine.watch();
+    let mut seen = states.borrow().admission();
+    loop {
+        tokio::select! {
+            biased;
+            () = app.shutdown.wait() => return,
+            changed = states.changed() => if changed.is_err() { return },
+        }
+        let snapshot = states.borrow_and_update().clone();
+        app.fragments.prune(&snapshot);
+        if snapshot.admission() != seen {
+            seen = snapshot.admission();
+            if let Some(relay) = app.relay.as_ref().filter(|_| verify_clients) {
+                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+            }
+        }
+    }
+}
+
+/// Takes over what can change while the server runs: the log level and the certificate.
+fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Served) {
+    for warning in &fresh.warnings {
+        tracing::warn!("{warning}");
+    }
+    log.set_level(fresh.log_level);
+    let restart = Config {
+        log_level: running.log_level,
+        warnings: running.warnings.clone(),
+        tls: running.tls.clone(),
+        ..fresh.clone()
+    };
+    if restart != *running || fresh.tls.is_some() != running.tls.is_some() {
+        tracing::warn!("some of the changed settings take effect only after a restart");
+    }
+    let Some(files) = &fresh.tls else {
+        tracing::info!("configuration read again");
+        return;
+    };
+    match Identity::load(&files.cert, &files.key) {
+        Ok(identity) => {
+            served.replace(identity);
+            tracing::info!("configuration and certificate read again");
+        }
+        Err(fault) => tracing::error!(%fault, "the certificate stays as it was"),
+    }
+}
+
+/// The owner's certificate, or one of our own.
+///
+/// A certificate that cannot be read must not keep a tailnet down: clients verify the Noise key.
+fn identity(config: &Config) -> Result<Identity, ServeError> {
+    if let Some(files) = &config.tls {
+        return Ok(Identity::load(&files.cert, &files.key)?);
+    }
+    let mut names = Names {
+        common_name: "hearth".to_owned(),
+        dns: Vec::new(),
+        addresses: vec![IpAddr::from([127, 0, 0, 1])],
+    };
+    match config.server_url.host() {
+        Host::Name(name) => names.dns.push(name.to_string()),
+        Host::Address(address) => names.addresses.push(*address),
+    }
+    Ok(Identity::self_signed(&config.data_dir, &names)?)
+}
+
+fn settings(config: &Config) -> Settings {
+    let (v4, v6) = (config.prefixes.v4, config.prefixes.v6);
+    let prefixes = Prefixes::new((v4.first(), v4.bits()), (v6.first(), v6.bits()));
+    Settings {
+        prefixes: prefixes.unwrap_or_default(),
+        node_expiry: config.node.expiry,
+        ephemeral_timeout: config.node.ephemeral_timeout,
+        offline_grace: config.limits.offline_grace,
+        restart_grace: config.limits.restart_grace,
+        flush_interval: config.limits.flush_interval,
+        max_nodes: config.limits.nodes,
+        max_users: config.limits.users,
+        max_preauth_keys: config.limits.preauth_keys,
+        max_api_keys: config.limits.api_keys,
+        max_pending: config.limits.pending_registrations,
+        pending_lifetime: config.limits.pending_timeout,
+    }
+}
+
+fn relay_limits(limits: &Limits) -> hearth_derp::Limits {
+    hearth_derp::Limits {
+        connections: limits.derp_connections,
+        queue_slots: limits.derp_queue_packets,
+        data_queue_bytes: limits.derp_queue,
+        pool_bytes: limits.derp_pool,
+        login_timeout: limits.handshake_timeout,
+        ..hearth_derp::Limits::default()
+    }
+}
+
+fn http_limits(limits: &Limits) -> http_limits::Limits {
+    let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    http_limits::Limits {
+        connections: limits.connections,
+        connections_per_source: limits.connections_per_address,
+        handshakes: limits.handshakes,
+        tls_handshake: limits.handshake_timeout,
+        head: limits.handshake_timeout,
+        noise_handshake: limits.handshake_timeout,
+        idle: limits.idle_timeout,
+        streams: as_u32(limits.http2_streams),
+        window_bytes: as_u32(limits.http2_window),
+        send_bytes: limits.http2_send_buffer,
+        ..http_limits::Limits::default()
+    }
+}
+
+/// Everything that is listened on.
+struct Listeners {
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    stun: Vec<UdpSocket>,
+    local: UnixListener,
+    socket: PathBuf,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let tcp = |what, flag, address: Option<SocketAddr>| match address {
+            None => Ok(Vec::new()),
+            Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
+        };
+        let listen = &config.listen;
+        let stun = match listen.stun {
+            None => Vec::new(),
+            Some(address) => {
+                bind_udp(address)
+                    .await
+                    .map_err(bind("STUN (UDP)", "--stun", address))?
+            }
+        };
+        let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
+            what: "the socket",
+            address: config.socket.display().to_string(),
+            flag: "--socket",
+            source,
+        })?;
+        Ok(Self {
+            http: tcp("HTTP", "--http", listen.http)?,
+            https: tcp("HTTPS", "--https", listen.https)?,
+            stun,
+            local,
+            socket: config.socket.clone(),
+        })
+    }
+
+    /// Where the server is reached, with the ports that the system chose.
+    fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
+        let bound = |listeners: &[TcpListener]| {
+            let first = listeners.first().map(TcpListener::local_addr);
+            first.transpose().map_err(system("a listener's address"))
+        };
+        let (http, https) = (bound(&self.http)?, bound(&self.https)?);
+        let stun = self.stun.first().map(UdpSocket::local_addr);
+        let listener = match url.scheme() {
+            Scheme::Http => http,
+            Scheme::Https => https,
+        };
+        let url = match listener {
+            Some(listener) if url.port() == 0 => {
+                ServerUrl::new(url.scheme(), url.host().clone(), Some(listener.port()))
+            }
+            _ => url.clone(),
+        };
+        Ok(Addresses {
+            server_url: url.to_string(),
+            url,
+            http,
+            https,
+            stun: stun.transpose().map_err(system("a socket's address"))?,
+            socket: self.socket.clone(),
+        })
+    }
+
+    fn start(
+        self,
+        connections: &Connections<Shared>,
+        limits: &Limits,
+        tls: Arc<ServerConfig>,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) {
+        let gate = Gate::new(limits.connections, limits.connections_per_address);
+        let plain = self.http.into_iter().map(|listener| (listener, None));
+        let encrypted = self
+            .https
+            .into_iter()
+            .map(|listener| (listener, Some(tls.clone())));
+        for (listener, tls) in plain.chain(encrypted) {
+            let connections = connections.clone();
+            let serve = move |stream, source: Option<SocketAddr>| {
+                let (connections, tls) = (connections.clone(), tls.clone());
+                async move {
+                    if let Some(source) = source {
+                        connections.tcp(stream, source, tls).await;
+                    }
+                }
+            };
+            let accepting = accept_all(
+                listener,
+                gate.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+                serve,
+            );
+            tasks.spawn("listener", accepting);
+        }
+        let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
+        let connections = connections.clone();
+        let serve = move |stream, _| connections.clone().local(stream);
+        let accepting = accept_all(
+            self.local,
+            local_gate,
+            shutdown.clone(),
+            tasks.clone(),
+            serve,
+        );
+        tasks.spawn("socket", accepting);
+        for socket in self.stun {
+            let stop = shutdown.clone();
+            tasks.spawn("stun", async move {
+                let stopped = async move { stop.wait().await };
+                hearth_derp::udp::serve(&socket, &StunCounters::default(), stopped).await;
+            });
+        }
+    }
+}
+
+fn bind(
+    what: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Bind {
+        what,
+        address: address.to_string(),
+        flag,
+        source,
+    }
+}
+
+/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
+async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+    let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
+    let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    match UdpSocket::bind(address).await {
+        Ok(socket) if address.ip() == everywhere => {
+            let port = socket.local_addr()?.port();
+            // In use means that the first socket has both families.
+            let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
+            Ok([Some(socket), second].into_iter().flatten().collect())
+        }
+        Ok(socket) => Ok(vec![socket]),
+        Err(_) if address.ip() == everywhere => Ok(vec![UdpSocket::bind(v4).await?]),
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,100 @@
+//! What the server says when it is ready: where it listens, and what to do next.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::config::{Config, Host, Scheme, Surroundings};
+use crate::http::app::Addresses;
+use crate::state::snapshot::Snapshot;
+
+/// The text for standard output.
+pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{words}");
+    };
+    line(format_args!("hearth {}", env!("CARGO_PKG_VERSION")));
+    if let Some(address) = addresses.http {
+        line(format_args!("  http     http://{address}"));
+    }
+    if let Some(address) = addresses.https {
+        line(format_args!("  https    https://{address}"));
+    }
+    if let Some(address) = addresses.stun {
+        line(format_args!("  stun     udp {address}"));
+    }
+    line(format_args!("  socket   {}", config.socket.display()));
+    line(format_args!("  data     {}", config.data_dir.display()));
+    line(format_args!("  names    *.{}", config.base_domain));
+    line(format_args!(
+        "  clients  connect to {}",
+        addresses.server_url
+    ));
+    for warning in &config.warnings {
+        line(format_args!("  warning  {warning}"));
+    }
+    if is_plain_and_public(config, addresses) {
+        line(format_args!(
+            "  warning  {} is not a private address: clients fetch the server's key unprotected; set --server-url https://NAME",
+            addresses.server_url
+        ));
+    }
+    line(format_args!(""));
+    let socket = socket_flag(&config.socket);
+    match snapshot.nodes().len() {
+        0 => {
+            line(format_args!(
+                "Add the first device: in another terminal run"
+            ));
+            line(format_args!("    {} invite{socket}", program()));
+            line(format_args!(
+                "and follow what it prints (a command, and a QR code for the phone). Or run"
+            ));
+            line(format_args!(
+                "    tailscale up --login-server={}",
+                addresses.server_url
+            ));
+            line(format_args!("on the device, and approve it with"));
+            line(format_args!("    {} pending list{socket}", program()));
+        }
+        nodes => line(format_args!(
+            "{nodes} node(s) known. Add another with: {} invite{socket}",
+            program()
+        )),
+    }
+    text
+}
+
+/// How this program was called, so that the printed commands work when pasted.
+fn program() -> String {
+    let called = std::env::args_os()
+        .next()
+        .unwrap_or_else(|| "hearth".into());
+    let path = Path::new(&called);
+    let on_path = path.components().count() == 1;
+    let absolute = std::env::current_exe().ok().filter(|_| !on_path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
+/// The flag that the command line needs to find this server, if it needs one.
+fn socket_flag(socket: &Path) -> String {
+    let usual = Surroundings::of_this_process().default_data_dir();
+    if socket == usual.join(crate::config::SOCKET_NAME) {
+        return String::new();
+    }
+    format!(" --socket {}", socket.display())
+}
+
+fn is_plain_and_public(config: &Config, addresses: &Addresses) -> bool {
+    let private = match addresses.url.host() {
+        Host::Address(std::net::IpAddr::V4(address)) => {
+            address.is_private() || address.is_loopback() || address.is_link_local()
+        }
+        Host::Address(std::net::IpAddr::V6(address)) => {
+            address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local()
+        }
+        Host::Name(name) => name.as_str() == "localhost",
+    };
+    addresses.url.scheme() == Scheme::Http && !private && config.listen.http.is_some()
+}

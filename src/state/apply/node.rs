@@ -1,0 +1,255 @@
+//! Nodes that are in: news from the client, streams, and what an administrator does to them.
+
+use std::sync::Arc;
+
+use crate::clock::{Now, Timestamp};
+use crate::id::NodeId;
+use crate::state::apply::Applied;
+use crate::state::command::{NodeUpdate, Rejected, Reply};
+use crate::state::model::{Change, Model, Node, Presence, SessionId};
+use crate::state::name;
+use crate::state::record::Record;
+
+/// Which sides of a node a change touched.
+#[derive(Default, Clone, Copy)]
+struct Touched {
+    core: bool,
+    endpoints: bool,
+    presence: bool,
+    durable: bool,
+}
+
+pub(super) fn update(model: &mut Model, records: &mut Vec<Record>, update: &NodeUpdate) -> Applied {
+    let id = update.node.ok_or(Rejected::NoSuchNode)?;
+    let mut node = (**model.node(id).ok_or(Rejected::NoSuchNode)?).clone();
+    let came_alive = !node.live && (update.endpoints.is_some() || update.disco.is_some());
+    node.live |= came_alive;
+    let touched = merge(model, &mut node, update);
+    store(model, records, node, touched);
+    model.changed |= came_alive;
+    Ok(Reply::Done)
+}
+
+pub(super) fn open_stream(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: NodeId,
+    session: SessionId,
+    mut fallback: NodeUpdate,
+) -> Applied {
+    let mut node = (**model.node(id).ok_or(Rejected::NoSuchNode)?).clone();
+    // A stream's own data may be older than a separate update's. After a restart, though, it is all
+    // there is: the client sends no update because its stream broke.
+    if node.live {
+        fallback = NodeUpdate {
+            capability: fallback.capability,
+            ..NodeUpdate::default()
+        };
+    } else {
+        fallback.endpoints = fallback.endpoints.filter(|list| !list.is_empty());
+        fallback.home_derp = fallback.home_derp.filter(|region| *region != 0);
+    }
+    let mut touched = merge(model, &mut node, &fallback);
+    touched.presence = !node.presence.is_online();
+    touched.durable |= node.presence == Presence::New;
+    node.unflushed |= touched.presence;
+    node.presence = Presence::Online(session);
+    store(model, records, node, touched);
+    model.changed = true;
+    Ok(Reply::Done)
+}
+
+pub(super) fn close_stream(model: &mut Model, id: NodeId, session: SessionId, now: Now) -> Applied {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
+    if node.presence == Presence::Online(session) {
+        let until = now.mono.saturating_add(model.settings.offline_grace);
+        let mut node = (**node).clone();
+        node.presence = Presence::Leaving {
+            until,
+            since: now.wall,
+        };
+        model.put_node(node);
+    }
+    Ok(Reply::Done)
+}
+
+pub(super) fn rename(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: NodeId,
+    label: Box<str>,
+) -> Applied {
+    if !name::is_label(&label) {
+        return Err(Rejected::BadNodeName(label));
+    }
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    if is_taken(model, id, &label) {
+        return Err(Rejected::NodeNameTaken(label));
+    }
+    let node = Node {
+        label,
+        label_chosen: true,
+        ..(*node).clone()
+    };
+    store(
+        model,
+        records,
+        node,
+        Touched {
+            core: true,
+            durable: true,
+            ..Touched::default()
+        },
+    );
+    answer(model, id)
+}
+
+pub(super) fn expire(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: NodeId,
+    at: Option<Timestamp>,
+    now: Now,
+) -> Applied {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    set_expiry(model, records, (*node).clone(), at, now);
+    answer(model, id)
+}
+
+pub(super) fn delete(model: &mut Model, records: &mut Vec<Record>, id: NodeId) -> Applied {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    remove(model, records, id);
+    Ok(Reply::Node(node))
+}
+
+/// Sets the end of a node's key and, at once, whether it has passed.
+pub(super) fn set_expiry(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    mut node: Node,
+    at: Option<Timestamp>,
+    now: Now,
+) {
+    let expired = at.is_some_and(|at| at <= now.wall);
+    if node.expired != expired {
+        model.admission = model.revision;
+    }
+    node.expiry = at;
+    node.expired = expired;
+    store(
+        model,
+        records,
+        node,
+        Touched {
+            core: true,
+            durable: true,
+            ..Touched::default()
+        },
+    );
+}
+
+/// Takes a node out for good.
+pub(super) fn remove(model: &mut Model, records: &mut Vec<Record>, id: NodeId) {
+    if model.take_node(id) {
+        records.push(Record::DeleteNode(id));
+        model.note(Change::NodeRemoved(id));
+    }
+}
+
+/// Puts a node that is new, or changed as a whole, into the model and on disk.
+pub(super) fn put_whole(model: &mut Model, records: &mut Vec<Record>, node: Node) {
+    store(
+        model,
+        records,
+        node,
+        Touched {
+            core: true,
+            durable: true,
+            ..Touched::default()
+        },
+    );
+}
+
+/// Whether another node has this label.
+pub(super) fn is_taken(model: &Model, except: NodeId, label: &str) -> bool {
+    model
+        .nodes
+        .iter()
+        .any(|node| node.id != except && &*node.label == label)
+}
+
+/// Takes over what is new in `update`, and says what that touches.
+fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
+    let mut touched = Touched::default();
+    if let Some(endpoints) = &update.endpoints
+        && node.endpoints != *endpoints
+    {
+        node.endpoints = endpoints.clone();
+        node.unflushed = true;
+        touched.endpoints = true;
+    }
+    if let Some(disco) = update.disco
+        && node.disco != Some(disco)
+    {
+        node.disco = Some(disco);
+        touched.endpoints = true;
+        touched.durable = true;
+    }
+    if let Some(region) = update.home_derp
+        && node.home_derp != region
+    {
+        node.home_derp = region;
+        touched.endpoints = true;
+        touched.durable = true;
+    }
+    if let Some(capability) = update.capability
+        && node.capability != capability
+    {
+        node.capability = capability;
+        touched.core = true;
+        touched.durable = true;
+    }
+    if let Some(hostinfo) = &update.hostinfo
+        && node.hostinfo != *hostinfo
+    {
+        touched.durable = true;
+        touched.core |= node.hostinfo.shared != hostinfo.shared;
+        let renamed = node.hostinfo.hostname != hostinfo.hostname;
+        node.hostinfo = hostinfo.clone();
+        if renamed && !node.label_chosen {
+            let wanted = name::label_for(&node.hostinfo.hostname);
+            node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
+            touched.core = true;
+        }
+    }
+    touched
+}
+
+fn store(model: &mut Model, records: &mut Vec<Record>, mut node: Node, touched: Touched) {
+    let id = node.id;
+    if touched.core {
+        node.facets.core = model.revision;
+    }
+    if touched.endpoints {
+        node.facets.endpoints = model.revision;
+    }
+    if touched.presence {
+        node.facets.presence = model.revision;
+    }
+    node.unflushed &= !touched.durable;
+    model.put_node(node);
+    if touched.core || touched.endpoints || touched.presence {
+        model.note(Change::Node(id));
+    }
+    if touched.durable
+        && let Some(node) = model.node(id)
+    {
+        records.push(Record::PutNode(Arc::clone(node)));
+        model.changed = true;
+    }
+}
+
+fn answer(model: &Model, id: NodeId) -> Applied {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
+    Ok(Reply::Node(Arc::clone(node)))
+}

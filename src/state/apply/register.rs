@@ -1,0 +1,391 @@
+//! Registration: preauth keys, logins that wait for a person, re-authentication, logout.
+//!
+//! The identity of a node is its machine key together with its owner. Rules distilled from
+//! headscale `hscontrol/auth.go` and `hscontrol/state/state.go`, and tailscale
+//! `tstest/integration/testcontrol/testcontrol.go`.
+
+use std::sync::Arc;
+
+use crate::clock::{Now, Timestamp};
+use crate::id::{NodeId, UserId};
+use crate::state::apply::{Applied, keys, node};
+use crate::state::command::{ExpiryWish, PresentedKey, Register, RegisterReply, Rejected, Reply};
+use crate::state::model::{
+    AuthId, Facets, Model, Node, Owner, Pending, PendingState, PreAuthKey, Presence, RegisteredBy,
+};
+use crate::state::name;
+use crate::state::record::Record;
+
+pub(super) fn register(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    request: Register,
+    now: Now,
+) -> Result<RegisterReply, Rejected> {
+    let known = model.node_by_key(&request.key).cloned();
+    if known
+        .as_ref()
+        .is_some_and(|node| node.machine != request.machine)
+    {
+        return Err(Rejected::MachineMismatch);
+    }
+    // Before anything else: a logout may still carry the preauth key that let the machine in.
+    if request.expiry == ExpiryWish::Logout {
+        return Ok(log_out(model, records, known.as_deref(), now));
+    }
+    if let Some(presented) = &request.auth_key {
+        let key = find_key(model, presented)?;
+        return with_key(model, records, &request, known, &key, now);
+    }
+    match known {
+        Some(node) if node.expired => Ok(RegisterReply::KeyExpired(Some(node))),
+        Some(node) => refresh(model, records, &request, &node, now),
+        None => wait_for_person(model, records, request, now),
+    }
+}
+
+fn log_out(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    known: Option<&Node>,
+    now: Now,
+) -> RegisterReply {
+    let Some(known) = known else {
+        return RegisterReply::KeyExpired(None);
+    };
+    if known.ephemeral {
+        node::remove(model, records, known.id);
+        return RegisterReply::KeyExpired(None);
+    }
+    if !known.expired {
+        // The moment of the logout, never the sentinel that the client sends: peers get to see it.
+        node::set_expiry(model, records, known.clone(), Some(now.wall), now);
+    }
+    RegisterReply::KeyExpired(model.node(known.id).cloned())
+}
+
+fn find_key(model: &Model, presented: &PresentedKey) -> Result<Option<Arc<PreAuthKey>>, Rejected> {
+    let PresentedKey::WellFormed { prefix, hash } = presented else {
+        return Err(Rejected::UnknownPreAuthKey);
+    };
+    let same = |key: &&Arc<PreAuthKey>| key.prefix == *prefix && key.hash == *hash;
+    Ok(model.preauth_keys.values().find(same).cloned())
+}
+
+fn with_key(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    request: &Register,
+    known: Option<Arc<Node>>,
+    key: &Option<Arc<PreAuthKey>>,
+    now: Now,
+) -> Result<RegisterReply, Rejected> {
+    // A container that restarts shows its used, ended or even deleted key again: what counts is the
+    // node key, which proves that this machine was let in before.
+    let same_owner = |node: &Node| key.as_ref().is_none_or(|key| owns(&owner_by(key), node));
+    if let Some(node) = known.filter(|node| !node.expired && same_owner(node)) {
+        return refresh(model, records, request, &node, now);
+    }
+    let key = key.as_ref().ok_or(Rejected::UnknownPreAuthKey)?;
+    if now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall) {
+        return Err(Rejected::PreAuthKeyExpired);
+    }
+    if key.used && !key.reusable {
+        return Err(Rejected::PreAuthKeyUsed);
+    }
+    let arrival = Arrival {
+        machine: request.machine,
+        key: request.key,
+        lock: request.lock,
+        hostinfo: request.hostinfo.clone(),
+        ephemeral: key.ephemeral || request.ephemeral,
+        wish: match request.expiry {
+            ExpiryWish::At(at) => Some(at),
+            ExpiryWish::None | ExpiryWish::Logout => None,
+        },
+        capability: request.capability,
+        by: RegisteredBy::PreAuthKey(key.id),
+        owner: owner_by(key),
+    };
+    let id = admit(model, records, arrival, now)?;
+    if !key.used {
+        keys::put_preauth(
+            model,
+            records,
+            PreAuthKey {
+                used: true,
+                ..(**key).clone()
+            },
+        );
+    }
+    welcome(model, id)
+}
+
+fn owner_by(key: &PreAuthKey) -> Owner {
+    match key.user {
+        Some(user) if key.tags.is_empty() => Owner::User(user),
+        _ => Owner::Tags(key.tags.clone()),
+    }
+}
+
+/// Whether a newcomer with this owner is the node itself come back. Which tags does not matter:
+/// an administrator may have changed them.
+fn owns(owner: &Owner, node: &Node) -> bool {
+    match (owner, &node.owner) {
+        (Owner::User(one), Owner::User(other)) => one == other,
+        (Owner::Tags(_), Owner::Tags(_)) => true,
+        (Owner::User(_), Owner::Tags(_)) | (Owner::Tags(_), Owner::User(_)) => false,
+    }
+}
+
+/// A known node asks whether it is still welcome, and may tell news of its machine.
+fn refresh(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    request: &Register,
+    known: &Node,
+    now: Now,
+) -> Result<RegisterReply, Rejected> {
+    if let ExpiryWish::At(at) = request.expiry {
+        if known.expiry.is_some_and(|end| at > end) {
+            return Err(Rejected::ExpiryExtended);
+        }
+        node::set_expiry(model, records, known.clone(), Some(at), now);
+    }
+    let update = crate::state::command::NodeUpdate {
+        node: Some(known.id),
+        hostinfo: Some(request.hostinfo.clone()),
+        capability: Some(request.capability),
+        ..Default::default()
+    };
+    node::update(model, records, &update)?;
+    if let Some(lock) = request.lock.filter(|lock| known.lock != Some(*lock))
+        && let Some(node) = model.node(known.id)
+    {
+        let node = Node {
+            lock: Some(lock),
+            ..(**node).clone()
+        };
+        node::put_whole(model, records, node);
+    }
+    welcome(model, known.id)
+}
+
+fn welcome(model: &Model, id: NodeId) -> Result<RegisterReply, Rejected> {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
+    Ok(RegisterReply::Welcome(node.clone()))
+}
+
+fn wait_for_person(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    request: Register,
+    now: Now,
+) -> Result<RegisterReply, Rejected> {
+    let same = |login: &&Arc<Pending>| login.machine == request.machine && login.key == request.key;
+    let waits = |login: &&Arc<Pending>| login.state == PendingState::Waiting;
+    if let Some(login) = model
+        .pending
+        .values()
+        .find(|login| same(login) && waits(login))
+    {
+        return Ok(RegisterReply::NeedsLogin(login.id.clone()));
+    }
+    let followed = request
+        .followup
+        .as_ref()
+        .and_then(|id| model.pending.get(id));
+    if followed.is_some_and(|login| same(&login) && login.state == PendingState::Rejected) {
+        return Err(Rejected::LoginRejected);
+    }
+    make_room(model, records);
+    let login = Arc::new(Pending {
+        id: request.fresh_id,
+        machine: request.machine,
+        key: request.key,
+        lock: request.lock,
+        hostinfo: request.hostinfo,
+        ephemeral: request.ephemeral,
+        expiry: match request.expiry {
+            ExpiryWish::At(at) => Some(at),
+            ExpiryWish::None | ExpiryWish::Logout => None,
+        },
+        capability: request.capability,
+        created: now.wall,
+        state: PendingState::Waiting,
+    });
+    let id = login.id.clone();
+    put_pending(model, records, login);
+    Ok(RegisterReply::NeedsLogin(id))
+}
+
+/// Drops the oldest logins, decided ones first, so that one more fits.
+fn make_room(model: &mut Model, records: &mut Vec<Record>) {
+    while model.pending.len() >= model.settings.max_pending.max(1) {
+        let age = |login: &&Arc<Pending>| (login.state == PendingState::Waiting, login.created);
+        let Some(oldest) = model
+            .pending
+            .values()
+            .min_by_key(age)
+            .map(|login| login.id.clone())
+        else {
+            return;
+        };
+        Arc::make_mut(&mut model.pending).remove(&oldest);
+        records.push(Record::DeletePending(oldest));
+    }
+}
+
+fn put_pending(model: &mut Model, records: &mut Vec<Record>, login: Arc<Pending>) {
+    Arc::make_mut(&mut model.pending).insert(login.id.clone(), login.clone());
+    records.push(Record::PutPending(login));
+    model.changed = true;
+}
+
+pub(super) fn approve(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: &AuthId,
+    user: UserId,
+    now: Now,
+) -> Applied {
+    let login = waiting(model, id)?;
+    if !model.users.contains_key(&user) {
+        return Err(Rejected::NoSuchUser);
+    }
+    if model
+        .node_by_key(&login.key)
+        .is_some_and(|node| node.machine != login.machine)
+    {
+        return Err(Rejected::MachineMismatch);
+    }
+    let arrival = Arrival {
+        machine: login.machine,
+        key: login.key,
+        lock: login.lock,
+        hostinfo: login.hostinfo.clone(),
+        ephemeral: login.ephemeral,
+        wish: login.expiry,
+        capability: login.capability,
+        by: RegisteredBy::Approval,
+        owner: Owner::User(user),
+    };
+    let node = admit(model, records, arrival, now)?;
+    let decided = Pending {
+        state: PendingState::Approved(node),
+        ..(*login).clone()
+    };
+    put_pending(model, records, Arc::new(decided));
+    let node = model.node(node).ok_or(Rejected::NoSuchNode)?;
+    Ok(Reply::Node(node.clone()))
+}
+
+pub(super) fn reject(model: &mut Model, records: &mut Vec<Record>, id: &AuthId) -> Applied {
+    let login = waiting(model, id)?;
+    let decided = Arc::new(Pending {
+        state: PendingState::Rejected,
+        ..(*login).clone()
+    });
+    put_pending(model, records, decided.clone());
+    Ok(Reply::Pending(decided))
+}
+
+fn waiting(model: &Model, id: &AuthId) -> Result<Arc<Pending>, Rejected> {
+    let login = model.pending.get(id).ok_or(Rejected::NoSuchLogin)?;
+    if login.state != PendingState::Waiting {
+        return Err(Rejected::LoginDecided);
+    }
+    Ok(login.clone())
+}
+
+/// A machine that has been let in, by a key or by a person.
+struct Arrival {
+    machine: crate::keys::MachineKey,
+    key: crate::keys::NodeKey,
+    lock: Option<crate::keys::LockKey>,
+    hostinfo: Arc<crate::state::model::Hostinfo>,
+    ephemeral: bool,
+    wish: Option<Timestamp>,
+    capability: u16,
+    by: RegisteredBy,
+    owner: Owner,
+}
+
+/// Makes the node, or gives the one that this machine has with this owner its new key.
+fn admit(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    arrival: Arrival,
+    now: Now,
+) -> Result<NodeId, Rejected> {
+    let expiry = match arrival.owner {
+        Owner::Tags(_) => None,
+        Owner::User(_) => {
+            let default = model.settings.node_expiry.map(|life| now.wall.plus(life));
+            [default, arrival.wish].into_iter().flatten().min()
+        }
+    };
+    let same = |node: &&Arc<Node>| {
+        node.machine == arrival.machine && owns(&arrival.owner, node) || node.key == arrival.key
+    };
+    if let Some(old) = model.nodes.iter().find(same).cloned() {
+        let came_back = Node {
+            key: arrival.key,
+            lock: arrival.lock,
+            hostinfo: arrival.hostinfo,
+            ephemeral: arrival.ephemeral,
+            capability: arrival.capability,
+            registered_by: arrival.by,
+            owner: if owns(&arrival.owner, &old) {
+                old.owner.clone()
+            } else {
+                arrival.owner
+            },
+            ..(*old).clone()
+        };
+        node::set_expiry(model, records, came_back, expiry, now);
+        return Ok(old.id);
+    }
+    let limit = model.settings.max_nodes;
+    if model.nodes.len() >= limit {
+        return Err(Rejected::TooManyNodes { limit });
+    }
+    let prefixes = model.settings.prefixes;
+    let ipv4 = prefixes.next_v4(model.nodes.iter().map(|node| node.ipv4));
+    let ipv6 = prefixes.next_v6(model.nodes.iter().map(|node| node.ipv6));
+    let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) else {
+        return Err(Rejected::NoAddress);
+    };
+    let id = model.counters.node;
+    let wanted = name::label_for(&arrival.hostinfo.hostname);
+    let label = name::unique(&wanted, |label| node::is_taken(model, id, label));
+    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
+    records.push(Record::Counters(model.counters));
+    let newcomer = Node {
+        id,
+        machine: arrival.machine,
+        key: arrival.key,
+        disco: None,
+        lock: arrival.lock,
+        owner: arrival.owner,
+        label: label.into(),
+        label_chosen: false,
+        hostinfo: arrival.hostinfo,
+        ipv4,
+        ipv6,
+        created: now.wall,
+        expiry,
+        expired: false,
+        ephemeral: arrival.ephemeral,
+        registered_by: arrival.by,
+        capability: arrival.capability,
+        home_derp: 0,
+        endpoints: Arc::from([]),
+        live: false,
+        presence: Presence::New,
+        facets: Facets::default(),
+        unflushed: false,
+    };
+    node::set_expiry(model, records, newcomer, expiry, now);
+    Ok(id)
+}

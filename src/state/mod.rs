@@ -1,0 +1,16 @@
+//! What hearth knows, and the rules by which it changes.
+//!
+//! Pure: commands and the time go in, a changed [`model::Model`] and the records to write come out.
+//! Must not know: wire formats, the database, the network, the system's clocks.
+
+pub mod addr;
+pub mod apply;
+pub mod command;
+pub mod model;
+pub mod name;
+pub mod record;
+pub mod secret;
+pub mod snapshot;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,100 @@
+//! The published state: immutable, consistent, cheap to share.
+//!
+//! Readers hold an `Arc<Snapshot>` for as long as they compute and keep only a [`Revision`] across
+//! waits, so that a slow client never pins old state in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
+use crate::keys::NodeKey;
+use crate::state::model::{
+    ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
+};
+
+/// One published state.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    model: Model,
+    writable: bool,
+}
+
+impl Snapshot {
+    /// The state of a model; `writable` says whether the database takes changes.
+    pub fn of(model: &Model, writable: bool) -> Self {
+        Self {
+            model: model.clone(),
+            writable,
+        }
+    }
+
+    /// Number of this state.
+    pub fn revision(&self) -> Revision {
+        self.model.revision
+    }
+
+    /// Whether the database takes changes.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The configuration's part.
+    pub fn settings(&self) -> &Settings {
+        &self.model.settings
+    }
+
+    /// All nodes by number.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.model.nodes
+    }
+
+    /// The node with this number.
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.model.node(id)
+    }
+
+    /// The node with this key.
+    pub fn node_by_key(&self, key: &NodeKey) -> Option<&Arc<Node>> {
+        self.model.node_by_key(key)
+    }
+
+    /// All users by number.
+    pub fn users(&self) -> &BTreeMap<UserId, Arc<User>> {
+        &self.model.users
+    }
+
+    /// All preauth keys by number.
+    pub fn preauth_keys(&self) -> &BTreeMap<PreAuthKeyId, Arc<PreAuthKey>> {
+        &self.model.preauth_keys
+    }
+
+    /// All API keys by number.
+    pub fn api_keys(&self) -> &BTreeMap<ApiKeyId, Arc<ApiKey>> {
+        &self.model.api_keys
+    }
+
+    /// All logins that wait or were lately decided.
+    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
+        &self.model.pending
+    }
+
+    /// Whether the relay may carry traffic of this key: it belongs to a node that has not expired.
+    pub fn admits(&self, key: &NodeKey) -> bool {
+        self.node_by_key(key).is_some_and(|node| !node.expired)
+    }
+
+    /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.
+    pub fn admission(&self) -> Revision {
+        self.model.admission
+    }
+
+    /// What changed after `since`, oldest first; `None` when that is too long ago to know.
+    pub fn changes_since(&self, since: Revision) -> Option<impl Iterator<Item = Change> + '_> {
+        if since < self.model.changes_from {
+            return None;
+        }
+        let changes = &self.model.changes;
+        let first = changes.partition_point(|(revision, _)| *revision <= since);
+        Some(changes.range(first..).map(|(_, change)| *change))
+    }
+}

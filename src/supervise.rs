@@ -1,0 +1,145 @@
+//! Owns every task: spawned here, named, awaited at the end, cut off at a deadline.
+//!
+//! Must not know: what the tasks do.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+/// A set of running tasks. Clones share the set.
+///
+/// The set has no bound of its own: who spawns for a peer holds one of the peer's permits.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks(Arc<Mutex<Running>>);
+
+#[derive(Debug, Default)]
+struct Running {
+    set: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+    closed: bool,
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a task. After [`Tasks::finish`] has given up waiting it is dropped instead.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.lock();
+        if running.closed {
+            return;
+        }
+        let handle = running.set.spawn(future);
+        running.names.insert(handle.id(), name);
+        while let Some(ended) = running.set.try_join_next_with_id() {
+            running.note(ended);
+        }
+    }
+
+    /// How many tasks have not been seen to end. Those that ended are noticed at the next spawn.
+    pub fn count(&self) -> usize {
+        self.lock().set.len()
+    }
+
+    /// Waits for all tasks, those included which are spawned meanwhile, then cuts off what still runs after `grace`.
+    ///
+    /// Returns the names of the tasks that were cut off.
+    pub async fn finish(&self, grace: Duration) -> Vec<&'static str> {
+        let _ = tokio::time::timeout(grace, self.drain()).await;
+        let (mut set, names) = {
+            let mut running = self.lock();
+            running.closed = true;
+            (
+                std::mem::take(&mut running.set),
+                std::mem::take(&mut running.names),
+            )
+        };
+        set.abort_all();
+        let mut cut_off = Vec::new();
+        while let Some(ended) = set.join_next_with_id().await {
+            if let Err(error) = ended
+                && error.is_cancelled()
+            {
+                cut_off.extend(names.get(&error.id()));
+            }
+        }
+        cut_off
+    }
+
+    /// Cancel safe: a task leaves the set only when it has ended.
+    async fn drain(&self) {
+        loop {
+            let ended =
+                std::future::poll_fn(|context| self.lock().set.poll_join_next_with_id(context));
+            match ended.await {
+                Some(ended) => self.lock().note(ended),
+                None => return,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn note(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let (id, error) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let name = self.names.remove(&id).unwrap_or("unnamed");
+        if let Some(error) = error {
+            tracing::error!(task = name, %error, "a task failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_may_spawn_tasks_and_all_are_awaited() {
+        let tasks = Tasks::new();
+        let inner = tasks.clone();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        tasks.spawn("outer", async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            inner.spawn("inner", async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = done.send(());
+            });
+        });
+        assert!(tasks.finish(Duration::from_secs(4)).await.is_empty());
+        assert_eq!(is_done.await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_is_cut_off_and_named() {
+        let tasks = Tasks::new();
+        tasks.spawn("stubborn", std::future::pending());
+        assert_eq!(tasks.finish(Duration::from_secs(4)).await, ["stubborn"]);
+        tasks.spawn("late", std::future::pending());
+        assert_eq!(tasks.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn ended_tasks_take_no_room() {
+        let tasks = Tasks::new();
+        for _ in 0..100 {
+            tasks.spawn("short", std::future::ready(()));
+            tokio::task::yield_now().await;
+        }
+        assert!(tasks.count() <= 2);
+    }
+}

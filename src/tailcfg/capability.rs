@@ -1,0 +1,49 @@
+//! What a client can do, by the version of the protocol that it speaks.
+
+use std::fmt;
+
+/// A client's capability version. Source: the list at `CurrentCapabilityVersion` in tailscale
+/// `tailcfg/tailcfg.go`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CapabilityVersion(u16);
+
+impl CapabilityVersion {
+    /// The oldest client that is served: 1.64, of April 2024.
+    pub const OLDEST: Self = Self(90);
+
+    /// The version with this number; numbers that no client has count as zero.
+    pub fn new(number: i64) -> Self {
+        Self(u16::try_from(number).unwrap_or(0))
+    }
+
+    /// The number.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Whether clients this old are served.
+    pub fn is_served(self) -> bool {
+        self >= Self::OLDEST
+    }
+
+    /// Whether `/key` answers in JSON (39; `loadServerPubKeys` in `control/controlclient/direct.go`).
+    pub fn reads_json_key(self) -> bool {
+        self.0 >= 39
+    }
+
+    /// Whether the Noise early payload is understood (49; `EarlyNoise`).
+    pub fn reads_early_payload(self) -> bool {
+        self.0 >= 49
+    }
+
+    /// Whether 429 at registration is waited for rather than shown as an error (137).
+    pub fn understands_rate_limits(self) -> bool {
+        self.0 >= 137
+    }
+}
+
+impl fmt::Display for CapabilityVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a client says about the machine it runs on.
+
+use serde_json::{Map, Value};
+
+use crate::tailcfg::json::{DecodeError, Object};
+
+/// The parts of `tailcfg.Hostinfo` that hearth uses, and the whole as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hostinfo {
+    /// The whole object without `NetInfo`, which changes all the time.
+    pub raw: Box<str>,
+    /// What other nodes may see of it.
+    pub shared: Box<str>,
+    /// Host name; any text.
+    pub hostname: Box<str>,
+    /// Operating system.
+    pub os: Box<str>,
+    /// Version of the client.
+    pub client_version: Box<str>,
+    /// Routes offered, as written.
+    pub routable_ips: Box<[Box<str>]>,
+    /// Tags asked for, as written.
+    pub request_tags: Box<[Box<str>]>,
+    /// Home DERP region (`NetInfo.PreferredDERP`); `None` when the request has no `NetInfo`.
+    pub preferred_derp: Option<u16>,
+}
+
+/// Fields that peers need or show. Everything else stays with the server: log ids, push tokens,
+/// network details. Source: headscale `hscontrol/types/node.go` and the uses of `Hostinfo` in
+/// tailscale `ipn/ipnlocal`, `ssh/tailssh`, `wgengine/magicsock`.
+const SHARED: [&str; 14] = [
+    "IPNVersion",
+    "OS",
+    "OSVersion",
+    "Distro",
+    "DistroVersion",
+    "DeviceModel",
+    "Hostname",
+    "ShieldsUp",
+    "ShareeNode",
+    "sshHostKeys",
+    "Userspace",
+    "AppConnector",
+    "PeerRelay",
+    "Location",
+];
+
+/// Longest list of services passed on.
+const SERVICES_MAX: usize = 16;
+
+impl Hostinfo {
+    /// Takes the object apart.
+    ///
+    /// # Errors
+    /// When a used field has another type.
+    pub fn decode(object: Object<'_>) -> Result<Self, DecodeError> {
+        let net_info = object.object("NetInfo")?;
+        let preferred_derp = net_info
+            .map(|info| info.number("PreferredDERP"))
+            .transpose()?;
+        Ok(Self {
+            raw: without_net_info(object).into(),
+            shared: shared(object)?.into(),
+            hostname: object.text("Hostname")?.into(),
+            os: object.text("OS")?.into(),
+            client_version: object.text("IPNVersion")?.into(),
+            routable_ips: object.texts("RoutableIPs")?,
+            request_tags: object.texts("RequestTags")?,
+            preferred_derp: preferred_derp.map(|region| u16::try_from(region).unwrap_or(0)),
+        })
+    }
+}
+
+fn without_net_info(object: Object<'_>) -> String {
+    let kept = object
+        .fields()
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("NetInfo"));
+    let kept: Map<String, Value> = kept
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Value::Object(kept).to_string()
+}
+
+fn shared(object: Object<'_>) -> Result<String, DecodeError> {
+    let mut kept = Map::new();
+    for name in SHARED {
+        if let Some(value) = object.get(name) {
+            kept.insert(name.to_owned(), value.clone());
+        }
+    }
+    let services: Vec<Value> = object
+        .list("Services")?
+        .iter()
+        .filter(|service| is_peer_api(service))
+        .take(SERVICES_MAX)
+        .cloned()
+        .collect();
+    if !services.is_empty() {
+        kept.insert("Services".to_owned(), Value::Array(services));
+    }
+    Ok(Value::Object(kept).to_string())
+}
+
+/// Source: `PeerAPI4`, `PeerAPI6`, `PeerAPIDNS` in tailscale `tailcfg/tailcfg.go`.
+fn is_peer_api(service: &Value) -> bool {
+    let protocol = Object::of(service).and_then(|service| service.text("Proto"));
+    matches!(protocol, Ok("peerapi4" | "peerapi6" | "peerapi-dns-proxy"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tailcfg::json;
+
+    fn decode(text: &str) -> Hostinfo {
+        let value = json::parse(text.as_bytes()).unwrap();
+        Hostinfo::decode(Object::of(&value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn private_parts_stay_with_the_server() {
+        let info = decode(
+            r#"{"OS":"linux","Hostname":"nas","BackendLogID":"secret","PushDeviceToken":"t",
+                "NetInfo":{"PreferredDERP":900,"DERPLatency":{"900-v4":0.1}},
+                "Services":[{"Proto":"peerapi4","Port":1},{"Proto":"tcp","Port":22}]}"#,
+        );
+        assert_eq!(info.preferred_derp, Some(900));
+        assert!(!info.shared.contains("secret") && !info.shared.contains("tcp"));
+        assert!(info.shared.contains("peerapi4"));
+        assert!(info.raw.contains("secret") && !info.raw.contains("DERPLatency"));
+    }
+
+    #[test]
+    fn the_rust_clients_spelling_is_read() {
+        let info = decode(r#"{"IpnVersion":"1","Os":"linux","NetInfo":{"PreferredDerp":7}}"#);
+        assert_eq!((&*info.os, &*info.client_version), ("linux", "1"));
+        assert_eq!(info.preferred_derp, Some(7));
+        assert!(info.shared.contains(r#""OS":"linux""#));
+    }
+}

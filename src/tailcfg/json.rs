@@ -1,0 +1,218 @@
+//! Reading JSON by Go's rules: names match in any case, null means absent, unknown names are ignored.
+
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+
+/// A request that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is not JSON.
+    #[error("not valid JSON: line {line}, column {column}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// It is JSON, but no object.
+    #[error("expected a JSON object")]
+    NotAnObject,
+    /// A field has another type.
+    #[error("field {field}: expected {expected}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+/// A JSON object that is asked for fields by their Go names.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'a>(&'a Map<String, Value>);
+
+/// Parses a whole text.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
+    serde_json::from_slice(bytes).map_err(|fault| DecodeError::Syntax {
+        line: fault.line(),
+        column: fault.column(),
+    })
+}
+
+impl<'a> Object<'a> {
+    /// The object that `value` is.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn of(value: &'a Value) -> Result<Self, DecodeError> {
+        value.as_object().map(Self).ok_or(DecodeError::NotAnObject)
+    }
+
+    /// The fields themselves.
+    pub fn fields(&self) -> &'a Map<String, Value> {
+        self.0
+    }
+
+    /// The field's value; `None` when it is absent or null.
+    pub fn get(&self, field: &str) -> Option<&'a Value> {
+        let same = |(name, _): &(&String, &Value)| name.eq_ignore_ascii_case(field);
+        let exact = self.0.get(field);
+        let found = exact.or_else(|| self.0.iter().find(same).map(|(_, value)| value));
+        found.filter(|value| !value.is_null())
+    }
+
+    /// A text; empty when absent.
+    ///
+    /// # Errors
+    /// When it is no text.
+    pub fn text(&self, field: &'static str) -> Result<&'a str, DecodeError> {
+        match self.get(field) {
+            None => Ok(""),
+            Some(value) => value.as_str().ok_or(DecodeError::Field {
+                field,
+                expected: "a text",
+            }),
+        }
+    }
+
+    /// A truth value; false when absent.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn flag(&self, field: &'static str) -> Result<bool, DecodeError> {
+        match self.get(field) {
+            None => Ok(false),
+            Some(value) => value.as_bool().ok_or(DecodeError::Field {
+                field,
+                expected: "true or false",
+            }),
+        }
+    }
+
+    /// A whole number; zero when absent.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn number(&self, field: &'static str) -> Result<i64, DecodeError> {
+        match self.get(field) {
+            None => Ok(0),
+            Some(value) => value.as_i64().ok_or(DecodeError::Field {
+                field,
+                expected: "a whole number",
+            }),
+        }
+    }
+
+    /// A list of values; empty when absent.
+    ///
+    /// # Errors
+    /// When it is no list.
+    pub fn list(&self, field: &'static str) -> Result<&'a [Value], DecodeError> {
+        match self.get(field) {
+            None => Ok(&[]),
+            Some(value) => value
+                .as_array()
+                .map(Vec::as_slice)
+                .ok_or(DecodeError::Field {
+                    field,
+                    expected: "a list",
+                }),
+        }
+    }
+
+    /// An object; `None` when absent.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn object(&self, field: &'static str) -> Result<Option<Object<'a>>, DecodeError> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(value) => {
+                value
+                    .as_object()
+                    .map(|fields| Some(Object(fields)))
+                    .ok_or(DecodeError::Field {
+                        field,
+                        expected: "an object",
+                    })
+            }
+        }
+    }
+
+    /// A value read from its text; `None` when absent or empty.
+    ///
+    /// # Errors
+    /// When the text is not one of `expected`.
+    pub fn parsed<T: std::str::FromStr>(
+        &self,
+        field: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>, DecodeError> {
+        match self.text(field)? {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| DecodeError::Field { field, expected }),
+        }
+    }
+
+    /// A time; `None` when absent or Go's zero time.
+    ///
+    /// # Errors
+    /// When it is no RFC 3339 time.
+    pub fn time(&self, field: &'static str) -> Result<Option<Timestamp>, DecodeError> {
+        let text = self.text(field)?;
+        if text.is_empty() || text.starts_with("0001-01-01T00:00:00") {
+            return Ok(None);
+        }
+        let expected = "an RFC 3339 time";
+        Timestamp::parse(text)
+            .map(Some)
+            .ok_or(DecodeError::Field { field, expected })
+    }
+
+    /// The texts of a list; other values in it are passed over.
+    ///
+    /// # Errors
+    /// When it is no list.
+    pub fn texts(&self, field: &'static str) -> Result<Box<[Box<str>]>, DecodeError> {
+        let list = self.list(field)?;
+        Ok(list
+            .iter()
+            .filter_map(Value::as_str)
+            .map(Box::from)
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_in_any_case_and_null_is_absent() {
+        let value = parse(br#"{"HostInfo":{"x":1},"nodekey":null,"Version":"7"}"#).unwrap();
+        let object = Object::of(&value).unwrap();
+        assert!(object.object("Hostinfo").unwrap().is_some());
+        assert_eq!(object.text("NodeKey"), Ok(""));
+        let fault = DecodeError::Field {
+            field: "Version",
+            expected: "a whole number",
+        };
+        assert_eq!(object.number("Version"), Err(fault));
+    }
+
+    #[test]
+    fn the_zero_time_is_no_time() {
+        let value = parse(br#"{"Expiry":"0001-01-01T00:00:00Z"}"#).unwrap();
+        assert_eq!(Object::of(&value).unwrap().time("Expiry"), Ok(None));
+        let value = parse(br#"{"Expiry":"1970-01-01T00:02:03Z"}"#).unwrap();
+        let time = Object::of(&value).unwrap().time("Expiry").unwrap();
+        assert_eq!(time.map(Timestamp::unix_seconds), Some(123));
+    }
+}

@@ -1,0 +1,167 @@
+//! `POST /machine/map`: the request, and the small parts of the response.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::keys::{DiscoKey, NodeKey};
+use crate::tailcfg::capability::CapabilityVersion;
+use crate::tailcfg::hostinfo::Hostinfo;
+use crate::tailcfg::json::{self, DecodeError, Object};
+
+/// `tailcfg.MapRequest`, the fields that are used.
+#[derive(Debug, Clone)]
+pub struct MapRequest {
+    /// Capability version of the client.
+    pub version: CapabilityVersion,
+    /// Whether the answer shall be compressed with zstd.
+    pub zstd: bool,
+    /// The node that asks.
+    pub node_key: NodeKey,
+    /// Its key for path discovery.
+    pub disco_key: Option<DiscoKey>,
+    /// Whether the answer shall go on for ever.
+    pub stream: bool,
+    /// Whether only news is told and no map wanted.
+    pub omit_peers: bool,
+    /// Whether nothing is told (deprecated, still sent by some).
+    pub read_only: bool,
+    /// What the client says about its machine.
+    pub hostinfo: Option<Hostinfo>,
+    /// Addresses that peers may try; those that no peer could use are left out.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+impl MapRequest {
+    /// Reads a request and at most `endpoints_max` endpoints of it; a client has a handful.
+    ///
+    /// # Errors
+    /// When it is no JSON object, a used field has another type, or there is no node key.
+    pub fn decode(bytes: &[u8], endpoints_max: usize) -> Result<Self, DecodeError> {
+        let value = json::parse(bytes)?;
+        let object = Object::of(&value)?;
+        let node_key: Option<NodeKey> = object.parsed("NodeKey", "a node key")?;
+        let missing = DecodeError::Field {
+            field: "NodeKey",
+            expected: "a node key, not zero",
+        };
+        let disco_key: Option<DiscoKey> = object.parsed("DiscoKey", "a disco key")?;
+        Ok(Self {
+            version: CapabilityVersion::new(object.number("Version")?),
+            zstd: object.text("Compress")? == "zstd",
+            node_key: node_key.and_then(NodeKey::non_zero).ok_or(missing)?,
+            disco_key: disco_key.and_then(DiscoKey::non_zero),
+            stream: object.flag("Stream")?,
+            omit_peers: object.flag("OmitPeers")?,
+            read_only: object.flag("ReadOnly")?,
+            hostinfo: object
+                .object("Hostinfo")?
+                .map(Hostinfo::decode)
+                .transpose()?,
+            endpoints: endpoints(object.list("Endpoints")?, endpoints_max),
+        })
+    }
+}
+
+fn endpoints(list: &[Value], most: usize) -> Vec<SocketAddr> {
+    let parsed = list
+        .iter()
+        .filter_map(Value::as_str)
+        .filter_map(|text| text.parse().ok());
+    parsed.filter(is_usable).take(most).collect()
+}
+
+/// An address with a zone has a meaning on its own machine only, and so has a link-local one.
+fn is_usable(endpoint: &SocketAddr) -> bool {
+    match endpoint {
+        SocketAddr::V4(_) => endpoint.port() != 0,
+        SocketAddr::V6(v6) => {
+            v6.scope_id() == 0 && !v6.ip().is_unicast_link_local() && v6.port() != 0
+        }
+    }
+}
+
+/// `tailcfg.UserProfile`.
+#[derive(Debug, Clone, Serialize)]
+pub struct UserProfile<'a> {
+    /// Number of the user.
+    #[serde(rename = "ID")]
+    pub id: u64,
+    /// Login name.
+    #[serde(rename = "LoginName")]
+    pub login_name: &'a str,
+    /// Name to show.
+    #[serde(rename = "DisplayName")]
+    pub display_name: &'a str,
+    /// Address of a picture.
+    #[serde(rename = "ProfilePicURL", skip_serializing_if = "str::is_empty")]
+    pub profile_pic_url: &'a str,
+}
+
+/// `tailcfg.PeerChange`: what a patch says of a peer; `None` is "as before".
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerChange<'a> {
+    /// The peer.
+    #[serde(rename = "NodeID")]
+    pub node_id: u64,
+    /// Its home region.
+    #[serde(rename = "DERPRegion", skip_serializing_if = "is_zero")]
+    pub derp_region: u16,
+    /// Where it may be tried: the full list.
+    #[serde(rename = "Endpoints", skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<&'a [SocketAddr]>,
+    /// Its key for path discovery.
+    #[serde(rename = "DiscoKey", skip_serializing_if = "Option::is_none")]
+    pub disco_key: Option<DiscoKey>,
+    /// Whether it is there.
+    #[serde(rename = "Online", skip_serializing_if = "Option::is_none")]
+    pub online: Option<bool>,
+    /// When it was last there.
+    #[serde(rename = "LastSeen", skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+/// The address in the form of a host prefix, as `Addresses` and `AllowedIPs` want it.
+pub fn host_prefix(address: IpAddr) -> String {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    format!("{address}/{bits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &str) -> MapRequest {
+        let text = format!(r#"{{"NodeKey":"nodekey:{}",{fields}}}"#, "01".repeat(32));
+        MapRequest::decode(text.as_bytes(), 32).unwrap()
+    }
+
+    #[test]
+    fn endpoints_that_no_peer_can_use_are_left_out() {
+        let request = request(
+            r#""Endpoints":["10.0.0.1:41641","[fe80::1%eth0]:1","[fe80::1]:1","[2001:db8::1]:5","x",null]"#,
+        );
+        let expected: Vec<SocketAddr> = vec![
+            "10.0.0.1:41641".parse().unwrap(),
+            "[2001:db8::1]:5".parse().unwrap(),
+        ];
+        assert_eq!(request.endpoints, expected);
+    }
+
+    #[test]
+    fn null_lists_and_zero_keys_are_absent() {
+        let fields = format!(
+            r#""Endpoints":null,"DiscoKey":"discokey:{}""#,
+            "0".repeat(64)
+        );
+        let request = request(&fields);
+        assert!(request.endpoints.is_empty());
+        assert_eq!(request.disco_key, None);
+    }
+}

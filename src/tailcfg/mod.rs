@@ -1,0 +1,24 @@
+//! The wire's JSON types, as far as hearth reads or writes them.
+//!
+//! Source: tailscale `tailcfg/tailcfg.go`, `tailcfg/derpmap.go`. Reading is as lenient as Go's decoder
+//! (any case of names, null for anything, unknown names ignored); writing gives what every known
+//! client takes. Must not know: the domain types.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod capability;
+pub mod derpmap;
+pub mod dns;
+pub mod filter;
+pub mod hostinfo;
+pub mod json;
+pub mod map;
+pub mod node;
+pub mod register;

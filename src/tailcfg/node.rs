@@ -1,0 +1,113 @@
+//! `tailcfg.Node` as hearth writes it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::clock::Timestamp;
+use crate::keys::{DiscoKey, MachineKey, NodeKey};
+
+/// Values of a node capability; hearth sends lists only, never null (the Rust client takes both).
+pub type CapMap = BTreeMap<&'static str, Vec<serde_json::Value>>;
+
+/// A node, for itself or for a peer.
+///
+/// Both forms of the home region and the explicit `AllowedIPs` are always written: clients before
+/// capability versions 111 and 112 need them, and newer ones take them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Node<'a> {
+    /// Number of the node.
+    #[serde(rename = "ID")]
+    pub id: u64,
+    /// The same as text; opaque to clients.
+    #[serde(rename = "StableID")]
+    pub stable_id: String,
+    /// Full name with a dot at the end.
+    pub name: String,
+    /// Number of the owner.
+    pub user: u64,
+    /// WireGuard key.
+    pub key: NodeKey,
+    /// When the key ends; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_expiry: Option<Timestamp>,
+    /// Key of the installation; told to the node itself only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineKey>,
+    /// Key for path discovery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disco_key: Option<DiscoKey>,
+    /// IPv4 and IPv6 address as host prefixes, in this order.
+    pub addresses: [String; 2],
+    /// What may be sent to it.
+    #[serde(rename = "AllowedIPs")]
+    pub allowed_ips: Vec<String>,
+    /// Where it may be tried.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub endpoints: &'a [SocketAddr],
+    /// Home region in the form of old clients; empty for none.
+    #[serde(rename = "DERP", skip_serializing_if = "String::is_empty")]
+    pub legacy_derp: String,
+    /// Home region; 0 for none.
+    #[serde(rename = "HomeDERP", skip_serializing_if = "is_zero")]
+    pub home_derp: u16,
+    /// What others may know of its machine, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostinfo: Option<&'a RawValue>,
+    /// When it joined.
+    pub created: Timestamp,
+    /// Capability version of its client.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cap: u16,
+    /// Its tags.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub tags: &'a [Box<str>],
+    /// When it was last there; absent while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// Whether it is there.
+    pub online: bool,
+    /// Whether it may talk.
+    #[serde(skip_serializing_if = "is_false")]
+    pub machine_authorized: bool,
+    /// What it may do.
+    #[serde(skip_serializing_if = "CapMap::is_empty")]
+    pub cap_map: CapMap,
+    /// Whether its key has ended.
+    #[serde(skip_serializing_if = "is_false")]
+    pub expired: bool,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The home region as clients before capability version 111 read it.
+/// Source: `DerpMagicIP` in tailscale `tailcfg/tailcfg.go`.
+pub fn legacy_derp(region: u16) -> String {
+    match region {
+        0 => String::new(),
+        region => format!("127.3.3.40:{region}"),
+    }
+}
+
+/// Node capabilities that hearth gives. Source: tailscale `tailcfg/nodecap/nodecap.go`.
+pub mod cap {
+    /// Taildrop.
+    pub const FILE_SHARING: &str = "https://tailscale.com/cap/file-sharing";
+    /// The user may administer the tailnet.
+    pub const IS_ADMIN: &str = "https://tailscale.com/cap/is-admin";
+    /// The client keeps its map, so that it comes up while the control server is away (135).
+    pub const CACHE_NETWORK_MAPS: &str = "cache-network-maps";
+    /// Names have AAAA records too (116).
+    pub const MAGICDNS_AAAA: &str = "magicdns-aaaa";
+    /// Whether clients update themselves where nobody said otherwise (131).
+    pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
+}

@@ -1,0 +1,357 @@
+//! TLS: the server's certificate, its own or a given one, and the settings of every connection.
+//!
+//! Must not know: HTTP. No other module but the listener names the TLS library.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use data_encoding::HEXLOWER;
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring as provider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// The longest certificate or key file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// The self-signed certificate, below the data directory.
+pub const CERTIFICATE_FILE: &str = "tls/cert.pem";
+
+/// The key of the self-signed certificate, below the data directory.
+pub const KEY_FILE: &str = "tls/key.pem";
+
+/// Why there is no certificate. The text names the file and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or its directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is far too long to be what it should be.
+    #[error("{}: longer than {MAX_FILE_BYTES} bytes, not a PEM file of certificates or a key", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has no certificate in PEM form, or a broken one.
+    #[error("{}: no usable PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has no private key in PEM form, or a broken one.
+    #[error("{}: no usable PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind that cannot be used, or is not the certificate's.
+    #[error("{} and {}: {source}", certificate.display(), key.display())]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// The certificate is there but its key is not.
+    #[error(
+        "{} is missing; delete {} as well to get a new certificate (clients that pinned the old one then need the new one)",
+        key.display(), certificate.display()
+    )]
+    KeyLost {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// No certificate can be made for these names.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The TLS library refuses the settings.
+    #[error("TLS settings: {0}")]
+    Settings(#[from] rustls::Error),
+}
+
+/// For whom a self-signed certificate is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The subject's common name, at most 64 characters.
+    pub common_name: String,
+    /// DNS names under which the server is reached.
+    pub dns: Vec<String>,
+    /// Addresses under which the server is reached.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A certificate chain with its private key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    sha256: String,
+}
+
+impl Identity {
+    /// Reads a chain (leaf first) and its key from PEM files.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap_or_default();
+        let leaf = chain.first().ok_or_else(|| TlsError::NoCertificate {
+            path: certificate.into(),
+        })?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+        let sha256 = HEXLOWER.encode(digest.as_ref());
+        let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
+            .map_err(|_| TlsError::NoKey { path: key.into() })?;
+        let certified = CertifiedKey::from_der(chain, secret, &provider::default_provider())
+            .map_err(|source| TlsError::Mismatch {
+                certificate: certificate.into(),
+                key: key.into(),
+                source,
+            })?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            sha256,
+        })
+    }
+
+    /// The self-signed certificate below the data directory; made the first time, then kept.
+    ///
+    /// A kept certificate keeps its names too: clients have pinned it.
+    ///
+    /// # Errors
+    /// [`TlsError`]; nothing is replaced.
+    pub fn self_signed(data_dir: &Path, names: &Names) -> Result<Self, TlsError> {
+        let certificate = data_dir.join(CERTIFICATE_FILE);
+        let key = data_dir.join(KEY_FILE);
+        match (certificate.exists(), key.exists()) {
+            (true, true) => {}
+            (true, false) => return Err(TlsError::KeyLost { certificate, key }),
+            (false, _) => make(&certificate, &key, names)?,
+        }
+        Self::load(&certificate, &key)
+    }
+
+    /// The SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: what follows `sha256-raw:` in a DERP map.
+    /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+}
+
+fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
+    let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut wanted = CertificateParams::default();
+    // Routers without a battery start in 1970 or at the date of their firmware: a certificate of
+    // "now" may be one of the future for a client. It is pinned, so its end is far off.
+    wanted.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    wanted.not_after = rcgen::date_time_ymd(2049, 12, 31);
+    wanted
+        .distinguished_name
+        .push(DnType::CommonName, names.common_name.as_str());
+    for name in &names.dns {
+        let name = name.as_str().try_into()?;
+        wanted.subject_alt_names.push(SanType::DnsName(name));
+    }
+    let addresses = names.addresses.iter().copied().map(SanType::IpAddress);
+    wanted.subject_alt_names.extend(addresses);
+    wanted.key_usages.push(KeyUsagePurpose::DigitalSignature);
+    let usage = ExtendedKeyUsagePurpose::ServerAuth;
+    wanted.extended_key_usages.push(usage);
+    let made = wanted.self_signed(&pair)?;
+    // The key first: a certificate without its key would be an error at the next start.
+    write_private(key, pair.serialize_pem().as_bytes())?;
+    write_private(certificate, made.pem().as_bytes())
+}
+
+/// Puts a file in place whole or not at all, readable by its owner only.
+fn write_private(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
+    let fault = |source| TlsError::File {
+        path: path.into(),
+        source,
+    };
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(fault)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let fault = |source| TlsError::File {
+        path: path.into(),
+        source,
+    };
+    if fs::metadata(path).map_err(fault)?.len() > MAX_FILE_BYTES {
+        return Err(TlsError::TooLong { path: path.into() });
+    }
+    fs::read(path).map_err(fault)
+}
+
+/// The identity that new connections get; can be replaced while the server runs.
+#[derive(Debug)]
+pub struct Served(RwLock<Identity>);
+
+impl Served {
+    /// Serves this identity.
+    pub fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(identity)))
+    }
+
+    /// Serves another identity from now on; open connections keep theirs.
+    pub fn replace(&self, identity: Identity) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+
+    /// The identity that is served now.
+    pub fn current(&self) -> Identity {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().certified)
+    }
+}
+
+/// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
+///
+/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
+/// not resume, and a cache is memory that strangers fill.
+///
+/// # Errors
+/// [`TlsError::Settings`].
+pub fn server_config(served: Arc<Served>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(served);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names() -> Names {
+        Names {
+            common_name: "hearth".into(),
+            dns: vec!["hearth.lan".into()],
+            addresses: vec![IpAddr::from([192, 168, 1, 1])],
+        }
+    }
+
+    #[test]
+    fn the_certificate_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::self_signed(dir.path(), &names()).unwrap();
+        let second = Identity::self_signed(dir.path(), &Names::default()).unwrap();
+        assert_eq!(first.sha256(), second.sha256());
+        assert_eq!(first.sha256().len(), 64);
+        for file in [CERTIFICATE_FILE, KEY_FILE] {
+            let mode = fs::metadata(dir.path().join(file)).unwrap().permissions();
+            assert_eq!(mode.mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[test]
+    fn a_crash_between_the_two_files_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tls")).unwrap();
+        fs::write(dir.path().join(KEY_FILE), "half").unwrap();
+        fs::write(dir.path().join("tls/cert.new"), "half").unwrap();
+        assert!(Identity::self_signed(dir.path(), &names()).is_ok());
+    }
+
+    #[test]
+    fn a_lost_key_is_told_and_nothing_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Identity::self_signed(dir.path(), &names()).unwrap();
+        let key = dir.path().join(KEY_FILE);
+        fs::rename(&key, dir.path().join("away")).unwrap();
+        let error = Identity::self_signed(dir.path(), &names()).unwrap_err();
+        assert!(error.to_string().contains("key.pem is missing"), "{error}");
+        fs::rename(dir.path().join("away"), &key).unwrap();
+        let after = Identity::self_signed(dir.path(), &names()).unwrap();
+        assert_eq!(before.sha256(), after.sha256());
+    }
+
+    #[test]
+    fn faults_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        Identity::self_signed(dir.path(), &names()).unwrap();
+        Identity::self_signed(other.path(), &names()).unwrap();
+        let certificate = dir.path().join(CERTIFICATE_FILE);
+        let key = dir.path().join(KEY_FILE);
+        let missing = dir.path().join("missing.pem");
+        let cases = [
+            (&missing, &key, "missing.pem: No such file"),
+            (&key, &key, "key.pem: no usable PEM certificate"),
+            (
+                &certificate,
+                &certificate,
+                "cert.pem: no usable PEM private key",
+            ),
+            (&certificate, &other.path().join(KEY_FILE), "key.pem: "),
+        ];
+        for (certificate, key, expected) in cases {
+            let error = Identity::load(certificate, key).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_served_identity_can_be_replaced() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Identity::self_signed(a.path(), &names()).unwrap();
+        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let served = Served::new(first);
+        assert!(server_config(Arc::clone(&served)).is_ok());
+        served.replace(second.clone());
+        assert_eq!(served.current().sha256(), second.sha256());
+    }
+}
