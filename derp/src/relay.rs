@@ -70,6 +70,8 @@ impl Relay {
     /// fast start; the first thing sent is the `ServerKey` frame. `already_read` are bytes that
     /// came after the HTTP request. The connection counts from this call on, and dropping the
     /// future ends it.
+    ///
+    /// Panics when it is polled outside a tokio runtime with timers.
     pub fn serve<S>(&self, stream: S, already_read: Bytes, source: SocketAddr) -> Serve<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,

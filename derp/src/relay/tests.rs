@@ -43,7 +43,7 @@ fn relay(limits: Limits) -> Relay {
 /// A task for the test's own connection; the crate itself spawns none.
 fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<Closed> {
     let serve = relay.serve(stream, early.into(), source());
-    #[allow(clippy::disallowed_methods)]
+    #[expect(clippy::disallowed_methods, reason = "each test awaits or outlives its tasks")]
     tokio::spawn(serve)
 }
 
