@@ -42,7 +42,8 @@ pub struct Limits {
     pub disco_queue_bytes: usize,
     /// Bytes of all queued packets and partial frames of all connections together.
     pub pool_bytes: usize,
-    /// The part of `pool_bytes`, in bytes, that only discovery packets may use.
+    /// The part of `pool_bytes`, in bytes, that only discovery packets may use. The relay takes no
+    /// more than a quarter of the pool for it.
     pub pool_reserve_bytes: usize,
     /// Bytes of a partial frame that a connection holds without asking the pool.
     pub partial_bytes: usize,

@@ -44,7 +44,9 @@ struct Shared {
 
 impl Relay {
     /// A relay without connections.
-    pub fn new(secret: ServerSecret, limits: Limits, admit: Arc<dyn Admit>) -> Self {
+    pub fn new(secret: ServerSecret, mut limits: Limits, admit: Arc<dyn Admit>) -> Self {
+        // A host that makes the pool small must not leave it to discovery packets alone.
+        limits.pool_reserve_bytes = limits.pool_reserve_bytes.min(limits.pool_bytes >> 2);
         let pool = Pool::new(limits.pool_bytes);
         let limits = Arc::new(limits);
         Relay(Arc::new(Shared {
