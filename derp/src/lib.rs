@@ -62,6 +62,7 @@ pub mod stun;
 mod testing;
 #[cfg(feature = "tokio")]
 pub mod udp;
+pub mod websocket;
 
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};

@@ -5,6 +5,7 @@ mod driver;
 mod link;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ use crate::registry::{Arrival, Closed, ConnId, Registry, Standing};
 use crate::{Admit, Key, Limits, MeshKey, ServerSecret, Stats};
 pub use driver::Serve;
 pub use link::{LinkEnd, Mesh};
+pub use websocket::WebSocket;
 
 /// A relay. Clones are handles of the same relay.
 #[derive(Clone)]
