@@ -13,6 +13,10 @@ use crate::websocket::{CONTROL_LEN, Control, Decoder, NORMAL, binary_header};
 /// Reads without a byte for the reader, after which the other connections get their turn.
 const EMPTY_READS: usize = 8;
 
+/// Longest message that is sent, in bytes. Clients refuse those beyond 32 KiB: the library of the
+/// official one does so by default (`Conn.SetReadLimit` in coder/websocket).
+const MAX_MESSAGE: usize = 16 << 10;
+
 /// The server's end of a WebSocket whose handshake is done: what is written goes out as binary
 /// messages, what is read are the bytes of the client's.
 ///
@@ -155,6 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         }
         if this.announced == 0 {
             let mut header = [0; 10];
+            let total = total.min(MAX_MESSAGE);
             let used = binary_header(total, &mut header);
             let used = header.get(..used).unwrap_or_default();
             this.header = heapless::Vec::from_slice(used).unwrap_or_default();
