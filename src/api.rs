@@ -15,6 +15,9 @@ pub const TAGGED_DEVICES_ID: u64 = 2_147_455_555;
 /// Login name of the user that stands for the owner of tagged nodes.
 pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
 
+/// Login name of the user that is made when one is needed and there is none.
+pub const FIRST_USER: &str = "home";
+
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

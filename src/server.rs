@@ -12,7 +12,6 @@ use std::time::Duration;
 use hearth_derp::ServerSecret;
 use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
@@ -387,7 +386,7 @@ impl Listeners {
         self,
         connections: &Connections<Shared>,
         limits: &Limits,
-        tls: Arc<ServerConfig>,
+        tls: tls::Settings,
         tasks: &Tasks,
         shutdown: &Shutdown,
     ) {

@@ -250,6 +250,9 @@ impl ResolvesServerCert for Served {
     }
 }
 
+/// What TLS connections are served with.
+pub type Settings = Arc<ServerConfig>;
+
 /// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
 ///
 /// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
@@ -257,7 +260,7 @@ impl ResolvesServerCert for Served {
 ///
 /// # Errors
 /// [`TlsError::Settings`].
-pub fn server_config(served: Arc<Served>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(served: Arc<Served>) -> Result<Settings, TlsError> {
     let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -296,6 +299,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     #[test]
     fn a_crash_between_the_two_files_is_survived() {
         let dir = tempfile::tempdir().unwrap();

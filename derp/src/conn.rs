@@ -7,6 +7,8 @@
 
 mod input;
 mod output;
+#[cfg(test)]
+mod tests;
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -286,7 +288,7 @@ impl Conn {
         }
         self.output
             .take_packets(&mut mailbox.queue, self.limits.batch_bytes);
-        if let Some(restart) = mailbox.restart.filter(|_| mailbox.is_empty()) {
+        if let Some(restart) = mailbox.restart.filter(|_| self.output.is_empty()) {
             // Clients come back one after the other, in the second half of the time.
             let half = u64::from(restart.reconnect_in.div_ceil(2));
             let early = half.saturating_mul(u64::from(self.entropy.jitter)) >> 16;

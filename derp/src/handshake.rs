@@ -138,17 +138,10 @@ impl Proven {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn client_info_body(client: &ServerSecret, server: &Key, text: &[u8]) -> Vec<u8> {
-        let sealed = Shared::new(client, server).seal(&[3; 24], text).unwrap();
-        [&client.public().as_bytes()[..], &sealed].concat()
-    }
+    use crate::testing::{client_info_body, hex, secret};
 
     fn keys() -> (ServerSecret, Arc<ServerSecret>) {
-        (
-            ServerSecret::from_bytes([1; 32]),
-            Arc::new(ServerSecret::from_bytes([2; 32])),
-        )
+        (secret(1), Arc::new(secret(2)))
     }
 
     #[test]
@@ -178,6 +171,32 @@ mod tests {
         assert_eq!(text, br#"{"version":2}"#);
     }
 
+    /// Made by `derp.NewClient` of tailscale.com v1.102.5 with the private keys 0x11 and 0x22 repeated, clamped.
+    #[test]
+    fn frame_of_the_reference_client_logs_in() {
+        let body = hex(concat!(
+            "7b4e909bbe7ffe44c465a220037d608ee35897d31ef972f07f74892cb0f73f13b0bd5232c7746181e182c929e85f22a6",
+            "3c3428855c191ef793f00a67fdb1001d5d7457c616d30c5e6277b95812f06623fc53b873736edd94166da53d732f8004",
+            "5a315cedb659e2a06eafd1958be3a0525adb8b8689d8ce01",
+        ));
+        let mut clamped = [0x22; 32];
+        clamped[0] = 0x20;
+        clamped[31] = 0x62;
+        let server = Arc::new(ServerSecret::from_bytes(clamped));
+        let public = hex("0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20");
+        assert_eq!(server.public().as_bytes()[..], public);
+        let proven = Greeting::new(server).client_info(&body).unwrap();
+        assert_eq!(format!("{:?}", proven.key), "[e06Qm]");
+        assert_eq!(
+            proven.info,
+            ClientInfo {
+                version: 2,
+                can_ack_pings: true,
+                is_prober: true
+            }
+        );
+    }
+
     #[test]
     fn fields_of_other_clients_are_ignored() {
         let (client, server) = keys();
@@ -197,7 +216,7 @@ mod tests {
     fn key_of_another_client_is_refused() {
         let (client, server) = keys();
         let mut body = client_info_body(&client, &server.public(), b"{}");
-        body[..32].copy_from_slice(ServerSecret::from_bytes([5; 32]).public().as_bytes());
+        body[..32].copy_from_slice(secret(5).public().as_bytes());
         let error = Greeting::new(server.clone()).client_info(&body).err();
         assert_eq!(error, Some(LoginError::Box(NotAuthentic)));
         body[..32].fill(0);

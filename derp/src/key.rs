@@ -14,6 +14,11 @@ impl Key {
     /// Length in bytes. Source: `derp.KeyLen`.
     pub const LEN: usize = 32;
 
+    /// The key with these bytes.
+    pub const fn new(bytes: [u8; Key::LEN]) -> Self {
+        Key(bytes)
+    }
+
     /// The raw key.
     pub fn as_bytes(&self) -> &[u8; Key::LEN] {
         &self.0

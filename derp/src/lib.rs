@@ -55,6 +55,8 @@ pub mod registry;
 pub mod relay;
 pub mod stats;
 pub mod stun;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "tokio")]
 pub mod udp;
 

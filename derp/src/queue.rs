@@ -205,8 +205,8 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::DISCO_MAGIC;
     use crate::stats::Tally;
+    use crate::testing::disco;
 
     fn limits() -> Limits {
         Limits {
@@ -216,12 +216,6 @@ mod tests {
             pool_reserve_bytes: 0,
             ..Limits::default()
         }
-    }
-
-    fn disco(length: usize, mark: u8) -> Vec<u8> {
-        let mut packet = vec![mark; length];
-        packet[..6].copy_from_slice(&DISCO_MAGIC);
-        packet
     }
 
     struct Bench {

@@ -94,3 +94,66 @@ pub async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::testing::hex;
+
+    /// Runs the responder on a socket bound to `address` while `client` talks to it.
+    async fn with_responder<F>(address: &str, client: impl FnOnce(SocketAddr) -> F) -> StunStats
+    where
+        F: Future<Output = ()>,
+    {
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let at = socket.local_addr().unwrap();
+        let counters = StunCounters::default();
+        let patience = tokio::time::timeout(Duration::from_secs(20), client(at));
+        serve(&socket, &counters, async { patience.await.unwrap() }).await;
+        counters.stats()
+    }
+
+    async fn ask(from: &UdpSocket, at: SocketAddr) -> Vec<u8> {
+        let request =
+            "000100142112a442000102030405060708090a0b802200087461696c6e6f6465802800048aabad90";
+        from.send_to(&hex(request), at).await.unwrap();
+        let mut answer = vec![0; 100];
+        let (length, source) = from.recv_from(&mut answer).await.unwrap();
+        assert_eq!(source, at);
+        answer.truncate(length);
+        answer
+    }
+
+    #[tokio::test]
+    async fn request_is_answered_and_junk_is_not() {
+        let stats = with_responder("127.0.0.1:0", |at| async move {
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            for junk in [&b""[..], b"junk", &[0; 1500]] {
+                client.send_to(junk, at).await.unwrap();
+            }
+            let answer = ask(&client, at).await;
+            assert_eq!(answer.len(), 32);
+            let port = client.local_addr().unwrap().port() ^ 0x2112;
+            assert_eq!(answer[26..28], port.to_be_bytes());
+        })
+        .await;
+        assert_eq!((stats.answered_ipv4, stats.ignored), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn ipv4_client_of_a_dual_stack_socket_gets_the_ipv4_form() {
+        if UdpSocket::bind("[::]:0").await.is_err() {
+            // This machine has no IPv6.
+            return;
+        }
+        let stats = with_responder("[::]:0", |at| async move {
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let answer = ask(&client, SocketAddr::from(([127, 0, 0, 1], at.port()))).await;
+            assert_eq!(answer.len(), 32);
+        })
+        .await;
+        assert_eq!((stats.answered_ipv4, stats.answered_ipv6), (1, 0));
+    }
+}

@@ -9,7 +9,7 @@ use super::output::{Format, Output};
 use super::{print, print_fault};
 use crate::api::{HealthAnswer, Status};
 use crate::config::value::show_duration;
-use crate::config::{Config, Overrides, Surroundings};
+use crate::config::{Config, Overrides, Surroundings, Warning};
 use crate::logging;
 
 /// Runs the server until it is told to stop.
@@ -51,10 +51,10 @@ pub fn check(overrides: Overrides, format: Option<Format>) -> ExitCode {
         }
     });
     print(&output);
-    if warnings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
+    if config.warnings.iter().any(Warning::is_of_configuration) {
         ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

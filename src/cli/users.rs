@@ -5,11 +5,8 @@ use serde_json::Value;
 use super::args::{OneUser, Users};
 use super::client::{CliError, Client, escaped};
 use super::output::{Format, Output, cell, table};
-use crate::api::{CreateUser, User, UserAnswer, UsersAnswer};
+use crate::api::{CreateUser, FIRST_USER, User, UserAnswer, UsersAnswer};
 use crate::clock::Timestamp;
-
-/// Name of the user that is made when there is none.
-pub const FIRST_USER: &str = "home";
 
 /// Carries out a command about users.
 pub async fn run(

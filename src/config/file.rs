@@ -141,6 +141,13 @@ pub struct Warning {
     pub fault: Fault,
 }
 
+impl Warning {
+    /// Whether it is what somebody wrote that is at fault, and not where the server runs.
+    pub fn is_of_configuration(&self) -> bool {
+        self.fault != Fault::NoHomeAddress
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

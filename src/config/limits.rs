@@ -99,8 +99,6 @@ limits! {
     handshakes: count = 8, 1, 1024;
     /// From the first byte of a connection to the end of its handshake and request header.
     handshake_timeout: time = 10, 1, 10 * MINUTE;
-    /// A request's header, in bytes.
-    request_header: bytes = 8 * KIB, 4 * KIB, MIB;
     /// From the end of a request's header to the end of its body.
     request_timeout: time = 30, 1, HOUR;
     /// An HTTP connection between two requests.
@@ -150,10 +148,6 @@ limits! {
     derp_queue: bytes = 64 * KIB, 64 * KIB, 16 * MIB;
     /// What waits for all clients of the relay, in bytes; then packets are dropped.
     derp_pool: bytes = 4 * MIB, 256 * KIB, 1024 * MIB;
-    /// STUN answers per second to one address.
-    stun_per_address: count = 32, 1, 65_536;
-    /// STUN answers per second to all addresses.
-    stun_total: count = 2000, 1, 1_000_000;
     /// Cache of the database, in bytes.
     database_cache: bytes = 2 * MIB, 256 * KIB, 1024 * MIB;
     /// How often last-seen times go to flash.

@@ -110,6 +110,7 @@ fn the_computed_url_follows_the_listeners() {
     );
     assert_eq!(alone.server_url.as_str(), "http://127.0.0.1:8080");
     assert_eq!(alone.warnings.len(), 1);
+    assert!(!alone.warnings[0].is_of_configuration());
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use super::front::{self, Ended, Upgrade};
 use super::limits::Limits;
 use super::ts2021::{Control, Peer};
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 /// The most unsent plaintext that TLS holds for one connection.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
@@ -86,7 +86,7 @@ impl<A: Service> Connections<A> {
     }
 
     /// Serves a connection from the network, encrypted if there are settings for that.
-    pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<Arc<ServerConfig>>) {
+    pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
         let Some(tls) = tls else {
             return self.network(stream, source, false).await;
         };
@@ -150,5 +150,224 @@ impl<A: Service> Connections<A> {
     {
         let answer = move |request| self.app.clone().plain(request, origin);
         front::serve(stream, &self.limits, &self.shutdown, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+    use crate::http::{body, derp, ts2021};
+    use crate::keys::{ChallengeKey, MachineSecret};
+    use crate::noise::early_payload;
+    use crate::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
+    use crate::noise::stream::NoiseStream;
+    use crate::supervise::Tasks;
+    use crate::tls::{Identity, Names, Served, server_config};
+    use hyper::StatusCode;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use std::path::Path;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Service for Echo {
+        async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+            let (head, _) = request.into_parts();
+            match head.uri.path() {
+                ts2021::PATH => ts2021::upgrade(&head),
+                derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
+                _ => {
+                    let from = match origin {
+                        Origin::Network { tls: true, .. } => "tls",
+                        Origin::Network { source, .. } if source.ip().is_loopback() => "plain",
+                        Origin::Network { .. } => "elsewhere",
+                        Origin::Local => "local",
+                    };
+                    body::text(StatusCode::OK, from)
+                }
+            }
+        }
+
+        async fn machine(self, _: Request<Incoming>, _: Peer) -> Response<Body> {
+            body::status(StatusCode::OK)
+        }
+
+        async fn relay<S>(self, mut stream: S, received: Bytes, _: SocketAddr)
+        where
+            S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        {
+            let text = [b"relay:", received.as_ref()].concat();
+            let _ = stream.write_all(&text).await;
+            let _ = stream.shutdown().await;
+        }
+    }
+
+    struct Running {
+        address: SocketAddr,
+        shutdown: Shutdown,
+        tasks: Tasks,
+    }
+
+    impl Running {
+        fn start(tls: Option<tls::Settings>, socket: Option<&Path>) -> Self {
+            let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
+            let limits = Limits::default();
+            let control = Control::new(
+                MachineSecret::from_bytes([0x11; 32]),
+                ChallengeKey::from_bytes([9; 32]),
+                limits.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+            );
+            let connections = Connections::new(Echo, Arc::new(control), limits, shutdown.clone());
+            let gate = Gate::new(8, 8);
+            if let Some(path) = socket {
+                let listener = bind_unix(path).unwrap();
+                let connections = connections.clone();
+                let serve = move |stream, _| connections.clone().local(stream);
+                let accept = accept_all(
+                    listener,
+                    gate.clone(),
+                    shutdown.clone(),
+                    tasks.clone(),
+                    serve,
+                );
+                tasks.spawn("accept", accept);
+            }
+            let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
+            let address = listener.local_addr().unwrap();
+            let serve = move |stream, source: Option<SocketAddr>| {
+                connections
+                    .clone()
+                    .tcp(stream, source.unwrap(), tls.clone())
+            };
+            let accept = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
+            tasks.spawn("accept", accept);
+            Self {
+                address,
+                shutdown,
+                tasks,
+            }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        async fn stop(self) {
+            self.shutdown.trigger();
+            assert!(self.tasks.finish(Duration::from_secs(4)).await.is_empty());
+        }
+    }
+
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    const DERP: &str = "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n";
+
+    #[tokio::test]
+    async fn plain_requests_and_relay_connections_are_told_apart() {
+        let server = Running::start(None, None);
+        let answer = ask(&mut server.connect().await, GET).await;
+        assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
+        let answer = ask(&mut server.connect().await, &format!("{DERP}\r\nearly")).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nrelay:early"), "{answer}");
+        let fast = format!("{DERP}Derp-Fast-Start: 1\r\n\r\nearly");
+        let answer = ask(&mut server.connect().await, &fast).await;
+        assert_eq!(answer, "relay:early");
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_control_connection_starts_after_its_upgrade() {
+        let server = Running::start(None, None);
+        let secret = MachineSecret::from_bytes([0x22; 32]);
+        let key = MachineSecret::from_bytes([0x11; 32]).public();
+        let client = Initiator::new(&secret, key, 137);
+        let mut stream = server.connect().await;
+        let request = format!(
+            "POST /ts2021 HTTP/1.1\r\nContent-Length: 0\r\nUpgrade: tailscale-control-protocol\r\n\
+             Connection: upgrade\r\nX-Tailscale-Handshake: {}\r\n\r\n",
+            data_encoding::BASE64.encode(&client.initiation)
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(head.contains("\r\nupgrade: tailscale-control-protocol\r\n"));
+        let mut response = [0; RESPONSE_BYTES];
+        stream.read_exact(&mut response).await.unwrap();
+        let (seal, open) = client.finish(&response);
+        let mut stream = NoiseStream::new(stream, seal, open, &[], &[]);
+        let expected = early_payload(&ChallengeKey::from_bytes([9; 32]));
+        let mut early = vec![0; expected.len()];
+        stream.read_exact(&mut early).await.unwrap();
+        assert_eq!(early, expected);
+        drop(stream);
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_same_is_served_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names {
+            common_name: "hearth".into(),
+            dns: vec!["hearth.lan".into()],
+            addresses: Vec::new(),
+        };
+        let identity = Identity::self_signed(dir.path(), &names).unwrap();
+        let server = Running::start(Some(server_config(Served::new(identity)).unwrap()), None);
+        let file = dir.path().join(tls::CERTIFICATE_FILE);
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(file).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        for (request, expected) in [
+            (GET.to_owned(), "tls\n"),
+            (format!("{DERP}Derp-Fast-Start: 1\r\n\r\n"), "relay:"),
+        ] {
+            let name = ServerName::try_from("hearth.lan").unwrap();
+            let stream = server.connect().await;
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            let protocol = stream.get_ref().1.alpn_protocol();
+            assert_eq!(protocol, Some(&b"http/1.1"[..]));
+            let answer = ask(&mut stream, &request).await;
+            assert!(answer.ends_with(expected), "{answer}");
+        }
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_admin_socket_is_told_from_the_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hearth.sock");
+        let server = Running::start(None, Some(&path));
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        let answer = ask(&mut stream, GET).await;
+        assert!(answer.ends_with("\r\n\r\nlocal\n"), "{answer}");
+        server.stop().await;
     }
 }

@@ -11,7 +11,11 @@
     )
 )]
 
-use data_encoding::HEXLOWER;
+use hearth_derp::frame::PROTOCOL_VERSION;
+pub use hearth_derp::http::PATH;
+use hearth_derp::http::{
+    FAST_START_HEADER, PUBLIC_KEY_HEADER, UPGRADE as PROTOCOL, VERSION_HEADER, public_key_hex,
+};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
@@ -20,12 +24,6 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 
 use super::body::{self, Body};
 use super::front::Upgrade;
-
-/// The path of the relay.
-pub const PATH: &str = "/derp";
-
-/// Source: `ProtocolVersion` in tailscale `derp/derp.go`.
-const PROTOCOL_VERSION: HeaderValue = HeaderValue::from_static("2");
 
 /// What a request to the relay wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,7 @@ enum Wanted {
 /// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
 fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
     let names_derp = subprotocol.windows(4).any(|part| part == b"derp");
-    if upgrade.eq_ignore_ascii_case(b"derp") {
+    if upgrade.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
         Wanted::Frames
     } else if !upgrade.eq_ignore_ascii_case(b"websocket") {
         Wanted::Nothing
@@ -71,26 +69,23 @@ pub fn upgrade(request: &Parts, relay: &hearth_derp::Key) -> Response<Body> {
         }
         Wanted::Frames => {}
     }
-    let key = HEXLOWER.encode(relay.as_bytes());
-    let Ok(key) = HeaderValue::try_from(key) else {
+    let Ok(key) = HeaderValue::try_from(public_key_hex(relay)) else {
         return body::status(StatusCode::INTERNAL_SERVER_ERROR);
     };
     let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("DERP"));
+    headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert("derp-version", PROTOCOL_VERSION);
-    headers.insert("derp-public-key", key);
+    headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
+    headers.insert(PUBLIC_KEY_HEADER, key);
     response.extensions_mut().insert(Upgrade::Relay);
     response
 }
 
 /// Whether the client of this request, which is not yet answered, expects frames and no HTTP answer at all.
-///
-/// Source: `FastStartHeader` in tailscale `derp/derp.go`.
 pub fn is_fast_start(path: &str, header: impl Fn(&str) -> Vec<u8>) -> bool {
     path.split('?').next() == Some(PATH)
-        && header("derp-fast-start") == b"1"
+        && header(FAST_START_HEADER) == b"1"
         && wanted(
             &header(UPGRADE.as_str()),
             &header(SEC_WEBSOCKET_PROTOCOL.as_str()),
@@ -168,7 +163,7 @@ mod tests {
         let header = |upgrade: &'static [u8], fast: &'static [u8]| {
             move |name: &str| match name {
                 "upgrade" => upgrade.to_vec(),
-                "derp-fast-start" => fast.to_vec(),
+                FAST_START_HEADER => fast.to_vec(),
                 _ => Vec::new(),
             }
         };

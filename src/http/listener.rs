@@ -1,7 +1,7 @@
 //! Listening sockets, and the gate through which every connection passes.
 //!
-//! Connections are bounded before they are accepted: when all permits are out, the system's own
-//! queue holds what comes.
+//! When all permits are out, each socket holds one accepted connection and the system's own queue
+//! the others. A permit is taken after the accept, so that a quiet socket keeps none from a busy one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -112,11 +112,21 @@ pub struct Gate {
 
 /// The right to be connected; given back when dropped.
 #[derive(Debug)]
-pub struct Admission {
+struct Admission {
+    _place: Option<Place>,
     _permit: OwnedSemaphorePermit,
-    source: Option<IpAddr>,
+}
+
+/// One of the places of a source; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    source: IpAddr,
     gate: Gate,
 }
+
+/// The source has all its places.
+#[derive(Debug, PartialEq, Eq)]
+struct TooMany;
 
 impl Gate {
     /// A gate for so many connections altogether and per source.
@@ -128,31 +138,27 @@ impl Gate {
         }
     }
 
-    /// Connections that are inside.
-    pub fn inside(&self, connections: usize) -> usize {
-        connections.saturating_sub(self.permits.available_permits())
-    }
-
-    /// Waits for room. Cancel safe.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).acquire_owned().await.ok()
-    }
-
-    /// Lets a connection in, unless its source has too many already.
+    /// Lets a connection in as soon as there is room, or not at all when its source has too many. Cancel safe.
     ///
     /// Loopback is exempt: only this machine connects from there, and a proxy on it brings many peers.
-    fn admit(&self, permit: OwnedSemaphorePermit, source: Option<IpAddr>) -> Option<Admission> {
+    async fn enter(&self, source: Option<IpAddr>) -> Result<Admission, TooMany> {
         let source = source.map(group).filter(|source| !source.is_loopback());
-        if let Some(source) = source {
-            let mut sources = self.sources();
-            let count = sources.entry(source).or_default();
-            if *count >= self.per_source {
-                return None;
-            }
-            *count = count.saturating_add(1);
+        let place = source.map(|source| self.place(source)).transpose()?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        Ok(Admission {
+            _place: place,
+            _permit: permit.map_err(|_| TooMany)?,
+        })
+    }
+
+    fn place(&self, source: IpAddr) -> Result<Place, TooMany> {
+        let mut sources = self.sources();
+        let count = sources.get(&source).copied().unwrap_or_default();
+        if count >= self.per_source {
+            return Err(TooMany);
         }
-        Some(Admission {
-            _permit: permit,
+        sources.insert(source, count.saturating_add(1));
+        Ok(Place {
             source,
             gate: self.clone(),
         })
@@ -163,12 +169,9 @@ impl Gate {
     }
 }
 
-impl Drop for Admission {
+impl Drop for Place {
     fn drop(&mut self) {
-        let Some(source) = self.source else {
-            return;
-        };
-        if let Entry::Occupied(mut count) = self.gate.sources().entry(source) {
+        if let Entry::Occupied(mut count) = self.gate.sources().entry(self.source) {
             *count.get_mut() = count.get().saturating_sub(1);
             if *count.get() == 0 {
                 count.remove();
@@ -232,40 +235,41 @@ pub async fn accept_all<L, F, R>(
 {
     let mut pause = FIRST_PAUSE;
     loop {
-        let next = async {
-            let permit = gate.permit().await;
-            (permit, listener.accept().await)
-        };
         let accepted = tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            accepted = next => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            (Some(permit), Ok((stream, source))) => {
-                pause = FIRST_PAUSE;
-                let Some(admission) = gate.admit(permit, source.map(|source| source.ip())) else {
-                    tracing::debug!(?source, "too many connections from one source");
-                    continue;
-                };
-                let served = serve(stream, source);
-                tasks.spawn("connection", async move {
-                    served.await;
-                    drop(admission);
-                });
-            }
-            (_, Err(error)) if is_the_peers(&error) => {}
-            (permit, outcome) => {
-                drop(permit);
+        let (stream, source) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_peers(&error) => continue,
+            Err(error) => {
                 // Out of files or memory: what frees them needs time, and the peer waits in the queue.
-                tracing::warn!(error = ?outcome.err(), "cannot accept connections");
+                tracing::warn!(%error, "cannot accept connections");
                 tokio::select! {
+                    biased;
                     () = shutdown.wait() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                continue;
             }
-        }
+        };
+        pause = FIRST_PAUSE;
+        let admission = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            admission = gate.enter(source.map(|source| source.ip())) => admission,
+        };
+        let Ok(admission) = admission else {
+            tracing::debug!(?source, "too many connections from one source");
+            continue;
+        };
+        let served = serve(stream, source);
+        tasks.spawn("connection", async move {
+            served.await;
+            drop(admission);
+        });
     }
 }
 
@@ -336,35 +340,47 @@ mod tests {
         assert!(works(&mut first).await);
         let mut second = TcpStream::connect(address).await.unwrap();
         assert!(!works(&mut second).await);
-        assert_eq!(gate.inside(1), 1);
+        assert_eq!(gate.permits.available_permits(), 0);
         drop(first);
         let answered = tokio::time::timeout(Duration::from_secs(5), second.read(&mut [0])).await;
         assert!(matches!(answered, Ok(Ok(1))));
         tasks.finish(Duration::ZERO).await;
     }
 
-    #[test]
-    fn one_source_cannot_take_all_and_gets_its_places_back() {
+    #[tokio::test]
+    async fn one_source_cannot_take_all_and_gets_its_places_back() {
         let gate = Gate::new(10, 2);
-        let permit = || Arc::clone(&gate.permits).try_acquire_owned().unwrap();
-        let from = |text: &str| gate.admit(permit(), Some(text.parse().unwrap()));
-        let first = from("2001:db8::1");
-        let second = from("2001:db8::2");
-        assert!(first.is_some() && second.is_some());
-        assert!(from("2001:db8::3").is_none(), "the same /64");
-        assert!(from("2001:db8:0:1::1").is_some());
+        let from = async |text: &str| gate.enter(Some(text.parse().unwrap())).await;
+        let first = from("2001:db8::1").await;
+        let second = from("2001:db8::2").await;
+        assert!(first.is_ok() && second.is_ok());
+        assert!(from("2001:db8::3").await.is_err(), "the same /64");
+        assert!(from("2001:db8:0:1::1").await.is_ok());
         drop(first);
-        assert!(from("2001:db8::3").is_some());
-        let mapped = [from("::ffff:192.0.2.1"), from("192.0.2.1")];
-        assert!(mapped.iter().all(Option::is_some));
-        assert!(from("192.0.2.1").is_none());
-        let local: Vec<_> = (0..4).map(|_| from("127.0.0.1")).collect();
-        assert!(local.iter().all(Option::is_some));
+        assert!(from("2001:db8::3").await.is_ok());
+        let mapped = [from("::ffff:192.0.2.1").await, from("192.0.2.1").await];
+        assert!(mapped.iter().all(Result::is_ok));
+        assert!(from("192.0.2.1").await.is_err());
+        let mut local = Vec::new();
+        for _ in 0..4 {
+            local.push(from("127.0.0.1").await);
+        }
+        assert!(local.iter().all(Result::is_ok));
         drop((second, mapped, local));
         assert!(gate.sources().is_empty());
-        assert_eq!(gate.inside(10), 0);
+        assert_eq!(gate.permits.available_permits(), 10);
     }
 
+    #[tokio::test]
+    async fn a_place_is_given_back_when_the_wait_is_given_up() {
+        let gate = Gate::new(0, 2);
+        let source = Some(IpAddr::from([192, 0, 2, 1]));
+        let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(source));
+        assert!(wait.await.is_err());
+        assert!(gate.sources().is_empty());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();

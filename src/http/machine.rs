@@ -39,7 +39,7 @@ pub async fn handle(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Re
         (_, "/machine/register" | "/machine/map") => {
             body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
         }
-        _ if NOT_OFFERED.iter().any(|prefix| known(&prefix)) => body::text(
+        _ if NOT_OFFERED.iter().any(known) => body::text(
             StatusCode::NOT_IMPLEMENTED,
             "not implemented by this control server",
         ),

@@ -20,7 +20,8 @@ struct News {
     users: BTreeSet<UserId>,
 }
 
-/// The changes after `since` for `viewer` as JSON: `Ok(None)` when there are none for it.
+/// The changes after `since` for `viewer` as JSON: `Ok(None)` when there are none for it. A viewer whose
+/// key has ended is told of itself only.
 ///
 /// # Errors
 /// When `since` is too long ago; then only a full map helps.
@@ -85,6 +86,8 @@ fn collect(snapshot: &Snapshot, viewer: &Node, since: Revision) -> Result<News, 
     for change in snapshot.changes_since(since).ok_or(TooLongAgo)? {
         match change {
             Change::Node(id) if id == viewer.id => news.itself |= viewer.facets.core > since,
+            Change::User(id) if viewer.expired && viewer.user() != Some(id) => {}
+            Change::Node(_) | Change::NodeRemoved(_) if viewer.expired => {}
             Change::Node(id) => {
                 let Some(node) = snapshot.node(id) else {
                     continue;

@@ -7,14 +7,24 @@ use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::filter::allow_all;
 
+/// Of whom a map tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The viewer and its peers.
+    Everyone,
+    /// The viewer alone.
+    Itself,
+}
+
 /// The whole map of `viewer` as JSON.
 ///
-/// A node whose key has ended sees nobody.
+/// A node whose key has ended sees nobody, whatever the scope.
 pub fn full_map(
     tailnet: &Tailnet,
     fragments: &Fragments,
     snapshot: &Snapshot,
     viewer: &Node,
+    scope: Scope,
     now: Timestamp,
 ) -> Vec<u8> {
     let mut text = Vec::with_capacity(4096);
@@ -28,7 +38,7 @@ pub fn full_map(
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
-    let nobody = viewer.expired;
+    let nobody = viewer.expired || scope == Scope::Itself;
     let peers = || {
         snapshot
             .nodes()

@@ -1,12 +1,14 @@
 //! One map stream: what it was told last, and what it is told next. Does no I/O.
 
+use std::collections::BTreeSet;
+
 use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
-use crate::netmap::Tailnet;
 use crate::netmap::delta::delta;
 use crate::netmap::fragment::Fragments;
-use crate::netmap::full::full_map;
-use crate::state::model::{Presence, SessionId};
+use crate::netmap::full::{Scope, full_map};
+use crate::netmap::{Tailnet, to_json};
+use crate::state::model::{Change, Presence, SessionId};
 use crate::state::snapshot::Snapshot;
 
 /// The state of a stream between two messages: small, and no snapshot in it.
@@ -36,6 +38,8 @@ pub enum EndReason {
     Deleted,
     /// The node opened another stream.
     Superseded,
+    /// What it would have to be told is not known any more.
+    Behind,
 }
 
 impl MapSession {
@@ -62,7 +66,14 @@ impl MapSession {
         };
         self.told = snapshot.revision();
         self.expired = viewer.expired;
-        Next::Send(full_map(tailnet, fragments, snapshot, viewer, now))
+        Next::Send(full_map(
+            tailnet,
+            fragments,
+            snapshot,
+            viewer,
+            Scope::Everyone,
+            now,
+        ))
     }
 
     /// The message for all that happened until `snapshot`.
@@ -86,13 +97,10 @@ impl MapSession {
             return self.turn(tailnet, fragments, snapshot, now);
         }
         let since = std::mem::replace(&mut self.told, snapshot.revision());
-        if self.expired {
-            return Next::Nothing;
-        }
         match delta(tailnet, fragments, snapshot, viewer, since) {
             Ok(Some(message)) => Next::Send(message),
             Ok(None) => Next::Nothing,
-            Err(_) => self.begin(tailnet, fragments, snapshot, now),
+            Err(_) => self.start_over(tailnet, fragments, snapshot, now),
         }
     }
 
@@ -104,18 +112,50 @@ impl MapSession {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Next {
+        if self.expired {
+            return self.start_over(tailnet, fragments, snapshot, now);
+        }
+        let Some(changes) = snapshot.changes_since(self.told) else {
+            return Next::End(EndReason::Behind);
+        };
+        let gone = changes.filter_map(|change| match change {
+            Change::NodeRemoved(id) => Some(id),
+            Change::Node(_) | Change::User(_) => None,
+        });
+        let present = snapshot.nodes().iter().map(|node| node.id);
+        let others: BTreeSet<NodeId> = present
+            .chain(gone)
+            .filter(|id| *id != self.viewer)
+            .collect();
         let next = self.begin(tailnet, fragments, snapshot, now);
         let Next::Send(mut message) = next else {
             return next;
         };
-        if self.expired && message.pop() == Some(b'}') {
-            let others = snapshot.nodes().iter().map(|node| node.id);
-            let others: Vec<NodeId> = others.filter(|id| *id != self.viewer).collect();
+        if message.pop() == Some(b'}') {
             message.extend_from_slice(br#","PeersRemoved":"#);
-            message.extend_from_slice(super::to_json(&others).as_bytes());
+            message.extend_from_slice(to_json(&others).as_bytes());
             message.push(b'}');
         }
         Next::Send(message)
+    }
+
+    /// Everything once more. Only a list of peers that is not empty replaces the client's; without
+    /// one the stream has to end, and the client begins a new one with nothing.
+    fn start_over(
+        &mut self,
+        tailnet: &Tailnet,
+        fragments: &Fragments,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Next {
+        let sees_somebody = snapshot
+            .node(self.viewer)
+            .is_some_and(|viewer| !viewer.expired)
+            && snapshot.nodes().len() > 1;
+        if !sees_somebody {
+            return Next::End(EndReason::Behind);
+        }
+        self.begin(tailnet, fragments, snapshot, now)
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
@@ -157,8 +156,8 @@ pub struct NewPreAuthKey {
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
-    /// How long it lives; `None` is for ever.
-    pub lifetime: Option<Duration>,
+    /// When it ends; `None` is never.
+    pub expiry: Option<Timestamp>,
     /// The public part.
     pub prefix: Box<str>,
     /// Hash of the secret part.
@@ -168,8 +167,8 @@ pub struct NewPreAuthKey {
 /// An API key to be made.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
-    /// How long it lives; `None` is for ever.
-    pub lifetime: Option<Duration>,
+    /// When it ends; `None` is never.
+    pub expiry: Option<Timestamp>,
     /// The public part.
     pub prefix: Box<str>,
     /// Hash of the secret part.

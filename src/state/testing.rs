@@ -99,7 +99,7 @@ impl World {
             tags: Vec::new(),
             reusable: false,
             ephemeral: false,
-            lifetime: None,
+            expiry: None,
             prefix: name.into(),
             hash: SecretHash::of(name),
         };

@@ -1,12 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-fn encoded(frame: Frame<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    frame.encode(&mut bytes);
-    bytes
-}
+use crate::testing::encoded;
 
 fn decoded(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (head, body) = bytes.split_first_chunk().unwrap();

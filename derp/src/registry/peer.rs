@@ -89,6 +89,11 @@ impl Peer {
         self.destinations.insert(place, id);
     }
 
+    #[cfg(test)]
+    pub(super) fn destination_count(&self) -> usize {
+        self.destinations.len()
+    }
+
     /// Who is to be told that the key is gone.
     pub(super) fn into_destinations(self) -> Vec<ConnId> {
         self.destinations

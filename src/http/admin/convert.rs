@@ -144,20 +144,20 @@ pub fn pending(login: &Pending) -> api::Pending {
     }
 }
 
-/// How long something lives that shall end at `end`; `None` is for ever. Without an end, or with Go's
+/// When something ends that shall end at `end`; `None` is never. Without an end, or with Go's
 /// zero time, it lives as long as `default`.
 ///
 /// # Errors
 /// When `end` has passed: a key that never worked would be a riddle.
-pub fn lifetime(
+pub fn expiry(
     end: Option<Timestamp>,
     default: std::time::Duration,
     now: Now,
-) -> Result<Option<std::time::Duration>, Fault> {
+) -> Result<Option<Timestamp>, Fault> {
     match end {
-        None | Some(ZERO_TIME) => Ok(Some(default)),
+        None | Some(ZERO_TIME) => Ok(Some(now.wall.plus(default))),
         Some(end) if end >= NEVER => Ok(None),
         Some(end) if end <= now.wall => Err(Fault::invalid("the expiration has passed already")),
-        Some(end) => Ok(Some(end.since(now.wall))),
+        Some(end) => Ok(Some(end)),
     }
 }

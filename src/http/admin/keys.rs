@@ -29,7 +29,7 @@ impl Call<'_> {
                     .map_err(|_| Fault::invalid("invalid user id"))?,
             ),
         };
-        let lifetime = convert::lifetime(wish.expiration, PREAUTH_LIFETIME, self.now)?;
+        let expiry = convert::expiry(wish.expiration, PREAUTH_LIFETIME, self.now)?;
         let tags = wish.acl_tags.into_iter().map(Into::into).collect();
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
@@ -37,7 +37,7 @@ impl Call<'_> {
                 tags,
                 reusable: wish.reusable,
                 ephemeral: wish.ephemeral,
-                lifetime,
+                expiry,
                 prefix,
                 hash,
             })
@@ -93,7 +93,7 @@ impl Call<'_> {
         let wish: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
-            lifetime: convert::lifetime(wish.expiration, API_LIFETIME, self.now)?,
+            expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,
         };

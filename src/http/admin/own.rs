@@ -7,15 +7,13 @@ use hearth_derp::relay::Relay;
 
 use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
-use crate::api::{CreateInvite, HealthAnswer, Invite, RelayStatus, Status};
+use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
 use crate::state::model::PendingState;
 
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Name of the user that an invitation makes when there is none.
-const FIRST_USER: &str = "home";
 
 impl Call<'_> {
     pub(super) fn health(&self) -> Answer {
@@ -62,7 +60,7 @@ impl Call<'_> {
 
     pub(super) async fn invite(&self) -> Answer {
         let wish: CreateInvite = self.read()?;
-        let lifetime = convert::lifetime(wish.expiration, INVITE_LIFETIME, self.now)?;
+        let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
         let owner = self.owner_of_invite(&wish.user).await?;
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
@@ -70,7 +68,7 @@ impl Call<'_> {
                 tags: Vec::new(),
                 reusable: false,
                 ephemeral: false,
-                lifetime,
+                expiry,
                 prefix,
                 hash,
             })

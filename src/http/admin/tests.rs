@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::Engine;
+use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
-use crate::state::addr::Prefixes;
 use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
 use crate::state::model::{Hostinfo, Settings};
 use crate::state::secret::new_auth_id;
+use crate::state::testing::settings;
 use crate::store::Store;
 
 struct Server {
@@ -32,28 +33,23 @@ fn server() -> Server {
     let directory = tempfile::tempdir().unwrap();
     let (store, loaded) = Store::open(directory.path(), 1 << 20).unwrap();
     let settings = Settings {
-        prefixes: Prefixes::new(
-            ([100, 64, 0, 0].into(), 10),
-            ("fd7a:115c:a1e0::".parse().unwrap(), 48),
-        )
-        .unwrap(),
-        node_expiry: None,
-        ephemeral_timeout: Duration::from_secs(1800),
-        offline_grace: Duration::from_secs(10),
-        restart_grace: Duration::from_secs(90),
-        flush_interval: Duration::from_secs(1800),
-        max_nodes: 10,
         max_users: 3,
-        max_preauth_keys: 10,
-        max_api_keys: 10,
-        max_pending: 4,
-        pending_lifetime: Duration::from_secs(3600),
+        ..settings()
     };
     let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
+    let server_url = "http://192.168.1.1:8080";
     let about = About {
-        server_url: "http://192.168.1.1:8080".into(),
+        addresses: Addresses {
+            server_url: server_url.into(),
+            url: server_url.parse().unwrap(),
+            http: "[::]:8080".parse().ok(),
+            https: None,
+            stun: None,
+            socket: "/s".into(),
+        },
         base_domain: "hearth.internal".into(),
         warnings: vec!["a warning".into()],
+        relay: None,
     };
     Server {
         admin: Admin::new(handle, about, &Limits::default()),

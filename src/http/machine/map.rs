@@ -15,7 +15,7 @@ use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
 use crate::id::NodeId;
 use crate::netmap::frame::frame;
-use crate::netmap::full::full_map;
+use crate::netmap::full::{Scope, full_map};
 use crate::netmap::keep_alive;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::state::command::Command;
@@ -26,9 +26,12 @@ use crate::tailcfg::map::MapRequest;
 /// Messages that wait for a slow client; the next one is made from the newest state when there is room.
 const PIECES: usize = 1;
 
-/// At least this long lies between two messages of a stream, so that a burst of changes (a hundred
-/// machines after a power cut) becomes a few messages. A single change is sent at once.
-const PAUSE: Duration = Duration::from_millis(100);
+/// In a long run a stream gets one message each such time, so that a burst of changes (a hundred
+/// machines after a power cut) becomes a few messages.
+const PACE: Duration = Duration::from_millis(100);
+
+/// So many messages go out at once before the pace holds: single changes never wait.
+const BURST: u32 = 4;
 
 pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let limits = &app.limits;
@@ -56,10 +59,12 @@ pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -
         let fault = "node exists with a different machine key";
         return body::text(StatusCode::UNAUTHORIZED, fault);
     }
-    match (request.stream, request.omit_peers || request.read_only) {
-        (true, _) => stream(app, &node, &mut request).await,
-        (false, true) => lite(&app, &node, &mut request).await,
-        (false, false) => once(&app, &node, &mut request).await,
+    if request.stream {
+        return stream(app, &node, &mut request).await;
+    }
+    match request.omit_peers && !request.read_only {
+        true => lite(&app, &node, &mut request).await,
+        false => once(&app, &node, &mut request).await,
     }
 }
 
@@ -89,8 +94,12 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
     let Some(viewer) = snapshot.node(node.id) else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
     };
+    let scope = match request.omit_peers {
+        true => Scope::Itself,
+        false => Scope::Everyone,
+    };
     let now = clock::now().wall;
-    let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, now);
+    let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, scope, now);
     body::typed(
         StatusCode::OK,
         "application/json",
@@ -178,7 +187,8 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
     let mut states = app.engine.watch();
     let mut session = MapSession::new(open.node, open.session);
     let mut first = Some(app.full_maps.acquire().await);
-    let mut not_before = Instant::now();
+    // When the pace would have all messages so far sent; it may lie ahead by the burst.
+    let mut paced_to = Instant::now();
     let mut keep_alive_at = Instant::now();
     loop {
         let next = {
@@ -197,13 +207,13 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
                 if sender.send(frame(&message, zstd)).await.is_err() {
                     return Over::Gone;
                 }
-                not_before = Instant::now() + PAUSE;
+                paced_to = paced_to.max(Instant::now()) + PACE;
                 keep_alive_at = Instant::now() + app.keep_alive_interval();
             }
         }
         first = None;
         let news = async {
-            tokio::time::sleep_until(not_before).await;
+            tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
             states.changed().await
         };
         tokio::select! {

@@ -1,1 +1,379 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::clock::PLAUSIBLE_FROM;
+use crate::id::NodeId;
+use crate::keys::DiscoKey;
+use crate::netmap::Tailnet;
+use crate::netmap::fragment::Fragments;
+use crate::netmap::session::{EndReason, MapSession, Next};
+use crate::state::command::{Command, NodeUpdate};
+use crate::state::model::{CHANGES_KEPT, SessionId};
+use crate::state::testing::{World, plain, with_key};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn tailnet() -> Tailnet {
+    Tailnet::new("hearth.internal".to_owned(), r#"{"Regions":{}}"#.to_owned())
+}
+
+/// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
+/// `control/controlclient/map.go`.
+#[derive(Default, PartialEq, Debug, Clone)]
+struct Client {
+    itself: Value,
+    peers: BTreeMap<u64, Value>,
+    profiles: BTreeMap<u64, Value>,
+}
+
+impl Client {
+    fn take(&mut self, message: &[u8]) {
+        let message: Value = serde_json::from_slice(message).expect("a message is JSON");
+        if let Some(node) = message.get("Node") {
+            self.itself = node.clone();
+        }
+        let list = |name: &str| -> Vec<Value> {
+            message
+                .get(name)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let id = |value: &Value| value["ID"].as_u64().expect("an ID");
+        for profile in list("UserProfiles") {
+            self.profiles.insert(id(&profile), profile);
+        }
+        let whole = list("Peers");
+        if !whole.is_empty() {
+            self.peers = whole.into_iter().map(|peer| (id(&peer), peer)).collect();
+            return;
+        }
+        for gone in list("PeersRemoved") {
+            self.peers.remove(&gone.as_u64().expect("a number"));
+        }
+        for peer in list("PeersChanged") {
+            self.peers.insert(id(&peer), peer);
+        }
+        for patch in list("PeersChangedPatch") {
+            let node = patch["NodeID"].as_u64().expect("a number");
+            let Some(peer) = self.peers.get_mut(&node).and_then(Value::as_object_mut) else {
+                continue;
+            };
+            for name in ["Endpoints", "DiscoKey", "LastSeen", "Online"] {
+                if let Some(value) = patch.get(name) {
+                    peer.insert(name.to_owned(), value.clone());
+                }
+            }
+            // What a patch sets to nothing, a whole peer leaves out.
+            if patch.get("Online") == Some(&Value::Bool(true)) {
+                peer.remove("LastSeen");
+            }
+            if patch
+                .get("Endpoints")
+                .and_then(Value::as_array)
+                .is_some_and(Vec::is_empty)
+            {
+                peer.remove("Endpoints");
+            }
+            if let Some(region) = patch.get("DERPRegion") {
+                peer.insert("HomeDERP".to_owned(), region.clone());
+                peer.insert("DERP".to_owned(), format!("127.3.3.40:{region}").into());
+            }
+        }
+    }
+
+    /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
+    /// and do no harm, and what a node knows better of itself than the server does.
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>) {
+        let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
+        let nodes = self.peers.values().chain([&self.itself]);
+        let profiles = nodes
+            .map(|node| owner(node).cloned().unwrap_or_default())
+            .collect();
+        let mut itself = self.itself.clone();
+        if let Some(fields) = itself.as_object_mut() {
+            for name in [
+                "Endpoints",
+                "HomeDERP",
+                "DERP",
+                "DiscoKey",
+                "Online",
+                "LastSeen",
+            ] {
+                fields.remove(name);
+            }
+        }
+        (itself, self.peers.clone(), profiles)
+    }
+}
+
+/// A viewer with its stream and what it made of the messages.
+struct Viewer {
+    node: NodeId,
+    session: MapSession,
+    client: Client,
+}
+
+struct Scene {
+    world: World,
+    tailnet: Tailnet,
+    fragments: Fragments,
+    viewers: Vec<Viewer>,
+}
+
+impl Scene {
+    fn new(nodes: u8) -> Self {
+        let (mut world, _) = World::with_user();
+        world.preauth_key("k", |key| key.reusable = true);
+        let mut scene = Self {
+            world,
+            tailnet: tailnet(),
+            fragments: Fragments::default(),
+            viewers: Vec::new(),
+        };
+        for number in 1..=nodes {
+            scene.world.join(with_key(number, number, "k"));
+        }
+        scene
+    }
+
+    fn connect(&mut self, node: NodeId) {
+        let number = self.world.open_stream(node);
+        let mut session = MapSession::new(node, number);
+        let snapshot = self.world.snapshot();
+        let first = session.begin(&self.tailnet, &self.fragments, &snapshot, PLAUSIBLE_FROM);
+        let Next::Send(message) = first else {
+            panic!("no first map: {first:?}");
+        };
+        let mut client = Client::default();
+        client.take(&message);
+        self.viewers.retain(|viewer| viewer.node != node);
+        self.viewers.push(Viewer {
+            node,
+            session,
+            client,
+        });
+    }
+
+    fn catch_up(&mut self, place: usize) {
+        let snapshot = self.world.snapshot();
+        let viewer = &mut self.viewers[place];
+        let (tailnet, fragments) = (&self.tailnet, &self.fragments);
+        match viewer
+            .session
+            .advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
+        {
+            Next::Nothing => {}
+            Next::Send(message) => viewer.client.take(&message),
+            Next::End(_) => {
+                self.viewers.remove(place);
+            }
+        }
+    }
+
+    /// What the viewer would be told if it asked anew.
+    fn fresh(&self, node: NodeId) -> Client {
+        let mut session = MapSession::new(node, SessionId(0));
+        let snapshot = self.world.snapshot();
+        let first = session.begin(
+            &self.tailnet,
+            &Fragments::default(),
+            &snapshot,
+            PLAUSIBLE_FROM,
+        );
+        let Next::Send(message) = first else {
+            panic!("no map: {first:?}");
+        };
+        let mut client = Client::default();
+        client.take(&message);
+        client
+    }
+}
+
+/// One thing that happens to a tailnet.
+#[derive(Debug, Clone)]
+enum Event {
+    Join(u8, u8),
+    Connect(u8),
+    Disconnect(u8),
+    Move(u8, u16),
+    Restart(u8, u8),
+    Rename(u8, u8),
+    Expire(u8),
+    Revive(u8),
+    Delete(u8),
+    RenameUser(u8),
+    Wait(u8),
+    CatchUp(u8),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => (1..9_u8, 1..99_u8).prop_map(|(machine, key)| Event::Join(machine, key)),
+        3 => (1..9_u8).prop_map(Event::Connect),
+        1 => (1..9_u8).prop_map(Event::Disconnect),
+        2 => (1..9_u8, 1..9_u16).prop_map(|(node, port)| Event::Move(node, port)),
+        1 => (1..9_u8, 1..9_u8).prop_map(|(node, key)| Event::Restart(node, key)),
+        1 => (1..9_u8, 1..9_u8).prop_map(|(node, name)| Event::Rename(node, name)),
+        1 => (1..9_u8).prop_map(Event::Expire),
+        1 => (1..9_u8).prop_map(Event::Revive),
+        1 => (1..9_u8).prop_map(Event::Delete),
+        1 => (1..9_u8).prop_map(Event::RenameUser),
+        1 => (1..20_u8).prop_map(Event::Wait),
+        3 => (0..8_u8).prop_map(Event::CatchUp),
+    ]
+}
+
+fn happen(scene: &mut Scene, event: Event) {
+    let id = |number: u8| NodeId::new(number.into()).expect("not zero");
+    let world = &mut scene.world;
+    // What does not apply (a node that is gone, a name that is taken) is refused; that is fine here.
+    match event {
+        Event::Join(machine, key) => {
+            let _ = world.register(with_key(machine, key, "k"));
+        }
+        Event::Connect(node) => {
+            if world.model.node(id(node)).is_some() {
+                scene.connect(id(node));
+            }
+        }
+        Event::Disconnect(node) => {
+            if let Some(node) = world.model.node(id(node))
+                && let crate::state::model::Presence::Online(session) = node.presence
+            {
+                let node = node.id;
+                let _ = world.apply(Command::CloseStream { node, session });
+            }
+        }
+        Event::Move(node, port) => {
+            let update = NodeUpdate {
+                node: Some(id(node)),
+                endpoints: Some(Arc::from([([192, 0, 2, 1], port).into()])),
+                home_derp: Some(900 + port % 2),
+                ..NodeUpdate::default()
+            };
+            let _ = world.apply(Command::UpdateNode(Box::new(update)));
+        }
+        Event::Restart(node, key) => {
+            let update = NodeUpdate {
+                node: Some(id(node)),
+                disco: Some(DiscoKey::from_bytes([key; 32])),
+                endpoints: Some(Arc::from([])),
+                ..NodeUpdate::default()
+            };
+            let _ = world.apply(Command::UpdateNode(Box::new(update)));
+        }
+        Event::Rename(node, name) => {
+            let _ = world.apply(Command::RenameNode(id(node), format!("name{name}").into()));
+        }
+        Event::Expire(node) => {
+            let now = world.now.wall;
+            let _ = world.apply(Command::ExpireNode(id(node), Some(now)));
+        }
+        Event::Revive(node) => {
+            let _ = world.apply(Command::ExpireNode(id(node), None));
+        }
+        Event::Delete(node) => {
+            let _ = world.apply(Command::DeleteNode(id(node)));
+        }
+        Event::RenameUser(name) => {
+            let user = crate::id::UserId::FIRST;
+            let _ = world.apply(Command::RenameUser(user, format!("user{name}").into()));
+        }
+        Event::Wait(seconds) => world.wait(Duration::from_secs(seconds.into())),
+        Event::CatchUp(place) => {
+            if usize::from(place) < scene.viewers.len() {
+                scene.catch_up(place.into());
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens, and however streams lag, drop and come back: a client that follows the
+    /// changes ends with the map that it would get if it asked anew.
+    #[test]
+    fn following_the_changes_gives_the_fresh_map(
+        events in proptest::collection::vec(event(), 1..120)
+    ) {
+        let mut scene = Scene::new(4);
+        for event in events {
+            happen(&mut scene, event);
+        }
+        for place in (0..scene.viewers.len()).rev() {
+            scene.catch_up(place);
+        }
+        for viewer in &scene.viewers {
+            prop_assert_eq!(viewer.client.seen(), scene.fresh(viewer.node).seen());
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_lags_too_far_gets_everything() {
+    let mut scene = Scene::new(3);
+    let first = NodeId::FIRST;
+    scene.connect(first);
+    for port in 0..=CHANGES_KEPT {
+        let port = u16::try_from(port % 8).expect("small");
+        happen(&mut scene, Event::Move(2, port));
+    }
+    happen(&mut scene, Event::Delete(3));
+    scene.catch_up(0);
+    assert_eq!(scene.viewers[0].client.seen(), scene.fresh(first).seen());
+}
+
+#[test]
+fn a_stream_ends_when_its_node_is_gone_or_elsewhere() {
+    let mut scene = Scene::new(2);
+    let (one, two) = (NodeId::FIRST, NodeId::new(2).expect("not zero"));
+    scene.connect(one);
+    scene.connect(two);
+    scene.world.open_stream(one);
+    scene
+        .world
+        .apply(Command::DeleteNode(two))
+        .expect("deleted");
+    let snapshot = scene.world.snapshot();
+    let mut ends = scene.viewers.iter_mut().map(|viewer| {
+        viewer
+            .session
+            .advance(&scene.tailnet, &scene.fragments, &snapshot, PLAUSIBLE_FROM)
+    });
+    assert_eq!(ends.next(), Some(Next::End(EndReason::Superseded)));
+    assert_eq!(ends.next(), Some(Next::End(EndReason::Deleted)));
+}
+
+#[test]
+fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
+    let mut scene = Scene::new(3);
+    scene.connect(NodeId::FIRST);
+    happen(&mut scene, Event::Expire(1));
+    scene.catch_up(0);
+    assert!(scene.viewers[0].client.peers.is_empty());
+    assert_eq!(scene.viewers[0].client.itself["Expired"], true);
+    happen(&mut scene, Event::Move(2, 5));
+    scene.catch_up(0);
+    assert!(scene.viewers[0].client.peers.is_empty());
+    happen(&mut scene, Event::Revive(1));
+    scene.catch_up(0);
+    assert_eq!(scene.viewers[0].client.peers.len(), 2);
+}
+
+#[test]
+fn nothing_is_said_to_those_whom_a_change_does_not_concern() {
+    let mut scene = Scene::new(2);
+    scene.connect(NodeId::FIRST);
+    scene.world.register(plain(9, 9)).expect("a login waits");
+    scene.world.wait(LONG / 3600);
+    let snapshot = scene.world.snapshot();
+    let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
+    let next = scene.viewers[0]
+        .session
+        .advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
+    assert_eq!(next, Next::Nothing);
+}

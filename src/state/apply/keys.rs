@@ -1,9 +1,8 @@
 //! Preauth keys and API keys: make, end, remove.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::Now;
 use crate::id::{ApiKeyId, PreAuthKeyId};
 use crate::state::apply::Applied;
 use crate::state::command::{NewApiKey, NewPreAuthKey, Rejected, Reply};
@@ -48,7 +47,7 @@ pub(super) fn create_preauth(
         reusable: new.reusable,
         ephemeral: new.ephemeral,
         used: false,
-        expiry: end(now, new.lifetime),
+        expiry: new.expiry,
         created: now.wall,
     };
     Ok(Reply::PreAuthKey(put_preauth(model, records, key)))
@@ -104,7 +103,7 @@ pub(super) fn create_api(
         id,
         prefix: new.prefix,
         hash: new.hash,
-        expiry: end(now, new.lifetime),
+        expiry: new.expiry,
         created: now.wall,
     };
     Ok(Reply::ApiKey(put_api(model, records, key)))
@@ -150,10 +149,6 @@ fn put_api(model: &mut Model, records: &mut Vec<Record>, key: ApiKey) -> Arc<Api
     records.push(Record::PutApiKey(key.clone()));
     model.changed = true;
     key
-}
-
-fn end(now: Now, lifetime: Option<Duration>) -> Option<Timestamp> {
-    lifetime.map(|lifetime| now.wall.plus(lifetime))
 }
 
 fn checked_tags(mut tags: Vec<Box<str>>) -> Result<Arc<[Box<str>]>, Rejected> {

@@ -44,7 +44,8 @@ fn wrong_and_ended_keys_are_refused() {
     let (mut world, _) = World::with_user();
     let unknown = world.register(with_key(1, 1, "nope")).unwrap_err();
     assert_eq!(unknown, Rejected::UnknownPreAuthKey);
-    world.preauth_key("short", |key| key.lifetime = Some(SECOND));
+    let end = world.now.wall.plus(SECOND);
+    world.preauth_key("short", |key| key.expiry = Some(end));
     world.wait(SECOND * 2);
     let ended = world.register(with_key(1, 1, "short")).unwrap_err();
     assert_eq!(ended, Rejected::PreAuthKeyExpired);
@@ -55,7 +56,8 @@ fn wrong_and_ended_keys_are_refused() {
 fn nothing_ends_before_the_clock_is_right() {
     let (mut world, _) = World::with_user();
     world.now.wall = Timestamp::from_unix_ms(0);
-    world.preauth_key("short", |key| key.lifetime = Some(SECOND));
+    let end = world.now.wall.plus(SECOND);
+    world.preauth_key("short", |key| key.expiry = Some(end));
     world.wait(SECOND * 60);
     world.join(with_key(1, 1, "short"));
     world.now.wall = PLAUSIBLE_FROM;

@@ -1,0 +1,560 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::frame::{HEADER_LEN, MAX_PACKET_LEN};
+use crate::handshake::LoginError;
+use crate::nacl::NotAuthentic;
+use crate::queue::Restart;
+use crate::stats::{DropReason, PacketKind};
+use crate::testing::{Owned, client_info, disco, encoded, frames, secret};
+
+/// What the relay says its key is.
+const SERVER: Key = Key::new([0x5e; 32]);
+
+const START: Duration = Duration::from_secs(1000);
+
+fn seconds(number: u64) -> Duration {
+    START + Duration::from_secs(number)
+}
+
+/// What an event says, with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Login(Key),
+    Packet(Key, Vec<u8>),
+    NoRoom,
+    Preferred(bool),
+    Ping,
+    Other,
+}
+
+impl From<Event<'_>> for Said {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Login { key, .. } => Said::Login(key),
+            Event::Packet {
+                destination,
+                packet,
+            } => Said::Packet(destination, packet.to_vec()),
+            Event::NoRoom => Said::NoRoom,
+            Event::Preferred(preferred) => Said::Preferred(preferred),
+            Event::Ping => Said::Ping,
+            Event::Other => Said::Other,
+        }
+    }
+}
+
+/// A connection with its mailbox, and a client that reads and writes by hand.
+struct Bench {
+    conn: Conn,
+    mailbox: Mailbox,
+    pool: Pool,
+    limits: Arc<Limits>,
+    drops: Drops,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        let (limits, pool) = (Arc::new(limits.clone()), Pool::new(limits.pool_bytes));
+        let greeting = Greeting::new(Arc::new(secret(2)));
+        let entropy = Entropy {
+            nonce: [4; 24],
+            jitter: 1 << 15,
+        };
+        let conn = Conn::new(
+            greeting,
+            SERVER,
+            limits.clone(),
+            pool.clone(),
+            entropy,
+            START,
+        );
+        Bench {
+            conn,
+            mailbox: Mailbox::default(),
+            pool,
+            limits,
+            drops: Drops::default(),
+        }
+    }
+
+    /// A connection whose client is logged in and has read everything; without the slow key
+    /// agreement.
+    fn open(limits: Limits) -> Self {
+        let mut bench = Bench::new(limits);
+        bench.conn.phase = Phase::Open;
+        bench.conn.login_deadline = None;
+        bench.written();
+        bench
+    }
+
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Said>, Fault> {
+        let mut said = Vec::new();
+        loop {
+            let received = self.conn.recv(bytes)?;
+            bytes = &bytes[received.consumed..];
+            match received.event {
+                Some(event) => said.push(event.into()),
+                None if bytes.is_empty() => return Ok(said),
+                None => {}
+            }
+        }
+    }
+
+    fn push(&mut self, packet: &[u8]) {
+        let Bench {
+            mailbox,
+            pool,
+            limits,
+            drops,
+            ..
+        } = self;
+        mailbox
+            .queue
+            .push(&Key::from([7; 32]), packet, limits, pool, drops);
+    }
+
+    /// Writes at most `most` bytes.
+    fn write_some(&mut self, most: usize) -> Vec<u8> {
+        self.conn.load(&mut self.mailbox);
+        let bytes: Vec<u8> = self
+            .conn
+            .slices()
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        let length = bytes.len().min(most);
+        self.conn.transmitted(length);
+        bytes[..length].to_vec()
+    }
+
+    /// Writes everything.
+    fn written(&mut self) -> Vec<Owned> {
+        let chunks = std::iter::from_fn(|| {
+            Some(self.write_some(usize::MAX)).filter(|bytes| !bytes.is_empty())
+        });
+        let bytes = chunks.collect::<Vec<_>>().concat();
+        frames(bytes)
+    }
+}
+
+fn packet(length: usize) -> Vec<u8> {
+    let body: Vec<u8> = (0..length).map(|at| at as u8).collect();
+    encoded(Frame::SendPacket {
+        destination: Key::from([8; 32]),
+        packet: &body,
+    })
+}
+
+fn header(kind: u8, length: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Header { kind, length }.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn login_sends_the_key_first_and_the_info_after_the_decision() {
+    let mut bench = Bench::new(Limits::default());
+    let greeting = bench.written();
+    assert_eq!(greeting[0].frame(), Ok(Frame::ServerKey(SERVER)));
+    let said = bench
+        .feed(&client_info(&secret(1), &secret(2).public()))
+        .unwrap();
+    assert_eq!(said, [Said::Login(secret(1).public())]);
+    assert_eq!(bench.written(), []);
+    bench.conn.accept(&ServerInfo::default()).unwrap();
+    let info = bench.written();
+    assert_eq!(info.len(), 1);
+    assert_eq!(info[0].kind, Kind::ServerInfo);
+}
+
+#[test]
+fn anything_but_client_info_ends_a_login() {
+    for kind in Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::ClientInfo)
+    {
+        let mut bench = Bench::new(Limits::default());
+        let byte = kind.to_byte();
+        assert_eq!(bench.feed(&header(byte, 8)), Err(Fault::BeforeLogin(byte)));
+    }
+    // The first bytes of an HTTP request and of a TLS hello.
+    assert_eq!(
+        Bench::new(Limits::default()).feed(b"GET /"),
+        Err(Fault::BeforeLogin(b'G'))
+    );
+    assert_eq!(
+        Bench::new(Limits::default()).feed(b"\x16\x03\x01\0\0"),
+        Err(Fault::BeforeLogin(0x16))
+    );
+}
+
+#[test]
+fn long_client_info_is_refused_by_its_header() {
+    let limits = Limits::default();
+    for length in [55, limits.client_info_bytes + 1, u32::MAX] {
+        let fault = Bench::new(limits.clone())
+            .feed(&header(2, length))
+            .unwrap_err();
+        assert_eq!(
+            fault,
+            FrameError::Length {
+                kind: Kind::ClientInfo,
+                length
+            }
+            .into()
+        );
+    }
+}
+
+#[test]
+fn forged_login_is_a_fault() {
+    let mut frame = client_info(&secret(1), &secret(2).public());
+    *frame.last_mut().unwrap() ^= 1;
+    let fault = Bench::new(Limits::default()).feed(&frame).unwrap_err();
+    assert_eq!(fault, Fault::Login(LoginError::Box(NotAuthentic)));
+    assert!(fault.is_login());
+}
+
+#[test]
+fn login_has_a_deadline_that_slow_bytes_do_not_move() {
+    let mut bench = Bench::new(Limits::default());
+    assert_eq!(bench.conn.poll_timeout(), seconds(10));
+    let frame = client_info(&secret(1), &secret(2).public());
+    bench.feed(&frame[..frame.len() - 1]).unwrap();
+    assert_eq!(bench.conn.handle_timeout(seconds(9)), Ok(()));
+    assert_eq!(
+        bench.conn.handle_timeout(seconds(10)),
+        Err(Fault::LoginTimeout)
+    );
+}
+
+#[test]
+fn keepalive_comes_each_minute_and_its_jitter() {
+    let mut bench = Bench::open(Limits::default());
+    let period = Duration::from_millis(62_500);
+    for beat in 1..4 {
+        let at = START + period * beat;
+        assert_eq!(bench.conn.poll_timeout(), at);
+        bench
+            .conn
+            .handle_timeout(at - Duration::from_millis(1))
+            .unwrap();
+        assert_eq!(bench.written(), []);
+        bench.conn.handle_timeout(at).unwrap();
+        assert_eq!(bench.written()[0].frame(), Ok(Frame::KeepAlive));
+    }
+}
+
+#[test]
+fn ping_is_echoed_and_only_one_answer_waits() {
+    let mut bench = Bench::open(Limits::default());
+    let mut pings = encoded(Frame::Ping(*b"12345678"));
+    pings.extend(encoded(Frame::Ping(*b"abcdefgh")));
+    assert_eq!(bench.feed(&pings).unwrap(), [Said::Ping, Said::Ping]);
+    let written = bench.written();
+    assert_eq!(written.len(), 1);
+    assert_eq!(written[0].frame(), Ok(Frame::Pong(*b"12345678")));
+    let long = [header(0x12, 1000), b"longping".to_vec(), vec![0; 992]].concat();
+    assert_eq!(bench.feed(&long).unwrap(), [Said::Ping]);
+    assert_eq!(bench.written()[0].frame(), Ok(Frame::Pong(*b"longping")));
+}
+
+#[test]
+fn wrong_lengths_are_refused_by_the_header_alone() {
+    for (kind, length) in [
+        (Kind::SendPacket, 31),
+        (Kind::SendPacket, 65_569),
+        (Kind::NotePreferred, 0),
+        (Kind::NotePreferred, 2),
+        (Kind::Ping, 7),
+        (Kind::Ping, 1001),
+    ] {
+        let fault = Bench::open(Limits::default())
+            .feed(&header(kind.to_byte(), length))
+            .unwrap_err();
+        assert_eq!(fault, Fault::Frame(FrameError::Length { kind, length }));
+    }
+}
+
+#[test]
+fn frames_of_mesh_peers_are_refused() {
+    for kind in [Kind::ForwardPacket, Kind::WatchConns, Kind::ClosePeer] {
+        let fault = Bench::open(Limits::default())
+            .feed(&header(kind.to_byte(), 64))
+            .unwrap_err();
+        assert_eq!(fault, Fault::NotMeshPeer(kind));
+    }
+}
+
+#[test]
+fn unknown_frames_are_read_over_whatever_their_length() {
+    let mut bench = Bench::open(Limits::default());
+    let mut bytes = [header(0x77, 100_000), vec![4; 100_000]].concat();
+    bytes.extend([header(0x13, 3), vec![0; 3], header(0x78, 0)].concat());
+    bytes.extend(encoded(Frame::NotePreferred(true)));
+    bytes.extend(header(0xff, u32::MAX));
+    bytes.extend([0; 5000]);
+    let other = Said::Other;
+    let expected = [
+        other.clone(),
+        other.clone(),
+        other.clone(),
+        Said::Preferred(true),
+        other,
+    ];
+    assert_eq!(bench.feed(&bytes).unwrap(), expected);
+    assert_eq!(bench.pool.used(), 0);
+}
+
+#[test]
+fn promised_bytes_cost_nothing_until_they_come() {
+    let mut bench = Bench::open(Limits::default());
+    let frame = packet(MAX_PACKET_LEN);
+    bench.feed(&frame[..100]).unwrap();
+    assert_eq!(bench.pool.used(), 0);
+    bench.feed(&frame[100..10_000]).unwrap();
+    assert!((7_000..20_000).contains(&bench.pool.used()));
+    let said = bench.feed(&frame[10_000..]).unwrap();
+    assert_eq!(said.len(), 1);
+    assert_eq!(bench.pool.used(), 0);
+}
+
+#[test]
+fn packet_without_room_is_lost_alone() {
+    let limits = Limits {
+        pool_bytes: 20_000,
+        pool_reserve_bytes: 1000,
+        ..Limits::default()
+    };
+    let mut bench = Bench::open(limits);
+    let bytes = [packet(10), packet(60_000), packet(20)].concat();
+    let mut said = Vec::new();
+    for chunk in bytes.chunks(1000) {
+        said.extend(bench.feed(chunk).unwrap());
+    }
+    assert_eq!(said.len(), 3);
+    assert_eq!(said[1], Said::NoRoom);
+    assert!(matches!(&said[2], Said::Packet(_, packet) if packet.len() == 20));
+    assert_eq!(bench.pool.used(), 0);
+}
+
+#[test]
+fn not_here_is_told_three_times_at_once_and_then_each_second() {
+    let mut bench = Bench::open(Limits::default());
+    let ask = |bench: &mut Bench, now| {
+        (0..5)
+            .filter(|_| bench.conn.tell_not_here(Key::from([6; 32]), now))
+            .count()
+    };
+    assert_eq!(ask(&mut bench, seconds(0)), 3);
+    let written = bench.written();
+    let gone = Frame::PeerGone {
+        peer: Key::from([6; 32]),
+        reason: PeerGoneReason::NotHere,
+    };
+    assert_eq!(
+        written
+            .iter()
+            .filter(|frame| frame.frame() == Ok(gone))
+            .count(),
+        3
+    );
+    assert_eq!(ask(&mut bench, START + Duration::from_millis(999)), 0);
+    assert_eq!(ask(&mut bench, seconds(1)), 1);
+    bench.written();
+    assert_eq!(ask(&mut bench, seconds(3)), 2);
+    bench.written();
+    assert_eq!(ask(&mut bench, seconds(100)), 3);
+}
+
+#[test]
+fn blocked_client_is_closed_unless_it_takes_something() {
+    let mut bench = Bench::open(Limits::default());
+    bench.push(&[0; 1000]);
+    bench.write_some(10);
+    bench.conn.blocked(seconds(0));
+    bench.conn.blocked(seconds(1));
+    assert_eq!(bench.conn.poll_timeout(), seconds(2));
+    bench.write_some(1);
+    bench.conn.blocked(seconds(1));
+    assert_eq!(bench.conn.handle_timeout(seconds(2)), Ok(()));
+    assert_eq!(
+        bench.conn.handle_timeout(seconds(3)),
+        Err(Fault::WriteTimeout)
+    );
+}
+
+#[test]
+fn batch_in_flight_is_finished_before_the_next_is_loaded() {
+    let mut bench = Bench::open(Limits::default());
+    bench.push(b"first");
+    let mut bytes = bench.write_some(20);
+    bench.feed(&encoded(Frame::Ping([1; 8]))).unwrap();
+    bench.push(b"second");
+    bytes.extend(
+        std::iter::from_fn(|| Some(bench.write_some(7)).filter(|bytes| !bytes.is_empty()))
+            .flatten(),
+    );
+    let kinds: Vec<Kind> = frames(bytes).iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [Kind::RecvPacket, Kind::Pong, Kind::RecvPacket]);
+    assert_eq!(
+        bench.conn.take_sent(),
+        Tally {
+            packets: 2,
+            bytes: 11
+        }
+    );
+    assert_eq!(bench.pool.used(), 0);
+}
+
+#[test]
+fn batch_is_bounded_and_takes_at_least_one_packet() {
+    let mut bench = Bench::open(Limits {
+        batch_bytes: 1000,
+        ..Limits::default()
+    });
+    bench.push(&[1; 3000]);
+    bench.push(&[2; 600]);
+    bench.push(&[3; 600]);
+    assert_eq!(bench.write_some(usize::MAX).len(), 3037);
+    assert_eq!(bench.write_some(usize::MAX).len(), 2 * 637);
+}
+
+#[test]
+fn unwritten_packets_are_counted_as_lost() {
+    let mut bench = Bench::open(Limits::default());
+    bench.push(&[0; 100]);
+    bench.push(&disco(100, 0));
+    bench.write_some(200);
+    bench.conn.abandon(&mut bench.drops);
+    let lost = PacketKind::ALL.map(|kind| bench.drops.of(DropReason::WriteError, kind).packets);
+    assert_eq!((lost[0] + lost[1], bench.drops.total().packets), (1, 1));
+    assert_eq!(bench.pool.used(), 0);
+}
+
+#[test]
+fn restart_is_told_after_the_packets_that_wait() {
+    let mut bench = Bench::open(Limits {
+        batch_bytes: 1,
+        ..Limits::default()
+    });
+    bench.push(b"one");
+    bench.push(b"two");
+    bench.mailbox.push_gone(Key::from([1; 32]), 9);
+    bench.mailbox.restart = Some(Restart {
+        reconnect_in: 1000,
+        try_for: 60_000,
+    });
+    let written = bench.written();
+    let kinds: Vec<Kind> = written.iter().map(|frame| frame.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            Kind::PeerGone,
+            Kind::RecvPacket,
+            Kind::RecvPacket,
+            Kind::Restarting
+        ]
+    );
+    assert_eq!(
+        written[3].frame(),
+        Ok(Frame::Restarting {
+            reconnect_in: 750,
+            try_for: 60_000
+        })
+    );
+    assert!(bench.conn.is_finished());
+    assert_eq!(bench.feed(&packet(10)).unwrap(), []);
+}
+
+#[test]
+fn restart_during_the_login_just_ends_it() {
+    let mut bench = Bench::new(Limits::default());
+    bench.mailbox.restart = Some(Restart {
+        reconnect_in: 1000,
+        try_for: 60_000,
+    });
+    assert_eq!(bench.written().len(), 1);
+    assert!(bench.conn.is_finished());
+}
+
+/// Frames of a client that is logged in, some of them unknown ones.
+fn client_frames() -> impl Strategy<Value = Vec<u8>> {
+    let frame = prop_oneof![
+        (0usize..4000).prop_map(packet),
+        any::<bool>().prop_map(|preferred| encoded(Frame::NotePreferred(preferred))),
+        any::<[u8; 8]>().prop_map(|data| encoded(Frame::Ping(data))),
+        (0x20u8.., prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(kind, body)| [
+            header(kind, body.len() as u32),
+            body
+        ]
+        .concat()),
+    ];
+    prop::collection::vec(frame, 0..12).prop_map(|frames| frames.concat())
+}
+
+proptest! {
+    #[test]
+    fn events_do_not_depend_on_how_the_bytes_are_cut(
+        bytes in client_frames(),
+        cuts in prop::collection::vec(1usize..3000, 1..20),
+    ) {
+        let whole = Bench::open(Limits::default()).feed(&bytes).unwrap();
+        let mut bench = Bench::open(Limits::default());
+        let (mut said, mut rest) = (Vec::new(), &bytes[..]);
+        for cut in cuts.iter().cycle() {
+            let (chunk, after) = rest.split_at((*cut).min(rest.len()));
+            said.extend(bench.feed(chunk).unwrap());
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(said, whole);
+        prop_assert_eq!(bench.pool.used(), 0);
+    }
+
+    #[test]
+    fn bytes_of_any_kind_never_panic_and_stay_in_the_pool(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+        logged_in in any::<bool>(),
+    ) {
+        let limits = Limits { pool_bytes: 3000, pool_reserve_bytes: 0, ..Limits::default() };
+        let mut bench = if logged_in { Bench::open(limits) } else { Bench::new(limits) };
+        for chunk in chunks {
+            if bench.feed(&chunk).is_err() {
+                break;
+            }
+            prop_assert!(bench.pool.used() <= 3000);
+        }
+    }
+
+    #[test]
+    fn output_does_not_depend_on_how_the_writes_are_cut(
+        sizes in prop::collection::vec(0usize..400, 1..30),
+        cuts in prop::collection::vec(1usize..900, 1..20),
+    ) {
+        let mut bench = Bench::open(Limits { batch_bytes: 1500, ..Limits::default() });
+        for size in &sizes {
+            bench.push(&vec![*size as u8; *size]);
+        }
+        let mut bytes = Vec::new();
+        for cut in cuts.iter().cycle() {
+            let chunk = bench.write_some(*cut);
+            if chunk.is_empty() {
+                break;
+            }
+            bytes.extend(chunk);
+        }
+        let lengths: Vec<usize> = frames(bytes).iter().map(|frame| frame.body.len() - 32).collect();
+        prop_assert_eq!(lengths, sizes);
+        prop_assert_eq!(bench.pool.used(), 0);
+    }
+
+    #[test]
+    fn a_frame_header_is_all_that_is_needed_to_refuse(kind in any::<u8>(), length in any::<u32>()) {
+        let _ = Bench::open(Limits::default()).feed(&header(kind, length));
+        let _ = Bench::new(Limits::default()).feed(&header(kind, length)[..HEADER_LEN]);
+    }
+}

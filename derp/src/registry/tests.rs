@@ -1,0 +1,522 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::conn::Fault;
+use crate::testing::disco;
+
+/// Counts how often a driver was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn key(mark: u8) -> Key {
+    Key::new([mark; 32])
+}
+
+fn registry(limits: Limits) -> Registry {
+    let pool = Pool::new(limits.pool_bytes);
+    Registry::new(Arc::new(limits), pool)
+}
+
+impl Registry {
+    fn open_client(&mut self, key: Key) -> ConnId {
+        let (id, _) = self.connect().unwrap();
+        self.login(id, key).unwrap();
+        id
+    }
+
+    /// Takes the packets that wait for a connection.
+    fn packets(&mut self, id: ConnId) -> Vec<Vec<u8>> {
+        let Some(mailbox) = self.mailbox(id) else {
+            return Vec::new();
+        };
+        std::iter::from_fn(|| mailbox.queue.pop())
+            .map(|packet| packet.payload().to_vec())
+            .collect()
+    }
+
+    /// Takes the notices that wait for a connection.
+    fn notices(&mut self, id: ConnId) -> Vec<Key> {
+        let Some(mailbox) = self.mailbox(id) else {
+            return Vec::new();
+        };
+        std::iter::from_fn(|| mailbox.pop_gone()).collect()
+    }
+
+    fn leave(&mut self, id: ConnId) -> usize {
+        self.remove(id, Some(Closed::ByPeer), |_| {}).len()
+    }
+
+    fn send(&mut self, from: ConnId, to: Key, packet: &[u8]) -> bool {
+        matches!(self.forward(from, &to, packet), Forwarded::Queued(_))
+    }
+
+    /// The reason for which a connection has to end.
+    fn verdict(&mut self, id: ConnId) -> Option<Closed> {
+        self.attend(id, Waker::noop())
+    }
+
+    /// The invariants that the type promises.
+    fn check(&self) {
+        let mut open = 0;
+        for (id, slot) in &self.slots {
+            assert_eq!(self.logins.contains(id), matches!(slot.state, State::Login));
+            let listed = self
+                .peers
+                .values()
+                .filter(|peer| peer.connections().contains(id))
+                .count();
+            match slot.state {
+                State::Open(key) => {
+                    open += 1;
+                    assert_eq!(listed, 1);
+                    assert!(self.peers[&key].connections().contains(id));
+                }
+                _ => assert_eq!(listed, 0),
+            }
+        }
+        assert_eq!(self.open, open);
+        assert!(self.logins.iter().all(|id| self.slots.contains_key(id)));
+        for peer in self.peers.values() {
+            assert!(peer.is_connected());
+            assert!(peer.destination_count() <= self.limits.destinations_per_key);
+        }
+        assert!(self.open + self.logins.len() <= self.limits.connections);
+        assert!(self.logins.len() <= self.limits.logins);
+    }
+}
+
+#[test]
+fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
+    let mut registry = registry(Limits::default());
+    let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
+    let woken = Arc::new(Woken::default());
+    assert_eq!(registry.attend(b, &Waker::from(woken.clone())), None);
+    for _ in 0..3 {
+        let Forwarded::Queued(waker) = registry.forward(a, &key(2), b"hello") else {
+            panic!("b is connected");
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert_eq!(registry.packets(b), [b"hello"; 3]);
+    assert_eq!(
+        registry.stats().received,
+        Tally {
+            packets: 3,
+            bytes: 15
+        }
+    );
+}
+
+#[test]
+fn packet_to_oneself_arrives() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    assert!(registry.send(a, key(1), b"self"));
+    assert_eq!(registry.packets(a), [b"self"]);
+}
+
+#[test]
+fn unknown_destination_is_told_for_discovery_only() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    assert!(matches!(
+        registry.forward(a, &key(9), b"data"),
+        Forwarded::Dropped
+    ));
+    assert!(matches!(
+        registry.forward(a, &key(9), &disco(70, 0)),
+        Forwarded::NotHere
+    ));
+    let drops = registry.stats().drops;
+    assert_eq!(
+        drops
+            .of(DropReason::UnknownDestination, PacketKind::Other)
+            .packets,
+        1
+    );
+    assert_eq!(
+        drops
+            .of(DropReason::UnknownDestination, PacketKind::Disco)
+            .bytes,
+        70
+    );
+}
+
+#[test]
+fn connection_that_is_logging_in_neither_sends_nor_receives() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    let (b, _) = registry.connect().unwrap();
+    assert!(!registry.send(b, key(1), b"early"));
+    assert!(!registry.send(a, key(2), b"early"));
+    registry.login(b, key(2)).unwrap();
+    assert!(registry.send(a, key(2), b"now"));
+}
+
+#[test]
+fn newest_duplicate_receives_until_another_speaks() {
+    let mut registry = registry(Limits::default());
+    let sender = registry.open_client(key(1));
+    let (old, new) = (registry.open_client(key(2)), registry.open_client(key(2)));
+    assert!(registry.send(sender, key(2), b"1"));
+    assert_eq!(registry.packets(new), [b"1"]);
+    registry.note_ping(old);
+    assert!(registry.send(sender, key(2), b"2"));
+    assert_eq!(registry.packets(old), [b"2"]);
+    assert!(registry.send(new, key(9), b"unknown") || registry.send(sender, key(2), b"3"));
+    assert_eq!(registry.packets(new), [b"3"]);
+    registry.leave(new);
+    assert!(registry.send(sender, key(2), b"4"));
+    assert_eq!(registry.packets(old), [b"4"]);
+    registry.check();
+}
+
+#[test]
+fn among_the_remaining_duplicates_the_last_active_one_receives() {
+    let mut registry = registry(Limits::default());
+    let sender = registry.open_client(key(1));
+    let ids: Vec<ConnId> = (0..3).map(|_| registry.open_client(key(2))).collect();
+    registry.note_activity(ids[0]);
+    registry.note_activity(ids[2]);
+    registry.leave(ids[2]);
+    assert!(registry.send(sender, key(2), b"x"));
+    assert_eq!(registry.packets(ids[0]), [b"x"]);
+    assert_eq!(
+        (registry.stats().duplicates, registry.stats().duplicate_keys),
+        (2, 1)
+    );
+}
+
+#[test]
+fn ninth_connection_of_a_key_replaces_the_least_active() {
+    let mut registry = registry(Limits::default());
+    let ids: Vec<ConnId> = (0..peer::MAX_CONNECTIONS)
+        .map(|_| registry.open_client(key(2)))
+        .collect();
+    registry.note_activity(ids[0]);
+    registry.attend(ids[1], Waker::noop());
+    let (ninth, _) = registry.connect().unwrap();
+    assert!(registry.login(ninth, key(2)).unwrap().is_some());
+    assert_eq!(registry.verdict(ids[1]), Some(Closed::Replaced));
+    assert_eq!(registry.verdict(ids[0]), None);
+    assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
+    registry.check();
+}
+
+#[test]
+fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
+    let mut registry = registry(Limits::default());
+    let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
+    let (b, c) = (registry.open_client(key(2)), registry.open_client(key(3)));
+    assert!(registry.send(a1, key(2), b"x") && registry.send(c, key(1), b"y"));
+    registry.attend(b, Waker::noop());
+    assert_eq!(registry.leave(a1), 0);
+    assert_eq!(registry.notices(b), []);
+    assert_eq!(registry.leave(a2), 1);
+    assert_eq!(registry.notices(b), [key(1)]);
+    // c had no packet from a, it sent one.
+    assert_eq!(registry.notices(c), []);
+    let a3 = registry.open_client(key(1));
+    registry.leave(a3);
+    assert_eq!(registry.notices(b), []);
+    assert_eq!(registry.stats().peer_gone_disconnected, 1);
+}
+
+#[test]
+fn destinations_are_bounded_and_forget_those_that_left() {
+    let mut registry = registry(Limits {
+        destinations_per_key: 4,
+        ..Limits::default()
+    });
+    let a = registry.open_client(key(1));
+    let others: Vec<ConnId> = (10..20)
+        .map(|mark| registry.open_client(key(mark)))
+        .collect();
+    for mark in 10..20 {
+        assert!(registry.send(a, key(mark), b"x"));
+    }
+    registry.check();
+    for id in &others[..3] {
+        registry.leave(*id);
+    }
+    let late = registry.open_client(key(30));
+    assert!(registry.send(a, key(30), b"x"));
+    registry.check();
+    registry.leave(a);
+    assert_eq!(registry.notices(others[3]), [key(1)]);
+    assert_eq!(registry.notices(late), [key(1)]);
+    assert_eq!(registry.notices(others[4]), []);
+}
+
+#[test]
+fn oldest_login_gives_way_to_new_ones() {
+    let mut registry = registry(Limits {
+        logins: 3,
+        ..Limits::default()
+    });
+    let ids: Vec<ConnId> = (0..5).map(|_| registry.connect().unwrap().0).collect();
+    assert_eq!(registry.verdict(ids[0]), Some(Closed::Evicted));
+    assert_eq!(registry.verdict(ids[1]), Some(Closed::Evicted));
+    assert_eq!(registry.verdict(ids[2]), None);
+    assert_eq!(registry.login(ids[0], key(1)).err(), Some(Closed::Evicted));
+    assert_eq!(
+        (registry.stats().logins, registry.stats().logins_evicted),
+        (3, 2)
+    );
+    registry.check();
+}
+
+#[test]
+fn full_relay_keeps_its_clients_and_turns_others_away() {
+    let mut registry = registry(Limits {
+        connections: 3,
+        logins: 3,
+        ..Limits::default()
+    });
+    let a = registry.open_client(key(1));
+    let waiting = registry.connect().unwrap().0;
+    registry.open_client(key(2));
+    // The room of the one that is still logging in goes to the newer one.
+    registry.open_client(key(3));
+    assert_eq!(registry.verdict(waiting), Some(Closed::Evicted));
+    assert_eq!(registry.connect().err(), Some(Closed::Full));
+    assert_eq!(registry.verdict(a), None);
+    registry.leave(a);
+    assert!(registry.connect().is_ok());
+    assert_eq!(registry.stats().turned_away, 1);
+    registry.check();
+}
+
+#[test]
+fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
+    let mut registry = registry(Limits::default());
+    let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
+    let b = registry.open_client(key(2));
+    assert!(registry.send(a1, key(2), b"x") && registry.send(b, key(1), b"queued"));
+    for id in [a1, a2, b] {
+        registry.attend(id, Waker::noop());
+    }
+    assert_eq!(registry.disconnect(&key(1)).len(), 3);
+    assert!(!registry.send(a1, key(2), b"x") && !registry.send(b, key(1), b"x"));
+    assert_eq!(registry.verdict(a1), Some(Closed::Disconnected));
+    assert_eq!(registry.verdict(a2), Some(Closed::Disconnected));
+    assert_eq!(registry.notices(b), [key(1)]);
+    registry.check();
+    registry.leave(a1);
+    registry.leave(a2);
+    assert_eq!(
+        (registry.stats().connections, registry.stats().disconnected),
+        (1, 2)
+    );
+    // A new connection of the key is a matter of admission, not of the registry.
+    registry.open_client(key(1));
+    assert!(registry.send(b, key(1), b"x"));
+    assert!(registry.disconnect(&key(77)).is_empty());
+}
+
+#[test]
+fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
+    let mut registry = registry(Limits::default());
+    let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
+    assert!(registry.send(a, key(2), b"12345"));
+    assert!(registry.stats().pool_bytes_used > 0);
+    registry.leave(b);
+    let stats = registry.stats();
+    assert_eq!(
+        stats
+            .drops
+            .of(DropReason::GoneDisconnected, PacketKind::Other)
+            .bytes,
+        5
+    );
+    assert_eq!(stats.pool_bytes_used, 0);
+}
+
+#[test]
+fn shutdown_tells_all_takes_none_and_forwards_nothing() {
+    let mut registry = registry(Limits::default());
+    let (a, b) = (registry.open_client(key(1)), registry.connect().unwrap().0);
+    registry.attend(a, Waker::noop());
+    registry.attend(b, Waker::noop());
+    let restart = Restart {
+        reconnect_in: 1,
+        try_for: 2,
+    };
+    assert_eq!(registry.shutdown(restart).len(), 2);
+    assert_eq!(registry.mailbox(a).unwrap().restart, Some(restart));
+    assert_eq!(registry.connect().err(), Some(Closed::ShuttingDown));
+    assert!(!registry.send(a, key(1), b"x"));
+}
+
+#[test]
+fn ends_are_counted_by_their_reason() {
+    let mut registry = registry(Limits::default());
+    for reason in [
+        Closed::Fault(Fault::WriteTimeout),
+        Closed::Fault(Fault::LoginTimeout),
+        Closed::Fault(Fault::NotMeshPeer(crate::frame::Kind::WatchConns)),
+        Closed::Refused(key(1)),
+        Closed::ByPeer,
+    ] {
+        let id = registry.open_client(key(1));
+        registry.remove(id, Some(reason), |_| {});
+    }
+    let stats = registry.stats();
+    let counted = (
+        stats.write_timeouts,
+        stats.logins_failed,
+        stats.faults,
+        stats.refused,
+    );
+    assert_eq!(counted, (1, 1, 1, 1));
+}
+
+#[test]
+fn home_connections_are_counted_while_they_last() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    registry.note_preferred(a, true);
+    registry.note_preferred(a, true);
+    assert_eq!(registry.stats().home_connections, 1);
+    registry.note_preferred(a, false);
+    assert_eq!(registry.stats().home_connections, 0);
+    registry.note_preferred(a, true);
+    registry.leave(a);
+    assert_eq!(registry.stats().home_connections, 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect,
+    Login(usize, u8),
+    Send(usize, u8),
+    Activity(usize),
+    Leave(usize),
+    Disconnect(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (at, mark) = (0usize..24, 0u8..6);
+    let step = prop_oneof![
+        3 => Just(Step::Connect),
+        4 => (at.clone(), mark.clone()).prop_map(|(at, mark)| Step::Login(at, mark)),
+        6 => (at.clone(), mark.clone()).prop_map(|(at, mark)| Step::Send(at, mark)),
+        2 => at.clone().prop_map(Step::Activity),
+        2 => at.prop_map(Step::Leave),
+        1 => mark.prop_map(Step::Disconnect),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+/// The registry's rules, told again in the plainest way: connections that are logged in, in the
+/// order of their activity.
+#[derive(Default)]
+struct Model {
+    active: Vec<(ConnId, u8)>,
+    /// Key, and connection that had a packet from it.
+    had: BTreeSet<(u8, ConnId)>,
+    /// Connection, and key whose leaving it must hear of.
+    notices: Vec<(ConnId, u8)>,
+}
+
+impl Model {
+    fn touch(&mut self, id: ConnId) -> Option<u8> {
+        let at = self.active.iter().position(|(known, _)| *known == id)?;
+        let entry = self.active.remove(at);
+        self.active.push(entry);
+        Some(entry.1)
+    }
+
+    fn receiver(&self, mark: u8) -> Option<ConnId> {
+        self.active
+            .iter()
+            .rev()
+            .find(|(_, known)| *known == mark)
+            .map(|(id, _)| *id)
+    }
+
+    fn remove(&mut self, id: ConnId) {
+        let Some(mark) = self.touch(id) else { return };
+        self.active.pop();
+        self.notices.retain(|(known, _)| *known != id);
+        if self.receiver(mark).is_none() {
+            for (_, id) in self.had.iter().filter(|(known, _)| *known == mark) {
+                let open = self.active.iter().any(|(known, _)| known == id);
+                if open && !self.notices.contains(&(*id, mark)) {
+                    self.notices.push((*id, mark));
+                }
+            }
+            self.had.retain(|(known, _)| *known != mark);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn registry_agrees_with_a_plain_model(steps in steps()) {
+        let mut registry = registry(Limits { connections: 16, logins: 4, ..Limits::default() });
+        let mut model = Model::default();
+        let mut ids: Vec<ConnId> = Vec::new();
+        for step in steps {
+            let at = |at: usize| ids.get(at % ids.len().max(1)).copied();
+            match step {
+                Step::Connect => ids.extend(registry.connect().ok().map(|(id, _)| id)),
+                Step::Login(index, mark) => {
+                    let Some(id) = at(index).filter(|id| registry.logins.contains(id)) else { continue };
+                    if model.active.iter().filter(|(_, known)| *known == mark).count() == peer::MAX_CONNECTIONS {
+                        let first = model.active.iter().find(|(_, known)| *known == mark).unwrap().0;
+                        model.active.retain(|(id, _)| *id != first);
+                        model.notices.retain(|(id, _)| *id != first);
+                    }
+                    registry.login(id, key(mark)).unwrap();
+                    model.active.push((id, mark));
+                }
+                Step::Send(index, mark) => {
+                    let Some(id) = at(index) else { continue };
+                    let source = model.touch(id);
+                    let receiver = model.receiver(mark).filter(|_| source.is_some());
+                    prop_assert_eq!(registry.send(id, key(mark), b"x"), receiver.is_some());
+                    if let (Some(receiver), Some(source)) = (receiver, source) {
+                        model.had.insert((source, receiver));
+                        prop_assert_eq!(registry.packets(receiver), [b"x"]);
+                    }
+                }
+                Step::Activity(index) => {
+                    let Some(id) = at(index) else { continue };
+                    registry.note_activity(id);
+                    model.touch(id);
+                }
+                Step::Leave(index) => {
+                    let Some(id) = at(index) else { continue };
+                    registry.leave(id);
+                    model.remove(id);
+                }
+                Step::Disconnect(mark) => {
+                    registry.disconnect(&key(mark));
+                    while let Some(id) = model.receiver(mark) {
+                        model.remove(id);
+                    }
+                }
+            }
+            registry.check();
+        }
+        for (id, _) in &model.active {
+            let mut heard = registry.notices(*id);
+            let mut expected: Vec<Key> =
+                model.notices.iter().filter(|(known, _)| known == id).map(|(_, mark)| key(*mark)).collect();
+            heard.sort();
+            expected.sort();
+            prop_assert_eq!(heard, expected);
+        }
+    }
+}

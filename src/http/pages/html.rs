@@ -1,0 +1,253 @@
+//! HTML that cannot be broken by what is put into it.
+
+use data_encoding::BASE64;
+use hyper::StatusCode;
+use ring::digest::{SHA256, digest};
+
+/// One style for all pages: readable on a phone, light and dark.
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1d2327;--paper:#fbfaf7;--soft:#ecebe5;--fire:#b4430f}\
+@media(prefers-color-scheme:dark){:root{--ink:#e8e6e1;--paper:#17191c;--soft:#272a2f;--fire:#ff9455}}\
+*{box-sizing:border-box}\
+body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.55 system-ui,sans-serif}\
+main{max-width:42rem;margin:0 auto;padding:1.5rem 1.1rem 3rem}\
+header{font-weight:600;color:var(--fire);letter-spacing:.02em;margin-bottom:1.6rem}\
+h1{font-size:1.55rem;line-height:1.25;margin:0 0 1rem}\
+h2{font-size:1.1rem;margin:2rem 0 .4rem}\
+p,ol,dl{margin:.6rem 0}p,li{overflow-wrap:anywhere}ol{padding-left:1.3rem}li{margin:.3rem 0}\
+code{font:.92em/1.5 ui-monospace,monospace}\
+code,pre{background:var(--soft);border-radius:.35rem}code{padding:.1em .3em;overflow-wrap:anywhere}\
+pre{padding:.75rem .9rem;margin:.7rem 0;white-space:pre-wrap;overflow-wrap:anywhere}\
+pre code{padding:0;background:none}\
+dl{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem}\
+dt{opacity:.75}dd{margin:0;overflow-wrap:anywhere}\
+details{border-top:1px solid var(--soft);padding:.55rem 0}\
+summary{cursor:pointer;font-weight:600}\
+a{color:var(--fire)}\
+footer{margin-top:2.5rem;font-size:.85rem;opacity:.7}";
+
+/// A finished page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// The whole text.
+    pub text: String,
+    script: Option<&'static str>,
+}
+
+impl Page {
+    /// What a browser may do with the page: show its own style, run its own script, nothing else.
+    pub fn policy(&self) -> String {
+        let hash = |text: &str| {
+            let hash = digest(&SHA256, text.as_bytes());
+            format!("'sha256-{}'", BASE64.encode(hash.as_ref()))
+        };
+        let script = self.script.map_or_else(|| "'none'".into(), hash);
+        format!(
+            "default-src 'none'; style-src {}; script-src {script}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            hash(STYLE)
+        )
+    }
+}
+
+/// A page in the making. All texts are escaped on their way in.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    status: StatusCode,
+    title: String,
+    refresh_seconds: Option<u32>,
+    script: Option<&'static str>,
+    body: String,
+}
+
+/// A part of a line.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// Plain words.
+    Text(&'a str),
+    /// Something to type or to compare.
+    Code(&'a str),
+    /// Where the key of an invitation goes; the words are shown until the script fills it in.
+    Key(&'a str),
+    /// A link: its address, which must begin with `https://` or `/`, and its words.
+    Link(&'static str, &'a str),
+}
+
+impl Builder {
+    /// A page with this headline.
+    pub fn new(status: StatusCode, title: &str) -> Self {
+        let mut page = Self {
+            status,
+            title: escaped(title),
+            refresh_seconds: None,
+            script: None,
+            body: String::new(),
+        };
+        page.body = format!("<h1>{}</h1>", page.title);
+        page
+    }
+
+    /// The browser asks for the page again after so many seconds.
+    pub fn refresh(mut self, seconds: u32) -> Self {
+        self.refresh_seconds = Some(seconds);
+        self
+    }
+
+    /// The page has this script at its end.
+    pub fn script(mut self, script: &'static str) -> Self {
+        self.script = Some(script);
+        self
+    }
+
+    /// A paragraph.
+    pub fn paragraph(mut self, pieces: &[Piece<'_>]) -> Self {
+        self.body.push_str(&element("p", pieces));
+        self
+    }
+
+    /// A heading.
+    pub fn heading(mut self, text: &str) -> Self {
+        self.body.push_str(&element("h2", &[Piece::Text(text)]));
+        self
+    }
+
+    /// A line to type.
+    pub fn command(mut self, pieces: &[Piece<'_>]) -> Self {
+        let line = element("code", pieces);
+        self.body.push_str(&format!("<pre>{line}</pre>"));
+        self
+    }
+
+    /// Names and values.
+    pub fn facts(mut self, facts: &[(&str, &str)]) -> Self {
+        self.body.push_str("<dl>");
+        for (name, value) in facts {
+            self.body.push_str(&element("dt", &[Piece::Text(name)]));
+            self.body.push_str(&element("dd", &[Piece::Text(value)]));
+        }
+        self.body.push_str("</dl>");
+        self
+    }
+
+    /// Steps under a line that opens and closes them.
+    pub fn steps(mut self, title: &str, open: bool, steps: &[&[Piece<'_>]]) -> Self {
+        self.body
+            .push_str(if open { "<details open>" } else { "<details>" });
+        self.body
+            .push_str(&element("summary", &[Piece::Text(title)]));
+        self.body.push_str("<ol>");
+        for step in steps {
+            self.body.push_str(&element("li", step));
+        }
+        self.body.push_str("</ol></details>");
+        self
+    }
+
+    /// The whole page.
+    pub fn finish(self) -> Page {
+        let refresh = self.refresh_seconds.map_or_else(String::new, |seconds| {
+            format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">")
+        });
+        let script = self
+            .script
+            .map_or_else(String::new, |script| format!("<script>{script}</script>"));
+        let text = format!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">{refresh}\
+             <title>{} · hearth</title><style>{STYLE}</style></head><body><main>\
+             <header>hearth</header>{}<footer>hearth {}</footer></main>{script}</body></html>\n",
+            self.title,
+            self.body,
+            env!("CARGO_PKG_VERSION"),
+        );
+        Page {
+            status: self.status,
+            text,
+            script: self.script,
+        }
+    }
+}
+
+fn element(tag: &str, pieces: &[Piece<'_>]) -> String {
+    let mut inner = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => inner.push_str(&escaped(text)),
+            Piece::Code(text) => inner.push_str(&format!("<code>{}</code>", escaped(text))),
+            Piece::Key(text) => {
+                inner.push_str(&format!("<span data-key>{}</span>", escaped(text)));
+            }
+            Piece::Link(address, text) => inner.push_str(&format!(
+                "<a href=\"{}\" rel=\"noreferrer\">{}</a>",
+                escaped(address),
+                escaped(text)
+            )),
+        }
+    }
+    format!("<{tag}>{inner}</{tag}>")
+}
+
+/// A text that means itself in HTML, in an element and in a quoted attribute. Control characters and
+/// those that turn the direction of a line around are shown as a replacement character, so that a
+/// device's name cannot pass for something else.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                escaped.push('\u{fffd}');
+            }
+            letter if letter.is_control() => escaped.push('\u{fffd}'),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_mean_themselves() {
+        assert_eq!(
+            escaped("<b a=\"1\" c='2'>&amp;\u{202e}\n</b>"),
+            "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;amp;\u{fffd}\u{fffd}&lt;/b&gt;"
+        );
+    }
+
+    #[test]
+    fn every_way_in_escapes() {
+        let evil = "<script>alert(1)</script>";
+        let page = Builder::new(StatusCode::OK, evil)
+            .paragraph(&[Piece::Text(evil), Piece::Code(evil), Piece::Key(evil)])
+            .paragraph(&[Piece::Link("https://example.org", evil)])
+            .heading(evil)
+            .command(&[Piece::Text(evil)])
+            .facts(&[(evil, evil)])
+            .steps(evil, true, &[&[Piece::Text(evil)]])
+            .finish();
+        assert!(!page.text.contains("<script"), "{}", page.text);
+        assert_eq!(page.text.matches("&lt;script&gt;").count(), 12);
+    }
+
+    #[test]
+    fn the_policy_allows_exactly_the_style_and_the_script_of_the_page() {
+        let without = Builder::new(StatusCode::OK, "a").finish().policy();
+        assert!(without.contains("script-src 'none'"), "{without}");
+        let with = Builder::new(StatusCode::OK, "a").script("x()").finish();
+        let hash = BASE64.encode(digest(&SHA256, b"x()").as_ref());
+        assert!(
+            with.policy()
+                .contains(&format!("script-src 'sha256-{hash}'"))
+        );
+        assert!(with.text.contains("<script>x()</script>"));
+        assert!(!with.policy().contains("unsafe"));
+    }
+}

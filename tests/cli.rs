@@ -1,0 +1,205 @@
+//! The program as a person uses it: a server, and commands that talk to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
+
+struct Server {
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["serve", "--http", "127.0.0.1:0", "--https", "off"])
+            .args(["--stun", "off", "--data-dir"])
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, directory };
+        for _ in 0..400 {
+            if server.hearth("health").status.success() {
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("the server does not answer");
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("hearth.sock")
+    }
+
+    fn hearth(&self, line: &str) -> Output {
+        hearth(&self.socket(), line)
+    }
+
+    /// Standard output of a command that succeeds.
+    fn good(&self, line: &str) -> String {
+        let output = self.hearth(line);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line}: {}",
+            words(&output.stderr)
+        );
+        words(&output.stdout)
+    }
+
+    /// Standard error of a command that is refused.
+    fn refused(&self, line: &str) -> String {
+        let output = self.hearth(line);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert_eq!(words(&output.stdout), "", "{line}");
+        words(&output.stderr)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn hearth(socket: &Path, line: &str) -> Output {
+    Command::new(PROGRAM)
+        .env("HEARTH_SOCKET", socket)
+        .args(line.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn words(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|fault| panic!("{fault}: {text}"))
+}
+
+#[test]
+fn a_household_is_run_from_the_command_line() {
+    let server = Server::start();
+    let invite = server.hearth("invite");
+    let line = words(&invite.stdout);
+    assert!(line.starts_with("tailscale up --login-server=http://127.0.0.1:"));
+    assert_eq!(
+        line.lines().count(),
+        1,
+        "only the line is on standard output"
+    );
+    assert!(words(&invite.stderr).contains('█'), "the code is beside it");
+    assert_eq!(json(&server.good("users list -o json"))[0]["name"], "home");
+
+    server.good("users create anna -d Anna");
+    assert!(server.refused("invite").contains("home (1), anna (2)"));
+    assert!(
+        server
+            .good("invite --user anna -o json-line")
+            .contains("\"joinUrl\"")
+    );
+    server.good("users rename anna -r berta");
+    assert!(server.good("users list").contains("berta"));
+    server.good("users destroy -i 2");
+    assert!(
+        server
+            .refused("users delete berta")
+            .contains("no user `berta`")
+    );
+
+    let key = server.good("preauthkeys create --user home --reusable -e 2d");
+    assert_eq!((key.len(), key.lines().count()), (89, 1), "{key}");
+    assert!(key.starts_with("hskey-auth-"));
+    let keys = json(&server.good("preauthkeys list -o json"));
+    let last = keys.as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["reusable"], true);
+    let id = last["id"].as_str().unwrap();
+    server.good(&format!("preauthkeys expire {id}"));
+    server.good(&format!("preauthkeys delete --id {id}"));
+    assert!(
+        server
+            .refused(&format!("preauthkeys delete {id}"))
+            .contains("key not found")
+    );
+    let never = json(&server.good("preauthkeys create --user home -e 0 -o json"));
+    assert_eq!(never["expiration"], serde_json::Value::Null);
+
+    let key = server.good("apikeys create");
+    let prefix = key.get(10..22).unwrap();
+    assert!(server.good("apikeys list").contains(prefix));
+    server.good(&format!("apikeys expire --prefix {prefix}"));
+    server.good("apikeys delete 1");
+    assert_eq!(
+        json(&server.good("apikeys list -o json")),
+        serde_json::json!([])
+    );
+
+    assert_eq!(
+        json(&server.good("nodes list -o json")),
+        serde_json::json!([])
+    );
+    assert!(server.refused("nodes show nas").contains("no node `nas`"));
+    assert!(server.refused("nodes delete 7").contains("node not found"));
+    assert!(
+        server
+            .refused("pending approve nobody")
+            .contains("no login waits")
+    );
+    assert_eq!(
+        json(&server.good("pending list -o json")),
+        serde_json::json!([])
+    );
+    assert_eq!(json(&server.good("status -o json"))["users"], 1);
+    assert!(server.good("status").contains("http://127.0.0.1:"));
+    let fault = server.hearth("nodes show 7 -o json-line");
+    assert_eq!(words(&fault.stderr), "{\"error\":\"node not found\"}\n");
+}
+
+#[test]
+fn the_exit_code_tells_a_refusal_from_a_line_that_is_not_understood() {
+    let nowhere = Path::new("/nonexistent/hearth.sock");
+    let refused = hearth(nowhere, "status");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused.stderr).contains("is `hearth serve` running?"));
+    assert_eq!(hearth(nowhere, "status --colour").status.code(), Some(2));
+    assert_eq!(hearth(nowhere, "version").status.code(), Some(0));
+}
+
+#[test]
+fn check_names_the_place_of_each_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hearth.toml");
+    let mut written = tempfile::NamedTempFile::new_in(directory.path()).unwrap();
+    std::io::Write::write_all(&mut written, b"[listen]\nhtpp = \":80\"\n").unwrap();
+    written.persist(&file).unwrap();
+    let check = |file: &Path| {
+        hearth(
+            Path::new("/s"),
+            &format!("check --config {}", file.display()),
+        )
+    };
+    let output = check(&file);
+    assert_eq!(output.status.code(), Some(1));
+    let fault = format!(
+        "{}:2:1: unknown key `listen.htpp`; did you mean `listen.http`?",
+        file.display()
+    );
+    assert!(
+        words(&output.stdout).contains(&fault),
+        "{}",
+        words(&output.stdout)
+    );
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("hearth.example.toml");
+    assert_eq!(check(&example).status.code(), Some(0));
+    assert_eq!(
+        check(&directory.path().join("none.toml")).status.code(),
+        Some(1)
+    );
+}
