@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::engine::{Engine, EngineError, Handle};
@@ -14,7 +16,10 @@ fn start(directory: &std::path::Path) -> (Engine, Handle) {
 }
 
 fn user(name: &str) -> Command {
-    Command::CreateUser(NewUser { name: name.into(), ..NewUser::default() })
+    Command::CreateUser(NewUser {
+        name: name.into(),
+        ..NewUser::default()
+    })
 }
 
 #[tokio::test]
@@ -22,7 +27,10 @@ async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
     let before = handle.snapshot();
-    assert!(matches!(handle.apply(user("anna")).await, Ok(Reply::User(_))));
+    assert!(matches!(
+        handle.apply(user("anna")).await,
+        Ok(Reply::User(_))
+    ));
     assert_eq!(handle.snapshot().users().len(), 1);
     assert!(handle.snapshot().revision() > before.revision());
     assert!(before.users().is_empty(), "an old state stays as it was");
@@ -58,7 +66,11 @@ async fn commands_that_come_together_share_a_transaction() {
     }
     let snapshot = handle.snapshot();
     assert_eq!(snapshot.users().len(), 8);
-    assert!(snapshot.revision() < Revision::new(8), "{:?}", snapshot.revision());
+    assert!(
+        snapshot.revision() < Revision::new(8),
+        "{:?}",
+        snapshot.revision()
+    );
     engine.stop();
 }
 
@@ -82,16 +94,28 @@ async fn nobody_waits_for_a_server_that_has_stopped() {
     assert_eq!(answer.unwrap().map(|_| ()), Err(EngineError::Stopped));
 }
 
-/// A disk that takes nothing any more: `/dev/full` cannot hold a database, a limit on the file's
-/// size can. What needs no disk goes on.
 #[tokio::test]
 async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let (engine, handle) = start(directory.path());
+    let fails = Arc::new(AtomicBool::new(false));
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), fails.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
     handle.apply(user("anna")).await.unwrap();
-    let read_only = directory.path().join(crate::store::FILE_NAME);
-    std::fs::remove_file(&read_only).unwrap();
-    std::fs::create_dir(&read_only).unwrap();
     assert!(handle.snapshot().is_writable());
+
+    fails.store(true, Ordering::SeqCst);
+    let refused = handle.apply(user("ben")).await.map(|_| ());
+    assert_eq!(refused, Err(EngineError::Unavailable));
+    let snapshot = handle.snapshot();
+    assert!(!snapshot.is_writable());
+    assert_eq!(snapshot.users().len(), 1);
+
+    // A refusal by the rules needs no disk, and is told as what it is.
+    let taken = handle.apply(user("anna")).await.map(|_| ());
+    assert_eq!(
+        taken,
+        Err(EngineError::Rejected(Rejected::UserNameTaken(
+            "anna".into()
+        )))
+    );
     engine.stop();
 }
