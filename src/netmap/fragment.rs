@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
+use crate::netmap::delta::Shared;
 use crate::netmap::{Tailnet, owner_number, to_json};
 use crate::state::model;
 use crate::state::snapshot::Snapshot;
@@ -18,6 +19,8 @@ use crate::tailcfg::node::{self, CapMap, Node, cap};
 #[derive(Debug, Default)]
 pub struct Fragments {
     cache: Mutex<HashMap<NodeId, (Revision, Bytes)>>,
+    /// Whole messages that several streams send.
+    pub(super) shared: Shared,
 }
 
 impl Fragments {

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
 use crate::netmap::delta::delta;
 use crate::netmap::fragment::Fragments;
+use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::{Tailnet, to_json};
 use crate::state::model::{Change, Node, Presence, SessionId};
@@ -22,12 +23,12 @@ pub struct MapSession {
 }
 
 /// What a stream does next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     /// Nothing: all that is new does not concern it.
     Nothing,
-    /// It sends this message (JSON).
-    Send(Vec<u8>),
+    /// It sends this message.
+    Send(Message),
     /// It ends.
     End(EndReason),
 }
@@ -67,14 +68,8 @@ impl MapSession {
         };
         self.told = snapshot.revision();
         self.expired = viewer.expired;
-        Next::Send(full_map(
-            tailnet,
-            fragments,
-            snapshot,
-            viewer,
-            Scope::Everyone,
-            now,
-        ))
+        let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
+        Next::Send(Message::new(map))
     }
 
     /// The message for all that happened until `snapshot`.
@@ -129,15 +124,16 @@ impl MapSession {
             .filter(|id| *id != self.viewer)
             .collect();
         let next = self.begin(tailnet, fragments, snapshot, now);
-        let Next::Send(mut message) = next else {
+        let Next::Send(message) = next else {
             return next;
         };
-        if message.pop() == Some(b'}') {
-            message.extend_from_slice(br#","PeersRemoved":"#);
-            message.extend_from_slice(to_json(&others).as_bytes());
-            message.push(b'}');
+        let mut text = message.json().to_vec();
+        if text.pop() == Some(b'}') {
+            text.extend_from_slice(br#","PeersRemoved":"#);
+            text.extend_from_slice(to_json(&others).as_bytes());
+            text.push(b'}');
         }
-        Next::Send(message)
+        Next::Send(Message::new(text))
     }
 
     /// Everything once more. Only a list of peers that is not empty replaces the client's; without
