@@ -285,6 +285,36 @@ func TestRelayCarriesTrafficWhenDirectPathsAreBlocked(t *testing.T) {
 	}
 }
 
+// TestRelayDoesNotLoseABurst sends megabytes one after the other. On this machine
+// nothing is slow, so next to nothing may be lost: each lost packet costs the
+// connection inside the tunnel a pause, and a few in a row cost it seconds.
+func TestRelayDoesNotLoseABurst(t *testing.T) {
+	envknob.Setenv("TS_DEBUG_NEVER_DIRECT_UDP", "true")
+	defer envknob.Setenv("TS_DEBUG_NEVER_DIRECT_UDP", "")
+	s := startHTTP(t)
+	s.User("alice")
+	key := s.Key("alice", "--reusable", "--expiration", "1h")
+	alpha, beta := join(t, s, "alpha", key), join(t, s, "beta", key).echo()
+	alpha.sees("beta")
+	address, _ := beta.addresses()
+	alpha.mustExchange(address.String(), 100)
+	before := s.Status().Relay
+	begin := time.Now()
+	for range 8 {
+		alpha.mustExchange(address.String(), 1<<20)
+	}
+	took := time.Since(begin)
+	after := s.Status().Relay
+	sent, dropped := after.PacketsReceived-before.PacketsReceived, after.PacketsDropped-before.PacketsDropped
+	t.Logf("16 MB in %v, %d of %d packets lost", took, dropped, sent)
+	if dropped*1000 > sent {
+		t.Errorf("the relay lost %d of %d packets", dropped, sent)
+	}
+	if took > 10*time.Second {
+		t.Errorf("16 MB took %v", took)
+	}
+}
+
 // TestPagesAnswerOnBothListeners asks for what a person or a probe would.
 func TestPagesAnswerOnBothListeners(t *testing.T) {
 	s := startHTTPS(t)
