@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// The relay's bounds and timers.
 ///
-/// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 33 x
-/// `peer_gone_pending` + the two lanes' slots x 24 bytes + 2 KiB) + `connections` x 8 x
-/// `destinations_per_key`; idle connections use far less.
+/// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 32 x
+/// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB); idle
+/// connections use about 2 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once, those still logging in included.
@@ -42,7 +42,8 @@ pub struct Limits {
     pub disco_queue_bytes: usize,
     /// Bytes of all queued packets and partial frames of all connections together.
     pub pool_bytes: usize,
-    /// The part of `pool_bytes`, in bytes, that only discovery packets may use.
+    /// The part of `pool_bytes`, in bytes, that only discovery packets may use. The relay takes no
+    /// more than a quarter of the pool for it.
     pub pool_reserve_bytes: usize,
     /// Bytes of a partial frame that a connection holds without asking the pool.
     pub partial_bytes: usize,
@@ -76,7 +77,7 @@ impl Default for Limits {
             pool_reserve_bytes: 256 << 10,
             partial_bytes: 2 << 10,
             batch_bytes: 64 << 10,
-            destinations_per_key: 1024,
+            destinations_per_key: 512,
             peer_gone_pending: 128,
         }
     }

@@ -44,7 +44,9 @@ struct Shared {
 
 impl Relay {
     /// A relay without connections.
-    pub fn new(secret: ServerSecret, limits: Limits, admit: Arc<dyn Admit>) -> Self {
+    pub fn new(secret: ServerSecret, mut limits: Limits, admit: Arc<dyn Admit>) -> Self {
+        // A host that makes the pool small must not leave it to discovery packets alone.
+        limits.pool_reserve_bytes = limits.pool_reserve_bytes.min(limits.pool_bytes >> 2);
         let pool = Pool::new(limits.pool_bytes);
         let limits = Arc::new(limits);
         Relay(Arc::new(Shared {
@@ -70,6 +72,8 @@ impl Relay {
     /// fast start; the first thing sent is the `ServerKey` frame. `already_read` are bytes that
     /// came after the HTTP request. The connection counts from this call on, and dropping the
     /// future ends it.
+    ///
+    /// Panics when it is polled outside a tokio runtime with timers.
     pub fn serve<S>(&self, stream: S, already_read: Bytes, source: SocketAddr) -> Serve<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,

@@ -89,7 +89,10 @@ fn collect(snapshot: &Snapshot, viewer: &Node, since: Revision) -> Result<News, 
             Change::User(id) if viewer.expired && viewer.user() != Some(id) => {}
             Change::Node(_) | Change::NodeRemoved(_) if viewer.expired => {}
             Change::Node(id) => {
-                let Some(node) = snapshot.node(id) else {
+                let Some(node) = snapshot
+                    .node(id)
+                    .filter(|node| node.presence.is_introduced())
+                else {
                     continue;
                 };
                 // More than one side at once goes as a whole: patches that carry a disco key and a

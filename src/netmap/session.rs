@@ -1,6 +1,7 @@
 //! One map stream: what it was told last, and what it is told next. Does no I/O.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
@@ -8,7 +9,7 @@ use crate::netmap::delta::delta;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::{Tailnet, to_json};
-use crate::state::model::{Change, Presence, SessionId};
+use crate::state::model::{Change, Node, Presence, SessionId};
 use crate::state::snapshot::Snapshot;
 
 /// The state of a stream between two messages: small, and no snapshot in it.
@@ -148,10 +149,11 @@ impl MapSession {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Next {
+        let is_peer = |node: &Arc<Node>| node.id != self.viewer && node.presence.is_introduced();
         let sees_somebody = snapshot
             .node(self.viewer)
             .is_some_and(|viewer| !viewer.expired)
-            && snapshot.nodes().len() > 1;
+            && snapshot.nodes().iter().any(is_peer);
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }

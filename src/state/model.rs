@@ -107,6 +107,12 @@ impl Presence {
         )
     }
 
+    /// Whether other nodes are told of it: not before it has asked for its own map, since until then
+    /// nobody could reach it.
+    pub fn is_introduced(self) -> bool {
+        self != Self::New
+    }
+
     /// When the node was last there; `None` while it is, and before it ever was.
     pub fn last_seen(self) -> Option<Timestamp> {
         match self {

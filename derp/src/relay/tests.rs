@@ -43,7 +43,10 @@ fn relay(limits: Limits) -> Relay {
 /// A task for the test's own connection; the crate itself spawns none.
 fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<Closed> {
     let serve = relay.serve(stream, early.into(), source());
-    #[allow(clippy::disallowed_methods)]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "each test awaits or outlives its tasks"
+    )]
     tokio::spawn(serve)
 }
 
@@ -246,6 +249,19 @@ async fn disconnect_and_retain_cut_clients_off() {
     relay.retain(|key| *key == kept);
     assert_eq!(c.closed().await, Closed::Disconnected);
     assert_eq!(relay.stats().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_pool_still_carries_data() {
+    let limits = Limits {
+        pool_bytes: 8 << 10,
+        ..Limits::default()
+    };
+    let relay = relay(limits);
+    let mut a = Client::login(&relay, 1, 1 << 16).await;
+    let mut b = Client::login(&relay, 2, 1 << 16).await;
+    a.send(b.key, &[0; 1280]).await;
+    b.expect_packet(a.key, &[0; 1280]).await;
 }
 
 #[tokio::test(start_paused = true)]

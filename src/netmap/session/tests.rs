@@ -14,11 +14,12 @@ use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::state::command::{Command, NodeUpdate};
 use crate::state::model::{CHANGES_KEPT, SessionId};
 use crate::state::testing::{World, plain, with_key};
+use crate::tailcfg::derpmap::DerpMap;
 
 const LONG: Duration = Duration::from_secs(3600);
 
 fn tailnet() -> Tailnet {
-    Tailnet::new("hearth.internal".to_owned(), r#"{"Regions":{}}"#.to_owned())
+    Tailnet::new("hearth.internal".to_owned(), &DerpMap::default())
 }
 
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
@@ -137,6 +138,17 @@ impl Scene {
         };
         for number in 1..=nodes {
             scene.world.join(with_key(number, number, "k"));
+        }
+        scene
+    }
+
+    /// A scene whose nodes have all been there.
+    fn introduced(nodes: u8) -> Self {
+        let mut scene = Self::new(nodes);
+        for number in 1..=nodes {
+            scene
+                .world
+                .open_stream(NodeId::new(number.into()).expect("not zero"));
         }
         scene
     }
@@ -315,7 +327,7 @@ proptest! {
 
 #[test]
 fn a_stream_that_lags_too_far_gets_everything() {
-    let mut scene = Scene::new(3);
+    let mut scene = Scene::introduced(3);
     let first = NodeId::FIRST;
     scene.connect(first);
     for port in 0..=CHANGES_KEPT {
@@ -350,7 +362,7 @@ fn a_stream_ends_when_its_node_is_gone_or_elsewhere() {
 
 #[test]
 fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
-    let mut scene = Scene::new(3);
+    let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
     happen(&mut scene, Event::Expire(1));
     scene.catch_up(0);
@@ -362,6 +374,16 @@ fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
     happen(&mut scene, Event::Revive(1));
     scene.catch_up(0);
     assert_eq!(scene.viewers[0].client.peers.len(), 2);
+}
+
+#[test]
+fn a_node_is_told_of_when_it_asks_for_its_first_map() {
+    let mut scene = Scene::new(2);
+    scene.connect(NodeId::FIRST);
+    assert!(scene.viewers[0].client.peers.is_empty());
+    scene.world.open_stream(NodeId::new(2).expect("not zero"));
+    scene.catch_up(0);
+    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], true);
 }
 
 #[test]

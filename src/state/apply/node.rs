@@ -51,7 +51,9 @@ pub(super) fn open_stream(
     }
     let mut touched = merge(model, &mut node, &fallback);
     touched.presence = !node.presence.is_online();
-    touched.durable |= node.presence == Presence::New;
+    let introduced = node.presence.is_introduced();
+    touched.core |= !introduced;
+    touched.durable |= !introduced;
     node.unflushed |= touched.presence;
     node.presence = Presence::Online(session);
     store(model, records, node, touched);
