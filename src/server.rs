@@ -1,7 +1,9 @@
 //! The server as a whole: starts the parts in order, waits for signals, stops them in order.
 
+mod admission;
 mod banner;
 mod derp_map;
+mod relay;
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -10,17 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
-use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use crate::clock::{self, Timestamp};
-use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
+use crate::config::{Admission, Config, Host, Limits, Scheme, ServerUrl};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{Addresses, AdmitNodes, App, Parts, Shared};
+use crate::http::app::{Addresses, App, Parts, Shared};
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
 use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::outbound::Outbound;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
@@ -131,14 +133,9 @@ async fn serve(
     let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-    let admit = Arc::new(AdmitNodes(engine.watch()));
-    let relay = config
-        .derp
-        .enabled
-        .then(|| match config.derp.verify_clients {
-            true => Relay::new(derp, relay_limits(&config.limits), admit),
-            false => Relay::new(derp, relay_limits(&config.limits), Arc::new(anyone)),
-        });
+    let outbound = Arc::new(Outbound::default());
+    let states = Some(engine.watch());
+    let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
@@ -175,7 +172,7 @@ async fn serve(
     listeners.start(&connections, &config.limits, tls, &tasks, &shutdown);
     tasks.spawn(
         "admission",
-        watch_admission(app.clone(), config.derp.verify_clients),
+        watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
     );
 
     let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
@@ -228,12 +225,8 @@ async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shu
     }
 }
 
-fn anyone(_key: &hearth_derp::Key, _source: IpAddr) -> bool {
-    true
-}
-
 /// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
-async fn watch_admission(app: Arc<App>, verify_clients: bool) {
+async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
     let mut states = app.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
@@ -246,7 +239,7 @@ async fn watch_admission(app: Arc<App>, verify_clients: bool) {
         app.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
-            if let Some(relay) = app.relay.as_ref().filter(|_| verify_clients) {
+            if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
                 relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
             }
         }
@@ -316,17 +309,6 @@ fn settings(config: &Config) -> Settings {
         max_api_keys: config.limits.api_keys,
         max_pending: config.limits.pending_registrations,
         pending_lifetime: config.limits.pending_timeout,
-    }
-}
-
-fn relay_limits(limits: &Limits) -> hearth_derp::Limits {
-    hearth_derp::Limits {
-        connections: limits.derp_connections,
-        queue_slots: limits.derp_queue_packets,
-        data_queue_bytes: limits.derp_queue,
-        pool_bytes: limits.derp_pool,
-        login_timeout: limits.handshake_timeout,
-        ..hearth_derp::Limits::default()
     }
 }
 
