@@ -223,11 +223,7 @@ impl Writer {
 
     /// When there is something to do without a command, on the monotonic clock.
     fn next_deadline(&self, now: Now) -> Duration {
-        let flush = self
-            .model
-            .flushed
-            .saturating_add(self.model.settings.flush_interval);
-        let due = apply::next_deadline(&self.model, now).min(flush);
+        let due = apply::next_deadline(&self.model, now);
         // What is due and cannot be written stays due; it must not keep the thread busy.
         self.blocked_until.map_or(due, |until| due.max(until))
     }

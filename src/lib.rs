@@ -4,6 +4,14 @@
 //! one writer thread that commits before it publishes, and a thin async shell around both.
 //! `ARCHITECTURE.md` has the map of modules and the life of a request.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests may write files and read clocks directly"
+    )
+)]
+
 pub mod api;
 pub mod bucket;
 pub mod cli;

@@ -144,7 +144,7 @@ async fn serve(
     );
     let app = App::new(Parts {
         engine,
-        tailnet: Tailnet::new(config.base_domain.to_string(), derp_map),
+        tailnet: Tailnet::new(config.base_domain.to_string(), &derp_map),
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
         addresses,

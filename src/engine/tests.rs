@@ -1,1 +1,121 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use crate::engine::{Engine, EngineError, Handle};
+use crate::id::Revision;
+use crate::state::command::{Command, NewUser, Rejected, Reply};
+use crate::state::testing::settings;
+use crate::store::Store;
+
+const CACHE: usize = 256 * 1024;
+
+fn start(directory: &std::path::Path) -> (Engine, Handle) {
+    let (store, loaded) = Store::open(directory, CACHE).unwrap();
+    Engine::start(store, loaded, settings(), 64, 16).unwrap()
+}
+
+fn user(name: &str) -> Command {
+    Command::CreateUser(NewUser {
+        name: name.into(),
+        ..NewUser::default()
+    })
+}
+
+#[tokio::test]
+async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, handle) = start(directory.path());
+    let before = handle.snapshot();
+    assert!(matches!(
+        handle.apply(user("anna")).await,
+        Ok(Reply::User(_))
+    ));
+    assert_eq!(handle.snapshot().users().len(), 1);
+    assert!(handle.snapshot().revision() > before.revision());
+    assert!(before.users().is_empty(), "an old state stays as it was");
+    engine.stop();
+    let (engine, handle) = start(directory.path());
+    assert_eq!(handle.snapshot().users().len(), 1);
+    engine.stop();
+}
+
+#[tokio::test]
+async fn a_refused_command_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, handle) = start(directory.path());
+    let refused = handle.apply(user("")).await;
+    let expected = EngineError::Rejected(Rejected::BadUserName("".into()));
+    assert_eq!(refused.map(|_| ()), Err(expected));
+    assert_eq!(handle.snapshot().revision(), Revision::ZERO);
+    engine.stop();
+}
+
+#[tokio::test]
+async fn commands_that_come_together_share_a_transaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, handle) = start(directory.path());
+    let names: Vec<String> = (0..8).map(|number| format!("user{number}")).collect();
+    let asked = names.iter().map(|name| {
+        let handle = handle.clone();
+        let command = user(name);
+        async move { handle.apply(command).await }
+    });
+    for answer in futures_join(asked).await {
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    let snapshot = handle.snapshot();
+    assert_eq!(snapshot.users().len(), 8);
+    assert!(
+        snapshot.revision() < Revision::new(8),
+        "{:?}",
+        snapshot.revision()
+    );
+    engine.stop();
+}
+
+/// Sends all commands before it waits for the first answer.
+async fn futures_join<F: Future<Output = Result<Reply, EngineError>> + Send + 'static>(
+    asked: impl Iterator<Item = F>,
+) -> Vec<Result<Reply, EngineError>> {
+    let mut running = tokio::task::JoinSet::new();
+    for future in asked {
+        running.spawn(future);
+    }
+    running.join_all().await
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_server_that_has_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, handle) = start(directory.path());
+    engine.stop();
+    let answer = tokio::time::timeout(Duration::from_secs(5), handle.apply(user("late"))).await;
+    assert_eq!(answer.unwrap().map(|_| ()), Err(EngineError::Stopped));
+}
+
+#[tokio::test]
+async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), fails.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    handle.apply(user("anna")).await.unwrap();
+    assert!(handle.snapshot().is_writable());
+
+    fails.store(true, Ordering::SeqCst);
+    let refused = handle.apply(user("ben")).await.map(|_| ());
+    assert_eq!(refused, Err(EngineError::Unavailable));
+    let snapshot = handle.snapshot();
+    assert!(!snapshot.is_writable());
+    assert_eq!(snapshot.users().len(), 1);
+
+    // A refusal by the rules needs no disk, and is told as what it is.
+    let taken = handle.apply(user("anna")).await.map(|_| ());
+    assert_eq!(
+        taken,
+        Err(EngineError::Rejected(Rejected::UserNameTaken(
+            "anna".into()
+        )))
+    );
+    engine.stop();
+}

@@ -1,10 +1,11 @@
 //! Later messages of a stream: what changed since the last one.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::{NodeId, Revision, UserId};
 use crate::netmap::fragment::{Fragments, self_node};
+use crate::netmap::frame::Message;
 use crate::netmap::{Tailnet, profile_of, profiles, to_json};
 use crate::state::model::{Change, Node};
 use crate::state::snapshot::Snapshot;
@@ -20,12 +21,77 @@ struct News {
     users: BTreeSet<UserId>,
 }
 
-/// The changes after `since` for `viewer` as JSON: `Ok(None)` when there are none for it. A viewer whose
-/// key has ended is told of itself only.
+/// Most bytes of a message that is kept for other viewers.
+const SHARED_MAX: usize = 64 * 1024;
+
+/// How many messages are kept: streams are rarely further apart.
+const SHARED_MESSAGES: usize = 4;
+
+/// The last messages that are the same for every viewer whom they do not name.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<VecDeque<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    since: Revision,
+    until: Revision,
+    message: Option<Message>,
+}
+
+impl Shared {
+    fn find(&self, since: Revision, until: Revision) -> Option<Option<Message>> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries
+            .iter()
+            .find(|entry| entry.since == since && entry.until == until)?;
+        Some(entry.message.clone())
+    }
+
+    fn keep(&self, since: Revision, until: Revision, message: &Option<Message>) {
+        if message
+            .as_ref()
+            .is_some_and(|message| message.json().len() > SHARED_MAX)
+        {
+            return;
+        }
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while entries.len() >= SHARED_MESSAGES {
+            entries.pop_front();
+        }
+        entries.push_back(Entry {
+            since,
+            until,
+            message: message.clone(),
+        });
+    }
+}
+
+/// The changes after `since` for `viewer`: `Ok(None)` when there are none for it. A viewer whose key has
+/// ended is told of itself only.
 ///
 /// # Errors
 /// When `since` is too long ago; then only a full map helps.
 pub fn delta(
+    tailnet: &Tailnet,
+    fragments: &Fragments,
+    snapshot: &Snapshot,
+    viewer: &Node,
+    since: Revision,
+) -> Result<Option<Message>, TooLongAgo> {
+    let mut changes = snapshot.changes_since(since).ok_or(TooLongAgo)?;
+    let special = viewer.expired || changes.any(|change| change == Change::Node(viewer.id));
+    let until = snapshot.revision();
+    if !special && let Some(message) = fragments.shared.find(since, until) {
+        return Ok(message);
+    }
+    let message = build(tailnet, fragments, snapshot, viewer, since)?.map(Message::new);
+    if !special {
+        fragments.shared.keep(since, until, &message);
+    }
+    Ok(message)
+}
+
+fn build(
     tailnet: &Tailnet,
     fragments: &Fragments,
     snapshot: &Snapshot,
@@ -89,7 +155,10 @@ fn collect(snapshot: &Snapshot, viewer: &Node, since: Revision) -> Result<News, 
             Change::User(id) if viewer.expired && viewer.user() != Some(id) => {}
             Change::Node(_) | Change::NodeRemoved(_) if viewer.expired => {}
             Change::Node(id) => {
-                let Some(node) = snapshot.node(id) else {
+                let Some(node) = snapshot
+                    .node(id)
+                    .filter(|node| node.presence.is_introduced())
+                else {
                     continue;
                 };
                 // More than one side at once goes as a whole: patches that carry a disco key and a

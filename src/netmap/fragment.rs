@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
+use crate::netmap::delta::Shared;
 use crate::netmap::{Tailnet, owner_number, to_json};
 use crate::state::model;
 use crate::state::snapshot::Snapshot;
@@ -18,6 +19,8 @@ use crate::tailcfg::node::{self, CapMap, Node, cap};
 #[derive(Debug, Default)]
 pub struct Fragments {
     cache: Mutex<HashMap<NodeId, (Revision, Bytes)>>,
+    /// Whole messages that several streams send.
+    pub(super) shared: Shared,
 }
 
 impl Fragments {
@@ -62,6 +65,12 @@ pub fn self_node(tailnet: &Tailnet, node: &model::Node) -> String {
 fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node) -> Node<'a> {
     let v4 = host_prefix(IpAddr::V4(node.ipv4));
     let v6 = host_prefix(IpAddr::V6(node.ipv6));
+    // A client has a home region only after it has measured, and a peer that dials it before would
+    // find no way and try again seconds later. Where there is one region, the answer is known.
+    let home_derp = match node.home_derp {
+        0 => tailnet.only_region,
+        region => region,
+    };
     let hostinfo: Option<&RawValue> = serde_json::from_str(&node.hostinfo.shared).ok();
     Node {
         id: node.id.number(),
@@ -75,8 +84,8 @@ fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node) -> Node<'a> {
         allowed_ips: vec![v4.clone(), v6.clone()],
         addresses: [v4, v6],
         endpoints: &node.endpoints,
-        legacy_derp: node::legacy_derp(node.home_derp),
-        home_derp: node.home_derp,
+        legacy_derp: node::legacy_derp(home_derp),
+        home_derp,
         hostinfo,
         created: node.created,
         cap: node.capability,

@@ -3,6 +3,8 @@
 //! Source of the framing: `sendMapRequest` and `decodeMsg` in tailscale
 //! `control/controlclient/direct.go`: a little-endian `u32` length, then JSON or one zstd frame.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
@@ -11,6 +13,39 @@ const COMPRESS_FROM: usize = 512;
 
 /// Largest block of a zstd frame, in bytes (RFC 8878, section 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 * 1024;
+
+/// A message that several streams may send: framed at most once in each form.
+#[derive(Debug, Clone)]
+pub struct Message(Arc<Forms>);
+
+#[derive(Debug)]
+struct Forms {
+    json: Vec<u8>,
+    plain: OnceLock<Bytes>,
+    zstd: OnceLock<Bytes>,
+}
+
+impl Message {
+    /// The message with this text.
+    pub fn new(json: Vec<u8>) -> Self {
+        Self(Arc::new(Forms {
+            json,
+            plain: OnceLock::new(),
+            zstd: OnceLock::new(),
+        }))
+    }
+
+    /// The text.
+    pub fn json(&self) -> &[u8] {
+        &self.0.json
+    }
+
+    /// The message as it is sent; see [`frame`].
+    pub fn framed(&self, zstd: bool) -> Bytes {
+        let form = if zstd { &self.0.zstd } else { &self.0.plain };
+        form.get_or_init(|| frame(&self.0.json, zstd)).clone()
+    }
+}
 
 /// Frames a message; compressed when the client asked for zstd.
 ///

@@ -1,5 +1,7 @@
 //! The first message of a stream: everything.
 
+use std::sync::Arc;
+
 use crate::clock::Timestamp;
 use crate::netmap::fragment::{Fragments, self_node};
 use crate::netmap::{Tailnet, profiles, to_json};
@@ -39,12 +41,9 @@ pub fn full_map(
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
     let nobody = viewer.expired || scope == Scope::Itself;
-    let peers = || {
-        snapshot
-            .nodes()
-            .iter()
-            .filter(move |node| node.id != viewer.id && !nobody)
-    };
+    let is_peer =
+        |node: &&Arc<Node>| node.id != viewer.id && !nobody && node.presence.is_introduced();
+    let peers = || snapshot.nodes().iter().filter(is_peer);
     let itself = snapshot.nodes().iter().filter(|node| node.id == viewer.id);
     part(&profiles(snapshot, itself.chain(peers())));
     let mut lead: &[u8] = br#","Peers":["#;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
+use crate::tailcfg::derpmap::DerpMap;
 use crate::tailcfg::dns::DnsConfig;
 use crate::tailcfg::map::UserProfile;
 
@@ -28,22 +29,31 @@ pub struct Tailnet {
     pub base_domain: String,
     /// The relays, as JSON.
     pub derp_map: String,
+    /// The region of all nodes that have not said theirs yet; 0 where there is not exactly one.
+    pub only_region: u16,
     /// DNS settings, as JSON.
     pub dns_config: String,
 }
 
 impl Tailnet {
-    /// The constant parts for this base domain and these relays (as JSON).
-    pub fn new(base_domain: String, derp_map: String) -> Self {
+    /// The constant parts for this base domain and these relays.
+    pub fn new(base_domain: String, derp_map: &DerpMap) -> Self {
         let dns = DnsConfig {
             domains: vec![base_domain.clone()],
             proxied: true,
             ..DnsConfig::default()
         };
         let dns_config = to_json(&dns);
+        let mut regions = derp_map.regions.keys();
+        let only_region = match (regions.next(), regions.next()) {
+            (Some(region), None) => *region,
+            _ => 0,
+        };
+        let derp_map = to_json(derp_map);
         Self {
             base_domain,
             derp_map,
+            only_region,
             dns_config,
         }
     }

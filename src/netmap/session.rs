@@ -1,14 +1,16 @@
 //! One map stream: what it was told last, and what it is told next. Does no I/O.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
 use crate::netmap::delta::delta;
 use crate::netmap::fragment::Fragments;
+use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::{Tailnet, to_json};
-use crate::state::model::{Change, Presence, SessionId};
+use crate::state::model::{Change, Node, Presence, SessionId};
 use crate::state::snapshot::Snapshot;
 
 /// The state of a stream between two messages: small, and no snapshot in it.
@@ -21,12 +23,12 @@ pub struct MapSession {
 }
 
 /// What a stream does next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     /// Nothing: all that is new does not concern it.
     Nothing,
-    /// It sends this message (JSON).
-    Send(Vec<u8>),
+    /// It sends this message.
+    Send(Message),
     /// It ends.
     End(EndReason),
 }
@@ -66,14 +68,8 @@ impl MapSession {
         };
         self.told = snapshot.revision();
         self.expired = viewer.expired;
-        Next::Send(full_map(
-            tailnet,
-            fragments,
-            snapshot,
-            viewer,
-            Scope::Everyone,
-            now,
-        ))
+        let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
+        Next::Send(Message::new(map))
     }
 
     /// The message for all that happened until `snapshot`.
@@ -128,15 +124,16 @@ impl MapSession {
             .filter(|id| *id != self.viewer)
             .collect();
         let next = self.begin(tailnet, fragments, snapshot, now);
-        let Next::Send(mut message) = next else {
+        let Next::Send(message) = next else {
             return next;
         };
-        if message.pop() == Some(b'}') {
-            message.extend_from_slice(br#","PeersRemoved":"#);
-            message.extend_from_slice(to_json(&others).as_bytes());
-            message.push(b'}');
+        let mut text = message.json().to_vec();
+        if text.pop() == Some(b'}') {
+            text.extend_from_slice(br#","PeersRemoved":"#);
+            text.extend_from_slice(to_json(&others).as_bytes());
+            text.push(b'}');
         }
-        Next::Send(message)
+        Next::Send(Message::new(text))
     }
 
     /// Everything once more. Only a list of peers that is not empty replaces the client's; without
@@ -148,10 +145,11 @@ impl MapSession {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Next {
+        let is_peer = |node: &Arc<Node>| node.id != self.viewer && node.presence.is_introduced();
         let sees_somebody = snapshot
             .node(self.viewer)
             .is_some_and(|viewer| !viewer.expired)
-            && snapshot.nodes().len() > 1;
+            && snapshot.nodes().iter().any(is_peer);
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }

@@ -7,13 +7,13 @@ use crate::config::{Config, Host, Scheme};
 use crate::http::app::Addresses;
 use crate::tailcfg::derpmap::{DerpMap, DerpNode, DerpRegion};
 
-/// The map as JSON. `pin` is the hash of a certificate of our own, which clients then demand.
-pub(super) fn derp_map(config: &Config, addresses: &Addresses, pin: Option<&str>) -> String {
+/// The map. `pin` is the hash of a certificate of our own, which clients then demand.
+pub(super) fn derp_map(config: &Config, addresses: &Addresses, pin: Option<&str>) -> DerpMap {
     let mut map = DerpMap::default();
     if let Some(region) = region(config, addresses, pin) {
         map.regions = BTreeMap::from([(region.region_id, region)]);
     }
-    serde_json::to_string(&map).unwrap_or_default()
+    map
 }
 
 /// None when there is no relay, or no way to it: clients speak to relays over TLS only.
@@ -88,7 +88,7 @@ mod tests {
             stun: Some(([0, 0, 0, 0], 3478).into()),
             socket: "/dev/null".into(),
         };
-        derp_map(&config, &addresses, pin)
+        serde_json::to_string(&derp_map(&config, &addresses, pin)).unwrap()
     }
 
     #[test]

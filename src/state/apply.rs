@@ -29,12 +29,12 @@ pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::Register(request) => {
             register::register(model, records, *request, now).map(Reply::Registered)
         }
-        Command::UpdateNode(update) => node::update(model, records, &update),
+        Command::UpdateNode(update) => node::update(model, records, &update, now),
         Command::OpenStream {
             node,
             session,
             fallback,
-        } => node::open_stream(model, records, node, session, *fallback),
+        } => node::open_stream(model, records, node, session, *fallback, now),
         Command::CloseStream { node, session } => node::close_stream(model, node, session, now),
         Command::CreateUser(new) => user::create(model, records, new, now),
         Command::RenameUser(id, name) => user::rename(model, records, id, name),

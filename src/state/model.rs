@@ -107,6 +107,12 @@ impl Presence {
         )
     }
 
+    /// Whether other nodes are told of it: not before it has asked for its own map, since until then
+    /// nobody could reach it.
+    pub fn is_introduced(self) -> bool {
+        self != Self::New
+    }
+
     /// When the node was last there; `None` while it is, and before it ever was.
     pub fn last_seen(self) -> Option<Timestamp> {
         match self {
@@ -358,6 +364,11 @@ pub enum Change {
     User(UserId),
 }
 
+/// What a client will not soon say again by itself (its home region, its disco key) is written this
+/// much later, together with what others said meanwhile. Losing it in between costs nothing but a
+/// moment: a client whose stream broke says it again with the next one.
+pub const FLUSH_SOON: Duration = Duration::from_secs(5);
+
 /// How many changes are remembered for streams that lag; one that lags more gets a full map.
 pub const CHANGES_KEPT: usize = 512;
 
@@ -395,8 +406,8 @@ pub struct Model {
     pub changed: bool,
     /// When hearth started.
     pub started: Now,
-    /// When last-seen times and endpoints were last written (monotonic).
-    pub flushed: Duration,
+    /// When what is only in memory is written next (monotonic).
+    pub flush_at: Duration,
     /// The configuration's part.
     pub settings: Arc<Settings>,
     /// Numbers for new things.
@@ -428,7 +439,7 @@ impl Model {
             revision: Revision::ZERO,
             changed: false,
             started: now,
-            flushed: now.mono,
+            flush_at: now.mono.saturating_add(settings.flush_interval),
             settings: Arc::new(settings),
             counters: Counters::default(),
             users: Arc::default(),

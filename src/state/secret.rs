@@ -108,12 +108,12 @@ pub fn split(kind: SecretKind, text: &str) -> Option<(&str, &str)> {
     Some((prefix, secret.strip_prefix('-')?))
 }
 
-/// A new unguessable login id (192 random bits).
+/// A new unguessable login id (128 random bits), in digits that no command line takes for a flag.
 ///
 /// # Errors
 /// When the system gives no random bytes.
 pub fn new_auth_id() -> Result<AuthId, NoRandomness> {
-    let text = BASE64URL_NOPAD.encode(&random::<24>()?);
+    let text = HEXLOWER.encode(&random::<16>()?);
     text.parse().map_err(|_| NoRandomness)
 }
 

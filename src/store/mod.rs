@@ -363,4 +363,6 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
 }
 
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod tests;

@@ -1,1 +1,202 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::id::NodeId;
+use crate::state::apply::{Flush, tick};
+use crate::state::command::{Command, NodeUpdate, RegisterReply};
+use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
+use crate::state::record::{DecodeError, Record, Stored};
+use crate::state::testing::{World, plain, with_key};
+use crate::store::{FILE_NAME, Store, StoreError};
+
+const CACHE: usize = 256 * 1024;
+
+/// A world in which every kind of thing happened.
+fn eventful() -> World {
+    let (mut world, _) = World::with_user();
+    let one = world.node_number(1);
+    world.node_number(2);
+    world.preauth_key("tagged", |key| key.tags = vec!["tag:a".into()]);
+    world.join(with_key(3, 3, "tagged"));
+    world.open_stream(one);
+    let update = NodeUpdate {
+        node: Some(one),
+        endpoints: Some(Arc::from(["[2001:db8::1]:41641".parse().unwrap()])),
+        home_derp: Some(900),
+        disco: Some(crate::keys::DiscoKey::from_bytes([5; 32])),
+        ..NodeUpdate::default()
+    };
+    world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+    world
+        .apply(Command::DeleteNode(NodeId::new(2).unwrap()))
+        .unwrap();
+    let Ok(RegisterReply::NeedsLogin(_)) = world.register(plain(9, 9)) else {
+        panic!("let in without being asked for");
+    };
+    world
+        .apply(Command::ExpireNode(
+            one,
+            Some(world.now.wall.plus(Duration::from_secs(60))),
+        ))
+        .unwrap();
+    world.wait(Duration::from_secs(1));
+    tick(&mut world.model, &mut world.records, world.now, Flush::Now);
+    world
+}
+
+fn stored<V: Stored + std::fmt::Debug>(values: impl Iterator<Item = Arc<V>>) -> Vec<Vec<u8>> {
+    values.map(|value| value.encode()).collect()
+}
+
+fn image(model: &Model) -> [Vec<Vec<u8>>; 5] {
+    [
+        stored(model.users.values().cloned()),
+        stored(model.nodes.iter().cloned()),
+        stored(model.preauth_keys.values().cloned()),
+        stored(model.api_keys.values().cloned()),
+        stored(model.pending.values().cloned()),
+    ]
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = eventful();
+    let (mut store, before) = Store::open(directory.path(), CACHE).unwrap();
+    store.commit(&world.records).unwrap();
+    drop(store);
+    let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert_eq!(*before.secrets.noise, *loaded.secrets.noise);
+    assert_eq!(*before.secrets.derp, *loaded.secrets.derp);
+    assert_eq!(loaded.counters, world.model.counters);
+    assert!(loaded.skipped.is_empty());
+    let image_loaded = [
+        stored(loaded.users.into_values()),
+        stored(loaded.nodes.into_iter()),
+        stored(loaded.preauth_keys.into_values()),
+        stored(loaded.api_keys.into_values()),
+        stored(loaded.pending.into_iter()),
+    ];
+    assert_eq!(image_loaded, image(&world.model));
+}
+
+#[test]
+fn a_second_server_on_the_same_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _open = Store::open(directory.path(), CACHE).unwrap();
+    let second = Store::open(directory.path(), CACHE).map(|_| ());
+    assert!(
+        matches!(second, Err(StoreError::InUse { .. })),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    std::fs::write(&path, "my shopping list").unwrap();
+    let fault = Store::open(directory.path(), CACHE)
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        fault.contains("restore it from a backup or move it away"),
+        "{fault}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "my shopping list");
+}
+
+#[test]
+fn only_the_owner_may_read_the_secrets() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let _open = Store::open(&data, CACHE).unwrap();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join(FILE_NAME))), (0o700, 0o600));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_passed_over_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = eventful();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    store.commit(&world.records).unwrap();
+    let database = store.database.as_ref().unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut table = transaction.open_table(super::NODES).unwrap();
+    table.insert(7, [9, 1, 2].as_slice()).unwrap();
+    table.insert(8, [1, 2].as_slice()).unwrap();
+    drop(table);
+    transaction.commit().unwrap();
+    drop(store);
+    let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    let faults: Vec<_> = loaded.skipped.iter().map(|skipped| skipped.fault).collect();
+    assert_eq!(faults, [DecodeError::Newer(9), DecodeError::Damaged]);
+    assert_eq!(loaded.nodes.len(), world.model.nodes.len());
+}
+
+#[test]
+fn a_database_of_a_newer_hearth_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let database = store.database.as_ref().unwrap();
+    let transaction = database.begin_write().unwrap();
+    let newer = 2_u64.to_le_bytes();
+    transaction
+        .open_table(super::META)
+        .unwrap()
+        .insert(super::SCHEMA, newer.as_slice())
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(store);
+    let refused = Store::open(directory.path(), CACHE).map(|_| ());
+    assert!(
+        matches!(refused, Err(StoreError::Newer { found: 2, .. })),
+        "{refused:?}"
+    );
+}
+
+/// The bytes that version 1 writes, for ever: a change here is a change of the stored form, and
+/// makes databases of earlier versions unreadable.
+#[test]
+fn the_stored_form_is_what_it_was() {
+    let node = eventful().node(NodeId::FIRST).encode();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &node);
+    let start = data_encoding::HEXLOWER.encode(&hash.as_ref()[..8]);
+    assert_eq!((node.len(), start.as_str()), (199, "62478c33f578194f"));
+}
+
+#[test]
+fn damaged_bytes_are_an_error_wherever_they_are_cut() {
+    let world = eventful();
+    let node = world.node(NodeId::FIRST).encode();
+    for end in 0..node.len() {
+        assert!(Node::decode(&node[..end]).is_err(), "cut at {end}");
+    }
+    assert_eq!(User::decode(&[]).unwrap_err(), DecodeError::Damaged);
+    assert_eq!(Counters::decode(&[2]).unwrap_err(), DecodeError::Newer(2));
+    assert!(PreAuthKey::decode(&[1]).is_err() && ApiKey::decode(&[1]).is_err());
+    assert!(Pending::decode(&[1]).is_err());
+}
+
+#[test]
+fn decoding_gives_what_was_encoded() {
+    let world = eventful();
+    let node = world.node(NodeId::FIRST);
+    let back = Node::decode(&node.encode()).unwrap();
+    assert_eq!(back.encode(), node.encode());
+    assert_eq!((back.ipv4, back.ipv6), (node.ipv4, node.ipv6));
+    assert_eq!(back.endpoints, node.endpoints);
+    assert_ne!(
+        (back.ipv4, back.ipv6),
+        (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)
+    );
+    let records = world
+        .records
+        .iter()
+        .filter(|record| matches!(record, Record::PutNode(_)));
+    assert!(records.count() >= 3);
+}

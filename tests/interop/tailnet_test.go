@@ -285,6 +285,36 @@ func TestRelayCarriesTrafficWhenDirectPathsAreBlocked(t *testing.T) {
 	}
 }
 
+// TestRelayDoesNotLoseABurst sends megabytes one after the other. A relay has to
+// drop what overflows a receiver's queue (the official one loses 2 to 3 packets in
+// a hundred here), but not so much that the connection inside the tunnel stalls.
+func TestRelayDoesNotLoseABurst(t *testing.T) {
+	envknob.Setenv("TS_DEBUG_NEVER_DIRECT_UDP", "true")
+	defer envknob.Setenv("TS_DEBUG_NEVER_DIRECT_UDP", "")
+	s := startHTTP(t)
+	s.User("alice")
+	key := s.Key("alice", "--reusable", "--expiration", "1h")
+	alpha, beta := join(t, s, "alpha", key), join(t, s, "beta", key).echo()
+	alpha.sees("beta")
+	address, _ := beta.addresses()
+	alpha.mustExchange(address.String(), 100)
+	before := s.Status().Relay
+	begin := time.Now()
+	for range 8 {
+		alpha.mustExchange(address.String(), 1<<20)
+	}
+	took := time.Since(begin)
+	after := s.Status().Relay
+	sent, dropped := after.PacketsReceived-before.PacketsReceived, after.PacketsDropped-before.PacketsDropped
+	t.Logf("16 MB in %v, %d of %d packets lost", took, dropped, sent)
+	if dropped*10 > sent {
+		t.Errorf("the relay lost %d of %d packets", dropped, sent)
+	}
+	if took > 10*time.Second {
+		t.Errorf("16 MB took %v", took)
+	}
+}
+
 // TestPagesAnswerOnBothListeners asks for what a person or a probe would.
 func TestPagesAnswerOnBothListeners(t *testing.T) {
 	s := startHTTPS(t)

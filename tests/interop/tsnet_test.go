@@ -45,7 +45,7 @@ func newDevice(t *testing.T, s *harness.Server, dir, hostname, authKey string) *
 		Logf: d.log.printf, UserLogf: d.log.printf,
 	}
 	t.Cleanup(func() {
-		if t.Failed() && os.Getenv("HEARTH_TEST_VERBOSE") != "" {
+		if os.Getenv("HEARTH_TEST_VERBOSE") != "" {
 			t.Logf("log of %s:\n%s", hostname, d.log)
 		}
 	})

@@ -204,7 +204,9 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
             Next::Nothing => {}
             Next::End(reason) => return Over::Ended { _reason: reason },
             Next::Send(message) => {
-                if sender.send(frame(&message, zstd)).await.is_err() {
+                let framed = message.framed(zstd);
+                drop(message);
+                if sender.send(framed).await.is_err() {
                     return Over::Gone;
                 }
                 paced_to = paced_to.max(Instant::now()) + PACE;

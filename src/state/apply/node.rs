@@ -6,7 +6,7 @@ use crate::clock::{Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::Applied;
 use crate::state::command::{NodeUpdate, Rejected, Reply};
-use crate::state::model::{Change, Model, Node, Presence, SessionId};
+use crate::state::model::{Change, FLUSH_SOON, Model, Node, Presence, SessionId};
 use crate::state::name;
 use crate::state::record::Record;
 
@@ -16,15 +16,24 @@ struct Touched {
     core: bool,
     endpoints: bool,
     presence: bool,
+    /// It must be on disk before anybody is answered.
     durable: bool,
+    /// It should be on disk within [`FLUSH_SOON`].
+    soon: bool,
 }
 
-pub(super) fn update(model: &mut Model, records: &mut Vec<Record>, update: &NodeUpdate) -> Applied {
+pub(super) fn update(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    update: &NodeUpdate,
+    now: Now,
+) -> Applied {
     let id = update.node.ok_or(Rejected::NoSuchNode)?;
     let mut node = (**model.node(id).ok_or(Rejected::NoSuchNode)?).clone();
     let came_alive = !node.live && (update.endpoints.is_some() || update.disco.is_some());
     node.live |= came_alive;
     let touched = merge(model, &mut node, update);
+    flush_soon(model, touched, now);
     store(model, records, node, touched);
     model.changed |= came_alive;
     Ok(Reply::Done)
@@ -36,6 +45,7 @@ pub(super) fn open_stream(
     id: NodeId,
     session: SessionId,
     mut fallback: NodeUpdate,
+    now: Now,
 ) -> Applied {
     let mut node = (**model.node(id).ok_or(Rejected::NoSuchNode)?).clone();
     // A stream's own data may be older than a separate update's. After a restart, though, it is all
@@ -51,9 +61,13 @@ pub(super) fn open_stream(
     }
     let mut touched = merge(model, &mut node, &fallback);
     touched.presence = !node.presence.is_online();
-    touched.durable |= node.presence == Presence::New;
+    let introduced = node.presence.is_introduced();
+    touched.core |= !introduced;
+    // Whether an ephemeral node was ever there decides whether it is collected.
+    touched.durable |= !introduced && node.ephemeral;
     node.unflushed |= touched.presence;
     node.presence = Presence::Online(session);
+    flush_soon(model, touched, now);
     store(model, records, node, touched);
     model.changed = true;
     Ok(Reply::Done)
@@ -193,14 +207,14 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
     {
         node.disco = Some(disco);
         touched.endpoints = true;
-        touched.durable = true;
+        touched.soon = true;
     }
     if let Some(region) = update.home_derp
         && node.home_derp != region
     {
         node.home_derp = region;
         touched.endpoints = true;
-        touched.durable = true;
+        touched.soon = true;
     }
     if let Some(capability) = update.capability
         && node.capability != capability
@@ -225,6 +239,12 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
     touched
 }
 
+fn flush_soon(model: &mut Model, touched: Touched, now: Now) {
+    if touched.soon && !touched.durable {
+        model.flush_at = model.flush_at.min(now.mono.saturating_add(FLUSH_SOON));
+    }
+}
+
 fn store(model: &mut Model, records: &mut Vec<Record>, mut node: Node, touched: Touched) {
     let id = node.id;
     if touched.core {
@@ -236,7 +256,7 @@ fn store(model: &mut Model, records: &mut Vec<Record>, mut node: Node, touched: 
     if touched.presence {
         node.facets.presence = model.revision;
     }
-    node.unflushed &= !touched.durable;
+    node.unflushed = (node.unflushed || touched.soon) && !touched.durable;
     model.put_node(node);
     if touched.core || touched.endpoints || touched.presence {
         model.note(Change::Node(id));

@@ -158,7 +158,7 @@ fn refresh(
         capability: Some(request.capability),
         ..Default::default()
     };
-    node::update(model, records, &update)?;
+    node::update(model, records, &update, now)?;
     if let Some(lock) = request.lock.filter(|lock| known.lock != Some(*lock))
         && let Some(node) = model.node(known.id)
     {

@@ -353,6 +353,33 @@ fn endpoints_alone_are_never_written() {
 }
 
 #[test]
+fn a_new_home_is_written_soon_and_along_with_others() {
+    let (mut world, _) = World::with_user();
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    world.open_stream(one);
+    world.open_stream(two);
+    world.records.clear();
+    for node in [one, two] {
+        let update = NodeUpdate {
+            node: Some(node),
+            home_derp: Some(900),
+            ..NodeUpdate::default()
+        };
+        world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+    }
+    assert!(world.records.is_empty());
+    assert_eq!(
+        next_deadline(&world.model, world.now),
+        world.now.mono + SECOND * 5
+    );
+    world.wait(SECOND * 5);
+    assert!(matches!(
+        world.records[..],
+        [Record::PutNode(_), Record::PutNode(_)]
+    ));
+}
+
+#[test]
 fn saying_the_same_again_writes_and_tells_nothing() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);

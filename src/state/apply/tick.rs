@@ -32,9 +32,8 @@ pub fn tick(model: &mut Model, records: &mut Vec<Record>, now: Now, how: Flush) 
         return;
     }
     drop_old_logins(model, records, now);
-    let flush_at = model.flushed.saturating_add(model.settings.flush_interval);
-    if how == Flush::Now || now.mono >= flush_at {
-        model.flushed = now.mono;
+    if how == Flush::Now || now.mono >= model.flush_at {
+        model.flush_at = now.mono.saturating_add(model.settings.flush_interval);
         flush(model, records);
     }
 }
@@ -52,7 +51,7 @@ pub fn settle_after_load(model: &mut Model, now: Now) {
 
 /// When [`tick`] has something to do next, on the monotonic clock.
 pub fn next_deadline(model: &Model, now: Now) -> Duration {
-    let mut next = now.mono.saturating_add(LOOK_AGAIN);
+    let mut next = now.mono.saturating_add(LOOK_AGAIN).min(model.flush_at);
     for node in model.nodes.iter() {
         let presence = match node.presence {
             Presence::Leaving { until, .. } => Some(until),
