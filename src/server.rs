@@ -14,6 +14,7 @@ use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
+use crate::clock::{self, Timestamp};
 use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
 use crate::engine::{Engine, Handle};
 use crate::http::app::{Addresses, AdmitNodes, App, Parts, Shared};
@@ -30,7 +31,7 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, Names, Served, TlsError};
+use crate::tls::{self, Identity, MetaCertificate, Names, Served, TlsError};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -38,6 +39,12 @@ const TASKS_SHARE: u32 = 2;
 const RECONNECT_IN: Duration = Duration::from_millis(500);
 /// See [`RECONNECT_IN`].
 const TRY_FOR: Duration = Duration::from_secs(60);
+
+/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
+/// was set.
+const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often its age is looked at.
+const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +162,10 @@ async fn serve(
     });
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;
+    if let Some(relay) = &relay {
+        let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
+        tasks.spawn("relay certificate", telling);
+    }
     let connections = Connections::new(
         Shared(app.clone()),
         Arc::new(control),
@@ -194,6 +205,27 @@ async fn serve(
     // Left behind, the file would only be in the way of a person who looks for a running server.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())
+}
+
+/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
+async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+    let key = hearth_derp::http::public_key_hex(&key);
+    let mut made: Option<Timestamp> = None;
+    loop {
+        let now = clock::now().wall;
+        let since = made.map(|made| now.since(made).max(made.since(now)));
+        if since.is_none_or(|since| since > RENEW_META) {
+            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
+                Ok(meta) => served.tell_of_relay(meta),
+                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
+            }
+            made = Some(now);
+        }
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(CHECK_META) => {}
+        }
+    }
 }
 
 fn anyone(_key: &hearth_derp::Key, _source: IpAddr) -> bool {

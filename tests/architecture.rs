@@ -43,6 +43,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["http/connection"]),
     ("rcgen", &["tls"]),
     ("snow", &["noise/handshake"]),
+    ("socket2", &["http/listener"]),
     ("x25519_dalek", &["keys", "noise/handshake", "derp"]),
     ("crypto_box", &["derp"]),
     ("ruzstd", &["netmap"]),

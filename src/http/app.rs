@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_derp::Admit;
-use hearth_derp::relay::Relay;
+use hearth_derp::Arrival;
+use hearth_derp::relay::{Relay, WebSocket};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +21,7 @@ use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
 use crate::http::connection::{Origin, Service};
+use crate::http::front::RelayUpgrade;
 use crate::http::ts2021::Peer;
 use crate::http::{derp, machine, pages, public, ts2021};
 use crate::keys::{MachineKey, NodeKey};
@@ -212,14 +214,23 @@ impl Service for Shared {
         machine::handle(self.0, peer, request).await
     }
 
-    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr)
+    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr, upgrade: RelayUpgrade)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(relay) = &self.0.relay else {
             return;
         };
-        let closed = relay.serve(stream, received, source).await;
+        let arrival = Arrival {
+            not_ideal: upgrade.not_ideal,
+            ..Arrival::from(source)
+        };
+        let closed = if upgrade.is_web_socket {
+            let stream = WebSocket::new(stream, received);
+            relay.serve(stream, Bytes::new(), arrival).await
+        } else {
+            relay.serve(stream, received, arrival).await
+        };
         tracing::debug!(%source, ?closed, "relay connection ended");
     }
 }
