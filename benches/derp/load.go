@@ -63,15 +63,23 @@ func (p *pair) receiveAll() {
 	}
 }
 
-// sendAll sends until stop. With a pause it sends one packet after each,
-// otherwise as fast as packets arrive.
-func (p *pair) sendAll(size int, pause time.Duration, stop <-chan struct{}) error {
+// A pace is a number of packets at once and the pause between them; without a
+// pause a pair sends as fast as packets arrive.
+type pace struct {
+	burst int
+	pause time.Duration
+}
+
+// sendAll sends until stop.
+func (p *pair) sendAll(size int, pace pace, stop <-chan struct{}) error {
 	packet := make([]byte, size)
 	to := p.to.key()
 	next := time.Now()
 	for {
-		if pause > 0 {
-			next = next.Add(pause)
+		burst := 1
+		if pace.pause > 0 {
+			burst = pace.burst
+			next = next.Add(pace.pause)
 			time.Sleep(time.Until(next))
 			select {
 			case <-stop:
@@ -86,10 +94,12 @@ func (p *pair) sendAll(size int, pause time.Duration, stop <-chan struct{}) erro
 			case <-time.After(time.Second): // lost packets take their place with them
 			}
 		}
-		if err := p.from.send(to, packet); err != nil {
-			return err
+		for range burst {
+			if err := p.from.send(to, packet); err != nil {
+				return err
+			}
+			p.sent.Add(1)
 		}
-		p.sent.Add(1)
 	}
 }
 
@@ -97,11 +107,11 @@ func (p *pair) sendAll(size int, pause time.Duration, stop <-chan struct{}) erro
 type rate struct {
 	perSecond float64
 	cpu       time.Duration // per packet
-	lost      int64
+	lost, of  int64
 }
 
 // throughput loads a relay with pairs that send packets of one size.
-func throughput(c contestant, p *process, address string, count, size int, pause, length time.Duration) (rate, error) {
+func throughput(c contestant, p *process, address string, count, size int, pace pace, length time.Duration) (rate, error) {
 	pairs, err := newPairs(c, address, count)
 	if err != nil {
 		return rate{}, err
@@ -113,7 +123,7 @@ func throughput(c contestant, p *process, address string, count, size int, pause
 	for _, p := range pairs {
 		go p.receiveAll()
 		senders.Go(func() {
-			if err := p.sendAll(size, pause, stop); err != nil {
+			if err := p.sendAll(size, pace, stop); err != nil {
 				faults <- err
 			}
 		})
@@ -148,6 +158,7 @@ func throughput(c contestant, p *process, address string, count, size int, pause
 		perSecond: float64(packets) / took.Seconds(),
 		cpu:       spent / time.Duration(packets),
 		lost:      sent - received,
+		of:        sent,
 	}, nil
 }
 
@@ -166,7 +177,7 @@ func roundTrips(c contestant, address string, times int, load int) (p50, p99 tim
 		defer closeAll(pairs)
 		for _, p := range pairs {
 			go p.receiveAll()
-			senders.Go(func() { p.sendAll(1280, time.Second*loaders/time.Duration(load), stop) })
+			senders.Go(func() { p.sendAll(1280, pace{1, time.Second * loaders / time.Duration(load)}, stop) })
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -100,7 +100,7 @@ func (b *bench) throughput(pairs, sizes []int) {
 			results := make([][]rate, len(b.contestants))
 			for range b.rounds {
 				b.each(func(i int, c contestant, p *process, address string) error {
-					result, err := throughput(c, p, address, count, size, 0, b.length)
+					result, err := throughput(c, p, address, count, size, pace{}, b.length)
 					if err == nil {
 						results[i] = append(results[i], result)
 					}
@@ -124,29 +124,32 @@ func (b *bench) throughput(pairs, sizes []int) {
 }
 
 func (b *bench) loss() {
-	const perSecond, pairs = 8000, 4
-	fmt.Printf("\nBelow saturation: %d pairs, %d packets of 1280 bytes each second in all\n", pairs, perSecond)
-	results := make([][]rate, len(b.contestants))
-	for range b.rounds {
-		b.each(func(i int, c contestant, p *process, address string) error {
-			result, err := throughput(c, p, address, pairs, 1280, time.Second*pairs/perSecond, b.length)
-			if err == nil {
-				results[i] = append(results[i], result)
+	const pairs, perPair = 4, 2000
+	fmt.Printf("\nBelow saturation: %d pairs, each %d packets each second, evenly or many at once\n", pairs, perPair)
+	for _, load := range []struct{ size, burst int }{{1280, 1}, {1280, 50}, {100, 200}} {
+		pace := pace{load.burst, time.Second * time.Duration(load.burst) / perPair}
+		results := make([][]rate, len(b.contestants))
+		for range b.rounds {
+			b.each(func(i int, c contestant, p *process, address string) error {
+				result, err := throughput(c, p, address, pairs, load.size, pace, b.length)
+				if err == nil {
+					results[i] = append(results[i], result)
+				}
+				return err
+			})
+		}
+		for i, c := range b.contestants {
+			if len(results[i]) == 0 {
+				continue
 			}
-			return err
-		})
-	}
-	for i, c := range b.contestants {
-		if len(results[i]) == 0 {
-			continue
+			var lost, of int64
+			for _, r := range results[i] {
+				lost += r.lost
+				of += r.of
+			}
+			fmt.Printf("%5d bytes, %3d at once  %-20s %6.2f µs  lost %d of %d\n", load.size, load.burst, c.name,
+				median(results[i], func(r rate) float64 { return r.cpu.Seconds() * 1e6 }), lost, of)
 		}
-		lost := int64(0)
-		for _, r := range results[i] {
-			lost += r.lost
-		}
-		fmt.Printf("%-20s %8.0f/s  %6.2f µs  lost %d\n", c.name,
-			median(results[i], func(r rate) float64 { return r.perSecond }),
-			median(results[i], func(r rate) float64 { return r.cpu.Seconds() * 1e6 }), lost)
 	}
 }
 
