@@ -119,6 +119,8 @@ pub struct Queue {
     disco: Lane,
     data: Lane,
     disco_next: bool,
+    /// That it fills was told since the last packet was taken.
+    filling_told: bool,
 }
 
 impl Queue {
@@ -165,8 +167,24 @@ impl Queue {
         }
     }
 
+    /// Whether a lane has become half full since a packet was last taken. Says so once, so that a
+    /// receiver that takes nothing holds nobody up.
+    pub fn is_filling(&mut self, limits: &Limits) -> bool {
+        if self.filling_told {
+            return false;
+        }
+        let is_half_full = |lane: &Lane, lane_bytes: usize| {
+            lane.packets.len() >= limits.queue_slots.div_ceil(2)
+                || lane.bytes >= lane_bytes.div_ceil(2)
+        };
+        self.filling_told = is_half_full(&self.data, limits.data_queue_bytes)
+            || is_half_full(&self.disco, limits.disco_queue_bytes);
+        self.filling_told
+    }
+
     /// Takes the next packet, from the lanes in turn.
     pub fn pop(&mut self) -> Option<Packet> {
+        self.filling_told = false;
         self.disco_next = !self.disco_next;
         let (first, second) = if self.disco_next {
             (&mut self.disco, &mut self.data)
@@ -358,6 +376,17 @@ mod tests {
             assert!(bench.push(&[mark; 300]));
         }
         assert_eq!(bench.payloads(), [[2; 300], [3; 300]]);
+    }
+
+    #[test]
+    fn filling_is_told_once_until_something_is_taken() {
+        let mut bench = Bench::new(limits(), 10_000);
+        let told: Vec<bool> = (0..6)
+            .map(|mark| bench.push(&[mark]) && bench.queue.is_filling(&bench.limits))
+            .collect();
+        assert_eq!(told, [false, true, false, false, false, false]);
+        assert!(bench.queue.pop().is_some() && bench.push(&[6]));
+        assert!(bench.queue.is_filling(&bench.limits));
     }
 
     #[test]

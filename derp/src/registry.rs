@@ -125,10 +125,22 @@ pub enum Forwarded {
     /// It waits for its receiver, or for the link to the receiver's relay; the driver is to be
     /// woken.
     Queued(Option<Waker>),
+    /// The same, and the queue has become half full: the sender should let its receiver have a turn
+    /// before it sends more.
+    Filling(Option<Waker>),
     /// It was dropped.
     Dropped,
     /// It was dropped and the sender should hear that the receiver is not here.
     NotHere,
+}
+
+impl Forwarded {
+    fn queued(is_filling: bool, waker: Option<Waker>) -> Self {
+        match is_filling {
+            true => Forwarded::Filling(waker),
+            false => Forwarded::Queued(waker),
+        }
+    }
 }
 
 /// Hashes connection ids, which no peer can choose.
@@ -377,7 +389,7 @@ impl Registry {
             &self.pool,
             &mut self.stats.drops,
         ) {
-            Forwarded::Queued(slot.waker.take())
+            Forwarded::queued(queue.is_filling(&self.limits), slot.waker.take())
         } else {
             Forwarded::Dropped
         }

@@ -74,10 +74,9 @@ async fn serve(
     secret: ServerSecret,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
-    let identity = identity(config)?;
+    let (identity, pin) = identity(config)?;
     let mut listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let pin = config.tls.is_none().then(|| identity.sha256().to_owned());
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
     let relay = relay::start(config, secret, None, &outbound, &tasks, &shutdown);

@@ -123,7 +123,7 @@ impl Registry {
             .queue
             .push(&route, payload, &self.limits, &self.pool, drops)
         {
-            true => Forwarded::Queued(link.waker.take()),
+            true => Forwarded::queued(link.queue.is_filling(&self.limits), link.waker.take()),
             false => Forwarded::Dropped,
         }
     }

@@ -17,6 +17,7 @@ use crate::Key;
 use crate::admit::Asked;
 use crate::bucket::Bucket;
 use crate::conn::{Conn, Event};
+use crate::pool::Reservation;
 use crate::registry::{Closed, ConnId, Forwarded, Standing};
 
 /// Bytes read at once. The buffer lies on the stack, so that a connection that says nothing holds
@@ -58,6 +59,14 @@ struct Session {
     /// Nothing is read before this moment.
     paused_until: Duration,
     last_heard: Duration,
+    put_off: Option<PutOff>,
+}
+
+/// Input that waits until those whom it would fill up have had their turn.
+struct PutOff {
+    bytes: Box<[u8]>,
+    /// Pays for `bytes`.
+    _room: Reservation,
 }
 
 /// A client about whom the host is being asked.
@@ -114,6 +123,7 @@ impl<S> Serve<S> {
             is_rated: false,
             paused_until: Duration::ZERO,
             last_heard: shared.now(),
+            put_off: None,
         });
         Serve {
             shared,
@@ -159,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
                     source: this.source,
                     session,
                     ask_again: false,
+                    gives_way: false,
                 };
                 match turn.run(std::mem::take(&mut this.early), cx) {
                     Ok(()) => return Poll::Pending,
@@ -180,6 +191,8 @@ struct Turn<'a, S> {
     session: &'a mut Session,
     /// The host has just been asked for the first time.
     ask_again: bool,
+    /// A receiver's queue fills: it is to have its turn before more is read.
+    gives_way: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
@@ -203,7 +216,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             return Err(reason);
         }
         self.be_answered(cx)?;
-        self.input(&early)?;
+        if let Some(put_off) = self.session.put_off.take() {
+            self.take_in(&put_off.bytes)?;
+        }
+        self.take_in(&early)?;
         let mut progress = self.read(cx)?;
         if self.ask_again {
             progress = Progress::More;
@@ -226,6 +242,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             if self.session.asking.is_some() || self.session.paused_until > self.now {
                 return Ok(Progress::Waiting);
             }
+            if self.gives_way {
+                return Ok(Progress::More);
+            }
             let mut space = [const { MaybeUninit::uninit() }; READ_LEN];
             let mut buffer = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *self.stream).poll_read(cx, &mut buffer) {
@@ -236,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                 }
                 Poll::Ready(Ok(())) => {
                     self.session.last_heard = self.now;
-                    self.input(buffer.filled())?;
+                    self.take_in(buffer.filled())?;
                     self.charge(buffer.filled().len());
                 }
             }
@@ -285,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             return Err(Closed::Refused(asking.key));
         }
         self.let_in(asking.key, asking.standing, true)?;
-        self.input(&asking.rest)
+        self.take_in(&asking.rest)
     }
 
     fn let_in(&mut self, key: Key, standing: Standing, is_asked: bool) -> Result<(), Closed> {
@@ -311,13 +330,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         }
     }
 
-    fn input(&mut self, mut rest: &[u8]) -> Result<(), Closed> {
+    /// Acts on what the client sent. If a receiver should have its turn first, the rest is put off,
+    /// as far as the pool has room for it.
+    fn take_in(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+        let mut rest = self.input(bytes)?;
+        while !rest.is_empty() {
+            let spare = self.shared.limits.pool_reserve_bytes;
+            if let Some(room) = self.shared.pool.reserve(rest.len(), spare) {
+                self.session.put_off = Some(PutOff {
+                    bytes: rest.into(),
+                    _room: room,
+                });
+                break;
+            }
+            rest = self.input(rest)?;
+        }
+        Ok(())
+    }
+
+    /// Acts on what the client sent until a receiver's queue fills, and gives what is left.
+    fn input<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], Closed> {
         loop {
             let Session { id, conn, .. } = &mut *self.session;
             let received = conn.recv(rest)?;
             rest = rest.get(received.consumed..).unwrap_or_default();
             match received.event {
-                None if rest.is_empty() => return Ok(()),
+                None if rest.is_empty() => return Ok(rest),
                 None => {}
                 Some(Event::Packet {
                     destination,
@@ -326,6 +364,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     let forwarded = self.shared.registry().forward(*id, &destination, packet);
                     match forwarded {
                         Forwarded::Queued(waker) => wake(waker),
+                        Forwarded::Filling(waker) => {
+                            wake(waker);
+                            self.gives_way = true;
+                            return Ok(rest);
+                        }
                         Forwarded::Dropped => {}
                         Forwarded::NotHere => {
                             let told = conn.tell_not_here(destination, self.now);
@@ -351,7 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     }));
                     // The answer's future has to be polled to know whom to wake.
                     self.ask_again = true;
-                    return Ok(());
+                    return Ok(&[]);
                 }
                 Some(Event::Forward {
                     source,
@@ -363,6 +406,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     drop(registry);
                     match forwarded {
                         Forwarded::Queued(waker) => wake(waker),
+                        Forwarded::Filling(waker) => {
+                            wake(waker);
+                            self.gives_way = true;
+                            return Ok(rest);
+                        }
                         Forwarded::Dropped => {}
                         Forwarded::NotHere => {
                             let told = conn.tell_not_here(destination, self.now);

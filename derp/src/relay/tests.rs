@@ -147,6 +147,35 @@ async fn two_clients_exchange_packets() {
     assert_eq!((stats.sent.packets, stats.pool_bytes_used), (10, 0));
 }
 
+/// One read may hold more small packets than a queue has places.
+#[tokio::test(start_paused = true)]
+async fn burst_of_small_packets_reaches_a_client_that_reads() {
+    let relay = relay(Limits::default());
+    let mut a = Client::login(&relay, 1, 1 << 20).await;
+    let mut b = Client::login(&relay, 2, 1 << 20).await;
+    let mut c = Client::login(&relay, 3, 64).await;
+    let burst: Vec<u8> = (0..3000_u16)
+        .flat_map(|mark| {
+            let packet = mark.to_be_bytes();
+            let to = |destination| {
+                encoded(Frame::SendPacket {
+                    destination,
+                    packet: &packet,
+                })
+            };
+            // One that does not read holds up nobody.
+            [to(b.key), to(c.key)].concat()
+        })
+        .collect();
+    a.stream.write_all(&burst).await.unwrap();
+    for mark in 0..3000_u16 {
+        b.expect_packet(a.key, &mark.to_be_bytes()).await;
+    }
+    assert_eq!(relay.stats().received.packets, 6000);
+    c.send(b.key, b"still here").await;
+    b.expect_packet(c.key, b"still here").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn bytes_that_came_with_the_request_are_not_lost() {
     let relay = relay(Limits::default());
