@@ -17,6 +17,7 @@ pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod derp_map;
 pub mod engine;
 pub mod files;
 pub mod http;

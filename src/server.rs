@@ -4,6 +4,7 @@ mod admission;
 mod banner;
 mod derp_map;
 mod listeners;
+mod regions;
 mod relay;
 mod standalone;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use hearth_derp::ServerSecret;
 use hearth_derp::udp::StunCounters;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
@@ -37,6 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
 use crate::tls::{self, Identity, Names, Served, TlsError};
 use listeners::Listeners;
+use regions::Regions;
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -126,10 +129,18 @@ async fn serve(
     let (identity, pin) = identity(config)?;
     let mut listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
+    let own = derp_map::region(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
+    let most_bytes = config.limits.derp_map;
+    let data_dir = &config.data_dir;
+    let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
+    let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
+    let reread = Arc::new(Notify::new());
+    let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());
+    tasks.spawn("relays", keeping);
     let states = Some(engine.watch());
     let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
     let numbers = Numbers {
@@ -150,7 +161,7 @@ async fn serve(
     );
     let app = App::new(Parts {
         engine,
-        tailnet: Tailnet::new(config.base_domain.to_string(), &derp_map),
+        tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
         addresses,
@@ -189,6 +200,7 @@ async fn serve(
 
     while signals.next().await == Signal::Reload {
         reload_files(config, &reload(), log, &served, pin.is_some());
+        reread.notify_one();
     }
     tracing::info!("stopping");
     shutdown.trigger();

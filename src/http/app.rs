@@ -12,7 +12,7 @@ use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
@@ -62,8 +62,8 @@ pub struct Addresses {
 pub struct App {
     /// Where changes go and states come from.
     pub engine: Handle,
-    /// What is the same in every map.
-    pub tailnet: Tailnet,
+    /// What is the same in every map; the relays in it can change.
+    pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// The shared parts of maps.
     pub fragments: Fragments,
     /// The bounds.
@@ -109,7 +109,7 @@ impl App {
         } = parts;
         let about = About {
             addresses: addresses.clone(),
-            base_domain: tailnet.base_domain.clone(),
+            base_domain: tailnet.borrow().base_domain.clone(),
             warnings,
             relay: Numbers {
                 relay: relay.clone(),
@@ -193,7 +193,7 @@ pub struct Parts {
     /// Where changes go and states come from.
     pub engine: Handle,
     /// What is the same in every map.
-    pub tailnet: Tailnet,
+    pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// The bounds.
     pub limits: Limits,
     /// Where the server is reached.

@@ -16,10 +16,15 @@ use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
 use hearth_derp::stats::{DropReason, PacketKind};
 use hearth_derp::udp::{StunCounters, StunStats};
-use hyper::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{self, Body};
+use super::front;
+use super::limits::Limits;
 use crate::api::{RelayDrops, RelayReport, StunReport};
+use crate::shutdown::Shutdown;
 
 /// Where the numbers are, for the command line.
 pub const PATH: &str = "/api/v1/hearth/relay";
@@ -44,8 +49,24 @@ impl Numbers {
         prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats())
     }
 
-    /// `GET /metrics`.
-    pub fn metrics(&self) -> Response<Body> {
+    /// Answers one monitoring system: `GET /metrics`.
+    pub async fn serve<S>(self, stream: S, shutdown: &Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let answer = move |request: Request<Incoming>| {
+            std::future::ready(match request.uri().path() {
+                "/metrics" => self.metrics(),
+                _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
+            })
+        };
+        let limits = Limits::default();
+        if let Err(error) = front::serve(stream, &limits, shutdown, answer).await {
+            tracing::debug!(%error, "connection for metrics ended");
+        }
+    }
+
+    fn metrics(&self) -> Response<Body> {
         let kind = "text/plain; version=0.0.4; charset=utf-8";
         body::typed(StatusCode::OK, kind, self.prometheus())
     }

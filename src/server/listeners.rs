@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use hearth_derp::udp::{StunCounters, StunOptions};
-use hyper::body::Incoming;
-use hyper::{Request, StatusCode};
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use super::{ServeError, system};
@@ -16,7 +14,6 @@ use crate::http::connection::{Connections, Service};
 use crate::http::limits as http_limits;
 use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
 use crate::http::numbers::Numbers;
-use crate::http::{body, front};
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::tls;
@@ -99,19 +96,7 @@ impl Listeners {
             let (numbers, stop) = (numbers.clone(), shutdown.clone());
             let serve = move |stream, _| {
                 let (numbers, stop) = (numbers.clone(), stop.clone());
-                async move {
-                    let answer = move |request: Request<Incoming>| {
-                        let is_there = request.uri().path() == "/metrics";
-                        std::future::ready(match is_there {
-                            true => numbers.metrics(),
-                            false => body::text(StatusCode::NOT_FOUND, "see /metrics"),
-                        })
-                    };
-                    let limits = http_limits::Limits::default();
-                    if let Err(error) = front::serve(stream, &limits, &stop, answer).await {
-                        tracing::debug!(%error, "connection for metrics ended");
-                    }
-                }
+                async move { numbers.serve(stream, &stop).await }
             };
             let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
             let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);

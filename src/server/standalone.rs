@@ -120,7 +120,7 @@ async fn serve(
     tracing::info!("relay ready");
 
     while signals.next().await == Signal::Reload {
-        super::reload_files(config, &reload(), log, &served);
+        super::reload_files(config, &reload(), log, &served, pin.is_some());
     }
     tracing::info!("stopping");
     shutdown.trigger();

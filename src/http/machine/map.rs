@@ -100,7 +100,8 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         false => Scope::Everyone,
     };
     let now = clock::now().wall;
-    let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, scope, now);
+    let tailnet = app.tailnet.borrow().clone();
+    let message = full_map(&tailnet, &app.fragments, &snapshot, viewer, scope, now);
     body::typed(
         StatusCode::OK,
         "application/json",
@@ -194,6 +195,7 @@ impl fmt::Display for Over {
 /// Sends the map, then each change of it, until somebody ends that.
 async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
     let mut states = app.engine.watch();
+    let mut tailnets = app.tailnet.clone();
     let mut session = MapSession::new(open.node, open.session);
     let mut first = Some(app.full_maps.acquire().await);
     // When the pace would have all messages so far sent; it may lie ahead by the burst.
@@ -202,11 +204,12 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
     loop {
         let next = {
             let snapshot = states.borrow_and_update().clone();
+            let tailnet = tailnets.borrow_and_update().clone();
             let now = clock::now().wall;
             if first.is_some() {
-                session.begin(&app.tailnet, &app.fragments, &snapshot, now)
+                session.begin(&tailnet, &app.fragments, &snapshot, now)
             } else {
-                session.advance(&app.tailnet, &app.fragments, &snapshot, now)
+                session.advance(&tailnet, &app.fragments, &snapshot, now)
             }
         };
         match next {
@@ -225,7 +228,10 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
         first = None;
         let news = async {
             tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
-            states.changed().await
+            tokio::select! {
+                changed = states.changed() => changed,
+                changed = tailnets.changed() => changed,
+            }
         };
         tokio::select! {
             biased;
