@@ -3,25 +3,27 @@
 mod admission;
 mod banner;
 mod derp_map;
+mod listeners;
 mod relay;
+mod standalone;
+
+pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
 use hearth_derp::udp::StunCounters;
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
-use crate::clock::{self, Timestamp};
-use crate::config::{Admission, Config, Host, Limits, Scheme, ServerUrl};
+use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{Addresses, App, Parts, Shared};
+use crate::http::app::{App, Parts, Shared};
+use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
@@ -33,7 +35,8 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, MetaCertificate, Names, Served, TlsError};
+use crate::tls::{self, Identity, Names, Served, TlsError};
+use listeners::Listeners;
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -41,12 +44,6 @@ const TASKS_SHARE: u32 = 2;
 const RECONNECT_IN: Duration = Duration::from_millis(500);
 /// See [`RECONNECT_IN`].
 const TRY_FOR: Duration = Duration::from_secs(60);
-
-/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
-/// was set.
-const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How often its age is looked at.
-const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +124,7 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
-    let listeners = Listeners::bind(config).await?;
+    let mut listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(&config.server_url)?;
     let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
 
@@ -135,6 +132,12 @@ async fn serve(
     let outbound = Arc::new(Outbound::default());
     let states = Some(engine.watch());
     let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
+    let numbers = Numbers {
+        relay: relay.clone(),
+        stun: StunCounters::default(),
+    };
+    let names = BootstrapDns::new(config);
+    tasks.spawn("names", names.clone().refresh(shutdown.clone()));
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
@@ -153,14 +156,15 @@ async fn serve(
         addresses,
         noise: public,
         relay: relay.clone(),
+        stun: numbers.stun.clone(),
+        names,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;
     if let Some(relay) = &relay {
-        let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
-        tasks.spawn("relay certificate", telling);
+        relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
         Shared(app.clone()),
@@ -168,7 +172,9 @@ async fn serve(
         http_limits,
         shutdown.clone(),
     );
-    listeners.start(&connections, &config.limits, tls, &tasks, &shutdown);
+    listeners.start_metrics(&numbers, &tasks, &shutdown);
+    let stun = (&numbers.stun, relay::stun_options(config));
+    listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
     tasks.spawn(
         "admission",
         watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
@@ -201,27 +207,6 @@ async fn serve(
     // Left behind, the file would only be in the way of a person who looks for a running server.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())
-}
-
-/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
-async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
-    let key = hearth_derp::http::public_key_hex(&key);
-    let mut made: Option<Timestamp> = None;
-    loop {
-        let now = clock::now().wall;
-        let since = made.map(|made| now.since(made).max(made.since(now)));
-        if since.is_none_or(|since| since > RENEW_META) {
-            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.tell_of_relay(meta),
-                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
-            }
-            made = Some(now);
-        }
-        tokio::select! {
-            () = shutdown.wait() => return,
-            () = tokio::time::sleep(CHECK_META) => {}
-        }
-    }
 }
 
 /// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
@@ -344,156 +329,5 @@ fn http_limits(limits: &Limits) -> http_limits::Limits {
         window_bytes: as_u32(limits.http2_window),
         send_bytes: limits.http2_send_buffer,
         ..http_limits::Limits::default()
-    }
-}
-
-/// Everything that is listened on.
-struct Listeners {
-    http: Vec<TcpListener>,
-    https: Vec<TcpListener>,
-    stun: Vec<UdpSocket>,
-    local: UnixListener,
-    socket: PathBuf,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, ServeError> {
-        let tcp = |what, flag, address: Option<SocketAddr>| match address {
-            None => Ok(Vec::new()),
-            Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
-        };
-        let listen = &config.listen;
-        let stun = match listen.stun {
-            None => Vec::new(),
-            Some(address) => {
-                bind_udp(address)
-                    .await
-                    .map_err(bind("STUN (UDP)", "--stun", address))?
-            }
-        };
-        let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
-            what: "the socket",
-            address: config.socket.display().to_string(),
-            flag: "--socket",
-            source,
-        })?;
-        Ok(Self {
-            http: tcp("HTTP", "--http", listen.http)?,
-            https: tcp("HTTPS", "--https", listen.https)?,
-            stun,
-            local,
-            socket: config.socket.clone(),
-        })
-    }
-
-    /// Where the server is reached, with the ports that the system chose.
-    fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
-        let bound = |listeners: &[TcpListener]| {
-            let first = listeners.first().map(TcpListener::local_addr);
-            first.transpose().map_err(system("a listener's address"))
-        };
-        let (http, https) = (bound(&self.http)?, bound(&self.https)?);
-        let stun = self.stun.first().map(UdpSocket::local_addr);
-        let listener = match url.scheme() {
-            Scheme::Http => http,
-            Scheme::Https => https,
-        };
-        let url = match listener {
-            Some(listener) if url.port() == 0 => {
-                ServerUrl::new(url.scheme(), url.host().clone(), Some(listener.port()))
-            }
-            _ => url.clone(),
-        };
-        Ok(Addresses {
-            server_url: url.to_string(),
-            url,
-            http,
-            https,
-            stun: stun.transpose().map_err(system("a socket's address"))?,
-            socket: self.socket.clone(),
-        })
-    }
-
-    fn start(
-        self,
-        connections: &Connections<Shared>,
-        limits: &Limits,
-        tls: tls::Settings,
-        tasks: &Tasks,
-        shutdown: &Shutdown,
-    ) {
-        let gate = Gate::new(limits.connections, limits.connections_per_address);
-        let plain = self.http.into_iter().map(|listener| (listener, None));
-        let encrypted = self
-            .https
-            .into_iter()
-            .map(|listener| (listener, Some(tls.clone())));
-        for (listener, tls) in plain.chain(encrypted) {
-            let connections = connections.clone();
-            let serve = move |stream, source: Option<SocketAddr>| {
-                let (connections, tls) = (connections.clone(), tls.clone());
-                async move {
-                    if let Some(source) = source {
-                        connections.tcp(stream, source, tls).await;
-                    }
-                }
-            };
-            let accepting = accept_all(
-                listener,
-                gate.clone(),
-                shutdown.clone(),
-                tasks.clone(),
-                serve,
-            );
-            tasks.spawn("listener", accepting);
-        }
-        let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
-        let connections = connections.clone();
-        let serve = move |stream, _| connections.clone().local(stream);
-        let accepting = accept_all(
-            self.local,
-            local_gate,
-            shutdown.clone(),
-            tasks.clone(),
-            serve,
-        );
-        tasks.spawn("socket", accepting);
-        for socket in self.stun {
-            let stop = shutdown.clone();
-            tasks.spawn("stun", async move {
-                let stopped = async move { stop.wait().await };
-                hearth_derp::udp::serve(&socket, &StunCounters::default(), stopped).await;
-            });
-        }
-    }
-}
-
-fn bind(
-    what: &'static str,
-    flag: &'static str,
-    address: SocketAddr,
-) -> impl FnOnce(io::Error) -> ServeError {
-    move |source| ServeError::Bind {
-        what,
-        address: address.to_string(),
-        flag,
-        source,
-    }
-}
-
-/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
-async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
-    let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
-    let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
-    match UdpSocket::bind(address).await {
-        Ok(socket) if address.ip() == everywhere => {
-            let port = socket.local_addr()?.port();
-            // In use means that the first socket has both families.
-            let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
-            Ok([Some(socket), second].into_iter().flatten().collect())
-        }
-        Ok(socket) => Ok(vec![socket]),
-        Err(_) if address.ip() == everywhere => Ok(vec![UdpSocket::bind(v4).await?]),
-        Err(fault) => Err(fault),
     }
 }

@@ -659,7 +659,7 @@ impl Registry {
 }
 
 /// What one client can be held to: an IPv4 address, or the /64 that a home has of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
             address.to_bits() & !u128::from(u64::MAX),

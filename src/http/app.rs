@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_derp::Arrival;
-use hearth_derp::relay::{Relay, WebSocket};
+use hearth_derp::relay::Relay;
+use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,10 +19,12 @@ use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
+use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Origin, Service};
 use crate::http::front::RelayUpgrade;
+use crate::http::numbers::Numbers;
 use crate::http::ts2021::Peer;
-use crate::http::{derp, machine, pages, public, ts2021};
+use crate::http::{derp, machine, pages, public, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -72,6 +74,8 @@ pub struct App {
     pub noise: MachineKey,
     /// The relay, unless it is off.
     pub relay: Option<Relay>,
+    /// The names of this server, for clients without DNS.
+    pub names: BootstrapDns,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -98,6 +102,8 @@ impl App {
             warnings,
             noise,
             relay,
+            stun,
+            names,
             tasks,
             shutdown,
         } = parts;
@@ -105,7 +111,10 @@ impl App {
             addresses: addresses.clone(),
             base_domain: tailnet.base_domain.clone(),
             warnings,
-            relay: relay.clone(),
+            relay: Numbers {
+                relay: relay.clone(),
+                stun,
+            },
         };
         Arc::new(Self {
             admin: Admin::new(engine.clone(), about, &limits),
@@ -115,6 +124,7 @@ impl App {
             addresses,
             noise,
             relay,
+            names,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -169,16 +179,11 @@ impl App {
         match parts.uri.path() {
             "/key" => public::key(&parts, &self.noise),
             ts2021::PATH => ts2021::upgrade(&parts),
-            "/generate_204" => public::generate_204(&parts),
-            "/robots.txt" => public::robots(),
             "/health" => public::health(self.engine.snapshot().is_writable()),
-            "/version" => public::version(),
-            "/derp/probe" | "/derp/latency-check" => derp::probe(&parts),
-            derp::PATH => match &self.relay {
-                Some(relay) => derp::upgrade(&parts, &relay.public_key()),
-                None => body::text(StatusCode::NOT_FOUND, "the relay is off (derp.enabled)"),
+            _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
+                Some(answer) => answer,
+                None => pages::handle(&self, &parts),
             },
-            _ => pages::handle(&self, &parts),
         }
     }
 }
@@ -199,6 +204,10 @@ pub struct Parts {
     pub noise: MachineKey,
     /// The relay, unless it is off.
     pub relay: Option<Relay>,
+    /// What the STUN responder counts.
+    pub stun: StunCounters,
+    /// The names of this server, for clients without DNS.
+    pub names: BootstrapDns,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -225,16 +234,6 @@ impl Service for Shared {
         let Some(relay) = &self.0.relay else {
             return;
         };
-        let arrival = Arrival {
-            not_ideal: upgrade.not_ideal,
-            ..Arrival::from(source)
-        };
-        let closed = if upgrade.is_web_socket {
-            let stream = WebSocket::new(stream, received);
-            relay.serve(stream, Bytes::new(), arrival).await
-        } else {
-            relay.serve(stream, received, arrival).await
-        };
-        tracing::debug!(%source, ?closed, "relay connection ended");
+        standalone::serve_relay(relay, stream, received, source, upgrade).await;
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::relay::{LinkEnd, Relay};
+use hearth_derp::udp::StunOptions;
 use hearth_derp::{Admit, MeshKey, ServerSecret};
 use tokio::sync::watch;
 
 use super::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
+use crate::clock::{self, Timestamp};
 use crate::config::{Admission, Config, Limits, WebUrl};
 use crate::files;
 use crate::http::derp;
@@ -15,6 +17,7 @@ use crate::http::outbound::Outbound;
 use crate::shutdown::Shutdown;
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
+use crate::tls::{MetaCertificate, Served};
 
 /// Time between two tries to reach another relay. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
@@ -25,6 +28,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// The longest file with a mesh key, in bytes.
 const MAX_KEY_FILE: usize = 1024;
+
+/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
+/// was set.
+const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often its age is looked at.
+const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// The relay of this configuration and its tasks; none if it is off. `states` are those of the control
 /// server, where there is one.
@@ -143,5 +152,40 @@ fn limits(limits: &Limits) -> hearth_derp::Limits {
         total_burst_bytes: as_u32(limits.derp_total_burst),
         mesh_keys: limits.derp_mesh_keys,
         ..hearth_derp::Limits::default()
+    }
+}
+
+/// How STUN is answered.
+pub(super) fn stun_options(config: &Config) -> StunOptions {
+    StunOptions {
+        answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
+        home_address: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
+    }
+}
+
+/// Tells clients about the relay in the TLS handshake, as long as the server runs.
+pub(super) fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
+    let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
+    tasks.spawn("relay certificate", telling);
+}
+
+/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
+async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+    let key = hearth_derp::http::public_key_hex(&key);
+    let mut made: Option<Timestamp> = None;
+    loop {
+        let now = clock::now().wall;
+        let since = made.map(|made| now.since(made).max(made.since(now)));
+        if since.is_none_or(|since| since > RENEW_META) {
+            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
+                Ok(meta) => served.tell_of_relay(meta),
+                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
+            }
+            made = Some(now);
+        }
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(CHECK_META) => {}
+        }
     }
 }
