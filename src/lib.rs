@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod http;
 pub mod id;
 pub mod keys;

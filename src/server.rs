@@ -1,7 +1,9 @@
 //! The server as a whole: starts the parts in order, waits for signals, stops them in order.
 
+mod admission;
 mod banner;
 mod derp_map;
+mod relay;
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -10,16 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
-use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
-use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
+use crate::clock::{self, Timestamp};
+use crate::config::{Admission, Config, Host, Limits, Scheme, ServerUrl};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{Addresses, AdmitNodes, App, Parts, Shared};
+use crate::http::app::{Addresses, App, Parts, Shared};
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
 use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::outbound::Outbound;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
@@ -30,7 +33,7 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, Names, Served, TlsError};
+use crate::tls::{self, Identity, MetaCertificate, Names, Served, TlsError};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -38,6 +41,12 @@ const TASKS_SHARE: u32 = 2;
 const RECONNECT_IN: Duration = Duration::from_millis(500);
 /// See [`RECONNECT_IN`].
 const TRY_FOR: Duration = Duration::from_secs(60);
+
+/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
+/// was set.
+const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often its age is looked at.
+const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -124,14 +133,9 @@ async fn serve(
     let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-    let admit = Arc::new(AdmitNodes(engine.watch()));
-    let relay = config
-        .derp
-        .enabled
-        .then(|| match config.derp.verify_clients {
-            true => Relay::new(derp, relay_limits(&config.limits), admit),
-            false => Relay::new(derp, relay_limits(&config.limits), Arc::new(anyone)),
-        });
+    let outbound = Arc::new(Outbound::default());
+    let states = Some(engine.watch());
+    let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
@@ -155,6 +159,10 @@ async fn serve(
     });
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;
+    if let Some(relay) = &relay {
+        let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
+        tasks.spawn("relay certificate", telling);
+    }
     let connections = Connections::new(
         Shared(app.clone()),
         Arc::new(control),
@@ -164,7 +172,7 @@ async fn serve(
     listeners.start(&connections, &config.limits, tls, &tasks, &shutdown);
     tasks.spawn(
         "admission",
-        watch_admission(app.clone(), config.derp.verify_clients),
+        watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
     );
 
     let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
@@ -196,12 +204,29 @@ async fn serve(
     Ok(())
 }
 
-fn anyone(_key: &hearth_derp::Key, _source: IpAddr) -> bool {
-    true
+/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
+async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+    let key = hearth_derp::http::public_key_hex(&key);
+    let mut made: Option<Timestamp> = None;
+    loop {
+        let now = clock::now().wall;
+        let since = made.map(|made| now.since(made).max(made.since(now)));
+        if since.is_none_or(|since| since > RENEW_META) {
+            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
+                Ok(meta) => served.tell_of_relay(meta),
+                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
+            }
+            made = Some(now);
+        }
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(CHECK_META) => {}
+        }
+    }
 }
 
 /// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
-async fn watch_admission(app: Arc<App>, verify_clients: bool) {
+async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
     let mut states = app.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
@@ -214,7 +239,7 @@ async fn watch_admission(app: Arc<App>, verify_clients: bool) {
         app.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
-            if let Some(relay) = app.relay.as_ref().filter(|_| verify_clients) {
+            if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
                 relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
             }
         }
@@ -284,17 +309,6 @@ fn settings(config: &Config) -> Settings {
         max_api_keys: config.limits.api_keys,
         max_pending: config.limits.pending_registrations,
         pending_lifetime: config.limits.pending_timeout,
-    }
-}
-
-fn relay_limits(limits: &Limits) -> hearth_derp::Limits {
-    hearth_derp::Limits {
-        connections: limits.derp_connections,
-        queue_slots: limits.derp_queue_packets,
-        data_queue_bytes: limits.derp_queue,
-        pool_bytes: limits.derp_pool,
-        login_timeout: limits.handshake_timeout,
-        ..hearth_derp::Limits::default()
     }
 }
 

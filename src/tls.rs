@@ -2,16 +2,18 @@
 //!
 //! Must not know: HTTP. No other module but the listener names the TLS library.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+pub mod client;
+
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring as provider};
@@ -19,6 +21,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::clock::Timestamp;
+use crate::files;
 
 /// The longest certificate or key file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -182,31 +187,11 @@ fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
     write_private(certificate, made.pem().as_bytes())
 }
 
-/// Puts a file in place whole or not at all, readable by its owner only.
 fn write_private(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
-    let fault = |source| TlsError::File {
+    files::replace(path, contents).map_err(|source| TlsError::File {
         path: path.into(),
         source,
-    };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(fault)
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -220,33 +205,118 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(fault)
 }
 
+/// A certificate that says nothing about identity but holds the relay's public key, so that clients
+/// learn it in the TLS handshake and need not wait for the relay's first answer.
+///
+/// It stands last in the chain, where clients that do not know it pass over it. Source:
+/// `Server.initMetacert` in tailscale `derp/derpserver/derpserver.go`.
+#[derive(Debug, Clone)]
+pub struct MetaCertificate(CertificateDer<'static>);
+
+/// Half of the time for which such a certificate says that it is good, before and after it was made.
+const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+impl MetaCertificate {
+    /// Makes the certificate of a relay with this public key (64 hexadecimal digits) and this version
+    /// of the protocol.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`].
+    pub fn new(public_key_hex: &str, version: u32, now: Timestamp) -> Result<Self, TlsError> {
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut wanted = CertificateParams::default();
+        let at = |moment: i64| {
+            time::OffsetDateTime::from_unix_timestamp(moment)
+                .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        };
+        let validity = i64::try_from(META_VALIDITY.as_secs()).unwrap_or_default();
+        wanted.not_before = at(now.unix_seconds().saturating_sub(validity));
+        wanted.not_after = at(now.unix_seconds().saturating_add(validity));
+        wanted.serial_number = Some(u64::from(version).into());
+        wanted.is_ca = IsCa::ExplicitNoCa;
+        // Source: `derpconst.MetaCertCommonNamePrefix`.
+        let name = format!("derpkey{public_key_hex}");
+        wanted
+            .distinguished_name
+            .push(DnType::CommonName, name.as_str());
+        Ok(Self(wanted.self_signed(&pair)?.der().clone()))
+    }
+}
+
 /// The identity that new connections get; can be replaced while the server runs.
 #[derive(Debug)]
-pub struct Served(RwLock<Identity>);
+pub struct Served(RwLock<Serving>);
+
+#[derive(Debug)]
+struct Serving {
+    identity: Identity,
+    meta: Option<MetaCertificate>,
+    /// The identity with the certificate about the relay at the end of its chain.
+    with_meta: Arc<CertifiedKey>,
+}
+
+impl Serving {
+    fn new(identity: Identity, meta: Option<MetaCertificate>) -> Self {
+        let certified = &identity.certified;
+        let with_meta = match &meta {
+            None => certified.clone(),
+            Some(meta) => {
+                let mut chain = certified.cert.clone();
+                chain.push(meta.0.clone());
+                Arc::new(CertifiedKey {
+                    cert: chain,
+                    key: certified.key.clone(),
+                    ocsp: certified.ocsp.clone(),
+                })
+            }
+        };
+        Self {
+            identity,
+            meta,
+            with_meta,
+        }
+    }
+}
 
 impl Served {
     /// Serves this identity.
     pub fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(identity)))
+        Arc::new(Self(RwLock::new(Serving::new(identity, None))))
     }
 
     /// Serves another identity from now on; open connections keep theirs.
     pub fn replace(&self, identity: Identity) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = identity;
+        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let meta = serving.meta.take();
+        *serving = Serving::new(identity, meta);
+    }
+
+    /// Tells clients of the relay about it in a certificate from now on.
+    pub fn tell_of_relay(&self, meta: MetaCertificate) {
+        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *serving = Serving::new(serving.identity.clone(), Some(meta));
     }
 
     /// The identity that is served now.
     pub fn current(&self) -> Identity {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        serving.identity.clone()
     }
 }
 
 impl ResolvesServerCert for Served {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current().certified)
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        // In TLS 1.2 certificates go in the clear, for anybody between to read and to stumble over.
+        // A client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
+        let is_tls13 = hello
+            .cipher_suites()
+            .iter()
+            .any(|suite| matches!(suite.as_str(), Some(name) if name.starts_with("TLS13_")));
+        Some(match is_tls13 {
+            true => serving.with_meta.clone(),
+            false => serving.identity.certified.clone(),
+        })
     }
 }
 
@@ -344,6 +414,25 @@ mod tests {
         for (certificate, key, expected) in cases {
             let error = Identity::load(certificate, key).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_certificate_about_the_relay_stands_last_and_stays() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Identity::self_signed(a.path(), &names()).unwrap();
+        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let served = Served::new(first.clone());
+        let now = Timestamp::from_unix_ms(1_780_000_000_000);
+        let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
+        served.tell_of_relay(meta.clone());
+        for identity in [first, second] {
+            served.replace(identity.clone());
+            let serving = served.0.read().unwrap();
+            let chain = &serving.with_meta.cert;
+            assert_eq!(chain.len(), 2);
+            assert_eq!(chain[0], identity.certified.cert[0]);
+            assert_eq!(chain[1], meta.0);
         }
     }
 

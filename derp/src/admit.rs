@@ -1,6 +1,8 @@
 //! The decision who may use the relay, made by the host program.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 
 use crate::Key;
 
@@ -12,7 +14,17 @@ use crate::Key;
 pub trait Admit: Send + Sync {
     /// Whether the client with this key, connecting from `source`, is let in.
     fn admit(&self, key: &Key, source: IpAddr) -> bool;
+
+    /// For a host program that has to ask somebody else first: the answer to wait for. None means
+    /// that [`Admit::admit`] can answer at once. While it waits, nothing more is read from the
+    /// client, and the time for the login goes on. Dropped when the client goes away.
+    fn ask(&self, _key: &Key, _source: IpAddr) -> Option<Asked> {
+        None
+    }
 }
+
+/// An admission that is still being decided.
+pub type Asked = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl<F> Admit for F
 where

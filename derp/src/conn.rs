@@ -5,8 +5,8 @@
 //! others have for this client comes in by [`Conn::load`]. `now` is the time since any fixed moment
 //! and must not go backwards.
 
-mod input;
-mod output;
+pub(crate) mod input;
+pub(crate) mod output;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +88,19 @@ pub enum Event<'a> {
     NoRoom,
     /// It says whether this relay is its home.
     Preferred(bool),
+    /// It forwards a packet from one of its clients; only mesh peers do.
+    Forward {
+        /// Who sent it.
+        source: Key,
+        /// Who shall get it.
+        destination: Key,
+        /// The packet.
+        packet: &'a [u8],
+    },
+    /// It wants to know who comes and goes; only mesh peers do.
+    Watch,
+    /// It wants the connections of this key closed; only mesh peers do.
+    ClosePeer(Key),
     /// It pinged; the answer is on its way.
     Ping,
     /// It sent something without effect.
@@ -135,6 +148,7 @@ pub struct Conn {
     not_here_paid: Duration,
     keepalive_due: bool,
     keepalive_at: Duration,
+    is_mesh_peer: bool,
     login_deadline: Option<Duration>,
     write_deadline: Option<Duration>,
 }
@@ -164,6 +178,7 @@ impl Conn {
             not_here: heapless::Vec::new(),
             not_here_paid: Duration::ZERO,
             keepalive_due: false,
+            is_mesh_peer: false,
             write_deadline: None,
         }
     }
@@ -180,8 +195,8 @@ impl Conn {
             });
         }
         let login = matches!(self.phase, Phase::Greeting(_));
-        let limits = &self.limits;
-        let plan = |header: Header| plan(header, login, limits);
+        let (limits, is_mesh_peer) = (&self.limits, self.is_mesh_peer);
+        let plan = |header: Header| plan(header, login, is_mesh_peer, limits);
         let (consumed, item) = self.input.next(input, plan, &self.pool, limits)?;
         let event = match item {
             None => None,
@@ -210,6 +225,17 @@ impl Conn {
                     destination,
                     packet,
                 },
+                Frame::ForwardPacket {
+                    source,
+                    destination,
+                    packet,
+                } => Event::Forward {
+                    source,
+                    destination,
+                    packet,
+                },
+                Frame::WatchConns => Event::Watch,
+                Frame::ClosePeer(peer) => Event::ClosePeer(peer),
                 Frame::NotePreferred(preferred) => Event::Preferred(preferred),
                 Frame::Ping(data) => {
                     // One answer waits at most; a client that pings faster gets fewer. Source:
@@ -223,12 +249,14 @@ impl Conn {
         Ok(Received { consumed, event })
     }
 
-    /// Lets the client in, after [`Event::Login`]: `ServerInfo` will be sent.
-    pub fn accept(&mut self, info: &ServerInfo) -> Result<(), Fault> {
+    /// Lets the client in, after [`Event::Login`]: `ServerInfo` will be sent. A mesh peer may send
+    /// the frames that only relays of the region send each other.
+    pub fn accept(&mut self, info: &ServerInfo, is_mesh_peer: bool) -> Result<(), Fault> {
         if let Phase::Proven(proven) = std::mem::replace(&mut self.phase, Phase::Open) {
             proven.server_info(info, &self.entropy.nonce, self.output.head())?;
         }
         self.login_deadline = None;
+        self.is_mesh_peer = is_mesh_peer;
         Ok(())
     }
 
@@ -286,6 +314,19 @@ impl Conn {
             }
             .encode(head);
         }
+        for _ in 0..output::MAX_NOTICES {
+            let Some((peer, presence)) = mailbox.pop_presence() else {
+                break;
+            };
+            match presence {
+                Some(_) => Frame::PeerPresent { peer, presence },
+                None => Frame::PeerGone {
+                    peer,
+                    reason: PeerGoneReason::Disconnected,
+                },
+            }
+            .encode(head);
+        }
         self.output
             .take_packets(&mut mailbox.queue, self.limits.batch_bytes);
         if let Some(restart) = mailbox.restart.filter(|_| self.output.is_empty()) {
@@ -318,8 +359,12 @@ impl Conn {
     /// Notes that the client takes no bytes at the moment: the write timeout starts, unless it runs
     /// already.
     pub fn blocked(&mut self, now: Duration) {
+        let timeout = match self.is_mesh_peer {
+            true => self.limits.mesh_write_timeout,
+            false => self.limits.write_timeout,
+        };
         self.write_deadline
-            .get_or_insert(now.saturating_add(self.limits.write_timeout));
+            .get_or_insert(now.saturating_add(timeout));
     }
 
     /// Whether everything to be said before the end of the connection is written.
@@ -379,7 +424,7 @@ fn keepalive_period(limits: &Limits, entropy: Entropy) -> Duration {
 }
 
 /// What to do with a frame, decided on its header.
-fn plan(header: Header, login: bool, limits: &Limits) -> Result<Plan, Fault> {
+fn plan(header: Header, login: bool, is_mesh_peer: bool, limits: &Limits) -> Result<Plan, Fault> {
     let kind = Kind::from_byte(header.kind);
     if login {
         if kind != Some(Kind::ClientInfo) {
@@ -397,6 +442,10 @@ fn plan(header: Header, login: bool, limits: &Limits) -> Result<Plan, Fault> {
     }
     match kind {
         Some(kind @ (Kind::SendPacket | Kind::NotePreferred | Kind::Ping)) => {
+            kind.check_len(header.length)?;
+            Ok(Plan::Take(kind))
+        }
+        Some(kind @ (Kind::ForwardPacket | Kind::WatchConns | Kind::ClosePeer)) if is_mesh_peer => {
             kind.check_len(header.length)?;
             Ok(Plan::Take(kind))
         }

@@ -4,13 +4,14 @@
 //! by the owner of the key it names. [`Proven`] waits for the host program's decision and then
 //! gives `ServerInfo`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::frame::{Frame, FrameError, Kind, PROTOCOL_VERSION};
 use crate::nacl::{NONCE_LEN, NotAuthentic, Shared};
-use crate::{Key, ServerSecret};
+use crate::{Key, MeshKey, ServerSecret};
 
 /// What a client says about itself. Unknown fields are ignored. Source: `derp.ClientInfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,26 @@ pub struct ClientInfo {
     /// Whether the client measures the relay rather than using it.
     #[serde(rename = "IsProber", skip_serializing_if = "is_default")]
     pub is_prober: bool,
+    /// The mesh key, by which a relay of the same region shows what it is. A text that is no key
+    /// counts as none, because some clients send a word instead.
+    #[serde(
+        rename = "meshKey",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "mesh_key_to_text",
+        deserialize_with = "mesh_key_from_text"
+    )]
+    pub mesh_key: Option<MeshKey>,
+}
+
+fn mesh_key_to_text<S: Serializer>(key: &Option<MeshKey>, to: S) -> Result<S::Ok, S::Error> {
+    key.as_ref()
+        .map(|key| key.to_hex().to_string())
+        .serialize(to)
+}
+
+fn mesh_key_from_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MeshKey>, D::Error> {
+    let text = Option::<Cow<'de, str>>::deserialize(from)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// What the relay tells a client that is let in. Source: `derp.ServerInfo`.
@@ -157,7 +178,8 @@ mod tests {
             ClientInfo {
                 version: 2,
                 can_ack_pings: true,
-                is_prober: true
+                is_prober: true,
+                mesh_key: None
             }
         );
         let mut out = Vec::new();
@@ -192,9 +214,21 @@ mod tests {
             ClientInfo {
                 version: 2,
                 can_ack_pings: true,
-                is_prober: true
+                is_prober: true,
+                mesh_key: None
             }
         );
+    }
+
+    #[test]
+    fn mesh_key_is_read_and_written() {
+        let text = format!(
+            r#"{{"version":2,"CanAckPings":true,"meshKey":"{}"}}"#,
+            "ab".repeat(32)
+        );
+        let info: ClientInfo = serde_json::from_str(&text).unwrap();
+        assert_eq!(info.mesh_key, "ab".repeat(32).parse().ok());
+        assert_eq!(serde_json::to_string(&info).unwrap(), text);
     }
 
     #[test]

@@ -41,12 +41,15 @@
 )]
 
 pub mod admit;
+pub mod bucket;
 pub mod conn;
 pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod key;
 pub mod limits;
+pub mod link;
+pub mod mesh;
 pub mod nacl;
 pub mod pool;
 pub mod queue;
@@ -59,9 +62,11 @@ pub mod stun;
 mod testing;
 #[cfg(feature = "tokio")]
 pub mod udp;
+pub mod websocket;
 
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};
 pub use limits::Limits;
-pub use registry::Closed;
+pub use mesh::MeshKey;
+pub use registry::{Arrival, Closed};
 pub use stats::Stats;

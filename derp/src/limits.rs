@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at once, those still logging in included.
     pub connections: usize,
+    /// Connections at once from one address (IPv4) or one /64 (IPv6).
+    pub connections_per_address: usize,
     /// Connections that may be logging in at once. One more pushes the oldest of them out, so that
     /// connections that never finish cannot keep others from logging in.
     pub logins: usize,
@@ -56,13 +58,38 @@ pub struct Limits {
     /// Notices about keys that left, waiting in each connection; 32 bytes each. Beyond it they are
     /// dropped and counted.
     pub peer_gone_pending: usize,
+    /// Bytes each second that one client may send, frame headers included; 0 is no limit. Source:
+    /// `derpserver.RateConfig`.
+    pub client_bytes_per_second: u32,
+    /// Bytes that one client may send at once above that rate. The relay takes no less than
+    /// [`LEAST_BURST_BYTES`].
+    pub client_burst_bytes: u32,
+    /// Bytes each second that all clients together may send; 0 is no limit.
+    pub total_bytes_per_second: u32,
+    /// Bytes that all clients together may send at once above that rate, with the same least value.
+    pub total_burst_bytes: u32,
+    /// How long a client may say nothing; zero is for ever, as in the reference, since a client
+    /// with nothing to send is silent.
+    pub idle_timeout: Duration,
+    /// Keys in all that are reached through other relays of the region; about 200 bytes each.
+    /// Beyond it they are not reached.
+    pub mesh_keys: usize,
+    /// How long another relay of the region may take none of the bytes waiting for it. Source: 30 s
+    /// in `derpserver.sclient.setWriteDeadline`.
+    pub mesh_write_timeout: Duration,
 }
+
+/// The least burst in bytes: the largest frame of a client with its header. With less, clients that
+/// keep to the rate could never send such a frame. Source:
+/// `derpserver.minRateLimitTokenBucketSize`.
+pub const LEAST_BURST_BYTES: u32 = (64 << 10) + 32 + 5;
 
 impl Default for Limits {
     /// Values for a board with 128 MB of memory.
     fn default() -> Self {
         Limits {
             connections: 1024,
+            connections_per_address: 512,
             logins: 64,
             login_timeout: Duration::from_secs(10),
             client_info_bytes: 8 << 10,
@@ -79,6 +106,13 @@ impl Default for Limits {
             batch_bytes: 64 << 10,
             destinations_per_key: 512,
             peer_gone_pending: 128,
+            client_bytes_per_second: 0,
+            client_burst_bytes: 256 << 10,
+            total_bytes_per_second: 0,
+            total_burst_bytes: 512 << 10,
+            idle_timeout: Duration::ZERO,
+            mesh_keys: 4096,
+            mesh_write_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What waits for one connection: packets in two lanes, and notices. Pure; the caller holds the
 //! lock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::frame::{Frame, HEADER_LEN};
+use crate::frame::{Frame, HEADER_LEN, Presence};
 use crate::pool::{Pool, Reservation};
 use crate::stats::{DropReason, Drops, PacketKind};
 use crate::{Key, Limits};
@@ -12,35 +12,69 @@ use crate::{Key, Limits};
 /// cost.
 const PACKET_COST: usize = 64;
 
-/// A `RecvPacket` frame ready to be written, with its share of the pool.
+/// Who sends a packet, and who is to get it if the next hop is another relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To the receiver itself, from this key.
+    Last(Key),
+    /// To another relay.
+    Forward {
+        /// Who sent it.
+        source: Key,
+        /// Who shall get it.
+        destination: Key,
+    },
+}
+
+impl Route {
+    /// Bytes of the frame before the packet's own: header and keys.
+    fn prefix(&self) -> usize {
+        HEADER_LEN.saturating_add(match self {
+            Route::Last(_) => Key::LEN,
+            Route::Forward { .. } => Key::LEN.saturating_mul(2),
+        })
+    }
+}
+
+/// A `RecvPacket` or `ForwardPacket` frame ready to be written, with its share of the pool.
 #[derive(Debug)]
 pub struct Packet {
     frame: Box<[u8]>,
     reserved: Reservation,
+    prefix: u8,
 }
 
 impl Packet {
-    /// Bytes of the frame before the packet's own: header and source key.
-    const PREFIX: usize = HEADER_LEN.saturating_add(Key::LEN);
-
-    fn charge(payload: &[u8]) -> usize {
+    fn charge(route: &Route, payload: &[u8]) -> usize {
         payload
             .len()
-            .saturating_add(Self::PREFIX)
+            .saturating_add(route.prefix())
             .saturating_add(PACKET_COST)
     }
 
-    fn new(source: &Key, payload: &[u8], reserved: Reservation) -> Self {
+    fn new(route: &Route, payload: &[u8], reserved: Reservation) -> Self {
         // The exact capacity, so that the box below is made without another allocation.
-        let mut frame = Vec::with_capacity(payload.len().saturating_add(Self::PREFIX));
-        Frame::RecvPacket {
-            source: *source,
-            packet: payload,
+        let prefix = route.prefix();
+        let mut frame = Vec::with_capacity(payload.len().saturating_add(prefix));
+        match *route {
+            Route::Last(source) => Frame::RecvPacket {
+                source,
+                packet: payload,
+            },
+            Route::Forward {
+                source,
+                destination,
+            } => Frame::ForwardPacket {
+                source,
+                destination,
+                packet: payload,
+            },
         }
         .encode(&mut frame);
         Packet {
             frame: frame.into_boxed_slice(),
             reserved,
+            prefix: u8::try_from(prefix).unwrap_or(u8::MAX),
         }
     }
 
@@ -49,9 +83,11 @@ impl Packet {
         &self.frame
     }
 
-    /// The packet without header and key.
+    /// The packet without header and keys.
     pub fn payload(&self) -> &[u8] {
-        self.frame.get(Self::PREFIX..).unwrap_or_default()
+        self.frame
+            .get(usize::from(self.prefix)..)
+            .unwrap_or_default()
     }
 }
 
@@ -83,6 +119,8 @@ pub struct Queue {
     disco: Lane,
     data: Lane,
     disco_next: bool,
+    /// That it fills was told since the last packet was taken.
+    filling_told: bool,
 }
 
 impl Queue {
@@ -91,7 +129,7 @@ impl Queue {
     /// `drops`.
     pub fn push(
         &mut self,
-        source: &Key,
+        route: &Route,
         payload: &[u8],
         limits: &Limits,
         pool: &Pool,
@@ -105,7 +143,7 @@ impl Queue {
                 limits.pool_reserve_bytes,
             ),
         };
-        let charge = Packet::charge(payload);
+        let charge = Packet::charge(route, payload);
         loop {
             // A lane may hold as much as the pool has left. So the more receivers stall, the less
             // each of them can hold, and there is always room for those that do not.
@@ -119,7 +157,7 @@ impl Queue {
         }
         match pool.reserve(charge, spare) {
             Some(reserved) => {
-                lane.push(Packet::new(source, payload, reserved));
+                lane.push(Packet::new(route, payload, reserved));
                 true
             }
             None => {
@@ -129,8 +167,24 @@ impl Queue {
         }
     }
 
+    /// Whether a lane has become half full since a packet was last taken. Says so once, so that a
+    /// receiver that takes nothing holds nobody up.
+    pub fn is_filling(&mut self, limits: &Limits) -> bool {
+        if self.filling_told {
+            return false;
+        }
+        let is_half_full = |lane: &Lane, lane_bytes: usize| {
+            lane.packets.len() >= limits.queue_slots.div_ceil(2)
+                || lane.bytes >= lane_bytes.div_ceil(2)
+        };
+        self.filling_told = is_half_full(&self.data, limits.data_queue_bytes)
+            || is_half_full(&self.disco, limits.disco_queue_bytes);
+        self.filling_told
+    }
+
     /// Takes the next packet, from the lanes in turn.
     pub fn pop(&mut self) -> Option<Packet> {
+        self.filling_told = false;
         self.disco_next = !self.disco_next;
         let (first, second) = if self.disco_next {
             (&mut self.disco, &mut self.data)
@@ -140,9 +194,17 @@ impl Queue {
         first.pop().or_else(|| second.pop())
     }
 
+    /// How many packets wait.
+    pub fn len(&self) -> usize {
+        self.disco
+            .packets
+            .len()
+            .saturating_add(self.data.packets.len())
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.disco.packets.is_empty() && self.data.packets.is_empty()
+        self.len() == 0
     }
 
     /// Gives the memory of an empty queue back.
@@ -170,6 +232,8 @@ pub struct Mailbox {
     pub queue: Queue,
     /// Keys that have left, which the client has had packets from.
     gone: VecDeque<Key>,
+    /// Who came and went, for a relay that asked to be told; none means gone.
+    presence: BTreeMap<Key, Option<Presence>>,
     /// Set once the relay shuts down.
     pub restart: Option<Restart>,
 }
@@ -196,9 +260,24 @@ impl Mailbox {
         peer
     }
 
+    /// Leaves the notice that a client is here, or is not any more; it replaces an earlier one about
+    /// the same client. Says false if there are `most` notices already.
+    pub fn push_presence(&mut self, peer: Key, presence: Option<Presence>, most: usize) -> bool {
+        if self.presence.len() >= most && !self.presence.contains_key(&peer) {
+            return false;
+        }
+        self.presence.insert(peer, presence);
+        true
+    }
+
+    /// Takes a notice about a client that is here or not any more.
+    pub fn pop_presence(&mut self) -> Option<(Key, Option<Presence>)> {
+        self.presence.pop_first()
+    }
+
     /// Whether nothing waits. A restart does not count: it is a state.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.gone.is_empty()
+        self.queue.is_empty() && self.gone.is_empty() && self.presence.is_empty()
     }
 }
 
@@ -242,7 +321,13 @@ mod tests {
                 pool,
                 drops,
             } = self;
-            queue.push(&Key::from([9; 32]), payload, limits, pool, drops)
+            queue.push(
+                &Route::Last(Key::from([9; 32])),
+                payload,
+                limits,
+                pool,
+                drops,
+            )
         }
 
         fn payloads(&mut self) -> Vec<Vec<u8>> {
@@ -291,6 +376,17 @@ mod tests {
             assert!(bench.push(&[mark; 300]));
         }
         assert_eq!(bench.payloads(), [[2; 300], [3; 300]]);
+    }
+
+    #[test]
+    fn filling_is_told_once_until_something_is_taken() {
+        let mut bench = Bench::new(limits(), 10_000);
+        let told: Vec<bool> = (0..6)
+            .map(|mark| bench.push(&[mark]) && bench.queue.is_filling(&bench.limits))
+            .collect();
+        assert_eq!(told, [false, true, false, false, false, false]);
+        assert!(bench.queue.pop().is_some() && bench.push(&[6]));
+        assert!(bench.queue.is_filling(&bench.limits));
     }
 
     #[test]
@@ -358,7 +454,13 @@ mod tests {
         let mut queues: Vec<Queue> = (0..9).map(|_| Queue::default()).collect();
         for _ in 0..1000 {
             for queue in &mut queues {
-                assert!(queue.push(&Key::from([9; 32]), &[0; 100], &limits, &pool, &mut drops));
+                assert!(queue.push(
+                    &Route::Last(Key::from([9; 32])),
+                    &[0; 100],
+                    &limits,
+                    &pool,
+                    &mut drops
+                ));
             }
         }
         for queue in &queues {

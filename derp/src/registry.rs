@@ -1,25 +1,78 @@
 //! Who is connected, and what waits for whom. Pure; the relay keeps it behind one lock that is held
 //! shortly.
 
+mod mesh;
 mod peer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
 use crate::conn::Fault;
+use crate::frame::Presence;
 use crate::pool::Pool;
-use crate::queue::{Mailbox, Restart};
+use crate::queue::{Mailbox, Restart, Route};
 use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
 use crate::{Key, Limits};
+use mesh::Link;
+pub use mesh::LinkId;
 use peer::Peer;
 
 /// Names a connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Whether the client would rather use another relay of the region, see
+    /// [`IDEAL_NODE_HEADER`](crate::http::IDEAL_NODE_HEADER).
+    pub not_ideal: bool,
+}
+
+impl From<SocketAddr> for Arrival {
+    /// A connection from there, of a client that wants this relay.
+    fn from(source: SocketAddr) -> Self {
+        Arrival {
+            source: SocketAddr::new(source.ip().to_canonical(), source.port()),
+            not_ideal: false,
+        }
+    }
+}
+
+/// What a client is, beside its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It has shown the mesh key: it is another relay of the region.
+    pub is_mesh_peer: bool,
+    /// It says that it measures the relay rather than using it.
+    pub is_prober: bool,
+}
+
+impl Standing {
+    /// What other relays are told. Source: `derpserver.sclient.presentFlags`.
+    fn presence(self, arrival: Arrival) -> Presence {
+        let mut flags = 0;
+        for (bit, set) in [
+            (2, self.is_mesh_peer),
+            (4, self.is_prober),
+            (8, arrival.not_ideal),
+        ] {
+            flags |= if set { bit } else { 0 };
+        }
+        Presence {
+            address: arrival.source,
+            flags: if flags == 0 { 1 } else { flags },
+        }
+    }
+}
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +102,15 @@ pub enum Closed {
     /// All connections are taken.
     #[error("relay is full")]
     Full,
+    /// The address has all the connections that one address may have.
+    #[error("too many connections from one address")]
+    FullAddress,
+    /// Another relay of the region did not take the notices about clients that come and go.
+    #[error("relay of the region takes no notices")]
+    Behind,
+    /// It said nothing for too long.
+    #[error("client said nothing for too long")]
+    Idle,
     /// The relay shuts down.
     #[error("relay is shutting down")]
     ShuttingDown,
@@ -60,12 +122,25 @@ pub enum Closed {
 /// What became of a packet.
 #[derive(Debug)]
 pub enum Forwarded {
-    /// It waits for its receiver, whose driver is to be woken.
+    /// It waits for its receiver, or for the link to the receiver's relay; the driver is to be
+    /// woken.
     Queued(Option<Waker>),
+    /// The same, and the queue has become half full: the sender should let its receiver have a turn
+    /// before it sends more.
+    Filling(Option<Waker>),
     /// It was dropped.
     Dropped,
     /// It was dropped and the sender should hear that the receiver is not here.
     NotHere,
+}
+
+impl Forwarded {
+    fn queued(is_filling: bool, waker: Option<Waker>) -> Self {
+        match is_filling {
+            true => Forwarded::Filling(waker),
+            false => Forwarded::Queued(waker),
+        }
+    }
 }
 
 /// Hashes connection ids, which no peer can choose.
@@ -102,13 +177,25 @@ struct Slot {
     mailbox: Mailbox,
     waker: Option<Waker>,
     preferred: bool,
+    arrival: Arrival,
+    standing: Standing,
+    /// There was no room for a notice that it must not miss.
+    is_behind: bool,
+}
+
+/// Where a packet goes next.
+#[derive(Clone, Copy)]
+enum Hop {
+    Connection(ConnId),
+    Link(LinkId),
 }
 
 /// All connections of the relay.
 ///
 /// Invariants: `logins` are the slots in state `Login`; each slot in state `Open` is in the list of
-/// the peer of its key, and in no other; no peer has an empty list; `open` is the number of slots
-/// in state `Open`.
+/// the peer of its key, and in no other; every peer has a connection or a link; `open` is the number
+/// of slots in state `Open`; `watchers` are slots in state `Open` of mesh peers; `remote` is the
+/// number of forwarders of all peers; `sources` counts the slots by address.
 pub struct Registry {
     limits: Arc<Limits>,
     pool: Pool,
@@ -116,6 +203,10 @@ pub struct Registry {
     slots: IdMap<Box<Slot>>,
     logins: BTreeSet<ConnId>,
     peers: HashMap<Key, Peer>,
+    links: BTreeMap<LinkId, Link>,
+    remote: usize,
+    watchers: Vec<ConnId>,
+    sources: HashMap<IpAddr, usize>,
     open: usize,
     restart: Option<Restart>,
     stats: Stats,
@@ -131,6 +222,10 @@ impl Registry {
             slots: IdMap::default(),
             logins: BTreeSet::new(),
             peers: HashMap::new(),
+            links: BTreeMap::new(),
+            remote: 0,
+            watchers: Vec::new(),
+            sources: HashMap::new(),
             open: 0,
             restart: None,
             stats: Stats::default(),
@@ -139,11 +234,15 @@ impl Registry {
 
     /// Takes a new connection, which has to log in. If too many are logging in, or the relay is
     /// full, the oldest of those logging in gives way; its driver is to be woken.
-    pub fn connect(&mut self) -> Result<(ConnId, Option<Waker>), Closed> {
+    pub fn connect(&mut self, arrival: Arrival) -> Result<(ConnId, Option<Waker>), Closed> {
+        let source = network_of(arrival.source.ip());
+        let from_there = self.sources.get(&source).copied().unwrap_or_default();
         let refusal = if self.restart.is_some() {
             Some(Closed::ShuttingDown)
         } else if self.open >= self.limits.connections || self.limits.logins == 0 {
             Some(Closed::Full)
+        } else if from_there >= self.limits.connections_per_address {
+            Some(Closed::FullAddress)
         } else {
             None
         };
@@ -166,7 +265,11 @@ impl Registry {
             mailbox: Mailbox::default(),
             waker: None,
             preferred: false,
+            arrival,
+            standing: Standing::default(),
+            is_behind: false,
         };
+        self.sources.insert(source, from_there.saturating_add(1));
         self.slots.insert(id, Box::new(slot));
         self.logins.insert(id);
         count(&mut self.stats.accepted);
@@ -174,26 +277,36 @@ impl Registry {
     }
 
     /// Makes a connection the receiver for `key`. If the key has too many connections, the least
-    /// active one gives way; its driver is to be woken. Source: `derpserver.Server.registerClient`.
-    pub fn login(&mut self, id: ConnId, key: Key) -> Result<Option<Waker>, Closed> {
+    /// active one gives way. Other relays that asked for it are told. The drivers are to be woken.
+    /// Source: `derpserver.Server.registerClient`.
+    pub fn login(
+        &mut self,
+        id: ConnId,
+        key: Key,
+        standing: Standing,
+    ) -> Result<Vec<Waker>, Closed> {
         let slot = self.slots.get_mut(&id).ok_or(Closed::Disconnected)?;
         if let State::Closed(reason) = slot.state {
             return Err(reason);
         }
         if !self.logins.remove(&id) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         slot.state = State::Open(key);
+        slot.standing = standing;
+        let presence = standing.presence(slot.arrival);
         self.open = self.open.saturating_add(1);
         let peer = self.peers.entry(key).or_default();
         if peer.is_connected() {
             count(&mut self.stats.duplicates);
         }
         let surplus = peer.add(id);
-        Ok(surplus.and_then(|surplus| {
+        let mut wakers = self.announce(key, Some(presence));
+        wakers.extend(surplus.and_then(|surplus| {
             count(&mut self.stats.replaced);
             self.close(surplus, Closed::Replaced)
-        }))
+        }));
+        Ok(wakers)
     }
 
     /// Notes that a connection sent a frame of any type: of several with one key, it becomes the
@@ -222,11 +335,15 @@ impl Registry {
         };
         let source = *source;
         // Sending makes this connection the receiver for its key, so a packet to oneself stays here.
-        let receiver = match self.peers.get(destination) {
-            Some(_) if *destination == source => Some(id),
-            peer => peer.and_then(Peer::receiver),
+        let hop = match self.peers.get(destination) {
+            Some(_) if *destination == source => Some(Hop::Connection(id)),
+            Some(peer) => {
+                let here = peer.receiver().map(Hop::Connection);
+                here.or_else(|| peer.forwarder().map(Hop::Link))
+            }
+            None => None,
         };
-        let Some(receiver) = receiver else {
+        let Some(hop) = hop else {
             self.note_activity(id);
             self.stats
                 .drops
@@ -236,8 +353,23 @@ impl Registry {
                 PacketKind::Other => Forwarded::Dropped,
             };
         };
+        match hop {
+            Hop::Link(link) => {
+                self.note_activity(id);
+                self.push_to_link(link, source, *destination, payload)
+            }
+            Hop::Connection(receiver) => {
+                if let Some(peer) = self.peers.get_mut(&source) {
+                    peer.note_activity(id);
+                }
+                self.push(receiver, source, payload)
+            }
+        }
+    }
+
+    /// Queues a packet for a connection, which will be told when `source` leaves the region.
+    fn push(&mut self, receiver: ConnId, source: Key, payload: &[u8]) -> Forwarded {
         if let Some(peer) = self.peers.get_mut(&source) {
-            peer.note_activity(id);
             let slots = &self.slots;
             peer.note_destination(
                 receiver,
@@ -251,13 +383,13 @@ impl Registry {
         };
         let queue = &mut slot.mailbox.queue;
         if queue.push(
-            &source,
+            &Route::Last(source),
             payload,
             &self.limits,
             &self.pool,
             &mut self.stats.drops,
         ) {
-            Forwarded::Queued(slot.waker.take())
+            Forwarded::queued(queue.is_filling(&self.limits), slot.waker.take())
         } else {
             Forwarded::Dropped
         }
@@ -273,8 +405,14 @@ impl Registry {
     /// Notes whether the relay is the home of a connection.
     pub fn note_preferred(&mut self, id: ConnId, preferred: bool) {
         self.note_activity(id);
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.preferred = preferred;
+        if let Some(slot) = self.slots.get_mut(&id)
+            && std::mem::replace(&mut slot.preferred, preferred) != preferred
+        {
+            count(if preferred {
+                &mut self.stats.home_moves_in
+            } else {
+                &mut self.stats.home_moves_out
+            });
         }
     }
 
@@ -293,6 +431,11 @@ impl Registry {
         });
     }
 
+    /// Notes that a client has to wait because of a rate.
+    pub fn note_rate_wait(&mut self) {
+        count(&mut self.stats.rate_waits);
+    }
+
     /// Notes packets that were written.
     pub fn note_sent(&mut self, sent: Tally) {
         self.stats.sent.add(sent);
@@ -306,6 +449,9 @@ impl Registry {
         };
         if let State::Closed(reason) = slot.state {
             return Some(reason);
+        }
+        if slot.is_behind {
+            return Some(Closed::Behind);
         }
         if !slot
             .waker
@@ -328,6 +474,7 @@ impl Registry {
         let Some(peer) = self.peers.get(key) else {
             return Vec::new();
         };
+        // Keys that are connected to other relays are those relays' business.
         let ids: Vec<ConnId> = peer.connections().to_vec();
         let mut wakers = Vec::new();
         for id in ids {
@@ -338,9 +485,14 @@ impl Registry {
         wakers
     }
 
-    /// The keys that are connected, in no order.
+    /// The keys that are connected here, in no order. Other relays of the region are left out: it is
+    /// the mesh key that lets them in.
     pub fn keys(&self) -> Vec<Key> {
-        self.peers.keys().copied().collect()
+        let clients = self.slots.values().filter_map(|slot| match slot.state {
+            State::Open(key) if !slot.standing.is_mesh_peer => Some(key),
+            _ => None,
+        });
+        clients.collect()
     }
 
     /// Takes no new connections and leaves the notice of a restart to all others. The drivers are
@@ -351,7 +503,9 @@ impl Registry {
             slot.mailbox.restart = Some(restart);
             slot.waker.take()
         };
-        self.slots.values_mut().filter_map(notify).collect()
+        let slots = self.slots.values_mut().filter_map(notify);
+        let links = self.links.values_mut().filter_map(Link::take_waker);
+        slots.chain(links).collect()
     }
 
     /// Removes a connection that has ended. If it was the last of its key, all who had packets from
@@ -374,6 +528,13 @@ impl Registry {
         let wakers = self.detach(id);
         self.logins.remove(&id);
         if let Some(mut slot) = self.slots.remove(&id) {
+            let source = network_of(slot.arrival.source.ip());
+            if let Entry::Occupied(mut entry) = self.sources.entry(source) {
+                *entry.get_mut() = entry.get().saturating_sub(1);
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
             while let Some(packet) = slot.mailbox.queue.pop() {
                 self.stats
                     .drops
@@ -385,26 +546,41 @@ impl Registry {
         if self.slots.capacity() > self.slots.len().saturating_mul(4).saturating_add(64) {
             self.slots.shrink_to(self.slots.len().saturating_mul(2));
             self.peers.shrink_to(self.peers.len().saturating_mul(2));
+            self.sources.shrink_to(self.sources.len().saturating_mul(2));
         }
         wakers
     }
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        let homes = self
-            .slots
-            .values()
-            .filter(|slot| slot.preferred && matches!(slot.state, State::Open(_)));
+        let open = || {
+            let slots = self.slots.values();
+            slots.filter(|slot| matches!(slot.state, State::Open(_)))
+        };
+        let waiting = self.slots.values().map(|slot| slot.mailbox.queue.len());
         Stats {
             connections: self.open,
             logins: self.logins.len(),
-            keys: self.peers.len(),
+            keys: self
+                .peers
+                .values()
+                .filter(|peer| peer.is_connected())
+                .count(),
             duplicate_keys: self
                 .peers
                 .values()
                 .filter(|peer| peer.connections().len() > 1)
                 .count(),
-            home_connections: homes.count(),
+            home_connections: open().filter(|slot| slot.preferred).count(),
+            not_ideal_connections: open().filter(|slot| slot.arrival.not_ideal).count(),
+            mesh_connections: open().filter(|slot| slot.standing.is_mesh_peer).count(),
+            mesh_links: self.links.len(),
+            remote_keys: self
+                .peers
+                .values()
+                .filter(|peer| peer.forwarder().is_some())
+                .count(),
+            queued_packets: waiting.fold(0, usize::saturating_add),
             pool_bytes_used: self.pool.used(),
             ..self.stats
         }
@@ -424,11 +600,22 @@ impl Registry {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.state = State::Closed(Closed::Disconnected);
         }
+        self.watchers.retain(|watcher| *watcher != id);
         let Some(peer) = self.peers.get_mut(&key) else {
             return Vec::new();
         };
         peer.remove(id);
         if peer.is_connected() {
+            return Vec::new();
+        }
+        let mut wakers = self.announce(key, None);
+        wakers.extend(self.forget_unreachable(key));
+        wakers
+    }
+
+    /// Forgets a key that is not reached any more, and tells those who had packets from it.
+    fn forget_unreachable(&mut self, key: Key) -> Vec<Waker> {
+        if self.peers.get(&key).is_none_or(Peer::is_reachable) {
             return Vec::new();
         }
         let destinations = self
@@ -468,5 +655,15 @@ impl Registry {
         let slot = self.slots.get_mut(&id)?;
         slot.state = State::Closed(reason);
         slot.waker.take()
+    }
+}
+
+/// What one client can be held to: an IPv4 address, or the /64 that a home has of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
+        address => address,
     }
 }

@@ -2,10 +2,12 @@
 //! polls.
 
 mod driver;
+mod link;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -15,14 +17,18 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::bucket::Bucket;
 use crate::conn::{Conn, Entropy};
-use crate::handshake::{Greeting, ServerInfo};
+use crate::handshake::{ClientInfo, Greeting, ServerInfo};
+use crate::limits::LEAST_BURST_BYTES;
 use crate::nacl::NONCE_LEN;
 use crate::pool::Pool;
 use crate::queue::Restart;
-use crate::registry::{Closed, ConnId, Registry};
-use crate::{Admit, Key, Limits, ServerSecret, Stats};
+use crate::registry::{Arrival, Closed, ConnId, Registry, Standing};
+use crate::{Admit, Key, Limits, MeshKey, ServerSecret, Stats};
 pub use driver::Serve;
+pub use link::{LinkEnd, Mesh};
+pub use websocket::WebSocket;
 
 /// A relay. Clones are handles of the same relay.
 #[derive(Clone)]
@@ -32,6 +38,9 @@ struct Shared {
     secret: Arc<ServerSecret>,
     public: Key,
     limits: Arc<Limits>,
+    mesh_key: Option<MeshKey>,
+    /// What all clients together may send.
+    total: Option<Mutex<Bucket>>,
     pool: Pool,
     admit: Arc<dyn Admit>,
     random: SystemRandom,
@@ -43,8 +52,22 @@ struct Shared {
 }
 
 impl Relay {
-    /// A relay without connections.
-    pub fn new(secret: ServerSecret, mut limits: Limits, admit: Arc<dyn Admit>) -> Self {
+    /// A relay without connections, alone in its region.
+    pub fn new(secret: ServerSecret, limits: Limits, admit: Arc<dyn Admit>) -> Self {
+        Self::with_mesh_key(secret, limits, admit, None)
+    }
+
+    /// A relay without connections. Whoever shows the mesh key is one of the other relays of the
+    /// region: it is let in without asking, and no rate holds for it.
+    pub fn with_mesh_key(
+        secret: ServerSecret,
+        mut limits: Limits,
+        admit: Arc<dyn Admit>,
+        mesh_key: Option<MeshKey>,
+    ) -> Self {
+        limits.client_burst_bytes = limits.client_burst_bytes.max(LEAST_BURST_BYTES);
+        limits.total_burst_bytes = limits.total_burst_bytes.max(LEAST_BURST_BYTES);
+        let total = Bucket::new(limits.total_bytes_per_second, limits.total_burst_bytes);
         // A host that makes the pool small must not leave it to discovery packets alone.
         limits.pool_reserve_bytes = limits.pool_reserve_bytes.min(limits.pool_bytes >> 2);
         let pool = Pool::new(limits.pool_bytes);
@@ -54,6 +77,8 @@ impl Relay {
             secret: Arc::new(secret),
             registry: Mutex::new(Registry::new(limits.clone(), pool.clone())),
             limits,
+            mesh_key,
+            total: total.map(Mutex::new),
             pool,
             admit,
             random: SystemRandom::new(),
@@ -71,21 +96,32 @@ impl Relay {
     /// To be called after the HTTP answer was written, or at once for a client that asked for a
     /// fast start; the first thing sent is the `ServerKey` frame. `already_read` are bytes that
     /// came after the HTTP request. The connection counts from this call on, and dropping the
-    /// future ends it.
+    /// future ends it. `arrival` is where the client comes from; its address alone will do.
     ///
     /// Panics when it is polled outside a tokio runtime with timers.
-    pub fn serve<S>(&self, stream: S, already_read: Bytes, source: SocketAddr) -> Serve<S>
+    pub fn serve<S>(&self, stream: S, already_read: Bytes, arrival: impl Into<Arrival>) -> Serve<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let opened = self.0.open();
-        Serve::new(
-            self.0.clone(),
-            stream,
-            already_read,
-            source.ip().to_canonical(),
-            opened,
-        )
+        let arrival = arrival.into();
+        let opened = self.0.open(arrival);
+        let source = arrival.source.ip().to_canonical();
+        Serve::new(self.0.clone(), stream, already_read, source, opened)
+    }
+
+    /// Runs one link to another relay of the region until it ends, and tells why it ended.
+    ///
+    /// To be called after that relay has answered the upgrade request with 101; `already_read` are
+    /// bytes that came after its answer. As long as the future lives, packets for clients of the
+    /// other relay are forwarded there; dropping it ends the link. The other relay gets the mesh
+    /// key: the stream must be one that only that relay can read.
+    ///
+    /// Panics when it is polled outside a tokio runtime with timers.
+    pub fn mesh<S>(&self, stream: S, already_read: Bytes, mesh_key: MeshKey) -> Mesh<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        Mesh::new(self.0.clone(), stream, already_read, mesh_key)
     }
 
     /// Closes every connection of a key at once, because the client is not admitted any more.
@@ -93,6 +129,11 @@ impl Relay {
     pub fn disconnect(&self, key: &Key) {
         let wakers = self.0.registry().disconnect(key);
         wake(wakers);
+    }
+
+    /// The keys of the clients that are connected, other relays of the region left out, in no order.
+    pub fn keys(&self) -> Vec<Key> {
+        self.0.registry().keys()
     }
 
     /// Closes the connections of all keys for which `admitted` says false.
@@ -141,17 +182,9 @@ impl Shared {
     }
 
     /// Takes a connection into the registry.
-    fn open(&self) -> Result<(ConnId, Conn), Closed> {
-        let mut bytes = [0; NONCE_LEN.saturating_add(2)];
-        self.random
-            .fill(&mut bytes)
-            .map_err(|_| Closed::NoRandomness)?;
-        let [nonce @ .., high, low] = bytes;
-        let entropy = Entropy {
-            nonce,
-            jitter: u16::from_be_bytes([high, low]),
-        };
-        let (id, evicted) = self.registry().connect()?;
+    fn open(&self, arrival: Arrival) -> Result<(ConnId, Conn), Closed> {
+        let entropy = self.entropy()?;
+        let (id, evicted) = self.registry().connect(arrival)?;
         wake(evicted);
         let greeting = Greeting::new(self.secret.clone());
         let conn = Conn::new(
@@ -165,19 +198,69 @@ impl Shared {
         Ok((id, conn))
     }
 
-    /// Decides about a client that has proved its key.
-    fn admit(&self, id: ConnId, key: Key, source: IpAddr) -> Result<ServerInfo, Closed> {
-        if !self.admit.admit(&key, source) {
+    fn entropy(&self) -> Result<Entropy, Closed> {
+        let mut bytes = [0; NONCE_LEN.saturating_add(2)];
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Closed::NoRandomness)?;
+        let [nonce @ .., high, low] = bytes;
+        Ok(Entropy {
+            nonce,
+            jitter: u16::from_be_bytes([high, low]),
+        })
+    }
+
+    /// What a client that has proved its key is.
+    fn standing(&self, info: &ClientInfo) -> Standing {
+        let keys = self.mesh_key.as_ref().zip(info.mesh_key.as_ref());
+        Standing {
+            is_mesh_peer: keys.is_some_and(|(ours, theirs)| ours.matches(theirs)),
+            is_prober: info.is_prober,
+        }
+    }
+
+    /// Lets a client in that has proved its key, if the host does. `is_asked` means that the host
+    /// has just decided for it.
+    fn admit(
+        &self,
+        id: ConnId,
+        key: Key,
+        source: IpAddr,
+        standing: Standing,
+        is_asked: bool,
+    ) -> Result<ServerInfo, Closed> {
+        let is_admitted = || standing.is_mesh_peer || is_asked || self.admit.admit(&key, source);
+        if !is_admitted() {
             return Err(Closed::Refused(key));
         }
-        let replaced = self.registry().login(id, key)?;
-        wake(replaced);
+        let wakers = self.registry().login(id, key, standing)?;
+        wake(wakers);
         // If the host took its decision back just before the login, `disconnect` found nothing to
         // close.
-        if !self.admit.admit(&key, source) {
+        if !is_admitted() {
             return Err(Closed::Refused(key));
         }
-        Ok(ServerInfo::default())
+        Ok(
+            match standing.is_mesh_peer || self.limits.client_bytes_per_second == 0 {
+                true => ServerInfo::default(),
+                false => ServerInfo {
+                    bytes_per_second: self.limits.client_bytes_per_second,
+                    burst_bytes: self.limits.client_burst_bytes,
+                    ..ServerInfo::default()
+                },
+            },
+        )
+    }
+
+    /// Until when a client that has just sent `bytes` has to wait.
+    fn charge_total(&self, bytes: usize, now: Duration) -> Duration {
+        match &self.total {
+            Some(total) => {
+                let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                total.charge(bytes, now)
+            }
+            None => Duration::ZERO,
+        }
     }
 }
 

@@ -14,16 +14,19 @@ pub enum DropReason {
     QueueTail,
     /// It was being written when the connection ended.
     WriteError,
+    /// A relay of the region forwarded it here, but no connection has the destination's key.
+    UnknownDestinationOnForward,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::UnknownDestination,
         DropReason::GoneDisconnected,
         DropReason::QueueHead,
         DropReason::QueueTail,
         DropReason::WriteError,
+        DropReason::UnknownDestinationOnForward,
     ];
 
     /// The label of the reference's metric. Source: `derpserver.dropReason`.
@@ -34,6 +37,7 @@ impl DropReason {
             DropReason::QueueHead => "queue_head",
             DropReason::QueueTail => "queue_tail",
             DropReason::WriteError => "write_error",
+            DropReason::UnknownDestinationOnForward => "unknown_dest_on_fwd",
         }
     }
 }
@@ -145,6 +149,16 @@ pub struct Stats {
     pub duplicate_keys: usize,
     /// Connections that call this relay their home.
     pub home_connections: usize,
+    /// Connections of clients that would rather use another relay of the region.
+    pub not_ideal_connections: usize,
+    /// Connections of other relays of the region.
+    pub mesh_connections: usize,
+    /// Connections to other relays of the region.
+    pub mesh_links: usize,
+    /// Keys that are reached through other relays of the region.
+    pub remote_keys: usize,
+    /// Packets that wait in queues.
+    pub queued_packets: usize,
     /// Bytes of the pool in use.
     pub pool_bytes_used: usize,
 
@@ -162,16 +176,27 @@ pub struct Stats {
     pub duplicates: u64,
     /// Connections closed because their key had too many.
     pub replaced: u64,
-    /// Connections closed because their key is not admitted any more.
+    /// Connections closed because their key is not admitted any more, or because another relay of
+    /// the region asked for it.
     pub disconnected: u64,
+    /// Clients that made this relay their home.
+    pub home_moves_in: u64,
+    /// Clients that made another relay their home.
+    pub home_moves_out: u64,
     /// Logged-in connections that broke the protocol.
     pub faults: u64,
+    /// Times that a client had to wait because of the rate of its own or of all clients together.
+    pub rate_waits: u64,
     /// Connections that took none of their bytes in time.
     pub write_timeouts: u64,
     /// Packets from clients.
     pub received: Tally,
     /// Packets written to clients.
     pub sent: Tally,
+    /// Packets from other relays of the region.
+    pub forwarded_in: Tally,
+    /// Packets written to other relays of the region.
+    pub forwarded_out: Tally,
     /// Packets dropped.
     pub drops: Drops,
     /// Pings from clients.

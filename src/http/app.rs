@@ -1,18 +1,18 @@
 //! What all requests share, and where each of them goes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_derp::Admit;
-use hearth_derp::relay::Relay;
+use hearth_derp::Arrival;
+use hearth_derp::relay::{Relay, WebSocket};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
@@ -20,6 +20,7 @@ use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
 use crate::http::connection::{Origin, Service};
+use crate::http::front::RelayUpgrade;
 use crate::http::ts2021::Peer;
 use crate::http::{derp, machine, pages, public, ts2021};
 use crate::keys::{MachineKey, NodeKey};
@@ -27,7 +28,6 @@ use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
 use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
-use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
 
 /// Keep-alives of different streams are spread over this much time.
@@ -159,6 +159,12 @@ impl App {
         let Origin::Network { .. } = origin else {
             return body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only");
         };
+        if path == derp::VERIFY {
+            let (parts, content) = request.into_parts();
+            let is_admitted = |key: &NodeKey| self.engine.snapshot().admits(key);
+            let patience = self.limits.request_timeout;
+            return derp::verify(&parts, content, patience, is_admitted).await;
+        }
         let (parts, _) = request.into_parts();
         match parts.uri.path() {
             "/key" => public::key(&parts, &self.noise),
@@ -212,23 +218,23 @@ impl Service for Shared {
         machine::handle(self.0, peer, request).await
     }
 
-    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr)
+    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr, upgrade: RelayUpgrade)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(relay) = &self.0.relay else {
             return;
         };
-        let closed = relay.serve(stream, received, source).await;
+        let arrival = Arrival {
+            not_ideal: upgrade.not_ideal,
+            ..Arrival::from(source)
+        };
+        let closed = if upgrade.is_web_socket {
+            let stream = WebSocket::new(stream, received);
+            relay.serve(stream, Bytes::new(), arrival).await
+        } else {
+            relay.serve(stream, received, arrival).await
+        };
         tracing::debug!(%source, ?closed, "relay connection ended");
-    }
-}
-
-/// Lets onto the relay whoever the newest state admits.
-pub struct AdmitNodes(pub watch::Receiver<Arc<Snapshot>>);
-
-impl Admit for AdmitNodes {
-    fn admit(&self, key: &hearth_derp::Key, _source: IpAddr) -> bool {
-        self.0.borrow().admits(&NodeKey::from(*key))
     }
 }

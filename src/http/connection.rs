@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
-use super::front::{self, Ended, Upgrade};
+use super::front::{self, Ended, RelayUpgrade, Upgrade};
 use super::limits::Limits;
 use super::ts2021::{Control, Peer};
 use crate::shutdown::Shutdown;
@@ -60,6 +60,7 @@ pub trait Service: Clone + Send + Sync + 'static {
         stream: S,
         received: Bytes,
         source: SocketAddr,
+        upgrade: RelayUpgrade,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -125,8 +126,9 @@ impl<A: Service> Connections<A> {
             Err(error) => return tracing::debug!(%source, %error, "connection ended"),
         };
         let initiation = match upgrade {
-            Upgrade::Relay => {
-                return Box::pin(self.app.clone().relay(stream, received, source)).await;
+            Upgrade::Relay(upgrade) => {
+                let relay = self.app.clone().relay(stream, received, source, upgrade);
+                return Box::pin(relay).await;
             }
             Upgrade::Control(initiation) => initiation,
         };
@@ -198,7 +200,7 @@ mod tests {
             body::status(StatusCode::OK)
         }
 
-        async fn relay<S>(self, mut stream: S, received: Bytes, _: SocketAddr)
+        async fn relay<S>(self, mut stream: S, received: Bytes, _: SocketAddr, _: RelayUpgrade)
         where
             S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         {

@@ -11,19 +11,28 @@
     )
 )]
 
+use std::time::Duration;
+
+use data_encoding::BASE64;
 use hearth_derp::frame::PROTOCOL_VERSION;
 pub use hearth_derp::http::PATH;
 use hearth_derp::http::{
-    FAST_START_HEADER, PUBLIC_KEY_HEADER, UPGRADE as PROTOCOL, VERSION_HEADER, public_key_hex,
+    FAST_START_HEADER, IDEAL_NODE_HEADER, PUBLIC_KEY_HEADER, UPGRADE as PROTOCOL, VERSION_HEADER,
+    public_key_hex,
 };
+use hearth_derp::websocket;
+use hyper::body::Body as HttpBody;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use super::body::{self, Body};
-use super::front::Upgrade;
+use super::front::{RelayUpgrade, Upgrade};
+use crate::keys::NodeKey;
 
 /// What a request to the relay wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +70,7 @@ pub fn upgrade(request: &Parts, relay: &hearth_derp::Key) -> Response<Body> {
                 "DERP requires connection upgrade",
             );
         }
-        Wanted::WebSocket => {
-            return body::text(
-                StatusCode::BAD_REQUEST,
-                "DERP over WebSocket is not supported by this server",
-            );
-        }
+        Wanted::WebSocket => return web_socket(&request.headers),
         Wanted::Frames => {}
     }
     let Ok(key) = HeaderValue::try_from(public_key_hex(relay)) else {
@@ -78,18 +82,120 @@ pub fn upgrade(request: &Parts, relay: &hearth_derp::Key) -> Response<Body> {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
     headers.insert(PUBLIC_KEY_HEADER, key);
-    response.extensions_mut().insert(Upgrade::Relay);
+    let upgrade = RelayUpgrade {
+        is_web_socket: false,
+        not_ideal: !value(&request.headers, IDEAL_NODE_HEADER).is_empty(),
+    };
+    response.extensions_mut().insert(Upgrade::Relay(upgrade));
     response
 }
 
-/// Whether the client of this request, which is not yet answered, expects frames and no HTTP answer at all.
-pub fn is_fast_start(path: &str, header: impl Fn(&str) -> Vec<u8>) -> bool {
-    path.split('?').next() == Some(PATH)
+/// Any origin may come: a relay client proves its key, and a page of another site gains nothing.
+/// Source: RFC 6455 section 4.2, and `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
+fn web_socket(request: &HeaderMap) -> Response<Body> {
+    if value(request, SEC_WEBSOCKET_VERSION.as_str()) != websocket::VERSION.as_bytes() {
+        let mut response = body::text(StatusCode::UPGRADE_REQUIRED, "unknown WebSocket version");
+        let version = HeaderValue::from_static(websocket::VERSION);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_VERSION, version);
+        return response;
+    }
+    let key = value(request, SEC_WEBSOCKET_KEY.as_str()).trim_ascii();
+    let mut names = request
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is_named = names.any(|name| name.trim_ascii() == websocket::SUBPROTOCOL.as_bytes());
+    if !is_named || BASE64.decode(key).map(|key| key.len()) != Ok(16) {
+        return body::text(
+            StatusCode::BAD_REQUEST,
+            "client must speak the derp subprotocol",
+        );
+    }
+    let accept = BASE64.encode(&websocket::accept(key));
+    let Ok(accept) = HeaderValue::try_from(accept) else {
+        return body::status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    let protocol = HeaderValue::from_static(websocket::SUBPROTOCOL);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    let upgrade = RelayUpgrade {
+        is_web_socket: true,
+        not_ideal: !value(request, IDEAL_NODE_HEADER).is_empty(),
+    };
+    response.extensions_mut().insert(Upgrade::Relay(upgrade));
+    response
+}
+
+/// What the client of this request, which is not yet answered, wants, if it expects frames and no HTTP
+/// answer at all.
+pub fn fast_start(path: &str, header: impl Fn(&str) -> Vec<u8>) -> Option<RelayUpgrade> {
+    let upgrade = header(UPGRADE.as_str());
+    let wanted = wanted(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
+    let is_fast = path.split('?').next() == Some(PATH)
         && header(FAST_START_HEADER) == b"1"
-        && wanted(
-            &header(UPGRADE.as_str()),
-            &header(SEC_WEBSOCKET_PROTOCOL.as_str()),
-        ) == Wanted::Frames
+        && wanted == Wanted::Frames;
+    is_fast.then(|| RelayUpgrade {
+        is_web_socket: false,
+        not_ideal: !header(IDEAL_NODE_HEADER).is_empty(),
+    })
+}
+
+/// Where other relays ask whom to admit. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
+pub const VERIFY: &str = "/verify";
+
+/// The longest question, in bytes. Source: `Server.verifyClient` in tailscale
+/// `derp/derpserver/derpserver.go` reads as much of an answer.
+pub const MAX_VERIFY_BYTES: usize = 4096;
+
+/// What a relay asks about a client. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AdmitRequest {
+    /// The client's key.
+    pub node_public: NodeKey,
+    /// Where the client connects from.
+    #[serde(default)]
+    pub source: String,
+}
+
+/// The answer. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AdmitAnswer {
+    /// Whether the client may use the relay.
+    #[serde(default)]
+    pub allow: bool,
+}
+
+/// `POST /verify`: tells another relay whether a client is a node of this tailnet.
+pub async fn verify<B: HttpBody>(
+    request: &Parts,
+    content: B,
+    patience: Duration,
+    is_admitted: impl FnOnce(&NodeKey) -> bool,
+) -> Response<Body> {
+    if request.method != Method::POST {
+        return body::text(StatusCode::METHOD_NOT_ALLOWED, "ask with POST");
+    }
+    let bytes = match body::read_limited(content, MAX_VERIFY_BYTES, patience).await {
+        Ok(bytes) => bytes,
+        Err(fault) => return body::text(fault.status(), &fault.to_string()),
+    };
+    match serde_json::from_slice::<AdmitRequest>(&bytes) {
+        Ok(question) => body::json(
+            StatusCode::OK,
+            &AdmitAnswer {
+                allow: is_admitted(&question.node_public),
+            },
+        ),
+        Err(_) => body::text(StatusCode::BAD_REQUEST, "not a question about a client"),
+    }
 }
 
 /// `/derp/probe` and `/derp/latency-check`: an empty answer, to measure the way here.
@@ -137,7 +243,7 @@ mod tests {
             let text = answer.headers()["derp-public-key"].to_str().unwrap();
             assert_eq!(text, "ab".repeat(32));
             let upgrade = answer.extensions().get::<Upgrade>();
-            assert_eq!(upgrade, Some(&Upgrade::Relay));
+            assert_eq!(upgrade, Some(&Upgrade::Relay(RelayUpgrade::default())));
         }
     }
 
@@ -150,6 +256,15 @@ mod tests {
             (&[("Upgrade", "websocket")], 101),
             (
                 &[("Upgrade", "websocket"), ("Sec-WebSocket-Protocol", "derp")],
+                426,
+            ),
+            (
+                &[
+                    ("Upgrade", "websocket"),
+                    ("Sec-WebSocket-Protocol", "underpin"),
+                    ("Sec-WebSocket-Version", "13"),
+                    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ],
                 400,
             ),
         ] {
@@ -167,10 +282,61 @@ mod tests {
                 _ => Vec::new(),
             }
         };
-        assert!(is_fast_start("/derp", header(b"DERP", b"1")));
-        assert!(!is_fast_start("/derp", header(b"", b"1")));
-        assert!(!is_fast_start("/derp", header(b"DERP", b"0")));
-        assert!(!is_fast_start("/derp/probe", header(b"DERP", b"1")));
+        assert!(fast_start("/derp", header(b"DERP", b"1")).is_some());
+        assert!(fast_start("/derp", header(b"", b"1")).is_none());
+        assert!(fast_start("/derp", header(b"DERP", b"0")).is_none());
+        assert!(fast_start("/derp/probe", header(b"DERP", b"1")).is_none());
+    }
+
+    /// The key and the answer to it are those of RFC 6455 section 1.3.
+    #[test]
+    fn a_web_socket_is_answered_as_the_standard_says() {
+        let headers = [
+            ("Upgrade", "WebSocket"),
+            ("Sec-WebSocket-Protocol", "chat, derp"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Ideal-Node", "900b"),
+        ];
+        let key = hearth_derp::Key::from([1; 32]);
+        let answer = upgrade(&parts(&headers, Method::GET), &key);
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let accept = &answer.headers()["sec-websocket-accept"];
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(answer.headers()["sec-websocket-protocol"], "derp");
+        let wanted = RelayUpgrade {
+            is_web_socket: true,
+            not_ideal: true,
+        };
+        assert_eq!(answer.extensions().get(), Some(&Upgrade::Relay(wanted)));
+    }
+
+    #[tokio::test]
+    async fn other_relays_are_told_whom_to_admit() {
+        let key = NodeKey::from_bytes([0xab; 32]);
+        let ask = async |method, text: String| {
+            let content = http_body_util::Full::new(bytes::Bytes::from(text));
+            let patience = Duration::from_secs(1);
+            verify(&parts(&[], method), content, patience, |asked| {
+                *asked == key
+            })
+            .await
+        };
+        for (digits, allow) in [("ab", true), ("cd", false)] {
+            let text = format!(
+                r#"{{"NodePublic":"nodekey:{}","Source":"::1"}}"#,
+                digits.repeat(32)
+            );
+            let answer = ask(Method::POST, text).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let bytes = http_body_util::BodyExt::collect(answer.into_body())
+                .await
+                .unwrap();
+            assert_eq!(bytes.to_bytes(), format!(r#"{{"Allow":{allow}}}"#));
+        }
+        assert_eq!(ask(Method::POST, "{}".into()).await.status(), 400);
+        assert_eq!(ask(Method::POST, " ".repeat(5000)).await.status(), 413);
+        assert_eq!(ask(Method::GET, String::new()).await.status(), 405);
     }
 
     #[test]

@@ -47,7 +47,16 @@ pub enum Upgrade {
     /// A control connection; the bytes are the client's handshake message.
     Control(Vec<u8>),
     /// A relay connection.
-    Relay,
+    Relay(RelayUpgrade),
+}
+
+/// How a client wants the relay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayUpgrade {
+    /// Frames come inside WebSocket messages.
+    pub is_web_socket: bool,
+    /// The client would rather use another relay of the region.
+    pub not_ideal: bool,
 }
 
 /// How the HTTP part of a connection ended.
@@ -109,11 +118,11 @@ where
     if head.is_empty() {
         return Ok(Ended::Closed);
     }
-    if let Some(received) = after_fast_start(&head) {
+    if let Some((received, upgrade)) = after_fast_start(&head) {
         return Ok(Ended::Upgraded {
             stream,
             received,
-            upgrade: Upgrade::Relay,
+            upgrade: Upgrade::Relay(upgrade),
         });
     }
 
@@ -207,7 +216,7 @@ fn has_end(bytes: &[u8]) -> bool {
 }
 
 /// What follows the head, if the head is one that wants frames and no answer.
-fn after_fast_start(received: &Bytes) -> Option<Bytes> {
+fn after_fast_start(received: &Bytes) -> Option<(Bytes, RelayUpgrade)> {
     if !received.starts_with(b"GET /derp") {
         return None;
     }
@@ -224,7 +233,8 @@ fn after_fast_start(received: &Bytes) -> Option<Bytes> {
             .map(|header| header.value.to_vec())
             .unwrap_or_default()
     };
-    derp::is_fast_start(request.path?, header).then(|| received.slice(length..))
+    let upgrade = derp::fast_start(request.path?, header)?;
+    Some((received.slice(length..), upgrade))
 }
 
 /// A stream some of whose bytes were read already, and are read again first.
@@ -307,7 +317,9 @@ mod tests {
             _ => body::text(StatusCode::OK, "hello"),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            response.extensions_mut().insert(Upgrade::Relay);
+            response
+                .extensions_mut()
+                .insert(Upgrade::Relay(RelayUpgrade::default()));
         }
         response
     }
@@ -348,7 +360,7 @@ mod tests {
         };
         assert_eq!(
             (received.as_ref(), upgrade),
-            (&b"first"[..], Upgrade::Relay)
+            (&b"first"[..], Upgrade::Relay(RelayUpgrade::default()))
         );
         stream.write_all(b"frames").await.unwrap();
         drop(stream);

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,6 +27,14 @@ const BACKLOG: u32 = 128;
 /// The first pause after an accept that failed for want of something; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what is sent may stay unacknowledged before the connection counts as dead.
+/// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After so long a silence the peer's machine is asked whether it lives.
+/// Source: 10 min in tailscale `cmd/derper/derper.go`.
+const KEEPALIVE: Duration = Duration::from_secs(10 * 60);
 
 /// Listens on a TCP address.
 ///
@@ -60,8 +69,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it.
-    socket.set_keepalive(true)?;
+    // Accepted connections inherit both.
+    let options = SockRef::from(&socket);
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -9,6 +9,7 @@ pub mod front;
 pub mod limits;
 pub mod listener;
 pub mod machine;
+pub mod outbound;
 pub mod pages;
 pub mod public;
 pub mod ts2021;

@@ -6,7 +6,7 @@ use crate::frame::{HEADER_LEN, Header, Kind};
 use crate::pool::{Pool, Reservation};
 
 /// What to do with a frame.
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Hand its body out.
     Take(Kind),
     /// Read over it.
@@ -14,7 +14,7 @@ pub(super) enum Plan {
 }
 
 /// What was found in the input.
-pub(super) enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// A frame with its body.
     Frame(Kind, &'a [u8]),
     /// The start of a frame that is read over.
@@ -26,7 +26,7 @@ pub(super) enum Item<'a> {
 /// Invariants: `partial` holds the start of one frame, header included; it is empty while `skip` is
 /// not zero. Its capacity beyond `Limits::partial_bytes` is paid for by `reserved`.
 #[derive(Default)]
-pub(super) struct Deframer {
+pub(crate) struct Deframer {
     partial: Vec<u8>,
     reserved: Option<Reservation>,
     /// Bytes of the input still to be read over.
@@ -37,7 +37,7 @@ pub(super) struct Deframer {
 
 impl Deframer {
     /// Finds the next frame. Gives how much of the input is done with, and what was found.
-    pub(super) fn next<'a>(
+    pub(crate) fn next<'a>(
         &'a mut self,
         input: &'a [u8],
         plan: impl Fn(Header) -> Result<Plan, Fault>,
@@ -147,7 +147,7 @@ impl Deframer {
     }
 
     /// Gives unused memory back.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.delivered || self.partial.is_empty() {
             self.delivered = false;
             self.clear(0);

@@ -10,12 +10,12 @@ use crate::stats::{DropReason, Drops, Tally};
 pub const MAX_SLICES: usize = 64;
 
 /// Most notices about peers in one batch, which bounds its small frames to about 3 KB.
-pub(super) const MAX_NOTICES: usize = 64;
+pub(crate) const MAX_NOTICES: usize = 64;
 
 /// Small frames first, then packets. A new batch is put together only when the last one is all
 /// written, so that packets wait in the queue, where the oldest can still be dropped, and not here.
 #[derive(Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     head: Vec<u8>,
     head_written: usize,
     packets: VecDeque<Packet>,
@@ -26,12 +26,12 @@ pub(super) struct Output {
 
 impl Output {
     /// Where small frames are appended.
-    pub(super) fn head(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn head(&mut self) -> &mut Vec<u8> {
         &mut self.head
     }
 
     /// Takes packets, about `most` bytes in all but at least one.
-    pub(super) fn take_packets(&mut self, queue: &mut Queue, most: usize) {
+    pub(crate) fn take_packets(&mut self, queue: &mut Queue, most: usize) {
         let mut bytes = 0_usize;
         while bytes < most && self.packets.len() < MAX_SLICES.saturating_sub(1) {
             let Some(packet) = queue.pop() else { break };
@@ -40,12 +40,12 @@ impl Output {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.head.is_empty() && self.packets.is_empty()
     }
 
     /// What is left to write.
-    pub(super) fn slices(&self) -> heapless::Vec<IoSlice<'_>, MAX_SLICES> {
+    pub(crate) fn slices(&self) -> heapless::Vec<IoSlice<'_>, MAX_SLICES> {
         let head = self.head.get(self.head_written..).unwrap_or_default();
         let written = std::iter::once(self.front_written).chain(std::iter::repeat(0));
         let packets = self.packets.iter().zip(written);
@@ -59,7 +59,7 @@ impl Output {
     }
 
     /// Notes that `length` bytes were written.
-    pub(super) fn advance(&mut self, mut length: usize) {
+    pub(crate) fn advance(&mut self, mut length: usize) {
         let head = length.min(self.head.len().saturating_sub(self.head_written));
         self.head_written = self.head_written.saturating_add(head);
         length = length.saturating_sub(head);
@@ -81,19 +81,19 @@ impl Output {
     }
 
     /// Packets written since the last call.
-    pub(super) fn take_sent(&mut self) -> Tally {
+    pub(crate) fn take_sent(&mut self) -> Tally {
         std::mem::take(&mut self.sent)
     }
 
     /// Drops what is not written and counts it.
-    pub(super) fn abandon(&mut self, drops: &mut Drops) {
+    pub(crate) fn abandon(&mut self, drops: &mut Drops) {
         for packet in self.packets.drain(..) {
             drops.record(DropReason::WriteError, packet.payload());
         }
     }
 
     /// Gives unused memory back.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.is_empty() {
             self.head = Vec::new();
             self.packets = VecDeque::new();

@@ -4,7 +4,7 @@ use super::*;
 use crate::frame::{HEADER_LEN, MAX_PACKET_LEN};
 use crate::handshake::LoginError;
 use crate::nacl::NotAuthentic;
-use crate::queue::Restart;
+use crate::queue::{Restart, Route};
 use crate::stats::{DropReason, PacketKind};
 use crate::testing::{Owned, client_info, disco, encoded, frames, secret};
 
@@ -23,6 +23,7 @@ enum Said {
     Login(Key),
     Packet(Key, Vec<u8>),
     NoRoom,
+    Mesh,
     Preferred(bool),
     Ping,
     Other,
@@ -36,6 +37,7 @@ impl From<Event<'_>> for Said {
                 destination,
                 packet,
             } => Said::Packet(destination, packet.to_vec()),
+            Event::Forward { .. } | Event::Watch | Event::ClosePeer(_) => Said::Mesh,
             Event::NoRoom => Said::NoRoom,
             Event::Preferred(preferred) => Said::Preferred(preferred),
             Event::Ping => Said::Ping,
@@ -109,9 +111,13 @@ impl Bench {
             drops,
             ..
         } = self;
-        mailbox
-            .queue
-            .push(&Key::from([7; 32]), packet, limits, pool, drops);
+        mailbox.queue.push(
+            &Route::Last(Key::from([7; 32])),
+            packet,
+            limits,
+            pool,
+            drops,
+        );
     }
 
     /// Writes at most `most` bytes.
@@ -162,7 +168,7 @@ fn login_sends_the_key_first_and_the_info_after_the_decision() {
         .unwrap();
     assert_eq!(said, [Said::Login(secret(1).public())]);
     assert_eq!(bench.written(), []);
-    bench.conn.accept(&ServerInfo::default()).unwrap();
+    bench.conn.accept(&ServerInfo::default(), false).unwrap();
     let info = bench.written();
     assert_eq!(info.len(), 1);
     assert_eq!(info[0].kind, Kind::ServerInfo);

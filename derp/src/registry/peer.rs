@@ -1,10 +1,14 @@
 //! One key: its connections, and who had packets from it.
 
-use super::ConnId;
+use super::{ConnId, LinkId};
 
 /// Most connections of one key. The reference has no bound; clients have one, or two while they
 /// change networks.
 pub(super) const MAX_CONNECTIONS: usize = 8;
+
+/// Most relays of the region through which one key is reached. A client is connected to one, or to
+/// two while it moves.
+const MAX_FORWARDERS: usize = 4;
 
 /// Everything known about a key.
 ///
@@ -13,6 +17,8 @@ pub(super) const MAX_CONNECTIONS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     connections: heapless::Vec<ConnId, MAX_CONNECTIONS>,
+    /// Links to relays that have said that the key is connected to them; the first is used.
+    forwarders: Vec<LinkId>,
     /// Connections that were sent a packet from this key. Some may be gone.
     destinations: Vec<ConnId>,
     /// The value of `newest` when the list was last searched for connections that are gone.
@@ -26,6 +32,32 @@ impl Peer {
 
     pub(super) fn is_connected(&self) -> bool {
         !self.connections.is_empty()
+    }
+
+    /// The link through which the key is reached when it is not connected here.
+    pub(super) fn forwarder(&self) -> Option<LinkId> {
+        self.forwarders.first().copied()
+    }
+
+    /// Adds a link. Says false if it is known already or there are too many.
+    pub(super) fn add_forwarder(&mut self, link: LinkId) -> bool {
+        let new = self.forwarders.len() < MAX_FORWARDERS && !self.forwarders.contains(&link);
+        if new {
+            self.forwarders.push(link);
+        }
+        new
+    }
+
+    /// Removes a link; says whether it was there.
+    pub(super) fn remove_forwarder(&mut self, link: LinkId) -> bool {
+        let before = self.forwarders.len();
+        self.forwarders.retain(|known| *known != link);
+        self.forwarders.len() < before
+    }
+
+    /// Whether the key is reached at all.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.is_connected() || self.forwarder().is_some()
     }
 
     /// The connection that gets packets for this key.
@@ -87,6 +119,11 @@ impl Peer {
             place = self.destinations.partition_point(|known| *known < id);
         }
         self.destinations.insert(place, id);
+    }
+
+    #[cfg(test)]
+    pub(super) fn forwarder_count(&self) -> usize {
+        self.forwarders.len()
     }
 
     #[cfg(test)]

@@ -21,6 +21,10 @@ fn key(mark: u8) -> Key {
     Key::new([mark; 32])
 }
 
+fn arrival() -> Arrival {
+    Arrival::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
+}
+
 fn registry(limits: Limits) -> Registry {
     let pool = Pool::new(limits.pool_bytes);
     Registry::new(Arc::new(limits), pool)
@@ -28,8 +32,8 @@ fn registry(limits: Limits) -> Registry {
 
 impl Registry {
     fn open_client(&mut self, key: Key) -> ConnId {
-        let (id, _) = self.connect().unwrap();
-        self.login(id, key).unwrap();
+        let (id, _) = self.connect(arrival()).unwrap();
+        self.login(id, key, Standing::default()).unwrap();
         id
     }
 
@@ -86,9 +90,12 @@ impl Registry {
         assert_eq!(self.open, open);
         assert!(self.logins.iter().all(|id| self.slots.contains_key(id)));
         for peer in self.peers.values() {
-            assert!(peer.is_connected());
+            assert!(peer.is_reachable());
             assert!(peer.destination_count() <= self.limits.destinations_per_key);
         }
+        let forwarders: usize = self.peers.values().map(Peer::forwarder_count).sum();
+        assert_eq!(self.remote, forwarders);
+        assert_eq!(self.sources.values().sum::<usize>(), self.slots.len());
         assert!(self.open + self.logins.len() <= self.limits.connections);
         assert!(self.logins.len() <= self.limits.logins);
     }
@@ -156,10 +163,10 @@ fn unknown_destination_is_told_for_discovery_only() {
 fn connection_that_is_logging_in_neither_sends_nor_receives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
-    let (b, _) = registry.connect().unwrap();
+    let (b, _) = registry.connect(arrival()).unwrap();
     assert!(!registry.send(b, key(1), b"early"));
     assert!(!registry.send(a, key(2), b"early"));
-    registry.login(b, key(2)).unwrap();
+    registry.login(b, key(2), Standing::default()).unwrap();
     assert!(registry.send(a, key(2), b"now"));
 }
 
@@ -205,8 +212,14 @@ fn ninth_connection_of_a_key_replaces_the_least_active() {
         .collect();
     registry.note_activity(ids[0]);
     registry.attend(ids[1], Waker::noop());
-    let (ninth, _) = registry.connect().unwrap();
-    assert!(registry.login(ninth, key(2)).unwrap().is_some());
+    let (ninth, _) = registry.connect(arrival()).unwrap();
+    assert!(
+        registry
+            .login(ninth, key(2), Standing::default())
+            .unwrap()
+            .len()
+            == 1
+    );
     assert_eq!(registry.verdict(ids[1]), Some(Closed::Replaced));
     assert_eq!(registry.verdict(ids[0]), None);
     assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
@@ -264,11 +277,16 @@ fn oldest_login_gives_way_to_new_ones() {
         logins: 3,
         ..Limits::default()
     });
-    let ids: Vec<ConnId> = (0..5).map(|_| registry.connect().unwrap().0).collect();
+    let ids: Vec<ConnId> = (0..5)
+        .map(|_| registry.connect(arrival()).unwrap().0)
+        .collect();
     assert_eq!(registry.verdict(ids[0]), Some(Closed::Evicted));
     assert_eq!(registry.verdict(ids[1]), Some(Closed::Evicted));
     assert_eq!(registry.verdict(ids[2]), None);
-    assert_eq!(registry.login(ids[0], key(1)).err(), Some(Closed::Evicted));
+    assert_eq!(
+        registry.login(ids[0], key(1), Standing::default()).err(),
+        Some(Closed::Evicted)
+    );
     assert_eq!(
         (registry.stats().logins, registry.stats().logins_evicted),
         (3, 2)
@@ -284,15 +302,15 @@ fn full_relay_keeps_its_clients_and_turns_others_away() {
         ..Limits::default()
     });
     let a = registry.open_client(key(1));
-    let waiting = registry.connect().unwrap().0;
+    let waiting = registry.connect(arrival()).unwrap().0;
     registry.open_client(key(2));
     // The room of the one that is still logging in goes to the newer one.
     registry.open_client(key(3));
     assert_eq!(registry.verdict(waiting), Some(Closed::Evicted));
-    assert_eq!(registry.connect().err(), Some(Closed::Full));
+    assert_eq!(registry.connect(arrival()).err(), Some(Closed::Full));
     assert_eq!(registry.verdict(a), None);
     registry.leave(a);
-    assert!(registry.connect().is_ok());
+    assert!(registry.connect(arrival()).is_ok());
     assert_eq!(registry.stats().turned_away, 1);
     registry.check();
 }
@@ -345,7 +363,10 @@ fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
 #[test]
 fn shutdown_tells_all_takes_none_and_forwards_nothing() {
     let mut registry = registry(Limits::default());
-    let (a, b) = (registry.open_client(key(1)), registry.connect().unwrap().0);
+    let (a, b) = (
+        registry.open_client(key(1)),
+        registry.connect(arrival()).unwrap().0,
+    );
     registry.attend(a, Waker::noop());
     registry.attend(b, Waker::noop());
     let restart = Restart {
@@ -354,7 +375,10 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
     };
     assert_eq!(registry.shutdown(restart).len(), 2);
     assert_eq!(registry.mailbox(a).unwrap().restart, Some(restart));
-    assert_eq!(registry.connect().err(), Some(Closed::ShuttingDown));
+    assert_eq!(
+        registry.connect(arrival()).err(),
+        Some(Closed::ShuttingDown)
+    );
     assert!(!registry.send(a, key(1), b"x"));
 }
 
@@ -419,6 +443,177 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The registry's rules, told again in the plainest way: connections that are logged in, in the
+const MESH: Standing = Standing {
+    is_mesh_peer: true,
+    is_prober: false,
+};
+
+impl Registry {
+    fn open_mesh_peer(&mut self, key: Key) -> ConnId {
+        let (id, _) = self.connect(arrival()).unwrap();
+        self.login(id, key, MESH).unwrap();
+        id
+    }
+
+    /// Takes what a watcher is told: who comes, and who goes.
+    fn presences(&mut self, id: ConnId) -> Vec<(Key, bool)> {
+        let mailbox = self.mailbox(id).unwrap();
+        std::iter::from_fn(|| mailbox.pop_presence())
+            .map(|(key, presence)| (key, presence.is_some()))
+            .collect()
+    }
+
+    /// Takes the packets that wait for a link.
+    fn link_packets(&mut self, id: LinkId) -> Vec<Vec<u8>> {
+        let queue = self.link_queue(id).unwrap();
+        std::iter::from_fn(|| queue.pop())
+            .map(|packet| packet.payload().to_vec())
+            .collect()
+    }
+}
+
+#[test]
+fn watcher_hears_of_all_but_itself() {
+    let mut registry = registry(Limits::default());
+    registry.open_client(key(1));
+    let watcher = registry.open_mesh_peer(key(9));
+    registry.watch(watcher);
+    registry.watch(watcher);
+    assert_eq!(registry.presences(watcher), [(key(1), true)]);
+    let b = registry.open_client(key(2));
+    let second = registry.open_client(key(2));
+    assert_eq!(registry.presences(watcher), [(key(2), true)]);
+    registry.leave(b);
+    assert_eq!(registry.presences(watcher), []);
+    registry.leave(second);
+    assert_eq!(registry.presences(watcher), [(key(2), false)]);
+    registry.check();
+    registry.leave(watcher);
+    registry.open_client(key(3));
+    registry.check();
+}
+
+#[test]
+fn client_without_the_mesh_key_cannot_watch() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    registry.watch(a);
+    registry.open_client(key(2));
+    assert_eq!(registry.presences(a), []);
+}
+
+#[test]
+fn watcher_that_takes_no_notices_is_closed() {
+    let limits = Limits {
+        connections: 4,
+        ..Limits::default()
+    };
+    let mut registry = registry(limits);
+    let watcher = registry.open_mesh_peer(key(9));
+    registry.watch(watcher);
+    for mark in 10..18 {
+        assert_eq!(registry.verdict(watcher), None);
+        let id = registry.open_client(key(mark));
+        registry.leave(id);
+    }
+    let id = registry.open_client(key(18));
+    assert_eq!(registry.verdict(watcher), Some(Closed::Behind));
+    registry.leave(id);
+    registry.check();
+}
+
+#[test]
+fn client_here_comes_before_a_link_and_one_link_before_another() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    let (first, second) = (registry.add_link(), registry.add_link());
+    for link in [first, second, first] {
+        registry.add_forwarder(link, key(2));
+    }
+    registry.check();
+    assert!(registry.send(a, key(2), b"by the first"));
+    assert_eq!(registry.link_packets(first), [b"by the first"]);
+    let b = registry.open_client(key(2));
+    assert!(registry.send(a, key(2), b"here"));
+    assert_eq!(registry.packets(b), [b"here"]);
+    registry.leave(b);
+    assert!(registry.notices(a).is_empty());
+    registry.remove_link(first);
+    registry.check();
+    assert!(registry.send(a, key(2), b"by the second"));
+    assert_eq!(registry.link_packets(second), [b"by the second"]);
+    registry.remove_forwarder(second, &key(2));
+    assert!(!registry.send(a, key(2), b"nowhere"));
+    registry.check();
+    assert_eq!(registry.stats().keys, 1);
+}
+
+#[test]
+fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
+    let mut registry = registry(Limits::default());
+    let peer = registry.open_mesh_peer(key(9));
+    let a = registry.open_client(key(1));
+    let link = registry.add_link();
+    registry.add_forwarder(link, key(2));
+    let forwarded = registry.forward_from_mesh(peer, &key(2), &key(1), b"hello");
+    assert!(matches!(forwarded, Forwarded::Queued(_)));
+    assert_eq!(registry.packets(a), [b"hello"]);
+    // The sender of a packet leaves the other relay: the receiver is told.
+    registry.add_forwarder(link, key(3));
+    registry.remove_forwarder(link, &key(2));
+    assert_eq!(registry.notices(a), [key(2)]);
+    let lost = registry.forward_from_mesh(peer, &key(1), &key(3), &disco(70, 1));
+    assert!(matches!(lost, Forwarded::NotHere));
+    assert!(registry.link_packets(link).is_empty());
+    let drops = registry.stats().drops;
+    let reason = DropReason::UnknownDestinationOnForward;
+    assert_eq!(drops.of(reason, PacketKind::Disco).packets, 1);
+}
+
+#[test]
+fn keys_of_other_relays_are_bounded() {
+    let limits = Limits {
+        mesh_keys: 3,
+        ..Limits::default()
+    };
+    let mut registry = registry(limits);
+    let link = registry.add_link();
+    for mark in 1..10 {
+        registry.add_forwarder(link, key(mark));
+    }
+    registry.check();
+    assert_eq!(registry.stats().remote_keys, 3);
+    registry.remove_link(link);
+    registry.check();
+    assert_eq!(registry.stats().remote_keys, 0);
+}
+
+#[test]
+fn one_address_cannot_take_all_connections() {
+    let limits = Limits {
+        connections_per_address: 2,
+        ..Limits::default()
+    };
+    let mut registry = registry(limits);
+    let from = |text: &str| Arrival::from(text.parse::<SocketAddr>().unwrap());
+    let (first, _) = registry.connect(from("192.0.2.1:1")).unwrap();
+    registry.connect(from("[::ffff:192.0.2.1]:2")).unwrap();
+    assert_eq!(
+        registry.connect(from("192.0.2.1:3")).err(),
+        Some(Closed::FullAddress)
+    );
+    for host in ["[2001:db8::1]:1", "[2001:db8::2]:1"] {
+        assert!(registry.connect(from(host)).is_ok());
+    }
+    assert_eq!(
+        registry.connect(from("[2001:db8::3]:1")).err(),
+        Some(Closed::FullAddress)
+    );
+    registry.leave(first);
+    assert!(registry.connect(from("192.0.2.1:3")).is_ok());
+    registry.check();
+}
+
 /// order of their activity.
 #[derive(Default)]
 struct Model {
@@ -470,7 +665,7 @@ proptest! {
         for step in steps {
             let at = |at: usize| ids.get(at % ids.len().max(1)).copied();
             match step {
-                Step::Connect => ids.extend(registry.connect().ok().map(|(id, _)| id)),
+                Step::Connect => ids.extend(registry.connect(arrival()).ok().map(|(id, _)| id)),
                 Step::Login(index, mark) => {
                     let Some(id) = at(index).filter(|id| registry.logins.contains(id)) else { continue };
                     if model.active.iter().filter(|(_, known)| *known == mark).count() == peer::MAX_CONNECTIONS {
@@ -478,7 +673,7 @@ proptest! {
                         model.active.retain(|(id, _)| *id != first);
                         model.notices.retain(|(id, _)| *id != first);
                     }
-                    registry.login(id, key(mark)).unwrap();
+                    registry.login(id, key(mark), Standing::default()).unwrap();
                     model.active.push((id, mark));
                 }
                 Step::Send(index, mark) => {

@@ -13,8 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Shared, wake};
+use crate::Key;
+use crate::admit::Asked;
+use crate::bucket::Bucket;
 use crate::conn::{Conn, Event};
-use crate::registry::{Closed, ConnId, Forwarded};
+use crate::pool::Reservation;
+use crate::registry::{Closed, ConnId, Forwarded, Standing};
 
 /// Bytes read at once. The buffer lies on the stack, so that a connection that says nothing holds
 /// no read buffer.
@@ -47,6 +51,31 @@ struct Session {
     /// Bytes were written since the last flush.
     dirty: bool,
     ending: Ending,
+    /// The host is still being asked whether the client is let in.
+    asking: Option<Box<Asking>>,
+    /// What the client may send; none while it logs in, and for other relays.
+    rate: Option<Bucket>,
+    is_rated: bool,
+    /// Nothing is read before this moment.
+    paused_until: Duration,
+    last_heard: Duration,
+    put_off: Option<PutOff>,
+}
+
+/// Input that waits until those whom it would fill up have had their turn.
+struct PutOff {
+    bytes: Box<[u8]>,
+    /// Pays for `bytes`.
+    _room: Reservation,
+}
+
+/// A client about whom the host is being asked.
+struct Asking {
+    key: Key,
+    standing: Standing,
+    answer: Asked,
+    /// What came after its login in the same read, at most [`READ_LEN`] bytes.
+    rest: Vec<u8>,
 }
 
 /// The polite end of a connection.
@@ -89,6 +118,12 @@ impl<S> Serve<S> {
             sleep: None,
             dirty: false,
             ending: Ending::No,
+            asking: None,
+            rate: None,
+            is_rated: false,
+            paused_until: Duration::ZERO,
+            last_heard: shared.now(),
+            put_off: None,
         });
         Serve {
             shared,
@@ -133,6 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
                     stream: &mut this.stream,
                     source: this.source,
                     session,
+                    ask_again: false,
+                    gives_way: false,
                 };
                 match turn.run(std::mem::take(&mut this.early), cx) {
                     Ok(()) => return Poll::Pending,
@@ -152,6 +189,10 @@ struct Turn<'a, S> {
     stream: &'a mut S,
     source: IpAddr,
     session: &'a mut Session,
+    /// The host has just been asked for the first time.
+    ask_again: bool,
+    /// A receiver's queue fills: it is to have its turn before more is read.
+    gives_way: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
@@ -168,11 +209,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         {
             return Err(Closed::ShuttingDown);
         }
+        if self.idle_at().is_some_and(|at| at <= self.now) {
+            return Err(Closed::Idle);
+        }
         if let Some(reason) = self.shared.registry().attend(self.session.id, cx.waker()) {
             return Err(reason);
         }
-        self.input(&early)?;
+        self.be_answered(cx)?;
+        if let Some(put_off) = self.session.put_off.take() {
+            self.take_in(&put_off.bytes)?;
+        }
+        self.take_in(&early)?;
         let mut progress = self.read(cx)?;
+        if self.ask_again {
+            progress = Progress::More;
+        }
         if self.session.ending == Ending::No && self.write(cx)? == Progress::More {
             progress = Progress::More;
         }
@@ -188,6 +239,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
         for _ in 0..IO_PER_TURN {
+            if self.session.asking.is_some() || self.session.paused_until > self.now {
+                return Ok(Progress::Waiting);
+            }
+            if self.gives_way {
+                return Ok(Progress::More);
+            }
             let mut space = [const { MaybeUninit::uninit() }; READ_LEN];
             let mut buffer = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *self.stream).poll_read(cx, &mut buffer) {
@@ -196,10 +253,73 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     return Err(self.end_of_input());
                 }
-                Poll::Ready(Ok(())) => self.input(buffer.filled())?,
+                Poll::Ready(Ok(())) => {
+                    self.session.last_heard = self.now;
+                    self.take_in(buffer.filled())?;
+                    self.charge(buffer.filled().len());
+                }
             }
         }
         Ok(Progress::More)
+    }
+
+    /// Makes the client wait if it has sent more than it may. Nothing is lost: what is not read
+    /// fills the windows of the network, and the client itself comes to wait.
+    fn charge(&mut self, bytes: usize) {
+        let Session {
+            rate,
+            is_rated,
+            paused_until,
+            ..
+        } = &mut *self.session;
+        if !*is_rated {
+            return;
+        }
+        let own = rate.as_mut().map(|rate| rate.charge(bytes, self.now));
+        let all = self.shared.charge_total(bytes, self.now);
+        *paused_until = all.max(own.unwrap_or_default());
+        if *paused_until > self.now {
+            self.shared.registry().note_rate_wait();
+        }
+    }
+
+    fn idle_at(&self) -> Option<Duration> {
+        let timeout = self.shared.limits.idle_timeout;
+        let at = self.session.last_heard.saturating_add(timeout);
+        (!timeout.is_zero()).then_some(at)
+    }
+
+    /// Goes on with a client about whom the host was asked, once there is an answer.
+    fn be_answered(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
+        let Some(asking) = &mut self.session.asking else {
+            return Ok(());
+        };
+        let Poll::Ready(answer) = asking.answer.as_mut().poll(cx) else {
+            return Ok(());
+        };
+        let Some(asking) = self.session.asking.take() else {
+            return Ok(());
+        };
+        if !answer {
+            return Err(Closed::Refused(asking.key));
+        }
+        self.let_in(asking.key, asking.standing, true)?;
+        self.take_in(&asking.rest)
+    }
+
+    fn let_in(&mut self, key: Key, standing: Standing, is_asked: bool) -> Result<(), Closed> {
+        let session = &mut *self.session;
+        let info = self
+            .shared
+            .admit(session.id, key, self.source, standing, is_asked)?;
+        session.conn.accept(&info, standing.is_mesh_peer)?;
+        let limits = &self.shared.limits;
+        session.is_rated = !standing.is_mesh_peer;
+        session.rate = session
+            .is_rated
+            .then(|| Bucket::new(limits.client_bytes_per_second, limits.client_burst_bytes))
+            .flatten();
+        Ok(())
     }
 
     fn end_of_input(&self) -> Closed {
@@ -210,13 +330,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         }
     }
 
-    fn input(&mut self, mut rest: &[u8]) -> Result<(), Closed> {
-        let Session { id, conn, .. } = &mut *self.session;
+    /// Acts on what the client sent. If a receiver should have its turn first, the rest is put off,
+    /// as far as the pool has room for it.
+    fn take_in(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+        let mut rest = self.input(bytes)?;
+        while !rest.is_empty() {
+            let spare = self.shared.limits.pool_reserve_bytes;
+            if let Some(room) = self.shared.pool.reserve(rest.len(), spare) {
+                self.session.put_off = Some(PutOff {
+                    bytes: rest.into(),
+                    _room: room,
+                });
+                break;
+            }
+            rest = self.input(rest)?;
+        }
+        Ok(())
+    }
+
+    /// Acts on what the client sent until a receiver's queue fills, and gives what is left.
+    fn input<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], Closed> {
         loop {
+            let Session { id, conn, .. } = &mut *self.session;
             let received = conn.recv(rest)?;
             rest = rest.get(received.consumed..).unwrap_or_default();
             match received.event {
-                None if rest.is_empty() => return Ok(()),
+                None if rest.is_empty() => return Ok(rest),
                 None => {}
                 Some(Event::Packet {
                     destination,
@@ -225,6 +364,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     let forwarded = self.shared.registry().forward(*id, &destination, packet);
                     match forwarded {
                         Forwarded::Queued(waker) => wake(waker),
+                        Forwarded::Filling(waker) => {
+                            wake(waker);
+                            self.gives_way = true;
+                            return Ok(rest);
+                        }
                         Forwarded::Dropped => {}
                         Forwarded::NotHere => {
                             let told = conn.tell_not_here(destination, self.now);
@@ -232,9 +376,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                         }
                     }
                 }
-                Some(Event::Login { key, .. }) => {
-                    let info = self.shared.admit(*id, key, self.source)?;
-                    conn.accept(&info)?;
+                Some(Event::Login { key, info }) => {
+                    let standing = self.shared.standing(&info);
+                    let asked = match standing.is_mesh_peer {
+                        true => None,
+                        false => self.shared.admit.ask(&key, self.source),
+                    };
+                    let Some(answer) = asked else {
+                        self.let_in(key, standing, false)?;
+                        continue;
+                    };
+                    self.session.asking = Some(Box::new(Asking {
+                        key,
+                        standing,
+                        answer,
+                        rest: rest.to_vec(),
+                    }));
+                    // The answer's future has to be polled to know whom to wake.
+                    self.ask_again = true;
+                    return Ok(&[]);
+                }
+                Some(Event::Forward {
+                    source,
+                    destination,
+                    packet,
+                }) => {
+                    let mut registry = self.shared.registry();
+                    let forwarded = registry.forward_from_mesh(*id, &source, &destination, packet);
+                    drop(registry);
+                    match forwarded {
+                        Forwarded::Queued(waker) => wake(waker),
+                        Forwarded::Filling(waker) => {
+                            wake(waker);
+                            self.gives_way = true;
+                            return Ok(rest);
+                        }
+                        Forwarded::Dropped => {}
+                        Forwarded::NotHere => {
+                            let told = conn.tell_not_here(destination, self.now);
+                            self.shared.registry().note_not_here(told);
+                        }
+                    }
+                }
+                Some(Event::Watch) => self.shared.registry().watch(*id),
+                Some(Event::ClosePeer(key)) => {
+                    let wakers = self.shared.registry().disconnect(&key);
+                    wake(wakers);
                 }
                 Some(Event::NoRoom) => self.shared.registry().note_no_room(*id),
                 Some(Event::Preferred(preferred)) => {
@@ -305,13 +492,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
     /// it is too early: it then costs one poll without effect instead of a move in the timer wheel
     /// for each write.
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let idle_at = self.idle_at();
         let Session {
             conn,
             sleep,
             ending,
+            paused_until,
             ..
         } = &mut *self.session;
-        let timers = [Some(conn.poll_timeout()), ending.deadline()];
+        let paused_until = Some(*paused_until).filter(|at| *at > self.now);
+        let timers = [
+            Some(conn.poll_timeout()),
+            ending.deadline(),
+            paused_until,
+            idle_at,
+        ];
         let at = self
             .shared
             .instant(timers.into_iter().flatten().min().unwrap_or_default());

@@ -1,0 +1,96 @@
+//! The plain HTTP part of a connection, up to its upgrade: any bytes, and where they are cut makes no
+//! difference to what becomes of them.
+#![no_main]
+
+use hearth::http::front::{self, Ended, Upgrade};
+use hearth::http::limits::Limits;
+use hearth::http::{body, derp, ts2021};
+use hearth::shutdown::Shutdown;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use libfuzzer_sys::fuzz_target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::runtime::Builder;
+
+/// What becomes of a connection: an upgrade with what followed it, the end, or a fault.
+type Fate = Result<Option<(Upgrade, Vec<u8>)>, ()>;
+
+fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (client, server) = duplex(1 << 20);
+        let (mut answers, mut requests) = tokio::io::split(client);
+        let limits = Limits::default();
+        let shutdown = Shutdown::new();
+        let answer = async |request: Request<Incoming>| {
+            let (head, _) = request.into_parts();
+            match head.uri.path() {
+                derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
+                ts2021::PATH => ts2021::upgrade(&head),
+                _ => body::status(StatusCode::OK),
+            }
+        };
+        let answer = |request| {
+            let answered = answer(request);
+            async move { answered.await }
+        };
+        let serve = async {
+            match front::serve(server, &limits, &shutdown, answer).await {
+                Ok(Ended::Closed) => Ok(None),
+                Ok(Ended::Upgraded {
+                    mut stream,
+                    received,
+                    upgrade,
+                }) => {
+                    let mut following = received.to_vec();
+                    let _ = stream.read_to_end(&mut following).await;
+                    Ok(Some((upgrade, following)))
+                }
+                Err(_) => Err(()),
+            }
+        };
+        let talk = async {
+            for part in parts {
+                let _ = requests.write_all(part).await;
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let _ = requests.shutdown().await;
+            let mut text = Vec::new();
+            let _ = answers.read_to_end(&mut text).await;
+            text
+        };
+        tokio::join!(serve, talk)
+    })
+}
+
+/// The answers without their dates.
+fn undated(answers: &[u8]) -> Vec<&[u8]> {
+    answers
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.starts_with(b"date:"))
+        .collect()
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&[c0, c1], bytes)) = input.split_first_chunk() else {
+        return;
+    };
+    if bytes.len() > 12 << 10 {
+        return;
+    }
+    let cut = usize::from(u16::from_be_bytes([c0, c1])) % (bytes.len() + 1);
+    let (early, late) = bytes.split_at(cut);
+    let (whole, answers) = fate([bytes, &[]]);
+    if let Ok(Some((_, following))) = &whole {
+        assert!(bytes.ends_with(following));
+    }
+    let (parted, answers_parted) = fate([early, late]);
+    assert_eq!(whole, parted, "cut at {cut}");
+    assert_eq!(undated(&answers), undated(&answers_parted), "cut at {cut}");
+});
