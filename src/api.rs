@@ -9,12 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// The user that stands for the owner of tagged nodes in lists.
-/// Source: `TaggedDevices` in headscale `hscontrol/types/users.go`.
-pub const TAGGED_DEVICES_ID: u64 = 2_147_455_555;
-/// Login name of the user that stands for the owner of tagged nodes.
-pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
-
 /// Login name of the user that is made when one is needed and there is none.
 pub const FIRST_USER: &str = "home";
 

@@ -126,10 +126,9 @@ async fn serve(
     derp: ServerSecret,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
-    let identity = identity(config)?;
+    let (identity, pin) = identity(config)?;
     let listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let pin = config.tls.is_none().then(|| identity.sha256().to_owned());
     let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
@@ -183,7 +182,7 @@ async fn serve(
     tracing::info!(server_url = app.addresses.server_url, "ready");
 
     while signals.next().await == Signal::Reload {
-        reload_files(config, &reload(), log, &served);
+        reload_files(config, &reload(), log, &served, pin.is_some());
     }
     tracing::info!("stopping");
     shutdown.trigger();
@@ -247,7 +246,13 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
 }
 
 /// Takes over what can change while the server runs: the log level and the certificate.
-fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Served) {
+fn reload_files(
+    running: &Config,
+    fresh: &Config,
+    log: &LogControl,
+    served: &Served,
+    is_pinned: bool,
+) {
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
@@ -265,6 +270,11 @@ fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Ser
         tracing::info!("configuration read again");
         return;
     };
+    if is_pinned {
+        // Clients have been told to accept the self-signed certificate and no other.
+        tracing::warn!("the certificate file is served after a restart");
+        return;
+    }
     match Identity::load(&files.cert, &files.key) {
         Ok(identity) => {
             served.replace(identity);
@@ -274,12 +284,18 @@ fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Ser
     }
 }
 
-/// The owner's certificate, or one of our own.
+/// The owner's certificate, or one of our own, with its hash for clients to pin.
 ///
-/// A certificate that cannot be read must not keep a tailnet down: clients verify the Noise key.
-fn identity(config: &Config) -> Result<Identity, ServeError> {
+/// A certificate that cannot be read must not keep a tailnet down: with one of our own the relay works,
+/// and so do clients that know the Noise key. New clients that come by https are told by their TLS.
+fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     if let Some(files) = &config.tls {
-        return Ok(Identity::load(&files.cert, &files.key)?);
+        match Identity::load(&files.cert, &files.key) {
+            Ok(identity) => return Ok((identity, None)),
+            Err(fault) => {
+                tracing::error!(%fault, "a self-signed certificate is served instead; mend the file and restart");
+            }
+        }
     }
     let mut names = Names {
         common_name: "hearth".to_owned(),
@@ -290,7 +306,9 @@ fn identity(config: &Config) -> Result<Identity, ServeError> {
         Host::Name(name) => names.dns.push(name.to_string()),
         Host::Address(address) => names.addresses.push(*address),
     }
-    Ok(Identity::self_signed(&config.data_dir, &names)?)
+    let identity = Identity::self_signed(&config.data_dir, &names)?;
+    let pin = identity.sha256().to_owned();
+    Ok((identity, Some(pin)))
 }
 
 fn settings(config: &Config) -> Settings {

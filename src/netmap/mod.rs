@@ -12,15 +12,12 @@ pub mod session;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
 use crate::tailcfg::dns::DnsConfig;
 use crate::tailcfg::map::UserProfile;
-
-/// User number under which tagged nodes appear. Source: `TaggedDevices` in headscale
-/// `hscontrol/types/users.go`.
-pub const TAGGED_DEVICES: u64 = 2_147_455_555;
 
 /// What is the same in every map.
 #[derive(Debug, Clone)]
@@ -82,7 +79,7 @@ pub fn owner_profile<'a>(snapshot: &'a Snapshot, owner: &Owner) -> UserProfile<'
     };
     user.unwrap_or(UserProfile {
         id: TAGGED_DEVICES,
-        login_name: "tagged-devices",
+        login_name: TAGGED_DEVICES_NAME,
         display_name: "Tagged Devices",
         profile_pic_url: "",
     })

@@ -1,5 +1,6 @@
 //! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,8 +145,8 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
     let driven = app.clone();
     app.tasks.spawn("map stream", async move {
         let _permit = permit;
-        let reason = drive(&driven, open, zstd, sender).await;
-        tracing::debug!(?reason, "map stream ended");
+        let over = drive(&driven, open, zstd, sender).await;
+        tracing::debug!("map stream ended: {over}");
     });
     let mut response = Response::new(response_body);
     let json = hyper::header::HeaderValue::from_static("application/json");
@@ -169,17 +170,25 @@ impl Drop for OpenStream {
 }
 
 /// Why a stream was over.
-#[derive(Debug)]
 enum Over {
     /// The client is gone.
     Gone,
     /// hearth shuts down.
     Shutdown,
     /// The map says so.
-    Ended {
-        /// Why.
-        _reason: EndReason,
-    },
+    Ended(EndReason),
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the client is gone",
+            Self::Shutdown => "hearth is shutting down",
+            Self::Ended(EndReason::Deleted) => "the node was deleted",
+            Self::Ended(EndReason::Superseded) => "the node opened another stream",
+            Self::Ended(EndReason::Behind) => "the stream was too far behind",
+        })
+    }
 }
 
 /// Sends the map, then each change of it, until somebody ends that.
@@ -202,7 +211,7 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
         };
         match next {
             Next::Nothing => {}
-            Next::End(reason) => return Over::Ended { _reason: reason },
+            Next::End(reason) => return Over::Ended(reason),
             Next::Send(message) => {
                 let framed = message.framed(zstd);
                 drop(message);
