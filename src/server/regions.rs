@@ -157,12 +157,12 @@ impl Regions {
 
     fn read_files(&mut self) {
         for (at, path) in self.files.iter().enumerate() {
-            let read = || Ok(part_of(&files::read(path, self.most_bytes)?)?);
+            let read = || part_of(&files::read(path, self.most_bytes)?);
             match read() {
                 Ok(part) => {
                     self.known.insert(self.urls.len().saturating_add(at), part);
                 }
-                Err::<_, SourceFault>(fault) => {
+                Err(fault) => {
                     let file = path.display();
                     tracing::warn!(%file, %fault, "no relays from this file; what it said last counts");
                 }
