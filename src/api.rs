@@ -9,12 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// The user that stands for the owner of tagged nodes in lists.
-/// Source: `TaggedDevices` in headscale `hscontrol/types/users.go`.
-pub const TAGGED_DEVICES_ID: u64 = 2_147_455_555;
-/// Login name of the user that stands for the owner of tagged nodes.
-pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
-
 /// Login name of the user that is made when one is needed and there is none.
 pub const FIRST_USER: &str = "home";
 
@@ -164,6 +158,96 @@ pub struct RelayStatus {
     pub packets_dropped: u64,
     /// Clients turned away because they are no nodes of this tailnet.
     pub refused: u64,
+}
+
+/// Dropped packets of one reason and kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayDrops {
+    /// Why.
+    pub reason: String,
+    /// `disco` or `other`.
+    pub kind: String,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What the STUN responder has done since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StunReport {
+    /// Answers over IPv4.
+    pub answered_ipv4: u64,
+    /// Answers over IPv6.
+    pub answered_ipv6: u64,
+    /// Packets that were no right request.
+    pub ignored: u64,
+    /// Requests beyond the rate of their source.
+    pub limited: u64,
+    /// Packets that could not be received or sent.
+    pub errors: u64,
+}
+
+/// How the relay is now, and what it has done since the start (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayReport {
+    /// Whether there is a relay; without one all its numbers are zero.
+    pub is_on: bool,
+    /// Clients that are logged in.
+    pub connections: usize,
+    /// Connections that are logging in.
+    pub logins: usize,
+    /// Different keys among the clients.
+    pub keys: usize,
+    /// Keys with more than one connection.
+    pub duplicate_keys: usize,
+    /// Clients whose home is this relay.
+    pub home_connections: usize,
+    /// Clients that would rather use another relay of the region.
+    pub not_ideal_connections: usize,
+    /// Connections of other relays of the region.
+    pub mesh_connections: usize,
+    /// Connections to other relays of the region.
+    pub mesh_links: usize,
+    /// Keys that are reached through other relays of the region.
+    pub remote_keys: usize,
+    /// Packets that wait for slow clients.
+    pub queued_packets: usize,
+    /// Bytes of the packet pool in use.
+    pub pool_bytes_used: usize,
+    /// Connections taken.
+    pub accepted: u64,
+    /// Connections turned away because the relay was full.
+    pub turned_away: u64,
+    /// Clients that are not admitted.
+    pub refused: u64,
+    /// Logins that failed through the client's fault.
+    pub logins_failed: u64,
+    /// Logins pushed out by newer connections.
+    pub logins_evicted: u64,
+    /// Connections that took none of their bytes in time.
+    pub write_timeouts: u64,
+    /// Times that a client had to wait because of a rate.
+    pub rate_waits: u64,
+    /// Packets taken from clients.
+    pub packets_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Packets given to clients.
+    pub packets_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Packets from other relays of the region.
+    pub packets_forwarded_in: u64,
+    /// Packets to other relays of the region.
+    pub packets_forwarded_out: u64,
+    /// Dropped packets by reason and kind.
+    pub drops: Vec<RelayDrops>,
+    /// The STUN responder.
+    pub stun: StunReport,
 }
 
 /// How the server is (hearth's own).

@@ -10,6 +10,7 @@ mod args;
 mod keys;
 mod nodes;
 mod pending;
+mod relay;
 mod server;
 mod users;
 
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::Command;
+use args::{Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -36,6 +37,10 @@ pub fn run() -> ExitCode {
     let format = args.output;
     let outcome = match args.command {
         Command::Serve(flags) => return server::serve(flags.overrides(args.socket)),
+        Command::Derp(DerpArgs {
+            command: None,
+            flags,
+        }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
         command => ask(command, args.socket, format),

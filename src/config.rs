@@ -4,6 +4,7 @@
 //! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
+pub mod derp;
 pub mod file;
 pub mod lan;
 pub mod limits;
@@ -11,20 +12,23 @@ pub mod name;
 pub mod near;
 pub mod url;
 pub mod value;
+pub mod web_url;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
 pub use name::DnsName;
 pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
+pub use web_url::WebUrl;
 
 use file::RawConfig;
 use lan::Network;
-use value::{Expiry, Label, Range};
+use value::{Expiry, Range};
 
 /// Where the configuration is when no flag says so.
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
@@ -76,32 +80,6 @@ pub struct NodeSettings {
     pub ephemeral_timeout: Duration,
 }
 
-/// The relay, and how clients are told to reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DerpSettings {
-    /// Whether there is a relay at all.
-    pub enabled: bool,
-    /// Number of the region; 900 to 999 are left to the owners of relays
-    /// (`RegionID` in tailscale `tailcfg/derpmap.go`).
-    pub region_id: u16,
-    /// Short name of the region.
-    pub region_code: String,
-    /// Long name of the region.
-    pub region_name: String,
-    /// Host that clients dial; `None` is the host of `server_url`.
-    pub host_name: Option<String>,
-    /// IPv4 address that clients dial; `None` lets them look up the host.
-    pub ipv4: Option<Ipv4Addr>,
-    /// IPv6 address that clients dial; `None` lets them look up the host.
-    pub ipv6: Option<Ipv6Addr>,
-    /// TCP port that clients dial; `None` is the port of the listener for HTTPS.
-    pub port: Option<u16>,
-    /// UDP port that clients ask; `None` is the port of the listener for STUN.
-    pub stun_port: Option<u16>,
-    /// Whether only nodes of this tailnet may use the relay.
-    pub verify_clients: bool,
-}
-
 /// What the server runs with. Every value is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -128,6 +106,8 @@ pub struct Config {
     pub node: NodeSettings,
     /// The relay.
     pub derp: DerpSettings,
+    /// Where the numbers for a monitoring system are served; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
     /// How much is logged.
     pub log_level: LogLevel,
     /// The bounds.
@@ -263,7 +243,9 @@ impl Config {
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),
         };
-        let derp = derp(raw);
+        let derp = DerpSettings::take(raw, Admission::Tailnet);
+        let metrics = raw.take("metrics.listen");
+        let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
         let limits = Limits::take(raw);
         Self {
@@ -278,6 +260,7 @@ impl Config {
             prefixes,
             node,
             derp,
+            metrics,
             log_level,
             limits,
             warnings: Vec::new(),
@@ -370,31 +353,6 @@ fn tls(raw: &mut RawConfig, cert: Option<PathBuf>, key: Option<PathBuf>) -> Opti
             raw.warn(raw.place_of(key), Fault::Alone { key, missing });
             None
         }
-    }
-}
-
-fn derp(raw: &mut RawConfig) -> DerpSettings {
-    let ports = Range {
-        least: 1,
-        most: u16::MAX,
-    };
-    let mut label = |key, default: &str| {
-        let Label(text) = raw.take(key).unwrap_or_else(|| Label(default.into()));
-        text
-    };
-    let region_code = label("derp.region_code", "hearth");
-    let region_name = label("derp.region_name", "hearth");
-    DerpSettings {
-        enabled: raw.take("derp.enabled").unwrap_or(true),
-        region_id: raw.take_in_range("derp.region_id", ports).unwrap_or(900),
-        region_code,
-        region_name,
-        host_name: raw.take("derp.host_name").map(|Label(text)| text),
-        ipv4: raw.take("derp.ipv4"),
-        ipv6: raw.take("derp.ipv6"),
-        port: raw.take_in_range("derp.port", ports),
-        stun_port: raw.take_in_range("derp.stun_port", ports),
-        verify_clients: raw.take("derp.verify_clients").unwrap_or(true),
     }
 }
 

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 /// Source: `tailcfg.ID` in tailscale `tailcfg/tailcfg.go`.
 pub const MAX_ID: u64 = (1 << 53) - 1;
 
+/// User number under which tagged nodes appear, in maps and in lists alike.
+/// Source: `TaggedDevices` in headscale `hscontrol/types/users.go`.
+pub const TAGGED_DEVICES: u64 = 2_147_455_555;
+
+/// Login name that goes with [`TAGGED_DEVICES`].
+pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
+
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

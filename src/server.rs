@@ -1,26 +1,32 @@
 //! The server as a whole: starts the parts in order, waits for signals, stops them in order.
 
+mod admission;
 mod banner;
 mod derp_map;
+mod listeners;
+mod regions;
+mod relay;
+mod standalone;
+
+pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
-use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::{Notify, watch};
 
-use crate::clock::{self, Timestamp};
-use crate::config::{Config, Host, Limits, Scheme, ServerUrl};
+use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{Addresses, AdmitNodes, App, Parts, Shared};
+use crate::http::app::{App, Parts, Shared};
+use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::numbers::Numbers;
+use crate::http::outbound::Outbound;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
@@ -31,7 +37,9 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, MetaCertificate, Names, Served, TlsError};
+use crate::tls::{self, Identity, Names, Served, TlsError};
+use listeners::Listeners;
+use regions::Regions;
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -39,12 +47,6 @@ const TASKS_SHARE: u32 = 2;
 const RECONNECT_IN: Duration = Duration::from_millis(500);
 /// See [`RECONNECT_IN`].
 const TRY_FOR: Duration = Duration::from_secs(60);
-
-/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
-/// was set.
-const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How often its age is looked at.
-const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -124,21 +126,29 @@ async fn serve(
     derp: ServerSecret,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
-    let identity = identity(config)?;
-    let listeners = Listeners::bind(config).await?;
+    let (identity, pin) = identity(config)?;
+    let mut listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let pin = config.tls.is_none().then(|| identity.sha256().to_owned());
-    let derp_map = derp_map::derp_map(config, &addresses, pin.as_deref());
+    let own = derp_map::region(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-    let admit = Arc::new(AdmitNodes(engine.watch()));
-    let relay = config
-        .derp
-        .enabled
-        .then(|| match config.derp.verify_clients {
-            true => Relay::new(derp, relay_limits(&config.limits), admit),
-            false => Relay::new(derp, relay_limits(&config.limits), Arc::new(anyone)),
-        });
+    let outbound = Arc::new(Outbound::default());
+    let most_bytes = config.limits.derp_map;
+    let data_dir = &config.data_dir;
+    let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
+    let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
+    let reread = Arc::new(Notify::new());
+    let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());
+    tasks.spawn("relays", keeping);
+    let states = Some(engine.watch());
+    let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
+    let numbers = Numbers {
+        relay: relay.clone(),
+        stun: StunCounters::default(),
+    };
+    let names = BootstrapDns::new(config);
+    tasks.spawn("names", names.clone().refresh(shutdown.clone()));
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
@@ -151,20 +161,21 @@ async fn serve(
     );
     let app = App::new(Parts {
         engine,
-        tailnet: Tailnet::new(config.base_domain.to_string(), &derp_map),
+        tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
         addresses,
         noise: public,
         relay: relay.clone(),
+        stun: numbers.stun.clone(),
+        names,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;
     if let Some(relay) = &relay {
-        let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
-        tasks.spawn("relay certificate", telling);
+        relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
         Shared(app.clone()),
@@ -172,10 +183,12 @@ async fn serve(
         http_limits,
         shutdown.clone(),
     );
-    listeners.start(&connections, &config.limits, tls, &tasks, &shutdown);
+    listeners.start_metrics(&numbers, &tasks, &shutdown);
+    let stun = (&numbers.stun, relay::stun_options(config));
+    listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
     tasks.spawn(
         "admission",
-        watch_admission(app.clone(), config.derp.verify_clients),
+        watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
     );
 
     let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
@@ -186,7 +199,8 @@ async fn serve(
     tracing::info!(server_url = app.addresses.server_url, "ready");
 
     while signals.next().await == Signal::Reload {
-        reload_files(config, &reload(), log, &served);
+        reload_files(config, &reload(), log, &served, pin.is_some());
+        reread.notify_one();
     }
     tracing::info!("stopping");
     shutdown.trigger();
@@ -207,33 +221,8 @@ async fn serve(
     Ok(())
 }
 
-/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
-async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
-    let key = hearth_derp::http::public_key_hex(&key);
-    let mut made: Option<Timestamp> = None;
-    loop {
-        let now = clock::now().wall;
-        let since = made.map(|made| now.since(made).max(made.since(now)));
-        if since.is_none_or(|since| since > RENEW_META) {
-            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.tell_of_relay(meta),
-                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
-            }
-            made = Some(now);
-        }
-        tokio::select! {
-            () = shutdown.wait() => return,
-            () = tokio::time::sleep(CHECK_META) => {}
-        }
-    }
-}
-
-fn anyone(_key: &hearth_derp::Key, _source: IpAddr) -> bool {
-    true
-}
-
 /// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
-async fn watch_admission(app: Arc<App>, verify_clients: bool) {
+async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
     let mut states = app.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
@@ -246,7 +235,7 @@ async fn watch_admission(app: Arc<App>, verify_clients: bool) {
         app.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
-            if let Some(relay) = app.relay.as_ref().filter(|_| verify_clients) {
+            if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
                 relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
             }
         }
@@ -254,7 +243,13 @@ async fn watch_admission(app: Arc<App>, verify_clients: bool) {
 }
 
 /// Takes over what can change while the server runs: the log level and the certificate.
-fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Served) {
+fn reload_files(
+    running: &Config,
+    fresh: &Config,
+    log: &LogControl,
+    served: &Served,
+    is_pinned: bool,
+) {
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
@@ -272,6 +267,11 @@ fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Ser
         tracing::info!("configuration read again");
         return;
     };
+    if is_pinned {
+        // Clients have been told to accept the self-signed certificate and no other.
+        tracing::warn!("the certificate file is served after a restart");
+        return;
+    }
     match Identity::load(&files.cert, &files.key) {
         Ok(identity) => {
             served.replace(identity);
@@ -281,12 +281,18 @@ fn reload_files(running: &Config, fresh: &Config, log: &LogControl, served: &Ser
     }
 }
 
-/// The owner's certificate, or one of our own.
+/// The owner's certificate, or one of our own, with its hash for clients to pin.
 ///
-/// A certificate that cannot be read must not keep a tailnet down: clients verify the Noise key.
-fn identity(config: &Config) -> Result<Identity, ServeError> {
+/// A certificate that cannot be read must not keep a tailnet down: with one of our own the relay works,
+/// and so do clients that know the Noise key. New clients that come by https are told by their TLS.
+fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     if let Some(files) = &config.tls {
-        return Ok(Identity::load(&files.cert, &files.key)?);
+        match Identity::load(&files.cert, &files.key) {
+            Ok(identity) => return Ok((identity, None)),
+            Err(fault) => {
+                tracing::error!(%fault, "a self-signed certificate is served instead; mend the file and restart");
+            }
+        }
     }
     let mut names = Names {
         common_name: "hearth".to_owned(),
@@ -297,7 +303,9 @@ fn identity(config: &Config) -> Result<Identity, ServeError> {
         Host::Name(name) => names.dns.push(name.to_string()),
         Host::Address(address) => names.addresses.push(*address),
     }
-    Ok(Identity::self_signed(&config.data_dir, &names)?)
+    let identity = Identity::self_signed(&config.data_dir, &names)?;
+    let pin = identity.sha256().to_owned();
+    Ok((identity, Some(pin)))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -319,17 +327,6 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn relay_limits(limits: &Limits) -> hearth_derp::Limits {
-    hearth_derp::Limits {
-        connections: limits.derp_connections,
-        queue_slots: limits.derp_queue_packets,
-        data_queue_bytes: limits.derp_queue,
-        pool_bytes: limits.derp_pool,
-        login_timeout: limits.handshake_timeout,
-        ..hearth_derp::Limits::default()
-    }
-}
-
 fn http_limits(limits: &Limits) -> http_limits::Limits {
     let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     http_limits::Limits {
@@ -344,156 +341,5 @@ fn http_limits(limits: &Limits) -> http_limits::Limits {
         window_bytes: as_u32(limits.http2_window),
         send_bytes: limits.http2_send_buffer,
         ..http_limits::Limits::default()
-    }
-}
-
-/// Everything that is listened on.
-struct Listeners {
-    http: Vec<TcpListener>,
-    https: Vec<TcpListener>,
-    stun: Vec<UdpSocket>,
-    local: UnixListener,
-    socket: PathBuf,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, ServeError> {
-        let tcp = |what, flag, address: Option<SocketAddr>| match address {
-            None => Ok(Vec::new()),
-            Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
-        };
-        let listen = &config.listen;
-        let stun = match listen.stun {
-            None => Vec::new(),
-            Some(address) => {
-                bind_udp(address)
-                    .await
-                    .map_err(bind("STUN (UDP)", "--stun", address))?
-            }
-        };
-        let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
-            what: "the socket",
-            address: config.socket.display().to_string(),
-            flag: "--socket",
-            source,
-        })?;
-        Ok(Self {
-            http: tcp("HTTP", "--http", listen.http)?,
-            https: tcp("HTTPS", "--https", listen.https)?,
-            stun,
-            local,
-            socket: config.socket.clone(),
-        })
-    }
-
-    /// Where the server is reached, with the ports that the system chose.
-    fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
-        let bound = |listeners: &[TcpListener]| {
-            let first = listeners.first().map(TcpListener::local_addr);
-            first.transpose().map_err(system("a listener's address"))
-        };
-        let (http, https) = (bound(&self.http)?, bound(&self.https)?);
-        let stun = self.stun.first().map(UdpSocket::local_addr);
-        let listener = match url.scheme() {
-            Scheme::Http => http,
-            Scheme::Https => https,
-        };
-        let url = match listener {
-            Some(listener) if url.port() == 0 => {
-                ServerUrl::new(url.scheme(), url.host().clone(), Some(listener.port()))
-            }
-            _ => url.clone(),
-        };
-        Ok(Addresses {
-            server_url: url.to_string(),
-            url,
-            http,
-            https,
-            stun: stun.transpose().map_err(system("a socket's address"))?,
-            socket: self.socket.clone(),
-        })
-    }
-
-    fn start(
-        self,
-        connections: &Connections<Shared>,
-        limits: &Limits,
-        tls: tls::Settings,
-        tasks: &Tasks,
-        shutdown: &Shutdown,
-    ) {
-        let gate = Gate::new(limits.connections, limits.connections_per_address);
-        let plain = self.http.into_iter().map(|listener| (listener, None));
-        let encrypted = self
-            .https
-            .into_iter()
-            .map(|listener| (listener, Some(tls.clone())));
-        for (listener, tls) in plain.chain(encrypted) {
-            let connections = connections.clone();
-            let serve = move |stream, source: Option<SocketAddr>| {
-                let (connections, tls) = (connections.clone(), tls.clone());
-                async move {
-                    if let Some(source) = source {
-                        connections.tcp(stream, source, tls).await;
-                    }
-                }
-            };
-            let accepting = accept_all(
-                listener,
-                gate.clone(),
-                shutdown.clone(),
-                tasks.clone(),
-                serve,
-            );
-            tasks.spawn("listener", accepting);
-        }
-        let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
-        let connections = connections.clone();
-        let serve = move |stream, _| connections.clone().local(stream);
-        let accepting = accept_all(
-            self.local,
-            local_gate,
-            shutdown.clone(),
-            tasks.clone(),
-            serve,
-        );
-        tasks.spawn("socket", accepting);
-        for socket in self.stun {
-            let stop = shutdown.clone();
-            tasks.spawn("stun", async move {
-                let stopped = async move { stop.wait().await };
-                hearth_derp::udp::serve(&socket, &StunCounters::default(), stopped).await;
-            });
-        }
-    }
-}
-
-fn bind(
-    what: &'static str,
-    flag: &'static str,
-    address: SocketAddr,
-) -> impl FnOnce(io::Error) -> ServeError {
-    move |source| ServeError::Bind {
-        what,
-        address: address.to_string(),
-        flag,
-        source,
-    }
-}
-
-/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
-async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
-    let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
-    let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
-    match UdpSocket::bind(address).await {
-        Ok(socket) if address.ip() == everywhere => {
-            let port = socket.local_addr()?.port();
-            // In use means that the first socket has both families.
-            let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
-            Ok([Some(socket), second].into_iter().flatten().collect())
-        }
-        Ok(socket) => Ok(vec![socket]),
-        Err(_) if address.ip() == everywhere => Ok(vec![UdpSocket::bind(v4).await?]),
-        Err(fault) => Err(fault),
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Must not know: HTTP. No other module but the listener names the TLS library.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+pub mod client;
+
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::clock::Timestamp;
+use crate::files;
 
 /// The longest certificate or key file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -185,31 +187,11 @@ fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
     write_private(certificate, made.pem().as_bytes())
 }
 
-/// Puts a file in place whole or not at all, readable by its owner only.
 fn write_private(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
-    let fault = |source| TlsError::File {
+    files::replace(path, contents).map_err(|source| TlsError::File {
         path: path.into(),
         source,
-    };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(fault)
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

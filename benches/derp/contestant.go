@@ -109,7 +109,7 @@ func startHearth(path string, tls bool) func(string) (*process, string, error) {
 			return nil, "", err
 		}
 		config := filepath.Join(dir, "hearth.toml")
-		text := "[derp]\nverify_clients = false\n" +
+		text := "[derp]\nadmit = \"open\"\n" +
 			"[limits]\nconnections = 20000\nconnections_per_address = 20000\nderp_connections = 20000\n"
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			return nil, "", err

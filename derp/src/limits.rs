@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at once, those still logging in included.
     pub connections: usize,
-    /// Connections at once from one address (IPv4) or one /64 (IPv6).
+    /// Connections at once from one address (IPv4) or one /64 (IPv6); loopback is exempt.
     pub connections_per_address: usize,
     /// Connections that may be logging in at once. One more pushes the oldest of them out, so that
     /// connections that never finish cannot keep others from logging in.

@@ -232,7 +232,8 @@ impl Registry {
         }
     }
 
-    /// Takes a new connection, which has to log in. If too many are logging in, or the relay is
+    /// Takes a new connection, which has to log in. The bound for one address does not hold for
+    /// loopback, where a proxy may stand for all its clients. If too many are logging in, or the relay is
     /// full, the oldest of those logging in gives way; its driver is to be woken.
     pub fn connect(&mut self, arrival: Arrival) -> Result<(ConnId, Option<Waker>), Closed> {
         let source = network_of(arrival.source.ip());
@@ -241,7 +242,7 @@ impl Registry {
             Some(Closed::ShuttingDown)
         } else if self.open >= self.limits.connections || self.limits.logins == 0 {
             Some(Closed::Full)
-        } else if from_there >= self.limits.connections_per_address {
+        } else if from_there >= self.limits.connections_per_address && !source.is_loopback() {
             Some(Closed::FullAddress)
         } else {
             None
@@ -659,7 +660,7 @@ impl Registry {
 }
 
 /// What one client can be held to: an IPv4 address, or the /64 that a home has of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
             address.to_bits() & !u128::from(u64::MAX),

@@ -131,6 +131,11 @@ impl Relay {
         wake(wakers);
     }
 
+    /// The keys of the clients that are connected, other relays of the region left out, in no order.
+    pub fn keys(&self) -> Vec<Key> {
+        self.0.registry().keys()
+    }
+
     /// Closes the connections of all keys for which `admitted` says false.
     pub fn retain(&self, mut admitted: impl FnMut(&Key) -> bool) {
         let keys = self.0.registry().keys();

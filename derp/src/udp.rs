@@ -1,13 +1,17 @@
 //! The STUN responder over a tokio UDP socket.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
+use crate::registry::network_of;
 use crate::stats::count;
 use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
 
@@ -24,6 +28,8 @@ pub struct StunStats {
     pub answered_ipv6: u64,
     /// Packets that are no right request.
     pub ignored: u64,
+    /// Right requests that were not answered because their source sent too many.
+    pub limited: u64,
     /// Receives that failed.
     pub read_errors: u64,
     /// Answers that could not be sent at once; they are dropped, the client asks again.
@@ -47,15 +53,79 @@ impl StunCounters {
     }
 }
 
-/// Answers STUN requests until `shutdown` is done. One dual-stack socket serves both families.
-/// Nothing is held for a source, and no answer waits: it is sent at once or dropped.
+/// How the responder answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StunOptions {
+    /// Answers each second to one IPv4 address or IPv6 /64; 0 is no limit. A whole home may sit
+    /// behind one.
+    pub answers_per_second: u32,
+    /// The address that sources at home are told instead of their own: their packets do not pass
+    /// the router's address translation, so that their own is of no use to others.
+    pub home_address: Option<Ipv4Addr>,
+}
+
+impl StunOptions {
+    /// What a source is told.
+    fn address_for(&self, source: SocketAddr) -> SocketAddr {
+        match (source.ip().to_canonical(), self.home_address) {
+            (IpAddr::V4(ip), Some(home)) if ip.is_private() => {
+                SocketAddr::new(home.into(), source.port())
+            }
+            _ => source,
+        }
+    }
+}
+
+/// Sources of one second that are counted; those beyond are answered all the same: whoever forges
+/// sources must not keep others from being answered.
+const SOURCES: usize = 1024;
+
+/// Counts requests by source, a second at a time.
+struct Rate {
+    most: u32,
+    since: Instant,
+    seen: HashMap<IpAddr, u32>,
+}
+
+impl Rate {
+    fn new(most: u32) -> Self {
+        Rate {
+            most,
+            since: Instant::now(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Whether one more request of this source is answered.
+    fn allows(&mut self, source: SocketAddr) -> bool {
+        if self.most == 0 {
+            return true;
+        }
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            self.since = Instant::now();
+            self.seen.clear();
+        }
+        let network = network_of(source.ip());
+        if self.seen.len() >= SOURCES && !self.seen.contains_key(&network) {
+            return true;
+        }
+        let seen = self.seen.entry(network).or_default();
+        *seen = seen.saturating_add(1);
+        *seen <= self.most
+    }
+}
+
+/// Answers STUN requests until `shutdown` is done. One dual-stack socket serves both families. What
+/// is held for sources is bounded, and no answer waits: it is sent at once or dropped.
 ///
 /// Cancel safe: dropping the future loses at most one request.
 pub async fn serve(
     socket: &UdpSocket,
     counters: &StunCounters,
+    options: StunOptions,
     shutdown: impl Future<Output = ()>,
 ) {
+    let mut rate = Rate::new(options.answers_per_second);
     let mut shutdown = pin!(shutdown);
     // One byte more than the longest request, so that a longer one is not cut to a right one.
     let mut packet = [0; REQUEST_MAX_LEN.saturating_add(1)];
@@ -74,12 +144,16 @@ pub async fn serve(
             }
         };
         let request = packet.get(..length).unwrap_or_default();
-        let Some(answer) =
-            respond(request, source, &mut response).and_then(|length| response.get(..length))
+        let Some(answer) = respond(request, options.address_for(source), &mut response)
+            .and_then(|length| response.get(..length))
         else {
             counters.change(|stats| &mut stats.ignored);
             continue;
         };
+        if !rate.allows(source) {
+            counters.change(|stats| &mut stats.limited);
+            continue;
+        }
         match socket.try_send_to(answer, source) {
             Ok(_) if source.ip().to_canonical().is_ipv4() => {
                 counters.change(|stats| &mut stats.answered_ipv4)
@@ -97,8 +171,6 @@ pub async fn serve(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
     use crate::testing::hex;
 
@@ -111,7 +183,14 @@ mod tests {
         let at = socket.local_addr().unwrap();
         let counters = StunCounters::default();
         let patience = tokio::time::timeout(Duration::from_secs(20), client(at));
-        serve(&socket, &counters, async { patience.await.unwrap() }).await;
+        let options = StunOptions {
+            answers_per_second: 5,
+            home_address: None,
+        };
+        serve(&socket, &counters, options, async {
+            patience.await.unwrap()
+        })
+        .await;
         counters.stats()
     }
 
@@ -140,6 +219,40 @@ mod tests {
         })
         .await;
         assert_eq!((stats.answered_ipv4, stats.ignored), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn source_that_asks_too_often_gets_no_more_answers() {
+        let stats = with_responder("127.0.0.1:0", |at| async move {
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            for _ in 0..5 {
+                ask(&client, at).await;
+            }
+            let impatient = tokio::time::timeout(Duration::from_millis(50), ask(&client, at));
+            assert!(impatient.await.is_err());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ask(&client, at).await;
+        })
+        .await;
+        assert_eq!((stats.answered_ipv4, stats.limited), (6, 1));
+    }
+
+    #[test]
+    fn sources_at_home_are_told_the_address_of_the_home() {
+        let options = StunOptions {
+            answers_per_second: 0,
+            home_address: Some(Ipv4Addr::new(203, 0, 113, 1)),
+        };
+        for (source, told) in [
+            ("192.168.1.5:41641", "203.0.113.1:41641"),
+            ("[::ffff:10.0.0.1]:1", "203.0.113.1:1"),
+            ("198.51.100.7:9", "198.51.100.7:9"),
+            ("[2001:db8::1]:9", "[2001:db8::1]:9"),
+        ] {
+            let (source, told): (SocketAddr, SocketAddr) =
+                (source.parse().unwrap(), told.parse().unwrap());
+            assert_eq!(options.address_for(source), told);
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::client::{CliError, Client};
 use super::output::{Format, Output};
-use super::{keys, nodes, pending, server, users};
+use super::{keys, nodes, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
 use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
@@ -35,6 +35,9 @@ pub struct Args {
 pub enum Command {
     /// Run the server.
     Serve(ServeFlags),
+    /// Run the relay and STUN alone, without a control server; or show how a relay is.
+    #[command(args_conflicts_with_subcommands = true)]
+    Derp(DerpArgs),
     /// Check the configuration, and fail when something is wrong with it.
     #[command(visible_alias = "configtest")]
     Check(ServeFlags),
@@ -71,6 +74,24 @@ pub enum Command {
     Health,
     /// Show the version of this program.
     Version,
+}
+
+/// What to do about the relay.
+#[derive(Debug, ClapArgs)]
+pub struct DerpArgs {
+    /// Commands to a running relay.
+    #[command(subcommand)]
+    pub command: Option<DerpCommand>,
+    /// Flags of the relay, those of the server.
+    #[command(flatten)]
+    pub flags: ServeFlags,
+}
+
+/// Commands to a running relay, one of its own or that of a server.
+#[derive(Debug, Subcommand)]
+pub enum DerpCommand {
+    /// Show how the relay is and what it has done.
+    Status,
 }
 
 /// Flags of the server; each comes before the key of the configuration file.
@@ -412,6 +433,7 @@ pub async fn dispatch(
 ) -> Result<Output, CliError> {
     match command {
         Command::Status => server::status(client, format).await,
+        Command::Derp(_) => relay::status(client, format).await,
         Command::Health => server::health(client, format).await,
         Command::Invite { user, expiration } => {
             keys::invite(client, format, user, end_of(expiration)).await

@@ -10,10 +10,21 @@ use super::{print, print_fault};
 use crate::api::{HealthAnswer, Status};
 use crate::config::value::show_duration;
 use crate::config::{Config, Overrides, Surroundings, Warning};
-use crate::logging;
+use crate::logging::{self, LogControl};
+use crate::server::ServeError;
 
 /// Runs the server until it is told to stop.
 pub fn serve(overrides: Overrides) -> ExitCode {
+    start(overrides, |config, log, load| {
+        crate::server::run(config, log, load)
+    })
+}
+
+/// Reads the configuration, starts the log and then the server.
+pub(super) fn start(
+    overrides: Overrides,
+    run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config) -> Result<(), ServeError>,
+) -> ExitCode {
     let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
     let config = load();
     let log = match logging::start(config.log_level) {
@@ -26,7 +37,7 @@ pub fn serve(overrides: Overrides) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match crate::server::run(config, &log, load) {
+    match run(config, &log, &load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");

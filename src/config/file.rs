@@ -22,6 +22,10 @@ pub enum RawValue {
     Integer(i64),
     /// `true` or `false`.
     Boolean(bool),
+    /// A number with a fraction, as it is written.
+    Fraction(String),
+    /// A list of strings.
+    Texts(Vec<String>),
     /// Anything else, by what TOML calls it.
     Other(&'static str),
 }
@@ -253,9 +257,16 @@ impl RawConfig {
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or(RawValue::Other("number"), RawValue::Integer),
             DeValue::Boolean(value) => RawValue::Boolean(*value),
-            DeValue::Float(_) => RawValue::Other("number with a fraction"),
+            DeValue::Float(number) => RawValue::Fraction(number.as_str().to_owned()),
             DeValue::Datetime(_) => RawValue::Other("date"),
-            DeValue::Array(_) => RawValue::Other("list"),
+            DeValue::Array(items) => {
+                let texts = items.iter().map(|item| match item.get_ref() {
+                    DeValue::String(text) => Some(text.to_string()),
+                    _ => None,
+                });
+                let texts = texts.collect::<Option<Vec<String>>>();
+                texts.map_or(RawValue::Other("list"), RawValue::Texts)
+            }
             DeValue::Table(_) => RawValue::Other("table"),
         };
         let entry = Entry {
@@ -264,6 +275,11 @@ impl RawConfig {
             value,
         };
         self.entries.insert(name, entry);
+    }
+
+    /// Whether `key` is in the file and not taken yet.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// Takes the value of `key`; `None` when it is not there or, with a warning, bad.

@@ -142,6 +142,34 @@ limits! {
     endpoints: count = 32, 4, 256;
     /// Connections to the relay.
     derp_connections: count = 512, 4, 65_536;
+    /// Connections to the relay from one address (IPv4) or one /64 (IPv6).
+    derp_connections_per_address: count = 512, 1, 65_536;
+    /// Connections to the relay that have not logged in; the oldest one makes room.
+    derp_logins: count = 64, 4, 4096;
+    /// Bytes each second that one client of the relay may send; 0 is no limit.
+    derp_client_rate: bytes = 0, 0, 2047 * MIB;
+    /// Bytes that one client may send at once above that rate.
+    derp_client_burst: bytes = 256 * KIB, 65 * KIB, 2047 * MIB;
+    /// Bytes each second that all clients of the relay together may send; 0 is no limit.
+    derp_total_rate: bytes = 0, 0, 2047 * MIB;
+    /// Bytes that all clients together may send at once above that rate.
+    derp_total_burst: bytes = 512 * KIB, 65 * KIB, 2047 * MIB;
+    /// How long a client of the relay may take none of the bytes that wait for it.
+    derp_write_timeout: time = 2, 1, 10 * MINUTE;
+    /// How long a client of the relay may say nothing; 0 is for ever. Clients with nothing to send
+    /// are silent.
+    derp_idle_timeout: time = 0, 0, 24 * HOUR;
+    /// Keys that are known to be at other relays of the region.
+    derp_mesh_keys: count = 4096, 16, 1_048_576;
+    /// Answers of `derp.admit_url` that are remembered.
+    derp_admit_cache: count = 1024, 16, 65_536;
+    /// How long such an answer counts before the URL is asked again.
+    derp_admit_time: time = MINUTE, 1, 24 * HOUR;
+    /// DERP map of one file or URL, in bytes.
+    derp_map: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
+    /// STUN requests each second from one address (IPv4) or one /64 (IPv6); 0 is no limit. A whole
+    /// home may sit behind one.
+    stun_rate: count = 50, 0, 1_000_000;
     /// Packets that wait for one client of the relay.
     derp_queue_packets: count = 32, 4, 1024;
     /// What waits for one client of the relay, in bytes.

@@ -86,6 +86,47 @@ fn faults_of_the_whole_are_named_at_their_key() {
 }
 
 #[test]
+fn who_may_use_the_relay_is_never_more_than_was_meant() {
+    let admission = |text: &str| {
+        let config = from_text(&format!("[derp]\n{text}"));
+        (config.derp.admission.clone(), config.warnings.len())
+    };
+    let url: WebUrl = "https://home.example/verify".parse().unwrap();
+    let by_url = Admission::Url {
+        url,
+        is_fail_open: false,
+    };
+    let ask = "admit_url = \"https://home.example/verify\"\n";
+    assert_eq!(admission(""), (Admission::Tailnet, 0));
+    assert_eq!(admission("admit = \"open\""), (Admission::Open, 0));
+    assert_eq!(admission(ask), (by_url.clone(), 0));
+    assert_eq!(admission(&format!("{ask}admit = \"url\"")), (by_url, 0));
+    for slip in ["admit = \"url\"", "admit = \"keys\"", "admit = \"opne\""] {
+        assert_eq!(admission(slip), (Admission::Tailnet, 1), "{slip}");
+    }
+    let slip = format!("{ask}admit = \"tailent\"");
+    assert_eq!(admission(&slip), (Admission::Tailnet, 1));
+}
+
+#[test]
+fn settings_of_the_relay_that_need_others_are_named() {
+    let config = from_text(
+        "[derp]\nmesh_with = [\"https://a.example\"]\nstun_lan_as_wan = true\nregion_score = 0.001\n",
+    );
+    assert_eq!(
+        warnings(&config),
+        [
+            "hearth.toml:2:1: `derp.mesh_with` needs `derp.mesh_key_file` as well (ignoring it)",
+            "hearth.toml:3:1: `derp.stun_lan_as_wan` needs `derp.ipv4` as well (ignoring it)",
+            "hearth.toml:4:16: `derp.region_score` has a bad value: expected a factor from 0.01 to 100, such as `0.5` (using the default)",
+        ]
+    );
+    assert!(config.derp.mesh_with.is_empty());
+    let score = from_text("[derp]\nregion_score = 0.5\n").derp.region_score;
+    assert_eq!(score.map(|score| score.factor()), Some(0.5));
+}
+
+#[test]
 fn the_base_domain_makes_room_for_the_server() {
     let config = from_text("server_url = \"https://hearth.internal\"\n");
     assert_eq!(config.base_domain.as_str(), OTHER_BASE_DOMAIN);
@@ -150,7 +191,7 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 10] = [
+const COMPUTED: [&str; 17] = [
     "server_url",
     "data_dir",
     "socket",
@@ -161,6 +202,13 @@ const COMPUTED: [&str; 10] = [
     "derp.ipv6",
     "derp.port",
     "derp.stun_port",
+    "derp.region_score",
+    "derp.admit_url",
+    "derp.admit_keys",
+    "derp.mesh_with",
+    "derp.mesh_key_file",
+    "derp.map_files",
+    "derp.map_urls",
 ];
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::file::RawValue;
 use super::name::DnsName;
 use super::url::ServerUrl;
+use super::web_url::WebUrl;
+use crate::keys::NodeKey;
 
 /// A type that a key of the configuration can have.
 pub trait Setting: Sized {
@@ -53,6 +55,8 @@ from_text!(
     "an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`"
 );
 from_text!(ServerUrl, "a URL such as `https://hearth.example.org`");
+from_text!(WebUrl, "a URL such as `https://home.example.org/verify`");
+from_text!(AdmitKind, "one of `tailnet`, `url`, `keys` and `open`");
 from_text!(DnsName, "a DNS name such as `tail.example.org`");
 from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
 from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
@@ -298,6 +302,95 @@ impl FromStr for Ipv6Range {
         let fits = (Self::ALL.bits..=112).contains(&bits) && Self::ALL.contains(address);
         let first = u128::from(address) & v6_mask(bits);
         fits.then_some(Self { first, bits }).ok_or(InvalidRange)
+    }
+}
+
+/// A list, each item of which is read as a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+/// Longest list; nobody writes a longer one by hand.
+const MAX_LIST: usize = 4096;
+
+macro_rules! list_of {
+    ($type:ty, $expected:literal) => {
+        impl Setting for List<$type> {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(value: &RawValue) -> Option<Self> {
+                let RawValue::Texts(texts) = value else {
+                    return None;
+                };
+                let items = texts.iter().map(|text| text.parse().ok());
+                let items = items.collect::<Option<Vec<_>>>()?;
+                (items.len() <= MAX_LIST).then_some(Self(items))
+            }
+        }
+    };
+}
+
+list_of!(
+    WebUrl,
+    "a list of URLs such as `[\"https://relay.example.org\"]`"
+);
+list_of!(
+    PathBuf,
+    "a list of paths such as `[\"/etc/hearth/derp.yaml\"]`"
+);
+list_of!(NodeKey, "a list of keys such as `[\"nodekey:...\"]`");
+
+/// By what is decided who may use the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdmitKind {
+    /// Being a node of this tailnet.
+    Tailnet,
+    /// The answer of another server.
+    Url,
+    /// A list of keys.
+    Keys,
+    /// Nothing.
+    Open,
+}
+
+impl FromStr for AdmitKind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "tailnet" => Ok(Self::Tailnet),
+            "url" => Ok(Self::Url),
+            "keys" => Ok(Self::Keys),
+            "open" => Ok(Self::Open),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A factor from 0.01 to 100, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Score(pub u32);
+
+impl Score {
+    /// The factor as a number.
+    pub fn factor(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+impl Setting for Score {
+    const EXPECTED: &'static str = "a factor from 0.01 to 100, such as `0.5`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        let factor = match value {
+            RawValue::Fraction(text) => text.parse().ok()?,
+            RawValue::Integer(number) => f64::from(i32::try_from(*number).ok()?),
+            _ => return None,
+        };
+        // Out of range, infinite or no number at all: the conversion saturates.
+        let thousandths = (factor * 1000.0).round() as u32;
+        (10..=100_000)
+            .contains(&thousandths)
+            .then_some(Self(thousandths))
     }
 }
 

@@ -25,7 +25,6 @@ mod users;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_derp::relay::Relay;
 use hyper::body::Body as HttpBody;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,6 +37,7 @@ use crate::config::Limits;
 use crate::engine::Handle;
 use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
+use crate::http::numbers::Numbers;
 use auth::Gate;
 use fault::{Code, Fault};
 use target::Target;
@@ -71,8 +71,8 @@ pub struct About {
     pub base_domain: String,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
-    /// The relay, unless it is off.
-    pub relay: Option<Relay>,
+    /// The relay, unless it is off, and its numbers.
+    pub relay: Numbers,
 }
 
 /// A handler's answer: JSON, or why there is none.
@@ -158,6 +158,7 @@ impl Admin {
             ("POST", ["auth", "reject"]) => call.reject().await,
 
             ("GET", ["hearth", "status"]) => call.status(),
+            ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
             ("POST", ["hearth", "invite"]) => call.invite().await,
 

@@ -1,15 +1,14 @@
 //! What all requests share, and where each of them goes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_derp::Admit;
-use hearth_derp::Arrival;
-use hearth_derp::relay::{Relay, WebSocket};
+use hearth_derp::relay::Relay;
+use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,16 +19,17 @@ use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
+use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Origin, Service};
 use crate::http::front::RelayUpgrade;
+use crate::http::numbers::Numbers;
 use crate::http::ts2021::Peer;
-use crate::http::{derp, machine, pages, public, ts2021};
+use crate::http::{derp, machine, pages, public, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
 use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
-use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
 
 /// Keep-alives of different streams are spread over this much time.
@@ -62,8 +62,8 @@ pub struct Addresses {
 pub struct App {
     /// Where changes go and states come from.
     pub engine: Handle,
-    /// What is the same in every map.
-    pub tailnet: Tailnet,
+    /// What is the same in every map; the relays in it can change.
+    pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// The shared parts of maps.
     pub fragments: Fragments,
     /// The bounds.
@@ -74,6 +74,8 @@ pub struct App {
     pub noise: MachineKey,
     /// The relay, unless it is off.
     pub relay: Option<Relay>,
+    /// The names of this server, for clients without DNS.
+    pub names: BootstrapDns,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -100,14 +102,19 @@ impl App {
             warnings,
             noise,
             relay,
+            stun,
+            names,
             tasks,
             shutdown,
         } = parts;
         let about = About {
             addresses: addresses.clone(),
-            base_domain: tailnet.base_domain.clone(),
+            base_domain: tailnet.borrow().base_domain.clone(),
             warnings,
-            relay: relay.clone(),
+            relay: Numbers {
+                relay: relay.clone(),
+                stun,
+            },
         };
         Arc::new(Self {
             admin: Admin::new(engine.clone(), about, &limits),
@@ -117,6 +124,7 @@ impl App {
             addresses,
             noise,
             relay,
+            names,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -161,20 +169,21 @@ impl App {
         let Origin::Network { .. } = origin else {
             return body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only");
         };
+        if path == derp::VERIFY {
+            let (parts, content) = request.into_parts();
+            let is_admitted = |key: &NodeKey| self.engine.snapshot().admits(key);
+            let patience = self.limits.request_timeout;
+            return derp::verify(&parts, content, patience, is_admitted).await;
+        }
         let (parts, _) = request.into_parts();
         match parts.uri.path() {
             "/key" => public::key(&parts, &self.noise),
             ts2021::PATH => ts2021::upgrade(&parts),
-            "/generate_204" => public::generate_204(&parts),
-            "/robots.txt" => public::robots(),
             "/health" => public::health(self.engine.snapshot().is_writable()),
-            "/version" => public::version(),
-            "/derp/probe" | "/derp/latency-check" => derp::probe(&parts),
-            derp::PATH => match &self.relay {
-                Some(relay) => derp::upgrade(&parts, &relay.public_key()),
-                None => body::text(StatusCode::NOT_FOUND, "the relay is off (derp.enabled)"),
+            _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
+                Some(answer) => answer,
+                None => pages::handle(&self, &parts),
             },
-            _ => pages::handle(&self, &parts),
         }
     }
 }
@@ -184,7 +193,7 @@ pub struct Parts {
     /// Where changes go and states come from.
     pub engine: Handle,
     /// What is the same in every map.
-    pub tailnet: Tailnet,
+    pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// The bounds.
     pub limits: Limits,
     /// Where the server is reached.
@@ -195,6 +204,10 @@ pub struct Parts {
     pub noise: MachineKey,
     /// The relay, unless it is off.
     pub relay: Option<Relay>,
+    /// What the STUN responder counts.
+    pub stun: StunCounters,
+    /// The names of this server, for clients without DNS.
+    pub names: BootstrapDns,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -221,25 +234,6 @@ impl Service for Shared {
         let Some(relay) = &self.0.relay else {
             return;
         };
-        let arrival = Arrival {
-            not_ideal: upgrade.not_ideal,
-            ..Arrival::from(source)
-        };
-        let closed = if upgrade.is_web_socket {
-            let stream = WebSocket::new(stream, received);
-            relay.serve(stream, Bytes::new(), arrival).await
-        } else {
-            relay.serve(stream, received, arrival).await
-        };
-        tracing::debug!(%source, ?closed, "relay connection ended");
-    }
-}
-
-/// Lets onto the relay whoever the newest state admits.
-pub struct AdmitNodes(pub watch::Receiver<Arc<Snapshot>>);
-
-impl Admit for AdmitNodes {
-    fn admit(&self, key: &hearth_derp::Key, _source: IpAddr) -> bool {
-        self.0.borrow().admits(&NodeKey::from(*key))
+        standalone::serve_relay(relay, stream, received, source, upgrade).await;
     }
 }

@@ -11,6 +11,8 @@
     )
 )]
 
+use std::time::Duration;
+
 use data_encoding::BASE64;
 use hearth_derp::frame::PROTOCOL_VERSION;
 pub use hearth_derp::http::PATH;
@@ -19,15 +21,18 @@ use hearth_derp::http::{
     public_key_hex,
 };
 use hearth_derp::websocket;
+use hyper::body::Body as HttpBody;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use super::body::{self, Body};
 use super::front::{RelayUpgrade, Upgrade};
+use crate::keys::NodeKey;
 
 /// What a request to the relay wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +146,58 @@ pub fn fast_start(path: &str, header: impl Fn(&str) -> Vec<u8>) -> Option<RelayU
     })
 }
 
+/// Where other relays ask whom to admit. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
+pub const VERIFY: &str = "/verify";
+
+/// The longest question, in bytes. Source: `Server.verifyClient` in tailscale
+/// `derp/derpserver/derpserver.go` reads as much of an answer.
+pub const MAX_VERIFY_BYTES: usize = 4096;
+
+/// What a relay asks about a client. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AdmitRequest {
+    /// The client's key.
+    pub node_public: NodeKey,
+    /// Where the client connects from.
+    #[serde(default)]
+    pub source: String,
+}
+
+/// The answer. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AdmitAnswer {
+    /// Whether the client may use the relay.
+    #[serde(default)]
+    pub allow: bool,
+}
+
+/// `POST /verify`: tells another relay whether a client is a node of this tailnet.
+pub async fn verify<B: HttpBody>(
+    request: &Parts,
+    content: B,
+    patience: Duration,
+    is_admitted: impl FnOnce(&NodeKey) -> bool,
+) -> Response<Body> {
+    if request.method != Method::POST {
+        return body::text(StatusCode::METHOD_NOT_ALLOWED, "ask with POST");
+    }
+    let bytes = match body::read_limited(content, MAX_VERIFY_BYTES, patience).await {
+        Ok(bytes) => bytes,
+        Err(fault) => return body::text(fault.status(), &fault.to_string()),
+    };
+    match serde_json::from_slice::<AdmitRequest>(&bytes) {
+        Ok(question) => body::json(
+            StatusCode::OK,
+            &AdmitAnswer {
+                allow: is_admitted(&question.node_public),
+            },
+        ),
+        Err(_) => body::text(StatusCode::BAD_REQUEST, "not a question about a client"),
+    }
+}
+
 /// `/derp/probe` and `/derp/latency-check`: an empty answer, to measure the way here.
 pub fn probe(request: &Parts) -> Response<Body> {
     if ![Method::GET, Method::HEAD].contains(&request.method) {
@@ -252,6 +309,34 @@ mod tests {
             not_ideal: true,
         };
         assert_eq!(answer.extensions().get(), Some(&Upgrade::Relay(wanted)));
+    }
+
+    #[tokio::test]
+    async fn other_relays_are_told_whom_to_admit() {
+        let key = NodeKey::from_bytes([0xab; 32]);
+        let ask = async |method, text: String| {
+            let content = http_body_util::Full::new(bytes::Bytes::from(text));
+            let patience = Duration::from_secs(1);
+            verify(&parts(&[], method), content, patience, |asked| {
+                *asked == key
+            })
+            .await
+        };
+        for (digits, allow) in [("ab", true), ("cd", false)] {
+            let text = format!(
+                r#"{{"NodePublic":"nodekey:{}","Source":"::1"}}"#,
+                digits.repeat(32)
+            );
+            let answer = ask(Method::POST, text).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let bytes = http_body_util::BodyExt::collect(answer.into_body())
+                .await
+                .unwrap();
+            assert_eq!(bytes.to_bytes(), format!(r#"{{"Allow":{allow}}}"#));
+        }
+        assert_eq!(ask(Method::POST, "{}".into()).await.status(), 400);
+        assert_eq!(ask(Method::POST, " ".repeat(5000)).await.status(), 413);
+        assert_eq!(ask(Method::GET, String::new()).await.status(), 405);
     }
 
     #[test]

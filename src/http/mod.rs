@@ -3,14 +3,18 @@
 pub mod admin;
 pub mod app;
 pub mod body;
+pub mod bootstrap;
 pub mod connection;
 pub mod derp;
 pub mod front;
 pub mod limits;
 pub mod listener;
 pub mod machine;
+pub mod numbers;
+pub mod outbound;
 pub mod pages;
 pub mod public;
+pub mod standalone;
 pub mod ts2021;
 
 pub use app::App;

@@ -18,7 +18,7 @@ use crate::tailcfg::node::{self, CapMap, Node, cap};
 /// The shared fragments. Bounded by the number of nodes.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    cache: Mutex<HashMap<NodeId, (Revision, Bytes)>>,
+    cache: Mutex<HashMap<NodeId, (Revision, u32, Bytes)>>,
     /// Whole messages that several streams send.
     pub(super) shared: Shared,
 }
@@ -33,10 +33,12 @@ impl Fragments {
             .lock()
             .unwrap_or_else(|poison| poison.into_inner());
         match cache.get(&node.id) {
-            Some((made, bytes)) if *made == revision => bytes.clone(),
+            Some((made, relays, bytes)) if *made == revision && *relays == tailnet.derp_version => {
+                bytes.clone()
+            }
             _ => {
                 let bytes = Bytes::from(to_json(&peer_node(tailnet, node)));
-                cache.insert(node.id, (revision, bytes.clone()));
+                cache.insert(node.id, (revision, tailnet.derp_version, bytes.clone()));
                 bytes
             }
         }

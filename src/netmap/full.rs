@@ -9,6 +9,9 @@ use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::filter::allow_all;
 
+/// About the size of a map without peers and relays, in bytes.
+const HEAD_BYTES: usize = 3072;
+
 /// Of whom a map tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -29,7 +32,20 @@ pub fn full_map(
     scope: Scope,
     now: Timestamp,
 ) -> Vec<u8> {
-    let mut text = Vec::with_capacity(4096);
+    let nobody = viewer.expired || scope == Scope::Itself;
+    let is_peer =
+        |node: &&Arc<Node>| node.id != viewer.id && !nobody && node.presence.is_introduced();
+    let peers = || snapshot.nodes().iter().filter(is_peer);
+    let peers: Vec<_> = peers()
+        .map(|peer| (peer, fragments.peer(tailnet, peer)))
+        .collect();
+    // The size is known almost to the byte: a buffer that grows would leave its earlier selves behind
+    // as holes in a small heap.
+    let peers_bytes = peers
+        .iter()
+        .map(|(_, fragment)| fragment.len().saturating_add(1));
+    let rest_bytes = tailnet.derp_map.len().saturating_add(HEAD_BYTES);
+    let mut text = Vec::with_capacity(peers_bytes.sum::<usize>().saturating_add(rest_bytes));
     let mut part = |piece: &str| text.extend_from_slice(piece.as_bytes());
     part(r#"{"Node":"#);
     part(&self_node(tailnet, viewer));
@@ -40,16 +56,15 @@ pub fn full_map(
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
-    let nobody = viewer.expired || scope == Scope::Itself;
-    let is_peer =
-        |node: &&Arc<Node>| node.id != viewer.id && !nobody && node.presence.is_introduced();
-    let peers = || snapshot.nodes().iter().filter(is_peer);
     let itself = snapshot.nodes().iter().filter(|node| node.id == viewer.id);
-    part(&profiles(snapshot, itself.chain(peers())));
+    part(&profiles(
+        snapshot,
+        itself.chain(peers.iter().map(|(peer, _)| *peer)),
+    ));
     let mut lead: &[u8] = br#","Peers":["#;
-    for peer in peers() {
+    for (_, fragment) in &peers {
         text.extend_from_slice(lead);
-        text.extend_from_slice(&fragments.peer(tailnet, peer));
+        text.extend_from_slice(fragment);
         lead = b",";
     }
     // Without peers the field stays away: an empty list means "no change".

@@ -12,15 +12,12 @@ pub mod session;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
 use crate::tailcfg::dns::DnsConfig;
 use crate::tailcfg::map::UserProfile;
-
-/// User number under which tagged nodes appear. Source: `TaggedDevices` in headscale
-/// `hscontrol/types/users.go`.
-pub const TAGGED_DEVICES: u64 = 2_147_455_555;
 
 /// What is the same in every map.
 #[derive(Debug, Clone)]
@@ -29,6 +26,8 @@ pub struct Tailnet {
     pub base_domain: String,
     /// The relays, as JSON.
     pub derp_map: String,
+    /// Which version of the relays this is, counted from 0 at the start of the server.
+    pub derp_version: u32,
     /// The region of all nodes that have not said theirs yet; 0 where there is not exactly one.
     pub only_region: u16,
     /// DNS settings, as JSON.
@@ -44,7 +43,11 @@ impl Tailnet {
             ..DnsConfig::default()
         };
         let dns_config = to_json(&dns);
-        let mut regions = derp_map.regions.keys();
+        let with_relay = derp_map.regions.iter().filter(|(_, region)| {
+            let mut nodes = region.nodes.iter();
+            nodes.any(|node| !node.stun_only)
+        });
+        let mut regions = with_relay.map(|(number, _)| number);
         let only_region = match (regions.next(), regions.next()) {
             (Some(region), None) => *region,
             _ => 0,
@@ -53,8 +56,17 @@ impl Tailnet {
         Self {
             base_domain,
             derp_map,
+            derp_version: 0,
             only_region,
             dns_config,
+        }
+    }
+
+    /// The same with other relays.
+    pub fn with_derp_map(&self, derp_map: &DerpMap) -> Self {
+        Self {
+            derp_version: self.derp_version.wrapping_add(1),
+            ..Self::new(self.base_domain.clone(), derp_map)
         }
     }
 
@@ -82,7 +94,7 @@ pub fn owner_profile<'a>(snapshot: &'a Snapshot, owner: &Owner) -> UserProfile<'
     };
     user.unwrap_or(UserProfile {
         id: TAGGED_DEVICES,
-        login_name: "tagged-devices",
+        login_name: TAGGED_DEVICES_NAME,
         display_name: "Tagged Devices",
         profile_pic_url: "",
     })

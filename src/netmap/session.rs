@@ -20,6 +20,8 @@ pub struct MapSession {
     session: SessionId,
     told: Revision,
     expired: bool,
+    /// Version of the relays that it was told.
+    derp_version: u32,
 }
 
 /// What a stream does next.
@@ -52,6 +54,7 @@ impl MapSession {
             session,
             told: Revision::ZERO,
             expired: false,
+            derp_version: 0,
         }
     }
 
@@ -68,12 +71,37 @@ impl MapSession {
         };
         self.told = snapshot.revision();
         self.expired = viewer.expired;
+        self.derp_version = tailnet.derp_version;
         let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
         Next::Send(Message::new(map))
     }
 
-    /// The message for all that happened until `snapshot`.
+    /// The message for all that happened until `snapshot`, and for a change of the relays.
     pub fn advance(
+        &mut self,
+        tailnet: &Tailnet,
+        fragments: &Fragments,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Next {
+        let next = self.advance_nodes(tailnet, fragments, snapshot, now);
+        // A whole map has told of the relays too.
+        if self.derp_version == tailnet.derp_version || matches!(next, Next::End(_)) {
+            return next;
+        }
+        self.derp_version = tailnet.derp_version;
+        let mut text = format!(r#"{{"DERPMap":{}"#, tailnet.derp_map).into_bytes();
+        match next {
+            Next::Send(message) => {
+                text.push(b',');
+                text.extend_from_slice(message.json().get(1..).unwrap_or_default());
+            }
+            _ => text.push(b'}'),
+        }
+        Next::Send(Message::new(text))
+    }
+
+    fn advance_nodes(
         &mut self,
         tailnet: &Tailnet,
         fragments: &Fragments,

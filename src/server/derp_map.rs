@@ -1,30 +1,28 @@
 //! The DERP map: how clients are told to reach hearth's own relay.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{Config, Host, Scheme};
 use crate::http::app::Addresses;
-use crate::tailcfg::derpmap::{DerpMap, DerpNode, DerpRegion};
+use crate::tailcfg::derpmap::{DerpNode, DerpRegion};
 
-/// The map. `pin` is the hash of a certificate of our own, which clients then demand.
-pub(super) fn derp_map(config: &Config, addresses: &Addresses, pin: Option<&str>) -> DerpMap {
-    let mut map = DerpMap::default();
-    if let Some(region) = region(config, addresses, pin) {
-        map.regions = BTreeMap::from([(region.region_id, region)]);
-    }
-    map
-}
-
-/// None when there is no relay, or no way to it: clients speak to relays over TLS only.
-fn region(config: &Config, addresses: &Addresses, pin: Option<&str>) -> Option<DerpRegion> {
+/// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand. None
+/// when there is no relay, or no way to it: clients speak to relays over TLS only.
+pub(super) fn region(
+    config: &Config,
+    addresses: &Addresses,
+    pin: Option<&str>,
+) -> Option<DerpRegion> {
     let derp = &config.derp;
     let url = &addresses.url;
     let listener = addresses.https.map(|address| address.port());
     // An https URL says where TLS is reached from outside: a forwarded port, or a proxy in front.
     let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
-    let port = derp.port.or(from_url).or(listener)?;
-    if !derp.enabled {
+    let port = match derp.is_stun_only {
+        true => 0,
+        false => derp.port.or(from_url).or(listener)?,
+    };
+    if !derp.enabled || (derp.is_stun_only && addresses.stun.is_none()) {
         return None;
     }
     let host = match (&derp.host_name, url.host()) {
@@ -52,7 +50,7 @@ fn region(config: &Config, addresses: &Addresses, pin: Option<&str>) -> Option<D
         host_name: host,
         // A proxy in front has a certificate of its own.
         cert_name: match (pin, listener) {
-            (Some(hash), Some(_)) => format!("sha256-raw:{hash}"),
+            (Some(hash), Some(_)) if !derp.is_stun_only => format!("sha256-raw:{hash}"),
             _ => String::new(),
         },
         can_port_80: has_port_80 && ipv4.parse::<IpAddr>().is_ok(),
@@ -60,12 +58,15 @@ fn region(config: &Config, addresses: &Addresses, pin: Option<&str>) -> Option<D
         ipv6,
         stun_port,
         derp_port: i32::from(port),
+        stun_only: derp.is_stun_only,
+        insecure_for_tests: false,
     };
     Some(DerpRegion {
         region_id: derp.region_id,
         region_code: derp.region_code.clone(),
         region_name: derp.region_name.clone(),
         nodes: vec![node],
+        ..DerpRegion::default()
     })
 }
 
@@ -73,6 +74,7 @@ fn region(config: &Config, addresses: &Addresses, pin: Option<&str>) -> Option<D
 mod tests {
     use super::*;
     use crate::config::{Overrides, Surroundings};
+    use crate::derp_map::{Part, join};
 
     fn map(url: &str, pin: Option<&str>) -> String {
         let overrides = Overrides {
@@ -88,7 +90,8 @@ mod tests {
             stun: Some(([0, 0, 0, 0], 3478).into()),
             socket: "/dev/null".into(),
         };
-        serde_json::to_string(&derp_map(&config, &addresses, pin)).unwrap()
+        let own = region(&config, &addresses, pin).map(|region| Part::one(region, None));
+        serde_json::to_string(&join(&own).0).unwrap()
     }
 
     #[test]

@@ -25,21 +25,6 @@ impl CapabilityVersion {
     pub fn is_served(self) -> bool {
         self >= Self::OLDEST
     }
-
-    /// Whether `/key` answers in JSON (39; `loadServerPubKeys` in `control/controlclient/direct.go`).
-    pub fn reads_json_key(self) -> bool {
-        self.0 >= 39
-    }
-
-    /// Whether the Noise early payload is understood (49; `EarlyNoise`).
-    pub fn reads_early_payload(self) -> bool {
-        self.0 >= 49
-    }
-
-    /// Whether 429 at registration is waited for rather than shown as an error (137).
-    pub fn understands_rate_limits(self) -> bool {
-        self.0 >= 137
-    }
 }
 
 impl fmt::Display for CapabilityVersion {

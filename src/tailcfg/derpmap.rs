@@ -5,15 +5,26 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// The relays that clients may use.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DerpMap {
+    /// How clients choose their home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_params: Option<HomeParams>,
     /// Regions by number.
     pub regions: BTreeMap<u16, DerpRegion>,
 }
 
+/// How clients choose their home.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HomeParams {
+    /// By region, a factor for the time to it: below one it is preferred.
+    pub region_score: BTreeMap<u16, f64>,
+}
+
 /// One region: relays that forward to each other.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DerpRegion {
     /// Number of the region; 900 to 999 are for self-hosters.
@@ -23,12 +34,24 @@ pub struct DerpRegion {
     pub region_code: String,
     /// Long name.
     pub region_name: String,
+    /// Degrees north, 0 if not said.
+    #[serde(skip_serializing_if = "is_nowhere")]
+    pub latitude: f64,
+    /// Degrees east, 0 if not said.
+    #[serde(skip_serializing_if = "is_nowhere")]
+    pub longitude: f64,
+    /// Whether clients choose it as home only for want of another (old form).
+    #[serde(skip_serializing_if = "is_false")]
+    pub avoid: bool,
+    /// Whether clients neither measure it nor choose it as home.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_measure_no_home: bool,
     /// Its relays; clients meet at the first.
     pub nodes: Vec<DerpNode>,
 }
 
 /// One relay.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DerpNode {
     /// Name, unique over all regions.
     #[serde(rename = "Name")]
@@ -51,12 +74,22 @@ pub struct DerpNode {
     /// UDP port of STUN; 0 is 3478, -1 is none.
     #[serde(rename = "STUNPort", skip_serializing_if = "is_zero")]
     pub stun_port: i32,
+    /// Whether it answers STUN only.
+    #[serde(rename = "STUNOnly", skip_serializing_if = "is_false")]
+    pub stun_only: bool,
     /// TCP port of the relay; 0 is 443.
     #[serde(rename = "DERPPort", skip_serializing_if = "is_zero")]
     pub derp_port: i32,
     /// Whether port 80 answers `/generate_204`.
     #[serde(rename = "CanPort80", skip_serializing_if = "is_false")]
     pub can_port_80: bool,
+    /// Whether clients do not verify its certificate; for tests only.
+    #[serde(rename = "InsecureForTests", skip_serializing_if = "is_false")]
+    pub insecure_for_tests: bool,
+}
+
+fn is_nowhere(degrees: &f64) -> bool {
+    *degrees == 0.0
 }
 
 fn is_zero(number: &i32) -> bool {

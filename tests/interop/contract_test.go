@@ -109,26 +109,29 @@ func mapContract(t *testing.T, s *harness.Server) {
 
 	other := harness.NewClient(t, s.URL, "other", 0)
 	var id tailcfg.NodeID
-	step(t, "a device that joins appears as a changed peer", func(t *testing.T) {
+	var otherStream *harness.Stream
+	step(t, "a device that joins and connects appears as a changed peer, online", func(t *testing.T) {
 		other.Join(t, authKey)
+		otherStream = other.MustMap(t, other.MapRequest())
+		first := otherStream.Until(t, "the first map", hasSelf)
+		if len(first.Peers) != 1 || first.Peers[0].Key != viewer.Node.Public() {
+			t.Errorf("its peers are %+v", first.Peers)
+		}
 		message := stream.Until(t, "the new peer", func(r *tailcfg.MapResponse) bool { return peerOf(r, other.Node.Public()) != nil })
 		peer := peerOf(message, other.Node.Public())
 		id = peer.ID
 		if peer.Online == nil {
 			t.Error("the peer has no online state, without which the client ignores later ones")
 		}
+		if peer.HomeDERP == 0 {
+			t.Error("the peer has no home relay, so a first packet to it is lost and costs five seconds")
+		}
 		if len(message.Peers) != 0 {
 			t.Error("a running stream got a whole peer list for one new peer")
 		}
-	})
-	var otherStream *harness.Stream
-	step(t, "a device that connects is reported online", func(t *testing.T) {
-		otherStream = other.MustMap(t, other.MapRequest())
-		first := otherStream.Until(t, "the first map", hasSelf)
-		if len(first.Peers) != 1 || first.Peers[0].Key != viewer.Node.Public() {
-			t.Errorf("its peers are %+v", first.Peers)
+		if !saysOnline(message, id, other.Node.Public(), true) {
+			stream.Until(t, "online", func(r *tailcfg.MapResponse) bool { return saysOnline(r, id, other.Node.Public(), true) })
 		}
-		stream.Until(t, "online", func(r *tailcfg.MapResponse) bool { return saysOnline(r, id, other.Node.Public(), true) })
 	})
 	step(t, "a lite update travels as a patch, and not into a stream's end", func(t *testing.T) {
 		other.SendUpdate(t, other.Update(900, "192.0.2.1:41641", "[2001:db8::1]:41641", "[fe80::1]:41641"))
@@ -343,6 +346,7 @@ func TestCapabilityVersions(t *testing.T) {
 			client.SendUpdate(t, client.Update(900, "192.0.2.7:41641"))
 			peer := harness.NewClient(t, s.URL, fmt.Sprintf("peer-of-v%d", version), 0)
 			peer.Join(t, authKey)
+			peer.MustMap(t, peer.MapRequest()).Until(t, "the first map", hasSelf)
 			peer.SendUpdate(t, peer.Update(900, "192.0.2.8:41641"))
 			first := client.MustMap(t, client.MapRequest()).Until(t, "the first map", hasSelf)
 			seen := peerOf(first, peer.Node.Public())

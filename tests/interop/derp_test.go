@@ -37,25 +37,28 @@ func connectRelay(t *testing.T, region *tailcfg.DERPRegion, node key.NodePrivate
 		return nil, err
 	}
 	c := &relayClient{Client: client, messages: make(chan derp.ReceivedMessage, 256), failed: make(chan error, 1)}
-	go func() {
-		for {
-			message, err := client.Recv()
-			if err != nil {
-				c.failed <- err
-				return
-			}
-			if packet, ok := message.(derp.ReceivedPacket); ok {
-				packet.Data = bytes.Clone(packet.Data) // it aliases the read buffer
-				message = packet
-			}
-			c.messages <- message
-		}
-	}()
+	go c.read()
 	// ServerInfo is what tells a client that it was let in.
 	if _, err := next[derp.ServerInfoMessage](c); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// read keeps what arrives until the connection fails.
+func (c *relayClient) read() {
+	for {
+		message, err := c.Recv()
+		if err != nil {
+			c.failed <- err
+			return
+		}
+		if packet, ok := message.(derp.ReceivedPacket); ok {
+			packet.Data = bytes.Clone(packet.Data) // it aliases the read buffer
+			message = packet
+		}
+		c.messages <- message
+	}
 }
 
 func mustRelay(t *testing.T, region *tailcfg.DERPRegion, node key.NodePrivate) *relayClient {

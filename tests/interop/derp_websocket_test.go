@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
+	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -122,4 +124,27 @@ func TestCertificateAboutTheRelay(t *testing.T) {
 			t.Errorf("%s: %d certificates about the relay", tls.VersionName(version), found)
 		}
 	}
+}
+
+// dialPlain connects to a relay over plain HTTP with nothing but the upgrade.
+func dialPlain(t *testing.T, at string, node key.NodePrivate) (*derp.Client, net.Conn) {
+	t.Helper()
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(harness.Patience))
+	stream := bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
+	fmt.Fprintf(stream, "GET /derp HTTP/1.1\r\nHost: %s\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n", at)
+	stream.Flush()
+	response, err := http.ReadResponse(stream.Reader, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, error %v", response, err)
+	}
+	client, err := derp.NewClient(node, conn, stream, logger.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, conn
 }

@@ -609,6 +609,13 @@ fn one_address_cannot_take_all_connections() {
         registry.connect(from("[2001:db8::3]:1")).err(),
         Some(Closed::FullAddress)
     );
+    for port in 1..9 {
+        assert!(
+            registry
+                .connect(Arrival::from(SocketAddr::from(([127, 0, 0, 1], port))))
+                .is_ok()
+        );
+    }
     registry.leave(first);
     assert!(registry.connect(from("192.0.2.1:3")).is_ok());
     registry.check();

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use crate::api;
 use crate::clock::{Now, Timestamp};
+use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use crate::keys::DiscoKey;
 use crate::state::model::{
     ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User,
@@ -32,8 +33,8 @@ pub fn user(user: &User) -> api::User {
 /// The user that lists show for tagged nodes.
 fn tagged_devices() -> api::User {
     api::User {
-        id: api::TAGGED_DEVICES_ID.to_string(),
-        name: api::TAGGED_DEVICES_NAME.into(),
+        id: TAGGED_DEVICES.to_string(),
+        name: TAGGED_DEVICES_NAME.into(),
         created_at: ZERO_TIME,
         display_name: "Tagged Devices".into(),
         email: String::new(),

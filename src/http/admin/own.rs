@@ -38,7 +38,7 @@ impl Call<'_> {
             http: text(about.addresses.http),
             https: text(about.addresses.https),
             stun: text(about.addresses.stun),
-            relay: about.relay.as_ref().map(relay_status),
+            relay: about.relay.relay.as_ref().map(relay_status),
             base_domain: about.base_domain.clone(),
             uptime_seconds: self.now.mono.as_secs(),
             clock_is_plausible: self.now.is_plausible(),

@@ -49,7 +49,10 @@ fn server() -> Server {
         },
         base_domain: "hearth.internal".into(),
         warnings: vec!["a warning".into()],
-        relay: None,
+        relay: Numbers {
+            relay: None,
+            stun: hearth_derp::udp::StunCounters::default(),
+        },
     };
     Server {
         admin: Admin::new(handle, about, &Limits::default()),

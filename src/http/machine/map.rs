@@ -1,5 +1,6 @@
 //! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +100,8 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         false => Scope::Everyone,
     };
     let now = clock::now().wall;
-    let message = full_map(&app.tailnet, &app.fragments, &snapshot, viewer, scope, now);
+    let tailnet = app.tailnet.borrow().clone();
+    let message = full_map(&tailnet, &app.fragments, &snapshot, viewer, scope, now);
     body::typed(
         StatusCode::OK,
         "application/json",
@@ -144,8 +146,8 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
     let driven = app.clone();
     app.tasks.spawn("map stream", async move {
         let _permit = permit;
-        let reason = drive(&driven, open, zstd, sender).await;
-        tracing::debug!(?reason, "map stream ended");
+        let over = drive(&driven, open, zstd, sender).await;
+        tracing::debug!("map stream ended: {over}");
     });
     let mut response = Response::new(response_body);
     let json = hyper::header::HeaderValue::from_static("application/json");
@@ -169,22 +171,31 @@ impl Drop for OpenStream {
 }
 
 /// Why a stream was over.
-#[derive(Debug)]
 enum Over {
     /// The client is gone.
     Gone,
     /// hearth shuts down.
     Shutdown,
     /// The map says so.
-    Ended {
-        /// Why.
-        _reason: EndReason,
-    },
+    Ended(EndReason),
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the client is gone",
+            Self::Shutdown => "hearth is shutting down",
+            Self::Ended(EndReason::Deleted) => "the node was deleted",
+            Self::Ended(EndReason::Superseded) => "the node opened another stream",
+            Self::Ended(EndReason::Behind) => "the stream was too far behind",
+        })
+    }
 }
 
 /// Sends the map, then each change of it, until somebody ends that.
 async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
     let mut states = app.engine.watch();
+    let mut tailnets = app.tailnet.clone();
     let mut session = MapSession::new(open.node, open.session);
     let mut first = Some(app.full_maps.acquire().await);
     // When the pace would have all messages so far sent; it may lie ahead by the burst.
@@ -193,16 +204,17 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
     loop {
         let next = {
             let snapshot = states.borrow_and_update().clone();
+            let tailnet = tailnets.borrow_and_update().clone();
             let now = clock::now().wall;
             if first.is_some() {
-                session.begin(&app.tailnet, &app.fragments, &snapshot, now)
+                session.begin(&tailnet, &app.fragments, &snapshot, now)
             } else {
-                session.advance(&app.tailnet, &app.fragments, &snapshot, now)
+                session.advance(&tailnet, &app.fragments, &snapshot, now)
             }
         };
         match next {
             Next::Nothing => {}
-            Next::End(reason) => return Over::Ended { _reason: reason },
+            Next::End(reason) => return Over::Ended(reason),
             Next::Send(message) => {
                 let framed = message.framed(zstd);
                 drop(message);
@@ -216,7 +228,10 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
         first = None;
         let news = async {
             tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
-            states.changed().await
+            tokio::select! {
+                changed = states.changed() => changed,
+                changed = tailnets.changed() => changed,
+            }
         };
         tokio::select! {
             biased;

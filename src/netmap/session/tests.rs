@@ -402,3 +402,34 @@ fn nothing_is_said_to_those_whom_a_change_does_not_concern() {
         .advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
     assert!(matches!(next, Next::Nothing), "{next:?}");
 }
+
+#[test]
+fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let mut region = crate::tailcfg::derpmap::DerpRegion::default();
+    let mut told = |scene: &mut Scene| {
+        region.region_id += 1;
+        let regions = BTreeMap::from([(region.region_id, region.clone())]);
+        scene.tailnet = scene.tailnet.with_derp_map(&DerpMap {
+            regions,
+            ..DerpMap::default()
+        });
+        let snapshot = scene.world.snapshot();
+        let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
+        let session = &mut scene.viewers[0].session;
+        let Next::Send(message) = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
+        else {
+            panic!("nothing is told");
+        };
+        let again = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
+        assert!(matches!(again, Next::Nothing));
+        let message: Value = serde_json::from_slice(message.json()).expect("JSON");
+        let number = region.region_id.to_string();
+        assert!(message["DERPMap"]["Regions"][number].is_object());
+        message.as_object().expect("an object").len()
+    };
+    assert_eq!(told(&mut scene), 1);
+    happen(&mut scene, Event::Move(2, 5));
+    assert!(told(&mut scene) > 1);
+}

@@ -34,6 +34,9 @@ func command(args ...string) *exec.Cmd {
 	return exec.Command(words[0], words[1:]...)
 }
 
+// Command builds a call of the program under test that is no `serve`.
+func Command(args ...string) *exec.Cmd { return command(args...) }
+
 // Options choose how a server is started.
 type Options struct {
 	// Address is the IP address of every listener.

@@ -1,0 +1,106 @@
+//! `hearth derp` and `hearth derp status`.
+
+use std::process::ExitCode;
+
+use super::client::{CliError, Client};
+use super::output::{Format, Output};
+use super::server;
+use crate::api::RelayReport;
+use crate::config::Overrides;
+use crate::http::numbers;
+
+/// Runs the relay and STUN until told to stop.
+pub fn serve(overrides: Overrides) -> ExitCode {
+    server::start(overrides, |config, log, load| {
+        crate::server::run_relay(config, log, load)
+    })
+}
+
+/// How the relay is.
+pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get(numbers::PATH).await?;
+    let report: RelayReport = serde_json::from_value(answer.clone())?;
+    Ok(Output::of(format, &answer, || card(&report)))
+}
+
+fn card(report: &RelayReport) -> String {
+    let stun = &report.stun;
+    let stun = format!(
+        "{} answers ({} over IPv4), {} packets ignored, {} beyond the rate",
+        stun.answered_ipv4.saturating_add(stun.answered_ipv6),
+        stun.answered_ipv4,
+        stun.ignored,
+        stun.limited
+    );
+    if !report.is_on {
+        return format!("Relay        off\nSTUN         {stun}");
+    }
+    let lines = [
+        (
+            "Clients",
+            format!(
+                "{} ({} at home here, {} logging in)",
+                report.connections, report.home_connections, report.logins
+            ),
+        ),
+        (
+            "Region",
+            format!(
+                "{} links to other relays, {} from them, {} clients there",
+                report.mesh_links, report.mesh_connections, report.remote_keys
+            ),
+        ),
+        (
+            "Received",
+            format!(
+                "{} packets, {} bytes",
+                report.packets_received, report.bytes_received
+            ),
+        ),
+        (
+            "Sent",
+            format!(
+                "{} packets, {} bytes",
+                report.packets_sent, report.bytes_sent
+            ),
+        ),
+        (
+            "Forwarded",
+            format!(
+                "{} packets in, {} out",
+                report.packets_forwarded_in, report.packets_forwarded_out
+            ),
+        ),
+        (
+            "Waiting",
+            format!(
+                "{} packets, {} bytes of the pool",
+                report.queued_packets, report.pool_bytes_used
+            ),
+        ),
+        ("Dropped", dropped(report)),
+        (
+            "Turned away",
+            format!(
+                "{} not admitted, {} for want of room, {} bad logins",
+                report.refused,
+                report.turned_away.saturating_add(report.logins_evicted),
+                report.logins_failed
+            ),
+        ),
+        ("STUN", stun),
+    ];
+    let lines = lines.map(|(name, value)| format!("{name:<12} {value}"));
+    lines.join("\n")
+}
+
+fn dropped(report: &RelayReport) -> String {
+    let drops = report.drops.iter().filter(|drop| drop.packets > 0);
+    let drops: Vec<String> = drops
+        .map(|drop| format!("{} {}/{}", drop.packets, drop.reason, drop.kind))
+        .collect();
+    match drops.is_empty() {
+        true => "nothing".to_owned(),
+        false => drops.join(", "),
+    }
+}

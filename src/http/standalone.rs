@@ -1,0 +1,123 @@
+//! What a relay without a control server answers.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hearth_derp::Arrival;
+use hearth_derp::relay::{Relay, WebSocket};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::{self, Body};
+use super::bootstrap::{self, BootstrapDns};
+use super::connection::{Origin, Service};
+use super::derp;
+use super::front::RelayUpgrade;
+use super::numbers::{self, Numbers};
+use super::public;
+use super::ts2021::Peer;
+
+/// The public answers around a relay, with and without a control server: none if the path is none of
+/// them. Source: tailscale `cmd/derper/derper.go`.
+pub fn around_relay(
+    request: &Parts,
+    relay: Option<&Relay>,
+    names: &BootstrapDns,
+) -> Option<Response<Body>> {
+    Some(match request.uri.path() {
+        "/generate_204" => public::generate_204(request),
+        "/robots.txt" => public::robots(),
+        "/version" => public::version(),
+        "/derp/probe" | "/derp/latency-check" => derp::probe(request),
+        bootstrap::PATH => names.answer(request),
+        derp::PATH => match relay {
+            Some(relay) => derp::upgrade(request, &relay.public_key()),
+            None => body::text(StatusCode::NOT_FOUND, "the relay is off"),
+        },
+        _ => return None,
+    })
+}
+
+/// Hands a connection to the relay until it ends.
+pub async fn serve_relay<S>(
+    relay: &Relay,
+    stream: S,
+    received: Bytes,
+    source: SocketAddr,
+    upgrade: RelayUpgrade,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let arrival = Arrival {
+        not_ideal: upgrade.not_ideal,
+        ..Arrival::from(source)
+    };
+    let closed = if upgrade.is_web_socket {
+        let stream = WebSocket::new(stream, received);
+        relay.serve(stream, Bytes::new(), arrival).await
+    } else {
+        relay.serve(stream, received, arrival).await
+    };
+    tracing::debug!(%source, ?closed, "relay connection ended");
+}
+
+/// A relay without a control server.
+#[derive(Clone)]
+pub struct RelayOnly {
+    /// The relay and its numbers.
+    pub numbers: Numbers,
+    /// The names of this server.
+    pub names: BootstrapDns,
+}
+
+impl Service for RelayOnly {
+    async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        let path = parts.uri.path();
+        if origin == Origin::Local {
+            return match path {
+                numbers::PATH => body::json(StatusCode::OK, &self.numbers.report()),
+                _ => body::text(
+                    StatusCode::NOT_FOUND,
+                    "this is a relay without a control server",
+                ),
+            };
+        }
+        let relay = self.numbers.relay.as_ref();
+        around_relay(&parts, relay, &self.names).unwrap_or_else(|| match path {
+            "/" => body::text(
+                StatusCode::OK,
+                "This is a relay of a private network for Tailscale clients.",
+            ),
+            "/health" => public::health(true),
+            _ => body::text(StatusCode::NOT_FOUND, "not found"),
+        })
+    }
+
+    async fn machine(self, _: Request<Incoming>, _: Peer) -> Response<Body> {
+        body::text(
+            StatusCode::NOT_FOUND,
+            "this is a relay without a control server",
+        )
+    }
+
+    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr, upgrade: RelayUpgrade)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Some(relay) = &self.numbers.relay {
+            serve_relay(relay, stream, received, source, upgrade).await;
+        }
+    }
+}

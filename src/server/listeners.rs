@@ -1,0 +1,192 @@
+//! Everything that is listened on.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use hearth_derp::udp::{StunCounters, StunOptions};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+
+use super::{ServeError, system};
+use crate::config::{Config, Limits, Scheme, ServerUrl};
+use crate::http::app::Addresses;
+use crate::http::connection::{Connections, Service};
+use crate::http::limits as http_limits;
+use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::numbers::Numbers;
+use crate::shutdown::Shutdown;
+use crate::supervise::Tasks;
+use crate::tls;
+
+/// Connections of monitoring systems at the same time.
+const METRICS_CONNECTIONS: usize = 8;
+
+/// Everything that is listened on.
+pub(super) struct Listeners {
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    stun: Vec<UdpSocket>,
+    metrics: Vec<TcpListener>,
+    local: UnixListener,
+    socket: PathBuf,
+}
+
+impl Listeners {
+    pub(super) async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let tcp = |what, flag, address: Option<SocketAddr>| match address {
+            None => Ok(Vec::new()),
+            Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
+        };
+        let listen = &config.listen;
+        let stun = match listen.stun {
+            None => Vec::new(),
+            Some(address) => {
+                bind_udp(address)
+                    .await
+                    .map_err(bind("STUN (UDP)", "--stun", address))?
+            }
+        };
+        let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
+            what: "the socket",
+            address: config.socket.display().to_string(),
+            flag: "--socket",
+            source,
+        })?;
+        Ok(Self {
+            http: tcp("HTTP", "--http", listen.http)?,
+            https: tcp("HTTPS", "--https", listen.https)?,
+            stun,
+            metrics: tcp("metrics", "metrics.listen", config.metrics)?,
+            local,
+            socket: config.socket.clone(),
+        })
+    }
+
+    /// Where the server is reached, with the ports that the system chose.
+    pub(super) fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
+        let bound = |listeners: &[TcpListener]| {
+            let first = listeners.first().map(TcpListener::local_addr);
+            first.transpose().map_err(system("a listener's address"))
+        };
+        let (http, https) = (bound(&self.http)?, bound(&self.https)?);
+        let stun = self.stun.first().map(UdpSocket::local_addr);
+        let listener = match url.scheme() {
+            Scheme::Http => http,
+            Scheme::Https => https,
+        };
+        let url = match listener {
+            Some(listener) if url.port() == 0 => {
+                ServerUrl::new(url.scheme(), url.host().clone(), Some(listener.port()))
+            }
+            _ => url.clone(),
+        };
+        Ok(Addresses {
+            server_url: url.to_string(),
+            url,
+            http,
+            https,
+            stun: stun.transpose().map_err(system("a socket's address"))?,
+            socket: self.socket.clone(),
+        })
+    }
+
+    /// Serves the numbers to monitoring systems.
+    pub(super) fn start_metrics(&mut self, numbers: &Numbers, tasks: &Tasks, shutdown: &Shutdown) {
+        for listener in std::mem::take(&mut self.metrics) {
+            let (numbers, stop) = (numbers.clone(), shutdown.clone());
+            let serve = move |stream, _| {
+                let (numbers, stop) = (numbers.clone(), stop.clone());
+                async move { numbers.serve(stream, &stop).await }
+            };
+            let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
+            let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
+            tasks.spawn("metrics", accepting);
+        }
+    }
+
+    /// Serves connections on everything else.
+    pub(super) fn start<A: Service>(
+        self,
+        connections: &Connections<A>,
+        limits: &Limits,
+        tls: tls::Settings,
+        stun: (&StunCounters, StunOptions),
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) {
+        let gate = Gate::new(limits.connections, limits.connections_per_address);
+        let plain = self.http.into_iter().map(|listener| (listener, None));
+        let encrypted = self
+            .https
+            .into_iter()
+            .map(|listener| (listener, Some(tls.clone())));
+        for (listener, tls) in plain.chain(encrypted) {
+            let connections = connections.clone();
+            let serve = move |stream, source: Option<SocketAddr>| {
+                let (connections, tls) = (connections.clone(), tls.clone());
+                async move {
+                    if let Some(source) = source {
+                        connections.tcp(stream, source, tls).await;
+                    }
+                }
+            };
+            let accepting = accept_all(
+                listener,
+                gate.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+                serve,
+            );
+            tasks.spawn("listener", accepting);
+        }
+        let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
+        let connections = connections.clone();
+        let serve = move |stream, _| connections.clone().local(stream);
+        let accepting = accept_all(
+            self.local,
+            local_gate,
+            shutdown.clone(),
+            tasks.clone(),
+            serve,
+        );
+        tasks.spawn("socket", accepting);
+        for socket in self.stun {
+            let stop = shutdown.clone();
+            let (counters, options) = (stun.0.clone(), stun.1);
+            tasks.spawn("stun", async move {
+                let stopped = async move { stop.wait().await };
+                hearth_derp::udp::serve(&socket, &counters, options, stopped).await;
+            });
+        }
+    }
+}
+
+fn bind(
+    what: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Bind {
+        what,
+        address: address.to_string(),
+        flag,
+        source,
+    }
+}
+
+/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
+async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
+    let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
+    let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    match UdpSocket::bind(address).await {
+        Ok(socket) if address.ip() == everywhere => {
+            let port = socket.local_addr()?.port();
+            // In use means that the first socket has both families.
+            let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
+            Ok([Some(socket), second].into_iter().flatten().collect())
+        }
+        Ok(socket) => Ok(vec![socket]),
+        Err(_) if address.ip() == everywhere => Ok(vec![UdpSocket::bind(v4).await?]),
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,175 @@
+//! TLS of connections that hearth itself makes: to relays of its region, to the server that decides
+//! about admission, and for DERP maps.
+//!
+//! The authorities are those of the system, so that hearth carries no list that grows old. With a pin
+//! no authority is asked.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::config::{Host, WebUrl};
+
+/// Where systems keep their authorities. Source: `certFiles` in Go `crypto/x509/root_linux.go`.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Names another file with authorities, as for most programs.
+const BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
+
+/// The longest bundle that is read, in bytes; the usual one has about 220 KB.
+const MAX_BUNDLE_BYTES: u64 = 4 << 20;
+
+/// Why no TLS connection can be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientTlsError {
+    /// The system has no authorities, so that nobody could be believed.
+    #[error(
+        "this system has no certificates of authorities (package ca-certificates or ca-bundle); install them, or pin the certificate with `#sha256-raw:...` after the URL"
+    )]
+    NoAuthorities,
+    /// The host of the URL is none that a certificate can have.
+    #[error("no certificate can be for this host")]
+    Host,
+    /// The TLS library refuses the settings.
+    #[error("TLS settings: {0}")]
+    Settings(#[from] rustls::Error),
+}
+
+/// The settings of TLS connections that hearth makes.
+#[derive(Debug, Default)]
+pub struct ClientTls {
+    /// Made at the first use, because most servers never need them.
+    public: OnceLock<Arc<ClientConfig>>,
+}
+
+impl ClientTls {
+    /// The settings for this URL, and the name that the other end must prove.
+    ///
+    /// # Errors
+    /// [`ClientTlsError`].
+    pub fn settings(
+        &self,
+        url: &WebUrl,
+    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), ClientTlsError> {
+        let name = match url.server.host() {
+            Host::Name(name) => {
+                ServerName::try_from(name.to_string()).map_err(|_| ClientTlsError::Host)?
+            }
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+        };
+        if let Some(pin) = url.pin {
+            return Ok((pinned(pin)?, name));
+        }
+        if let Some(public) = self.public.get() {
+            return Ok((public.clone(), name));
+        }
+        let made = by_authorities()?;
+        Ok((self.public.get_or_init(|| made).clone(), name))
+    }
+}
+
+fn by_authorities() -> Result<Arc<ClientConfig>, ClientTlsError> {
+    let mut roots = RootCertStore::empty();
+    let variable = std::env::var_os(BUNDLE_VARIABLE).map(PathBuf::from);
+    let usual = BUNDLES.iter().map(PathBuf::from);
+    let readable = variable.into_iter().chain(usual).find_map(|path| {
+        let fits = fs::metadata(&path).is_ok_and(|file| file.len() <= MAX_BUNDLE_BYTES);
+        fs::read(path).ok().filter(|_| fits)
+    });
+    let bundle = readable.unwrap_or_default();
+    // An authority that cannot be read is one that is not believed.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+    if roots.is_empty() {
+        return Err(ClientTlsError::NoAuthorities);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(plain(builder.with_no_client_auth()))
+}
+
+fn pinned(hash: [u8; 32]) -> Result<Arc<ClientConfig>, ClientTlsError> {
+    let provider = Arc::new(provider::default_provider());
+    let verifier = Pinned {
+        hash,
+        provider: provider.clone(),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(plain(builder.with_no_client_auth()))
+}
+
+/// HTTP/1.1, and nothing remembered between connections.
+fn plain(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// Believes one certificate, whatever it says, and nobody else.
+#[derive(Debug)]
+struct Pinned {
+    hash: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, leaf);
+        match hash.as_ref() == self.hash {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(rustls::Error::InvalidCertificate(
+                rustls::CertificateError::ApplicationVerificationFailure,
+            )),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
