@@ -119,6 +119,8 @@ pub struct Queue {
     disco: Lane,
     data: Lane,
     disco_next: bool,
+    /// What the packets that are being written are charged for.
+    writing: usize,
     /// That it fills was told since the last packet was taken.
     filling_told: bool,
 }
@@ -135,7 +137,8 @@ impl Queue {
         pool: &Pool,
         drops: &mut Drops,
     ) -> bool {
-        let (lane, lane_bytes, spare) = match PacketKind::of(payload) {
+        let kind = PacketKind::of(payload);
+        let (lane, lane_bytes, spare) = match kind {
             PacketKind::Disco => (&mut self.disco, limits.disco_queue_bytes, 0),
             PacketKind::Other => (
                 &mut self.data,
@@ -145,16 +148,22 @@ impl Queue {
         };
         let charge = Packet::charge(route, payload);
         loop {
-            // A lane may hold as much as the pool has left. So the more receivers stall, the less
-            // each of them can hold, and there is always room for those that do not.
-            let most = lane_bytes.min(pool.free().saturating_sub(spare));
+            // A receiver may hold as much as the pool has left. So the more receivers stall, the
+            // less each of them can hold, and there is always room for those that do not.
+            let bytes = lane.bytes.saturating_add(charge);
             let full = lane.packets.len() >= limits.queue_slots
-                || lane.bytes.saturating_add(charge) > most;
+                || bytes > lane_bytes
+                || bytes.saturating_add(self.writing) > pool.free().saturating_sub(spare);
             let Some(oldest) = full.then(|| lane.pop()).flatten() else {
                 break;
             };
             drops.record(DropReason::QueueHead, oldest.payload());
         }
+        // For the same reason no data takes more than half of what is left.
+        let spare = match kind {
+            PacketKind::Disco => spare,
+            PacketKind::Other => spare.saturating_add(charge),
+        };
         match pool.reserve(charge, spare) {
             Some(reserved) => {
                 lane.push(Packet::new(route, payload, reserved));
@@ -191,7 +200,14 @@ impl Queue {
         } else {
             (&mut self.data, &mut self.disco)
         };
-        first.pop().or_else(|| second.pop())
+        let packet = first.pop().or_else(|| second.pop())?;
+        self.writing = self.writing.saturating_add(packet.reserved.bytes());
+        Some(packet)
+    }
+
+    /// Notes that all packets taken so far are written.
+    pub fn note_written(&mut self) {
+        self.writing = 0;
     }
 
     /// How many packets wait.
@@ -391,7 +407,7 @@ mod tests {
 
     #[test]
     fn packet_larger_than_the_lane_passes_alone() {
-        let mut bench = Bench::new(limits(), 10_000);
+        let mut bench = Bench::new(limits(), 11_000);
         assert!(bench.push(&[1; 10]));
         assert!(bench.push(&[2; 5000]));
         assert_eq!(bench.payloads(), [vec![2; 5000]]);
@@ -423,7 +439,7 @@ mod tests {
 
     #[test]
     fn empty_pool_drops_the_new_packet_and_counts_it() {
-        let mut bench = Bench::new(limits(), 200);
+        let mut bench = Bench::new(limits(), 250);
         assert!(!bench.push(&[0; 300]));
         assert_eq!(
             bench.dropped(DropReason::QueueTail, PacketKind::Other),
@@ -471,6 +487,50 @@ mod tests {
             );
         }
         assert!(pool.free() >= 9_000);
+    }
+
+    #[test]
+    fn packets_being_written_count_as_the_receivers_share() {
+        let limits = Limits {
+            queue_slots: 1000,
+            data_queue_bytes: 100_000,
+            pool_reserve_bytes: 1000,
+            ..limits()
+        };
+        let (pool, mut drops) = (Pool::new(100_000), Drops::default());
+        let mut queues: Vec<Queue> = (0..9).map(|_| Queue::default()).collect();
+        let mut written = Vec::new();
+        for queue in &mut queues {
+            for _ in 0..1000 {
+                queue.push(
+                    &Route::Last(Key::from([9; 32])),
+                    &[0; 1000],
+                    &limits,
+                    &pool,
+                    &mut drops,
+                );
+                written.extend(queue.pop());
+            }
+            for _ in 0..1000 {
+                queue.push(
+                    &Route::Last(Key::from([9; 32])),
+                    &[0; 1000],
+                    &limits,
+                    &pool,
+                    &mut drops,
+                );
+            }
+        }
+        assert!(pool.free() >= 2000, "{}", pool.free());
+        written.clear();
+        queues[0].note_written();
+        assert!(queues[0].push(
+            &Route::Last(Key::from([9; 32])),
+            &[0; 20_000],
+            &limits,
+            &pool,
+            &mut drops
+        ));
     }
 
     #[test]

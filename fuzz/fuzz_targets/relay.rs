@@ -92,7 +92,7 @@ async fn settle() {
 
 async fn play(relay: &Relay, mut script: Script<'_>) -> Option<()> {
     let mut clients: [Option<DuplexStream>; CLIENTS] = Default::default();
-    let address = "192.0.2.1:1".parse().unwrap();
+    let address: std::net::SocketAddr = "192.0.2.1:1".parse().unwrap();
     loop {
         let instruction = script.byte()?;
         let who = usize::from(instruction >> 6);

@@ -69,12 +69,10 @@ fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
     })
 }
 
-/// The answers without their dates.
-fn undated(answers: &[u8]) -> Vec<&[u8]> {
-    answers
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.starts_with(b"date:"))
-        .collect()
+/// The first line of the first answer. Later answers may depend on the cut: the HTTP library answers
+/// a broken request that came with the one before it, and closes on one that came alone.
+fn first_line(answers: &[u8]) -> Option<&[u8]> {
+    answers.split(|byte| *byte == b'\n').next()
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -92,5 +90,5 @@ fuzz_target!(|input: &[u8]| {
     }
     let (parted, answers_parted) = fate([early, late]);
     assert_eq!(whole, parted, "cut at {cut}");
-    assert_eq!(undated(&answers), undated(&answers_parted), "cut at {cut}");
+    assert_eq!(first_line(&answers), first_line(&answers_parted), "cut at {cut}");
 });

@@ -122,11 +122,13 @@ impl Deframer {
             .max(limits.partial_bytes)
             .min(whole);
         let charge = capacity.saturating_sub(limits.partial_bytes);
+        // No frame takes more than half of what is left, so that there is room for smaller ones.
+        let spare = limits.pool_reserve_bytes.saturating_add(charge);
         let paid = match &mut self.reserved {
             _ if charge == 0 => true,
-            Some(reserved) => reserved.grow_to(charge, limits.pool_reserve_bytes),
+            Some(reserved) => reserved.grow_to(charge, spare),
             none => {
-                *none = pool.reserve(charge, limits.pool_reserve_bytes);
+                *none = pool.reserve(charge, spare);
                 none.is_some()
             }
         };

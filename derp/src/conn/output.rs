@@ -32,6 +32,7 @@ impl Output {
 
     /// Takes packets, about `most` bytes in all but at least one.
     pub(crate) fn take_packets(&mut self, queue: &mut Queue, most: usize) {
+        queue.note_written();
         let mut bytes = 0_usize;
         while bytes < most && self.packets.len() < MAX_SLICES.saturating_sub(1) {
             let Some(packet) = queue.pop() else { break };

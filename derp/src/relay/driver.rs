@@ -336,6 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         let mut rest = self.input(bytes)?;
         while !rest.is_empty() {
             let spare = self.shared.limits.pool_reserve_bytes;
+            let spare = spare.saturating_add(rest.len());
             if let Some(room) = self.shared.pool.reserve(rest.len(), spare) {
                 self.session.put_off = Some(PutOff {
                     bytes: rest.into(),
