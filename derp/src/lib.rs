@@ -66,7 +66,7 @@ pub mod websocket;
 
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};
-pub use limits::Limits;
+pub use limits::{Limits, Rates};
 pub use mesh::MeshKey;
 pub use registry::{Arrival, Closed};
 pub use stats::Stats;

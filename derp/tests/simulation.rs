@@ -15,7 +15,7 @@ use hearth_derp::frame::{DISCO_MAGIC, Frame, HEADER_LEN, Header, Kind};
 use hearth_derp::nacl::Shared;
 use hearth_derp::relay::Relay;
 use hearth_derp::stats::Tally;
-use hearth_derp::{Key, Limits, MeshKey, ServerSecret};
+use hearth_derp::{Key, Limits, MeshKey, Rates, ServerSecret};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
@@ -287,9 +287,12 @@ async fn run(seed: u64) {
         // Partial frames of the run's packets fit without asking the pool, so that none is dropped
         // before it is counted as received.
         partial_bytes: 4 << 10,
-        client_bytes_per_second: 60_000,
-        client_burst_bytes: 70_000,
-        total_bytes_per_second: 300_000,
+        rates: Rates {
+            client_bytes_per_second: 60_000,
+            client_burst_bytes: 70_000,
+            total_bytes_per_second: 300_000,
+            ..Rates::default()
+        },
         ..Limits::default()
     };
     let relay = |mark| {

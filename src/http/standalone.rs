@@ -25,6 +25,7 @@ use super::connection::{Origin, Service};
 use super::derp;
 use super::front::RelayUpgrade;
 use super::numbers::{self, Numbers};
+use super::outbound::Io;
 use super::public;
 use super::ts2021::Peer;
 
@@ -57,13 +58,15 @@ pub async fn serve_relay<S>(
     source: SocketAddr,
     upgrade: RelayUpgrade,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let arrival = Arrival {
         not_ideal: upgrade.not_ideal,
         ..Arrival::from(source)
     };
     let closed = if upgrade.is_web_socket {
+        // Few clients come this way: one copy of the code serves all kinds of connections.
+        let stream: Box<dyn Io> = Box::new(stream);
         let stream = WebSocket::new(stream, received);
         relay.serve(stream, Bytes::new(), arrival).await
     } else {

@@ -649,7 +649,10 @@ async fn mesh_peer_can_close_the_connections_of_a_key() {
 #[tokio::test(start_paused = true)]
 async fn client_that_sends_too_fast_waits_and_loses_nothing() {
     let limits = Limits {
-        client_bytes_per_second: 100_000,
+        rates: Rates {
+            client_bytes_per_second: 100_000,
+            ..Rates::default()
+        },
         // The burst must fit, this is about the rate.
         data_queue_bytes: 1 << 20,
         queue_slots: 1000,
@@ -681,8 +684,11 @@ async fn client_that_sends_too_fast_waits_and_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn all_clients_together_keep_the_total_rate_and_share_it() {
     let limits = Limits {
-        total_bytes_per_second: 100_000,
-        total_burst_bytes: 0,
+        rates: Rates {
+            total_bytes_per_second: 100_000,
+            total_burst_bytes: 0,
+            ..Rates::default()
+        },
         ..Limits::default()
     };
     let relay = relay(limits);
@@ -774,4 +780,29 @@ async fn silent_client_is_closed_only_if_that_is_asked_for() {
     let client = Client::login(&relay(limits), 1, 1 << 16).await;
     assert_eq!(client.closed().await, Closed::Idle);
     assert!(start.elapsed() >= Duration::from_secs(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rates_can_change_while_clients_are_connected() {
+    let relay = relay(Limits::default());
+    let mut a = Client::login(&relay, 1, 1 << 16).await;
+    let mut b = Client::login(&relay, 2, 1 << 16).await;
+    let mut seconds = async || {
+        let start = Instant::now();
+        for _ in 0..50 {
+            a.send(b.key, &[7; 10_000]).await;
+            assert_eq!(b.next().await.kind, Kind::RecvPacket);
+        }
+        start.elapsed().as_secs()
+    };
+    assert_eq!(seconds().await, 0);
+    relay.set_rates(Rates {
+        client_bytes_per_second: 50_000,
+        client_burst_bytes: 0,
+        ..Rates::default()
+    });
+    let slow = seconds().await;
+    assert!((8..=10).contains(&slow), "{slow}");
+    relay.set_rates(Rates::default());
+    assert!(seconds().await <= 1);
 }
