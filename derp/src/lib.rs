@@ -13,6 +13,10 @@
 //!    `ServerInfo`.
 //! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
 //!
+//! Several relays can form one region: each connects to the others ([`link`]) with a shared key
+//! ([`mesh`]), is told who is connected there, and forwards packets for them. A packet is forwarded
+//! once at most.
+//!
 //! # How it is built
 //! Everything but [`relay`] and [`udp`] is free of I/O and of clocks: it takes bytes and `now`, a
 //! [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive it with tokio and spawn no

@@ -6,7 +6,8 @@ use std::time::Duration;
 ///
 /// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 32 x
 /// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB); idle
-/// connections use about 2 KiB.
+/// connections use about 2 KiB. Where several relays form a region, add `mesh_keys` x 200 bytes, and
+/// for each relay that watches this one twice `connections` x 80 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once, those still logging in included.
