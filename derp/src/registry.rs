@@ -237,12 +237,13 @@ impl Registry {
     /// full, the oldest of those logging in gives way; its driver is to be woken.
     pub fn connect(&mut self, arrival: Arrival) -> Result<(ConnId, Option<Waker>), Closed> {
         let source = network_of(arrival.source.ip());
+        let is_local = arrival.source.ip().to_canonical().is_loopback();
         let from_there = self.sources.get(&source).copied().unwrap_or_default();
         let refusal = if self.restart.is_some() {
             Some(Closed::ShuttingDown)
         } else if self.open >= self.limits.connections || self.limits.logins == 0 {
             Some(Closed::Full)
-        } else if from_there >= self.limits.connections_per_address && !source.is_loopback() {
+        } else if from_there >= self.limits.connections_per_address && !is_local {
             Some(Closed::FullAddress)
         } else {
             None

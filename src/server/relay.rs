@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
 use crate::clock::{self, Timestamp};
-use crate::config::{Admission, Config, Limits, WebUrl};
+use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
 use crate::http::derp;
 use crate::http::outbound::Outbound;
@@ -109,6 +109,9 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
         true => url.with_path(derp::PATH),
         false => url,
     };
+    if url.server.scheme() == Scheme::Http {
+        tracing::warn!(%url, "the mesh key goes to this relay over plain HTTP: whoever is between can take it");
+    }
     // A relay that is down for long is told of once.
     let mut last = String::new();
     loop {

@@ -202,3 +202,82 @@ func TestMeshIsForThoseWithTheKey(t *testing.T) {
 	thrownOut(t, intruder)
 	mustPing(t, victim)
 }
+
+// TestRestartUnderTraffic stops and starts a relay while packets are on their
+// way: both clients come back by themselves and go on.
+func TestRestartUnderTraffic(t *testing.T) {
+	s := start(t, harness.Options{Address: address, Config: "[derp]\nadmit = \"open\"\n"})
+	connect := func() *derphttp.Client {
+		client, err := derphttp.NewClient(key.NewNode(), s.URL+"/derp", logger.Discard, netmon.NewStatic())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		return client
+	}
+	a, b := connect(), connect()
+	arrived := make(chan string, 1024)
+	restarting := make(chan struct{}, 16)
+	done := make(chan struct{})
+	defer close(done)
+	for _, c := range []*derphttp.Client{a, b} {
+		go func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				message, err := c.Recv() // connects, and connects again
+				if err != nil {
+					time.Sleep(50 * time.Millisecond)
+					continue
+				}
+				switch m := message.(type) {
+				case derp.ReceivedPacket:
+					select {
+					case arrived <- string(m.Data):
+					default:
+					}
+				case derp.ServerRestartingMessage:
+					restarting <- struct{}{}
+				}
+			}
+		}()
+	}
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				a.Send(b.SelfPublicKey(), []byte("on and on"))
+			}
+		}
+	}()
+	wait := func(what string) {
+		t.Helper()
+		for len(arrived) > 0 {
+			<-arrived
+		}
+		select {
+		case <-arrived:
+		case <-time.After(3 * harness.Patience):
+			t.Fatalf("nothing arrives %s", what)
+		}
+	}
+	wait("before the restart")
+	s.Terminate()
+	for range 2 {
+		select {
+		case <-restarting:
+		case <-time.After(harness.Patience):
+			t.Fatal("a client was not told of the restart")
+		}
+	}
+	s.Run()
+	wait("after the restart")
+	s.Kill()
+	s.Run()
+	wait("after a crash")
+}

