@@ -199,7 +199,11 @@ async fn serve(
     tracing::info!(server_url = app.addresses.server_url, "ready");
 
     while signals.next().await == Signal::Reload {
-        reload_files(config, &reload(), log, &served, pin.is_some());
+        let fresh = reload();
+        reload_files(config, &fresh, log, &served, pin.is_some());
+        if let Some(relay) = &relay {
+            relay.set_rates(relay::rates(&fresh.limits));
+        }
         reread.notify_one();
     }
     tracing::info!("stopping");
@@ -242,7 +246,8 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
     }
 }
 
-/// Takes over what can change while the server runs: the log level and the certificate.
+/// Takes over what can change while the server runs: the log level and the certificate (and, elsewhere,
+/// the rates of the relay).
 fn reload_files(
     running: &Config,
     fresh: &Config,
@@ -256,6 +261,13 @@ fn reload_files(
     log.set_level(fresh.log_level);
     let restart = Config {
         log_level: running.log_level,
+        limits: Limits {
+            derp_client_rate: running.limits.derp_client_rate,
+            derp_client_burst: running.limits.derp_client_burst,
+            derp_total_rate: running.limits.derp_total_rate,
+            derp_total_burst: running.limits.derp_total_burst,
+            ..fresh.limits.clone()
+        },
         warnings: running.warnings.clone(),
         tls: running.tls.clone(),
         ..fresh.clone()

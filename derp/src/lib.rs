@@ -13,6 +13,10 @@
 //!    `ServerInfo`.
 //! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
 //!
+//! Several relays can form one region: each connects to the others ([`link`]) with a shared key
+//! ([`mesh`]), is told who is connected there, and forwards packets for them. A packet is forwarded
+//! once at most.
+//!
 //! # How it is built
 //! Everything but [`relay`] and [`udp`] is free of I/O and of clocks: it takes bytes and `now`, a
 //! [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive it with tokio and spawn no
@@ -66,7 +70,7 @@ pub mod websocket;
 
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};
-pub use limits::Limits;
+pub use limits::{Limits, Rates};
 pub use mesh::MeshKey;
 pub use registry::{Arrival, Closed};
 pub use stats::Stats;

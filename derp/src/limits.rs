@@ -6,7 +6,8 @@ use std::time::Duration;
 ///
 /// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 32 x
 /// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB); idle
-/// connections use about 2 KiB.
+/// connections use about 2 KiB. Where several relays form a region, add `mesh_keys` x 200 bytes, and
+/// for each relay that watches this one twice `connections` x 80 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once, those still logging in included.
@@ -58,6 +59,22 @@ pub struct Limits {
     /// Notices about keys that left, waiting in each connection; 32 bytes each. Beyond it they are
     /// dropped and counted.
     pub peer_gone_pending: usize,
+    /// How fast clients may send; can be changed later.
+    pub rates: Rates,
+    /// How long a client may say nothing; zero is for ever, as in the reference, since a client
+    /// with nothing to send is silent.
+    pub idle_timeout: Duration,
+    /// Keys in all that are reached through other relays of the region; about 200 bytes each.
+    /// Beyond it they are not reached.
+    pub mesh_keys: usize,
+    /// How long another relay of the region may take none of the bytes waiting for it. Source: 30 s
+    /// in `derpserver.sclient.setWriteDeadline`.
+    pub mesh_write_timeout: Duration,
+}
+
+/// How fast clients may send. Other relays of the region are exempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
     /// Bytes each second that one client may send, frame headers included; 0 is no limit. Source:
     /// `derpserver.RateConfig`.
     pub client_bytes_per_second: u32,
@@ -68,15 +85,29 @@ pub struct Limits {
     pub total_bytes_per_second: u32,
     /// Bytes that all clients together may send at once above that rate, with the same least value.
     pub total_burst_bytes: u32,
-    /// How long a client may say nothing; zero is for ever, as in the reference, since a client
-    /// with nothing to send is silent.
-    pub idle_timeout: Duration,
-    /// Keys in all that are reached through other relays of the region; about 200 bytes each.
-    /// Beyond it they are not reached.
-    pub mesh_keys: usize,
-    /// How long another relay of the region may take none of the bytes waiting for it. Source: 30 s
-    /// in `derpserver.sclient.setWriteDeadline`.
-    pub mesh_write_timeout: Duration,
+}
+
+impl Default for Rates {
+    /// No limits.
+    fn default() -> Self {
+        Rates {
+            client_bytes_per_second: 0,
+            client_burst_bytes: 256 << 10,
+            total_bytes_per_second: 0,
+            total_burst_bytes: 512 << 10,
+        }
+    }
+}
+
+impl Rates {
+    /// The same with bursts that let every frame through.
+    pub(crate) fn with_room_for_frames(self) -> Self {
+        Rates {
+            client_burst_bytes: self.client_burst_bytes.max(LEAST_BURST_BYTES),
+            total_burst_bytes: self.total_burst_bytes.max(LEAST_BURST_BYTES),
+            ..self
+        }
+    }
 }
 
 /// The least burst in bytes: the largest frame of a client with its header. With less, clients that
@@ -106,10 +137,7 @@ impl Default for Limits {
             batch_bytes: 64 << 10,
             destinations_per_key: 512,
             peer_gone_pending: 128,
-            client_bytes_per_second: 0,
-            client_burst_bytes: 256 << 10,
-            total_bytes_per_second: 0,
-            total_burst_bytes: 512 << 10,
+            rates: Rates::default(),
             idle_timeout: Duration::ZERO,
             mesh_keys: 4096,
             mesh_write_timeout: Duration::from_secs(30),

@@ -8,6 +8,7 @@ mod tests;
 mod websocket;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -20,12 +21,11 @@ use tokio::time::Instant;
 use crate::bucket::Bucket;
 use crate::conn::{Conn, Entropy};
 use crate::handshake::{ClientInfo, Greeting, ServerInfo};
-use crate::limits::LEAST_BURST_BYTES;
 use crate::nacl::NONCE_LEN;
 use crate::pool::Pool;
 use crate::queue::Restart;
 use crate::registry::{Arrival, Closed, ConnId, Registry, Standing};
-use crate::{Admit, Key, Limits, MeshKey, ServerSecret, Stats};
+use crate::{Admit, Key, Limits, MeshKey, Rates, ServerSecret, Stats};
 pub use driver::Serve;
 pub use link::{LinkEnd, Mesh};
 pub use websocket::WebSocket;
@@ -39,8 +39,11 @@ struct Shared {
     public: Key,
     limits: Arc<Limits>,
     mesh_key: Option<MeshKey>,
-    /// What all clients together may send.
-    total: Option<Mutex<Bucket>>,
+    rates: Mutex<Paced>,
+    /// Counts the changes of `rates`, so that connections notice them without the lock.
+    rates_version: AtomicUsize,
+    /// Whether there is a rate for all clients together.
+    has_total: AtomicBool,
     pool: Pool,
     admit: Arc<dyn Admit>,
     random: SystemRandom,
@@ -65,9 +68,7 @@ impl Relay {
         admit: Arc<dyn Admit>,
         mesh_key: Option<MeshKey>,
     ) -> Self {
-        limits.client_burst_bytes = limits.client_burst_bytes.max(LEAST_BURST_BYTES);
-        limits.total_burst_bytes = limits.total_burst_bytes.max(LEAST_BURST_BYTES);
-        let total = Bucket::new(limits.total_bytes_per_second, limits.total_burst_bytes);
+        let paced = Paced::new(limits.rates);
         // A host that makes the pool small must not leave it to discovery packets alone.
         limits.pool_reserve_bytes = limits.pool_reserve_bytes.min(limits.pool_bytes >> 2);
         let pool = Pool::new(limits.pool_bytes);
@@ -78,7 +79,9 @@ impl Relay {
             registry: Mutex::new(Registry::new(limits.clone(), pool.clone())),
             limits,
             mesh_key,
-            total: total.map(Mutex::new),
+            has_total: AtomicBool::new(paced.total.is_some()),
+            rates: Mutex::new(paced),
+            rates_version: AtomicUsize::new(0),
             pool,
             admit,
             random: SystemRandom::new(),
@@ -131,6 +134,16 @@ impl Relay {
         wake(wakers);
     }
 
+    /// Changes how fast clients may send. It holds at once for all; what clients were told at their
+    /// login stays what they go by themselves.
+    pub fn set_rates(&self, rates: Rates) {
+        let paced = Paced::new(rates);
+        let has_total = paced.total.is_some();
+        *self.0.rates() = paced;
+        self.0.has_total.store(has_total, Ordering::Relaxed);
+        self.0.rates_version.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The keys of the clients that are connected, other relays of the region left out, in no order.
     pub fn keys(&self) -> Vec<Key> {
         self.0.registry().keys()
@@ -163,6 +176,22 @@ impl Relay {
     /// The counters at this moment. Takes time in proportion to the number of connections.
     pub fn stats(&self) -> Stats {
         self.0.registry().stats()
+    }
+}
+
+/// The rates, and what is left of the one for all.
+struct Paced {
+    rates: Rates,
+    total: Option<Bucket>,
+}
+
+impl Paced {
+    fn new(rates: Rates) -> Self {
+        let rates = rates.with_room_for_frames();
+        Paced {
+            rates,
+            total: Bucket::new(rates.total_bytes_per_second, rates.total_burst_bytes),
+        }
     }
 }
 
@@ -240,27 +269,36 @@ impl Shared {
         if !is_admitted() {
             return Err(Closed::Refused(key));
         }
-        Ok(
-            match standing.is_mesh_peer || self.limits.client_bytes_per_second == 0 {
-                true => ServerInfo::default(),
-                false => ServerInfo {
-                    bytes_per_second: self.limits.client_bytes_per_second,
-                    burst_bytes: self.limits.client_burst_bytes,
-                    ..ServerInfo::default()
-                },
+        let rates = self.rates().rates;
+        let is_told = !standing.is_mesh_peer && rates.client_bytes_per_second > 0;
+        Ok(match is_told {
+            false => ServerInfo::default(),
+            true => ServerInfo {
+                bytes_per_second: rates.client_bytes_per_second,
+                burst_bytes: rates.client_burst_bytes,
+                ..ServerInfo::default()
             },
-        )
+        })
     }
 
     /// Until when a client that has just sent `bytes` has to wait.
     fn charge_total(&self, bytes: usize, now: Duration) -> Duration {
-        match &self.total {
-            Some(total) => {
-                let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                total.charge(bytes, now)
-            }
-            None => Duration::ZERO,
+        if !self.has_total.load(Ordering::Relaxed) {
+            return Duration::ZERO;
         }
+        let mut rates = self.rates();
+        let total = rates.total.as_mut();
+        total.map_or(Duration::ZERO, |total| total.charge(bytes, now))
+    }
+
+    /// What one client may send.
+    fn client_rate(&self) -> Option<Bucket> {
+        let rates = self.rates().rates;
+        Bucket::new(rates.client_bytes_per_second, rates.client_burst_bytes)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Paced> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

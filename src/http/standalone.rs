@@ -27,6 +27,7 @@ use super::connection::{Origin, Service};
 use super::derp;
 use super::front::RelayUpgrade;
 use super::numbers::{self, Numbers};
+use super::outbound::Io;
 use super::public;
 use super::ts2021::Peer;
 
@@ -70,6 +71,8 @@ where
     };
     let serve = relay.map(|relay| -> Pin<Box<dyn Future<Output = Closed> + Send>> {
         if upgrade.is_web_socket {
+            // Few clients come this way: one copy of the code serves all kinds of connections.
+            let stream: Box<dyn Io> = Box::new(stream);
             let stream = WebSocket::new(stream, received);
             Box::pin(relay.serve(stream, Bytes::new(), arrival))
         } else {

@@ -25,6 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions at the same time; others wait, within the time of their login.
 const QUESTIONS: usize = 8;
 
+/// The longest time for which a refusal is believed: whoever has just joined the tailnet comes again
+/// soon.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// How often the clients that are connected are asked about again, so that one who is not admitted any
 /// more is cut off.
 const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
@@ -203,7 +207,11 @@ impl Answers {
     /// The answer, if it is not old.
     fn fresh(&self, key: &Key, now: Duration) -> Option<bool> {
         let (answer, at) = self.known.get(key)?;
-        (now.saturating_sub(*at) < self.lifetime).then_some(*answer)
+        let lifetime = match answer {
+            true => self.lifetime,
+            false => self.lifetime.min(REFUSED),
+        };
+        (now.saturating_sub(*at) < lifetime).then_some(*answer)
     }
 
     /// The answer, however old.
@@ -238,6 +246,8 @@ mod tests {
         assert_eq!(answers.fresh(&key(1), second(59)), Some(true));
         assert_eq!(answers.fresh(&key(1), second(60)), None);
         assert_eq!(answers.any(&key(1)), Some(true));
+        let asked = |at| answers.fresh(&key(2), second(at));
+        assert_eq!((asked(14), asked(15)), (Some(false), None));
         answers.remember(key(3), false, second(20));
         assert_eq!(
             (answers.any(&key(2)), answers.any(&key(1))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hearth_derp::relay::{LinkEnd, Relay};
 use hearth_derp::udp::StunOptions;
-use hearth_derp::{Admit, MeshKey, ServerSecret};
+use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use tokio::sync::watch;
 
 use super::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
@@ -138,7 +138,6 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
 
 /// The bounds of the relay.
 fn limits(limits: &Limits) -> hearth_derp::Limits {
-    let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     hearth_derp::Limits {
         connections: limits.derp_connections,
         connections_per_address: limits.derp_connections_per_address,
@@ -149,12 +148,20 @@ fn limits(limits: &Limits) -> hearth_derp::Limits {
         login_timeout: limits.handshake_timeout,
         write_timeout: limits.derp_write_timeout,
         idle_timeout: limits.derp_idle_timeout,
+        rates: rates(limits),
+        mesh_keys: limits.derp_mesh_keys,
+        ..hearth_derp::Limits::default()
+    }
+}
+
+/// How fast clients may send. These can change while the relay runs.
+pub(super) fn rates(limits: &Limits) -> Rates {
+    let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    Rates {
         client_bytes_per_second: as_u32(limits.derp_client_rate),
         client_burst_bytes: as_u32(limits.derp_client_burst),
         total_bytes_per_second: as_u32(limits.derp_total_rate),
         total_burst_bytes: as_u32(limits.derp_total_burst),
-        mesh_keys: limits.derp_mesh_keys,
-        ..hearth_derp::Limits::default()
     }
 }
 

@@ -120,7 +120,11 @@ async fn serve(
     tracing::info!("relay ready");
 
     while signals.next().await == Signal::Reload {
-        super::reload_files(config, &reload(), log, &served, pin.is_some());
+        let fresh = reload();
+        super::reload_files(config, &fresh, log, &served, pin.is_some());
+        if let Some(relay) = &relay {
+            relay.set_rates(relay::rates(&fresh.limits));
+        }
     }
     tracing::info!("stopping");
     shutdown.trigger();

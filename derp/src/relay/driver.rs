@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ struct Session {
     asking: Option<Box<Asking>>,
     /// What the client may send; none while it logs in, and for other relays.
     rate: Option<Bucket>,
+    rates_version: usize,
     is_rated: bool,
     /// Nothing is read before this moment.
     paused_until: Duration,
@@ -120,6 +122,7 @@ impl<S> Serve<S> {
             ending: Ending::No,
             asking: None,
             rate: None,
+            rates_version: 0,
             is_rated: false,
             paused_until: Duration::ZERO,
             last_heard: shared.now(),
@@ -268,12 +271,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
     fn charge(&mut self, bytes: usize) {
         let Session {
             rate,
+            rates_version,
             is_rated,
             paused_until,
             ..
         } = &mut *self.session;
         if !*is_rated {
             return;
+        }
+        let version = self.shared.rates_version.load(Ordering::Relaxed);
+        if *rates_version != version {
+            *rates_version = version;
+            *rate = self.shared.client_rate();
         }
         let own = rate.as_mut().map(|rate| rate.charge(bytes, self.now));
         let all = self.shared.charge_total(bytes, self.now);
@@ -313,12 +322,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             .shared
             .admit(session.id, key, self.source, standing, is_asked)?;
         session.conn.accept(&info, standing.is_mesh_peer)?;
-        let limits = &self.shared.limits;
         session.is_rated = !standing.is_mesh_peer;
-        session.rate = session
-            .is_rated
-            .then(|| Bucket::new(limits.client_bytes_per_second, limits.client_burst_bytes))
-            .flatten();
+        session.rates_version = self.shared.rates_version.load(Ordering::Relaxed);
+        session.rate = match session.is_rated {
+            true => self.shared.client_rate(),
+            false => None,
+        };
         Ok(())
     }
 
