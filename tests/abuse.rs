@@ -43,7 +43,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("hearth.toml");
         let text = format!(
-            "[derp]\nadmit = \"open\"\nverify_clients = false\n\
+            "[derp]\nadmit = \"open\"\n\
              [limits]\nconnections = 4096\nconnections_per_address = 4096\nderp_pool = {POOL}\n"
         );
         std::fs::write(&config, text).unwrap();

@@ -20,7 +20,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .unwrap_or_else(|| "127.0.0.1:3340".to_owned());
     let relay = Relay::new(
         ServerSecret::generate()?,
-        Limits::default(),
+        Limits {
+            connections: 16_384,
+            ..Limits::default()
+        },
         Arc::new(|_: &_, _| true),
     );
     let listener = TcpListener::bind(address).await?;

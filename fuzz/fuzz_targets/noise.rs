@@ -21,7 +21,9 @@ fuzz_target!(|input: &[u8]| {
             let secret = MachineSecret::from_bytes([0x11; 32]);
             // Nobody guesses a message that decrypts.
             let fault = respond(&secret, &initiation).unwrap_err();
-            assert!(fault.frame().is_none() || initiation.len() != INITIATION_BYTES || mode & 0x80 == 0);
+            assert!(
+                fault.frame().is_none() || initiation.len() != INITIATION_BYTES || mode & 0x80 == 0
+            );
         }
         1 => {
             let mut open = Open::new(&[7; 32]);

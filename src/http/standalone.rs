@@ -9,11 +9,13 @@
     )
 )]
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use bytes::Bytes;
-use hearth_derp::Arrival;
 use hearth_derp::relay::{Relay, WebSocket};
+use hearth_derp::{Arrival, Closed};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
@@ -50,29 +52,39 @@ pub fn around_relay(
     })
 }
 
-/// Hands a connection to the relay until it ends.
-pub async fn serve_relay<S>(
-    relay: &Relay,
+/// Hands a connection to the relay, if there is one, until it ends.
+///
+/// Not an async function: one would hold the stream a second time as long as it lives.
+pub fn serve_relay<S>(
+    relay: Option<Relay>,
     stream: S,
     received: Bytes,
     source: SocketAddr,
     upgrade: RelayUpgrade,
-) where
+) -> impl Future<Output = ()> + Send + 'static
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let arrival = Arrival {
         not_ideal: upgrade.not_ideal,
         ..Arrival::from(source)
     };
-    let closed = if upgrade.is_web_socket {
-        // Few clients come this way: one copy of the code serves all kinds of connections.
-        let stream: Box<dyn Io> = Box::new(stream);
-        let stream = WebSocket::new(stream, received);
-        relay.serve(stream, Bytes::new(), arrival).await
-    } else {
-        relay.serve(stream, received, arrival).await
-    };
-    tracing::debug!(%source, ?closed, "relay connection ended");
+    let serve = relay.map(|relay| -> Pin<Box<dyn Future<Output = Closed> + Send>> {
+        if upgrade.is_web_socket {
+            // Few clients come this way: one copy of the code serves all kinds of connections.
+            let stream: Box<dyn Io> = Box::new(stream);
+            let stream = WebSocket::new(stream, received);
+            Box::pin(relay.serve(stream, Bytes::new(), arrival))
+        } else {
+            Box::pin(relay.serve(stream, received, arrival))
+        }
+    });
+    async move {
+        if let Some(serve) = serve {
+            let closed = serve.await;
+            tracing::debug!(%source, ?closed, "relay connection ended");
+        }
+    }
 }
 
 /// A relay without a control server.
@@ -115,12 +127,16 @@ impl Service for RelayOnly {
         )
     }
 
-    async fn relay<S>(self, stream: S, received: Bytes, source: SocketAddr, upgrade: RelayUpgrade)
+    fn relay<S>(
+        self,
+        stream: S,
+        received: Bytes,
+        source: SocketAddr,
+        upgrade: RelayUpgrade,
+    ) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Some(relay) = &self.numbers.relay {
-            serve_relay(relay, stream, received, source, upgrade).await;
-        }
+        serve_relay(self.numbers.relay, stream, received, source, upgrade)
     }
 }
