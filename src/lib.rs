@@ -26,6 +26,7 @@ pub mod keys;
 pub mod logging;
 pub mod netmap;
 pub mod noise;
+pub mod policy;
 pub mod qr;
 pub mod server;
 pub mod shutdown;

@@ -19,8 +19,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
-    ("state", &["id", "keys", "clock"]),
-    ("netmap", &["tailcfg", "state", "id", "keys", "clock"]),
+    ("policy", &["tailcfg", "id", "keys"]),
+    ("state", &["policy", "id", "keys", "clock"]),
+    (
+        "netmap",
+        &["tailcfg", "policy", "state", "id", "keys", "clock"],
+    ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
     ("config", &["id", "keys", "state"]),
@@ -65,6 +69,7 @@ const WITHOUT_IO: &[&str] = &[
     "noise/mod",
     "noise/handshake",
     "noise/record",
+    "policy",
     "state",
     "netmap",
 ];

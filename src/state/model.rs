@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::{Now, Timestamp};
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+pub use crate::policy::Owner;
 use crate::state::addr::Prefixes;
 use crate::state::secret::SecretHash;
 
@@ -30,15 +31,6 @@ pub struct User {
     pub picture_url: Box<str>,
     /// When the user was made.
     pub created: Timestamp,
-}
-
-/// Who a node belongs to: a user or its tags, never both.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
-    /// One user's device.
-    User(UserId),
-    /// A device that stands for its role; sorted, not empty, each `tag:name`.
-    Tags(Arc<[Box<str>]>),
 }
 
 /// How a node came into the tailnet.
