@@ -76,6 +76,8 @@ pub struct Prefixes {
 pub struct NodeSettings {
     /// How long a node's key is good after login; `None` is for ever.
     pub expiry: Option<Duration>,
+    /// Whether an administrator has to let each new device take part.
+    pub approval: bool,
     /// How long an ephemeral node may be away before it is deleted.
     pub ephemeral_timeout: Duration,
 }
@@ -239,6 +241,7 @@ impl Config {
         };
         let node = NodeSettings {
             expiry: raw.take("node.expiry").unwrap_or(Expiry(None)).0,
+            approval: raw.take("node.approval").unwrap_or(false),
             ephemeral_timeout: raw
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
+use crate::policy::Compiled;
 use crate::state::model::{
     ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
 };
@@ -78,9 +79,15 @@ impl Snapshot {
         &self.model.pending
     }
 
-    /// Whether the relay may carry traffic of this key: it belongs to a node that has not expired.
+    /// What the policy means for the nodes that take part.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        &self.model.compiled
+    }
+
+    /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not
+    /// expired.
     pub fn admits(&self, key: &NodeKey) -> bool {
-        self.node_by_key(key).is_some_and(|node| !node.expired)
+        self.node_by_key(key).is_some_and(|node| !node.is_alone())
     }
 
     /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.

@@ -1,12 +1,14 @@
 //! From the domain to the JSON of the interface.
 
+use ipnet::IpNet;
+
 use super::fault::Fault;
 use crate::api;
 use crate::clock::{Now, Timestamp};
 use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use crate::keys::DiscoKey;
 use crate::state::model::{
-    ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User,
+    ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User, is_exit_route,
 };
 use crate::state::secret::SecretKind;
 use crate::state::snapshot::Snapshot;
@@ -53,13 +55,16 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
     let online = node.presence.is_online();
     let pre_auth_key = match node.registered_by {
         RegisteredBy::PreAuthKey(id) => snapshot.preauth_keys().get(&id),
-        RegisteredBy::Approval => None,
+        RegisteredBy::Approval | RegisteredBy::Hand => None,
     };
     let register_method = match node.registered_by {
         RegisteredBy::PreAuthKey(_) => "REGISTER_METHOD_AUTH_KEY",
-        RegisteredBy::Approval => "REGISTER_METHOD_CLI",
+        RegisteredBy::Approval | RegisteredBy::Hand => "REGISTER_METHOD_CLI",
     };
     let texts = |list: &[Box<str>]| list.iter().map(ToString::to_string).collect();
+    let routes = |list: &[IpNet]| list.iter().map(ToString::to_string).collect();
+    let exit = node.served_routes().filter(is_exit_route);
+    let serving: Vec<IpNet> = node.primary_routes.iter().copied().chain(exit).collect();
     api::Node {
         id: node.id.to_string(),
         machine_key: node.machine.to_string(),
@@ -79,9 +84,9 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         register_method: register_method.into(),
         given_name: node.label.to_string(),
         online,
-        approved_routes: Vec::new(),
-        available_routes: texts(&node.hostinfo.routable_ips),
-        subnet_routes: Vec::new(),
+        approved_routes: routes(&node.approved_routes),
+        available_routes: routes(&node.hostinfo.routable_ips),
+        subnet_routes: routes(&serving),
         tags: texts(node.tags()),
     }
 }

@@ -68,6 +68,7 @@ impl Call<'_> {
                 tags: Vec::new(),
                 reusable: false,
                 ephemeral: false,
+                preauthorized: true,
                 expiry,
                 prefix,
                 hash,

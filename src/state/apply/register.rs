@@ -4,14 +4,16 @@
 //! headscale `hscontrol/auth.go` and `hscontrol/state/state.go`, and tailscale
 //! `tstest/integration/testcontrol/testcontrol.go`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::clock::{Now, Timestamp};
 use crate::id::{NodeId, UserId};
-use crate::state::apply::{Applied, keys, node};
+use crate::state::apply::{Applied, address, keys, node, routes};
 use crate::state::command::{ExpiryWish, PresentedKey, Register, RegisterReply, Rejected, Reply};
 use crate::state::model::{
-    AuthId, Facets, Model, Node, Owner, Pending, PendingState, PreAuthKey, Presence, RegisteredBy,
+    AuthId, Facets, Hostinfo, KeyLife, Model, Node, Owner, Pending, PendingState, PreAuthKey,
+    Presence, RegisteredBy,
 };
 use crate::state::name;
 use crate::state::record::Record;
@@ -105,7 +107,9 @@ fn with_key(
         },
         capability: request.capability,
         by: RegisteredBy::PreAuthKey(key.id),
-        owner: owner_by(key),
+        owner: requested_owner(model, owner_by(key), &request.hostinfo)?,
+        user: key.user,
+        authorized: key.preauthorized || !model.settings.device_approval,
     };
     let id = admit(model, records, arrival, now)?;
     if !key.used {
@@ -268,7 +272,9 @@ pub(super) fn approve(
         wish: login.expiry,
         capability: login.capability,
         by: RegisteredBy::Approval,
-        owner: Owner::User(user),
+        owner: requested_owner(model, Owner::User(user), &login.hostinfo)?,
+        user: Some(user),
+        authorized: true,
     };
     let node = admit(model, records, arrival, now)?;
     let decided = Pending {
@@ -303,12 +309,33 @@ struct Arrival {
     machine: crate::keys::MachineKey,
     key: crate::keys::NodeKey,
     lock: Option<crate::keys::LockKey>,
-    hostinfo: Arc<crate::state::model::Hostinfo>,
+    hostinfo: Arc<Hostinfo>,
     ephemeral: bool,
     wish: Option<Timestamp>,
     capability: u16,
     by: RegisteredBy,
     owner: Owner,
+    /// Who let it in, where that is a user.
+    user: Option<UserId>,
+    authorized: bool,
+}
+
+/// The owner of a machine that asks for tags: those tags, if the one who lets it in may give all of them.
+/// The tags of a preauth key count more than the machine's wishes.
+fn requested_owner(model: &Model, owner: Owner, hostinfo: &Hostinfo) -> Result<Owner, Rejected> {
+    if hostinfo.request_tags.is_empty() || matches!(owner, Owner::Tags(_)) {
+        return Ok(owner);
+    }
+    let refused: Vec<&str> = hostinfo
+        .request_tags
+        .iter()
+        .filter(|tag| !model.compiled.may_tag(&owner, tag))
+        .map(|tag| &**tag)
+        .collect();
+    if !refused.is_empty() {
+        return Err(Rejected::TagsNotPermitted(format!("{refused:?}")));
+    }
+    keys::checked_tags(hostinfo.request_tags.to_vec()).map(Owner::Tags)
 }
 
 /// Makes the node, or gives the one that this machine has with this owner its new key.
@@ -320,22 +347,35 @@ fn admit(
 ) -> Result<NodeId, Rejected> {
     let expiry = match arrival.owner {
         Owner::Tags(_) => None,
-        Owner::User(_) => {
-            let default = model.settings.node_expiry.map(|life| now.wall.plus(life));
+        Owner::User(user) => {
+            let own = model.users.get(&user).and_then(|user| user.node_expiry);
+            let life = match own {
+                None => model.settings.node_expiry,
+                Some(KeyLife::Unlimited) => None,
+                Some(KeyLife::For(life)) => Some(life),
+            };
+            let default = life.map(|life| now.wall.plus(life));
             [default, arrival.wish].into_iter().flatten().min()
         }
     };
     let same = |node: &&Arc<Node>| {
-        node.machine == arrival.machine && owns(&arrival.owner, node) || node.key == arrival.key
+        // A user's device that comes back with tags is still the same device.
+        let gets_tags = matches!(arrival.owner, Owner::Tags(_))
+            && arrival.user.is_some()
+            && node.user() == arrival.user;
+        let mine = owns(&arrival.owner, node) || gets_tags;
+        node.wireguard.is_none()
+            && (node.machine == arrival.machine && mine || node.key == arrival.key)
     };
     if let Some(old) = model.nodes.iter().find(same).cloned() {
-        let came_back = Node {
+        let mut came_back = Node {
             key: arrival.key,
             lock: arrival.lock,
             hostinfo: arrival.hostinfo,
             ephemeral: arrival.ephemeral,
             capability: arrival.capability,
             registered_by: arrival.by,
+            authorized: old.authorized || arrival.authorized,
             owner: if owns(&arrival.owner, &old) {
                 old.owner.clone()
             } else {
@@ -343,6 +383,7 @@ fn admit(
             },
             ..(*old).clone()
         };
+        routes::approve_by_policy(model, &mut came_back);
         node::set_expiry(model, records, came_back, expiry, now);
         return Ok(old.id);
     }
@@ -350,18 +391,10 @@ fn admit(
     if model.nodes.len() >= limit {
         return Err(Rejected::TooManyNodes { limit });
     }
-    let prefixes = model.settings.prefixes;
-    let ipv4 = prefixes.next_v4(model.nodes.iter().map(|node| node.ipv4));
-    let ipv6 = prefixes.next_v6(model.nodes.iter().map(|node| node.ipv6));
-    let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) else {
-        return Err(Rejected::NoAddress);
-    };
     let id = model.counters.node;
     let wanted = name::label_for(&arrival.hostinfo.hostname);
     let label = name::unique(&wanted, |label| node::is_taken(model, id, label));
-    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
-    let newcomer = Node {
+    let mut newcomer = Node {
         id,
         machine: arrival.machine,
         key: arrival.key,
@@ -371,11 +404,16 @@ fn admit(
         label: label.into(),
         label_chosen: false,
         hostinfo: arrival.hostinfo,
-        ipv4,
-        ipv6,
+        ipv4: Ipv4Addr::UNSPECIFIED,
+        ipv6: Ipv6Addr::UNSPECIFIED,
         created: now.wall,
         expiry,
         expired: false,
+        authorized: arrival.authorized,
+        wireguard: None,
+        approved_routes: Arc::default(),
+        primary_routes: Arc::default(),
+        unhealthy: false,
         ephemeral: arrival.ephemeral,
         registered_by: arrival.by,
         capability: arrival.capability,
@@ -386,6 +424,10 @@ fn admit(
         facets: Facets::default(),
         unflushed: false,
     };
+    (newcomer.ipv4, newcomer.ipv6) = address::next_free(model, &routes::facts(&newcomer))?;
+    routes::approve_by_policy(model, &mut newcomer);
+    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
+    records.push(Record::Counters(model.counters));
     node::set_expiry(model, records, newcomer, expiry, now);
     Ok(id)
 }
