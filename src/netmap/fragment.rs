@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
+use crate::netmap::chunk::Chunks;
 use crate::netmap::delta::Shared;
 use crate::netmap::{Source, Tailnet, owner_number, to_json};
 use crate::policy::{Compiled, RouteView};
@@ -26,6 +27,8 @@ const FORMS_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub struct Fragments {
     cache: Mutex<HashMap<NodeId, Entry>>,
+    /// Stretches of whole lists of peers.
+    pub(super) chunks: Chunks,
     /// Whole messages that several streams send.
     pub(super) shared: Shared,
 }

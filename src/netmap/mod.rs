@@ -3,6 +3,7 @@
 //! Pure: snapshots in, bytes out. Peers are serialised once and shared between all who are told.
 //! Must not know: HTTP, the database, the system's clocks.
 
+mod chunk;
 pub mod delta;
 pub mod fragment;
 pub mod frame;

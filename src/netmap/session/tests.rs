@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,22 @@ fn source<'a>(
     }
 }
 
+/// The text of a framed message, compressed or not.
+fn unframe(framed: &[u8]) -> Vec<u8> {
+    let (length, body) = framed.split_at(4);
+    assert_eq!(length, u32::try_from(body.len()).unwrap().to_le_bytes());
+    if body.starts_with(b"{") {
+        return body.to_vec();
+    }
+    let mut text = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap();
+        decoder.read_to_end(&mut text).unwrap();
+    }
+    text
+}
+
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
 /// `control/controlclient/map.go`.
 #[derive(Default, PartialEq, Debug, Clone)]
@@ -50,6 +67,15 @@ struct Client {
 }
 
 impl Client {
+    fn hear(&mut self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Send(message) => self.take(message.json()),
+            Next::SendMap(pieces) => self.take(&unframe(&pieces.concat())),
+            Next::End(reason) => panic!("the stream ended: {reason:?}"),
+        }
+    }
+
     fn take(&mut self, message: &[u8]) {
         let message: Value = serde_json::from_slice(message).expect("a message is JSON");
         if let Some(node) = message.get("Node") {
@@ -189,12 +215,9 @@ impl Scene {
         let number = self.world.open_stream(node);
         let snapshot = self.world.snapshot();
         let source = source(&self.tailnet, &self.fragments, &snapshot);
-        let (session, first) = MapSession::begin(node, number, &source);
-        let Next::Send(message) = first else {
-            panic!("no first map: {first:?}");
-        };
+        let (session, first) = MapSession::begin(node, number, true, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         self.viewers.retain(|viewer| viewer.node != node);
         self.viewers.push(Viewer {
             node,
@@ -208,11 +231,10 @@ impl Scene {
         let viewer = &mut self.viewers[place];
         let source = source(&self.tailnet, &self.fragments, &snapshot);
         match viewer.session.advance(&source) {
-            Next::Nothing => {}
-            Next::Send(message) => viewer.client.take(message.json()),
             Next::End(_) => {
                 self.viewers.remove(place);
             }
+            next => viewer.client.hear(next),
         }
     }
 
@@ -221,12 +243,9 @@ impl Scene {
         let snapshot = self.world.snapshot();
         let fragments = Fragments::default();
         let source = source(&self.tailnet, &fragments, &snapshot);
-        let (_, first) = MapSession::begin(node, SessionId(0), &source);
-        let Next::Send(message) = first else {
-            panic!("no map: {first:?}");
-        };
+        let (_, first) = MapSession::begin(node, SessionId(0), false, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         client
     }
 }
