@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::client::{CliError, Client};
-use super::output::{Format, Output};
+use super::output::{Format, Output, cell};
 use super::{print, print_fault};
 use crate::api::{HealthAnswer, Status};
 use crate::config::value::show_duration;
@@ -117,7 +117,6 @@ fn card(status: &Status) -> String {
                 status.nodes, status.online, status.expired
             ),
         ),
-        ("Waiting", status.pending.to_string()),
     ];
     let mut text: Vec<String> = lines
         .iter()
@@ -129,10 +128,35 @@ fn card(status: &Status) -> String {
             .iter()
             .map(|warning| format!("Warning      {warning}")),
     );
+    text.extend(waiting(status));
     if status.nodes == 0 {
         text.push("\nAdd the first device with `hearth invite`.".into());
     }
     text.join("\n")
+}
+
+/// What somebody has to decide, and how.
+fn waiting(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.pending > 0 {
+        let count = status.pending;
+        lines.push(format!(
+            "Waiting      {count} login(s): `hearth pending list` shows them"
+        ));
+    }
+    for node in &status.unauthorized {
+        let (id, name) = (&node.id, cell(&node.given_name));
+        lines.push(format!(
+            "Waiting      {name} may not take part yet: `hearth nodes approve {id}` lets it"
+        ));
+    }
+    for node in &status.waiting_routes {
+        let (id, name) = (&node.id, cell(&node.given_name));
+        lines.push(format!(
+            "Waiting      routes of {name}: `hearth nodes list-routes -i {id}` shows them"
+        ));
+    }
+    lines
 }
 
 /// Whether the server is well; fails when it is not.
