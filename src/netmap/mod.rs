@@ -9,15 +9,30 @@ pub mod frame;
 pub mod full;
 pub mod session;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
+use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME, UserId};
+use crate::netmap::fragment::Fragments;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
 use crate::tailcfg::dns::DnsConfig;
 use crate::tailcfg::map::UserProfile;
+
+/// What every message is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// What is the same in every map.
+    pub tailnet: &'a Tailnet,
+    /// The parts that maps share.
+    pub fragments: &'a Fragments,
+    /// The state to tell of.
+    pub snapshot: &'a Snapshot,
+    /// The time to tell.
+    pub now: Timestamp,
+}
 
 /// What is the same in every map.
 #[derive(Debug, Clone)]
@@ -115,14 +130,21 @@ pub fn profile_of(user: &User) -> UserProfile<'_> {
     }
 }
 
-/// The profiles of the owners of these nodes, each once, as a JSON list.
-fn profiles<'a>(snapshot: &Snapshot, nodes: impl Iterator<Item = &'a Arc<Node>>) -> String {
-    let mut known = std::collections::BTreeMap::new();
+/// The profiles of these users and of the owners of these nodes, each once.
+fn profiles<'a>(
+    snapshot: &'a Snapshot,
+    nodes: impl Iterator<Item = &'a Arc<Node>>,
+    users: &BTreeSet<UserId>,
+) -> Vec<UserProfile<'a>> {
+    let mut known = BTreeMap::new();
+    for user in users.iter().filter_map(|id| snapshot.users().get(id)) {
+        known.insert(user.id.number(), profile_of(user));
+    }
     for node in nodes {
         let profile = || owner_profile(snapshot, &node.owner);
         known.entry(owner_number(node)).or_insert_with(profile);
     }
-    to_json(&known.into_values().collect::<Vec<_>>())
+    known.into_values().collect()
 }
 
 /// A keep-alive message. It says the time as well: a bare `{"KeepAlive":true}` makes the official

@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
-use crate::netmap::delta::delta;
-use crate::netmap::fragment::Fragments;
+use crate::netmap::delta::{Told, TooLongAgo, delta};
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::{Tailnet, to_json};
+use crate::netmap::{Source, to_json};
+use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
-use crate::state::snapshot::Snapshot;
 
-/// The state of a stream between two messages: small, and no snapshot in it.
+/// The state of a stream between two messages: small, and no snapshot in it. What the policy meant is
+/// kept, since it tells whom the client knows; all streams share a few of these.
 #[derive(Debug)]
 pub struct MapSession {
     viewer: NodeId,
     session: SessionId,
     told: Revision,
-    expired: bool,
+    compiled: Arc<Compiled>,
+    alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
 }
@@ -47,44 +47,24 @@ pub enum EndReason {
 }
 
 impl MapSession {
-    /// A stream of `viewer` that has been told nothing yet.
-    pub fn new(viewer: NodeId, session: SessionId) -> Self {
-        Self {
+    /// A stream of `viewer` that begins with the whole map.
+    pub fn begin(viewer: NodeId, session: SessionId, source: &Source<'_>) -> (Self, Next) {
+        let mut begun = Self {
             viewer,
             session,
             told: Revision::ZERO,
-            expired: false,
+            compiled: source.snapshot.compiled().clone(),
+            alone: false,
             derp_version: 0,
-        }
-    }
-
-    /// The first message.
-    pub fn begin(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let Some(viewer) = snapshot.node(self.viewer) else {
-            return Next::End(EndReason::Deleted);
         };
-        self.told = snapshot.revision();
-        self.expired = viewer.expired;
-        self.derp_version = tailnet.derp_version;
-        let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
-        Next::Send(Message::new(map))
+        let next = begun.tell_everything(source);
+        (begun, next)
     }
 
-    /// The message for all that happened until `snapshot`, and for a change of the relays.
-    pub fn advance(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let next = self.advance_nodes(tailnet, fragments, snapshot, now);
+    /// The message for all that happened until `source`, and for a change of the relays.
+    pub fn advance(&mut self, source: &Source<'_>) -> Next {
+        let next = self.advance_nodes(source);
+        let tailnet = source.tailnet;
         // A whole map has told of the relays too.
         if self.derp_version == tailnet.derp_version || matches!(next, Next::End(_)) {
             return next;
@@ -101,13 +81,19 @@ impl MapSession {
         Next::Send(Message::new(text))
     }
 
-    fn advance_nodes(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
+    fn tell_everything(&mut self, source: &Source<'_>) -> Next {
+        let Some(viewer) = source.snapshot.node(self.viewer) else {
+            return Next::End(EndReason::Deleted);
+        };
+        self.told = source.snapshot.revision();
+        self.compiled = source.snapshot.compiled().clone();
+        self.alone = viewer.is_alone();
+        self.derp_version = source.tailnet.derp_version;
+        Next::Send(Message::new(full_map(source, viewer, Scope::Everyone)))
+    }
+
+    fn advance_nodes(&mut self, source: &Source<'_>) -> Next {
+        let snapshot = source.snapshot;
         let Some(viewer) = snapshot.node(self.viewer) else {
             return Next::End(EndReason::Deleted);
         };
@@ -117,28 +103,30 @@ impl MapSession {
         if snapshot.revision() <= self.told {
             return Next::Nothing;
         }
-        if viewer.expired != self.expired {
-            return self.turn(tailnet, fragments, snapshot, now);
+        if viewer.is_alone() != self.alone {
+            return self.turn(source);
         }
-        let since = std::mem::replace(&mut self.told, snapshot.revision());
-        match delta(tailnet, fragments, snapshot, viewer, since) {
-            Ok(Some(message)) => Next::Send(message),
-            Ok(None) => Next::Nothing,
-            Err(_) => self.start_over(tailnet, fragments, snapshot, now),
+        let told = Told {
+            revision: self.told,
+            compiled: &self.compiled,
+        };
+        let next = delta(source, viewer, &told);
+        self.told = snapshot.revision();
+        match next {
+            Ok(message) => {
+                self.compiled = snapshot.compiled().clone();
+                message.map_or(Next::Nothing, Next::Send)
+            }
+            Err(TooLongAgo) => self.start_over(source),
         }
     }
 
-    /// The viewer's key has just ended, or lives again.
-    fn turn(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        if self.expired {
-            return self.start_over(tailnet, fragments, snapshot, now);
+    /// The viewer sees nobody from now on, or sees the others again.
+    fn turn(&mut self, source: &Source<'_>) -> Next {
+        if self.alone {
+            return self.start_over(source);
         }
+        let snapshot = source.snapshot;
         let Some(changes) = snapshot.changes_since(self.told) else {
             return Next::End(EndReason::Behind);
         };
@@ -149,9 +137,9 @@ impl MapSession {
         let present = snapshot.nodes().iter().map(|node| node.id);
         let others: BTreeSet<NodeId> = present
             .chain(gone)
-            .filter(|id| *id != self.viewer)
+            .filter(|id| self.compiled.are_peers(self.viewer, *id))
             .collect();
-        let next = self.begin(tailnet, fragments, snapshot, now);
+        let next = self.tell_everything(source);
         let Next::Send(message) = next else {
             return next;
         };
@@ -166,22 +154,16 @@ impl MapSession {
 
     /// Everything once more. Only a list of peers that is not empty replaces the client's; without
     /// one the stream has to end, and the client begins a new one with nothing.
-    fn start_over(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let is_peer = |node: &Arc<Node>| node.id != self.viewer && node.presence.is_introduced();
-        let sees_somebody = snapshot
-            .node(self.viewer)
-            .is_some_and(|viewer| !viewer.expired)
-            && snapshot.nodes().iter().any(is_peer);
+    fn start_over(&mut self, source: &Source<'_>) -> Next {
+        let snapshot = source.snapshot;
+        let viewer = snapshot.node(self.viewer);
+        let is_peer = |node: &Arc<Node>| snapshot.compiled().are_peers(self.viewer, node.id);
+        let sees_somebody =
+            viewer.is_some_and(|viewer| !viewer.is_alone()) && snapshot.nodes().iter().any(is_peer);
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }
-        self.begin(tailnet, fragments, snapshot, now)
+        self.tell_everything(source)
     }
 }
 

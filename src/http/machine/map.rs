@@ -15,6 +15,7 @@ use crate::http::body::{self, Body, Sender};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
 use crate::id::NodeId;
+use crate::netmap::Source;
 use crate::netmap::frame::frame;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::keep_alive;
@@ -101,7 +102,13 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
     };
     let now = clock::now().wall;
     let tailnet = app.tailnet.borrow().clone();
-    let message = full_map(&tailnet, &app.fragments, &snapshot, viewer, scope, now);
+    let source = Source {
+        tailnet: &tailnet,
+        fragments: &app.fragments,
+        snapshot: &snapshot,
+        now,
+    };
+    let message = full_map(&source, viewer, scope);
     body::typed(
         StatusCode::OK,
         "application/json",
@@ -196,8 +203,9 @@ impl fmt::Display for Over {
 async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
     let mut states = app.engine.watch();
     let mut tailnets = app.tailnet.clone();
-    let mut session = MapSession::new(open.node, open.session);
-    let mut first = Some(app.full_maps.acquire().await);
+    // Held while the first map is made and sent.
+    let mut permit = Some(app.full_maps.acquire().await);
+    let mut begun: Option<MapSession> = None;
     // When the pace would have all messages so far sent; it may lie ahead by the burst.
     let mut paced_to = Instant::now();
     let mut keep_alive_at = Instant::now();
@@ -205,11 +213,19 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
         let next = {
             let snapshot = states.borrow_and_update().clone();
             let tailnet = tailnets.borrow_and_update().clone();
-            let now = clock::now().wall;
-            if first.is_some() {
-                session.begin(&tailnet, &app.fragments, &snapshot, now)
-            } else {
-                session.advance(&tailnet, &app.fragments, &snapshot, now)
+            let source = Source {
+                tailnet: &tailnet,
+                fragments: &app.fragments,
+                snapshot: &snapshot,
+                now: clock::now().wall,
+            };
+            match &mut begun {
+                Some(session) => session.advance(&source),
+                None => {
+                    let (session, next) = MapSession::begin(open.node, open.session, &source);
+                    begun = Some(session);
+                    next
+                }
             }
         };
         match next {
@@ -225,7 +241,7 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
                 keep_alive_at = Instant::now() + app.keep_alive_interval();
             }
         }
-        first = None;
+        drop(permit.take());
         let news = async {
             tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
             tokio::select! {
