@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
@@ -235,6 +237,7 @@ impl Config {
             v4: raw.take("prefixes.v4").unwrap_or(Ipv4Range::ALL),
             v6: raw.take("prefixes.v6").unwrap_or(Ipv6Range::ALL),
         };
+        warn_of_carrier(raw, prefixes.v4, &surroundings.network);
         let ephemeral_range = Range {
             least: Duration::from_secs(60),
             most: Duration::from_secs(365 * 24 * 60 * 60),
@@ -287,6 +290,28 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
         raw.warn(raw.place_of("listen.http"), Fault::NoListener);
     }
     listen
+}
+
+/// Warns where the carrier gives addresses from the prefix of the nodes.
+fn warn_of_carrier(raw: &mut RawConfig, nodes: Ipv4Range, network: &Network) {
+    let Some(local) = network.carrier_address() else {
+        return;
+    };
+    let nodes = Ipv4Net::new(nodes.first(), nodes.bits()).unwrap_or_default();
+    if !nodes.contains(&local.address) {
+        return;
+    }
+    // Far enough from the carrier's network, whatever its size, and from the ranges that are never given out.
+    let instead = match local.address.octets() {
+        [_, second, ..] if second < 96 => "100.112.0.0/16",
+        _ => "100.80.0.0/16",
+    };
+    let fault = Fault::CarrierAddress {
+        interface: local.interface.clone(),
+        address: local.address,
+        instead,
+    };
+    raw.warn(None, fault);
 }
 
 /// `http://<address at home>:<port>`. A listener that is bound to one address is reached there.

@@ -3,6 +3,7 @@
 //! A command checks everything before it changes anything, so that a refused one leaves no trace.
 
 mod address;
+mod admit;
 mod keys;
 mod node;
 mod owner;

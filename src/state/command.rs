@@ -333,8 +333,8 @@ pub enum Rejected {
     /// A tagged node keeps at least one tag.
     #[error("a node needs at least one tag or a user: `hearth nodes move` gives it to a user")]
     NoTags,
-    /// The machine has a node of that user already.
-    #[error("node {0} is this machine's node of that user already; delete one of the two first")]
+    /// The machine has a node of that user, or a tagged one, already.
+    #[error("node {0} is this machine's node of that owner already; delete one of the two first")]
     MachineHasNode(NodeId),
     /// The address cannot be a node's.
     #[error("{0} cannot be a node's address: it must lie in {1} and outside its reserved ranges")]
@@ -348,6 +348,9 @@ pub enum Rejected {
     /// A peer without path discovery must have an address.
     #[error("a WireGuard-only peer needs at least one endpoint (address:port)")]
     NoEndpoint,
+    /// The text cannot be a resolver.
+    #[error("{0:?} is no resolver: expected an address or an https:// URL")]
+    BadResolver(Box<str>),
     /// The key belongs to another node.
     #[error("node {0} has this key already")]
     KeyTaken(NodeId),

@@ -97,12 +97,17 @@ impl From<Rejected> for Fault {
             | Rejected::NoSuchNode
             | Rejected::NoSuchKey
             | Rejected::NoSuchLogin => Code::NotFound,
-            Rejected::UserNameTaken(_) => Code::AlreadyExists,
+            Rejected::UserNameTaken(_)
+            | Rejected::AddressTaken(..)
+            | Rejected::KeyTaken(_)
+            | Rejected::MachineHasNode(_) => Code::AlreadyExists,
             Rejected::TooManyNodes { .. }
             | Rejected::NoAddress
             | Rejected::TooMany { .. }
             | Rejected::NoIds => Code::ResourceExhausted,
-            Rejected::LoginDecided | Rejected::UserHasNodes { .. } => Code::FailedPrecondition,
+            Rejected::LoginDecided | Rejected::UserHasNodes { .. } | Rejected::WireGuardOnly => {
+                Code::FailedPrecondition
+            }
             _ => Code::InvalidArgument,
         };
         Self::new(code, rejected.to_string())

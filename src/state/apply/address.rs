@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::id::NodeId;
 use crate::policy;
-use crate::state::apply::{Applied, node};
+use crate::state::addr::Prefixes;
+use crate::state::apply::{Applied, node, routes};
 use crate::state::command::{Rejected, Reply};
 use crate::state::model::{Model, Node};
 use crate::state::record::Record;
@@ -15,12 +16,25 @@ pub(super) fn next_free(
     model: &Model,
     facts: &policy::Node,
 ) -> Result<(Ipv4Addr, Ipv6Addr), Rejected> {
+    let ipv4 = next_v4(model, &prefixes_for(model, facts))?;
+    Ok((ipv4, next_v6(model)?))
+}
+
+fn prefixes_for(model: &Model, facts: &policy::Node) -> Prefixes {
     let prefixes = model.settings.prefixes;
     let pool = model.compiled.ip_pool(facts);
-    let v4_from = pool.map_or(prefixes, |pool| prefixes.with_v4(pool));
-    let ipv4 = v4_from.next_v4(model.nodes.iter().map(|node| node.ipv4));
-    let ipv6 = prefixes.next_v6(model.nodes.iter().map(|node| node.ipv6));
-    ipv4.zip(ipv6).ok_or(Rejected::NoAddress)
+    pool.map_or(prefixes, |pool| prefixes.with_v4(pool))
+}
+
+fn next_v4(model: &Model, prefixes: &Prefixes) -> Result<Ipv4Addr, Rejected> {
+    let next = prefixes.next_v4(model.nodes.iter().map(|node| node.ipv4));
+    next.ok_or(Rejected::NoAddress)
+}
+
+fn next_v6(model: &Model) -> Result<Ipv6Addr, Rejected> {
+    let used = model.nodes.iter().map(|node| node.ipv6);
+    let next = model.settings.prefixes.next_v6(used);
+    next.ok_or(Rejected::NoAddress)
 }
 
 /// Gives a node the addresses that somebody chose.
@@ -75,37 +89,29 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Moves every node whose address the configured prefixes do not hold into them. Addresses that somebody
-/// chose outside of them move as well: that is what the command is for.
+/// Moves every node whose address lies neither in the configured prefixes nor in its pool to a new one. What
+/// somebody chose outside of them moves as well: that is what the command is for.
 pub(super) fn backfill(model: &mut Model, records: &mut Vec<Record>) -> Applied {
     let prefixes = model.settings.prefixes;
-    let strays: Vec<NodeId> = model
-        .nodes
-        .iter()
-        .filter(|node| !prefixes.holds_v4(node.ipv4) || !prefixes.holds_v6(node.ipv6))
-        .map(|node| node.id)
-        .collect();
+    // On a copy: when the addresses run out half way, nothing has happened.
+    let mut trial = model.clone();
+    let mut written = Vec::new();
     let mut moved = Vec::new();
-    for id in strays {
-        let Some(old) = model.node(id).cloned() else {
-            continue;
-        };
-        let (ipv4, ipv6) = next_free(model, &super::routes::facts(&old))?;
-        let node = Node {
-            ipv4: if prefixes.holds_v4(old.ipv4) {
-                old.ipv4
-            } else {
-                ipv4
-            },
-            ipv6: if prefixes.holds_v6(old.ipv6) {
-                old.ipv6
-            } else {
-                ipv6
-            },
-            ..(*old).clone()
-        };
-        node::put_whole(model, records, node);
-        moved.extend(model.node(id).cloned());
+    for old in model.nodes.iter() {
+        let own = prefixes_for(&trial, &routes::facts(old));
+        let mut node = (**old).clone();
+        if !prefixes.holds_v4(old.ipv4) && !own.holds_v4(old.ipv4) {
+            node.ipv4 = next_v4(&trial, &own)?;
+        }
+        if !prefixes.holds_v6(old.ipv6) {
+            node.ipv6 = next_v6(&trial)?;
+        }
+        if (node.ipv4, node.ipv6) != (old.ipv4, old.ipv6) {
+            node::put_whole(&mut trial, &mut written, node);
+            moved.extend(trial.node(old.id).cloned());
+        }
     }
+    *model = trial;
+    records.append(&mut written);
     Ok(Reply::Nodes(moved))
 }

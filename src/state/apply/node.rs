@@ -259,12 +259,17 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
             routes::approve_by_policy(model, node);
         }
         if renamed && !node.label_chosen {
-            let wanted = name::label_for(&node.hostinfo.hostname);
-            node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
+            take_host_name(model, node);
             touched.core = true;
         }
     }
     touched
+}
+
+/// Names a node by its host name.
+pub(super) fn take_host_name(model: &Model, node: &mut Node) {
+    let wanted = name::label_for(&node.hostinfo.hostname);
+    node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
 }
 
 fn flush_soon(model: &mut Model, touched: Touched, now: Now) {

@@ -1,8 +1,10 @@
 //! Whom a node belongs to: tags, and the way from one user to another.
 
+use std::sync::Arc;
+
 use crate::clock::Now;
 use crate::id::{NodeId, UserId};
-use crate::state::apply::{Applied, keys, node, routes};
+use crate::state::apply::{Applied, admit, keys, node, routes};
 use crate::state::command::{Rejected, Reply};
 use crate::state::model::{Model, Node, Owner};
 use crate::state::record::Record;
@@ -24,14 +26,29 @@ pub(super) fn set_tags(
     if old.tags() == &*tags {
         return Ok(Reply::Node(old));
     }
+    let owner = Owner::Tags(tags);
+    check_twin(model, &old, &owner)?;
     let mut node = Node {
-        owner: Owner::Tags(tags),
+        owner,
         ..(*old).clone()
     };
     routes::approve_by_policy(model, &mut node);
     let expiry = node.expiry.filter(|_| node.expired);
     node::set_expiry(model, records, node, expiry, now);
     node::answer(model, id)
+}
+
+/// Refuses an owner with whom the machine has another node: the client's next login could not tell the two
+/// apart.
+fn check_twin(model: &Model, node: &Node, owner: &Owner) -> Result<(), Rejected> {
+    let is_twin = |other: &&Arc<Node>| {
+        let other_of_machine = other.id != node.id && other.machine == node.machine;
+        other_of_machine && other.wireguard.is_none() && admit::owns(owner, other)
+    };
+    match model.nodes.iter().find(is_twin) {
+        Some(twin) if node.wireguard.is_none() => Err(Rejected::MachineHasNode(twin.id)),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a node to a user.
@@ -48,18 +65,10 @@ pub(super) fn move_to(
     if old.user() == Some(user) {
         return Ok(Reply::Node(old));
     }
-    // A machine and an owner are one node: a second one could never be told from the first.
-    let twin = model.nodes.iter().find(|node| {
-        node.id != id
-            && node.wireguard.is_none()
-            && node.machine == old.machine
-            && node.user() == Some(user)
-    });
-    if let Some(twin) = twin.filter(|_| old.wireguard.is_none()) {
-        return Err(Rejected::MachineHasNode(twin.id));
-    }
+    let owner = Owner::User(user);
+    check_twin(model, &old, &owner)?;
     let mut node = Node {
-        owner: Owner::User(user),
+        owner,
         ..(*old).clone()
     };
     routes::approve_by_policy(model, &mut node);

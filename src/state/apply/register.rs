@@ -4,18 +4,16 @@
 //! headscale `hscontrol/auth.go` and `hscontrol/state/state.go`, and tailscale
 //! `tstest/integration/testcontrol/testcontrol.go`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::Now;
 use crate::id::{NodeId, UserId};
-use crate::state::apply::{Applied, address, keys, node, routes};
+use crate::state::apply::admit::{Arrival, admit, owns};
+use crate::state::apply::{Applied, keys, node};
 use crate::state::command::{ExpiryWish, PresentedKey, Register, RegisterReply, Rejected, Reply};
 use crate::state::model::{
-    AuthId, Facets, Hostinfo, KeyLife, Model, Node, Owner, Pending, PendingState, PreAuthKey,
-    Presence, RegisteredBy,
+    AuthId, Hostinfo, Model, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy,
 };
-use crate::state::name;
 use crate::state::record::Record;
 
 pub(super) fn register(
@@ -83,8 +81,12 @@ fn with_key(
     now: Now,
 ) -> Result<RegisterReply, Rejected> {
     // A container that restarts shows its used, ended or even deleted key again: what counts is the
-    // node key, which proves that this machine was let in before.
-    let same_owner = |node: &Node| key.as_ref().is_none_or(|key| owns(&owner_by(key), node));
+    // node key, which proves that this machine was let in before. Since then an administrator may have
+    // given the node to somebody else; only another key asks for another owner.
+    let same_owner = |node: &Node| {
+        let key = key.as_ref();
+        key.is_none_or(|key| node.registered_by == by(key) || owns(&owner_by(key), node))
+    };
     if let Some(node) = known.filter(|node| !node.expired && same_owner(node)) {
         return refresh(model, records, request, &node, now);
     }
@@ -106,7 +108,7 @@ fn with_key(
             ExpiryWish::None | ExpiryWish::Logout => None,
         },
         capability: request.capability,
-        by: RegisteredBy::PreAuthKey(key.id),
+        by: by(key),
         owner: requested_owner(model, owner_by(key), &request.hostinfo)?,
         user: key.user,
         authorized: key.preauthorized || !model.settings.device_approval,
@@ -125,20 +127,14 @@ fn with_key(
     welcome(model, id)
 }
 
+fn by(key: &PreAuthKey) -> RegisteredBy {
+    RegisteredBy::PreAuthKey(key.id)
+}
+
 fn owner_by(key: &PreAuthKey) -> Owner {
     match key.user {
         Some(user) if key.tags.is_empty() => Owner::User(user),
         _ => Owner::Tags(key.tags.clone()),
-    }
-}
-
-/// Whether a newcomer with this owner is the node itself come back. Which tags does not matter:
-/// an administrator may have changed them.
-fn owns(owner: &Owner, node: &Node) -> bool {
-    match (owner, &node.owner) {
-        (Owner::User(one), Owner::User(other)) => one == other,
-        (Owner::Tags(_), Owner::Tags(_)) => true,
-        (Owner::User(_), Owner::Tags(_)) | (Owner::Tags(_), Owner::User(_)) => false,
     }
 }
 
@@ -304,22 +300,6 @@ fn waiting(model: &Model, id: &AuthId) -> Result<Arc<Pending>, Rejected> {
     Ok(login.clone())
 }
 
-/// A machine that has been let in, by a key or by a person.
-struct Arrival {
-    machine: crate::keys::MachineKey,
-    key: crate::keys::NodeKey,
-    lock: Option<crate::keys::LockKey>,
-    hostinfo: Arc<Hostinfo>,
-    ephemeral: bool,
-    wish: Option<Timestamp>,
-    capability: u16,
-    by: RegisteredBy,
-    owner: Owner,
-    /// Who let it in, where that is a user.
-    user: Option<UserId>,
-    authorized: bool,
-}
-
 /// The owner of a machine that asks for tags: those tags, if the one who lets it in may give all of them.
 /// The tags of a preauth key count more than the machine's wishes.
 fn requested_owner(model: &Model, owner: Owner, hostinfo: &Hostinfo) -> Result<Owner, Rejected> {
@@ -336,98 +316,4 @@ fn requested_owner(model: &Model, owner: Owner, hostinfo: &Hostinfo) -> Result<O
         return Err(Rejected::TagsNotPermitted(format!("{refused:?}")));
     }
     keys::checked_tags(hostinfo.request_tags.to_vec()).map(Owner::Tags)
-}
-
-/// Makes the node, or gives the one that this machine has with this owner its new key.
-fn admit(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    arrival: Arrival,
-    now: Now,
-) -> Result<NodeId, Rejected> {
-    let expiry = match arrival.owner {
-        Owner::Tags(_) => None,
-        Owner::User(user) => {
-            let own = model.users.get(&user).and_then(|user| user.node_expiry);
-            let life = match own {
-                None => model.settings.node_expiry,
-                Some(KeyLife::Unlimited) => None,
-                Some(KeyLife::For(life)) => Some(life),
-            };
-            let default = life.map(|life| now.wall.plus(life));
-            [default, arrival.wish].into_iter().flatten().min()
-        }
-    };
-    let same = |node: &&Arc<Node>| {
-        // A user's device that comes back with tags is still the same device.
-        let gets_tags = matches!(arrival.owner, Owner::Tags(_))
-            && arrival.user.is_some()
-            && node.user() == arrival.user;
-        let mine = owns(&arrival.owner, node) || gets_tags;
-        node.wireguard.is_none()
-            && (node.machine == arrival.machine && mine || node.key == arrival.key)
-    };
-    if let Some(old) = model.nodes.iter().find(same).cloned() {
-        let mut came_back = Node {
-            key: arrival.key,
-            lock: arrival.lock,
-            hostinfo: arrival.hostinfo,
-            ephemeral: arrival.ephemeral,
-            capability: arrival.capability,
-            registered_by: arrival.by,
-            authorized: old.authorized || arrival.authorized,
-            owner: if owns(&arrival.owner, &old) {
-                old.owner.clone()
-            } else {
-                arrival.owner
-            },
-            ..(*old).clone()
-        };
-        routes::approve_by_policy(model, &mut came_back);
-        node::set_expiry(model, records, came_back, expiry, now);
-        return Ok(old.id);
-    }
-    let limit = model.settings.max_nodes;
-    if model.nodes.len() >= limit {
-        return Err(Rejected::TooManyNodes { limit });
-    }
-    let id = model.counters.node;
-    let wanted = name::label_for(&arrival.hostinfo.hostname);
-    let label = name::unique(&wanted, |label| node::is_taken(model, id, label));
-    let mut newcomer = Node {
-        id,
-        machine: arrival.machine,
-        key: arrival.key,
-        disco: None,
-        lock: arrival.lock,
-        owner: arrival.owner,
-        label: label.into(),
-        label_chosen: false,
-        hostinfo: arrival.hostinfo,
-        ipv4: Ipv4Addr::UNSPECIFIED,
-        ipv6: Ipv6Addr::UNSPECIFIED,
-        created: now.wall,
-        expiry,
-        expired: false,
-        authorized: arrival.authorized,
-        wireguard: None,
-        approved_routes: Arc::default(),
-        primary_routes: Arc::default(),
-        unhealthy: false,
-        ephemeral: arrival.ephemeral,
-        registered_by: arrival.by,
-        capability: arrival.capability,
-        home_derp: 0,
-        endpoints: Arc::from([]),
-        live: false,
-        presence: Presence::New,
-        facets: Facets::default(),
-        unflushed: false,
-    };
-    (newcomer.ipv4, newcomer.ipv6) = address::next_free(model, &routes::facts(&newcomer))?;
-    routes::approve_by_policy(model, &mut newcomer);
-    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
-    node::set_expiry(model, records, newcomer, expiry, now);
-    Ok(id)
 }

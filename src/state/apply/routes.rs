@@ -24,13 +24,7 @@ pub(super) fn approve(
     id: NodeId,
     list: Vec<IpNet>,
 ) -> Applied {
-    let limit = APPROVED_MAX;
-    if list.len() > limit {
-        return Err(Rejected::TooMany {
-            what: "approved routes",
-            limit,
-        });
-    }
+    check_count(&list)?;
     let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
     let approved = sorted(list);
     if node.approved_routes == approved {
@@ -42,6 +36,18 @@ pub(super) fn approve(
     };
     node::put_whole(model, records, node);
     node::answer(model, id)
+}
+
+/// Refuses more routes than are kept.
+pub(super) fn check_count(list: &[IpNet]) -> Result<(), Rejected> {
+    let limit = APPROVED_MAX;
+    if list.len() > limit {
+        return Err(Rejected::TooMany {
+            what: "approved routes",
+            limit,
+        });
+    }
+    Ok(())
 }
 
 /// Notes whether a node answers. Nothing durable: after a restart it is asked again.

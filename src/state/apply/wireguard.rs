@@ -1,10 +1,11 @@
 //! WireGuard-only peers: nodes that an administrator writes down.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::keys::MachineKey;
-use crate::state::apply::{Applied, address, keys, node, routes};
+use crate::state::apply::{Applied, address, check_length, keys, node, routes};
 use crate::state::command::{NewWireGuard, Rejected};
 use crate::state::model::{
     Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
@@ -14,6 +15,10 @@ use crate::state::record::Record;
 
 /// Most endpoints of one peer.
 const ENDPOINTS_MAX: usize = 8;
+/// Most resolvers of one peer.
+const RESOLVERS_MAX: usize = 8;
+/// Longest text of a resolver, in bytes.
+const RESOLVER_BYTES_MAX: usize = 256;
 
 pub(super) fn add(
     model: &mut Model,
@@ -43,8 +48,11 @@ pub(super) fn add(
     let owner = match new.owner {
         Owner::User(user) if !model.users.contains_key(&user) => return Err(Rejected::NoSuchUser),
         Owner::User(user) => Owner::User(user),
+        Owner::Tags(tags) if tags.is_empty() => return Err(Rejected::NoTags),
         Owner::Tags(tags) => Owner::Tags(keys::checked_tags(tags.to_vec())?),
     };
+    routes::check_count(&new.routes)?;
+    check_resolvers(&new.details.exit_dns)?;
     let limit = model.settings.max_nodes;
     if model.nodes.len() >= limit {
         return Err(Rejected::TooManyNodes { limit });
@@ -105,4 +113,28 @@ pub(super) fn add(
     records.push(Record::Counters(model.counters));
     node::put_whole(model, records, peer);
     node::answer(model, id)
+}
+
+/// The forms that clients take (`Resolver.Addr` in tailscale `types/dnstype/dnstype.go`), without those that
+/// say nothing to an exit node.
+fn check_resolvers(list: &[Box<str>]) -> Result<(), Rejected> {
+    if list.len() > RESOLVERS_MAX {
+        return Err(Rejected::TooMany {
+            what: "resolvers",
+            limit: RESOLVERS_MAX,
+        });
+    }
+    let is_resolver = |text: &str| {
+        let doh = text.strip_prefix("https://");
+        let url =
+            doh.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()));
+        url || text.parse::<IpAddr>().is_ok()
+    };
+    for text in list {
+        check_length("resolver", text, RESOLVER_BYTES_MAX)?;
+        if !is_resolver(text) {
+            return Err(Rejected::BadResolver(text.clone()));
+        }
+    }
+    Ok(())
 }
