@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
 use crate::netmap::delta::Shared;
+use crate::netmap::dns::DnsTexts;
 use crate::netmap::{Tailnet, owner_number, to_json};
 use crate::state::model;
 use crate::state::snapshot::Snapshot;
@@ -21,6 +22,8 @@ pub struct Fragments {
     cache: Mutex<HashMap<NodeId, (Revision, u32, Bytes)>>,
     /// Whole messages that several streams send.
     pub(super) shared: Shared,
+    /// DNS settings.
+    pub(super) dns: DnsTexts,
 }
 
 impl Fragments {

@@ -52,7 +52,8 @@ pub fn full_map(
     part(r#","DERPMap":"#);
     part(&tailnet.derp_map);
     part(r#","DNSConfig":"#);
-    part(&tailnet.dns_config);
+    let (_, dns_config) = fragments.dns.text(tailnet, snapshot, viewer);
+    part(&dns_config);
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);

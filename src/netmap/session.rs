@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::id::{NodeId, Revision};
 use crate::netmap::delta::delta;
+use crate::netmap::dns::Told;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
@@ -22,6 +23,8 @@ pub struct MapSession {
     expired: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
+    /// What it was told about DNS.
+    dns: Told,
 }
 
 /// What a stream does next.
@@ -55,6 +58,7 @@ impl MapSession {
             told: Revision::ZERO,
             expired: false,
             derp_version: 0,
+            dns: Told::default(),
         }
     }
 
@@ -72,11 +76,12 @@ impl MapSession {
         self.told = snapshot.revision();
         self.expired = viewer.expired;
         self.derp_version = tailnet.derp_version;
+        (self.dns, _) = fragments.dns.text(tailnet, snapshot, viewer);
         let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
         Next::Send(Message::new(map))
     }
 
-    /// The message for all that happened until `snapshot`, and for a change of the relays.
+    /// The message for all that happened until `snapshot`, and for changes of the relays and of DNS.
     pub fn advance(
         &mut self,
         tailnet: &Tailnet,
@@ -85,12 +90,25 @@ impl MapSession {
         now: Timestamp,
     ) -> Next {
         let next = self.advance_nodes(tailnet, fragments, snapshot, now);
-        // A whole map has told of the relays too.
-        if self.derp_version == tailnet.derp_version || matches!(next, Next::End(_)) {
+        if matches!(next, Next::End(_)) {
             return next;
         }
-        self.derp_version = tailnet.derp_version;
-        let mut text = format!(r#"{{"DERPMap":{}"#, tailnet.derp_map).into_bytes();
+        // A whole map has told of both already.
+        let mut parts = Vec::new();
+        if self.derp_version != tailnet.derp_version {
+            self.derp_version = tailnet.derp_version;
+            parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
+        }
+        let viewer = snapshot.node(self.viewer);
+        let of_dns = |viewer| fragments.dns.news(tailnet, snapshot, viewer, self.dns);
+        if let Some((told, dns_config)) = viewer.and_then(|viewer| of_dns(viewer)) {
+            self.dns = told;
+            parts.push(format!(r#""DNSConfig":{dns_config}"#));
+        }
+        if parts.is_empty() {
+            return next;
+        }
+        let mut text = format!("{{{}", parts.join(",")).into_bytes();
         match next {
             Next::Send(message) => {
                 text.push(b',');

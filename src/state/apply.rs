@@ -2,6 +2,7 @@
 //!
 //! A command checks everything before it changes anything, so that a refused one leaves no trace.
 
+mod dns;
 mod keys;
 mod node;
 mod register;
@@ -48,6 +49,8 @@ pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::CreateApiKey(new) => keys::create_api(model, records, new, now),
         Command::ExpireApiKey(id) => keys::expire_api(model, records, id, now),
         Command::DeleteApiKey(id) => keys::delete_api(model, records, id),
+        Command::AddDnsRecord(record) => dns::add(model, records, record),
+        Command::DeleteDnsRecord(record) => dns::delete(model, records, record),
         Command::Approve(id, user) => register::approve(model, records, &id, user, now),
         Command::Reject(id) => register::reject(model, records, &id),
     }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: wire formats, the database, the system's clocks.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -13,7 +13,9 @@ use crate::clock::{Now, Timestamp};
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 pub use crate::policy::Owner;
+use crate::policy::{Compiled, Directory};
 use crate::state::addr::Prefixes;
+use crate::state::dns::DnsRecord;
 use crate::state::secret::SecretHash;
 
 /// A person (or a role of one) that owns nodes.
@@ -414,6 +416,8 @@ pub struct Model {
     pub preauth_keys: Arc<BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>>,
     /// API keys by number.
     pub api_keys: Arc<BTreeMap<ApiKeyId, Arc<ApiKey>>>,
+    /// DNS records made by the API.
+    pub dns_records: Arc<BTreeSet<DnsRecord>>,
     /// Logins that wait or were lately decided.
     pub pending: Arc<BTreeMap<AuthId, Arc<Pending>>>,
     /// The last changes, oldest first.
@@ -422,6 +426,8 @@ pub struct Model {
     pub changes_from: Revision,
     /// Changes whenever a key loses or gains admission to the relay.
     pub admission: Revision,
+    /// What the policy means for the nodes that take part.
+    pub compiled: Arc<Compiled>,
 }
 
 impl Model {
@@ -439,10 +445,12 @@ impl Model {
             by_key: Arc::default(),
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
+            dns_records: Arc::default(),
             pending: Arc::default(),
             changes: Arc::default(),
             changes_from: Revision::ZERO,
             admission: Revision::ZERO,
+            compiled: Arc::new(Compiled::allow_all(&Directory::default())),
         }
     }
 

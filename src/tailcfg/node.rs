@@ -108,6 +108,8 @@ pub mod cap {
     pub const CACHE_NETWORK_MAPS: &str = "cache-network-maps";
     /// Names have AAAA records too (116).
     pub const MAGICDNS_AAAA: &str = "magicdns-aaaa";
+    /// All names below the node's own lead to it; on the node itself and on peers (`DNSSubdomainResolve`).
+    pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
     /// Whether clients update themselves where nobody said otherwise (131).
     pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
 }

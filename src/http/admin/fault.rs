@@ -96,8 +96,9 @@ impl From<Rejected> for Fault {
             Rejected::NoSuchUser
             | Rejected::NoSuchNode
             | Rejected::NoSuchKey
+            | Rejected::NoSuchDnsRecord
             | Rejected::NoSuchLogin => Code::NotFound,
-            Rejected::UserNameTaken(_) => Code::AlreadyExists,
+            Rejected::UserNameTaken(_) | Rejected::DnsRecordExists(_) => Code::AlreadyExists,
             Rejected::TooManyNodes { .. }
             | Rejected::NoAddress
             | Rejected::TooMany { .. }
