@@ -9,9 +9,11 @@ use crate::clock::PLAUSIBLE_FROM;
 use crate::id::NodeId;
 use crate::keys::DiscoKey;
 use crate::netmap::Tailnet;
+use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::state::command::{Command, NodeUpdate};
+use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, SessionId};
 use crate::state::testing::{World, plain, with_key};
 use crate::tailcfg::derpmap::DerpMap;
@@ -19,7 +21,17 @@ use crate::tailcfg::derpmap::DerpMap;
 const LONG: Duration = Duration::from_secs(3600);
 
 fn tailnet() -> Tailnet {
-    Tailnet::new("hearth.internal".to_owned(), &DerpMap::default())
+    let tailnet = Tailnet::new("hearth.internal".to_owned(), &DerpMap::default());
+    // A name that nodes of the random histories have and lose.
+    let alias = DnsRecord::parse("git", "ALIAS", "name1").expect("a record");
+    let settings = DnsSettings {
+        records: vec![alias],
+        ..DnsSettings::default()
+    };
+    tailnet.with_dns(DnsSources {
+        settings: Arc::new(settings),
+        ..DnsSources::default()
+    })
 }
 
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
@@ -29,6 +41,7 @@ struct Client {
     itself: Value,
     peers: BTreeMap<u64, Value>,
     profiles: BTreeMap<u64, Value>,
+    dns: Value,
 }
 
 impl Client {
@@ -36,6 +49,9 @@ impl Client {
         let message: Value = serde_json::from_slice(message).expect("a message is JSON");
         if let Some(node) = message.get("Node") {
             self.itself = node.clone();
+        }
+        if let Some(dns) = message.get("DNSConfig") {
+            self.dns = dns.clone();
         }
         let list = |name: &str| -> Vec<Value> {
             message
@@ -89,7 +105,7 @@ impl Client {
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
-    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>) {
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, Value) {
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
         let nodes = self.peers.values().chain([&self.itself]);
         let profiles = nodes
@@ -108,7 +124,7 @@ impl Client {
                 fields.remove(name);
             }
         }
-        (itself, self.peers.clone(), profiles)
+        (itself, self.peers.clone(), profiles, self.dns.clone())
     }
 }
 
@@ -432,4 +448,36 @@ fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
     assert_eq!(told(&mut scene), 1);
     happen(&mut scene, Event::Move(2, 5));
     assert!(told(&mut scene) > 1);
+}
+
+#[test]
+fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let told = |scene: &mut Scene| {
+        let snapshot = scene.world.snapshot();
+        let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
+        let session = &mut scene.viewers[0].session;
+        let Next::Send(message) = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
+        else {
+            panic!("nothing is told");
+        };
+        let again = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
+        assert!(matches!(again, Next::Nothing));
+        let message: Value = serde_json::from_slice(message.json()).expect("JSON");
+        let records = message["DNSConfig"]["ExtraRecords"].as_array();
+        let fields = message.as_object().expect("an object").len();
+        (fields, records.map_or(0, Vec::len))
+    };
+    let record = DnsRecord::parse("cam", "A", "192.168.1.30").expect("a record");
+    scene.world.apply(Command::AddDnsRecord(record)).unwrap();
+    assert_eq!(told(&mut scene), (1, 1));
+    happen(&mut scene, Event::Rename(2, 1));
+    let (fields, records) = told(&mut scene);
+    assert!(
+        fields > 1 && records == 3,
+        "{fields} fields, {records} records"
+    );
+    scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
+    assert_eq!(told(&mut scene), (1, 1));
 }
