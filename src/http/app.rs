@@ -114,6 +114,7 @@ impl App {
         let about = About {
             addresses: addresses.clone(),
             base_domain: tailnet.borrow().base_domain.clone(),
+            tailnet: tailnet.clone(),
             warnings,
             relay: Numbers {
                 relay: relay.clone(),

@@ -47,7 +47,10 @@ pub fn full_map(
 /// means "no change".
 fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
     let Source {
-        tailnet, snapshot, ..
+        tailnet,
+        snapshot,
+        fragments,
+        ..
     } = *source;
     let compiled = snapshot.compiled();
     let nodes = snapshot.nodes().iter();
@@ -62,7 +65,8 @@ fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
     part(r#","DERPMap":"#);
     part(&tailnet.derp_map);
     part(r#","DNSConfig":"#);
-    part(&tailnet.dns_config);
+    let (_, dns_config) = fragments.dns.text(tailnet, snapshot, viewer);
+    part(&dns_config);
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);

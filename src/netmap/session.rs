@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::id::{NodeId, Revision};
 use crate::netmap::Source;
 use crate::netmap::delta::{Told, TooLongAgo, delta};
+use crate::netmap::dns;
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
 use crate::policy::Compiled;
@@ -26,6 +27,10 @@ pub struct MapSession {
     alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
+    /// Version of the wildcard names that it was told.
+    wildcard_version: u32,
+    /// What it was told about DNS.
+    dns: dns::Told,
 }
 
 /// What a stream does next.
@@ -68,21 +73,44 @@ impl MapSession {
             compiled: source.snapshot.compiled().clone(),
             alone: false,
             derp_version: 0,
+            wildcard_version: 0,
+            dns: dns::Told::default(),
         };
         let next = begun.tell_everything(source, &BTreeSet::new());
         (begun, next)
     }
 
-    /// The message for all that happened until `source`, and for a change of the relays.
+    /// The message for all that happened until `source`, and for changes of the relays and of DNS.
     pub fn advance(&mut self, source: &Source<'_>) -> Next {
-        let next = self.advance_nodes(source);
-        let tailnet = source.tailnet;
-        // A whole map has told of the relays too, and set the version.
-        if self.derp_version == tailnet.derp_version || matches!(next, Next::End(_)) {
+        let next = match self.wildcard_version == source.tailnet.wildcard_version {
+            true => self.advance_nodes(source),
+            false => self.advance_with_wildcards(source),
+        };
+        let Source {
+            tailnet,
+            snapshot,
+            fragments,
+            ..
+        } = *source;
+        // A whole map has told of both already.
+        if matches!(next, Next::End(_) | Next::SendMap(_)) {
             return next;
         }
-        self.derp_version = tailnet.derp_version;
-        let mut text = format!(r#"{{"DERPMap":{}"#, tailnet.derp_map).into_bytes();
+        let mut parts = Vec::new();
+        if self.derp_version != tailnet.derp_version {
+            self.derp_version = tailnet.derp_version;
+            parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
+        }
+        let viewer = snapshot.node(self.viewer);
+        let of_dns = |viewer| fragments.dns.news(tailnet, snapshot, viewer, self.dns);
+        if let Some((told, dns_config)) = viewer.and_then(|viewer| of_dns(viewer)) {
+            self.dns = told;
+            parts.push(format!(r#""DNSConfig":{dns_config}"#));
+        }
+        if parts.is_empty() {
+            return next;
+        }
+        let mut text = format!("{{{}", parts.join(",")).into_bytes();
         match next {
             Next::Send(message) => {
                 text.push(b',');
@@ -101,6 +129,11 @@ impl MapSession {
         self.compiled = source.snapshot.compiled().clone();
         self.alone = viewer.is_alone();
         self.derp_version = source.tailnet.derp_version;
+        self.wildcard_version = source.tailnet.wildcard_version;
+        (self.dns, _) = source
+            .fragments
+            .dns
+            .text(source.tailnet, source.snapshot, viewer);
         Next::SendMap(full_map(
             source,
             viewer,
@@ -108,6 +141,16 @@ impl MapSession {
             self.zstd,
             removed,
         ))
+    }
+
+    /// All peers may look different now: the whole map says so, unless the stream is to end anyway. It is
+    /// told of the newest state only, which is never older than what was told.
+    fn advance_with_wildcards(&mut self, source: &Source<'_>) -> Next {
+        match self.advance_nodes(source) {
+            end @ Next::End(_) => end,
+            _ if source.snapshot.revision() < self.told => Next::Nothing,
+            _ => self.start_over(source),
+        }
     }
 
     fn advance_nodes(&mut self, source: &Source<'_>) -> Next {

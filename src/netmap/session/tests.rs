@@ -11,10 +11,12 @@ use serde_json::Value;
 use crate::clock::PLAUSIBLE_FROM;
 use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
+use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{Source, Tailnet};
 use crate::state::command::{Command, NewUser, NodeUpdate};
+use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::state::testing::{World, plain, with_key};
@@ -23,7 +25,17 @@ use crate::tailcfg::derpmap::DerpMap;
 const LONG: Duration = Duration::from_secs(3600);
 
 fn tailnet() -> Tailnet {
-    Tailnet::new("hearth.internal".to_owned(), &DerpMap::default())
+    let tailnet = Tailnet::new("hearth.internal".to_owned(), &DerpMap::default());
+    // A name that nodes of the random histories have and lose.
+    let alias = DnsRecord::parse("git", "ALIAS", "name1").expect("a record");
+    let settings = DnsSettings {
+        records: vec![alias],
+        ..DnsSettings::default()
+    };
+    tailnet.with_dns(DnsSources {
+        settings: Arc::new(settings),
+        ..DnsSources::default()
+    })
 }
 
 fn source<'a>(
@@ -64,6 +76,7 @@ struct Client {
     profiles: BTreeMap<u64, Value>,
     filter: Value,
     ssh: Value,
+    dns: Value,
 }
 
 impl Client {
@@ -86,6 +99,9 @@ impl Client {
         }
         if let Some(ssh) = message.get("SSHPolicy") {
             self.ssh = ssh.clone();
+        }
+        if let Some(dns) = message.get("DNSConfig") {
+            self.dns = dns.clone();
         }
         let list = |name: &str| -> Vec<Value> {
             message
@@ -139,7 +155,7 @@ impl Client {
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
-    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 2]) {
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 3]) {
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
         let nodes = self.peers.values().chain([&self.itself]);
         let profiles = nodes
@@ -158,8 +174,8 @@ impl Client {
                 fields.remove(name);
             }
         }
-        let rules = [self.filter.clone(), self.ssh.clone()];
-        (itself, self.peers.clone(), profiles, rules)
+        let settings = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
+        (itself, self.peers.clone(), profiles, settings)
     }
 }
 
@@ -546,4 +562,35 @@ fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
     assert_eq!(told(&mut scene), 1);
     happen(&mut scene, Event::Move(2, 5));
     assert!(told(&mut scene) > 1);
+}
+
+#[test]
+fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let told = |scene: &mut Scene| {
+        let snapshot = scene.world.snapshot();
+        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let session = &mut scene.viewers[0].session;
+        let Next::Send(message) = session.advance(&source) else {
+            panic!("nothing is told");
+        };
+        let again = session.advance(&source);
+        assert!(matches!(again, Next::Nothing));
+        let message: Value = serde_json::from_slice(message.json()).expect("JSON");
+        let records = message["DNSConfig"]["ExtraRecords"].as_array();
+        let fields = message.as_object().expect("an object").len();
+        (fields, records.map_or(0, Vec::len))
+    };
+    let record = DnsRecord::parse("cam", "A", "192.168.1.30").expect("a record");
+    scene.world.apply(Command::AddDnsRecord(record)).unwrap();
+    assert_eq!(told(&mut scene), (1, 1));
+    happen(&mut scene, Event::Rename(2, 1));
+    let (fields, records) = told(&mut scene);
+    assert!(
+        fields > 1 && records == 3,
+        "{fields} fields, {records} records"
+    );
+    scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
+    assert_eq!(told(&mut scene), (1, 1));
 }
