@@ -14,7 +14,9 @@ pub mod numbers;
 pub mod outbound;
 pub mod pages;
 pub mod public;
+pub mod query;
 pub mod standalone;
 pub mod ts2021;
+pub mod websocket;
 
 pub use app::App;
