@@ -5,6 +5,7 @@ pub mod app;
 pub mod body;
 pub mod bootstrap;
 pub mod connection;
+pub mod contact;
 pub mod derp;
 pub mod front;
 pub mod limits;

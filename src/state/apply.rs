@@ -2,6 +2,7 @@
 //!
 //! A command checks everything before it changes anything, so that a refused one leaves no trace.
 
+mod attributes;
 mod keys;
 mod node;
 mod register;
@@ -42,6 +43,7 @@ pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::RenameNode(id, name) => node::rename(model, records, id, name),
         Command::ExpireNode(id, at) => node::expire(model, records, id, at, now),
         Command::DeleteNode(id) => node::delete(model, records, id),
+        Command::SetAttributes { node, updates } => attributes::set(model, records, node, updates),
         Command::CreatePreAuthKey(new) => keys::create_preauth(model, records, new, now),
         Command::ExpirePreAuthKey(id) => keys::expire_preauth(model, records, id, now),
         Command::DeletePreAuthKey(id) => keys::delete_preauth(model, records, id),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::attributes::AttributeValue;
 use crate::state::model::{ApiKey, AuthId, Hostinfo, Node, Pending, PreAuthKey, SessionId, User};
 use crate::state::secret::SecretHash;
 
@@ -47,6 +48,13 @@ pub enum Command {
     ExpireNode(NodeId, Option<Timestamp>),
     /// Removes a node.
     DeleteNode(NodeId),
+    /// Sets attributes of a node that policies ask for; what is not named stays.
+    SetAttributes {
+        /// The node.
+        node: NodeId,
+        /// The attributes by name; `None` takes one away.
+        updates: Vec<(Box<str>, Option<AttributeValue>)>,
+    },
     /// Makes a preauth key.
     CreatePreAuthKey(NewPreAuthKey),
     /// Ends a preauth key now.
@@ -277,6 +285,11 @@ pub enum Rejected {
         "{0:?} is no tag: `tag:` and a name that begins with a letter, then letters, digits, `-`"
     )]
     BadTag(Box<str>),
+    /// The text cannot be the name of an attribute.
+    #[error(
+        "{0:?} cannot be an attribute: `custom:` and letters, digits or `_`, at most 64 bytes in all"
+    )]
+    BadAttribute(Box<str>),
     /// A key needs an owner for its nodes.
     #[error("a preauth key needs a user or tags")]
     KeyWithoutOwner,

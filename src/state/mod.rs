@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod apply;
+pub mod attributes;
 pub mod command;
 pub mod model;
 pub mod name;

@@ -14,6 +14,7 @@ use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 pub use crate::policy::Owner;
 use crate::state::addr::Prefixes;
+use crate::state::attributes::Attributes;
 use crate::state::secret::SecretHash;
 
 /// A person (or a role of one) that owns nodes.
@@ -410,6 +411,8 @@ pub struct Model {
     pub nodes: Arc<Vec<Arc<Node>>>,
     /// Nodes by key.
     pub by_key: Arc<HashMap<NodeKey, NodeId>>,
+    /// Attributes of nodes for postures, of those that have any.
+    pub attributes: Arc<BTreeMap<NodeId, Arc<Attributes>>>,
     /// Preauth keys by number.
     pub preauth_keys: Arc<BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>>,
     /// API keys by number.
@@ -437,6 +440,7 @@ impl Model {
             users: Arc::default(),
             nodes: Arc::default(),
             by_key: Arc::default(),
+            attributes: Arc::default(),
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
             pending: Arc::default(),
