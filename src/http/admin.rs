@@ -22,6 +22,7 @@ mod own;
 mod target;
 mod users;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ use crate::config::Limits;
 use crate::engine::Handle;
 use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
+use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use auth::Gate;
 use fault::{Code, Fault};
@@ -57,6 +59,7 @@ pub enum Trust {
 /// What the answers are made of, besides the state.
 pub struct Admin {
     engine: Handle,
+    contact: Arc<Contact>,
     gate: Gate,
     about: About,
     body_max: usize,
@@ -80,9 +83,10 @@ type Answer = Result<Value, Fault>;
 
 impl Admin {
     /// The interface to this engine.
-    pub fn new(engine: Handle, about: About, limits: &Limits) -> Self {
+    pub fn new(engine: Handle, contact: Arc<Contact>, about: About, limits: &Limits) -> Self {
         Self {
             engine,
+            contact,
             gate: Gate::new(),
             about,
             body_max: limits.admin_body,

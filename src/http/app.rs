@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
@@ -21,10 +21,13 @@ use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Origin, Service};
+use crate::http::contact::calls::Way;
+use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
+use crate::http::machine::ssh::CheckPeriod;
 use crate::http::numbers::Numbers;
 use crate::http::ts2021::Peer;
-use crate::http::{derp, machine, pages, public, standalone, ts2021};
+use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -76,6 +79,10 @@ pub struct App {
     pub relay: Option<Relay>,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// What hearth and its nodes say to each other beside maps.
+    pub contact: Arc<Contact>,
+    /// Which SSH connections a person must confirm.
+    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -104,9 +111,11 @@ impl App {
             relay,
             stun,
             names,
+            check_period,
             tasks,
             shutdown,
         } = parts;
+        let contact = Arc::new(Contact::new(&addresses.server_url, &limits));
         let about = About {
             addresses: addresses.clone(),
             base_domain: tailnet.borrow().base_domain.clone(),
@@ -117,7 +126,7 @@ impl App {
             },
         };
         Arc::new(Self {
-            admin: Admin::new(engine.clone(), about, &limits),
+            admin: Admin::new(engine.clone(), contact.clone(), about, &limits),
             engine,
             tailnet,
             fragments: Fragments::default(),
@@ -125,6 +134,8 @@ impl App {
             noise,
             relay,
             names,
+            contact,
+            check_period,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -145,6 +156,11 @@ impl App {
         format!("{}/register/{id}", self.addresses.server_url)
     }
 
+    /// Where a person decides about an SSH connection.
+    pub fn ssh_check_url(&self, id: &AuthId) -> String {
+        format!("{}/ssh/{id}", self.addresses.server_url)
+    }
+
     /// Time until the next sign of life on a silent stream.
     pub fn keep_alive_interval(&self) -> Duration {
         // Spread by the running number of streams: no randomness is needed to avoid a common beat.
@@ -155,6 +171,18 @@ impl App {
             >> 16;
         let jitter = KEEP_ALIVE_JITTER.saturating_mul(step) / (1 << 16);
         self.limits.keepalive.saturating_add(jitter)
+    }
+
+    /// `HEAD /machine/ping-response?id=<call>`: a node shows that it reaches this server.
+    fn reached(&self, request: &hyper::http::request::Parts) -> Response<Body> {
+        if request.method != Method::HEAD {
+            return body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+        }
+        let call = query::value(request.uri.query(), "id");
+        match self.contact.calls.answer(&call, Way::Plain, Bytes::new()) {
+            true => body::status(StatusCode::OK),
+            false => body::status(StatusCode::NOT_FOUND),
+        }
     }
 
     async fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
@@ -179,6 +207,7 @@ impl App {
         match parts.uri.path() {
             "/key" => public::key(&parts, &self.noise),
             ts2021::PATH => ts2021::upgrade(&parts),
+            ping::REACHED => self.reached(&parts),
             "/health" => public::health(self.engine.snapshot().is_writable()),
             _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
                 Some(answer) => answer,
@@ -208,6 +237,8 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// Which SSH connections a person must confirm.
+    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.

@@ -24,3 +24,4 @@ pub mod node;
 pub mod notice;
 pub mod register;
 pub mod requests;
+pub mod ssh_action;

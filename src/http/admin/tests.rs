@@ -38,6 +38,7 @@ fn server() -> Server {
     };
     let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
     let server_url = "http://192.168.1.1:8080";
+    let contact = Arc::new(Contact::new(server_url, &Limits::default()));
     let about = About {
         addresses: Addresses {
             server_url: server_url.into(),
@@ -55,7 +56,7 @@ fn server() -> Server {
         },
     };
     Server {
-        admin: Admin::new(handle, about, &Limits::default()),
+        admin: Admin::new(handle, contact, about, &Limits::default()),
         engine: Some(engine),
         _directory: directory,
     }
