@@ -5,6 +5,13 @@
 //! What stands under `/api/v1/hearth/` is hearth's own.
 //! Must not know: the state, HTTP.
 
+mod contact;
+
+pub use contact::{
+    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
+    PingNode, SshCheck, SshChecksAnswer,
+};
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -114,6 +121,9 @@ pub struct Node {
     pub subnet_routes: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its client says is wrong with it (hearth's own).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<String>,
 }
 
 /// A machine that asked to join (hearth's own).

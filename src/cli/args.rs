@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::client::{CliError, Client};
+use super::contact::{self, Ssh, ToNode};
 use super::output::{Format, Output};
 use super::{keys, nodes, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
@@ -67,6 +68,11 @@ pub enum Command {
     /// The same with the words of Headscale.
     #[command(subcommand)]
     Auth(Auth),
+    /// Decide about SSH connections that the policy wants confirmed.
+    #[command(subcommand)]
+    Ssh(Ssh),
+    /// Show what clients reported was done on them.
+    Audit,
     /// Manage the keys of the REST interface.
     #[command(subcommand, aliases = ["apikey", "api"])]
     Apikeys(ApiKeys),
@@ -263,6 +269,9 @@ pub enum Nodes {
         #[command(flatten)]
         which: OneNode,
     },
+    /// What only the node itself can do.
+    #[command(flatten)]
+    ToNode(ToNode),
 }
 
 /// Names one preauth key.
@@ -456,6 +465,8 @@ pub async fn dispatch(
         | Command::Auth(Auth::Reject { auth_id }) => {
             pending::reject(client, format, &auth_id).await
         }
+        Command::Ssh(command) => contact::ssh(command, client, format).await,
+        Command::Audit => contact::audit(client, format).await,
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
         Command::Serve(_) | Command::Check(_) => Ok(Output::default()),

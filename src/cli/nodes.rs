@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::args::{Nodes, OneNode};
 use super::client::{CliError, Client, escaped};
+use super::contact;
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
 use crate::api::{ExpireNode, Node, NodeAnswer, NodesAnswer};
@@ -15,6 +16,7 @@ pub async fn run(
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     match command {
+        Nodes::ToNode(command) => contact::run(command, client, format).await,
         Nodes::List { user } => list(client, format, user).await,
         Nodes::Show { which } => {
             let path = path_of(client, &named(which), "").await?;
@@ -67,7 +69,7 @@ fn named(which: OneNode) -> String {
 }
 
 /// The path of a node that is named by its id or its name. Only a name needs a look at the list.
-async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
+pub(super) async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
     let is_id = !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit());
     let id = if is_id {
         which.to_owned()
@@ -169,6 +171,7 @@ fn card(node: &Node) -> String {
             node.expiry
                 .map_or_else(|| "never".into(), |time| when(Some(time))),
         ),
+        ("Health", cell(&node.health.join("; "))),
         ("Node key", node.node_key.clone()),
         ("Machine key", node.machine_key.clone()),
         ("Disco key", node.disco_key.clone()),

@@ -13,6 +13,7 @@
 )]
 
 mod auth;
+mod contact;
 mod convert;
 mod fault;
 mod keys;
@@ -155,6 +156,11 @@ impl Admin {
             ("DELETE", ["node", id]) => call.delete_node(id).await,
             ("POST", ["node", id, "expire"]) => call.expire_node(id).await,
             ("POST", ["node", id, "rename", name]) => call.rename_node(id, name).await,
+            ("POST", ["node", id, "c2n"]) => call.ask_node(id).await,
+            ("POST", ["node", id, "ping"]) => call.ping_node(id).await,
+            ("POST", ["node", id, "open"]) => call.open_page(id),
+            ("GET", ["node", id, "attributes"]) => call.show_attributes(id),
+            ("POST", ["node", id, "attributes"]) => call.set_attributes(id).await,
             ("POST", ["node", _, verb @ ("tags" | "approve_routes")]) => Err(Fault::missing(verb)),
 
             ("POST", ["auth", "register"]) => call.approve_for_user().await,
@@ -164,6 +170,10 @@ impl Admin {
             ("GET", ["hearth", "status"]) => call.status(),
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
+            ("GET", ["hearth", "audit"]) => call.audit(),
+            ("GET", ["hearth", "ssh"]) => call.list_ssh_checks(),
+            ("POST", ["hearth", "ssh", "approve"]) => call.decide_ssh_check(true),
+            ("POST", ["hearth", "ssh", "reject"]) => call.decide_ssh_check(false),
             ("POST", ["hearth", "invite"]) => call.invite().await,
 
             (_, ["policy", ..]) => Err(Fault::missing("policy")),

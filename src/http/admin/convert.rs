@@ -83,6 +83,7 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         available_routes: texts(&node.hostinfo.routable_ips),
         subnet_routes: Vec::new(),
         tags: texts(node.tags()),
+        health: Vec::new(),
     }
 }
 
