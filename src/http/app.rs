@@ -156,11 +156,6 @@ impl App {
         format!("{}/register/{id}", self.addresses.server_url)
     }
 
-    /// Where a person decides about an SSH connection.
-    pub fn ssh_check_url(&self, id: &AuthId) -> String {
-        format!("{}/ssh/{id}", self.addresses.server_url)
-    }
-
     /// Time until the next sign of life on a silent stream.
     pub fn keep_alive_interval(&self) -> Duration {
         // Spread by the running number of streams: no randomness is needed to avoid a common beat.
