@@ -5,6 +5,10 @@
 //! What stands under `/api/v1/hearth/` is hearth's own.
 //! Must not know: the state, HTTP.
 
+mod request;
+
+pub use request::*;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -32,6 +36,13 @@ pub struct User {
     pub provider: String,
     /// Address of a picture.
     pub profile_pic_url: String,
+    /// What it may do: `owner`, `admin` or `member` (hearth's own).
+    #[serde(default)]
+    pub role: String,
+    /// How long the keys of its nodes live (hearth's own): a time such as `90d`, `never`, or `default`
+    /// for what the configuration says.
+    #[serde(default)]
+    pub node_expiry: String,
 }
 
 /// A preauth key. Its text is whole in the answer that makes it, later masked.
@@ -56,6 +67,9 @@ pub struct PreAuthKey {
     pub created_at: Option<Timestamp>,
     /// Tags of its nodes.
     pub acl_tags: Vec<String>,
+    /// Whether its nodes take part at once where devices need approval (hearth's own).
+    #[serde(default)]
+    pub preauthorized: bool,
 }
 
 /// An API key.
@@ -114,6 +128,29 @@ pub struct Node {
     pub subnet_routes: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Whether an administrator lets it take part (hearth's own, like all that follows).
+    #[serde(default)]
+    pub authorized: bool,
+    /// Whether it lately failed to answer while others could serve its routes.
+    #[serde(default)]
+    pub unhealthy: bool,
+    /// What it is made of, when it is a WireGuard-only peer.
+    #[serde(default)]
+    pub wireguard: Option<WireGuard>,
+}
+
+/// A device without a Tailscale client (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireGuard {
+    /// Where it is reached.
+    pub endpoints: Vec<String>,
+    /// The IPv4 address that it takes viewers' traffic for; `null` is each viewer's own.
+    pub masquerade_v4: Option<String>,
+    /// The same for IPv6.
+    pub masquerade_v6: Option<String>,
+    /// Resolvers for those who use it as their exit node.
+    pub exit_dns: Vec<String>,
 }
 
 /// A machine that asked to join (hearth's own).
@@ -288,8 +325,24 @@ pub struct Status {
     pub expired: usize,
     /// How many machines wait for approval.
     pub pending: usize,
+    /// Nodes that joined and wait until they may take part, by number and name.
+    #[serde(default)]
+    pub unauthorized: Vec<NodeName>,
+    /// Nodes that offer routes in vain, by number and name.
+    #[serde(default)]
+    pub waiting_routes: Vec<NodeName>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+}
+
+/// Which node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeName {
+    /// Number.
+    pub id: String,
+    /// DNS label.
+    pub given_name: String,
 }
 
 /// All that a new device needs (hearth's own).
@@ -334,6 +387,13 @@ pub struct NodeAnswer {
 pub struct NodesAnswer {
     /// The nodes.
     pub nodes: Vec<Node>,
+}
+
+/// The answer with what was done to addresses, a line for each.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackfillAnswer {
+    /// The lines.
+    pub changes: Vec<String>,
 }
 
 /// The answer with one preauth key.
@@ -438,102 +498,4 @@ pub struct ErrorAnswer {
     pub message: String,
     /// Always empty.
     pub details: Vec<()>,
-}
-
-/// Makes a user.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CreateUser {
-    /// Login name.
-    pub name: String,
-    /// Name to show.
-    pub display_name: String,
-    /// Mail address.
-    pub email: String,
-    /// Address of a picture.
-    pub picture_url: String,
-}
-
-/// Makes a preauth key.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CreatePreAuthKey {
-    /// Number of the owner; empty or `0` for none.
-    pub user: NumberText,
-    /// Whether it may be used more than once.
-    pub reusable: bool,
-    /// Whether its nodes are ephemeral.
-    pub ephemeral: bool,
-    /// When it ends.
-    pub expiration: Option<Timestamp>,
-    /// Tags of its nodes.
-    pub acl_tags: Vec<String>,
-}
-
-/// Names a preauth or API key.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NameKey {
-    /// Number of the key; empty or `0` for none.
-    pub id: NumberText,
-    /// Prefix of an API key.
-    pub prefix: String,
-}
-
-/// Makes an API key.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CreateApiKey {
-    /// When it ends.
-    pub expiration: Option<Timestamp>,
-}
-
-/// Sets when a node expires: now, when nothing is said.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ExpireNode {
-    /// At this time.
-    pub expiry: Option<Timestamp>,
-    /// Never.
-    pub disable_expiry: bool,
-}
-
-/// Decides about a pending login.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DecideLogin {
-    /// Login name of the owner, when the login is approved.
-    pub user: String,
-    /// Name of the login.
-    pub auth_id: String,
-}
-
-/// Asks for an invitation (hearth's own).
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CreateInvite {
-    /// Name or number of the owner; empty for the only user there is.
-    pub user: String,
-    /// When the key ends; after a day when nothing is said.
-    pub expiration: Option<Timestamp>,
-}
-
-/// A whole number that may come as text or as number, as protobuf's JSON allows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct NumberText(pub String);
-
-impl<'de> Deserialize<'de> for NumberText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Text(String),
-            Number(u64),
-        }
-        Ok(Self(match Either::deserialize(deserializer)? {
-            Either::Text(text) => text,
-            Either::Number(number) => number.to_string(),
-        }))
-    }
 }

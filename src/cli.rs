@@ -12,8 +12,10 @@ mod keys;
 mod nodes;
 mod pending;
 mod relay;
+mod routes;
 mod server;
 mod users;
+mod wireguard;
 
 pub use args::Args;
 

@@ -19,6 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
@@ -78,6 +80,8 @@ pub struct Prefixes {
 pub struct NodeSettings {
     /// How long a node's key is good after login; `None` is for ever.
     pub expiry: Option<Duration>,
+    /// Whether an administrator has to let each new device take part.
+    pub approval: bool,
     /// How long an ephemeral node may be away before it is deleted.
     pub ephemeral_timeout: Duration,
 }
@@ -237,12 +241,14 @@ impl Config {
             v4: raw.take("prefixes.v4").unwrap_or(Ipv4Range::ALL),
             v6: raw.take("prefixes.v6").unwrap_or(Ipv6Range::ALL),
         };
+        warn_of_carrier(raw, prefixes.v4, &surroundings.network);
         let ephemeral_range = Range {
             least: Duration::from_secs(60),
             most: Duration::from_secs(365 * 24 * 60 * 60),
         };
         let node = NodeSettings {
             expiry: raw.take("node.expiry").unwrap_or(Expiry(None)).0,
+            approval: raw.take("node.approval").unwrap_or(false),
             ephemeral_timeout: raw
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),
@@ -290,6 +296,28 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
         raw.warn(raw.place_of("listen.http"), Fault::NoListener);
     }
     listen
+}
+
+/// Warns where the carrier gives addresses from the prefix of the nodes.
+fn warn_of_carrier(raw: &mut RawConfig, nodes: Ipv4Range, network: &Network) {
+    let Some(local) = network.carrier_address() else {
+        return;
+    };
+    let nodes = Ipv4Net::new(nodes.first(), nodes.bits()).unwrap_or_default();
+    if !nodes.contains(&local.address) {
+        return;
+    }
+    // Far enough from the carrier's network, whatever its size, and from the ranges that are never given out.
+    let instead = match local.address.octets() {
+        [_, second, ..] if second < 96 => "100.112.0.0/16",
+        _ => "100.80.0.0/16",
+    };
+    let fault = Fault::CarrierAddress {
+        interface: local.interface.clone(),
+        address: local.address,
+        instead,
+    };
+    raw.warn(None, fault);
 }
 
 /// `http://<address at home>:<port>`. A listener that is bound to one address is reached there.

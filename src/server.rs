@@ -334,6 +334,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         prefixes: prefixes.unwrap_or_default(),
         node_expiry: config.node.expiry,
+        device_approval: config.node.approval,
         ephemeral_timeout: config.node.ephemeral_timeout,
         offline_grace: config.limits.offline_grace,
         restart_grace: config.limits.restart_grace,

@@ -1,13 +1,17 @@
 //! What the command line may say.
 
+mod nodes;
+
+pub use nodes::{NewWireGuard, Nodes, OneNode};
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 
 use super::client::{CliError, Client};
 use super::output::{Format, Output};
-use super::{dns, keys, nodes, pending, relay, server, users};
+use super::{dns, keys, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
 use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
@@ -202,69 +206,28 @@ pub enum Users {
         #[arg(short = 'r', long)]
         new_name: String,
     },
+    /// Set what a user may do: it is told to the clients of the user's nodes, and rules may name it.
+    SetRole {
+        /// Name or id of the user.
+        user: String,
+        /// What it may do.
+        #[arg(value_parser = ["owner", "admin", "member"])]
+        role: String,
+    },
+    /// Set how long the keys of a user's nodes live, from each login on.
+    SetExpiry {
+        /// Name or id of the user.
+        user: String,
+        /// A time such as `90d`, `never`, or `default` for what the configuration says.
+        #[arg(value_parser = key_life)]
+        expiry: String,
+    },
     /// Delete a user that has no nodes.
     #[command(visible_alias = "destroy")]
     Delete {
         /// The user.
         #[command(flatten)]
         who: OneUser,
-    },
-}
-
-/// Names one node.
-#[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false)]
-pub struct OneNode {
-    /// Name or id of the node.
-    pub node: Option<String>,
-    /// Id of the node.
-    #[arg(short, long, value_name = "ID")]
-    pub identifier: Option<String>,
-}
-
-/// Commands about nodes.
-#[derive(Debug, Subcommand)]
-pub enum Nodes {
-    /// List nodes.
-    #[command(alias = "ls")]
-    List {
-        /// Only those of this user, by name or id.
-        #[arg(short, long)]
-        user: Option<String>,
-    },
-    /// Show all about one node.
-    Show {
-        /// The node.
-        #[command(flatten)]
-        which: OneNode,
-    },
-    /// Give a node a name that stays.
-    Rename {
-        /// The new name.
-        new_name: String,
-        /// Name or id of the node.
-        #[arg(short, long, value_name = "NODE")]
-        identifier: String,
-    },
-    /// Log a node out, now or later.
-    #[command(aliases = ["logout", "exp", "e"])]
-    Expire {
-        /// The node.
-        #[command(flatten)]
-        which: OneNode,
-        /// When: a time such as 2027-01-31T12:00:00Z, or from now, such as 30d.
-        #[arg(short, long, value_name = "WHEN", value_parser = moment)]
-        expiry: Option<Timestamp>,
-        /// Never.
-        #[arg(short, long, conflicts_with = "expiry")]
-        disable: bool,
-    },
-    /// Delete a node.
-    #[command(alias = "del")]
-    Delete {
-        /// The node.
-        #[command(flatten)]
-        which: OneNode,
     },
 }
 
@@ -301,6 +264,9 @@ pub enum PreAuthKeys {
         /// Tags of the devices, which then belong to no user.
         #[arg(long, value_delimiter = ',')]
         tags: Vec<String>,
+        /// Whether the devices take part at once where `node.approval` is on.
+        #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+        preauthorized: bool,
     },
     /// List keys.
     #[command(aliases = ["ls", "show"])]
@@ -460,6 +426,14 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).ok_or("expected a time such as 90m, 24h or 180d")
 }
 
+fn key_life(text: &str) -> Result<String, &'static str> {
+    let known = text == "default" || text == "never";
+    if known || parse_duration(text).is_some_and(|life| !life.is_zero()) {
+        return Ok(text.into());
+    }
+    Err("expected a time such as 90d, or `never`, or `default`")
+}
+
 fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let from_now = || Some(clock::now().wall.plus(parse_duration(text)?));
     Timestamp::parse(text)
@@ -486,7 +460,7 @@ pub async fn dispatch(
             keys::invite(client, format, user, end_of(expiration)).await
         }
         Command::Users(command) => users::run(command, client, format).await,
-        Command::Nodes(command) => nodes::run(command, client, format).await,
+        Command::Nodes(command) => super::nodes::run(command, client, format).await,
         Command::Preauthkeys(command) => keys::run_preauth(command, client, format).await,
         Command::Apikeys(command) => keys::run_api(command, client, format).await,
         Command::Dns(command) => dns::run(command, client, format).await,

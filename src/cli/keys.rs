@@ -28,6 +28,7 @@ pub async fn run_preauth(
             ephemeral,
             expiration,
             tags,
+            preauthorized,
         } => {
             let user = match user {
                 Some(user) => NumberText(users::find(client, &user).await?.id),
@@ -39,6 +40,7 @@ pub async fn run_preauth(
                 ephemeral,
                 expiration: end_of(expiration).or(Some(NEVER)),
                 acl_tags: tags,
+                preauthorized: Some(preauthorized),
             };
             let answer = client.post("/api/v1/preauthkey", &key).await?;
             let made: PreAuthKeyAnswer = serde_json::from_value(answer.clone())?;
@@ -75,7 +77,7 @@ async fn list_preauth(client: &Client, format: Option<Format>) -> Result<Output,
     let keys: PreAuthKeysAnswer = serde_json::from_value(answer.clone())?;
     Ok(Output::of(format, &inner(&answer, "preAuthKeys"), || {
         let yes_no = |value| if value { "yes" } else { "no" }.to_owned();
-        let rows: Vec<[String; 8]> = keys
+        let rows: Vec<[String; 9]> = keys
             .pre_auth_keys
             .iter()
             .map(|key| {
@@ -89,6 +91,7 @@ async fn list_preauth(client: &Client, format: Option<Format>) -> Result<Output,
                     owner,
                     yes_no(key.reusable),
                     yes_no(key.ephemeral),
+                    yes_no(key.preauthorized),
                     yes_no(key.used),
                     expires(key.expiration),
                     when(key.created_at),
@@ -101,6 +104,7 @@ async fn list_preauth(client: &Client, format: Option<Format>) -> Result<Output,
             "Owner",
             "Reusable",
             "Ephemeral",
+            "Preauthorized",
             "Used",
             "Expires",
             "Created",

@@ -6,7 +6,12 @@ use super::args::{Nodes, OneNode};
 use super::client::{CliError, Client, escaped};
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
-use crate::api::{ExpireNode, Node, NodeAnswer, NodesAnswer};
+use super::{pending, routes, wireguard};
+use crate::api::{
+    BackfillAnswer, ExpireNode, MoveNode, Node, NodeAnswer, NodesAnswer, NumberText, SetAddresses,
+    SetTags,
+};
+use crate::clock::{self, Timestamp};
 
 /// Carries out a command about nodes.
 pub async fn run(
@@ -51,6 +56,62 @@ pub async fn run(
                 },
             )
         }
+        Nodes::ListRoutes { identifier } => routes::list(client, format, identifier).await,
+        Nodes::ApproveRoutes { which, routes } => {
+            routes::approve(client, format, &named(which), routes).await
+        }
+        Nodes::Tag { which, tags } => {
+            let path = path_of(client, &named(which), "/tags").await?;
+            let body = SetTags { tags: given(tags) };
+            one(&client.post(&path, &body).await?, format, |node| {
+                let tags = cell(&node.tags.join(", "));
+                format!("{} has the tags {tags}", cell(&node.given_name))
+            })
+        }
+        Nodes::Move { which, user } => {
+            let path = path_of(client, &named(which), "/user").await?;
+            let user = users::find(client, &user).await?;
+            let body = MoveNode {
+                user: NumberText(user.id),
+            };
+            one(&client.post(&path, &body).await?, format, |node| {
+                format!("{} belongs to {}", cell(&node.given_name), owner(node))
+            })
+        }
+        Nodes::SetIp { which, ipv4, ipv6 } => {
+            let path = path_of(client, &named(which), "/ip").await?;
+            let body = SetAddresses {
+                ipv4: ipv4.map(|address| address.to_string()).unwrap_or_default(),
+                ipv6: ipv6.map(|address| address.to_string()).unwrap_or_default(),
+            };
+            one(&client.post(&path, &body).await?, format, |node| {
+                let addresses = node.ip_addresses.join(" and ");
+                format!("{} is at {addresses}", cell(&node.given_name))
+            })
+        }
+        Nodes::BackfillIps => {
+            let path = "/api/v1/node/backfillips?confirmed=true";
+            let answer = client.post(path, &()).await?;
+            let BackfillAnswer { changes } = serde_json::from_value(answer.clone())?;
+            Ok(Output::of(format, &answer, || match changes.as_slice() {
+                [] => "all addresses lie inside the prefixes".into(),
+                changes => changes.join("\n"),
+            }))
+        }
+        Nodes::Approve { which } => {
+            let path = path_of(client, &named(which), "/approve").await?;
+            one(&client.post(&path, &()).await?, format, |node| {
+                format!("{} takes part", cell(&node.given_name))
+            })
+        }
+        Nodes::Disapprove { which } => {
+            let path = path_of(client, &named(which), "/disapprove").await?;
+            one(&client.post(&path, &()).await?, format, |node| {
+                format!("{} takes part no longer", cell(&node.given_name))
+            })
+        }
+        Nodes::AddWireguard(device) => wireguard::add(client, format, device).await,
+        Nodes::Register { user, key } => pending::approve(client, format, &key, Some(&user)).await,
         Nodes::Delete { which } => {
             let which = named(which);
             let path = path_of(client, &which, "").await?;
@@ -62,12 +123,18 @@ pub async fn run(
     }
 }
 
+/// The texts of a list that may be written as an empty one.
+pub fn given(list: Vec<String>) -> Vec<String> {
+    let texts = list.into_iter().map(|text| text.trim().to_owned());
+    texts.filter(|text| !text.is_empty()).collect()
+}
+
 fn named(which: OneNode) -> String {
     which.node.or(which.identifier).unwrap_or_default()
 }
 
 /// The path of a node that is named by its id or its name. Only a name needs a look at the list.
-async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
+pub async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
     let is_id = !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit());
     let id = if is_id {
         which.to_owned()
@@ -86,7 +153,8 @@ async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, Cli
     Ok(format!("/api/v1/node/{}{verb}", escaped(&id)))
 }
 
-fn one(
+/// The answer about one node: the node as JSON, or this text.
+pub fn one(
     answer: &Value,
     format: Option<Format>,
     text: impl FnOnce(&Node) -> String,
@@ -117,7 +185,7 @@ async fn list(
                 "Name",
                 "User",
                 "Addresses",
-                "Online",
+                "State",
                 "Last seen",
                 "Expires",
             ],
@@ -132,7 +200,7 @@ fn row(node: &Node) -> [String; 7] {
         cell(&node.given_name),
         owner(node),
         node.ip_addresses.join(", "),
-        if node.online { "yes" } else { "no" }.into(),
+        state(node).into(),
         if node.online {
             "-".into()
         } else {
@@ -145,6 +213,19 @@ fn row(node: &Node) -> [String; 7] {
     ]
 }
 
+fn state(node: &Node) -> &'static str {
+    if !node.authorized {
+        return "waits for approval";
+    }
+    let expired = |end: Timestamp| end <= clock::now().wall;
+    match (&node.wireguard, node.online) {
+        _ if node.expiry.is_some_and(expired) => "expired",
+        (Some(_), _) => "WireGuard",
+        (None, true) => "online",
+        (None, false) => "offline",
+    }
+}
+
 fn owner(node: &Node) -> String {
     if !node.tags.is_empty() {
         return cell(&node.tags.join(","));
@@ -155,13 +236,14 @@ fn owner(node: &Node) -> String {
 }
 
 fn card(node: &Node) -> String {
-    let lines = [
+    let list = |texts: &[String]| cell(&texts.join(", "));
+    let mut lines = vec![
         ("ID", node.id.clone()),
         ("Name", cell(&node.given_name)),
         ("Host name", cell(&node.name)),
         ("Owner", owner(node)),
         ("Addresses", node.ip_addresses.join(", ")),
-        ("Online", if node.online { "yes" } else { "no" }.into()),
+        ("State", state(node).into()),
         ("Last seen", when(node.last_seen)),
         ("Joined", when(Some(node.created_at))),
         (
@@ -169,10 +251,24 @@ fn card(node: &Node) -> String {
             node.expiry
                 .map_or_else(|| "never".into(), |time| when(Some(time))),
         ),
+        ("Offers", list(&node.available_routes)),
+        ("Approved", list(&node.approved_routes)),
+        ("Serves", list(&node.subnet_routes)),
         ("Node key", node.node_key.clone()),
-        ("Machine key", node.machine_key.clone()),
-        ("Disco key", node.disco_key.clone()),
     ];
+    match &node.wireguard {
+        Some(peer) => {
+            lines.push(("Endpoints", list(&peer.endpoints)));
+            lines.push(("Exit DNS", list(&peer.exit_dns)));
+            let masquerade = [&peer.masquerade_v4, &peer.masquerade_v6];
+            let masquerade: Vec<String> = masquerade.into_iter().flatten().cloned().collect();
+            lines.push(("Masquerade", list(&masquerade)));
+        }
+        None => {
+            lines.push(("Machine key", node.machine_key.clone()));
+            lines.push(("Disco key", node.disco_key.clone()));
+        }
+    }
     let lines: Vec<String> = lines
         .iter()
         .map(|(name, value)| format!("{name:<12} {value}"))

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::client::{CliError, Client};
-use super::output::{Format, Output};
+use super::output::{Format, Output, cell};
 use super::{print, print_fault};
-use crate::api::{HealthAnswer, Status};
+use crate::api::{HealthAnswer, NodeName, Status};
 use crate::config::value::show_duration;
 use crate::config::{Config, Overrides, Surroundings, Warning};
 use crate::logging::{self, LogControl};
 use crate::server::ServeError;
+
+/// Most lines of one kind about what waits.
+const LINES_MAX: usize = 8;
 
 /// Runs the server until it is told to stop.
 pub fn serve(overrides: Overrides) -> ExitCode {
@@ -117,7 +120,6 @@ fn card(status: &Status) -> String {
                 status.nodes, status.online, status.expired
             ),
         ),
-        ("Waiting", status.pending.to_string()),
     ];
     let mut text: Vec<String> = lines
         .iter()
@@ -129,10 +131,42 @@ fn card(status: &Status) -> String {
             .iter()
             .map(|warning| format!("Warning      {warning}")),
     );
+    text.extend(waiting(status));
     if status.nodes == 0 {
         text.push("\nAdd the first device with `hearth invite`.".into());
     }
     text.join("\n")
+}
+
+/// What somebody has to decide, and how.
+fn waiting(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.pending > 0 {
+        let count = status.pending;
+        lines.push(format!(
+            "Waiting      {count} login(s): `hearth pending list` shows them"
+        ));
+    }
+    lines.extend(each(&status.unauthorized, |id, name| {
+        format!("{name} may not take part yet: `hearth nodes approve {id}` lets it")
+    }));
+    lines.extend(each(&status.waiting_routes, |id, name| {
+        format!("routes of {name}: `hearth nodes list-routes -i {id}` shows them")
+    }));
+    lines
+}
+
+/// A line for each of the first nodes, and one for the rest.
+fn each(nodes: &[NodeName], line: impl Fn(&str, String) -> String) -> Vec<String> {
+    let shown = nodes.iter().take(LINES_MAX);
+    let mut lines: Vec<String> = shown
+        .map(|node| format!("Waiting      {}", line(&node.id, cell(&node.given_name))))
+        .collect();
+    let more = nodes.len().saturating_sub(LINES_MAX);
+    if more > 0 {
+        lines.push(format!("Waiting      and {more} more like it"));
+    }
+    lines
 }
 
 /// Whether the server is well; fails when it is not.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::args::{OneUser, Users};
 use super::client::{CliError, Client, escaped};
 use super::output::{Format, Output, cell, table};
-use crate::api::{CreateUser, FIRST_USER, User, UserAnswer, UsersAnswer};
+use crate::api::{CreateUser, FIRST_USER, SetRole, SetUserExpiry, User, UserAnswer, UsersAnswer};
 use crate::clock::Timestamp;
 
 /// Carries out a command about users.
@@ -43,6 +43,23 @@ pub async fn run(
                 escaped(&new_name)
             );
             one(&client.post(&path, &()).await?, format, "renamed")
+        }
+        Users::SetRole { user, role } => {
+            let user = find(client, &user).await?;
+            let path = format!("/api/v1/user/{}/role", escaped(&user.id));
+            let done = format!("has the role {role}");
+            one(&client.post(&path, &SetRole { role }).await?, format, &done)
+        }
+        Users::SetExpiry { user, expiry } => {
+            let user = find(client, &user).await?;
+            let path = format!("/api/v1/user/{}/expiry", escaped(&user.id));
+            let done = match expiry.as_str() {
+                "never" => "keeps its nodes without an end, from their next login on".into(),
+                "default" => "has the expiry of the configuration again".into(),
+                life => format!("has to log its nodes in again {life} after each login"),
+            };
+            let body = SetUserExpiry { expiry };
+            one(&client.post(&path, &body).await?, format, &done)
         }
         Users::Delete { who } => {
             let user = find(client, &named(who)).await?;
@@ -136,7 +153,7 @@ async fn list(
     let answer = client.get(&path).await?;
     let UsersAnswer { users } = serde_json::from_value(answer.clone())?;
     Ok(Output::of(format, &inner(&answer, "users"), || {
-        let rows: Vec<[String; 5]> = users
+        let rows: Vec<[String; 7]> = users
             .iter()
             .map(|user| {
                 [
@@ -144,10 +161,23 @@ async fn list(
                     cell(&user.name),
                     cell(&user.display_name),
                     cell(&user.email),
+                    cell(&user.role),
+                    cell(&user.node_expiry),
                     when(Some(user.created_at)),
                 ]
             })
             .collect();
-        table(["ID", "Name", "Display name", "Email", "Created"], &rows)
+        table(
+            [
+                "ID",
+                "Name",
+                "Display name",
+                "Email",
+                "Role",
+                "Node expiry",
+                "Created",
+            ],
+            &rows,
+        )
     }))
 }

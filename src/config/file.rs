@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::ops::Range as Span;
 use std::path::{Path, PathBuf};
 
@@ -218,6 +219,18 @@ pub enum Fault {
         "this machine has no private address: set `server_url`, else only clients on this machine can connect"
     )]
     NoHomeAddress,
+    /// The carrier uses the addresses that nodes get.
+    #[error(
+        "{interface} has the address {address}, and nodes get theirs from the same range: traffic to one may end at the other; set `prefixes.v4 = \"{instead}\"`, restart, and run `hearth nodes backfill-ips`"
+    )]
+    CarrierAddress {
+        /// The interface.
+        interface: String,
+        /// Its address.
+        address: Ipv4Addr,
+        /// A part of the range in which it is not.
+        instead: &'static str,
+    },
     /// No listener is on.
     #[error("`listen.http` and `listen.https` are both off: no client can connect")]
     NoListener,
@@ -242,7 +255,10 @@ pub struct Warning {
 impl Warning {
     /// Whether it is what somebody wrote that is at fault, and not where the server runs.
     pub fn is_of_configuration(&self) -> bool {
-        self.fault != Fault::NoHomeAddress
+        !matches!(
+            self.fault,
+            Fault::NoHomeAddress | Fault::CarrierAddress { .. }
+        )
     }
 }
 

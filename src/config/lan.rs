@@ -2,11 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use ipnet::Ipv4Net;
+
 /// The bridge of the home network on OpenWrt.
 const HOME_BRIDGE: &str = "br-lan";
 
 /// Interfaces of containers and virtual machines: private, but nobody at home can reach them.
 const VIRTUAL: [&str; 6] = ["docker", "br-", "veth", "virbr", "lxc", "podman"];
+
+/// Interfaces of the tailnet itself, should a client run here as well.
+const TAILNET: &str = "tailscale";
+
+/// What carriers give to customers behind their NAT (RFC 6598), and tailnets to their nodes.
+const CARRIER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// A documentation address (RFC 5737) that stands for "the internet": nothing is sent to it.
 const FAR_AWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
@@ -70,6 +78,13 @@ impl Network {
             .or(real)
             .or_else(|| private().next())
             .map(|local| local.address)
+    }
+
+    /// An address that a carrier gave to this machine from the range in which tailnets have theirs.
+    pub fn carrier_address(&self) -> Option<&LocalAddress> {
+        self.addresses
+            .iter()
+            .find(|local| CARRIER.contains(&local.address) && !local.interface.starts_with(TAILNET))
     }
 }
 
@@ -137,6 +152,15 @@ mod tests {
         assert_eq!(box_.home_address(), Some([192, 168, 7, 2].into()));
         let only_virtual = network(&[LOOPBACK, ("docker0", [172, 17, 0, 1])], None);
         assert_eq!(only_virtual.home_address(), Some([172, 17, 0, 1].into()));
+    }
+
+    #[test]
+    fn a_carriers_address_is_told_from_the_tailnets_own() {
+        let own = ("tailscale0", [100, 64, 0, 1]);
+        assert_eq!(network(&[LOOPBACK, own], None).carrier_address(), None);
+        let behind_nat = network(&[LOOPBACK, own, ("wan", [100, 71, 2, 3])], None);
+        let found = behind_nat.carrier_address().unwrap();
+        assert_eq!(found.interface, "wan");
     }
 
     #[test]

@@ -280,3 +280,28 @@ fn keys_of(text: &str) -> (Vec<String>, Vec<String>) {
     }
     (sections, keys)
 }
+
+#[test]
+fn a_carrier_that_gives_the_nodes_addresses_is_warned_of_with_the_way_out() {
+    let mut surroundings = at_home();
+    surroundings.network.addresses.push(LocalAddress {
+        interface: "wan".into(),
+        address: Ipv4Addr::new(100, 71, 2, 3),
+    });
+    let config = |text: &str| {
+        let raw = RawConfig::parse("hearth.toml".into(), text);
+        Config::build(raw, Overrides::default(), &surroundings)
+    };
+    let collides = config("");
+    let [warning] = &warnings(&collides)[..] else {
+        panic!("{:?}", collides.warnings);
+    };
+    assert!(
+        warning.starts_with("wan has the address 100.71.2.3"),
+        "{warning}"
+    );
+    let way_out = "prefixes.v4 = \"100.112.0.0/16\"";
+    assert!(warning.contains(way_out), "{warning}");
+    assert!(!collides.warnings.iter().any(Warning::is_of_configuration));
+    assert_eq!(warnings(&config(way_out)), [""; 0]);
+}

@@ -22,6 +22,7 @@ mod nodes;
 mod own;
 mod target;
 mod users;
+mod wireguard;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +139,8 @@ impl Admin {
             ("POST", ["user"]) => call.create_user().await,
             ("GET", ["user"]) => call.list_users(),
             ("POST", ["user", id, "rename", name]) => call.rename_user(id, name).await,
+            ("POST", ["user", id, "role"]) => call.set_role(id).await,
+            ("POST", ["user", id, "expiry"]) => call.set_user_expiry(id).await,
             ("DELETE", ["user", id]) => call.delete_user(id).await,
 
             ("POST", ["preauthkey"]) => call.create_preauth_key().await,
@@ -152,12 +155,18 @@ impl Admin {
 
             ("GET", ["node"]) => call.list_nodes(),
             ("POST", ["node", "register"]) => call.register_node().await,
-            ("POST", ["node", "backfillips"]) => Err(Fault::missing("backfillips")),
+            ("POST", ["node", "backfillips"]) => call.backfill_addresses().await,
+            ("POST", ["node", "wireguard"]) => call.add_wireguard().await,
             ("GET", ["node", id]) => call.show_node(id),
             ("DELETE", ["node", id]) => call.delete_node(id).await,
             ("POST", ["node", id, "expire"]) => call.expire_node(id).await,
             ("POST", ["node", id, "rename", name]) => call.rename_node(id, name).await,
-            ("POST", ["node", _, verb @ ("tags" | "approve_routes")]) => Err(Fault::missing(verb)),
+            ("POST", ["node", id, "tags"]) => call.set_tags(id).await,
+            ("POST", ["node", id, "approve_routes"]) => call.approve_routes(id).await,
+            ("POST", ["node", id, "user"]) => call.move_node(id).await,
+            ("POST", ["node", id, "ip"]) => call.set_addresses(id).await,
+            ("POST", ["node", id, "approve"]) => call.authorize(id, true).await,
+            ("POST", ["node", id, "disapprove"]) => call.authorize(id, false).await,
 
             ("POST", ["auth", "register"]) => call.approve_for_user().await,
             ("POST", ["auth", "approve"]) => call.approve().await,

@@ -1,79 +1,131 @@
 //! Each peer's JSON, made once per change and shared by everyone who is told of it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
+use crate::netmap::chunk::Chunks;
 use crate::netmap::delta::Shared;
 use crate::netmap::dns::DnsTexts;
-use crate::netmap::{Tailnet, owner_number, to_json};
-use crate::state::model;
+use crate::netmap::{Source, Tailnet, owner_number, to_json};
+use crate::policy::{Compiled, RouteView};
+use crate::state::model::{self, Role, is_exit_route};
 use crate::state::snapshot::Snapshot;
+use crate::tailcfg::dns::Resolver;
 use crate::tailcfg::map::host_prefix;
-use crate::tailcfg::node::{self, CapMap, Node, cap};
+use crate::tailcfg::node::{self, CapMap, Node, WireGuard, cap};
 
-/// The shared fragments. Bounded by the number of nodes.
+/// Most forms of one node that are kept: viewers differ in the routes that they may use.
+const FORMS_MAX: usize = 4;
+
+/// The shared fragments. Bounded by the number of nodes and of their forms.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    cache: Mutex<HashMap<NodeId, (Revision, u32, Bytes)>>,
+    cache: Mutex<HashMap<NodeId, Entry>>,
+    /// Stretches of whole lists of peers.
+    pub(super) chunks: Chunks,
     /// Whole messages that several streams send.
     pub(super) shared: Shared,
     /// DNS settings.
     pub(super) dns: DnsTexts,
 }
 
+#[derive(Debug)]
+struct Entry {
+    made: Revision,
+    /// Versions of the relays and of the settings that show in peers.
+    versions: (u32, u32),
+    forms: Vec<(RouteView, Bytes)>,
+}
+
 impl Fragments {
-    /// The node as its peers see it.
-    pub fn peer(&self, tailnet: &Tailnet, node: &model::Node) -> Bytes {
-        let revision = node.facets.latest();
-        // A panic while the lock is held cannot leave half an entry; take the map as it is.
-        let mut cache = self
-            .cache
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
-        match cache.get(&node.id) {
-            Some((made, relays, bytes)) if *made == revision && *relays == tailnet.derp_version => {
-                bytes.clone()
-            }
-            _ => {
-                let bytes = Bytes::from(to_json(&peer_node(tailnet, node)));
-                cache.insert(node.id, (revision, tailnet.derp_version, bytes.clone()));
-                bytes
-            }
+    /// The node as those of its peers see it who may use these of its routes.
+    pub fn peer(&self, source: &Source<'_>, node: &model::Node, routes: RouteView) -> Bytes {
+        let made = node.facets.latest();
+        let versions = (source.tailnet.derp_version, source.tailnet.peers_version);
+        let mut cache = self.lock();
+        let entry = cache.entry(node.id).or_insert_with(|| Entry {
+            made,
+            versions,
+            forms: Vec::new(),
+        });
+        if (entry.made, entry.versions) != (made, versions) {
+            *entry = Entry {
+                made,
+                versions,
+                forms: Vec::new(),
+            };
         }
+        if let Some((_, bytes)) = entry.forms.iter().find(|(form, _)| *form == routes) {
+            return bytes.clone();
+        }
+        let mut wire = peer_node(source.tailnet, node, &routes);
+        wire.cap_map = peer_capabilities(source, node);
+        let bytes = Bytes::from(to_json(&wire));
+        if entry.forms.len() >= FORMS_MAX {
+            entry.forms.remove(0);
+        }
+        entry.forms.push((routes, bytes.clone()));
+        bytes
     }
 
     /// Forgets nodes that are gone.
     pub fn prune(&self, snapshot: &Snapshot) {
-        let mut cache = self
-            .cache
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+        let mut cache = self.lock();
         if cache.len() > snapshot.nodes().len() {
             cache.retain(|id, _| snapshot.node(*id).is_some());
         }
     }
+
+    /// A panic while the lock is held cannot leave half an entry: the map is taken as it is.
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Entry>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The routes of `node` that `viewer` may use. Most nodes serve none, and nobody is asked about them.
+pub(super) fn routes_for(compiled: &Compiled, viewer: NodeId, node: &model::Node) -> RouteView {
+    if node.approved_routes.is_empty() {
+        return RouteView::default();
+    }
+    compiled.routes(viewer, node.id)
 }
 
 /// The node as it sees itself.
-pub fn self_node(tailnet: &Tailnet, node: &model::Node) -> String {
-    let mut wire = peer_node(tailnet, node);
+pub(super) fn self_node(source: &Source<'_>, node: &model::Node) -> String {
+    let routes = RouteView {
+        allowed: node.served_routes().collect(),
+        primary: node.primary_routes.clone(),
+    };
+    let mut wire = peer_node(source.tailnet, node, &routes);
     wire.machine = Some(node.machine);
-    wire.cap_map = self_capabilities();
+    let attributes = source.snapshot.compiled().attributes(node.id);
+    wire.cap_map = self_capabilities(source.snapshot, node);
+    if source.tailnet.is_wildcard(node) {
+        let none = Cow::Borrowed(&[][..]);
+        wire.cap_map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none);
+    }
+    for (name, values) in attributes.iter() {
+        wire.cap_map.insert(name, Cow::Borrowed(values));
+    }
     to_json(&wire)
 }
 
-fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node) -> Node<'a> {
+fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node, routes: &RouteView) -> Node<'a> {
     let v4 = host_prefix(IpAddr::V4(node.ipv4));
     let v6 = host_prefix(IpAddr::V6(node.ipv6));
+    let mut allowed_ips = vec![v4.clone(), v6.clone()];
+    allowed_ips.extend(routes.allowed.iter().map(ToString::to_string));
     // A client has a home region only after it has measured, and a peer that dials it before would
     // find no way and try again seconds later. Where there is one region, the answer is known.
     let home_derp = match node.home_derp {
-        0 => tailnet.only_region,
+        0 if node.wireguard.is_none() => tailnet.only_region,
         region => region,
     };
     let hostinfo: Option<&RawValue> = serde_json::from_str(&node.hostinfo.shared).ok();
@@ -86,7 +138,8 @@ fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node) -> Node<'a> {
         key_expiry: node.expiry,
         machine: None,
         disco_key: node.disco,
-        allowed_ips: vec![v4.clone(), v6.clone()],
+        allowed_ips,
+        primary_routes: routes.primary.iter().map(ToString::to_string).collect(),
         addresses: [v4, v6],
         endpoints: &node.endpoints,
         legacy_derp: node::legacy_derp(home_derp),
@@ -97,23 +150,64 @@ fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node) -> Node<'a> {
         tags: node.tags(),
         last_seen: node.presence.last_seen(),
         online: node.presence.is_online(),
-        machine_authorized: true,
+        machine_authorized: node.authorized,
         cap_map: CapMap::new(),
         expired: node.expired,
+        wireguard: node.wireguard.as_deref().map(wireguard),
     }
 }
 
-/// What every node may do. Headscale gives everyone the admin capability too; it only shows the
-/// administration link in clients.
-fn self_capabilities() -> CapMap {
-    CapMap::from([
-        (cap::CACHE_NETWORK_MAPS, Vec::new()),
+fn wireguard(device: &model::WireGuard) -> WireGuard {
+    let resolvers = device.exit_dns.iter().map(|address| Resolver {
+        addr: address.to_string(),
+        use_with_exit_node: false,
+    });
+    WireGuard {
+        only: true,
+        masquerade_v4: device.masquerade_v4,
+        masquerade_v6: device.masquerade_v6,
+        exit_dns: resolvers.collect(),
+    }
+}
+
+/// What a node may do. The rights of an administrator only show links in clients.
+fn self_capabilities(snapshot: &Snapshot, node: &model::Node) -> CapMap<'static> {
+    let none = || Cow::Borrowed(&[][..]);
+    let mut map = CapMap::from([
+        (cap::CACHE_NETWORK_MAPS, none()),
         (
             cap::DEFAULT_AUTO_UPDATE,
-            vec![serde_json::Value::Bool(false)],
+            Cow::Owned(vec![Value::Bool(false)]),
         ),
-        (cap::FILE_SHARING, Vec::new()),
-        (cap::IS_ADMIN, Vec::new()),
-        (cap::MAGICDNS_AAAA, Vec::new()),
-    ])
+        (cap::FILE_SHARING, none()),
+        (cap::MAGICDNS_AAAA, none()),
+        (cap::SSH, none()),
+    ]);
+    let owner = node.user().and_then(|id| snapshot.users().get(&id));
+    match owner.map(|user| user.role) {
+        Some(Role::Owner) => {
+            map.insert(cap::IS_OWNER, none());
+            map.insert(cap::IS_ADMIN, none());
+        }
+        Some(Role::Admin) => {
+            map.insert(cap::IS_ADMIN, none());
+        }
+        Some(Role::Member) | None => {}
+    }
+    map
+}
+
+/// What clients want to know of a peer. Every exit node may be suggested: who does not want that has no
+/// reason to approve it.
+fn peer_capabilities(source: &Source<'_>, node: &model::Node) -> CapMap<'static> {
+    let mut map = CapMap::new();
+    let none = || Cow::Borrowed(&[][..]);
+    if node.served_routes().any(|route| is_exit_route(&route)) {
+        map.insert(cap::SUGGEST_EXIT_NODE, none());
+    }
+    let attributes = source.snapshot.compiled().attributes(node.id);
+    if attributes.contains_key(cap::DNS_SUBDOMAIN_RESOLVE) || source.tailnet.is_wildcard(node) {
+        map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none());
+    }
+    map
 }

@@ -3,6 +3,7 @@
 //! Pure: snapshots in, bytes out. Peers are serialised once and shared between all who are told.
 //! Must not know: HTTP, the database, the system's clocks.
 
+mod chunk;
 pub mod delta;
 pub mod dns;
 pub mod fragment;
@@ -11,15 +12,30 @@ pub mod full;
 pub mod reverse;
 pub mod session;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
+use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME, UserId};
 use crate::netmap::dns::DnsSources;
+use crate::netmap::fragment::Fragments;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
 use crate::tailcfg::map::UserProfile;
+
+/// What every message is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// What is the same in every map.
+    pub tailnet: &'a Tailnet,
+    /// The parts that maps share.
+    pub fragments: &'a Fragments,
+    /// The state to tell of.
+    pub snapshot: &'a Snapshot,
+    /// The time to tell.
+    pub now: Timestamp,
+}
 
 /// What is the same in every map.
 #[derive(Debug, Clone)]
@@ -36,6 +52,8 @@ pub struct Tailnet {
     pub dns: Arc<DnsSources>,
     /// Which version of them this is, counted from 0 at the start of the server.
     pub dns_version: u32,
+    /// Which version of those parts of them this is that show in peers.
+    pub peers_version: u32,
 }
 
 impl Tailnet {
@@ -58,6 +76,7 @@ impl Tailnet {
             only_region,
             dns: Arc::default(),
             dns_version: 0,
+            peers_version: 0,
         }
     }
 
@@ -67,17 +86,25 @@ impl Tailnet {
             derp_version: self.derp_version.wrapping_add(1),
             dns: self.dns.clone(),
             dns_version: self.dns_version,
+            peers_version: self.peers_version,
             ..Self::new(self.base_domain.clone(), derp_map)
         }
     }
 
     /// The same with other DNS settings.
     pub fn with_dns(&self, dns: DnsSources) -> Self {
+        let is_same = dns.settings.wildcard == self.dns.settings.wildcard;
         Self {
+            peers_version: self.peers_version.wrapping_add(u32::from(!is_same)),
             dns: Arc::new(dns),
             dns_version: self.dns_version.wrapping_add(1),
             ..self.clone()
         }
+    }
+
+    /// Whether all names below the node's own lead to it.
+    pub fn is_wildcard(&self, node: &Node) -> bool {
+        self.dns.settings.is_wildcard(node, &self.base_domain)
     }
 
     /// The full name of a node, without a dot at the end.
@@ -125,14 +152,21 @@ pub fn profile_of(user: &User) -> UserProfile<'_> {
     }
 }
 
-/// The profiles of the owners of these nodes, each once, as a JSON list.
-fn profiles<'a>(snapshot: &Snapshot, nodes: impl Iterator<Item = &'a Arc<Node>>) -> String {
-    let mut known = std::collections::BTreeMap::new();
+/// The profiles of these users and of the owners of these nodes, each once.
+fn profiles<'a>(
+    snapshot: &'a Snapshot,
+    nodes: impl Iterator<Item = &'a Arc<Node>>,
+    users: &BTreeSet<UserId>,
+) -> Vec<UserProfile<'a>> {
+    let mut known = BTreeMap::new();
+    for user in users.iter().filter_map(|id| snapshot.users().get(id)) {
+        known.insert(user.id.number(), profile_of(user));
+    }
     for node in nodes {
         let profile = || owner_profile(snapshot, &node.owner);
         known.entry(owner_number(node)).or_insert_with(profile);
     }
-    to_json(&known.into_values().collect::<Vec<_>>())
+    known.into_values().collect()
 }
 
 /// A keep-alive message. It says the time as well: a bare `{"KeepAlive":true}` makes the official

@@ -3,28 +3,33 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
+use bytes::Bytes;
+
 use crate::id::{NodeId, Revision};
-use crate::netmap::delta::delta;
-use crate::netmap::dns::Told;
-use crate::netmap::fragment::Fragments;
+use crate::netmap::delta::{Told, TooLongAgo, delta};
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::{Tailnet, to_json};
+use crate::netmap::{Source, dns};
+use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
-use crate::state::snapshot::Snapshot;
 
-/// The state of a stream between two messages: small, and no snapshot in it.
+/// The state of a stream between two messages: small, and no snapshot in it. What the policy meant is
+/// kept, since it tells whom the client knows; all streams share a few of these.
 #[derive(Debug)]
 pub struct MapSession {
     viewer: NodeId,
     session: SessionId,
+    /// Whether its messages are compressed.
+    zstd: bool,
     told: Revision,
-    expired: bool,
+    compiled: Arc<Compiled>,
+    alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
     /// What it was told about DNS.
-    dns: Told,
+    dns: dns::Told,
+    /// Version of the settings that the peers were told by.
+    peers_version: u32,
 }
 
 /// What a stream does next.
@@ -34,6 +39,8 @@ pub enum Next {
     Nothing,
     /// It sends this message.
     Send(Message),
+    /// It sends the whole map: these pieces, which are framed already.
+    SendMap(Vec<Bytes>),
     /// It ends.
     End(EndReason),
 }
@@ -50,50 +57,41 @@ pub enum EndReason {
 }
 
 impl MapSession {
-    /// A stream of `viewer` that has been told nothing yet.
-    pub fn new(viewer: NodeId, session: SessionId) -> Self {
-        Self {
+    /// A stream of `viewer` that begins with the whole map.
+    pub fn begin(
+        viewer: NodeId,
+        session: SessionId,
+        zstd: bool,
+        source: &Source<'_>,
+    ) -> (Self, Next) {
+        let mut begun = Self {
             viewer,
             session,
+            zstd,
             told: Revision::ZERO,
-            expired: false,
+            compiled: source.snapshot.compiled().clone(),
+            alone: false,
             derp_version: 0,
-            dns: Told::default(),
-        }
-    }
-
-    /// The first message.
-    pub fn begin(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let Some(viewer) = snapshot.node(self.viewer) else {
-            return Next::End(EndReason::Deleted);
+            peers_version: 0,
+            dns: dns::Told::default(),
         };
-        self.told = snapshot.revision();
-        self.expired = viewer.expired;
-        self.derp_version = tailnet.derp_version;
-        (self.dns, _) = fragments.dns.text(tailnet, snapshot, viewer);
-        let map = full_map(tailnet, fragments, snapshot, viewer, Scope::Everyone, now);
-        Next::Send(Message::new(map))
+        let next = begun.tell_everything(source, &BTreeSet::new());
+        (begun, next)
     }
 
-    /// The message for all that happened until `snapshot`, and for changes of the relays and of DNS.
-    pub fn advance(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let next = self.advance_nodes(tailnet, fragments, snapshot, now);
-        if matches!(next, Next::End(_)) {
+    /// The message for all that happened until `source`, and for changes of the relays and of DNS.
+    pub fn advance(&mut self, source: &Source<'_>) -> Next {
+        let next = self.advance_nodes(source);
+        // A whole map has told of both already.
+        if matches!(next, Next::SendMap(_) | Next::End(_)) {
             return next;
         }
-        // A whole map has told of both already.
+        let Source {
+            tailnet,
+            fragments,
+            snapshot,
+            ..
+        } = *source;
         let mut parts = Vec::new();
         if self.derp_version != tailnet.derp_version {
             self.derp_version = tailnet.derp_version;
@@ -114,49 +112,72 @@ impl MapSession {
                 text.push(b',');
                 text.extend_from_slice(message.json().get(1..).unwrap_or_default());
             }
-            _ => text.push(b'}'),
+            Next::Nothing | Next::SendMap(_) | Next::End(_) => text.push(b'}'),
         }
         Next::Send(Message::new(text))
     }
 
-    fn advance_nodes(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
+    fn tell_everything(&mut self, source: &Source<'_>, removed: &BTreeSet<NodeId>) -> Next {
+        let Some(viewer) = source.snapshot.node(self.viewer) else {
+            return Next::End(EndReason::Deleted);
+        };
+        self.told = source.snapshot.revision();
+        self.compiled = source.snapshot.compiled().clone();
+        self.alone = viewer.is_alone();
+        self.derp_version = source.tailnet.derp_version;
+        self.peers_version = source.tailnet.peers_version;
+        let texts = &source.fragments.dns;
+        (self.dns, _) = texts.text(source.tailnet, source.snapshot, viewer);
+        Next::SendMap(full_map(
+            source,
+            viewer,
+            Scope::Everyone,
+            self.zstd,
+            removed,
+        ))
+    }
+
+    fn advance_nodes(&mut self, source: &Source<'_>) -> Next {
+        let snapshot = source.snapshot;
+        // A state from before the one that was told may not even know of this stream.
+        let are_peers_as_told = source.tailnet.peers_version == self.peers_version;
+        if snapshot.revision() < self.told || snapshot.revision() == self.told && are_peers_as_told
+        {
+            return Next::Nothing;
+        }
         let Some(viewer) = snapshot.node(self.viewer) else {
             return Next::End(EndReason::Deleted);
         };
         if viewer.presence != Presence::Online(self.session) {
             return Next::End(EndReason::Superseded);
         }
-        if snapshot.revision() <= self.told {
-            return Next::Nothing;
+        if viewer.is_alone() != self.alone {
+            return self.turn(source);
         }
-        if viewer.expired != self.expired {
-            return self.turn(tailnet, fragments, snapshot, now);
+        if !are_peers_as_told {
+            return self.start_over(source);
         }
-        let since = std::mem::replace(&mut self.told, snapshot.revision());
-        match delta(tailnet, fragments, snapshot, viewer, since) {
-            Ok(Some(message)) => Next::Send(message),
-            Ok(None) => Next::Nothing,
-            Err(_) => self.start_over(tailnet, fragments, snapshot, now),
+        let told = Told {
+            revision: self.told,
+            compiled: &self.compiled,
+        };
+        let next = delta(source, viewer, &told);
+        self.told = snapshot.revision();
+        match next {
+            Ok(message) => {
+                self.compiled = snapshot.compiled().clone();
+                message.map_or(Next::Nothing, Next::Send)
+            }
+            Err(TooLongAgo) => self.start_over(source),
         }
     }
 
-    /// The viewer's key has just ended, or lives again.
-    fn turn(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        if self.expired {
-            return self.start_over(tailnet, fragments, snapshot, now);
+    /// The viewer sees nobody from now on, or sees the others again.
+    fn turn(&mut self, source: &Source<'_>) -> Next {
+        if self.alone {
+            return self.start_over(source);
         }
+        let snapshot = source.snapshot;
         let Some(changes) = snapshot.changes_since(self.told) else {
             return Next::End(EndReason::Behind);
         };
@@ -167,39 +188,23 @@ impl MapSession {
         let present = snapshot.nodes().iter().map(|node| node.id);
         let others: BTreeSet<NodeId> = present
             .chain(gone)
-            .filter(|id| *id != self.viewer)
+            .filter(|id| self.compiled.are_peers(self.viewer, *id))
             .collect();
-        let next = self.begin(tailnet, fragments, snapshot, now);
-        let Next::Send(message) = next else {
-            return next;
-        };
-        let mut text = message.json().to_vec();
-        if text.pop() == Some(b'}') {
-            text.extend_from_slice(br#","PeersRemoved":"#);
-            text.extend_from_slice(to_json(&others).as_bytes());
-            text.push(b'}');
-        }
-        Next::Send(Message::new(text))
+        self.tell_everything(source, &others)
     }
 
     /// Everything once more. Only a list of peers that is not empty replaces the client's; without
     /// one the stream has to end, and the client begins a new one with nothing.
-    fn start_over(
-        &mut self,
-        tailnet: &Tailnet,
-        fragments: &Fragments,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Next {
-        let is_peer = |node: &Arc<Node>| node.id != self.viewer && node.presence.is_introduced();
-        let sees_somebody = snapshot
-            .node(self.viewer)
-            .is_some_and(|viewer| !viewer.expired)
-            && snapshot.nodes().iter().any(is_peer);
+    fn start_over(&mut self, source: &Source<'_>) -> Next {
+        let snapshot = source.snapshot;
+        let viewer = snapshot.node(self.viewer);
+        let is_peer = |node: &Arc<Node>| snapshot.compiled().are_peers(self.viewer, node.id);
+        let sees_somebody =
+            viewer.is_some_and(|viewer| !viewer.is_alone()) && snapshot.nodes().iter().any(is_peer);
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }
-        self.begin(tailnet, fragments, snapshot, now)
+        self.tell_everything(source, &BTreeSet::new())
     }
 }
 

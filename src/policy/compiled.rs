@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::id::NodeId;
-use crate::policy::{Directory, Node, Owner};
+use crate::policy::{Directory, Node, Owner, User};
 use crate::tailcfg::filter::allow_all;
 
 /// A policy applied to a directory. Immutable; a changed directory gives a new one.
@@ -56,6 +56,16 @@ impl Compiled {
             nodes,
             filter: self.filter.clone(),
         }
+    }
+
+    /// The same policy when the users are these.
+    pub fn with_users(&self, _users: Vec<User>) -> Self {
+        self.clone()
+    }
+
+    /// The node as it was compiled.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
     }
 
     /// What may differ from an older one of the same tailnet.

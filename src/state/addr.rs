@@ -102,6 +102,36 @@ impl Prefixes {
         })
     }
 
+    /// The same with another IPv4 prefix, which the caller has checked to lie inside `100.64.0.0/10`.
+    pub fn with_v4(self, prefix: ipnet::Ipv4Net) -> Self {
+        Self {
+            v4: prefix.network(),
+            v4_bits: prefix.prefix_len(),
+            ..self
+        }
+    }
+
+    /// Whether the IPv4 prefix contains this address.
+    pub fn holds_v4(&self, address: Ipv4Addr) -> bool {
+        contains_v4((self.v4, self.v4_bits), address)
+    }
+
+    /// Whether the IPv6 prefix contains this address.
+    pub fn holds_v6(&self, address: Ipv6Addr) -> bool {
+        contains_v6((self.v6, self.v6_bits), address)
+    }
+
+    /// Whether somebody may choose this address for a node: any that clients take for a tailnet's, not
+    /// only those of the configured prefix.
+    pub fn accepts_v4(&self, address: Ipv4Addr) -> bool {
+        contains_v4((CGNAT, CGNAT_BITS), address) && reserved_end_v4(address).is_none()
+    }
+
+    /// The same for IPv6.
+    pub fn accepts_v6(&self, address: Ipv6Addr) -> bool {
+        contains_v6((ULA, ULA_BITS), address) && reserved_end_v6(address).is_none()
+    }
+
     /// The next free IPv4 address: after the highest in use or, when that is the end, the lowest
     /// free one; `None` when the prefix is full. Network and broadcast address stay unused.
     pub fn next_v4(&self, used: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {

@@ -2,12 +2,17 @@
 //!
 //! A command checks everything before it changes anything, so that a refused one leaves no trace.
 
+mod address;
+mod admit;
 mod dns;
 mod keys;
 mod node;
+mod owner;
 mod register;
+mod routes;
 mod tick;
 mod user;
+mod wireguard;
 
 pub use tick::{Flush, next_deadline, settle_after_load, tick};
 
@@ -26,6 +31,12 @@ pub type Applied = Result<Reply, Rejected>;
 /// # Errors
 /// When the command is refused; then nothing was changed.
 pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now: Now) -> Applied {
+    let applied = apply_one(model, records, command, now);
+    routes::settle(model);
+    applied
+}
+
+fn apply_one(model: &mut Model, records: &mut Vec<Record>, command: Command, now: Now) -> Applied {
     match command {
         Command::Register(request) => {
             register::register(model, records, *request, now).map(Reply::Registered)
@@ -40,9 +51,19 @@ pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::CreateUser(new) => user::create(model, records, new, now),
         Command::RenameUser(id, name) => user::rename(model, records, id, name),
         Command::DeleteUser(id) => user::delete(model, records, id),
+        Command::SetRole(id, role) => user::set_role(model, records, id, role),
+        Command::SetUserExpiry(id, life) => user::set_expiry(model, records, id, life),
         Command::RenameNode(id, name) => node::rename(model, records, id, name),
         Command::ExpireNode(id, at) => node::expire(model, records, id, at, now),
         Command::DeleteNode(id) => node::delete(model, records, id),
+        Command::ApproveRoutes(id, list) => routes::approve(model, records, id, list),
+        Command::SetTags(id, tags) => owner::set_tags(model, records, id, tags, now),
+        Command::MoveNode(id, user) => owner::move_to(model, records, id, user),
+        Command::SetAddresses(id, v4, v6) => address::set(model, records, id, v4, v6),
+        Command::BackfillAddresses => address::backfill(model, records),
+        Command::Authorize(id, whether) => node::authorize(model, records, id, whether),
+        Command::SetHealth(id, healthy) => routes::set_health(model, id, healthy),
+        Command::AddWireGuard(new) => wireguard::add(model, records, *new, now),
         Command::CreatePreAuthKey(new) => keys::create_preauth(model, records, new, now),
         Command::ExpirePreAuthKey(id) => keys::expire_preauth(model, records, id, now),
         Command::DeletePreAuthKey(id) => keys::delete_preauth(model, records, id),

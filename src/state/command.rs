@@ -3,14 +3,19 @@
 //! Everything random (ids of logins, secrets) is made by the caller and comes in with the command,
 //! so that applying a command is deterministic.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, AuthId, Hostinfo, Node, Pending, PreAuthKey, SessionId, User};
+use crate::state::model::{
+    ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PreAuthKey, Role, SessionId, User,
+    WireGuard,
+};
 use crate::state::secret::SecretHash;
 
 /// One wish to change the state.
@@ -42,12 +47,32 @@ pub enum Command {
     RenameUser(UserId, Box<str>),
     /// Removes a user that owns nothing.
     DeleteUser(UserId),
+    /// Sets what a user may do.
+    SetRole(UserId, Role),
+    /// Sets how long the keys of a user's nodes live; `None` is as the configuration says.
+    SetUserExpiry(UserId, Option<KeyLife>),
     /// Gives a node a name that stays.
     RenameNode(NodeId, Box<str>),
     /// Sets when a node's key expires; `None` is never.
     ExpireNode(NodeId, Option<Timestamp>),
     /// Removes a node.
     DeleteNode(NodeId),
+    /// Sets which routes a node may serve: the full list. An exit route stands for both.
+    ApproveRoutes(NodeId, Vec<IpNet>),
+    /// Gives a node these tags in the place of its user or of other tags.
+    SetTags(NodeId, Vec<Box<str>>),
+    /// Gives a node to a user, tagged or not.
+    MoveNode(NodeId, UserId),
+    /// Gives a node other addresses; `None` leaves one as it is.
+    SetAddresses(NodeId, Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// Gives every node whose address lies outside the configured prefixes a new one.
+    BackfillAddresses,
+    /// Lets a node take part, or no longer.
+    Authorize(NodeId, bool),
+    /// Tells whether a node answers when it is asked for a sign of life.
+    SetHealth(NodeId, bool),
+    /// Adds a device without a Tailscale client.
+    AddWireGuard(Box<NewWireGuard>),
     /// Makes a preauth key.
     CreatePreAuthKey(NewPreAuthKey),
     /// Ends a preauth key now.
@@ -150,6 +175,27 @@ pub struct NewUser {
     pub picture_url: Box<str>,
 }
 
+/// A device without a Tailscale client, to be added.
+#[derive(Debug, Clone)]
+pub struct NewWireGuard {
+    /// DNS label.
+    pub label: Box<str>,
+    /// Its WireGuard public key.
+    pub key: NodeKey,
+    /// Whom it belongs to.
+    pub owner: Owner,
+    /// Where it is reached: at least one.
+    pub endpoints: Vec<SocketAddr>,
+    /// Its IPv4 address in the tailnet; `None` takes the next free one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address in the tailnet; `None` takes the next free one.
+    pub ipv6: Option<Ipv6Addr>,
+    /// What lies behind it; an exit route makes it an exit node.
+    pub routes: Vec<IpNet>,
+    /// The rest.
+    pub details: WireGuard,
+}
+
 /// A preauth key to be made.
 #[derive(Debug, Clone)]
 pub struct NewPreAuthKey {
@@ -161,6 +207,8 @@ pub struct NewPreAuthKey {
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
+    /// Whether its nodes take part at once where devices need approval.
+    pub preauthorized: bool,
     /// When it ends; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.
@@ -191,6 +239,8 @@ pub enum Reply {
     User(Arc<User>),
     /// The node made or changed.
     Node(Arc<Node>),
+    /// The nodes that changed.
+    Nodes(Vec<Arc<Node>>),
     /// The preauth key made or changed.
     PreAuthKey(Arc<PreAuthKey>),
     /// The API key made or changed.
@@ -240,6 +290,9 @@ pub enum Rejected {
     /// A prefix has no free address.
     #[error("no free address is left in the tailnet's prefixes")]
     NoAddress,
+    /// The client asks for tags that nobody gave it.
+    #[error("requested tags {0} are invalid or not permitted")]
+    TagsNotPermitted(String),
     /// The client wants to live longer than it may.
     #[error("extending key is not allowed")]
     ExpiryExtended,
@@ -284,6 +337,30 @@ pub enum Rejected {
         "{0:?} is no tag: `tag:` and a name that begins with a letter, then letters, digits, `-`"
     )]
     BadTag(Box<str>),
+    /// A tagged node keeps at least one tag.
+    #[error("a node needs at least one tag or a user: `hearth nodes move` gives it to a user")]
+    NoTags,
+    /// The machine has a node of that user, or a tagged one, already.
+    #[error("node {0} is this machine's node of that owner already; delete one of the two first")]
+    MachineHasNode(NodeId),
+    /// The address cannot be a node's.
+    #[error("{0} cannot be a node's address: it must lie in {1} and outside its reserved ranges")]
+    BadAddress(IpAddr, Box<str>),
+    /// The address belongs to another node.
+    #[error("node {1} has the address {0} already")]
+    AddressTaken(IpAddr, NodeId),
+    /// A WireGuard-only peer is what its administrator wrote down.
+    #[error("this needs a Tailscale client, and the node is a WireGuard-only peer")]
+    WireGuardOnly,
+    /// A peer without path discovery must have an address.
+    #[error("a WireGuard-only peer needs at least one endpoint (address:port)")]
+    NoEndpoint,
+    /// The text cannot be a resolver.
+    #[error("{0:?} is no resolver: expected an address or an https:// URL")]
+    BadResolver(Box<str>),
+    /// The key belongs to another node.
+    #[error("node {0} has this key already")]
+    KeyTaken(NodeId),
     /// A key needs an owner for its nodes.
     #[error("a preauth key needs a user or tags")]
     KeyWithoutOwner,

@@ -9,11 +9,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::clock::{Now, Timestamp};
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
-pub use crate::policy::Owner;
 use crate::policy::{Compiled, Directory};
+pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
 use crate::state::dns::DnsRecord;
 use crate::state::secret::SecretHash;
@@ -31,8 +33,21 @@ pub struct User {
     pub email: Box<str>,
     /// Address of a picture; may be empty.
     pub picture_url: Box<str>,
+    /// What it may do.
+    pub role: Role,
+    /// How long the keys of its nodes live, where that differs from the configuration.
+    pub node_expiry: Option<KeyLife>,
     /// When the user was made.
     pub created: Timestamp,
+}
+
+/// How long a node key lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyLife {
+    /// For ever.
+    Unlimited,
+    /// So long from each login.
+    For(Duration),
 }
 
 /// How a node came into the tailnet.
@@ -42,6 +57,21 @@ pub enum RegisteredBy {
     PreAuthKey(PreAuthKeyId),
     /// Somebody approved it.
     Approval,
+    /// An administrator wrote down what it is: a WireGuard-only peer.
+    Hand,
+}
+
+/// A WireGuard device without a Tailscale client, as an administrator described it. Clients meet it at
+/// fixed addresses and without path discovery (`Node.IsWireGuardOnly` in tailscale `tailcfg/tailcfg.go`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WireGuard {
+    /// The address that it takes the viewer's IPv4 traffic for, where that is not the viewer's own
+    /// (`SelfNodeV4MasqAddrForThisPeer`).
+    pub masquerade_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub masquerade_v6: Option<Ipv6Addr>,
+    /// Resolvers for those who use it as their exit node: addresses or DoH URLs.
+    pub exit_dns: Box<[Box<str>]>,
 }
 
 /// What a client says about the machine it runs on, as far as hearth keeps it.
@@ -55,10 +85,12 @@ pub struct Hostinfo {
     pub hostname: Box<str>,
     /// Operating system as the client gave it.
     pub os: Box<str>,
+    /// Its version as the client gave it.
+    pub os_version: Box<str>,
     /// Version of the client as it gave it.
     pub client_version: Box<str>,
-    /// Routes that the client offers, as it wrote them.
-    pub routable_ips: Box<[Box<str>]>,
+    /// Routes that the client offers, sorted; with `0.0.0.0/0` and `::/0` as an exit node.
+    pub routable_ips: Box<[IpNet]>,
     /// Tags that the client asks for.
     pub request_tags: Box<[Box<str>]>,
 }
@@ -83,6 +115,8 @@ pub enum Presence {
         /// When its stream ended.
         since: Timestamp,
     },
+    /// It is a WireGuard-only peer, which never says whether it is there.
+    Fixed,
     /// It is away.
     Offline {
         /// When it was last there.
@@ -97,7 +131,7 @@ impl Presence {
     pub fn is_online(self) -> bool {
         matches!(
             self,
-            Self::Returning | Self::Online(_) | Self::Leaving { .. }
+            Self::Returning | Self::Online(_) | Self::Leaving { .. } | Self::Fixed
         )
     }
 
@@ -111,7 +145,9 @@ impl Presence {
     pub fn last_seen(self) -> Option<Timestamp> {
         match self {
             Self::Offline { since, .. } => Some(since),
-            Self::New | Self::Returning | Self::Online(_) | Self::Leaving { .. } => None,
+            Self::New | Self::Returning | Self::Online(_) | Self::Leaving { .. } | Self::Fixed => {
+                None
+            }
         }
     }
 }
@@ -165,6 +201,16 @@ pub struct Node {
     pub expiry: Option<Timestamp>,
     /// Whether the expiry has passed (kept by the engine, so that it is announced once).
     pub expired: bool,
+    /// Whether an administrator lets it take part; until then it sees nobody and nobody sees it.
+    pub authorized: bool,
+    /// Set for a device without a Tailscale client.
+    pub wireguard: Option<Arc<WireGuard>>,
+    /// Routes that it may serve once it offers them, sorted.
+    pub approved_routes: Arc<[IpNet]>,
+    /// The subnet routes that it is the one to serve now, sorted: see `apply::routes`.
+    pub primary_routes: Arc<[IpNet]>,
+    /// Whether it lately failed to answer while others could serve its routes.
+    pub unhealthy: bool,
     /// Whether it is removed after being away.
     pub ephemeral: bool,
     /// How it came in.
@@ -201,6 +247,49 @@ impl Node {
             Owner::Tags(tags) => tags,
         }
     }
+
+    /// The routes that it offers and that are approved, sorted.
+    pub fn served_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let approved = |route: &&IpNet| self.approved_routes.binary_search(route).is_ok();
+        self.hostinfo.routable_ips.iter().filter(approved).copied()
+    }
+
+    /// The routes that it offers in vain, sorted.
+    pub fn waiting_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let waits = |route: &&IpNet| self.approved_routes.binary_search(route).is_err();
+        self.hostinfo.routable_ips.iter().filter(waits).copied()
+    }
+
+    /// Whether neither the policy nor the choice between routers can tell the two apart.
+    fn is_like_for_policy(&self, other: &Self) -> bool {
+        let same_machine =
+            Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
+        let state = |node: &Self| {
+            let online = node.presence.is_online();
+            (online, node.is_member(), node.expired, node.unhealthy)
+        };
+        same_machine
+            && self.owner == other.owner
+            && (self.ipv4, self.ipv6) == (other.ipv4, other.ipv6)
+            && self.approved_routes == other.approved_routes
+            && self.primary_routes == other.primary_routes
+            && state(self) == state(other)
+    }
+
+    /// Whether the policy knows it: it takes part, and it was there at least once.
+    pub fn is_member(&self) -> bool {
+        self.authorized && self.presence.is_introduced()
+    }
+
+    /// Whether it sees nobody: its key has ended, or nobody has let it take part yet.
+    pub fn is_alone(&self) -> bool {
+        self.expired || !self.authorized
+    }
+}
+
+/// Whether a route leads to everywhere: what an exit node serves.
+pub fn is_exit_route(route: &IpNet) -> bool {
+    route.prefix_len() == 0
 }
 
 /// A key with which machines join without anybody being asked.
@@ -220,6 +309,8 @@ pub struct PreAuthKey {
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
+    /// Whether its nodes take part at once where devices need approval.
+    pub preauthorized: bool,
     /// Whether it was used.
     pub used: bool,
     /// When it ends; `None` is never.
@@ -325,6 +416,8 @@ pub struct Settings {
     pub prefixes: Prefixes,
     /// How long a user's node key lives; `None` is for ever.
     pub node_expiry: Option<Duration>,
+    /// Whether an administrator has to let each new device take part.
+    pub device_approval: bool,
     /// How long an ephemeral node may be away.
     pub ephemeral_timeout: Duration,
     /// How long a node may be without a stream before others hear of it.
@@ -428,6 +521,8 @@ pub struct Model {
     pub admission: Revision,
     /// What the policy means for the nodes that take part.
     pub compiled: Arc<Compiled>,
+    /// Nodes that changed since the routes and `compiled` were last brought up to date.
+    pub touched: Arc<BTreeSet<NodeId>>,
 }
 
 impl Model {
@@ -451,6 +546,7 @@ impl Model {
             changes_from: Revision::ZERO,
             admission: Revision::ZERO,
             compiled: Arc::new(Compiled::allow_all(&Directory::default())),
+            touched: Arc::default(),
         }
     }
 
@@ -467,7 +563,9 @@ impl Model {
 
     /// Adds a node or puts it in the place of the one with its number.
     pub fn put_node(&mut self, node: Node) {
-        let old_key = self.node(node.id).map(|old| old.key);
+        let old = self.node(node.id);
+        let old_key = old.map(|old| old.key);
+        let moved = old.is_none_or(|old| !old.is_like_for_policy(&node));
         if old_key != Some(node.key) {
             let by_key = Arc::make_mut(&mut self.by_key);
             if let Some(old_key) = old_key {
@@ -475,6 +573,9 @@ impl Model {
             }
             by_key.insert(node.key, node.id);
             self.admission = self.revision;
+        }
+        if moved {
+            Arc::make_mut(&mut self.touched).insert(node.id);
         }
         let nodes = Arc::make_mut(&mut self.nodes);
         match nodes.binary_search_by_key(&node.id, |known| known.id) {
@@ -494,6 +595,7 @@ impl Model {
         };
         let node = Arc::make_mut(&mut self.nodes).remove(place);
         Arc::make_mut(&mut self.by_key).remove(&node.key);
+        Arc::make_mut(&mut self.touched).insert(id);
         self.admission = self.revision;
         true
     }

@@ -3,9 +3,11 @@
 //! A value is one version byte and a postcard encoding of the version's struct. A struct that has been
 //! released is never edited: a new version gets a new struct, and `decode` keeps reading the old one.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -13,8 +15,8 @@ use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
-    ApiKey, AuthId, Counters, Facets, Hostinfo, Node, Owner, Pending, PendingState, PreAuthKey,
-    Presence, RegisteredBy, User,
+    ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLife, Node, Owner, Pending, PendingState,
+    PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::secret::SecretHash;
 
@@ -60,8 +62,6 @@ pub enum DecodeError {
     Damaged,
 }
 
-const VERSION: u8 = 1;
-
 /// A domain type with a stored form.
 pub trait Stored: Sized {
     /// The bytes to store.
@@ -73,17 +73,29 @@ pub trait Stored: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
 }
 
-fn encode_as<V: Serialize>(value: &V) -> Vec<u8> {
-    let bytes = postcard::to_extend(value, vec![VERSION]);
+fn encode_as<V: Serialize>(version: u8, value: &V) -> Vec<u8> {
+    let bytes = postcard::to_extend(value, vec![version]);
     bytes.expect("postcard fails only for values of unknown length, and these have none")
 }
 
+/// The value of a type that has one version only.
 fn decode_as<V: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<V, DecodeError> {
-    match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| DecodeError::Damaged),
-        Some((&version, _)) if version > VERSION => Err(DecodeError::Newer(version)),
-        _ => Err(DecodeError::Damaged),
+    match version_of(bytes)? {
+        (1, rest) => parse(rest),
+        (version, _) => Err(DecodeError::Newer(version)),
     }
+}
+
+/// A stored value's version and the rest of it.
+fn version_of(bytes: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
+    match bytes.split_first() {
+        Some((0, _)) | None => Err(DecodeError::Damaged),
+        Some((&version, rest)) => Ok((version, rest)),
+    }
+}
+
+fn parse<V: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<V, DecodeError> {
+    postcard::from_bytes(bytes).map_err(|_| DecodeError::Damaged)
 }
 
 fn ms(time: Timestamp) -> i64 {
@@ -100,12 +112,15 @@ struct CountersV1 {
 
 impl Stored for Counters {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&CountersV1 {
-            node: self.node,
-            user: self.user,
-            preauth_key: self.preauth_key,
-            api_key: self.api_key,
-        })
+        encode_as(
+            1,
+            &CountersV1 {
+                node: self.node,
+                user: self.user,
+                preauth_key: self.preauth_key,
+                api_key: self.api_key,
+            },
+        )
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -129,27 +144,91 @@ struct UserV1 {
     created_ms: i64,
 }
 
+#[derive(Serialize, Deserialize)]
+enum RoleV2 {
+    Owner,
+    Admin,
+    Member,
+}
+
+#[derive(Serialize, Deserialize)]
+enum KeyLifeV2 {
+    Unlimited,
+    Ms(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct UserV2 {
+    first: UserV1,
+    role: RoleV2,
+    node_expiry: Option<KeyLifeV2>,
+}
+
+impl UserV1 {
+    /// What the first version did not know: whoever came first has set the tailnet up.
+    fn into_second(self) -> UserV2 {
+        let role = match self.id == UserId::FIRST {
+            true => RoleV2::Owner,
+            false => RoleV2::Member,
+        };
+        UserV2 {
+            first: self,
+            role,
+            node_expiry: None,
+        }
+    }
+}
+
 impl Stored for User {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&UserV1 {
+        let first = UserV1 {
             id: self.id,
             name: self.name.clone(),
             display_name: self.display_name.clone(),
             email: self.email.clone(),
             picture_url: self.picture_url.clone(),
             created_ms: ms(self.created),
-        })
+        };
+        let second = UserV2 {
+            first,
+            role: match self.role {
+                Role::Owner => RoleV2::Owner,
+                Role::Admin => RoleV2::Admin,
+                Role::Member => RoleV2::Member,
+            },
+            node_expiry: self.node_expiry.map(|life| match life {
+                KeyLife::Unlimited => KeyLifeV2::Unlimited,
+                KeyLife::For(life) => {
+                    KeyLifeV2::Ms(u64::try_from(life.as_millis()).unwrap_or(u64::MAX))
+                }
+            }),
+        };
+        encode_as(2, &second)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let stored: UserV1 = decode_as(bytes)?;
+        let stored = match version_of(bytes)? {
+            (1, rest) => parse::<UserV1>(rest)?.into_second(),
+            (2, rest) => parse(rest)?,
+            (version, _) => return Err(DecodeError::Newer(version)),
+        };
+        let UserV2 { first, .. } = stored;
         Ok(Self {
-            id: stored.id,
-            name: stored.name,
-            display_name: stored.display_name,
-            email: stored.email,
-            picture_url: stored.picture_url,
-            created: Timestamp::from_unix_ms(stored.created_ms),
+            id: first.id,
+            name: first.name,
+            display_name: first.display_name,
+            email: first.email,
+            picture_url: first.picture_url,
+            role: match stored.role {
+                RoleV2::Owner => Role::Owner,
+                RoleV2::Admin => Role::Admin,
+                RoleV2::Member => Role::Member,
+            },
+            node_expiry: stored.node_expiry.map(|life| match life {
+                KeyLifeV2::Unlimited => KeyLife::Unlimited,
+                KeyLifeV2::Ms(life) => KeyLife::For(Duration::from_millis(life)),
+            }),
+            created: Timestamp::from_unix_ms(first.created_ms),
         })
     }
 }
@@ -164,6 +243,7 @@ enum OwnerV1 {
 enum RegisteredByV1 {
     PreAuthKey(PreAuthKeyId),
     Approval,
+    Hand,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,19 +265,25 @@ impl HostinfoV1 {
             hostname: hostinfo.hostname.clone(),
             os: hostinfo.os.clone(),
             client_version: hostinfo.client_version.clone(),
-            routable_ips: hostinfo.routable_ips.clone(),
+            routable_ips: hostinfo
+                .routable_ips
+                .iter()
+                .map(|route| route.to_string().into())
+                .collect(),
             request_tags: hostinfo.request_tags.clone(),
         }
     }
 
-    fn into_domain(self) -> Arc<Hostinfo> {
+    fn into_domain(self, os_version: Box<str>) -> Arc<Hostinfo> {
+        let routes = self.routable_ips.iter();
         Arc::new(Hostinfo {
             raw: self.raw,
             shared: self.shared,
             hostname: self.hostname,
             os: self.os,
+            os_version,
             client_version: self.client_version,
-            routable_ips: self.routable_ips,
+            routable_ips: routes.filter_map(|route| route.parse().ok()).collect(),
             request_tags: self.request_tags,
         })
     }
@@ -233,9 +319,39 @@ struct NodeV1 {
     presence: PresenceV1,
 }
 
+#[derive(Serialize, Deserialize)]
+struct WireGuardV2 {
+    masquerade_v4: Option<Ipv4Addr>,
+    masquerade_v6: Option<Ipv6Addr>,
+    exit_dns: Box<[Box<str>]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeV2 {
+    first: NodeV1,
+    os_version: Box<str>,
+    authorized: bool,
+    wireguard: Option<WireGuardV2>,
+    /// Each as address and length.
+    approved_routes: Vec<(IpAddr, u8)>,
+}
+
+impl NodeV1 {
+    /// What the first version did not know.
+    fn into_second(self) -> NodeV2 {
+        NodeV2 {
+            first: self,
+            os_version: Box::default(),
+            authorized: true,
+            wireguard: None,
+            approved_routes: Vec::new(),
+        }
+    }
+}
+
 impl Stored for Node {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&NodeV1 {
+        let first = NodeV1 {
             id: self.id,
             machine: *self.machine.as_bytes(),
             key: *self.key.as_bytes(),
@@ -256,6 +372,7 @@ impl Stored for Node {
             registered_by: match self.registered_by {
                 RegisteredBy::PreAuthKey(id) => RegisteredByV1::PreAuthKey(id),
                 RegisteredBy::Approval => RegisteredByV1::Approval,
+                RegisteredBy::Hand => RegisteredByV1::Hand,
             },
             capability: self.capability,
             home_derp: self.home_derp,
@@ -263,16 +380,46 @@ impl Stored for Node {
             presence: match self.presence {
                 Presence::New => PresenceV1::New,
                 Presence::Offline { since, .. } => PresenceV1::Away(ms(since)),
-                Presence::Returning | Presence::Online(_) | Presence::Leaving { .. } => {
-                    PresenceV1::There
-                }
+                Presence::Returning
+                | Presence::Online(_)
+                | Presence::Leaving { .. }
+                | Presence::Fixed => PresenceV1::There,
             },
-        })
+        };
+        let wireguard = self.wireguard.as_deref().map(|device| WireGuardV2 {
+            masquerade_v4: device.masquerade_v4,
+            masquerade_v6: device.masquerade_v6,
+            exit_dns: device.exit_dns.clone(),
+        });
+        let routes = self.approved_routes.iter();
+        let second = NodeV2 {
+            first,
+            os_version: self.hostinfo.os_version.clone(),
+            authorized: self.authorized,
+            wireguard,
+            approved_routes: routes
+                .map(|route| (route.addr(), route.prefix_len()))
+                .collect(),
+        };
+        encode_as(2, &second)
     }
 
     /// A node that was there when it was written is expected back: its presence is `Returning`.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let stored: NodeV1 = decode_as(bytes)?;
+        let second = match version_of(bytes)? {
+            (1, rest) => parse::<NodeV1>(rest)?.into_second(),
+            (2, rest) => parse(rest)?,
+            (version, _) => return Err(DecodeError::Newer(version)),
+        };
+        let stored = second.first;
+        let routes = second.approved_routes.into_iter();
+        let wireguard = second.wireguard.map(|device| {
+            Arc::new(WireGuard {
+                masquerade_v4: device.masquerade_v4,
+                masquerade_v6: device.masquerade_v6,
+                exit_dns: device.exit_dns,
+            })
+        });
         Ok(Self {
             id: stored.id,
             machine: MachineKey::from_bytes(stored.machine),
@@ -285,29 +432,38 @@ impl Stored for Node {
             },
             label: stored.label,
             label_chosen: stored.label_chosen,
-            hostinfo: stored.hostinfo.into_domain(),
+            hostinfo: stored.hostinfo.into_domain(second.os_version),
             ipv4: stored.ipv4,
             ipv6: stored.ipv6,
             created: Timestamp::from_unix_ms(stored.created_ms),
             expiry: stored.expiry_ms.map(Timestamp::from_unix_ms),
             expired: false,
+            authorized: second.authorized,
+            approved_routes: routes
+                .filter_map(|(address, bits)| IpNet::new(address, bits).ok())
+                .collect(),
+            primary_routes: Arc::default(),
+            unhealthy: false,
             ephemeral: stored.ephemeral,
             registered_by: match stored.registered_by {
                 RegisteredByV1::PreAuthKey(id) => RegisteredBy::PreAuthKey(id),
                 RegisteredByV1::Approval => RegisteredBy::Approval,
+                RegisteredByV1::Hand => RegisteredBy::Hand,
             },
             capability: stored.capability,
             home_derp: stored.home_derp,
             endpoints: stored.endpoints.into(),
             live: false,
             presence: match stored.presence {
+                _ if wireguard.is_some() => Presence::Fixed,
                 PresenceV1::New => Presence::New,
                 PresenceV1::There => Presence::Returning,
                 PresenceV1::Away(at) => Presence::Offline {
                     since: Timestamp::from_unix_ms(at),
-                    since_mono: std::time::Duration::ZERO,
+                    since_mono: Duration::ZERO,
                 },
             },
+            wireguard,
             facets: Facets::default(),
             unflushed: false,
         })
@@ -328,9 +484,15 @@ struct PreAuthKeyV1 {
     created_ms: i64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct PreAuthKeyV2 {
+    first: PreAuthKeyV1,
+    preauthorized: bool,
+}
+
 impl Stored for PreAuthKey {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&PreAuthKeyV1 {
+        let first = PreAuthKeyV1 {
             id: self.id,
             prefix: self.prefix.clone(),
             hash: self.hash.to_bytes(),
@@ -341,11 +503,23 @@ impl Stored for PreAuthKey {
             used: self.used,
             expiry_ms: self.expiry.map(ms),
             created_ms: ms(self.created),
-        })
+        };
+        let second = PreAuthKeyV2 {
+            first,
+            preauthorized: self.preauthorized,
+        };
+        encode_as(2, &second)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let stored: PreAuthKeyV1 = decode_as(bytes)?;
+        let (stored, preauthorized) = match version_of(bytes)? {
+            (1, rest) => (parse::<PreAuthKeyV1>(rest)?, true),
+            (2, rest) => {
+                let second: PreAuthKeyV2 = parse(rest)?;
+                (second.first, second.preauthorized)
+            }
+            (version, _) => return Err(DecodeError::Newer(version)),
+        };
         Ok(Self {
             id: stored.id,
             prefix: stored.prefix,
@@ -354,6 +528,7 @@ impl Stored for PreAuthKey {
             tags: stored.tags.into(),
             reusable: stored.reusable,
             ephemeral: stored.ephemeral,
+            preauthorized,
             used: stored.used,
             expiry: stored.expiry_ms.map(Timestamp::from_unix_ms),
             created: Timestamp::from_unix_ms(stored.created_ms),
@@ -372,13 +547,16 @@ struct ApiKeyV1 {
 
 impl Stored for ApiKey {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&ApiKeyV1 {
-            id: self.id,
-            prefix: self.prefix.clone(),
-            hash: self.hash.to_bytes(),
-            expiry_ms: self.expiry.map(ms),
-            created_ms: ms(self.created),
-        })
+        encode_as(
+            1,
+            &ApiKeyV1 {
+                id: self.id,
+                prefix: self.prefix.clone(),
+                hash: self.hash.to_bytes(),
+                expiry_ms: self.expiry.map(ms),
+                created_ms: ms(self.created),
+            },
+        )
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -416,22 +594,25 @@ struct PendingV1 {
 
 impl Stored for Pending {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&PendingV1 {
-            id: self.id.as_str().into(),
-            machine: *self.machine.as_bytes(),
-            key: *self.key.as_bytes(),
-            lock: self.lock.map(|key| *key.as_bytes()),
-            hostinfo: HostinfoV1::of(&self.hostinfo),
-            ephemeral: self.ephemeral,
-            expiry_ms: self.expiry.map(ms),
-            capability: self.capability,
-            created_ms: ms(self.created),
-            state: match self.state {
-                PendingState::Waiting => PendingStateV1::Waiting,
-                PendingState::Rejected => PendingStateV1::Rejected,
-                PendingState::Approved(node) => PendingStateV1::Approved(node),
+        encode_as(
+            1,
+            &PendingV1 {
+                id: self.id.as_str().into(),
+                machine: *self.machine.as_bytes(),
+                key: *self.key.as_bytes(),
+                lock: self.lock.map(|key| *key.as_bytes()),
+                hostinfo: HostinfoV1::of(&self.hostinfo),
+                ephemeral: self.ephemeral,
+                expiry_ms: self.expiry.map(ms),
+                capability: self.capability,
+                created_ms: ms(self.created),
+                state: match self.state {
+                    PendingState::Waiting => PendingStateV1::Waiting,
+                    PendingState::Rejected => PendingStateV1::Rejected,
+                    PendingState::Approved(node) => PendingStateV1::Approved(node),
+                },
             },
-        })
+        )
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -441,7 +622,7 @@ impl Stored for Pending {
             machine: MachineKey::from_bytes(stored.machine),
             key: NodeKey::from_bytes(stored.key),
             lock: stored.lock.map(LockKey::from_bytes),
-            hostinfo: stored.hostinfo.into_domain(),
+            hostinfo: stored.hostinfo.into_domain(Box::default()),
             ephemeral: stored.ephemeral,
             expiry: stored.expiry_ms.map(Timestamp::from_unix_ms),
             capability: stored.capability,
@@ -470,14 +651,17 @@ struct DnsRecordV1 {
 
 impl Stored for DnsRecord {
     fn encode(&self) -> Vec<u8> {
-        encode_as(&DnsRecordV1 {
-            name: self.name.clone(),
-            value: match &self.value {
-                DnsValue::A(address) => DnsValueV1::A(*address),
-                DnsValue::Aaaa(address) => DnsValueV1::Aaaa(*address),
-                DnsValue::Alias(target) => DnsValueV1::Alias(target.clone()),
+        encode_as(
+            1,
+            &DnsRecordV1 {
+                name: self.name.clone(),
+                value: match &self.value {
+                    DnsValue::A(address) => DnsValueV1::A(*address),
+                    DnsValue::Aaaa(address) => DnsValueV1::Aaaa(*address),
+                    DnsValue::Alias(target) => DnsValueV1::Alias(target.clone()),
+                },
             },
-        })
+        )
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {

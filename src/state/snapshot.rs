@@ -85,14 +85,15 @@ impl Snapshot {
         &self.model.pending
     }
 
-    /// What the policy means for the nodes.
-    pub fn compiled(&self) -> &Compiled {
+    /// What the policy means for the nodes that take part.
+    pub fn compiled(&self) -> &Arc<Compiled> {
         &self.model.compiled
     }
 
-    /// Whether the relay may carry traffic of this key: it belongs to a node that has not expired.
+    /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not
+    /// expired.
     pub fn admits(&self, key: &NodeKey) -> bool {
-        self.node_by_key(key).is_some_and(|node| !node.expired)
+        self.node_by_key(key).is_some_and(|node| !node.is_alone())
     }
 
     /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.

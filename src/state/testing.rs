@@ -29,6 +29,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         prefixes: Prefixes::default(),
         node_expiry: None,
+        device_approval: false,
         ephemeral_timeout: Duration::from_secs(60),
         offline_grace: Duration::from_secs(10),
         restart_grace: Duration::from_secs(90),
@@ -99,6 +100,7 @@ impl World {
             tags: Vec::new(),
             reusable: false,
             ephemeral: false,
+            preauthorized: true,
             expiry: None,
             prefix: name.into(),
             hash: SecretHash::of(name),

@@ -172,14 +172,33 @@ fn a_database_of_a_newer_hearth_is_refused() {
     );
 }
 
-/// The bytes that version 1 writes, for ever: a change here is a change of the stored form, and
+fn fingerprint(bytes: &[u8]) -> (usize, String) {
+    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let start = data_encoding::HEXLOWER.encode(&hash.as_ref()[..8]);
+    (bytes.len(), start)
+}
+
+/// The bytes that each version writes, for ever: a change here is a change of the stored form, and
 /// makes databases of earlier versions unreadable.
 #[test]
 fn the_stored_form_is_what_it_was() {
     let node = eventful().node(NodeId::FIRST).encode();
-    let hash = ring::digest::digest(&ring::digest::SHA256, &node);
-    let start = data_encoding::HEXLOWER.encode(&hash.as_ref()[..8]);
-    assert_eq!((node.len(), start.as_str()), (199, "62478c33f578194f"));
+    assert_eq!(fingerprint(&node), (203, "baa464bce81d2b62".to_owned()));
+    // The second version is the first and four empty fields more.
+    let mut first = node[..199].to_vec();
+    first[0] = 1;
+    assert_eq!(fingerprint(&first), (199, "62478c33f578194f".to_owned()));
+}
+
+#[test]
+fn nodes_of_the_first_version_are_read() {
+    let world = eventful();
+    let node = world.node(NodeId::FIRST);
+    let mut first = node.encode()[..199].to_vec();
+    first[0] = 1;
+    let back = Node::decode(&first).unwrap();
+    assert_eq!((back.key, back.label), (node.key, node.label.clone()));
+    assert!(back.authorized && back.wireguard.is_none() && back.approved_routes.is_empty());
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Hostinfo {
     pub hostname: Box<str>,
     /// Operating system.
     pub os: Box<str>,
+    /// Its version.
+    pub os_version: Box<str>,
     /// Version of the client.
     pub client_version: Box<str>,
     /// Routes offered, as written.
@@ -63,6 +65,7 @@ impl Hostinfo {
             shared: shared(object)?.into(),
             hostname: object.text("Hostname")?.into(),
             os: object.text("OS")?.into(),
+            os_version: object.text("OSVersion")?.into(),
             client_version: object.text("IPNVersion")?.into(),
             routable_ips: object.texts("RoutableIPs")?,
             request_tags: object.texts("RequestTags")?,

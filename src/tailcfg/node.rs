@@ -1,16 +1,18 @@
 //! `tailcfg.Node` as hearth writes it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::keys::{DiscoKey, MachineKey, NodeKey};
+use crate::tailcfg::dns::Resolver;
 
 /// Values of a node capability; hearth sends lists only, never null (the Rust client takes both).
-pub type CapMap = BTreeMap<&'static str, Vec<serde_json::Value>>;
+pub type CapMap<'a> = BTreeMap<&'a str, Cow<'a, [serde_json::Value]>>;
 
 /// A node, for itself or for a peer.
 ///
@@ -45,6 +47,9 @@ pub struct Node<'a> {
     /// What may be sent to it.
     #[serde(rename = "AllowedIPs")]
     pub allowed_ips: Vec<String>,
+    /// The subnet routes among them that it is the one to serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub primary_routes: Vec<String>,
     /// Where it may be tried.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub endpoints: &'a [SocketAddr],
@@ -75,10 +80,36 @@ pub struct Node<'a> {
     pub machine_authorized: bool,
     /// What it may do.
     #[serde(skip_serializing_if = "CapMap::is_empty")]
-    pub cap_map: CapMap,
+    pub cap_map: CapMap<'a>,
     /// Whether its key has ended.
     #[serde(skip_serializing_if = "is_false")]
     pub expired: bool,
+    /// What else is to be known of a device without a Tailscale client.
+    #[serde(flatten)]
+    pub wireguard: Option<WireGuard>,
+}
+
+/// The fields of a node that is no Tailscale client.
+#[derive(Debug, Clone, Serialize)]
+pub struct WireGuard {
+    /// Always true.
+    #[serde(rename = "IsWireGuardOnly")]
+    pub only: bool,
+    /// What it takes our IPv4 address for.
+    #[serde(
+        rename = "SelfNodeV4MasqAddrForThisPeer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub masquerade_v4: Option<Ipv4Addr>,
+    /// What it takes our IPv6 address for.
+    #[serde(
+        rename = "SelfNodeV6MasqAddrForThisPeer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub masquerade_v6: Option<Ipv6Addr>,
+    /// Resolvers for those who use it as their exit node.
+    #[serde(rename = "ExitNodeDNSResolvers", skip_serializing_if = "Vec::is_empty")]
+    pub exit_dns: Vec<Resolver>,
 }
 
 fn is_zero(number: &u16) -> bool {
@@ -104,12 +135,18 @@ pub mod cap {
     pub const FILE_SHARING: &str = "https://tailscale.com/cap/file-sharing";
     /// The user may administer the tailnet.
     pub const IS_ADMIN: &str = "https://tailscale.com/cap/is-admin";
+    /// The user owns the tailnet.
+    pub const IS_OWNER: &str = "https://tailscale.com/cap/is-owner";
+    /// The node may run the SSH server.
+    pub const SSH: &str = "https://tailscale.com/cap/ssh";
+    /// On a peer: it may be suggested as an exit node (88).
+    pub const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
+    /// On a node itself and on peers: names below its own lead to it.
+    pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
     /// The client keeps its map, so that it comes up while the control server is away (135).
     pub const CACHE_NETWORK_MAPS: &str = "cache-network-maps";
     /// Names have AAAA records too (116).
     pub const MAGICDNS_AAAA: &str = "magicdns-aaaa";
-    /// All names below the node's own lead to it; on the node itself and on peers (`DNSSubdomainResolve`).
-    pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
     /// Whether clients update themselves where nobody said otherwise (131).
     pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
 }

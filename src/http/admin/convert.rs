@@ -1,12 +1,16 @@
 //! From the domain to the JSON of the interface.
 
+use ipnet::IpNet;
+
 use super::fault::Fault;
 use crate::api;
 use crate::clock::{Now, Timestamp};
+use crate::config::value::show_duration;
 use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use crate::keys::DiscoKey;
 use crate::state::model::{
-    ApiKey, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, User,
+    ApiKey, KeyLife, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, Role, User,
+    is_exit_route,
 };
 use crate::state::secret::SecretKind;
 use crate::state::snapshot::Snapshot;
@@ -27,6 +31,17 @@ pub fn user(user: &User) -> api::User {
         provider_id: String::new(),
         provider: String::new(),
         profile_pic_url: user.picture_url.to_string(),
+        role: match user.role {
+            Role::Owner => "owner",
+            Role::Admin => "admin",
+            Role::Member => "member",
+        }
+        .into(),
+        node_expiry: match user.node_expiry {
+            None => "default".into(),
+            Some(KeyLife::Unlimited) => "never".into(),
+            Some(KeyLife::For(life)) => show_duration(life),
+        },
     }
 }
 
@@ -41,6 +56,8 @@ fn tagged_devices() -> api::User {
         provider_id: String::new(),
         provider: String::new(),
         profile_pic_url: String::new(),
+        role: "member".into(),
+        node_expiry: "never".into(),
     }
 }
 
@@ -53,13 +70,16 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
     let online = node.presence.is_online();
     let pre_auth_key = match node.registered_by {
         RegisteredBy::PreAuthKey(id) => snapshot.preauth_keys().get(&id),
-        RegisteredBy::Approval => None,
+        RegisteredBy::Approval | RegisteredBy::Hand => None,
     };
     let register_method = match node.registered_by {
         RegisteredBy::PreAuthKey(_) => "REGISTER_METHOD_AUTH_KEY",
-        RegisteredBy::Approval => "REGISTER_METHOD_CLI",
+        RegisteredBy::Approval | RegisteredBy::Hand => "REGISTER_METHOD_CLI",
     };
     let texts = |list: &[Box<str>]| list.iter().map(ToString::to_string).collect();
+    let routes = |list: &[IpNet]| list.iter().map(ToString::to_string).collect();
+    let exit = node.served_routes().filter(is_exit_route);
+    let serving: Vec<IpNet> = node.primary_routes.iter().copied().chain(exit).collect();
     api::Node {
         id: node.id.to_string(),
         machine_key: node.machine.to_string(),
@@ -79,10 +99,26 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         register_method: register_method.into(),
         given_name: node.label.to_string(),
         online,
-        approved_routes: Vec::new(),
-        available_routes: texts(&node.hostinfo.routable_ips),
-        subnet_routes: Vec::new(),
+        approved_routes: routes(&node.approved_routes),
+        available_routes: routes(&node.hostinfo.routable_ips),
+        subnet_routes: routes(&serving),
         tags: texts(node.tags()),
+        authorized: node.authorized,
+        unhealthy: node.unhealthy,
+        wireguard: node.wireguard.as_ref().map(|details| api::WireGuard {
+            endpoints: node.endpoints.iter().map(ToString::to_string).collect(),
+            masquerade_v4: details.masquerade_v4.map(|address| address.to_string()),
+            masquerade_v6: details.masquerade_v6.map(|address| address.to_string()),
+            exit_dns: texts(&details.exit_dns),
+        }),
+    }
+}
+
+/// Which node.
+pub fn node_name(node: &Node) -> api::NodeName {
+    api::NodeName {
+        id: node.id.to_string(),
+        given_name: node.label.to_string(),
     }
 }
 
@@ -99,6 +135,7 @@ pub fn preauth_key(key: &PreAuthKey, snapshot: &Snapshot) -> api::PreAuthKey {
         expiration: key.expiry,
         created_at: Some(key.created),
         acl_tags: key.tags.iter().map(ToString::to_string).collect(),
+        preauthorized: key.preauthorized,
     }
 }
 

@@ -98,12 +98,18 @@ impl From<Rejected> for Fault {
             | Rejected::NoSuchKey
             | Rejected::NoSuchDnsRecord
             | Rejected::NoSuchLogin => Code::NotFound,
-            Rejected::UserNameTaken(_) | Rejected::DnsRecordExists(_) => Code::AlreadyExists,
+            Rejected::UserNameTaken(_)
+            | Rejected::AddressTaken(..)
+            | Rejected::KeyTaken(_)
+            | Rejected::DnsRecordExists(_)
+            | Rejected::MachineHasNode(_) => Code::AlreadyExists,
             Rejected::TooManyNodes { .. }
             | Rejected::NoAddress
             | Rejected::TooMany { .. }
             | Rejected::NoIds => Code::ResourceExhausted,
-            Rejected::LoginDecided | Rejected::UserHasNodes { .. } => Code::FailedPrecondition,
+            Rejected::LoginDecided | Rejected::UserHasNodes { .. } | Rejected::WireGuardOnly => {
+                Code::FailedPrecondition
+            }
             _ => Code::InvalidArgument,
         };
         Self::new(code, rejected.to_string())

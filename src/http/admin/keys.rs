@@ -37,6 +37,7 @@ impl Call<'_> {
                 tags,
                 reusable: wish.reusable,
                 ephemeral: wish.ephemeral,
+                preauthorized: wish.preauthorized.unwrap_or(true),
                 expiry,
                 prefix,
                 hash,

@@ -1,8 +1,15 @@
 //! Nodes.
 
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
 use super::fault::Fault;
 use super::{Answer, Call, convert, json, users};
-use crate::api::{EmptyAnswer, ExpireNode, NodeAnswer, NodesAnswer};
+use crate::api::{
+    ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer, NodesAnswer,
+    SetAddresses, SetTags,
+};
 use crate::id::NodeId;
 use crate::state::command::{Command, Rejected, Reply};
 
@@ -61,6 +68,72 @@ impl Call<'_> {
         self.node_after(Command::RenameNode(id, name.into())).await
     }
 
+    pub(super) async fn approve_routes(&self, id: &str) -> Answer {
+        let wish: ApproveRoutes = self.read()?;
+        let routes = routes(&wish.routes)?;
+        self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
+            .await
+    }
+
+    pub(super) async fn set_tags(&self, id: &str) -> Answer {
+        let wish: SetTags = self.read()?;
+        let tags = wish.tags.into_iter().map(Into::into).collect();
+        self.node_after(Command::SetTags(node_id(id)?, tags)).await
+    }
+
+    /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
+    pub(super) async fn move_node(&self, id: &str) -> Answer {
+        let wish: MoveNode = self.read()?;
+        let who = match wish.user.0.as_str() {
+            "" => self.target.query("user"),
+            who => who,
+        };
+        let user = users::find(&self.admin.engine.snapshot(), who)?;
+        self.node_after(Command::MoveNode(node_id(id)?, user)).await
+    }
+
+    pub(super) async fn set_addresses(&self, id: &str) -> Answer {
+        let wish: SetAddresses = self.read()?;
+        let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
+        let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
+        if ipv4.is_none() && ipv6.is_none() {
+            return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
+        }
+        self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
+            .await
+    }
+
+    pub(super) async fn authorize(&self, id: &str, whether: bool) -> Answer {
+        self.node_after(Command::Authorize(node_id(id)?, whether))
+            .await
+    }
+
+    /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
+    pub(super) async fn backfill_addresses(&self) -> Answer {
+        if self.target.query("confirmed") != "true" {
+            return Err(Fault::invalid(
+                "not confirmed, aborting: add ?confirmed=true",
+            ));
+        }
+        let before = self.admin.engine.snapshot();
+        let reply = self.admin.engine.apply(Command::BackfillAddresses).await?;
+        let Reply::Nodes(nodes) = reply else {
+            return json(&EmptyAnswer {});
+        };
+        let mut changes = Vec::new();
+        for node in nodes {
+            let whom = format!("to Node({}) {:?}", node.id, node.label);
+            let old = before.node(node.id);
+            if old.is_none_or(|old| old.ipv4 != node.ipv4) {
+                changes.push(format!("assigned IPv4 \"{}\" {whom}", node.ipv4));
+            }
+            if old.is_none_or(|old| old.ipv6 != node.ipv6) {
+                changes.push(format!("assigned IPv6 \"{}\" {whom}", node.ipv6));
+            }
+        }
+        json(&BackfillAnswer { changes })
+    }
+
     pub(super) async fn node_after(&self, command: Command) -> Answer {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
@@ -76,4 +149,22 @@ impl Call<'_> {
 
 fn node_id(text: &str) -> Result<NodeId, Fault> {
     text.parse().map_err(|_| Fault::invalid("invalid node id"))
+}
+
+/// Prefixes in their text form.
+pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    let route = |text: &String| {
+        let message = || format!("{text:?} is no route: expected a prefix such as 192.168.1.0/24");
+        text.parse().map_err(|_| Fault::invalid(&message()))
+    };
+    texts.iter().map(route).collect()
+}
+
+/// A text that may be empty, and is `what` otherwise.
+pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| Fault::invalid(&format!("{text:?} is not {what}")))
 }

@@ -10,7 +10,7 @@ use super::{Answer, Call, convert, json, users};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
-use crate::state::model::PendingState;
+use crate::state::model::{Node, PendingState};
 
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,6 +30,10 @@ impl Call<'_> {
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
         let about = &self.admin.about;
+        let named = |which: fn(&Node) -> bool| {
+            let nodes = nodes.iter().filter(|node| which(node));
+            nodes.map(|node| convert::node_name(node)).collect()
+        };
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         json(&Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -54,6 +58,8 @@ impl Call<'_> {
             pending: waiting
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),
+            unauthorized: named(|node| !node.authorized),
+            waiting_routes: named(|node| node.waiting_routes().next().is_some()),
             warnings: about.warnings.clone(),
         })
     }
@@ -68,6 +74,7 @@ impl Call<'_> {
                 tags: Vec::new(),
                 reusable: false,
                 ephemeral: false,
+                preauthorized: true,
                 expiry,
                 prefix,
                 hash,

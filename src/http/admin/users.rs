@@ -2,10 +2,11 @@
 
 use super::fault::Fault;
 use super::{Answer, Call, convert, json};
-use crate::api::{CreateUser, EmptyAnswer, UserAnswer, UsersAnswer};
+use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
+use crate::config::value::parse_duration;
 use crate::id::UserId;
 use crate::state::command::{Command, NewUser, Rejected, Reply};
-use crate::state::model::User;
+use crate::state::model::{KeyLife, Role, User};
 use crate::state::snapshot::Snapshot;
 
 impl Call<'_> {
@@ -29,6 +30,37 @@ impl Call<'_> {
         let command = Command::DeleteUser(user_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
+    }
+
+    pub(super) async fn set_role(&self, id: &str) -> Answer {
+        let wish: SetRole = self.read()?;
+        let role = match wish.role.as_str() {
+            "owner" => Role::Owner,
+            "admin" => Role::Admin,
+            "member" => Role::Member,
+            other => {
+                let message = format!("{other:?} is no role: expected owner, admin or member");
+                return Err(Fault::invalid(&message));
+            }
+        };
+        self.user_after(Command::SetRole(user_id(id)?, role)).await
+    }
+
+    pub(super) async fn set_user_expiry(&self, id: &str) -> Answer {
+        let wish: SetUserExpiry = self.read()?;
+        let life = match wish.expiry.as_str() {
+            "default" => None,
+            "never" => Some(KeyLife::Unlimited),
+            text => Some(KeyLife::For(
+                parse_duration(text)
+                    .filter(|life| !life.is_zero())
+                    .ok_or_else(|| {
+                        Fault::invalid("expected a time such as `90d`, or `never`, or `default`")
+                    })?,
+            )),
+        };
+        self.user_after(Command::SetUserExpiry(user_id(id)?, life))
+            .await
     }
 
     /// Headscale's precedence of filters: name, then email, then id.

@@ -1,6 +1,9 @@
 //! From the wire's values to the domain's, and back where the answer is no map.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::clock::Now;
 use crate::netmap::{owner_number, owner_profile};
@@ -11,6 +14,9 @@ use crate::state::snapshot::Snapshot;
 use crate::tailcfg::hostinfo as wire;
 use crate::tailcfg::map::MapRequest;
 use crate::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
+
+/// Most routes that one client can offer.
+const ROUTES_MAX: usize = 1024;
 
 /// Longest host name kept, in bytes; DNS has no longer ones.
 const HOSTNAME_MAX: usize = 255;
@@ -41,10 +47,21 @@ pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
         shared,
         hostname: hostname.into(),
         os: wire.os,
+        os_version: wire.os_version,
         client_version: wire.client_version,
-        routable_ips: wire.routable_ips,
+        routable_ips: routes(&wire.routable_ips),
         request_tags: wire.request_tags,
     })
+}
+
+/// The routes that a client offers, in order; what is no prefix is left out.
+fn routes(offered: &[Box<str>]) -> Box<[IpNet]> {
+    let prefixes = offered.iter().filter_map(|text| text.parse().ok());
+    let routes: BTreeSet<IpNet> = prefixes
+        .map(|route: IpNet| route.trunc())
+        .take(ROUTES_MAX)
+        .collect();
+    routes.into_iter().collect()
 }
 
 /// The command that a registration asks for.
@@ -124,7 +141,7 @@ pub(super) fn welcome(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
             profile_pic_url: picture,
         },
         node_key_expired: node.expired,
-        machine_authorized: true,
+        machine_authorized: node.authorized,
         ..RegisterResponse::default()
     }
 }

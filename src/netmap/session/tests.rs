@@ -1,20 +1,24 @@
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::clock::PLAUSIBLE_FROM;
-use crate::id::NodeId;
+use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
-use crate::netmap::Tailnet;
 use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
-use crate::state::command::{Command, NodeUpdate};
+use crate::netmap::{Source, Tailnet};
+use crate::state::command::{Command, NewUser, NodeUpdate};
 use crate::state::dns::{DnsRecord, DnsSettings};
-use crate::state::model::{CHANGES_KEPT, SessionId};
+use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
+use crate::state::snapshot::Snapshot;
 use crate::state::testing::{World, plain, with_key};
 use crate::tailcfg::derpmap::DerpMap;
 
@@ -34,6 +38,35 @@ fn tailnet() -> Tailnet {
     })
 }
 
+fn source<'a>(
+    tailnet: &'a Tailnet,
+    fragments: &'a Fragments,
+    snapshot: &'a Snapshot,
+) -> Source<'a> {
+    Source {
+        tailnet,
+        fragments,
+        snapshot,
+        now: PLAUSIBLE_FROM,
+    }
+}
+
+/// The text of a framed message, compressed or not.
+fn unframe(framed: &[u8]) -> Vec<u8> {
+    let (length, body) = framed.split_at(4);
+    assert_eq!(length, u32::try_from(body.len()).unwrap().to_le_bytes());
+    if body.starts_with(b"{") {
+        return body.to_vec();
+    }
+    let mut text = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap();
+        decoder.read_to_end(&mut text).unwrap();
+    }
+    text
+}
+
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
 /// `control/controlclient/map.go`.
 #[derive(Default, PartialEq, Debug, Clone)]
@@ -41,14 +74,31 @@ struct Client {
     itself: Value,
     peers: BTreeMap<u64, Value>,
     profiles: BTreeMap<u64, Value>,
+    filter: Value,
+    ssh: Value,
     dns: Value,
 }
 
 impl Client {
+    fn hear(&mut self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Send(message) => self.take(message.json()),
+            Next::SendMap(pieces) => self.take(&unframe(&pieces.concat())),
+            Next::End(reason) => panic!("the stream ended: {reason:?}"),
+        }
+    }
+
     fn take(&mut self, message: &[u8]) {
         let message: Value = serde_json::from_slice(message).expect("a message is JSON");
         if let Some(node) = message.get("Node") {
             self.itself = node.clone();
+        }
+        if let Some(filters) = message.get("PacketFilters") {
+            self.filter = filters["base"].clone();
+        }
+        if let Some(ssh) = message.get("SSHPolicy") {
+            self.ssh = ssh.clone();
         }
         if let Some(dns) = message.get("DNSConfig") {
             self.dns = dns.clone();
@@ -105,7 +155,7 @@ impl Client {
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
-    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, Value) {
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 3]) {
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
         let nodes = self.peers.values().chain([&self.itself]);
         let profiles = nodes
@@ -124,7 +174,8 @@ impl Client {
                 fields.remove(name);
             }
         }
-        (itself, self.peers.clone(), profiles, self.dns.clone())
+        let rest = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
+        (itself, self.peers.clone(), profiles, rest)
     }
 }
 
@@ -146,6 +197,13 @@ impl Scene {
     fn new(nodes: u8) -> Self {
         let (mut world, _) = World::with_user();
         world.preauth_key("k", |key| key.reusable = true);
+        let second = NewUser {
+            name: "ben".into(),
+            ..NewUser::default()
+        };
+        world
+            .apply(Command::CreateUser(second))
+            .expect("a second user");
         let mut scene = Self {
             world,
             tailnet: tailnet(),
@@ -171,14 +229,11 @@ impl Scene {
 
     fn connect(&mut self, node: NodeId) {
         let number = self.world.open_stream(node);
-        let mut session = MapSession::new(node, number);
         let snapshot = self.world.snapshot();
-        let first = session.begin(&self.tailnet, &self.fragments, &snapshot, PLAUSIBLE_FROM);
-        let Next::Send(message) = first else {
-            panic!("no first map: {first:?}");
-        };
+        let source = source(&self.tailnet, &self.fragments, &snapshot);
+        let (session, first) = MapSession::begin(node, number, true, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         self.viewers.retain(|viewer| viewer.node != node);
         self.viewers.push(Viewer {
             node,
@@ -190,34 +245,23 @@ impl Scene {
     fn catch_up(&mut self, place: usize) {
         let snapshot = self.world.snapshot();
         let viewer = &mut self.viewers[place];
-        let (tailnet, fragments) = (&self.tailnet, &self.fragments);
-        match viewer
-            .session
-            .advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
-        {
-            Next::Nothing => {}
-            Next::Send(message) => viewer.client.take(message.json()),
+        let source = source(&self.tailnet, &self.fragments, &snapshot);
+        match viewer.session.advance(&source) {
             Next::End(_) => {
                 self.viewers.remove(place);
             }
+            next => viewer.client.hear(next),
         }
     }
 
     /// What the viewer would be told if it asked anew.
     fn fresh(&self, node: NodeId) -> Client {
-        let mut session = MapSession::new(node, SessionId(0));
         let snapshot = self.world.snapshot();
-        let first = session.begin(
-            &self.tailnet,
-            &Fragments::default(),
-            &snapshot,
-            PLAUSIBLE_FROM,
-        );
-        let Next::Send(message) = first else {
-            panic!("no map: {first:?}");
-        };
+        let fragments = Fragments::default();
+        let source = source(&self.tailnet, &fragments, &snapshot);
+        let (_, first) = MapSession::begin(node, SessionId(0), false, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         client
     }
 }
@@ -235,6 +279,14 @@ enum Event {
     Revive(u8),
     Delete(u8),
     RenameUser(u8),
+    Authorize(u8, bool),
+    Tag(u8, u8),
+    Give(u8, u8),
+    Offer(u8, u8),
+    Approve(u8, u8),
+    Readdress(u8, u8),
+    Health(u8, bool),
+    Role(bool),
     Wait(u8),
     CatchUp(u8),
 }
@@ -251,9 +303,29 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..9_u8).prop_map(Event::Revive),
         1 => (1..9_u8).prop_map(Event::Delete),
         1 => (1..9_u8).prop_map(Event::RenameUser),
+        1 => (1..9_u8, any::<bool>()).prop_map(|(node, yes)| Event::Authorize(node, yes)),
+        1 => (1..9_u8, 0..3_u8).prop_map(|(node, tag)| Event::Tag(node, tag)),
+        1 => (1..9_u8, 1..3_u8).prop_map(|(node, user)| Event::Give(node, user)),
+        2 => (1..9_u8, 0..16_u8).prop_map(|(node, routes)| Event::Offer(node, routes)),
+        2 => (1..9_u8, 0..16_u8).prop_map(|(node, routes)| Event::Approve(node, routes)),
+        1 => (1..9_u8, 1..20_u8).prop_map(|(node, host)| Event::Readdress(node, host)),
+        1 => (1..9_u8, any::<bool>()).prop_map(|(node, well)| Event::Health(node, well)),
+        1 => any::<bool>().prop_map(Event::Role),
         1 => (1..20_u8).prop_map(Event::Wait),
         3 => (0..8_u8).prop_map(Event::CatchUp),
     ]
+}
+
+/// Some of four routes, by the bits of `some`; sorted.
+fn routes(some: u8) -> Vec<IpNet> {
+    let all = ["0.0.0.0/0", "10.1.0.0/16", "192.168.1.0/24", "::/0"];
+    let chosen = all
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| some & (1 << bit) != 0);
+    chosen
+        .map(|(_, route)| route.parse().expect("a prefix"))
+        .collect()
 }
 
 fn happen(scene: &mut Scene, event: Event) {
@@ -309,8 +381,53 @@ fn happen(scene: &mut Scene, event: Event) {
             let _ = world.apply(Command::DeleteNode(id(node)));
         }
         Event::RenameUser(name) => {
-            let user = crate::id::UserId::FIRST;
-            let _ = world.apply(Command::RenameUser(user, format!("user{name}").into()));
+            let _ = world.apply(Command::RenameUser(
+                UserId::FIRST,
+                format!("user{name}").into(),
+            ));
+        }
+        Event::Authorize(node, yes) => {
+            let _ = world.apply(Command::Authorize(id(node), yes));
+        }
+        Event::Tag(node, tag) => {
+            let tags = vec![format!("tag:t{tag}").into()];
+            let _ = world.apply(Command::SetTags(id(node), tags));
+        }
+        Event::Give(node, user) => {
+            let user = UserId::new(user.into()).expect("not zero");
+            let _ = world.apply(Command::MoveNode(id(node), user));
+        }
+        Event::Offer(node, some) => {
+            let Some(old) = world.model.node(id(node)) else {
+                return;
+            };
+            let hostinfo = Hostinfo {
+                routable_ips: routes(some).into(),
+                ..(*old.hostinfo).clone()
+            };
+            let update = NodeUpdate {
+                node: Some(id(node)),
+                hostinfo: Some(Arc::new(hostinfo)),
+                ..NodeUpdate::default()
+            };
+            let _ = world.apply(Command::UpdateNode(Box::new(update)));
+        }
+        Event::Approve(node, some) => {
+            let _ = world.apply(Command::ApproveRoutes(id(node), routes(some)));
+        }
+        Event::Readdress(node, host) => {
+            let ipv4 = Ipv4Addr::new(100, 64, 7, host);
+            let _ = world.apply(Command::SetAddresses(id(node), Some(ipv4), None));
+        }
+        Event::Health(node, well) => {
+            let _ = world.apply(Command::SetHealth(id(node), well));
+        }
+        Event::Role(admin) => {
+            let role = match admin {
+                true => Role::Admin,
+                false => Role::Member,
+            };
+            let _ = world.apply(Command::SetRole(UserId::FIRST, role));
         }
         Event::Wait(seconds) => world.wait(Duration::from_secs(seconds.into())),
         Event::CatchUp(place) => {
@@ -367,11 +484,11 @@ fn a_stream_ends_when_its_node_is_gone_or_elsewhere() {
         .apply(Command::DeleteNode(two))
         .expect("deleted");
     let snapshot = scene.world.snapshot();
-    let mut ends = scene.viewers.iter_mut().map(|viewer| {
-        viewer
-            .session
-            .advance(&scene.tailnet, &scene.fragments, &snapshot, PLAUSIBLE_FROM)
-    });
+    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let mut ends = scene
+        .viewers
+        .iter_mut()
+        .map(|viewer| viewer.session.advance(&source));
     assert!(matches!(
         ends.next(),
         Some(Next::End(EndReason::Superseded))
@@ -412,10 +529,8 @@ fn nothing_is_said_to_those_whom_a_change_does_not_concern() {
     scene.world.register(plain(9, 9)).expect("a login waits");
     scene.world.wait(LONG / 3600);
     let snapshot = scene.world.snapshot();
-    let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
-    let next = scene.viewers[0]
-        .session
-        .advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
+    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let next = scene.viewers[0].session.advance(&source);
     assert!(matches!(next, Next::Nothing), "{next:?}");
 }
 
@@ -432,13 +547,12 @@ fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
             ..DerpMap::default()
         });
         let snapshot = scene.world.snapshot();
-        let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
+        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
         let session = &mut scene.viewers[0].session;
-        let Next::Send(message) = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
-        else {
+        let Next::Send(message) = session.advance(&source) else {
             panic!("nothing is told");
         };
-        let again = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
+        let again = session.advance(&source);
         assert!(matches!(again, Next::Nothing));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         let number = region.region_id.to_string();
@@ -456,14 +570,12 @@ fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
     scene.connect(NodeId::FIRST);
     let told = |scene: &mut Scene| {
         let snapshot = scene.world.snapshot();
-        let (tailnet, fragments) = (&scene.tailnet, &scene.fragments);
+        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
         let session = &mut scene.viewers[0].session;
-        let Next::Send(message) = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM)
-        else {
+        let Next::Send(message) = session.advance(&source) else {
             panic!("nothing is told");
         };
-        let again = session.advance(tailnet, fragments, &snapshot, PLAUSIBLE_FROM);
-        assert!(matches!(again, Next::Nothing));
+        assert!(matches!(session.advance(&source), Next::Nothing));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         let records = message["DNSConfig"]["ExtraRecords"].as_array();
         let fields = message.as_object().expect("an object").len();
@@ -480,4 +592,30 @@ fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
     );
     scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
     assert_eq!(told(&mut scene), (1, 1));
+}
+
+#[test]
+fn a_node_that_becomes_a_wildcard_is_told_to_all_anew() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let settings = DnsSettings {
+        wildcard: vec!["host2".parse().expect("a name")],
+        ..DnsSettings::default()
+    };
+    scene.tailnet = scene.tailnet.with_dns(DnsSources {
+        settings: Arc::new(settings),
+        ..DnsSources::default()
+    });
+    let snapshot = scene.world.snapshot();
+    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let viewer = &mut scene.viewers[0];
+    let next = viewer.session.advance(&source);
+    assert!(matches!(next, Next::SendMap(_)));
+    viewer.client.hear(next);
+    assert!(matches!(viewer.session.advance(&source), Next::Nothing));
+    let capability = |peer: u64| &viewer.client.peers[&peer]["CapMap"]["dns-subdomain-resolve"];
+    assert_eq!(
+        (capability(2), capability(3)),
+        (&serde_json::json!([]), &Value::Null)
+    );
 }

@@ -46,6 +46,7 @@ pub(super) fn create_preauth(
         tags,
         reusable: new.reusable,
         ephemeral: new.ephemeral,
+        preauthorized: new.preauthorized,
         used: false,
         expiry: new.expiry,
         created: now.wall,
@@ -151,7 +152,8 @@ fn put_api(model: &mut Model, records: &mut Vec<Record>, key: ApiKey) -> Arc<Api
     key
 }
 
-fn checked_tags(mut tags: Vec<Box<str>>) -> Result<Arc<[Box<str>]>, Rejected> {
+/// Tags as they are kept: sorted, each once.
+pub(super) fn checked_tags(mut tags: Vec<Box<str>>) -> Result<Arc<[Box<str>]>, Rejected> {
     if tags.len() > TAGS_MAX {
         return Err(Rejected::TooMany {
             what: "tags",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::{Now, Timestamp};
 use crate::id::NodeId;
-use crate::state::apply::Applied;
+use crate::state::apply::{Applied, routes};
 use crate::state::command::{NodeUpdate, Rejected, Reply};
 use crate::state::model::{Change, FLUSH_SOON, Model, Node, Presence, SessionId};
 use crate::state::name;
@@ -67,6 +67,7 @@ pub(super) fn open_stream(
     touched.durable |= !introduced && node.ephemeral;
     node.unflushed |= touched.presence;
     node.presence = Presence::Online(session);
+    node.unhealthy = false;
     flush_soon(model, touched, now);
     store(model, records, node, touched);
     model.changed = true;
@@ -126,7 +127,30 @@ pub(super) fn expire(
     now: Now,
 ) -> Applied {
     let node = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    if node.wireguard.is_some() && at.is_some() {
+        return Err(Rejected::WireGuardOnly);
+    }
     set_expiry(model, records, (*node).clone(), at, now);
+    answer(model, id)
+}
+
+/// Lets a node take part, or no longer.
+pub(super) fn authorize(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: NodeId,
+    whether: bool,
+) -> Applied {
+    let node = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    if node.authorized == whether {
+        return Ok(Reply::Node(node));
+    }
+    let node = Node {
+        authorized: whether,
+        ..(*node).clone()
+    };
+    model.admission = model.revision;
+    put_whole(model, records, node);
     answer(model, id)
 }
 
@@ -227,16 +251,25 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
         && node.hostinfo != *hostinfo
     {
         touched.durable = true;
-        touched.core |= node.hostinfo.shared != hostinfo.shared;
+        let offers = node.hostinfo.routable_ips != hostinfo.routable_ips;
+        touched.core |= offers || node.hostinfo.shared != hostinfo.shared;
         let renamed = node.hostinfo.hostname != hostinfo.hostname;
         node.hostinfo = hostinfo.clone();
+        if offers {
+            routes::approve_by_policy(model, node);
+        }
         if renamed && !node.label_chosen {
-            let wanted = name::label_for(&node.hostinfo.hostname);
-            node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
+            take_host_name(model, node);
             touched.core = true;
         }
     }
     touched
+}
+
+/// Names a node by its host name.
+pub(super) fn take_host_name(model: &Model, node: &mut Node) {
+    let wanted = name::label_for(&node.hostinfo.hostname);
+    node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
 }
 
 fn flush_soon(model: &mut Model, touched: Touched, now: Now) {
@@ -269,7 +302,25 @@ fn store(model: &mut Model, records: &mut Vec<Record>, mut node: Node, touched: 
     }
 }
 
-fn answer(model: &Model, id: NodeId) -> Applied {
+/// Has a node sent whole to all who are told of it, without anything of its own having changed.
+pub(super) fn mark_changed(model: &mut Model, which: impl Fn(&Node) -> bool) {
+    let ids: Vec<NodeId> = model
+        .nodes
+        .iter()
+        .filter(|node| which(node))
+        .map(|node| node.id)
+        .collect();
+    for id in ids {
+        if let Some(node) = model.node(id) {
+            let mut node = (**node).clone();
+            node.facets.core = model.revision;
+            model.put_node(node);
+            model.note(Change::Node(id));
+        }
+    }
+}
+
+pub(super) fn answer(model: &Model, id: NodeId) -> Applied {
     let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
     Ok(Reply::Node(Arc::clone(node)))
 }

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::Now;
 use crate::id::{NodeId, UserId};
+use crate::state::apply::admit::{Arrival, admit, owns};
 use crate::state::apply::{Applied, keys, node};
 use crate::state::command::{ExpiryWish, PresentedKey, Register, RegisterReply, Rejected, Reply};
 use crate::state::model::{
-    AuthId, Facets, Model, Node, Owner, Pending, PendingState, PreAuthKey, Presence, RegisteredBy,
+    AuthId, Hostinfo, Model, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy,
 };
-use crate::state::name;
 use crate::state::record::Record;
 
 pub(super) fn register(
@@ -81,8 +81,12 @@ fn with_key(
     now: Now,
 ) -> Result<RegisterReply, Rejected> {
     // A container that restarts shows its used, ended or even deleted key again: what counts is the
-    // node key, which proves that this machine was let in before.
-    let same_owner = |node: &Node| key.as_ref().is_none_or(|key| owns(&owner_by(key), node));
+    // node key, which proves that this machine was let in before. Since then an administrator may have
+    // given the node to somebody else; only another key asks for another owner.
+    let same_owner = |node: &Node| {
+        let key = key.as_ref();
+        key.is_none_or(|key| node.registered_by == by(key) || owns(&owner_by(key), node))
+    };
     if let Some(node) = known.filter(|node| !node.expired && same_owner(node)) {
         return refresh(model, records, request, &node, now);
     }
@@ -104,8 +108,10 @@ fn with_key(
             ExpiryWish::None | ExpiryWish::Logout => None,
         },
         capability: request.capability,
-        by: RegisteredBy::PreAuthKey(key.id),
-        owner: owner_by(key),
+        by: by(key),
+        owner: requested_owner(model, owner_by(key), &request.hostinfo)?,
+        user: key.user,
+        authorized: key.preauthorized || !model.settings.device_approval,
     };
     let id = admit(model, records, arrival, now)?;
     if !key.used {
@@ -121,20 +127,14 @@ fn with_key(
     welcome(model, id)
 }
 
+fn by(key: &PreAuthKey) -> RegisteredBy {
+    RegisteredBy::PreAuthKey(key.id)
+}
+
 fn owner_by(key: &PreAuthKey) -> Owner {
     match key.user {
         Some(user) if key.tags.is_empty() => Owner::User(user),
         _ => Owner::Tags(key.tags.clone()),
-    }
-}
-
-/// Whether a newcomer with this owner is the node itself come back. Which tags does not matter:
-/// an administrator may have changed them.
-fn owns(owner: &Owner, node: &Node) -> bool {
-    match (owner, &node.owner) {
-        (Owner::User(one), Owner::User(other)) => one == other,
-        (Owner::Tags(_), Owner::Tags(_)) => true,
-        (Owner::User(_), Owner::Tags(_)) | (Owner::Tags(_), Owner::User(_)) => false,
     }
 }
 
@@ -268,7 +268,9 @@ pub(super) fn approve(
         wish: login.expiry,
         capability: login.capability,
         by: RegisteredBy::Approval,
-        owner: Owner::User(user),
+        owner: requested_owner(model, Owner::User(user), &login.hostinfo)?,
+        user: Some(user),
+        authorized: true,
     };
     let node = admit(model, records, arrival, now)?;
     let decided = Pending {
@@ -298,94 +300,20 @@ fn waiting(model: &Model, id: &AuthId) -> Result<Arc<Pending>, Rejected> {
     Ok(login.clone())
 }
 
-/// A machine that has been let in, by a key or by a person.
-struct Arrival {
-    machine: crate::keys::MachineKey,
-    key: crate::keys::NodeKey,
-    lock: Option<crate::keys::LockKey>,
-    hostinfo: Arc<crate::state::model::Hostinfo>,
-    ephemeral: bool,
-    wish: Option<Timestamp>,
-    capability: u16,
-    by: RegisteredBy,
-    owner: Owner,
-}
-
-/// Makes the node, or gives the one that this machine has with this owner its new key.
-fn admit(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    arrival: Arrival,
-    now: Now,
-) -> Result<NodeId, Rejected> {
-    let expiry = match arrival.owner {
-        Owner::Tags(_) => None,
-        Owner::User(_) => {
-            let default = model.settings.node_expiry.map(|life| now.wall.plus(life));
-            [default, arrival.wish].into_iter().flatten().min()
-        }
-    };
-    let same = |node: &&Arc<Node>| {
-        node.machine == arrival.machine && owns(&arrival.owner, node) || node.key == arrival.key
-    };
-    if let Some(old) = model.nodes.iter().find(same).cloned() {
-        let came_back = Node {
-            key: arrival.key,
-            lock: arrival.lock,
-            hostinfo: arrival.hostinfo,
-            ephemeral: arrival.ephemeral,
-            capability: arrival.capability,
-            registered_by: arrival.by,
-            owner: if owns(&arrival.owner, &old) {
-                old.owner.clone()
-            } else {
-                arrival.owner
-            },
-            ..(*old).clone()
-        };
-        node::set_expiry(model, records, came_back, expiry, now);
-        return Ok(old.id);
+/// The owner of a machine that asks for tags: those tags, if the one who lets it in may give all of them.
+/// The tags of a preauth key count more than the machine's wishes.
+fn requested_owner(model: &Model, owner: Owner, hostinfo: &Hostinfo) -> Result<Owner, Rejected> {
+    if hostinfo.request_tags.is_empty() || matches!(owner, Owner::Tags(_)) {
+        return Ok(owner);
     }
-    let limit = model.settings.max_nodes;
-    if model.nodes.len() >= limit {
-        return Err(Rejected::TooManyNodes { limit });
+    let refused: Vec<&str> = hostinfo
+        .request_tags
+        .iter()
+        .filter(|tag| !model.compiled.may_tag(&owner, tag))
+        .map(|tag| &**tag)
+        .collect();
+    if !refused.is_empty() {
+        return Err(Rejected::TagsNotPermitted(format!("{refused:?}")));
     }
-    let prefixes = model.settings.prefixes;
-    let ipv4 = prefixes.next_v4(model.nodes.iter().map(|node| node.ipv4));
-    let ipv6 = prefixes.next_v6(model.nodes.iter().map(|node| node.ipv6));
-    let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) else {
-        return Err(Rejected::NoAddress);
-    };
-    let id = model.counters.node;
-    let wanted = name::label_for(&arrival.hostinfo.hostname);
-    let label = name::unique(&wanted, |label| node::is_taken(model, id, label));
-    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
-    let newcomer = Node {
-        id,
-        machine: arrival.machine,
-        key: arrival.key,
-        disco: None,
-        lock: arrival.lock,
-        owner: arrival.owner,
-        label: label.into(),
-        label_chosen: false,
-        hostinfo: arrival.hostinfo,
-        ipv4,
-        ipv6,
-        created: now.wall,
-        expiry,
-        expired: false,
-        ephemeral: arrival.ephemeral,
-        registered_by: arrival.by,
-        capability: arrival.capability,
-        home_derp: 0,
-        endpoints: Arc::from([]),
-        live: false,
-        presence: Presence::New,
-        facets: Facets::default(),
-        unflushed: false,
-    };
-    node::set_expiry(model, records, newcomer, expiry, now);
-    Ok(id)
+    keys::checked_tags(hostinfo.request_tags.to_vec()).map(Owner::Tags)
 }

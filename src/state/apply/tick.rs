@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::id::NodeId;
-use crate::state::apply::node;
+use crate::state::apply::{node, routes};
 use crate::state::model::{AuthId, Change, Model, Node, Presence};
 use crate::state::record::Record;
 
@@ -28,6 +28,7 @@ pub fn tick(model: &mut Model, records: &mut Vec<Record>, now: Now, how: Flush) 
     for id in due(model, now) {
         pass(model, records, id, now, how);
     }
+    routes::settle(model);
     if how == Flush::Never {
         return;
     }
@@ -47,6 +48,11 @@ pub fn settle_after_load(model: &mut Model, now: Now) {
             *since_mono = now.mono;
         }
     }
+    model.touched = Arc::new(model.nodes.iter().map(|node| node.id).collect());
+    routes::compile_anew(model);
+    routes::settle(model);
+    model.changed = false;
+    Arc::make_mut(&mut model.changes).clear();
 }
 
 /// When [`tick`] has something to do next, on the monotonic clock.
@@ -59,7 +65,9 @@ pub fn next_deadline(model: &Model, now: Now) -> Duration {
             Presence::Offline { since_mono, .. } if node.ephemeral => {
                 Some(since_mono.saturating_add(model.settings.ephemeral_timeout))
             }
-            Presence::New | Presence::Online(_) | Presence::Offline { .. } => None,
+            Presence::New | Presence::Online(_) | Presence::Offline { .. } | Presence::Fixed => {
+                None
+            }
         };
         let expiry = node
             .expiry
@@ -94,7 +102,7 @@ fn due(model: &Model, now: Now) -> Vec<NodeId> {
                 let end = since_mono.saturating_add(model.settings.ephemeral_timeout);
                 node.ephemeral && end <= now.mono
             }
-            Presence::New | Presence::Online(_) => false,
+            Presence::New | Presence::Online(_) | Presence::Fixed => false,
         };
         presence || (!node.expired && has_ended(node, now))
     };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::id::UserId;
-use crate::state::apply::{Applied, check_length};
+use crate::state::apply::{Applied, check_length, node, routes};
 use crate::state::command::{NewUser, Rejected, Reply};
-use crate::state::model::{Change, Model, User};
+use crate::state::model::{Change, KeyLife, Model, Role, User};
 use crate::state::record::Record;
 
 const NAME_MAX: usize = 63;
@@ -38,6 +38,12 @@ pub(super) fn create(
         display_name: new.display_name,
         email: new.email,
         picture_url: new.picture_url,
+        // Whoever is there first has set the tailnet up.
+        role: match model.users.is_empty() {
+            true => Role::Owner,
+            false => Role::Member,
+        },
+        node_expiry: None,
         created: now.wall,
     };
     Ok(Reply::User(put(model, records, user)))
@@ -65,6 +71,44 @@ pub(super) fn rename(
     Ok(Reply::User(user))
 }
 
+pub(super) fn set_role(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: UserId,
+    role: Role,
+) -> Applied {
+    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+    if user.role == role {
+        return Ok(Reply::User(user));
+    }
+    let user = User {
+        role,
+        ..(*user).clone()
+    };
+    let user = put(model, records, user);
+    // What its nodes may do is part of the nodes.
+    node::mark_changed(model, |node| node.user() == Some(id));
+    Ok(Reply::User(user))
+}
+
+/// Sets how long keys of the user's nodes live from the next login on.
+pub(super) fn set_expiry(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    id: UserId,
+    node_expiry: Option<KeyLife>,
+) -> Applied {
+    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+    if user.node_expiry == node_expiry {
+        return Ok(Reply::User(user));
+    }
+    let user = User {
+        node_expiry,
+        ..(*user).clone()
+    };
+    Ok(Reply::User(put(model, records, user)))
+}
+
 pub(super) fn delete(model: &mut Model, records: &mut Vec<Record>, id: UserId) -> Applied {
     let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
     let nodes = model
@@ -85,7 +129,7 @@ pub(super) fn delete(model: &mut Model, records: &mut Vec<Record>, id: UserId) -
         }
         !owned
     });
-    model.changed = true;
+    routes::users_changed(model);
     Ok(Reply::User(user))
 }
 
@@ -94,6 +138,7 @@ fn put(model: &mut Model, records: &mut Vec<Record>, user: User) -> Arc<User> {
     Arc::make_mut(&mut model.users).insert(user.id, user.clone());
     records.push(Record::PutUser(user.clone()));
     model.note(Change::User(user.id));
+    routes::users_changed(model);
     user
 }
 

@@ -1,0 +1,140 @@
+//! WireGuard-only peers: nodes that an administrator writes down.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::Now;
+use crate::keys::MachineKey;
+use crate::state::apply::{Applied, address, check_length, keys, node, routes};
+use crate::state::command::{NewWireGuard, Rejected};
+use crate::state::model::{
+    Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
+};
+use crate::state::name;
+use crate::state::record::Record;
+
+/// Most endpoints of one peer.
+const ENDPOINTS_MAX: usize = 8;
+/// Most resolvers of one peer.
+const RESOLVERS_MAX: usize = 8;
+/// Longest text of a resolver, in bytes.
+const RESOLVER_BYTES_MAX: usize = 256;
+
+pub(super) fn add(
+    model: &mut Model,
+    records: &mut Vec<Record>,
+    new: NewWireGuard,
+    now: Now,
+) -> Applied {
+    if !name::is_label(&new.label) {
+        return Err(Rejected::BadNodeName(new.label));
+    }
+    let id = model.counters.node;
+    if node::is_taken(model, id, &new.label) {
+        return Err(Rejected::NodeNameTaken(new.label));
+    }
+    if let Some(taken) = model.node_by_key(&new.key) {
+        return Err(Rejected::KeyTaken(taken.id));
+    }
+    if new.endpoints.is_empty() {
+        return Err(Rejected::NoEndpoint);
+    }
+    if new.endpoints.len() > ENDPOINTS_MAX {
+        return Err(Rejected::TooMany {
+            what: "endpoints",
+            limit: ENDPOINTS_MAX,
+        });
+    }
+    let owner = match new.owner {
+        Owner::User(user) if !model.users.contains_key(&user) => return Err(Rejected::NoSuchUser),
+        Owner::User(user) => Owner::User(user),
+        Owner::Tags(tags) if tags.is_empty() => return Err(Rejected::NoTags),
+        Owner::Tags(tags) => Owner::Tags(keys::checked_tags(tags.to_vec())?),
+    };
+    routes::check_count(&new.routes)?;
+    check_resolvers(&new.details.exit_dns)?;
+    let limit = model.settings.max_nodes;
+    if model.nodes.len() >= limit {
+        return Err(Rejected::TooManyNodes { limit });
+    }
+    address::check(model, id, new.ipv4, new.ipv6)?;
+    let served = routes::sorted(new.routes);
+    let exit = served.iter().any(is_exit_route);
+    let hostinfo = Hostinfo {
+        raw: "{}".into(),
+        shared: r#"{"OS":"wireguard"}"#.into(),
+        hostname: new.label.clone(),
+        os: "wireguard".into(),
+        routable_ips: served.to_vec().into(),
+        ..Hostinfo::default()
+    };
+    let mut peer = Node {
+        id,
+        // No client can come with this key: it is the neutral element, which Noise refuses.
+        machine: MachineKey::from_bytes([0; 32]),
+        key: new.key,
+        disco: None,
+        lock: None,
+        owner,
+        label: new.label,
+        label_chosen: true,
+        hostinfo: Arc::new(hostinfo),
+        ipv4: std::net::Ipv4Addr::UNSPECIFIED,
+        ipv6: std::net::Ipv6Addr::UNSPECIFIED,
+        created: now.wall,
+        expiry: None,
+        expired: false,
+        authorized: true,
+        wireguard: Some(Arc::new(crate::state::model::WireGuard {
+            exit_dns: if exit {
+                new.details.exit_dns
+            } else {
+                Box::default()
+            },
+            ..new.details
+        })),
+        approved_routes: served,
+        primary_routes: Arc::default(),
+        unhealthy: false,
+        ephemeral: false,
+        registered_by: RegisteredBy::Hand,
+        capability: 0,
+        home_derp: 0,
+        endpoints: new.endpoints.into(),
+        live: true,
+        presence: Presence::Fixed,
+        facets: Facets::default(),
+        unflushed: false,
+    };
+    let (ipv4, ipv6) = address::next_free(model, &routes::facts(&peer))?;
+    peer.ipv4 = new.ipv4.unwrap_or(ipv4);
+    peer.ipv6 = new.ipv6.unwrap_or(ipv6);
+    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
+    records.push(Record::Counters(model.counters));
+    node::put_whole(model, records, peer);
+    node::answer(model, id)
+}
+
+/// The forms that clients take (`Resolver.Addr` in tailscale `types/dnstype/dnstype.go`), without those that
+/// say nothing to an exit node.
+fn check_resolvers(list: &[Box<str>]) -> Result<(), Rejected> {
+    if list.len() > RESOLVERS_MAX {
+        return Err(Rejected::TooMany {
+            what: "resolvers",
+            limit: RESOLVERS_MAX,
+        });
+    }
+    let is_resolver = |text: &str| {
+        let doh = text.strip_prefix("https://");
+        let url =
+            doh.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()));
+        url || text.parse::<IpAddr>().is_ok()
+    };
+    for text in list {
+        check_length("resolver", text, RESOLVER_BYTES_MAX)?;
+        if !is_resolver(text) {
+            return Err(Rejected::BadResolver(text.clone()));
+        }
+    }
+    Ok(())
+}
