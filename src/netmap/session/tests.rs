@@ -174,8 +174,8 @@ impl Client {
                 fields.remove(name);
             }
         }
-        let settings = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
-        (itself, self.peers.clone(), profiles, settings)
+        let rest = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
+        (itself, self.peers.clone(), profiles, rest)
     }
 }
 
@@ -575,8 +575,7 @@ fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
         let Next::Send(message) = session.advance(&source) else {
             panic!("nothing is told");
         };
-        let again = session.advance(&source);
-        assert!(matches!(again, Next::Nothing));
+        assert!(matches!(session.advance(&source), Next::Nothing));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         let records = message["DNSConfig"]["ExtraRecords"].as_array();
         let fields = message.as_object().expect("an object").len();
@@ -593,4 +592,30 @@ fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
     );
     scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
     assert_eq!(told(&mut scene), (1, 1));
+}
+
+#[test]
+fn a_node_that_becomes_a_wildcard_is_told_to_all_anew() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let settings = DnsSettings {
+        wildcard: vec!["host2".parse().expect("a name")],
+        ..DnsSettings::default()
+    };
+    scene.tailnet = scene.tailnet.with_dns(DnsSources {
+        settings: Arc::new(settings),
+        ..DnsSources::default()
+    });
+    let snapshot = scene.world.snapshot();
+    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let viewer = &mut scene.viewers[0];
+    let next = viewer.session.advance(&source);
+    assert!(matches!(next, Next::SendMap(_)));
+    viewer.client.hear(next);
+    assert!(matches!(viewer.session.advance(&source), Next::Nothing));
+    let capability = |peer: u64| &viewer.client.peers[&peer]["CapMap"]["dns-subdomain-resolve"];
+    assert_eq!(
+        (capability(2), capability(3)),
+        (&serde_json::json!([]), &Value::Null)
+    );
 }
