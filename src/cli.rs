@@ -10,6 +10,7 @@ mod args;
 mod keys;
 mod nodes;
 mod pending;
+mod policy_eval;
 mod relay;
 mod server;
 mod users;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{Command, DerpArgs};
+use args::{Command, DerpArgs, PolicyCommand};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -43,6 +44,15 @@ pub fn run() -> ExitCode {
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
+        Command::Policy(PolicyCommand::Eval) => {
+            return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(fault) => {
+                    print_fault(&fault, format);
+                    ExitCode::FAILURE
+                }
+            };
+        }
         command => ask(command, args.socket, format),
     };
     match outcome {

@@ -213,6 +213,10 @@ pub struct Policy {
     pub(super) one_cgnat: Option<bool>,
     pub(super) derp_map: Option<Value>,
     pub(super) extra_records: Vec<ExtraRecord>,
+    /// Groups that are used and not defined here: they must come from the identity provider.
+    pub(super) foreign_groups: Vec<(Position, Box<str>)>,
+    /// Where the tests begin.
+    pub(super) tests_at: Position,
 }
 
 impl Policy {

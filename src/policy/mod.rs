@@ -13,13 +13,22 @@
 )]
 
 mod ast;
+mod bits;
+mod checks;
 mod compiled;
 mod diagnostic;
 mod directory;
+mod filter;
+mod history;
 mod hujson;
+mod members;
 mod parse;
 mod posture;
+mod program;
 mod ranges;
+mod routes;
+mod ssh;
+mod texts;
 
 pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};

@@ -57,6 +57,13 @@ impl Reader {
                 self.unknown(member);
             }
         }
+        let tests = ["tests", "sshTests"];
+        let at = members.iter().find(|member| {
+            tests
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&member.name))
+        });
+        self.policy.tests_at = at.map(|member| member.at).unwrap_or_default();
         let section = |name: &str| {
             let mut members = members.iter();
             let found = members.find(|member| member.name.eq_ignore_ascii_case(name));
@@ -182,8 +189,14 @@ impl Reader {
 
     /// Reads a selector and looks up what it names. Groups may also come from the identity provider: whether
     /// one is known is a question to the directory.
-    fn selector(&self, text: &str) -> Result<Selector, String> {
-        self.policy.selector(text)
+    fn selector(&mut self, at: Position, text: &str) -> Result<Selector, String> {
+        let found = self.policy.selector(text)?;
+        if let Selector::Group(name) = &found
+            && !self.policy.groups.contains_key(name)
+        {
+            self.policy.foreign_groups.push((at, name.clone()));
+        }
+        Ok(found)
     }
 }
 

@@ -42,7 +42,7 @@ impl Reader {
                 "src" | "users" => sources = self.sources(value),
                 "dst" | "ports" => {
                     for (at, text) in self.texts(value) {
-                        match self.destination_and_ports(text) {
+                        match self.destination_and_ports(at, text) {
                             Ok((selector, ports)) => destinations.push((at, selector, ports)),
                             Err(what) => self.fault(at, what),
                         }
@@ -112,12 +112,16 @@ impl Reader {
         }
     }
 
-    fn destination_and_ports(&self, text: &str) -> Result<(Selector, Vec<Ports>), String> {
+    fn destination_and_ports(
+        &mut self,
+        at: Position,
+        text: &str,
+    ) -> Result<(Selector, Vec<Ports>), String> {
         let text = text.trim();
         let (host, ports) = selector::host_and_ports(text)?;
         let ports = selector::ports(ports).map_err(|what| format!("dst={text:?}: {what}"))?;
         let found = self
-            .selector(&host)
+            .selector(at, &host)
             .map_err(|what| format!("dst={host:?}: {what}"))?;
         Ok((destination(found, &host)?, ports))
     }
@@ -194,7 +198,9 @@ impl Reader {
                 self.fault(at, format!("dst {text:?}: {what}"));
                 continue;
             }
-            let found = self.selector(text).map_err(|what| format!("dst={what}"));
+            let found = self
+                .selector(at, text)
+                .map_err(|what| format!("dst={what}"));
             match found.and_then(|found| destination(found, text)) {
                 Ok(found) => destinations.push(found),
                 Err(what) => self.fault(at, what),

@@ -166,7 +166,7 @@ impl Reader {
         let mut people = Vec::new();
         for (at, text) in self.texts(value) {
             use Autogroup::{Admin, Member, Nobody, Owner, Tagged};
-            match self.selector(text) {
+            match self.selector(at, text) {
                 Ok(
                     selector @ (Selector::User(_)
                     | Selector::Group(_)
@@ -232,7 +232,7 @@ impl Reader {
                 match member.name.to_ascii_lowercase().as_str() {
                     "target" => {
                         for (at, text) in self.texts(value) {
-                            match self.selector(text) {
+                            match self.selector(at, text) {
                                 Ok(Selector::Autogroup(
                                     Autogroup::Owned
                                     | Autogroup::Internet
@@ -357,7 +357,7 @@ impl Reader {
     pub(super) fn sources(&mut self, value: &Value) -> Vec<(Position, Selector)> {
         let mut sources = Vec::new();
         for (at, text) in self.texts(value) {
-            match self.selector(text) {
+            match self.selector(at, text) {
                 Ok(Selector::Autogroup(Autogroup::Owned)) => {
                     self.fault(at, "\"autogroup:self\" not valid on the src side of a rule");
                 }

@@ -77,7 +77,7 @@ impl Reader {
         let mut sources = Vec::new();
         for (at, text) in self.texts(value) {
             use Autogroup::{Admin, Member, Nobody, Owner, Tagged};
-            match self.selector(text) {
+            match self.selector(at, text) {
                 Ok(
                     selector @ (Selector::User(_)
                     | Selector::Group(_)
@@ -95,7 +95,7 @@ impl Reader {
         let mut destinations = Vec::new();
         for (at, text) in self.texts(value) {
             use Autogroup::{Member, Owned, Tagged};
-            match self.selector(text) {
+            match self.selector(at, text) {
                 Ok(
                     selector @ (Selector::User(_)
                     | Selector::Tag(_)
