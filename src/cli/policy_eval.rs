@@ -110,6 +110,8 @@ impl Case {
         let policy = Arc::new(Policy::parse(&text)?);
         let (directory, names) = self.directory();
         let compiled = Compiled::compile(&policy, &directory);
+        let directory = self.approve(directory, &names, &compiled);
+        let compiled = compiled.with_nodes(&directory.nodes, &[]);
         compiled.check()?;
         let nodes = names.iter().zip(&directory.nodes);
         Ok(nodes
@@ -144,33 +146,45 @@ impl Case {
         let mut names: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
         let rank = |name: &str| REGISTERED.iter().position(|known| *known == name);
         names.sort_by_key(|name| rank(name).unwrap_or(REGISTERED.len()));
-        let mut served = BTreeSet::new();
         let mut nodes = Vec::new();
         for (number, name) in numbered(&names) {
             let (Some(id), Some(node)) = (NodeId::new(number), self.nodes.get(*name)) else {
                 continue;
             };
-            let offered = node.routable_ips.as_ref();
-            let served_by = |route: &&String| offered.is_none_or(|offered| offered.contains(route));
-            let approved = node.approved_routes.iter().flatten().filter(served_by);
-            let mut routes: Vec<IpNet> = approved.filter_map(|route| route.parse().ok()).collect();
-            routes.sort();
-            let subnets = routes.iter().filter(|route| route.prefix_len() != 0);
-            let primary: Vec<IpNet> = subnets
-                .filter(|route| served.insert(**route))
-                .copied()
-                .collect();
+            let approved = parsed(&node.approved_routes);
+            let routes =
+                approved.filter(|route| parsed(&node.routable_ips).any(|known| known == *route));
             nodes.push(Node {
                 id,
                 owner: self.owner(node, &users),
                 ipv4: node.ipv4,
                 ipv6: node.ipv6,
-                routes: routes.into(),
-                primary: primary.into(),
+                routes: routes.collect(),
+                primary: Arc::default(),
                 posture: Arc::default(),
             });
         }
         (Directory { users, nodes }, names)
+    }
+
+    /// Approves what the policy approves by itself, and lets the first router of each subnet serve it.
+    fn approve(&self, mut directory: Directory, names: &[&str], policy: &Compiled) -> Directory {
+        let mut served = BTreeSet::new();
+        for (name, node) in names.iter().zip(&mut directory.nodes) {
+            let offered = self.nodes.get(*name).map(|node| parsed(&node.routable_ips));
+            let approved = offered.into_iter().flatten();
+            let mut routes = node.routes.to_vec();
+            routes.extend(approved.filter(|route| policy.auto_approves(node, route)));
+            routes.sort();
+            routes.dedup();
+            let subnets = routes.iter().filter(|route| route.prefix_len() != 0);
+            node.primary = subnets
+                .filter(|route| served.insert(**route))
+                .copied()
+                .collect();
+            node.routes = routes.into();
+        }
+        directory
     }
 
     fn owner(&self, node: &CaseNode, users: &[User]) -> Owner {
@@ -187,6 +201,11 @@ impl Case {
     }
 }
 
+fn parsed(routes: &Option<Vec<String>>) -> impl Iterator<Item = IpNet> {
+    let routes = routes.iter().flatten();
+    routes.filter_map(|route| route.parse().ok())
+}
+
 fn numbered<T>(list: &[T]) -> impl Iterator<Item = (u64, &T)> {
     (1..).zip(list)
 }
@@ -197,7 +216,10 @@ fn tell(compiled: &Compiled, directory: &Directory, names: &[&str], node: &Node)
     for (name, peer) in names.iter().zip(&directory.nodes) {
         if compiled.are_peers(node.id, peer.id) {
             let routes = compiled.routes(node.id, peer.id);
-            let own = [peer.ipv4.map(Into::into), peer.ipv6.map(Into::into)];
+            let ipv4 = peer
+                .ipv4
+                .filter(|_| !compiled.without_ipv4(node.id, peer.id));
+            let own = [ipv4.map(Into::into), peer.ipv6.map(Into::into)];
             let own = own
                 .into_iter()
                 .flatten()

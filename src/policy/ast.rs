@@ -18,6 +18,8 @@ pub enum Selector {
     Any,
     /// A login or mail address; always with `@`.
     User(Box<str>),
+    /// All users of a domain, `user:*@domain`: this domain.
+    Domain(Box<str>),
     /// `group:name`.
     Group(Box<str>),
     /// `tag:name`.
@@ -215,6 +217,8 @@ pub struct Policy {
     pub(super) extra_records: Vec<ExtraRecord>,
     /// Groups that are used and not defined here: they must come from the identity provider.
     pub(super) foreign_groups: Vec<(Position, Box<str>)>,
+    /// Domains whose users are named.
+    pub(super) domains: Vec<(Position, Box<str>)>,
     /// Where the tests begin.
     pub(super) tests_at: Position,
 }

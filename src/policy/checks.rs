@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::ast::{Policy, Selector, SshTest, Test};
 use super::compiled::{Compiled, Entry};
 use super::diagnostic::Diagnostic;
-use super::members::{INTERNET, Members, addresses, user};
+use super::members::{INTERNET, Members, addresses, domain_of, user};
 use super::parse::selector;
 use super::program::Rule;
 use super::ranges::Ranges;
@@ -30,22 +30,18 @@ impl Compiled {
                 faults.push(Diagnostic::at(*at, format!("group not found: {name:?}")));
             }
         }
-        let known = |domain: &str| {
-            people.users().iter().any(|user| {
-                let mut addresses = [&user.email, &user.login].into_iter();
-                addresses.any(|address| {
-                    address
-                        .rsplit_once('@')
-                        .is_some_and(|(_, known)| known == domain)
-                })
-            })
-        };
-        for rule in &self.program.ssh {
-            for domain in rule.domains.iter().filter(|domain| !known(domain)) {
+        let localparts = self.program.ssh.iter().flat_map(|rule| {
+            let domains = rule.domains.iter();
+            domains.map(|domain| (rule.at, domain.clone()))
+        });
+        let named = self.program.policy.domains.iter().cloned();
+        for (at, domain) in localparts.chain(named) {
+            let mut users = people.users().iter();
+            if !users.any(|user| domain_of(user) == Some(&*domain)) {
                 let message = format!(
                     "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
                 );
-                faults.push(Diagnostic::at(rule.at, message));
+                faults.push(Diagnostic::at(at, message));
             }
         }
         match faults.is_empty() {

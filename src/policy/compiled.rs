@@ -18,6 +18,9 @@ use crate::policy::{Directory, Node, Owner};
 /// Classes whose filter is kept once it was asked for.
 const SHARED_FILTERS: usize = 16;
 
+/// Source: `NodeAttrDisableIPv4` in tailscale `tailcfg/nodecap/nodecap.go`.
+const DISABLE_IPV4: &str = "disable-ipv4";
+
 /// A policy applied to a directory. Immutable; a changed directory gives a new one, which shares with the old
 /// one what did not change.
 #[derive(Debug, Clone)]
@@ -62,6 +65,8 @@ pub struct Traits {
     pub to: Bits,
     /// The user and the numbers of the rules that let it reach the user's other devices.
     pub own: Option<(UserId, Bits)>,
+    /// It is told no IPv4 addresses.
+    pub without_ipv4: bool,
     /// Its own subnets that it would not see at another router by any rule, but does as one of two routers of
     /// the same subnet.
     pub shared: Vec<IpNet>,
@@ -194,10 +199,12 @@ impl Compiled {
             });
             (!rules.is_empty()).then_some((user, reaches))
         });
+        let attributes = self.attributes_of(node);
         let mut traits = Traits {
             from,
             to,
             own,
+            without_ipv4: attributes.contains_key(DISABLE_IPV4),
             shared: Vec::new(),
         };
         traits.shared = subnets(node)
@@ -214,7 +221,7 @@ impl Compiled {
                 allowed: allowed.into(),
                 primary: node.primary.clone(),
             },
-            attributes: self.attributes_of(node),
+            attributes,
             node: node.clone(),
         }
     }
@@ -311,6 +318,15 @@ impl Compiled {
     /// same routes.
     pub fn view_class(&self, viewer: NodeId) -> u32 {
         self.find(viewer).map_or(u32::MAX, |entry| entry.class.id)
+    }
+
+    /// Whether a viewer is told no IPv4 address of a peer (nor a node its own): either of them has the
+    /// capability `disable-ipv4`.
+    pub fn without_ipv4(&self, viewer: NodeId, peer: NodeId) -> bool {
+        [viewer, peer].into_iter().any(|id| {
+            self.find(id)
+                .is_some_and(|entry| entry.class.traits.without_ipv4)
+        })
     }
 
     /// The capabilities that the policy gives to a node itself (`nodeAttrs`), with the values of each.

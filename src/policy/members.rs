@@ -136,6 +136,11 @@ impl Members {
             match selector {
                 Selector::Any => members.any = true,
                 Selector::User(name) => members.users.extend(people.user(name)),
+                Selector::Domain(domain) => {
+                    let users = people.users.iter();
+                    let of_domain = users.filter(|user| domain_of(user) == Some(domain));
+                    members.users.extend(of_domain.map(|user| user.id));
+                }
                 Selector::Group(name) => {
                     members
                         .users
@@ -202,6 +207,15 @@ impl Members {
     /// Whether a node is named in any way.
     pub fn has(&self, node: &Node) -> bool {
         self.names(node) || self.holds_address(node)
+    }
+
+    /// Whether anything but devices of the same user is named.
+    pub fn names_others(&self) -> bool {
+        let nothing = Self {
+            owned: self.owned,
+            ..Self::default()
+        };
+        *self != nothing
     }
 
     /// How often a node's tags are named: the official service lists a node once for each.
@@ -271,6 +285,12 @@ pub fn subnets(node: &Node) -> impl Iterator<Item = IpNet> {
 /// Whether a node is an approved exit node.
 pub fn is_exit(node: &Node) -> bool {
     node.routes.iter().any(|route| route.prefix_len() == 0)
+}
+
+/// The domain of a user's mail address, or of its login if that is one.
+pub fn domain_of(user: &User) -> Option<&str> {
+    let mut addresses = [&user.email, &user.login].into_iter();
+    addresses.find_map(|address| Some(address.rsplit_once('@')?.1))
 }
 
 /// The user of a device without tags.

@@ -196,6 +196,9 @@ impl Reader {
         {
             self.policy.foreign_groups.push((at, name.clone()));
         }
+        if let Selector::Domain(name) = &found {
+            self.policy.domains.push((at, name.clone()));
+        }
         Ok(found)
     }
 }

@@ -83,7 +83,10 @@ impl Compiled {
                     });
                 push(rule, &self.principals(rule.source, tagged), &base, to);
             }
-        } else if !rule.domains.is_empty() && entry.admitted.has(rule.source) {
+        } else if !rule.domains.is_empty()
+            && rule.destination.names_others()
+            && entry.admitted.has(rule.source)
+        {
             // The official service also lets the devices of a source's user in to each other here.
             match owner {
                 Some(owner) => self.rules_of_user(rule, owner, &base, to),

@@ -231,6 +231,7 @@ fn is_of_users(source: &Selector) -> bool {
     matches!(
         source,
         Selector::User(_)
+            | Selector::Domain(_)
             | Selector::Group(_)
             | Selector::Autogroup(Member | Admin | Owner | Nobody)
     )

@@ -38,6 +38,8 @@ pub fn selector(text: &str) -> Result<Named, String> {
         Selector::Autogroup(autogroup(text)?)
     } else if text.starts_with("ipset:") {
         return Ok(Named::IpSet(text.into()));
+    } else if let Some(domain) = text.strip_prefix("user:*@") {
+        Selector::Domain(domain.into())
     } else if text.starts_with("svc:") {
         return Err(format!("{text:?}: services are not supported"));
     } else if text.contains('@') {

@@ -80,6 +80,7 @@ impl Reader {
             match self.selector(at, text) {
                 Ok(
                     selector @ (Selector::User(_)
+                    | Selector::Domain(_)
                     | Selector::Group(_)
                     | Selector::Tag(_)
                     | Selector::Autogroup(Member | Tagged | Admin | Owner | Nobody)),
