@@ -29,8 +29,10 @@ mod ranges;
 mod routes;
 mod ssh;
 mod texts;
+mod why;
 
 pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
+pub use why::{Cause, Why};
