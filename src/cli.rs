@@ -12,6 +12,7 @@ mod dns;
 mod keys;
 mod nodes;
 mod pending;
+mod policy_eval;
 mod relay;
 mod routes;
 mod server;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{Command, DerpArgs};
+use args::{Command, DerpArgs, PolicyCommand};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -47,6 +48,15 @@ pub fn run() -> ExitCode {
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
+        Command::Policy(PolicyCommand::Eval) => {
+            return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(fault) => {
+                    print_fault(&fault, format);
+                    ExitCode::FAILURE
+                }
+            };
+        }
         command => ask(command, args.socket, format),
     };
     match outcome {

@@ -83,10 +83,21 @@ pub enum Command {
     /// Manage the keys of the REST interface.
     #[command(subcommand, aliases = ["apikey", "api"])]
     Apikeys(ApiKeys),
+    /// Work with policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Ask whether the server is well.
     Health,
     /// Show the version of this program.
     Version,
+}
+
+/// What to do about policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Read made-up tailnets from standard input, one JSON object a line, and print what every node would be
+    /// sent.
+    Eval,
 }
 
 /// What to do about the relay.
@@ -488,6 +499,8 @@ pub async fn dispatch(
         Command::Audit => contact::audit(client, format).await,
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
-        Command::Serve(_) | Command::Check(_) => Ok(Output::default()),
+        Command::Serve(_) | Command::Check(_) | Command::Policy(PolicyCommand::Eval) => {
+            Ok(Output::default())
+        }
     }
 }
