@@ -216,10 +216,12 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
             Next::Nothing => {}
             Next::End(reason) => return Over::Ended(reason),
             Next::Send(message) => {
-                let framed = message.framed(zstd);
+                let pieces = message.pieces(zstd);
                 drop(message);
-                if sender.send(framed).await.is_err() {
-                    return Over::Gone;
+                for piece in pieces {
+                    if sender.send(piece).await.is_err() {
+                        return Over::Gone;
+                    }
                 }
                 paced_to = paced_to.max(Instant::now()) + PACE;
                 keep_alive_at = Instant::now() + app.keep_alive_interval();
