@@ -58,6 +58,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("qrcodegen", &["qr"]),
     ("if_addrs", &["config", "main", "http"]),
+    ("dlmalloc", &["main"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.
