@@ -4,6 +4,7 @@
 //! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
+pub mod clients;
 pub mod derp;
 pub mod file;
 pub mod lan;
@@ -18,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
@@ -106,6 +108,8 @@ pub struct Config {
     pub node: NodeSettings,
     /// The relay.
     pub derp: DerpSettings,
+    /// What clients are told about the server and about themselves.
+    pub clients: ClientSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
@@ -244,6 +248,8 @@ impl Config {
                 .unwrap_or(Duration::from_secs(30 * 60)),
         };
         let derp = DerpSettings::take(raw, Admission::Tailnet);
+        let home = || surroundings.network.home_address();
+        let clients = ClientSettings::take(raw, &server_url, &derp, home);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
@@ -260,6 +266,7 @@ impl Config {
             prefixes,
             node,
             derp,
+            clients,
             metrics,
             log_level,
             limits,

@@ -31,6 +31,7 @@ use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
+use crate::netmap::notices::Notices;
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
@@ -137,6 +138,8 @@ async fn serve(
     let data_dir = &config.data_dir;
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
+    let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());

@@ -10,6 +10,7 @@ use super::name::DnsName;
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
 use crate::keys::NodeKey;
+use crate::release::Release;
 
 /// A type that a key of the configuration can have.
 pub trait Setting: Sized {
@@ -60,6 +61,7 @@ from_text!(AdmitKind, "one of `tailnet`, `url`, `keys` and `open`");
 from_text!(DnsName, "a DNS name such as `tail.example.org`");
 from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
 from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
+from_text!(Release, "a version such as `1.102.5`");
 from_text!(Ipv4Addr, "an IPv4 address");
 from_text!(Ipv6Addr, "an IPv6 address");
 from_text!(
@@ -337,6 +339,7 @@ list_of!(
     PathBuf,
     "a list of paths such as `[\"/etc/hearth/derp.yaml\"]`"
 );
+list_of!(IpAddr, "a list of addresses such as `[\"203.0.113.5\"]`");
 list_of!(NodeKey, "a list of keys such as `[\"nodekey:...\"]`");
 
 /// By what is decided who may use the relay.

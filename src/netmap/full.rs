@@ -55,6 +55,7 @@ pub fn full_map(
     part(&tailnet.dns_config);
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
+    part(&tailnet.notices.fields(viewer));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
     let itself = snapshot.nodes().iter().filter(|node| node.id == viewer.id);
     part(&profiles(

@@ -7,12 +7,14 @@ pub mod delta;
 pub mod fragment;
 pub mod frame;
 pub mod full;
+pub mod notices;
 pub mod session;
 
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
+use crate::netmap::notices::Notices;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
@@ -32,6 +34,8 @@ pub struct Tailnet {
     pub only_region: u16,
     /// DNS settings, as JSON.
     pub dns_config: String,
+    /// What is said beside the network.
+    pub notices: Notices,
 }
 
 impl Tailnet {
@@ -59,13 +63,20 @@ impl Tailnet {
             derp_version: 0,
             only_region,
             dns_config,
+            notices: Notices::default(),
         }
+    }
+
+    /// The same with these notices.
+    pub fn with_notices(self, notices: Notices) -> Self {
+        Self { notices, ..self }
     }
 
     /// The same with other relays.
     pub fn with_derp_map(&self, derp_map: &DerpMap) -> Self {
         Self {
             derp_version: self.derp_version.wrapping_add(1),
+            notices: self.notices.clone(),
             ..Self::new(self.base_domain.clone(), derp_map)
         }
     }
