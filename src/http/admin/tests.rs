@@ -452,18 +452,22 @@ async fn a_node_is_asked_and_its_answer_is_given() {
     let mut inbox = node_with_stream(&server).await;
     let machine = Way::Noise(MachineKey::from_bytes([6; 32]));
     let calls = &server.admin.contact.calls;
+    let answer = |request: &Value, way, answer| {
+        let claim = calls.claim(&call_in(request), way);
+        claim.is_some_and(|claim| claim.give(answer))
+    };
     let node = async {
         let request = request_in(&mut inbox).await;
         assert_eq!(request["Types"], "c2n");
         assert_eq!(request["URLIsNoise"], true);
         let text = &b"HTTP/1.1 418 X\r\nContent-Type: text/x\r\n\r\nno"[..];
-        assert!(calls.answer(&call_in(&request), machine, Bytes::from_static(text)));
+        assert!(answer(&request, machine, Bytes::from_static(text)));
         let request = request_in(&mut inbox).await;
         assert_eq!(request["Types"], "disco,TSMP");
         assert_eq!(request["IP"], "100.64.0.9");
         for kind in ["disco", "TSMP"] {
-            let answer = json!({"Type": kind}).to_string();
-            assert!(calls.answer(&call_in(&request), machine, answer.into()));
+            let result = json!({"Type": kind}).to_string();
+            assert!(answer(&request, machine, result.into()));
         }
         let request = request_in(&mut inbox).await;
         assert!(
@@ -472,7 +476,7 @@ async fn a_node_is_asked_and_its_answer_is_given() {
                 .unwrap()
                 .starts_with("http://192.168.1.1:8080/machine/ping-response?id=")
         );
-        assert!(calls.answer(&call_in(&request), Way::Plain, Bytes::new()));
+        assert!(answer(&request, Way::Plain, Bytes::new()));
     };
     let admin = async {
         let asked = server
