@@ -23,16 +23,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("state", &["policy", "id", "keys", "clock"]),
     (
         "netmap",
-        &["tailcfg", "policy", "state", "id", "keys", "clock"],
+        &[
+            "tailcfg", "policy", "state", "id", "keys", "clock", "release",
+        ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
-    ("config", &["id", "keys", "state"]),
+    ("config", &["id", "keys", "state", "release"]),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
+    ("release", &[]),
     ("shutdown", &[]),
     ("supervise", &["shutdown"]),
 ];
