@@ -229,6 +229,8 @@ struct Facts {
     router: Vec<Nameserver>,
     /// The nodes that are the router: they must not be sent to themselves.
     routers: Vec<NodeId>,
+    /// Whether the resolver is at these nodes' addresses in the tailnet.
+    is_in_tailnet: bool,
     /// All records, each once, with aliases as addresses.
     records: Vec<(String, IpAddr)>,
 }
@@ -284,6 +286,10 @@ impl Facts {
             settings: settings.clone(),
             base_domain: tailnet.base_domain.clone(),
             zones: zones_v4(v4, v4_bits).chain(zones_v6(v6, v6_bits)).collect(),
+            is_in_tailnet: match &settings.router {
+                Router::Resolver(_) => false,
+                Router::Node(_) | Router::ThisMachine => routers().next().is_some(),
+            },
             router,
             routers: routers().map(|node| node.id).collect(),
             records,
@@ -296,8 +302,19 @@ impl Facts {
 struct Choice {
     /// The rule that fits, by its place.
     rule: Option<usize>,
-    is_router: bool,
+    router: Reach,
     next_dns: NextDns,
+}
+
+/// How a viewer stands to the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reach {
+    /// It is the router.
+    Itself,
+    /// It may ask its resolver.
+    Open,
+    /// The policy keeps them apart: a resolver there would leave it without any names.
+    Closed,
 }
 
 /// What NextDNS is told by its URL. Source: `generateDNSConfig` in headscale
@@ -325,9 +342,17 @@ impl Choice {
             true => NextDns::of(policy, viewer),
             false => NextDns::default(),
         };
+        let is_peer = |router: &NodeId| policy.are_peers(viewer.id, *router);
+        let router = if facts.routers.contains(&viewer.id) {
+            Reach::Itself
+        } else if facts.is_in_tailnet && !facts.routers.iter().any(is_peer) {
+            Reach::Closed
+        } else {
+            Reach::Open
+        };
         Self {
             rule,
-            is_router: facts.routers.contains(&viewer.id),
+            router,
             next_dns,
         }
     }
@@ -441,16 +466,16 @@ fn build(facts: &Facts, choice: &Choice) -> DnsConfig {
         config.routes.insert(domain.to_string(), resolvers);
     }
     // The router keeps the resolver that it has: sent to itself, its queries would go round in circles.
-    let router: &[Nameserver] = match choice.is_router {
-        true => &[],
-        false => &facts.router,
+    let router: &[Nameserver] = match choice.router {
+        Reach::Itself | Reach::Closed => &[],
+        Reach::Open => &facts.router,
     };
     if let Some(domain) = settings.lan_domain.as_ref().filter(|_| !router.is_empty()) {
         let resolvers = resolvers(router);
         config.routes.entry(domain.to_string()).or_insert(resolvers);
     }
     let global = match resolution.use_router {
-        true if choice.is_router || !router.is_empty() => resolvers(router),
+        true if choice.router == Reach::Itself || !router.is_empty() => resolvers(router),
         _ => resolvers(&resolution.nameservers),
     };
     match resolution.override_local_dns {

@@ -160,6 +160,26 @@ fn the_router_is_its_node_and_keeps_its_own_resolver() {
 }
 
 #[test]
+fn who_may_not_reach_the_router_is_not_sent_there() {
+    let world = world();
+    let tailnet = tailnet(|_, settings| {
+        settings.router = "host1".parse().unwrap();
+        settings.usual.use_router = true;
+        settings.usual.nameservers = vec![resolver("9.9.9.9")];
+    });
+    let snapshot = world.snapshot();
+    let facts = Facts::of(&tailnet, &snapshot, named_nodes(&tailnet, &snapshot));
+    let viewer = snapshot.node(id(2)).unwrap();
+    let apart = Compiled::allow_all(&crate::policy::Directory::default());
+    let first = |policy: &Compiled| {
+        let config = build(&facts, &Choice::of(&facts, policy, viewer));
+        config.resolvers[0].addr.clone()
+    };
+    assert_eq!(first(snapshot.compiled()), v4(&world, 1));
+    assert_eq!(first(&apart), "9.9.9.9");
+}
+
+#[test]
 fn a_router_that_is_no_node_is_asked_at_home_and_an_unknown_one_not_at_all() {
     let world = world();
     let resolvers = |router: Router, home: Option<Ipv4Addr>| {
