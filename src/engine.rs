@@ -166,6 +166,7 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
             .collect(),
     );
     model.nodes = Arc::new(loaded.nodes);
+    model.attributes = Arc::new(loaded.attributes);
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
     model.dns_records = Arc::new(loaded.dns_records);

@@ -4,6 +4,7 @@
 
 mod address;
 mod admit;
+mod attributes;
 mod dns;
 mod keys;
 mod node;
@@ -64,6 +65,7 @@ fn apply_one(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::Authorize(id, whether) => node::authorize(model, records, id, whether),
         Command::SetHealth(id, healthy) => routes::set_health(model, id, healthy),
         Command::AddWireGuard(new) => wireguard::add(model, records, *new, now),
+        Command::SetAttributes { node, updates } => attributes::set(model, records, node, updates),
         Command::CreatePreAuthKey(new) => keys::create_preauth(model, records, new, now),
         Command::ExpirePreAuthKey(id) => keys::expire_preauth(model, records, id, now),
         Command::DeletePreAuthKey(id) => keys::delete_preauth(model, records, id),

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
     ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PreAuthKey, Role, SessionId, User,
@@ -73,6 +74,13 @@ pub enum Command {
     SetHealth(NodeId, bool),
     /// Adds a device without a Tailscale client.
     AddWireGuard(Box<NewWireGuard>),
+    /// Sets attributes of a node that policies ask for; what is not named stays.
+    SetAttributes {
+        /// The node.
+        node: NodeId,
+        /// The attributes by name; `None` takes one away.
+        updates: Vec<(Box<str>, Option<AttributeValue>)>,
+    },
     /// Makes a preauth key.
     CreatePreAuthKey(NewPreAuthKey),
     /// Ends a preauth key now.
@@ -361,6 +369,11 @@ pub enum Rejected {
     /// The key belongs to another node.
     #[error("node {0} has this key already")]
     KeyTaken(NodeId),
+    /// The text cannot be the name of an attribute.
+    #[error(
+        "{0:?} cannot be an attribute: `custom:` and letters, digits or `_`, at most 64 bytes in all"
+    )]
+    BadAttribute(Box<str>),
     /// A key needs an owner for its nodes.
     #[error("a preauth key needs a user or tags")]
     KeyWithoutOwner,

@@ -17,6 +17,7 @@ use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
+use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::secret::SecretHash;
 
@@ -505,6 +506,8 @@ pub struct Model {
     pub nodes: Arc<Vec<Arc<Node>>>,
     /// Nodes by key.
     pub by_key: Arc<HashMap<NodeKey, NodeId>>,
+    /// Attributes of nodes for postures, of those that have any.
+    pub attributes: Arc<BTreeMap<NodeId, Arc<Attributes>>>,
     /// Preauth keys by number.
     pub preauth_keys: Arc<BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>>,
     /// API keys by number.
@@ -538,6 +541,7 @@ impl Model {
             users: Arc::default(),
             nodes: Arc::default(),
             by_key: Arc::default(),
+            attributes: Arc::default(),
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
             dns_records: Arc::default(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
     ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLife, Node, Owner, Pending, PendingState,
@@ -33,6 +34,10 @@ pub enum Record {
     PutNode(Arc<Node>),
     /// A node is gone.
     DeleteNode(NodeId),
+    /// The attributes of a node as they now are.
+    PutAttributes(NodeId, Arc<Attributes>),
+    /// A node has no attributes any more.
+    DeleteAttributes(NodeId),
     /// A preauth key as it now is.
     PutPreAuthKey(Arc<PreAuthKey>),
     /// A preauth key is gone.
@@ -467,6 +472,43 @@ impl Stored for Node {
             facets: Facets::default(),
             unflushed: false,
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum AttributeV1 {
+    Text(Box<str>),
+    Number(i64),
+    Flag(bool),
+}
+
+impl Stored for Attributes {
+    fn encode(&self) -> Vec<u8> {
+        let stored: Vec<(&str, AttributeV1)> = self
+            .iter()
+            .map(|(name, value)| {
+                let value = match value {
+                    AttributeValue::Text(text) => AttributeV1::Text(text.clone()),
+                    AttributeValue::Number(number) => AttributeV1::Number(*number),
+                    AttributeValue::Flag(flag) => AttributeV1::Flag(*flag),
+                };
+                (&**name, value)
+            })
+            .collect();
+        encode_as(1, &stored)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let stored: Vec<(Box<str>, AttributeV1)> = decode_as(bytes)?;
+        let attributes = stored.into_iter().map(|(name, value)| {
+            let value = match value {
+                AttributeV1::Text(text) => AttributeValue::Text(text),
+                AttributeV1::Number(number) => AttributeValue::Number(number),
+                AttributeV1::Flag(flag) => AttributeValue::Flag(flag),
+            };
+            (name, value)
+        });
+        Ok(attributes.collect())
     }
 }
 

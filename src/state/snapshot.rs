@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::Compiled;
+use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
     ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
@@ -63,6 +64,11 @@ impl Snapshot {
     /// All users by number.
     pub fn users(&self) -> &BTreeMap<UserId, Arc<User>> {
         &self.model.users
+    }
+
+    /// The attributes of a node for postures.
+    pub fn attributes(&self, id: NodeId) -> Arc<Attributes> {
+        self.model.attributes.get(&id).cloned().unwrap_or_default()
     }
 
     /// All preauth keys by number.

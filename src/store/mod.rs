@@ -16,13 +16,14 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use zeroize::Zeroizing;
 
-use crate::id::{ApiKeyId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Counters, Node, Pending, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use schema::{
-    API_KEYS, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING, PREAUTH_KEYS,
-    SCHEMA, SCHEMA_VERSION, USERS,
+    API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
+    PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
 };
 
 /// Name of the database file in the data directory.
@@ -100,6 +101,8 @@ pub struct Loaded {
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Nodes, sorted by number.
     pub nodes: Vec<Arc<Node>>,
+    /// Attributes by node.
+    pub attributes: BTreeMap<NodeId, Arc<Attributes>>,
     /// Preauth keys by number.
     pub preauth_keys: BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>,
     /// API keys by number.
@@ -234,6 +237,7 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         meta.insert(DERP_SECRET, derp.as_slice())?;
         transaction.open_table(USERS)?;
         transaction.open_table(NODES)?;
+        transaction.open_table(ATTRIBUTES)?;
         transaction.open_table(PREAUTH_KEYS)?;
         transaction.open_table(API_KEYS)?;
         transaction.open_table(PENDING)?;
@@ -270,6 +274,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
     let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
     let dns_records = read_dns_records(&transaction, &mut skipped)?;
+    let attributes = read_attributes(&transaction, &mut skipped)?;
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {
         let (key, value) = entry?;
@@ -290,6 +295,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         counters: counters.and_then(Result::ok).unwrap_or_default(),
         users: users.into_iter().map(|user| (user.id, user)).collect(),
         nodes,
+        attributes,
         preauth_keys: preauth.into_iter().map(|key| (key.id, key)).collect(),
         api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
         dns_records,
@@ -355,6 +361,34 @@ fn read_table<V: Stored>(
     Ok(values)
 }
 
+/// The attributes by node. A database from before there were any has no table of them.
+fn read_attributes(
+    transaction: &redb::ReadTransaction,
+    skipped: &mut Vec<Skipped>,
+) -> Result<BTreeMap<NodeId, Arc<Attributes>>, redb::Error> {
+    let table = match transaction.open_table(ATTRIBUTES) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(fault) => return Err(fault.into()),
+    };
+    let mut all = BTreeMap::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let id = NodeId::new(key.value()).ok_or(DecodeError::Damaged);
+        match id.and_then(|id| Ok((id, Attributes::decode(value.value())?))) {
+            Ok((id, attributes)) => {
+                all.insert(id, Arc::new(attributes));
+            }
+            Err(fault) => skipped.push(Skipped {
+                table: "attributes",
+                key: key.value().to_string(),
+                fault,
+            }),
+        }
+    }
+    Ok(all)
+}
+
 fn write(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     for record in records {
@@ -386,6 +420,8 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
         Record::DeleteUser(id) => delete(USERS, id.number()),
         Record::PutNode(node) => put(NODES, node.id.number(), node.encode()),
         Record::DeleteNode(id) => delete(NODES, id.number()),
+        Record::PutAttributes(id, attributes) => put(ATTRIBUTES, id.number(), attributes.encode()),
+        Record::DeleteAttributes(id) => delete(ATTRIBUTES, id.number()),
         Record::PutPreAuthKey(key) => put(PREAUTH_KEYS, key.id.number(), key.encode()),
         Record::DeletePreAuthKey(id) => delete(PREAUTH_KEYS, id.number()),
         Record::PutApiKey(key) => put(API_KEYS, key.id.number(), key.encode()),

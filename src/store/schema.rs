@@ -20,6 +20,8 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const USERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("users");
 /// Nodes by number.
 pub(super) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("nodes");
+/// Attributes of nodes by the node's number.
+pub(super) const ATTRIBUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("attributes");
 /// Preauth keys by number.
 pub(super) const PREAUTH_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("preauth");
 /// API keys by number.

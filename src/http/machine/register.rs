@@ -181,7 +181,7 @@ mod tests {
             tags: Arc::default(),
             reusable: false,
             ephemeral: false,
-            preauthorized: false,
+            preauthorized: true,
             used: false,
             expiry: None,
             created: now.wall,

@@ -140,7 +140,7 @@ pub(super) fn compile_anew(model: &mut Model) {
 
 /// Compiles for users that changed.
 pub(super) fn users_changed(model: &mut Model) {
-    model.compiled = Arc::new(model.compiled.with_users(users(model)));
+    model.compiled = Arc::new(model.compiled.with_users(&users(model)));
     model.changed = true;
 }
 
