@@ -170,7 +170,11 @@ impl Compiled {
             true => Program::without_policy(users),
             false => Program::new(&self.program.policy, users),
         };
-        let nodes: Vec<Node> = self.entries.iter().map(|entry| entry.node.clone()).collect();
+        let nodes: Vec<Node> = self
+            .entries
+            .iter()
+            .map(|entry| entry.node.clone())
+            .collect();
         Self::with_program(program, &nodes)
     }
 
