@@ -143,9 +143,11 @@ async fn users_are_made_listed_renamed_and_deleted() {
             "email",
             "id",
             "name",
+            "nodeExpiry",
             "profilePicUrl",
             "provider",
-            "providerId"
+            "providerId",
+            "role"
         ]
     );
     assert_eq!(server.refused("POST", "user", body).await.0, 409);
@@ -381,8 +383,7 @@ async fn what_hearth_has_not_is_said_so() {
     for (method, path, status) in [
         ("GET", "policy", 501),
         ("PUT", "policy", 501),
-        ("POST", "node/1/tags", 501),
-        ("POST", "node/1/approve_routes", 501),
+        ("GET", "debug", 501),
         ("GET", "nothing", 404),
         ("PATCH", "user", 404),
         ("GET", "", 404),
