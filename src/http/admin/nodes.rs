@@ -138,8 +138,10 @@ impl Call<'_> {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();
+                // The reply was given before it was known who serves which route.
+                let node = snapshot.node(node.id).unwrap_or(&node);
                 json(&NodeAnswer {
-                    node: convert::node(&node, &snapshot, self.now),
+                    node: convert::node(node, &snapshot, self.now),
                 })
             }
             _ => json(&EmptyAnswer {}),

@@ -1,5 +1,7 @@
 //! The interface as its users see it: requests in, answers of a real engine out.
 
+mod lifecycle;
+
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Full};
