@@ -435,6 +435,48 @@ pub struct PendingAnswer {
     pub pending: Vec<Pending>,
 }
 
+/// A DNS record (hearth's own).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsRecord {
+    /// Full name.
+    pub name: String,
+    /// `A`, `AAAA` or `ALIAS`.
+    pub r#type: String,
+    /// An address, or the name of a node.
+    pub value: String,
+    /// The addresses that it stands for now.
+    pub addresses: Vec<String>,
+    /// Where it was made: `configuration`, `file` or `api`.
+    pub source: String,
+}
+
+/// The answer with one DNS record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DnsRecordAnswer {
+    /// The record.
+    pub record: DnsRecord,
+}
+
+/// The answer with DNS records.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DnsRecordsAnswer {
+    /// The records.
+    pub records: Vec<DnsRecord>,
+}
+
+/// The wish for a DNS record. Without a type the value tells it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CreateDnsRecord {
+    /// Name; without a dot it is below the base domain.
+    pub name: String,
+    /// `A`, `AAAA` or `ALIAS`.
+    pub r#type: String,
+    /// An address, or the name of a node.
+    pub value: String,
+}
+
 /// The answer about the health of the server.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@ pub mod client;
 pub mod output;
 
 mod args;
+mod dns;
 mod keys;
 mod nodes;
 mod pending;

@@ -5,6 +5,7 @@
 //! [`Warning`] and the default is used.
 
 pub mod derp;
+mod dns;
 pub mod file;
 pub mod lan;
 pub mod limits;
@@ -28,6 +29,7 @@ pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
 pub use web_url::WebUrl;
 
+use crate::state::dns::DnsSettings;
 use file::RawConfig;
 use lan::Network;
 use value::{Expiry, Range};
@@ -108,6 +110,8 @@ pub struct Config {
     pub prefixes: Prefixes,
     /// What holds for nodes.
     pub node: NodeSettings,
+    /// DNS of the tailnet.
+    pub dns: DnsSettings,
     /// The relay.
     pub derp: DerpSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
@@ -249,6 +253,7 @@ impl Config {
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),
         };
+        let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
@@ -265,6 +270,7 @@ impl Config {
             tls,
             prefixes,
             node,
+            dns,
             derp,
             metrics,
             log_level,

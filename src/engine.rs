@@ -168,6 +168,7 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     model.nodes = Arc::new(loaded.nodes);
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
+    model.dns_records = Arc::new(loaded.dns_records);
     let pending = loaded
         .pending
         .into_iter()

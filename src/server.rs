@@ -3,6 +3,7 @@
 mod admission;
 mod banner;
 mod derp_map;
+mod dns;
 mod listeners;
 mod regions;
 mod relay;
@@ -38,6 +39,7 @@ use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
 use crate::tls::{self, Identity, Names, Served, TlsError};
+use dns::Dns;
 use listeners::Listeners;
 use regions::Regions;
 
@@ -136,11 +138,15 @@ async fn serve(
     let most_bytes = config.limits.derp_map;
     let data_dir = &config.data_dir;
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
+    let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
+    let mut dns = Dns::new(settings);
     let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let tailnet = tailnet.with_dns(dns.look());
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());
     tasks.spawn("relays", keeping);
+    tasks.spawn("dns", dns.keep(new_tailnet, shutdown.clone()));
     let states = Some(engine.watch());
     let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
     let numbers = Numbers {
@@ -204,6 +210,7 @@ async fn serve(
         if let Some(relay) = &relay {
             relay.set_rates(relay::rates(&fresh.limits));
         }
+        dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
     }
     tracing::info!("stopping");
@@ -247,7 +254,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
 }
 
 /// Takes over what can change while the server runs: the log level and the certificate (and, elsewhere,
-/// the rates of the relay).
+/// the rates of the relay and DNS).
 fn reload_files(
     running: &Config,
     fresh: &Config,
@@ -270,6 +277,7 @@ fn reload_files(
         },
         warnings: running.warnings.clone(),
         tls: running.tls.clone(),
+        dns: running.dns.clone(),
         ..fresh.clone()
     };
     if restart != *running || fresh.tls.is_some() != running.tls.is_some() {

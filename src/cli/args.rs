@@ -11,7 +11,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 
 use super::client::{CliError, Client};
 use super::output::{Format, Output};
-use super::{keys, pending, relay, server, users};
+use super::{dns, keys, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
 use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
@@ -71,6 +71,9 @@ pub enum Command {
     /// The same with the words of Headscale.
     #[command(subcommand)]
     Auth(Auth),
+    /// Manage DNS records.
+    #[command(subcommand)]
+    Dns(Dns),
     /// Manage the keys of the REST interface.
     #[command(subcommand, aliases = ["apikey", "api"])]
     Apikeys(ApiKeys),
@@ -375,6 +378,50 @@ pub enum Auth {
     },
 }
 
+/// Names one DNS record, or several of the same name.
+#[derive(Debug, ClapArgs)]
+pub struct OneDnsRecord {
+    /// Name of the record.
+    pub name: String,
+    /// Only the one with this value.
+    pub value: Option<String>,
+    /// Only those of this type: A, AAAA or ALIAS.
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+}
+
+/// Commands about DNS records.
+#[derive(Debug, Subcommand)]
+pub enum Dns {
+    /// List all records, those of the configuration as well.
+    #[command(aliases = ["ls", "show"])]
+    List,
+    /// Add a record.
+    #[command(aliases = ["create", "new"])]
+    Add {
+        /// Name; without a dot it is below the base domain.
+        name: String,
+        /// An address, or the name of a node, whose addresses it then has.
+        value: String,
+        /// A, AAAA or ALIAS [default: what fits the value].
+        #[arg(
+            short = 't',
+            long = "type",
+            value_name = "TYPE",
+            default_value = "",
+            hide_default_value = true
+        )]
+        kind: String,
+    },
+    /// Remove a record that was added so.
+    #[command(aliases = ["del", "rm"])]
+    Delete {
+        /// The record.
+        #[command(flatten)]
+        which: OneDnsRecord,
+    },
+}
+
 fn duration(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).ok_or("expected a time such as 90m, 24h or 180d")
 }
@@ -416,6 +463,7 @@ pub async fn dispatch(
         Command::Nodes(command) => super::nodes::run(command, client, format).await,
         Command::Preauthkeys(command) => keys::run_preauth(command, client, format).await,
         Command::Apikeys(command) => keys::run_api(command, client, format).await,
+        Command::Dns(command) => dns::run(command, client, format).await,
         Command::Pending(Pending::List) => pending::list(client, format).await,
         Command::Pending(Pending::Approve { id, user }) => {
             pending::approve(client, format, &id, user.as_deref()).await

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::near::nearest;
-use super::value::{Amount, Range, Setting};
+use super::value::{Amount, List, Range, Setting};
 
 /// A value of the file. Sections are taken apart and do not occur, except inside a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,94 @@ pub enum RawValue {
     Fraction(String),
     /// A list of strings.
     Texts(Vec<String>),
+    /// A table inside a section.
+    Table(RawTable),
+    /// A list of tables.
+    Tables(Vec<RawTable>),
     /// Anything else, by what TOML calls it.
     Other(&'static str),
+}
+
+/// A table inside a section: its keys are taken one by one, like those of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawTable {
+    at: usize,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl RawTable {
+    fn of(at: usize, table: &DeTable<'_>) -> Self {
+        let entries = table.iter().map(|(key, value)| {
+            let entry = Entry {
+                name_at: key.span().start,
+                value_at: value.span().start,
+                value: RawValue::of(value.span().start, value.get_ref()),
+            };
+            (key.get_ref().to_string(), entry)
+        });
+        Self {
+            at,
+            entries: entries.collect(),
+        }
+    }
+
+    /// The names of the keys that nobody has taken yet.
+    pub fn names(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+}
+
+impl Setting for RawTable {
+    const EXPECTED: &'static str = "a table";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Table(table) => Some(table.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for List<RawTable> {
+    const EXPECTED: &'static str = "a list of tables";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Tables(tables) => Some(Self(tables.clone())),
+            RawValue::Texts(texts) if texts.is_empty() => Some(Self(Vec::new())),
+            _ => None,
+        }
+    }
+}
+
+impl RawValue {
+    fn of(at: usize, value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.to_string()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or(Self::Other("number"), Self::Integer),
+            DeValue::Boolean(value) => Self::Boolean(*value),
+            DeValue::Float(number) => Self::Fraction(number.as_str().to_owned()),
+            DeValue::Datetime(_) => Self::Other("date"),
+            DeValue::Table(table) => Self::Table(RawTable::of(at, table)),
+            DeValue::Array(items) => {
+                let texts = items.iter().map(|item| match item.get_ref() {
+                    DeValue::String(text) => Some(text.to_string()),
+                    _ => None,
+                });
+                let tables = || {
+                    let tables = items.iter().map(|item| match item.get_ref() {
+                        DeValue::Table(table) => Some(RawTable::of(item.span().start, table)),
+                        _ => None,
+                    });
+                    tables.collect::<Option<Vec<_>>>()
+                };
+                let texts = texts.collect::<Option<Vec<String>>>().map(Self::Texts);
+                let list = texts.or_else(|| tables().map(Self::Tables));
+                list.unwrap_or(Self::Other("list"))
+            }
+        }
+    }
 }
 
 /// A place in a file; lines and columns start at 1, columns count characters.
@@ -114,6 +200,14 @@ pub enum Fault {
         /// The key that is missing.
         missing: &'static str,
     },
+    /// An item of a list or table cannot be used.
+    #[error("an item of `{key}` is left out: {reason}")]
+    BadItem {
+        /// The dotted name of the list or table.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The name of the server would be hidden by the tailnet's own names.
     #[error("`base_domain` must not hold the host of `server_url` (using {instead})")]
     HostInBaseDomain {
@@ -177,7 +271,7 @@ impl fmt::Display for Warning {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     name_at: usize,
     value_at: usize,
@@ -268,27 +362,10 @@ impl RawConfig {
         if self.broken_lines.contains(&self.place(name_at).line) {
             return;
         }
-        let value = match value {
-            DeValue::String(text) => RawValue::Text(text.to_string()),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(RawValue::Other("number"), RawValue::Integer),
-            DeValue::Boolean(value) => RawValue::Boolean(*value),
-            DeValue::Float(number) => RawValue::Fraction(number.as_str().to_owned()),
-            DeValue::Datetime(_) => RawValue::Other("date"),
-            DeValue::Array(items) => {
-                let texts = items.iter().map(|item| match item.get_ref() {
-                    DeValue::String(text) => Some(text.to_string()),
-                    _ => None,
-                });
-                let texts = texts.collect::<Option<Vec<String>>>();
-                texts.map_or(RawValue::Other("list"), RawValue::Texts)
-            }
-            DeValue::Table(_) => RawValue::Other("table"),
-        };
         let entry = Entry {
             name_at,
             value_at,
-            value,
+            value: RawValue::of(value_at, value),
         };
         self.entries.insert(name, entry);
     }
@@ -303,6 +380,10 @@ impl RawConfig {
         self.known.push(key);
         let entry = self.entries.remove(key)?;
         self.places.insert(key, self.place(entry.name_at));
+        self.read_entry(key, &entry)
+    }
+
+    fn read_entry<T: Setting>(&mut self, key: &'static str, entry: &Entry) -> Option<T> {
         let value = T::read(&entry.value);
         if value.is_none() {
             self.warn(
@@ -314,6 +395,36 @@ impl RawConfig {
             );
         }
         value
+    }
+
+    /// Takes the value of `name` out of a table; in messages it is `key`.
+    pub fn take_from<T: Setting>(
+        &mut self,
+        table: &mut RawTable,
+        name: &str,
+        key: &'static str,
+    ) -> Option<T> {
+        let entry = table.entries.remove(name)?;
+        self.read_entry(key, &entry)
+    }
+
+    /// Keeps a fault of a whole table.
+    pub fn warn_about(&mut self, table: &RawTable, fault: Fault) {
+        self.warn(Some(self.place(table.at)), fault);
+    }
+
+    /// Ends a table of which all known keys have been taken: the others are unknown. `prefix` stands
+    /// before its keys in messages.
+    pub fn close(&mut self, table: RawTable, prefix: &str, known: &[&str]) {
+        for (name, entry) in table.entries {
+            let near = nearest(&name, known.iter().copied());
+            let fault = Fault::Unknown {
+                what: "key",
+                near: near.map(|near| format!("{prefix}.{near}")),
+                name: format!("{prefix}.{name}"),
+            };
+            self.warn(Some(self.place(entry.name_at)), fault);
+        }
     }
 
     /// Like [`take`](Self::take), and the value must be in `range`.

@@ -191,12 +191,21 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 17] = [
+const COMPUTED: [&str; 26] = [
     "server_url",
     "data_dir",
     "socket",
     "tls.cert_file",
     "tls.key_file",
+    "dns.nameservers",
+    "dns.router",
+    "dns.lan_domain",
+    "dns.split",
+    "dns.search_domains",
+    "dns.records",
+    "dns.records_file",
+    "dns.wildcard",
+    "dns.rules",
     "derp.host_name",
     "derp.ipv4",
     "derp.ipv6",

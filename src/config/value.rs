@@ -10,6 +10,7 @@ use super::name::DnsName;
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
 use crate::keys::NodeKey;
+use crate::state::dns::{Nameserver, NodeName, Router};
 
 /// A type that a key of the configuration can have.
 pub trait Setting: Sized {
@@ -58,6 +59,11 @@ from_text!(ServerUrl, "a URL such as `https://hearth.example.org`");
 from_text!(WebUrl, "a URL such as `https://home.example.org/verify`");
 from_text!(AdmitKind, "one of `tailnet`, `url`, `keys` and `open`");
 from_text!(DnsName, "a DNS name such as `tail.example.org`");
+from_text!(
+    Router,
+    "the name of a node, a tag such as `tag:router`, or the address of a resolver"
+);
+from_text!(String, "a text");
 from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
 from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
 from_text!(Ipv4Addr, "an IPv4 address");
@@ -337,6 +343,16 @@ list_of!(
     PathBuf,
     "a list of paths such as `[\"/etc/hearth/derp.yaml\"]`"
 );
+list_of!(
+    Nameserver,
+    "a list of resolvers, each an address such as `192.168.1.1` or an `https://` URL"
+);
+list_of!(DnsName, "a list of domains such as `[\"corp.example\"]`");
+list_of!(
+    NodeName,
+    "a list of names of nodes and tags such as `[\"nas\", \"tag:web\"]`"
+);
+list_of!(String, "a list of texts such as `[\"tag:kids\"]`");
 list_of!(NodeKey, "a list of keys such as `[\"nodekey:...\"]`");
 
 /// By what is decided who may use the relay.

@@ -14,6 +14,7 @@
 
 mod auth;
 mod convert;
+mod dns;
 mod fault;
 mod keys;
 mod logins;
@@ -23,6 +24,7 @@ mod target;
 mod users;
 mod wireguard;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::clock::{self, Now};
 use crate::config::Limits;
@@ -39,6 +42,7 @@ use crate::engine::Handle;
 use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
 use crate::http::numbers::Numbers;
+use crate::netmap::Tailnet;
 use auth::Gate;
 use fault::{Code, Fault};
 use target::Target;
@@ -70,6 +74,8 @@ pub struct About {
     pub addresses: Addresses,
     /// Domain of the nodes' names.
     pub base_domain: String,
+    /// What all maps have in common: the DNS settings are in it.
+    pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
     /// The relay, unless it is off, and its numbers.
@@ -165,6 +171,10 @@ impl Admin {
             ("POST", ["auth", "register"]) => call.approve_for_user().await,
             ("POST", ["auth", "approve"]) => call.approve().await,
             ("POST", ["auth", "reject"]) => call.reject().await,
+
+            ("GET", ["dns", "records"]) => call.list_dns_records(),
+            ("POST", ["dns", "records"]) => call.add_dns_record().await,
+            ("DELETE", ["dns", "records"]) => call.delete_dns_records().await,
 
             ("GET", ["hearth", "status"]) => call.status(),
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),

@@ -23,6 +23,7 @@ use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Origin, Service};
 use crate::http::front::RelayUpgrade;
 use crate::http::numbers::Numbers;
+use crate::http::pace::pace;
 use crate::http::ts2021::Peer;
 use crate::http::{derp, machine, pages, public, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
@@ -30,6 +31,7 @@ use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
 use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
+use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
 
 /// Keep-alives of different streams are spread over this much time.
@@ -62,6 +64,8 @@ pub struct Addresses {
 pub struct App {
     /// Where changes go and states come from.
     pub engine: Handle,
+    /// The states of which map streams tell.
+    pub news: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map; the relays in it can change.
     pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// The shared parts of maps.
@@ -110,13 +114,18 @@ impl App {
         let about = About {
             addresses: addresses.clone(),
             base_domain: tailnet.borrow().base_domain.clone(),
+            tailnet: tailnet.clone(),
             warnings,
             relay: Numbers {
                 relay: relay.clone(),
                 stun,
             },
         };
+        let (sender, news) = watch::channel(engine.snapshot());
+        let paced = pace(engine.watch(), sender, shutdown.clone());
+        tasks.spawn("pace of the map streams", paced);
         Arc::new(Self {
+            news,
             admin: Admin::new(engine.clone(), about, &limits),
             engine,
             tailnet,

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod machine;
 pub mod numbers;
 pub mod outbound;
+pub mod pace;
 pub mod pages;
 pub mod public;
 pub mod standalone;

@@ -10,7 +10,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::id::{NodeId, Revision};
+use crate::netmap::chunk::Chunks;
 use crate::netmap::delta::Shared;
+use crate::netmap::dns::DnsTexts;
 use crate::netmap::{Source, Tailnet, owner_number, to_json};
 use crate::policy::{Compiled, RouteView};
 use crate::state::model::{self, Role, is_exit_route};
@@ -26,14 +28,18 @@ const FORMS_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub struct Fragments {
     cache: Mutex<HashMap<NodeId, Entry>>,
+    /// Stretches of whole lists of peers.
+    pub(super) chunks: Chunks,
     /// Whole messages that several streams send.
     pub(super) shared: Shared,
+    /// DNS settings.
+    pub(super) dns: DnsTexts,
 }
 
 #[derive(Debug)]
 struct Entry {
     made: Revision,
-    relays: u32,
+    version: u32,
     forms: Vec<(RouteView, Bytes)>,
 }
 
@@ -41,17 +47,17 @@ impl Fragments {
     /// The node as those of its peers see it who may use these of its routes.
     pub fn peer(&self, source: &Source<'_>, node: &model::Node, routes: RouteView) -> Bytes {
         let made = node.facets.latest();
-        let relays = source.tailnet.derp_version;
+        let version = source.tailnet.peers_version;
         let mut cache = self.lock();
         let entry = cache.entry(node.id).or_insert_with(|| Entry {
             made,
-            relays,
+            version,
             forms: Vec::new(),
         });
-        if (entry.made, entry.relays) != (made, relays) {
+        if (entry.made, entry.version) != (made, version) {
             *entry = Entry {
                 made,
-                relays,
+                version,
                 forms: Vec::new(),
             };
         }
@@ -59,7 +65,7 @@ impl Fragments {
             return bytes.clone();
         }
         let mut wire = peer_node(source.tailnet, node, &routes);
-        wire.cap_map = peer_capabilities(source.snapshot.compiled(), node);
+        wire.cap_map = peer_capabilities(source, node);
         let bytes = Bytes::from(to_json(&wire));
         if entry.forms.len() >= FORMS_MAX {
             entry.forms.remove(0);
@@ -100,6 +106,10 @@ pub(super) fn self_node(source: &Source<'_>, node: &model::Node) -> String {
     wire.machine = Some(node.machine);
     let attributes = source.snapshot.compiled().attributes(node.id);
     wire.cap_map = self_capabilities(source.snapshot, node);
+    if is_wildcard(source, node) {
+        let nothing = Cow::Borrowed(&[][..]);
+        wire.cap_map.insert(cap::DNS_SUBDOMAIN_RESOLVE, nothing);
+    }
     for (name, values) in attributes.iter() {
         wire.cap_map.insert(name, Cow::Borrowed(values));
     }
@@ -149,6 +159,7 @@ fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node, routes: &RouteView) -
 fn wireguard(device: &model::WireGuard) -> WireGuard {
     let resolvers = device.exit_dns.iter().map(|address| Resolver {
         addr: address.to_string(),
+        use_with_exit_node: false,
     });
     WireGuard {
         only: true,
@@ -187,15 +198,27 @@ fn self_capabilities(snapshot: &Snapshot, node: &model::Node) -> CapMap<'static>
 
 /// What clients want to know of a peer. Every exit node may be suggested: who does not want that has no
 /// reason to approve it.
-fn peer_capabilities(compiled: &Compiled, node: &model::Node) -> CapMap<'static> {
+fn peer_capabilities(source: &Source<'_>, node: &model::Node) -> CapMap<'static> {
     let mut map = CapMap::new();
     let none = || Cow::Borrowed(&[][..]);
     if node.served_routes().any(|route| is_exit_route(&route)) {
         map.insert(cap::SUGGEST_EXIT_NODE, none());
     }
-    let attributes = compiled.attributes(node.id);
-    if attributes.contains_key(cap::DNS_SUBDOMAIN_RESOLVE) {
+    if is_wildcard(source, node) {
         map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none());
     }
     map
+}
+
+/// Whether all names below the node's own lead to it: by the configuration or by the policy.
+fn is_wildcard(source: &Source<'_>, node: &model::Node) -> bool {
+    let Source {
+        tailnet, snapshot, ..
+    } = *source;
+    let settings = &tailnet.dns.settings;
+    settings.is_wildcard(node, &tailnet.base_domain)
+        || snapshot
+            .compiled()
+            .attributes(node.id)
+            .contains_key(cap::DNS_SUBDOMAIN_RESOLVE)
 }

@@ -3,6 +3,7 @@
 //! Source of the framing: `sendMapRequest` and `decodeMsg` in tailscale
 //! `control/controlclient/direct.go`: a little-endian `u32` length, then JSON or one zstd frame.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -52,21 +53,40 @@ impl Message {
 /// A message too long for its length field is cut to nothing, which the client takes for a broken
 /// stream; at 4 GiB no client could take it anyway.
 pub fn frame(message: &[u8], zstd: bool) -> Bytes {
-    if !zstd {
-        return prefixed(message);
-    }
-    if message.len() < COMPRESS_FROM {
-        return prefixed(&stored(message));
-    }
-    prefixed(&compress_to_vec(message, CompressionLevel::Fastest))
-}
-
-fn prefixed(body: &[u8]) -> Bytes {
-    let length = u32::try_from(body.len()).unwrap_or(0);
+    let body = encoded(message, zstd);
+    let length = length(body.len());
     let mut framed = BytesMut::with_capacity(body.len().saturating_add(4));
     framed.put_u32_le(length);
-    framed.put_slice(body);
+    framed.put_slice(&body);
     framed.freeze()
+}
+
+/// A text, or a part of one, in the form that the client asked for.
+pub(super) fn encoded(text: &[u8], zstd: bool) -> Cow<'_, [u8]> {
+    match zstd {
+        true => Cow::Owned(compressed(text)),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// A text as one zstd frame.
+pub(super) fn compressed(text: &[u8]) -> Vec<u8> {
+    if text.len() < COMPRESS_FROM {
+        return stored(text);
+    }
+    compress_to_vec(text, CompressionLevel::Fastest)
+}
+
+/// The length field of a message that goes in these pieces.
+pub(super) fn length_of(pieces: &[Bytes]) -> Bytes {
+    let sum = pieces
+        .iter()
+        .fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+    Bytes::copy_from_slice(&length(sum).to_le_bytes())
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(0)
 }
 
 /// A zstd frame of stored blocks: single segment, with content size (RFC 8878, section 3.1.1).
@@ -123,7 +143,9 @@ mod tests {
     #[test]
     fn stored_blocks_may_be_many() {
         let message = vec![7; BLOCK_MAX * 2 + 5];
-        assert_eq!(unframe(&prefixed(&stored(&message))), message);
+        let body = Bytes::from(stored(&message));
+        let framed = [length_of(std::slice::from_ref(&body)), body].concat();
+        assert_eq!(unframe(&framed), message);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! The first message of a stream: everything.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use crate::netmap::fragment::{routes_for, self_node};
-use crate::netmap::{Source, profiles, to_json};
+use bytes::Bytes;
+
+use crate::id::NodeId;
+use crate::netmap::fragment::self_node;
+use crate::netmap::{Source, chunk, frame, profiles, to_json};
 use crate::state::model::Node;
-
-/// About the size of a map without peers and relays, in bytes.
-const HEAD_BYTES: usize = 3072;
 
 /// Of whom a map tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,70 +18,88 @@ pub enum Scope {
     Itself,
 }
 
-/// The whole map of `viewer` as JSON.
+/// The whole map of `viewer`, framed, in pieces to be sent one after the other; compressed when the client
+/// asked for zstd. `removed` are peers that the client has to forget.
 ///
 /// A node whose key has ended, or that nobody let take part, sees nobody, whatever the scope.
-pub fn full_map(source: &Source<'_>, viewer: &Node, scope: Scope) -> Vec<u8> {
+pub fn full_map(
+    source: &Source<'_>,
+    viewer: &Node,
+    scope: Scope,
+    zstd: bool,
+    removed: &BTreeSet<NodeId>,
+) -> Vec<Bytes> {
+    let peers = match viewer.is_alone() || scope == Scope::Itself {
+        true => Vec::new(),
+        false => chunk::peers(source, viewer, zstd),
+    };
+    let end = |text: String| Bytes::from(frame::encoded(text.as_bytes(), zstd).into_owned());
+    let mut pieces = Vec::with_capacity(peers.len().saturating_add(3));
+    let tells_of_peers = !peers.is_empty();
+    pieces.push(end(head(source, viewer, tells_of_peers)));
+    pieces.extend(peers);
+    pieces.push(end(tail(source, viewer, tells_of_peers, removed)));
+    pieces.insert(0, frame::length_of(&pieces));
+    pieces
+}
+
+/// All but the peers, up to where their list begins. Without peers the field stays away: an empty list
+/// means "no change".
+fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
     let Source {
         tailnet,
         snapshot,
         fragments,
-        now,
+        ..
     } = *source;
     let compiled = snapshot.compiled();
-    let nobody = viewer.is_alone() || scope == Scope::Itself;
-    let is_peer = |node: &&Arc<Node>| !nobody && compiled.are_peers(viewer.id, node.id);
-    let peers: Vec<_> = snapshot
-        .nodes()
-        .iter()
-        .filter(is_peer)
-        .map(|peer| {
-            let routes = routes_for(compiled, viewer.id, peer);
-            (peer, fragments.peer(source, peer, routes))
-        })
-        .collect();
-    let filter = compiled.filter(viewer.id);
-    let ssh = compiled.ssh(viewer.id);
-    // The size is known almost to the byte: a buffer that grows would leave its earlier selves behind
-    // as holes in a small heap.
-    let peers_bytes = peers
-        .iter()
-        .map(|(_, fragment)| fragment.len().saturating_add(1));
-    let ssh_bytes = ssh.as_ref().map_or(0, |ssh| ssh.len());
-    let rest_bytes = [tailnet.derp_map.len(), filter.len(), ssh_bytes, HEAD_BYTES];
-    let bytes = peers_bytes.chain(rest_bytes).sum();
-    let mut text = Vec::with_capacity(bytes);
-    let mut part = |piece: &str| text.extend_from_slice(piece.as_bytes());
+    let nodes = snapshot.nodes().iter();
+    let owned = nodes.filter(|node| {
+        node.id == viewer.id || with_peers && compiled.are_peers(viewer.id, node.id)
+    });
+    let profiles = profiles(snapshot, owned, &BTreeSet::new());
+    let mut text = String::with_capacity(tailnet.derp_map.len().saturating_add(4096));
+    let mut part = |piece: &str| text.push_str(piece);
     part(r#"{"Node":"#);
     part(&self_node(source, viewer));
     part(r#","DERPMap":"#);
     part(&tailnet.derp_map);
     part(r#","DNSConfig":"#);
-    part(&tailnet.dns_config);
+    let (_, dns_config) = fragments.dns.text(tailnet, snapshot, viewer);
+    part(&dns_config);
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
-    let itself = snapshot.nodes().iter().filter(|node| node.id == viewer.id);
-    let owned = itself.chain(peers.iter().map(|(peer, _)| *peer));
-    part(&to_json(&profiles(snapshot, owned, &BTreeSet::new())));
-    let mut lead: &[u8] = br#","Peers":["#;
-    for (_, fragment) in &peers {
-        text.extend_from_slice(lead);
-        text.extend_from_slice(fragment);
-        lead = b",";
+    part(&to_json(&profiles));
+    if with_peers {
+        part(r#","Peers":["#);
     }
-    // Without peers the field stays away: an empty list means "no change".
-    if lead == b"," {
-        text.push(b']');
+    text
+}
+
+/// What comes after the peers.
+fn tail(
+    source: &Source<'_>,
+    viewer: &Node,
+    with_peers: bool,
+    removed: &BTreeSet<NodeId>,
+) -> String {
+    let compiled = source.snapshot.compiled();
+    let mut text = String::new();
+    let mut part = |piece: &str| text.push_str(piece);
+    if with_peers {
+        part("]");
     }
-    let mut part = |piece: &str| text.extend_from_slice(piece.as_bytes());
+    if !removed.is_empty() {
+        part(r#","PeersRemoved":"#);
+        part(&to_json(removed));
+    }
     part(r#","PacketFilters":{"base":"#);
-    part(&filter);
-    part("}");
-    part(r#","SSHPolicy":"#);
-    part(ssh.as_deref().unwrap_or(NO_SSH));
+    part(&compiled.filter(viewer.id));
+    part(r#"},"SSHPolicy":"#);
+    part(compiled.ssh(viewer.id).as_deref().unwrap_or(NO_SSH));
     part(r#","ControlTime":""#);
-    part(&now.to_string());
+    part(&source.now.to_string());
     part("\"}");
     text
 }

@@ -3,10 +3,13 @@
 //! Pure: snapshots in, bytes out. Peers are serialised once and shared between all who are told.
 //! Must not know: HTTP, the database, the system's clocks.
 
+mod chunk;
 pub mod delta;
+pub mod dns;
 pub mod fragment;
 pub mod frame;
 pub mod full;
+pub mod reverse;
 pub mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +17,11 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME, UserId};
+use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
-use crate::tailcfg::dns::DnsConfig;
 use crate::tailcfg::map::UserProfile;
 
 /// What every message is made of.
@@ -45,19 +48,19 @@ pub struct Tailnet {
     pub derp_version: u32,
     /// The region of all nodes that have not said theirs yet; 0 where there is not exactly one.
     pub only_region: u16,
-    /// DNS settings, as JSON.
-    pub dns_config: String,
+    /// What DNS settings are made of; `dns::DnsTexts` makes them, since nodes differ.
+    pub dns: Arc<DnsSources>,
+    /// Which version of them this is, counted from 0 at the start of the server.
+    pub dns_version: u32,
+    /// Counts what changes how peers are described: relays and wildcard names.
+    pub peers_version: u32,
+    /// Counts the changes of wildcard names, after which peers are told anew.
+    pub wildcard_version: u32,
 }
 
 impl Tailnet {
-    /// The constant parts for this base domain and these relays.
+    /// The constant parts for this base domain and these relays, with the usual DNS settings.
     pub fn new(base_domain: String, derp_map: &DerpMap) -> Self {
-        let dns = DnsConfig {
-            domains: vec![base_domain.clone()],
-            proxied: true,
-            ..DnsConfig::default()
-        };
-        let dns_config = to_json(&dns);
         let with_relay = derp_map.regions.iter().filter(|(_, region)| {
             let mut nodes = region.nodes.iter();
             nodes.any(|node| !node.stun_only)
@@ -73,7 +76,10 @@ impl Tailnet {
             derp_map,
             derp_version: 0,
             only_region,
-            dns_config,
+            dns: Arc::default(),
+            dns_version: 0,
+            peers_version: 0,
+            wildcard_version: 0,
         }
     }
 
@@ -81,7 +87,23 @@ impl Tailnet {
     pub fn with_derp_map(&self, derp_map: &DerpMap) -> Self {
         Self {
             derp_version: self.derp_version.wrapping_add(1),
+            dns: self.dns.clone(),
+            dns_version: self.dns_version,
+            peers_version: self.peers_version.wrapping_add(1),
+            wildcard_version: self.wildcard_version,
             ..Self::new(self.base_domain.clone(), derp_map)
+        }
+    }
+
+    /// The same with other DNS settings.
+    pub fn with_dns(&self, dns: DnsSources) -> Self {
+        let other = u32::from(self.dns.settings.wildcard != dns.settings.wildcard);
+        Self {
+            dns: Arc::new(dns),
+            dns_version: self.dns_version.wrapping_add(1),
+            peers_version: self.peers_version.wrapping_add(other),
+            wildcard_version: self.wildcard_version.wrapping_add(other),
+            ..self.clone()
         }
     }
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::id::{NodeId, Revision};
+use crate::netmap::Source;
 use crate::netmap::delta::{Told, TooLongAgo, delta};
+use crate::netmap::dns;
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::{Source, to_json};
 use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
 
@@ -17,11 +20,17 @@ use crate::state::model::{Change, Node, Presence, SessionId};
 pub struct MapSession {
     viewer: NodeId,
     session: SessionId,
+    /// Whether its messages are compressed.
+    zstd: bool,
     told: Revision,
     compiled: Arc<Compiled>,
     alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
+    /// Version of the wildcard names that it was told.
+    wildcard_version: u32,
+    /// What it was told about DNS.
+    dns: dns::Told,
 }
 
 /// What a stream does next.
@@ -31,6 +40,8 @@ pub enum Next {
     Nothing,
     /// It sends this message.
     Send(Message),
+    /// It sends the whole map: these pieces, which are framed already.
+    SendMap(Vec<Bytes>),
     /// It ends.
     End(EndReason),
 }
@@ -48,40 +59,69 @@ pub enum EndReason {
 
 impl MapSession {
     /// A stream of `viewer` that begins with the whole map.
-    pub fn begin(viewer: NodeId, session: SessionId, source: &Source<'_>) -> (Self, Next) {
+    pub fn begin(
+        viewer: NodeId,
+        session: SessionId,
+        zstd: bool,
+        source: &Source<'_>,
+    ) -> (Self, Next) {
         let mut begun = Self {
             viewer,
             session,
+            zstd,
             told: Revision::ZERO,
             compiled: source.snapshot.compiled().clone(),
             alone: false,
             derp_version: 0,
+            wildcard_version: 0,
+            dns: dns::Told::default(),
         };
-        let next = begun.tell_everything(source);
+        let next = begun.tell_everything(source, &BTreeSet::new());
         (begun, next)
     }
 
-    /// The message for all that happened until `source`, and for a change of the relays.
+    /// The message for all that happened until `source`, and for changes of the relays and of DNS.
     pub fn advance(&mut self, source: &Source<'_>) -> Next {
-        let next = self.advance_nodes(source);
-        let tailnet = source.tailnet;
-        // A whole map has told of the relays too.
-        if self.derp_version == tailnet.derp_version || matches!(next, Next::End(_)) {
+        let next = match self.wildcard_version == source.tailnet.wildcard_version {
+            true => self.advance_nodes(source),
+            false => self.advance_with_wildcards(source),
+        };
+        let Source {
+            tailnet,
+            snapshot,
+            fragments,
+            ..
+        } = *source;
+        // A whole map has told of both already.
+        if matches!(next, Next::End(_) | Next::SendMap(_)) {
             return next;
         }
-        self.derp_version = tailnet.derp_version;
-        let mut text = format!(r#"{{"DERPMap":{}"#, tailnet.derp_map).into_bytes();
+        let mut parts = Vec::new();
+        if self.derp_version != tailnet.derp_version {
+            self.derp_version = tailnet.derp_version;
+            parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
+        }
+        let viewer = snapshot.node(self.viewer);
+        let of_dns = |viewer| fragments.dns.news(tailnet, snapshot, viewer, self.dns);
+        if let Some((told, dns_config)) = viewer.and_then(|viewer| of_dns(viewer)) {
+            self.dns = told;
+            parts.push(format!(r#""DNSConfig":{dns_config}"#));
+        }
+        if parts.is_empty() {
+            return next;
+        }
+        let mut text = format!("{{{}", parts.join(",")).into_bytes();
         match next {
             Next::Send(message) => {
                 text.push(b',');
                 text.extend_from_slice(message.json().get(1..).unwrap_or_default());
             }
-            _ => text.push(b'}'),
+            Next::Nothing | Next::SendMap(_) | Next::End(_) => text.push(b'}'),
         }
         Next::Send(Message::new(text))
     }
 
-    fn tell_everything(&mut self, source: &Source<'_>) -> Next {
+    fn tell_everything(&mut self, source: &Source<'_>, removed: &BTreeSet<NodeId>) -> Next {
         let Some(viewer) = source.snapshot.node(self.viewer) else {
             return Next::End(EndReason::Deleted);
         };
@@ -89,19 +129,41 @@ impl MapSession {
         self.compiled = source.snapshot.compiled().clone();
         self.alone = viewer.is_alone();
         self.derp_version = source.tailnet.derp_version;
-        Next::Send(Message::new(full_map(source, viewer, Scope::Everyone)))
+        self.wildcard_version = source.tailnet.wildcard_version;
+        (self.dns, _) = source
+            .fragments
+            .dns
+            .text(source.tailnet, source.snapshot, viewer);
+        Next::SendMap(full_map(
+            source,
+            viewer,
+            Scope::Everyone,
+            self.zstd,
+            removed,
+        ))
+    }
+
+    /// All peers may look different now: the whole map says so, unless the stream is to end anyway. It is
+    /// told of the newest state only, which is never older than what was told.
+    fn advance_with_wildcards(&mut self, source: &Source<'_>) -> Next {
+        match self.advance_nodes(source) {
+            end @ Next::End(_) => end,
+            _ if source.snapshot.revision() < self.told => Next::Nothing,
+            _ => self.start_over(source),
+        }
     }
 
     fn advance_nodes(&mut self, source: &Source<'_>) -> Next {
         let snapshot = source.snapshot;
+        // A state from before the one that was told may not even know of this stream.
+        if snapshot.revision() <= self.told {
+            return Next::Nothing;
+        }
         let Some(viewer) = snapshot.node(self.viewer) else {
             return Next::End(EndReason::Deleted);
         };
         if viewer.presence != Presence::Online(self.session) {
             return Next::End(EndReason::Superseded);
-        }
-        if snapshot.revision() <= self.told {
-            return Next::Nothing;
         }
         if viewer.is_alone() != self.alone {
             return self.turn(source);
@@ -139,17 +201,7 @@ impl MapSession {
             .chain(gone)
             .filter(|id| self.compiled.are_peers(self.viewer, *id))
             .collect();
-        let next = self.tell_everything(source);
-        let Next::Send(message) = next else {
-            return next;
-        };
-        let mut text = message.json().to_vec();
-        if text.pop() == Some(b'}') {
-            text.extend_from_slice(br#","PeersRemoved":"#);
-            text.extend_from_slice(to_json(&others).as_bytes());
-            text.push(b'}');
-        }
-        Next::Send(Message::new(text))
+        self.tell_everything(source, &others)
     }
 
     /// Everything once more. Only a list of peers that is not empty replaces the client's; without
@@ -163,7 +215,7 @@ impl MapSession {
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }
-        self.tell_everything(source)
+        self.tell_everything(source, &BTreeSet::new())
     }
 }
 

@@ -67,6 +67,16 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
+    /// The IPv4 prefix: its first address and how many bits it has.
+    pub fn v4(&self) -> (Ipv4Addr, u8) {
+        (self.v4, self.v4_bits)
+    }
+
+    /// The same of IPv6.
+    pub fn v6(&self) -> (Ipv6Addr, u8) {
+        (self.v6, self.v6_bits)
+    }
+
     /// Checks that clients take both prefixes for tailnet addresses.
     ///
     /// # Errors

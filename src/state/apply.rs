@@ -4,6 +4,7 @@
 
 mod address;
 mod admit;
+mod dns;
 mod keys;
 mod node;
 mod owner;
@@ -69,6 +70,8 @@ fn apply_one(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::CreateApiKey(new) => keys::create_api(model, records, new, now),
         Command::ExpireApiKey(id) => keys::expire_api(model, records, id, now),
         Command::DeleteApiKey(id) => keys::delete_api(model, records, id),
+        Command::AddDnsRecord(record) => dns::add(model, records, record),
+        Command::DeleteDnsRecord(record) => dns::delete(model, records, record),
         Command::Approve(id, user) => register::approve(model, records, &id, user, now),
         Command::Reject(id) => register::reject(model, records, &id),
     }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::dns::DnsRecord;
 use crate::state::model::{
     ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PreAuthKey, Role, SessionId, User,
     WireGuard,
@@ -84,6 +85,10 @@ pub enum Command {
     ExpireApiKey(ApiKeyId),
     /// Removes an API key.
     DeleteApiKey(ApiKeyId),
+    /// Makes a DNS record.
+    AddDnsRecord(DnsRecord),
+    /// Removes a DNS record.
+    DeleteDnsRecord(DnsRecord),
     /// Lets a waiting machine in as this user's.
     Approve(AuthId, UserId),
     /// Turns a waiting machine away.
@@ -240,6 +245,8 @@ pub enum Reply {
     PreAuthKey(Arc<PreAuthKey>),
     /// The API key made or changed.
     ApiKey(Arc<ApiKey>),
+    /// The DNS record made or removed.
+    DnsRecord(DnsRecord),
     /// The login decided.
     Pending(Arc<Pending>),
 }
@@ -357,6 +364,12 @@ pub enum Rejected {
     /// A key needs an owner for its nodes.
     #[error("a preauth key needs a user or tags")]
     KeyWithoutOwner,
+    /// There is no such record.
+    #[error("there is no such DNS record among those made by the API")]
+    NoSuchDnsRecord,
+    /// The very record is there.
+    #[error("{0:?} has this record already")]
+    DnsRecordExists(Box<str>),
     /// A text is longer than what is kept.
     #[error("{field} is too long: at most {limit} bytes")]
     TooLong {

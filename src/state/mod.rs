@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod apply;
 pub mod command;
+pub mod dns;
 pub mod model;
 pub mod name;
 pub mod record;

@@ -17,6 +17,7 @@ use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
+use crate::state::dns::DnsRecord;
 use crate::state::secret::SecretHash;
 
 /// A person (or a role of one) that owns nodes.
@@ -508,6 +509,8 @@ pub struct Model {
     pub preauth_keys: Arc<BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>>,
     /// API keys by number.
     pub api_keys: Arc<BTreeMap<ApiKeyId, Arc<ApiKey>>>,
+    /// DNS records made by the API.
+    pub dns_records: Arc<BTreeSet<DnsRecord>>,
     /// Logins that wait or were lately decided.
     pub pending: Arc<BTreeMap<AuthId, Arc<Pending>>>,
     /// The last changes, oldest first.
@@ -537,6 +540,7 @@ impl Model {
             by_key: Arc::default(),
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
+            dns_records: Arc::default(),
             pending: Arc::default(),
             changes: Arc::default(),
             changes_from: Revision::ZERO,

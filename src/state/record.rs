@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
     ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLife, Node, Owner, Pending, PendingState,
     PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
@@ -40,6 +41,10 @@ pub enum Record {
     PutApiKey(Arc<ApiKey>),
     /// An API key is gone.
     DeleteApiKey(ApiKeyId),
+    /// A DNS record that is there now.
+    PutDnsRecord(DnsRecord),
+    /// A DNS record is gone.
+    DeleteDnsRecord(DnsRecord),
     /// A login as it now stands.
     PutPending(Arc<Pending>),
     /// A login is gone.
@@ -626,6 +631,47 @@ impl Stored for Pending {
                 PendingStateV1::Waiting => PendingState::Waiting,
                 PendingStateV1::Rejected => PendingState::Rejected,
                 PendingStateV1::Approved(node) => PendingState::Approved(node),
+            },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum DnsValueV1 {
+    A(Ipv4Addr),
+    Aaaa(Ipv6Addr),
+    Alias(Box<str>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct DnsRecordV1 {
+    name: Box<str>,
+    value: DnsValueV1,
+}
+
+impl Stored for DnsRecord {
+    fn encode(&self) -> Vec<u8> {
+        encode_as(
+            1,
+            &DnsRecordV1 {
+                name: self.name.clone(),
+                value: match &self.value {
+                    DnsValue::A(address) => DnsValueV1::A(*address),
+                    DnsValue::Aaaa(address) => DnsValueV1::Aaaa(*address),
+                    DnsValue::Alias(target) => DnsValueV1::Alias(target.clone()),
+                },
+            },
+        )
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let stored: DnsRecordV1 = decode_as(bytes)?;
+        Ok(Self {
+            name: stored.name,
+            value: match stored.value {
+                DnsValueV1::A(address) => DnsValue::A(address),
+                DnsValueV1::Aaaa(address) => DnsValue::Aaaa(address),
+                DnsValueV1::Alias(target) => DnsValue::Alias(target),
             },
         })
     }

@@ -3,12 +3,13 @@
 //! Readers hold an `Arc<Snapshot>` for as long as they compute and keep only a [`Revision`] across
 //! waits, so that a slow client never pins old state in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::Compiled;
+use crate::state::dns::DnsRecord;
 use crate::state::model::{
     ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
 };
@@ -72,6 +73,11 @@ impl Snapshot {
     /// All API keys by number.
     pub fn api_keys(&self) -> &BTreeMap<ApiKeyId, Arc<ApiKey>> {
         &self.model.api_keys
+    }
+
+    /// The DNS records made by the API. The same pointer means the same records.
+    pub fn dns_records(&self) -> &Arc<BTreeSet<DnsRecord>> {
+        &self.model.dns_records
     }
 
     /// All logins that wait or were lately decided.

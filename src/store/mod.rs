@@ -5,7 +5,7 @@
 
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,11 +17,12 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, 
 use zeroize::Zeroizing;
 
 use crate::id::{ApiKeyId, PreAuthKeyId, UserId};
+use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Counters, Node, Pending, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use schema::{
-    API_KEYS, COUNTERS, DERP_SECRET, META, NODES, NOISE_SECRET, PENDING, PREAUTH_KEYS, SCHEMA,
-    SCHEMA_VERSION, USERS,
+    API_KEYS, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING, PREAUTH_KEYS,
+    SCHEMA, SCHEMA_VERSION, USERS,
 };
 
 /// Name of the database file in the data directory.
@@ -103,6 +104,8 @@ pub struct Loaded {
     pub preauth_keys: BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>,
     /// API keys by number.
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
+    /// DNS records.
+    pub dns_records: BTreeSet<DnsRecord>,
     /// Pending logins.
     pub pending: Vec<Arc<Pending>>,
     /// What could not be read.
@@ -234,6 +237,7 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         transaction.open_table(PREAUTH_KEYS)?;
         transaction.open_table(API_KEYS)?;
         transaction.open_table(PENDING)?;
+        transaction.open_table(DNS_RECORDS)?;
     }
     transaction.commit()?;
     Ok(())
@@ -265,6 +269,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let nodes = read_table::<Node>(&transaction, NODES, "nodes", &mut skipped)?;
     let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
     let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
+    let dns_records = read_dns_records(&transaction, &mut skipped)?;
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {
         let (key, value) = entry?;
@@ -287,9 +292,44 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         nodes,
         preauth_keys: preauth.into_iter().map(|key| (key.id, key)).collect(),
         api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
+        dns_records,
         pending,
         skipped,
     })
+}
+
+fn read_dns_records(
+    transaction: &redb::ReadTransaction,
+    skipped: &mut Vec<Skipped>,
+) -> Result<BTreeSet<DnsRecord>, redb::Error> {
+    let table = match transaction.open_table(DNS_RECORDS) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeSet::new()),
+        Err(fault) => return Err(fault.into()),
+    };
+    let mut records = BTreeSet::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        match DnsRecord::decode(value.value()) {
+            Ok(record) => {
+                records.insert(record);
+            }
+            Err(fault) => {
+                let key = key.value().to_owned();
+                skipped.push(Skipped {
+                    table: "dns_records",
+                    key,
+                    fault,
+                });
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// The key of a record in its table.
+fn dns_key(record: &DnsRecord) -> String {
+    format!("{} {} {}", record.name, record.kind(), record.value)
 }
 
 fn read_table<V: Stored>(
@@ -350,6 +390,16 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
         Record::DeletePreAuthKey(id) => delete(PREAUTH_KEYS, id.number()),
         Record::PutApiKey(key) => put(API_KEYS, key.id.number(), key.encode()),
         Record::DeleteApiKey(id) => delete(API_KEYS, id.number()),
+        Record::PutDnsRecord(record) => {
+            let mut table = transaction.open_table(DNS_RECORDS)?;
+            table.insert(dns_key(record).as_str(), record.encode().as_slice())?;
+            Ok(())
+        }
+        Record::DeleteDnsRecord(record) => {
+            let mut table = transaction.open_table(DNS_RECORDS)?;
+            table.remove(dns_key(record).as_str())?;
+            Ok(())
+        }
         Record::PutPending(login) => {
             let mut table = transaction.open_table(PENDING)?;
             table.insert(login.id.as_str(), login.encode().as_slice())?;

@@ -24,5 +24,8 @@ pub(super) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("
 pub(super) const PREAUTH_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("preauth");
 /// API keys by number.
 pub(super) const API_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("api_keys");
+/// DNS records by `name type value`. A database of an earlier hearth may lack it.
+pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
+    TableDefinition::new("dns_records");
 /// Pending logins by id.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::id::NodeId;
 use crate::state::apply::{Flush, tick};
 use crate::state::command::{Command, NodeUpdate, RegisterReply};
+use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use crate::state::testing::{World, plain, with_key};
@@ -40,6 +41,16 @@ fn eventful() -> World {
             Some(world.now.wall.plus(Duration::from_secs(60))),
         ))
         .unwrap();
+    for (name, value) in [
+        ("printer", "192.168.1.20"),
+        ("git", "host1"),
+        ("gone", "::1"),
+    ] {
+        let record = DnsRecord::parse(name, "", value).unwrap();
+        world.apply(Command::AddDnsRecord(record)).unwrap();
+    }
+    let gone = DnsRecord::parse("gone", "", "::1").unwrap();
+    world.apply(Command::DeleteDnsRecord(gone)).unwrap();
     world.wait(Duration::from_secs(1));
     tick(&mut world.model, &mut world.records, world.now, Flush::Now);
     world
@@ -49,13 +60,14 @@ fn stored<V: Stored + std::fmt::Debug>(values: impl Iterator<Item = Arc<V>>) -> 
     values.map(|value| value.encode()).collect()
 }
 
-fn image(model: &Model) -> [Vec<Vec<u8>>; 5] {
+fn image(model: &Model) -> [Vec<Vec<u8>>; 6] {
     [
         stored(model.users.values().cloned()),
         stored(model.nodes.iter().cloned()),
         stored(model.preauth_keys.values().cloned()),
         stored(model.api_keys.values().cloned()),
         stored(model.pending.values().cloned()),
+        model.dns_records.iter().map(Stored::encode).collect(),
     ]
 }
 
@@ -77,6 +89,7 @@ fn what_was_committed_is_there_after_a_restart() {
         stored(loaded.preauth_keys.into_values()),
         stored(loaded.api_keys.into_values()),
         stored(loaded.pending.into_iter()),
+        loaded.dns_records.iter().map(Stored::encode).collect(),
     ];
     assert_eq!(image_loaded, image(&world.model));
 }

@@ -96,9 +96,11 @@ impl From<Rejected> for Fault {
             Rejected::NoSuchUser
             | Rejected::NoSuchNode
             | Rejected::NoSuchKey
+            | Rejected::NoSuchDnsRecord
             | Rejected::NoSuchLogin => Code::NotFound,
             Rejected::UserNameTaken(_)
             | Rejected::AddressTaken(..)
+            | Rejected::DnsRecordExists(_)
             | Rejected::KeyTaken(_)
             | Rejected::MachineHasNode(_) => Code::AlreadyExists,
             Rejected::TooManyNodes { .. }

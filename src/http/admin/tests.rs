@@ -11,11 +11,14 @@ use super::*;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
+use crate::netmap::dns::DnsSources;
 use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{Hostinfo, Settings};
 use crate::state::secret::new_auth_id;
 use crate::state::testing::settings;
 use crate::store::Store;
+use crate::tailcfg::derpmap::DerpMap;
 
 struct Server {
     admin: Admin,
@@ -40,6 +43,16 @@ fn server() -> Server {
     };
     let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
     let server_url = "http://192.168.1.1:8080";
+    let of_configuration = DnsRecord::parse("a.example", "A", "10.0.0.1").unwrap();
+    let dns = DnsSettings {
+        records: vec![of_configuration],
+        ..DnsSettings::default()
+    };
+    let tailnet = Tailnet::new("hearth.internal".into(), &DerpMap::default());
+    let tailnet = tailnet.with_dns(DnsSources {
+        settings: Arc::new(dns),
+        ..DnsSources::default()
+    });
     let about = About {
         addresses: Addresses {
             server_url: server_url.into(),
@@ -50,6 +63,7 @@ fn server() -> Server {
             socket: "/s".into(),
         },
         base_domain: "hearth.internal".into(),
+        tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
         relay: Numbers {
             relay: None,
@@ -423,4 +437,45 @@ async fn the_limit_of_users_is_kept() {
     }
     let refused = server.refused("POST", "user", json!({"name": "d"})).await;
     assert_eq!(refused.0, 429);
+}
+
+#[tokio::test]
+async fn dns_records_are_added_listed_and_removed() {
+    let server = server();
+    let path = "dns/records";
+    let body = json!({"name": "Printer", "value": "192.168.1.20"});
+    let made = server.good("POST", path, body.clone()).await;
+    let printer = json!({
+        "name": "printer.hearth.internal", "type": "A", "value": "192.168.1.20",
+        "addresses": ["192.168.1.20"], "source": "api",
+    });
+    assert_eq!(made["record"], printer);
+    assert_eq!(server.refused("POST", path, body).await.0, 409);
+    let alias = json!({"name": "printer", "type": "ALIAS", "value": "nobody"});
+    let made = server.good("POST", path, alias).await;
+    assert_eq!(made["record"]["addresses"], json!([]));
+    let slip = json!({"name": "x", "type": "TXT", "value": "y"});
+    let (status, message) = server.refused("POST", path, slip).await;
+    assert!(status == 400 && message.contains("TXT"), "{message}");
+    let list = server.good("GET", path, Value::Null).await;
+    let sources = list["records"].as_array().unwrap().iter();
+    let sources: Vec<_> = sources.map(|record| record["source"].clone()).collect();
+    assert_eq!(sources, ["configuration", "api", "api"]);
+    let gone = server
+        .good(
+            "DELETE",
+            "dns/records?name=printer.hearth.internal&type=a",
+            Value::Null,
+        )
+        .await;
+    assert_eq!(gone["records"], json!([printer]));
+    let gone = server
+        .good("DELETE", "dns/records?name=printer", Value::Null)
+        .await;
+    assert_eq!(gone["records"].as_array().unwrap().len(), 1);
+    for (query, status) in [("name=printer", 404), ("name=a.example", 404), ("", 400)] {
+        let path = format!("dns/records?{query}");
+        let refused = server.refused("DELETE", &path, Value::Null).await;
+        assert_eq!(refused.0, status, "{query}");
+    }
 }

@@ -1,8 +1,8 @@
 //! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -27,13 +27,6 @@ use crate::tailcfg::map::MapRequest;
 
 /// Messages that wait for a slow client; the next one is made from the newest state when there is room.
 const PIECES: usize = 1;
-
-/// In a long run a stream gets one message each such time, so that a burst of changes (a hundred
-/// machines after a power cut) becomes a few messages.
-const PACE: Duration = Duration::from_millis(100);
-
-/// So many messages go out at once before the pace holds: single changes never wait.
-const BURST: u32 = 4;
 
 pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let limits = &app.limits;
@@ -108,12 +101,8 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         snapshot: &snapshot,
         now,
     };
-    let message = full_map(&source, viewer, scope);
-    body::typed(
-        StatusCode::OK,
-        "application/json",
-        frame(&message, request.zstd),
-    )
+    let pieces = full_map(&source, viewer, scope, request.zstd, &BTreeSet::new());
+    body::typed(StatusCode::OK, "application/json", pieces.concat())
 }
 
 async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Response<Body>> {
@@ -201,17 +190,20 @@ impl fmt::Display for Over {
 
 /// Sends the map, then each change of it, until somebody ends that.
 async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
-    let mut states = app.engine.watch();
+    let mut news = app.news.clone();
     let mut tailnets = app.tailnet.clone();
     // Held while the first map is made and sent.
     let mut permit = Some(app.full_maps.acquire().await);
     let mut begun: Option<MapSession> = None;
-    // When the pace would have all messages so far sent; it may lie ahead by the burst.
-    let mut paced_to = Instant::now();
     let mut keep_alive_at = Instant::now();
     loop {
         let next = {
-            let snapshot = states.borrow_and_update().clone();
+            // The first map is of the state that knows of this stream, which news may not yet do.
+            let newest = news.borrow_and_update().clone();
+            let snapshot = match begun {
+                Some(_) => newest,
+                None => app.engine.snapshot(),
+            };
             let tailnet = tailnets.borrow_and_update().clone();
             let source = Source {
                 tailnet: &tailnet,
@@ -222,38 +214,33 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
             match &mut begun {
                 Some(session) => session.advance(&source),
                 None => {
-                    let (session, next) = MapSession::begin(open.node, open.session, &source);
+                    let (session, next) = MapSession::begin(open.node, open.session, zstd, &source);
                     begun = Some(session);
                     next
                 }
             }
         };
-        match next {
-            Next::Nothing => {}
+        let pieces = match next {
+            Next::Nothing => Vec::new(),
+            Next::Send(message) => vec![message.framed(zstd)],
+            Next::SendMap(pieces) => pieces,
             Next::End(reason) => return Over::Ended(reason),
-            Next::Send(message) => {
-                let framed = message.framed(zstd);
-                drop(message);
-                if sender.send(framed).await.is_err() {
-                    return Over::Gone;
-                }
-                paced_to = paced_to.max(Instant::now()) + PACE;
-                keep_alive_at = Instant::now() + app.keep_alive_interval();
+        };
+        if !pieces.is_empty() {
+            keep_alive_at = Instant::now() + app.keep_alive_interval();
+        }
+        for piece in pieces {
+            if sender.send(piece).await.is_err() {
+                return Over::Gone;
             }
         }
         drop(permit.take());
-        let news = async {
-            tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
-            tokio::select! {
-                changed = states.changed() => changed,
-                changed = tailnets.changed() => changed,
-            }
-        };
         tokio::select! {
             biased;
             () = app.shutdown.wait() => return Over::Shutdown,
             () = sender.gone() => return Over::Gone,
-            changed = news => if changed.is_err() { return Over::Shutdown },
+            changed = news.changed() => if changed.is_err() { return Over::Shutdown },
+            changed = tailnets.changed() => if changed.is_err() { return Over::Shutdown },
             () = tokio::time::sleep_until(keep_alive_at) => {
                 let message = keep_alive(clock::now().wall);
                 if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {

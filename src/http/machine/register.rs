@@ -6,15 +6,15 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::engine::EngineError;
 use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
 use crate::state::command::{Command, RegisterReply, Rejected, Reply};
-use crate::state::model::{AuthId, PendingState};
-use crate::state::secret;
+use crate::state::model::{AuthId, PendingState, PreAuthKey};
+use crate::state::secret::{self, SecretKind};
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
 
 /// What a client that came too often waits, in seconds.
@@ -65,16 +65,21 @@ pub(super) async fn register(
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
-/// somebody may be guessing keys. Machines that are known are never refused.
+/// somebody may be guessing keys. Machines that are known or invited are never refused.
 fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Response<Body>> {
     let snapshot = app.engine.snapshot();
+    let now = clock::now();
     let ours = |node: &Arc<crate::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
     let waits = snapshot
         .pending()
         .values()
         .any(|login| login.machine == peer.machine);
-    if known || waits || app.newcomers.take(clock::now().mono) {
+    if known
+        || waits
+        || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
+        || app.newcomers.take(now.mono)
+    {
         return None;
     }
     let fault = "too many new devices at once; try again in a moment";
@@ -83,6 +88,26 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     Some(answer)
+}
+
+/// Whether the client shows a preauth key that lets it in: then it is no stranger, and a thousand
+/// machines may come at once. Wrong keys are as hard to come by as before, since the secret part has
+/// 256 random bits and each guess that fails counts as a stranger.
+fn is_invited<'a>(
+    mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
+    shown: &str,
+    now: Now,
+) -> bool {
+    let Some((prefix, secret)) = secret::split(SecretKind::PreAuth, shown) else {
+        return false;
+    };
+    let ended = |end| now.is_plausible() && end <= now.wall;
+    keys.any(|key| {
+        *key.prefix == *prefix
+            && (key.reusable || !key.used)
+            && !key.expiry.is_some_and(ended)
+            && key.hash.matches(secret)
+    })
 }
 
 /// Waits until somebody has decided about a login of this machine, or it is no more.
@@ -136,4 +161,60 @@ fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
         Err(fault) => return refused(&fault),
     };
     body::json(StatusCode::OK, &response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{PreAuthKeyId, UserId};
+    use std::time::Duration;
+
+    #[test]
+    fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
+        let now = clock::now();
+        let made = secret::new_secret(SecretKind::PreAuth).unwrap();
+        let key = PreAuthKey {
+            id: PreAuthKeyId::FIRST,
+            prefix: made.prefix.clone(),
+            hash: made.hash,
+            user: Some(UserId::FIRST),
+            tags: Arc::default(),
+            reusable: false,
+            ephemeral: false,
+            preauthorized: true,
+            used: false,
+            expiry: None,
+            created: now.wall,
+        };
+        let invites = |key: &PreAuthKey, shown: &str| {
+            is_invited(std::iter::once(&Arc::new(key.clone())), shown, now)
+        };
+        assert!(invites(&key, &made.text));
+        let used = PreAuthKey {
+            used: true,
+            ..key.clone()
+        };
+        assert!(!invites(&used, &made.text));
+        let reusable = PreAuthKey {
+            reusable: true,
+            ..used
+        };
+        assert!(invites(&reusable, &made.text));
+        let ends = |at| PreAuthKey {
+            expiry: Some(at),
+            ..key.clone()
+        };
+        assert!(!invites(&ends(now.wall), &made.text));
+        let later = now.wall.plus(Duration::from_secs(1));
+        assert!(invites(&ends(later), &made.text));
+        let other = secret::new_secret(SecretKind::PreAuth).unwrap();
+        let (_, wrong) = secret::split(SecretKind::PreAuth, &other.text).unwrap();
+        for shown in [
+            &format!("hskey-auth-{}-{wrong}", made.prefix),
+            &*other.text,
+            "",
+        ] {
+            assert!(!invites(&key, shown), "{shown}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use serde_json::Value;
 use crate::clock::PLAUSIBLE_FROM;
 use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
+use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{Source, Tailnet};
 use crate::state::command::{Command, NewUser, NodeUpdate};
+use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::state::testing::{World, plain, with_key};
@@ -22,7 +25,17 @@ use crate::tailcfg::derpmap::DerpMap;
 const LONG: Duration = Duration::from_secs(3600);
 
 fn tailnet() -> Tailnet {
-    Tailnet::new("hearth.internal".to_owned(), &DerpMap::default())
+    let tailnet = Tailnet::new("hearth.internal".to_owned(), &DerpMap::default());
+    // A name that nodes of the random histories have and lose.
+    let alias = DnsRecord::parse("git", "ALIAS", "name1").expect("a record");
+    let settings = DnsSettings {
+        records: vec![alias],
+        ..DnsSettings::default()
+    };
+    tailnet.with_dns(DnsSources {
+        settings: Arc::new(settings),
+        ..DnsSources::default()
+    })
 }
 
 fn source<'a>(
@@ -38,6 +51,22 @@ fn source<'a>(
     }
 }
 
+/// The text of a framed message, compressed or not.
+fn unframe(framed: &[u8]) -> Vec<u8> {
+    let (length, body) = framed.split_at(4);
+    assert_eq!(length, u32::try_from(body.len()).unwrap().to_le_bytes());
+    if body.starts_with(b"{") {
+        return body.to_vec();
+    }
+    let mut text = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap();
+        decoder.read_to_end(&mut text).unwrap();
+    }
+    text
+}
+
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
 /// `control/controlclient/map.go`.
 #[derive(Default, PartialEq, Debug, Clone)]
@@ -47,9 +76,19 @@ struct Client {
     profiles: BTreeMap<u64, Value>,
     filter: Value,
     ssh: Value,
+    dns: Value,
 }
 
 impl Client {
+    fn hear(&mut self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Send(message) => self.take(message.json()),
+            Next::SendMap(pieces) => self.take(&unframe(&pieces.concat())),
+            Next::End(reason) => panic!("the stream ended: {reason:?}"),
+        }
+    }
+
     fn take(&mut self, message: &[u8]) {
         let message: Value = serde_json::from_slice(message).expect("a message is JSON");
         if let Some(node) = message.get("Node") {
@@ -60,6 +99,9 @@ impl Client {
         }
         if let Some(ssh) = message.get("SSHPolicy") {
             self.ssh = ssh.clone();
+        }
+        if let Some(dns) = message.get("DNSConfig") {
+            self.dns = dns.clone();
         }
         let list = |name: &str| -> Vec<Value> {
             message
@@ -113,7 +155,7 @@ impl Client {
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
-    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 2]) {
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 3]) {
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
         let nodes = self.peers.values().chain([&self.itself]);
         let profiles = nodes
@@ -132,8 +174,8 @@ impl Client {
                 fields.remove(name);
             }
         }
-        let rules = [self.filter.clone(), self.ssh.clone()];
-        (itself, self.peers.clone(), profiles, rules)
+        let settings = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
+        (itself, self.peers.clone(), profiles, settings)
     }
 }
 
@@ -189,12 +231,9 @@ impl Scene {
         let number = self.world.open_stream(node);
         let snapshot = self.world.snapshot();
         let source = source(&self.tailnet, &self.fragments, &snapshot);
-        let (session, first) = MapSession::begin(node, number, &source);
-        let Next::Send(message) = first else {
-            panic!("no first map: {first:?}");
-        };
+        let (session, first) = MapSession::begin(node, number, true, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         self.viewers.retain(|viewer| viewer.node != node);
         self.viewers.push(Viewer {
             node,
@@ -208,11 +247,10 @@ impl Scene {
         let viewer = &mut self.viewers[place];
         let source = source(&self.tailnet, &self.fragments, &snapshot);
         match viewer.session.advance(&source) {
-            Next::Nothing => {}
-            Next::Send(message) => viewer.client.take(message.json()),
             Next::End(_) => {
                 self.viewers.remove(place);
             }
+            next => viewer.client.hear(next),
         }
     }
 
@@ -221,12 +259,9 @@ impl Scene {
         let snapshot = self.world.snapshot();
         let fragments = Fragments::default();
         let source = source(&self.tailnet, &fragments, &snapshot);
-        let (_, first) = MapSession::begin(node, SessionId(0), &source);
-        let Next::Send(message) = first else {
-            panic!("no map: {first:?}");
-        };
+        let (_, first) = MapSession::begin(node, SessionId(0), false, &source);
         let mut client = Client::default();
-        client.take(message.json());
+        client.hear(first);
         client
     }
 }
@@ -527,4 +562,35 @@ fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
     assert_eq!(told(&mut scene), 1);
     happen(&mut scene, Event::Move(2, 5));
     assert!(told(&mut scene) > 1);
+}
+
+#[test]
+fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let told = |scene: &mut Scene| {
+        let snapshot = scene.world.snapshot();
+        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let session = &mut scene.viewers[0].session;
+        let Next::Send(message) = session.advance(&source) else {
+            panic!("nothing is told");
+        };
+        let again = session.advance(&source);
+        assert!(matches!(again, Next::Nothing));
+        let message: Value = serde_json::from_slice(message.json()).expect("JSON");
+        let records = message["DNSConfig"]["ExtraRecords"].as_array();
+        let fields = message.as_object().expect("an object").len();
+        (fields, records.map_or(0, Vec::len))
+    };
+    let record = DnsRecord::parse("cam", "A", "192.168.1.30").expect("a record");
+    scene.world.apply(Command::AddDnsRecord(record)).unwrap();
+    assert_eq!(told(&mut scene), (1, 1));
+    happen(&mut scene, Event::Rename(2, 1));
+    let (fields, records) = told(&mut scene);
+    assert!(
+        fields > 1 && records == 3,
+        "{fields} fields, {records} records"
+    );
+    scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
+    assert_eq!(told(&mut scene), (1, 1));
 }

@@ -1,0 +1,75 @@
+//! How fast the map streams hear of changes: a few at once, then one each tenth of a second.
+//!
+//! A single change goes out when it happens. A burst of them (a hundred machines after a power cut) goes out
+//! as a few messages, and since all streams wait for the same moments, they say the same, and what they say
+//! is made once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::shutdown::Shutdown;
+use crate::state::snapshot::Snapshot;
+
+/// In a long run there is one moment each such time.
+const PACE: Duration = Duration::from_millis(100);
+
+/// So many moments may follow each other at once before the pace holds.
+const BURST: u32 = 4;
+
+/// Hands the newest of `states` on at the pace, until hearth shuts down or nobody makes states any more.
+pub async fn pace(
+    mut states: watch::Receiver<Arc<Snapshot>>,
+    news: watch::Sender<Arc<Snapshot>>,
+    shutdown: Shutdown,
+) {
+    // When the pace would have all moments so far; it may lie ahead by the burst.
+    let mut paced_to = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            changed = states.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
+        news.send_replace(states.borrow_and_update().clone());
+        paced_to = paced_to.max(Instant::now()) + PACE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_goes_out_at_once_and_a_burst_at_the_pace() {
+        let mut world = World::new();
+        let (publish, states) = watch::channel(Arc::new(world.snapshot()));
+        let (sender, mut news) = watch::channel(Arc::new(world.snapshot()));
+        let start = Instant::now();
+        let paced = pace(states, sender, Shutdown::new());
+        let changes = async {
+            let mut moments = Vec::new();
+            while moments.len() < 8 {
+                world.wait(Duration::ZERO);
+                publish.send_replace(Arc::new(world.snapshot()));
+                news.changed().await.unwrap();
+                moments.push(start.elapsed().as_millis());
+            }
+            moments
+        };
+        let moments = tokio::select! {
+            moments = changes => moments,
+            () = paced => panic!("the pace ended"),
+        };
+        assert_eq!(moments[..4], [0, 0, 0, 0]);
+        let waits = moments[3..].windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(
+            waits.into_iter().all(|wait| (99..=101).contains(&wait)),
+            "{moments:?}"
+        );
+    }
+}

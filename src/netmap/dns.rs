@@ -1,0 +1,495 @@
+//! What each node is told about DNS.
+//!
+//! Most nodes are told the same: the text is made once for each [`Choice`] of settings and shared.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::id::{NodeId, Revision};
+use crate::netmap::reverse::{zones_v4, zones_v6};
+use crate::netmap::{Tailnet, to_json};
+use crate::policy::Compiled;
+use crate::state::dns::{
+    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, Resolution, Router, label_in,
+};
+use crate::state::model::Node;
+use crate::state::snapshot::Snapshot;
+use crate::tailcfg::dns::{DnsConfig, ExtraRecord, Resolver};
+
+/// Most texts that are kept. Only rules and NextDNS profiles make different ones, so there are few.
+const TEXTS_KEPT: usize = 64;
+
+/// What hearth's surroundings say about DNS. Immutable: a change gives a [`Tailnet`] with another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsSources {
+    /// The configuration.
+    pub settings: Arc<DnsSettings>,
+    /// The records of the file that it names.
+    pub file_records: Arc<[DnsRecord]>,
+    /// The addresses of this machine that are of a tailnet's kind: one of them is that of its node.
+    pub tailnet_addresses: Arc<[Ipv4Addr]>,
+    /// The address of this machine at home.
+    pub home_address: Option<Ipv4Addr>,
+}
+
+/// What `viewer` is told.
+pub fn config_for(
+    tailnet: &Tailnet,
+    snapshot: &Snapshot,
+    policy: &Compiled,
+    viewer: &Node,
+) -> DnsConfig {
+    let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
+    build(&facts, &Choice::of(&facts, policy, viewer))
+}
+
+/// The addresses that a record stands for now, sorted: none when its node is not there.
+pub fn addresses_of(record: &DnsRecord, base_domain: &str, snapshot: &Snapshot) -> Vec<IpAddr> {
+    match &record.value {
+        DnsValue::A(address) => vec![(*address).into()],
+        DnsValue::Aaaa(address) => vec![(*address).into()],
+        DnsValue::Alias(target) => {
+            let label = label_in(target, base_domain);
+            let mut nodes = snapshot.nodes().iter();
+            let node = nodes.find(|node| is_there(node) && Some(&*node.label) == label);
+            node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
+        }
+    }
+}
+
+/// What a stream was told last about DNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// 0 before it was told anything.
+    generation: u32,
+    choice: u64,
+}
+
+/// The texts that nodes are told, each made once. Bounded by [`TEXTS_KEPT`].
+#[derive(Debug, Default)]
+pub struct DnsTexts(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Counts the changes of all below, from 1.
+    generation: u32,
+    dns_version: u32,
+    revision: Revision,
+    records: Arc<BTreeSet<DnsRecord>>,
+    nodes: Vec<Named>,
+    facts: Facts,
+    texts: HashMap<Choice, Arc<str>>,
+}
+
+impl DnsTexts {
+    /// The `DNSConfig` of `viewer`, as JSON, unless it is what the viewer was `told`.
+    pub fn news(
+        &self,
+        tailnet: &Tailnet,
+        snapshot: &Snapshot,
+        viewer: &Node,
+        told: Told,
+    ) -> Option<(Told, Arc<str>)> {
+        // A panic while the lock is held cannot leave half an entry; take what there is.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.learn(tailnet, snapshot);
+        let choice = Choice::of(&known.facts, snapshot.compiled(), viewer);
+        let mut hasher = DefaultHasher::new();
+        choice.hash(&mut hasher);
+        let now = Told {
+            generation: known.generation,
+            choice: hasher.finish(),
+        };
+        if now == told {
+            return None;
+        }
+        if let Some(text) = known.texts.get(&choice) {
+            return Some((now, text.clone()));
+        }
+        let text: Arc<str> = to_json(&build(&known.facts, &choice)).into();
+        if choice.next_dns.device.is_none() {
+            if known.texts.len() >= TEXTS_KEPT {
+                known.texts.clear();
+            }
+            known.texts.insert(choice, text.clone());
+        }
+        Some((now, text))
+    }
+
+    /// The `DNSConfig` of `viewer`, as JSON.
+    pub fn text(&self, tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> (Told, Arc<str>) {
+        // Nobody was ever told of generation 0.
+        let news = self.news(tailnet, snapshot, viewer, Told::default());
+        news.unwrap_or_default()
+    }
+}
+
+impl Known {
+    /// Takes over what changed. What is older than what is known already does not count: streams see new
+    /// states at slightly different times, and must not undo each other's work.
+    fn learn(&mut self, tailnet: &Tailnet, snapshot: &Snapshot) {
+        let is_first = self.generation == 0;
+        let is_newer =
+            snapshot.revision() > self.revision || tailnet.dns_version > self.dns_version;
+        let is_older =
+            snapshot.revision() < self.revision || tailnet.dns_version < self.dns_version;
+        if !is_first && (is_older || !is_newer) {
+            return;
+        }
+        let nodes = named_nodes(tailnet, snapshot);
+        let is_same = !is_first
+            && tailnet.dns_version == self.dns_version
+            && Arc::ptr_eq(snapshot.dns_records(), &self.records)
+            && nodes == self.nodes;
+        self.revision = snapshot.revision();
+        if is_same {
+            return;
+        }
+        self.dns_version = tailnet.dns_version;
+        self.records = snapshot.dns_records().clone();
+        self.nodes.clone_from(&nodes);
+        let facts = Facts::of(tailnet, snapshot, nodes);
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.facts = facts;
+        self.texts.clear();
+    }
+}
+
+/// A node that settings or records name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    id: NodeId,
+    label: Box<str>,
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+    is_router: bool,
+}
+
+fn is_there(node: &Node) -> bool {
+    node.presence.is_introduced() && !node.expired
+}
+
+/// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are
+/// none, and nothing is looked through.
+fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> {
+    let sources = &tailnet.dns;
+    let settings = &sources.settings;
+    let base = tailnet.base_domain.as_str();
+    let records = (settings.records.iter())
+        .chain(&*sources.file_records)
+        .chain(&**snapshot.dns_records());
+    let targets = records.filter_map(|record| match &record.value {
+        DnsValue::Alias(target) => label_in(target, base),
+        DnsValue::A(_) | DnsValue::Aaaa(_) => None,
+    });
+    let labels: BTreeSet<&str> = targets.collect();
+    let needs_router = settings.needs_router();
+    if labels.is_empty() && !needs_router {
+        return Vec::new();
+    }
+    // Naming this machine by one of its addresses is naming it.
+    let is_this_machine = match &settings.router {
+        Router::ThisMachine => true,
+        Router::Node(_) => false,
+        Router::Resolver(resolver) => resolver.address().is_some_and(|address| match address {
+            IpAddr::V4(v4) => {
+                sources.home_address == Some(v4) || sources.tailnet_addresses.contains(&v4)
+            }
+            IpAddr::V6(_) => false,
+        }),
+    };
+    let is_router = |node: &Node| match &settings.router {
+        _ if !needs_router => false,
+        Router::Node(name) => name.is(node, base),
+        Router::Resolver(resolver) if !is_this_machine => {
+            let address = resolver.address();
+            address == Some(node.ipv4.into()) || address == Some(node.ipv6.into())
+        }
+        _ => sources.tailnet_addresses.contains(&node.ipv4),
+    };
+    let there = snapshot.nodes().iter().filter(|node| is_there(node));
+    let named = there.filter_map(|node| {
+        let is_router = is_router(node);
+        (is_router || labels.contains(&*node.label)).then(|| Named {
+            id: node.id,
+            label: node.label.clone(),
+            ipv4: node.ipv4,
+            ipv6: node.ipv6,
+            is_router,
+        })
+    });
+    named.collect()
+}
+
+/// What is the same for every viewer.
+#[derive(Debug, Default)]
+struct Facts {
+    settings: Arc<DnsSettings>,
+    base_domain: String,
+    /// The zones of the tailnet's addresses.
+    zones: Vec<String>,
+    /// The router's resolver; empty while it is not known.
+    router: Vec<Nameserver>,
+    /// The nodes that are the router: they must not be sent to themselves.
+    routers: Vec<NodeId>,
+    /// All records, each once, with aliases as addresses.
+    records: Vec<(String, IpAddr)>,
+}
+
+impl Facts {
+    fn of(tailnet: &Tailnet, snapshot: &Snapshot, nodes: Vec<Named>) -> Self {
+        let sources = &tailnet.dns;
+        let settings = &sources.settings;
+        let routers = || nodes.iter().filter(|node| node.is_router);
+        let of_nodes = || {
+            let addresses = routers().flat_map(|node| [IpAddr::from(node.ipv4), node.ipv6.into()]);
+            addresses.map(Nameserver::from).collect::<Vec<_>>()
+        };
+        let router = match &settings.router {
+            _ if !settings.needs_router() => Vec::new(),
+            Router::Resolver(resolver) => vec![resolver.clone()],
+            Router::Node(_) => of_nodes(),
+            Router::ThisMachine => match of_nodes() {
+                none if none.is_empty() => {
+                    let home = sources.home_address.map(IpAddr::from);
+                    home.map(Nameserver::from).into_iter().collect()
+                }
+                found => found,
+            },
+        };
+        let base = tailnet.base_domain.as_str();
+        let all = (settings.records.iter())
+            .chain(&*sources.file_records)
+            .chain(&**snapshot.dns_records());
+        let mut seen = BTreeSet::new();
+        let mut records = Vec::new();
+        for record in all {
+            let addresses = match &record.value {
+                DnsValue::A(address) => vec![(*address).into()],
+                DnsValue::Aaaa(address) => vec![(*address).into()],
+                DnsValue::Alias(target) => {
+                    let label = label_in(target, base);
+                    let node = nodes.iter().find(|node| Some(&*node.label) == label);
+                    node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
+                }
+            };
+            let name = record.full_name(base);
+            for address in addresses {
+                let entry = (name.clone(), address);
+                if seen.insert(entry.clone()) {
+                    records.push(entry);
+                }
+            }
+        }
+        let prefixes = &snapshot.settings().prefixes;
+        let ((v4, v4_bits), (v6, v6_bits)) = (prefixes.v4(), prefixes.v6());
+        Self {
+            settings: settings.clone(),
+            base_domain: tailnet.base_domain.clone(),
+            zones: zones_v4(v4, v4_bits).chain(zones_v6(v6, v6_bits)).collect(),
+            router,
+            routers: routers().map(|node| node.id).collect(),
+            records,
+        }
+    }
+}
+
+/// By what the texts of viewers differ: those with equal choices are told the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Choice {
+    /// The rule that fits, by its place.
+    rule: Option<usize>,
+    is_router: bool,
+    next_dns: NextDns,
+}
+
+/// What NextDNS is told by its URL. Source: `generateDNSConfig` in headscale
+/// `hscontrol/mapper/mapper.go`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct NextDns {
+    /// The profile that the policy gives to the node, in place of that of the configuration.
+    profile: Option<Box<str>>,
+    /// Name, model and address of the device.
+    device: Option<[Box<str>; 3]>,
+}
+
+impl Choice {
+    fn of(facts: &Facts, policy: &Compiled, viewer: &Node) -> Self {
+        let settings = &facts.settings;
+        let base = facts.base_domain.as_str();
+        let is_meant = |selector: &str| match policy.selects(selector, viewer.id) {
+            Some(true) => true,
+            // Nodes are named as elsewhere in the section, which the policy language has no word for.
+            _ => label_in(selector, base) == Some(&*viewer.label),
+        };
+        let fits = |targets: &[Box<str>]| targets.iter().any(|target| is_meant(target));
+        let rule = (settings.rules.iter()).position(|rule| fits(&rule.target));
+        let next_dns = match resolution(settings, rule).has_next_dns() {
+            true => NextDns::of(policy, viewer),
+            false => NextDns::default(),
+        };
+        Self {
+            rule,
+            is_router: facts.routers.contains(&viewer.id),
+            next_dns,
+        }
+    }
+}
+
+fn resolution(settings: &DnsSettings, rule: Option<usize>) -> &Resolution {
+    let rule = rule.and_then(|place| settings.rules.get(place));
+    rule.map_or(&settings.usual, |rule| &rule.resolution)
+}
+
+/// What the attributes about NextDNS begin with.
+const ATTRIBUTE: &str = "nextdns:";
+
+/// The attribute that keeps the device's name from NextDNS.
+const NO_DEVICE_INFO: &str = "nextdns:no-device-info";
+
+impl NextDns {
+    fn of(policy: &Compiled, viewer: &Node) -> Self {
+        let attributes = policy.attributes(viewer.id);
+        // A profile becomes part of a URL: nothing may lead out of its path.
+        let is_profile = |text: &&str| {
+            let clean = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            (1..=64).contains(&text.len()) && text.bytes().all(clean)
+        };
+        let mut profiles = (attributes.keys())
+            .filter(|name| &***name != NO_DEVICE_INFO)
+            .filter_map(|name| name.strip_prefix(ATTRIBUTE))
+            .filter(is_profile);
+        let device = || {
+            let hostname = &viewer.hostinfo.hostname;
+            let name = match hostname.is_empty() {
+                true => &viewer.label,
+                false => hostname,
+            };
+            let address = viewer.ipv4.to_string().into();
+            [name.clone(), viewer.hostinfo.os.clone(), address]
+        };
+        Self {
+            profile: profiles.next().map(Box::from),
+            device: (!attributes.contains_key(NO_DEVICE_INFO)).then(device),
+        }
+    }
+
+    /// The URL for this node.
+    fn url(&self, url: &str) -> String {
+        let url = match &self.profile {
+            Some(profile) => format!("{NEXT_DNS}/{profile}"),
+            None => url.to_owned(),
+        };
+        let Some([name, model, address]) = &self.device else {
+            return url;
+        };
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        let mut query: Vec<String> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("device_"))
+            .map(str::to_owned)
+            .collect();
+        let fields = [
+            ("device_name", name),
+            ("device_model", model),
+            ("device_ip", address),
+        ];
+        let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        query.extend(said.map(|(key, value)| format!("{key}={}", escaped(value))));
+        format!("{path}?{}", query.join("&"))
+    }
+}
+
+/// A text as a value in a query (RFC 3986 section 2.3).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            true => escaped.push(byte.into()),
+            false => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+fn build(facts: &Facts, choice: &Choice) -> DnsConfig {
+    let settings = &facts.settings;
+    let resolution = resolution(settings, choice.rule);
+    let resolvers = |nameservers: &[Nameserver]| -> Vec<Resolver> {
+        let resolver = |nameserver: &Nameserver| Resolver {
+            addr: match nameserver.is_next_dns() {
+                true => choice.next_dns.url(nameserver.as_str()),
+                false => nameserver.as_str().to_owned(),
+            },
+            use_with_exit_node: resolution.use_with_exit_node,
+        };
+        nameservers.iter().map(resolver).collect()
+    };
+    let mut config = DnsConfig {
+        proxied: settings.magic_dns,
+        ..DnsConfig::default()
+    };
+    if settings.magic_dns {
+        config.domains.push(facts.base_domain.clone());
+        let zones = facts.zones.iter();
+        config.routes = zones.map(|zone| (zone.clone(), Vec::new())).collect();
+    }
+    for domain in &resolution.search_domains {
+        if config.domains.iter().all(|known| **known != **domain) {
+            config.domains.push(domain.to_string());
+        }
+    }
+    for (domain, nameservers) in &resolution.split {
+        let resolvers = resolvers(nameservers);
+        config.routes.insert(domain.to_string(), resolvers);
+    }
+    // The router keeps the resolver that it has: sent to itself, its queries would go round in circles.
+    let router: &[Nameserver] = match choice.is_router {
+        true => &[],
+        false => &facts.router,
+    };
+    if let Some(domain) = settings.lan_domain.as_ref().filter(|_| !router.is_empty()) {
+        let resolvers = resolvers(router);
+        config.routes.entry(domain.to_string()).or_insert(resolvers);
+    }
+    let global = match resolution.use_router {
+        true if choice.is_router || !router.is_empty() => resolvers(router),
+        _ => resolvers(&resolution.nameservers),
+    };
+    match resolution.override_local_dns {
+        true => config.resolvers = global,
+        false => config.fallback_resolvers = global,
+    }
+    for (name, address) in &facts.records {
+        if !is_covered(&config, &facts.base_domain, name) {
+            config.routes.insert(name.clone(), Vec::new());
+        }
+        config.extra_records.push(ExtraRecord {
+            name: name.clone(),
+            r#type: match address {
+                IpAddr::V4(_) => "A",
+                IpAddr::V6(_) => "AAAA",
+            },
+            value: address.to_string(),
+        });
+    }
+    config
+}
+
+/// Whether queries for this name reach the client's own resolver by a route, and with it the record.
+fn is_covered(config: &DnsConfig, base_domain: &str, name: &str) -> bool {
+    let mut rest = Some(name);
+    while let Some(domain) = rest {
+        let is_magic = config.proxied && domain == base_domain;
+        if is_magic || config.routes.contains_key(domain) {
+            return true;
+        }
+        rest = domain.split_once('.').map(|(_, parent)| parent);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! Where DNS settings come from: the configuration, the file of records and the addresses of this
+//! machine; and how clients hear of changes.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::lan::Network;
+use crate::config::value::Ipv4Range;
+use crate::files;
+use crate::netmap::Tailnet;
+use crate::netmap::dns::DnsSources;
+use crate::shutdown::Shutdown;
+use crate::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
+use crate::tailcfg::json::{self, DecodeError, Object};
+
+/// How often the file and the addresses are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Longest file of records, in bytes.
+const FILE_MAX: usize = 512 * 1024;
+
+/// Why a file gives no records.
+#[derive(Debug, thiserror::Error)]
+enum FileFault {
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    #[error("{0}")]
+    Json(#[from] DecodeError),
+    #[error("expected a list of records")]
+    NoList,
+    #[error("record {number}: {fault}")]
+    Field { number: usize, fault: DecodeError },
+    #[error("record {number}: {fault}")]
+    Record { number: usize, fault: InvalidRecord },
+    #[error("there are more than {RECORDS_MAX} records")]
+    TooMany,
+}
+
+/// What tells that a file is another or was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+/// The sources, with what they said last.
+pub(super) struct Dns {
+    settings: watch::Receiver<Arc<DnsSettings>>,
+    /// The file that was read, and how it was then: `None` when it was not there.
+    seen: Option<(PathBuf, Option<Stamp>)>,
+    file_records: Arc<[DnsRecord]>,
+}
+
+impl Dns {
+    /// The sources that these settings name.
+    pub(super) fn new(settings: watch::Receiver<Arc<DnsSettings>>) -> Self {
+        Self {
+            settings,
+            seen: None,
+            file_records: Arc::default(),
+        }
+    }
+
+    /// What the sources say now. A file that cannot be read leaves what it said last.
+    pub(super) fn look(&mut self) -> DnsSources {
+        let settings = self.settings.borrow_and_update().clone();
+        match &settings.records_file {
+            Some(path) => self.look_at(path),
+            None => (self.seen, self.file_records) = (None, Arc::default()),
+        }
+        let mut sources = DnsSources {
+            file_records: self.file_records.clone(),
+            ..DnsSources::default()
+        };
+        if settings.needs_router() {
+            let network = Network::of_this_machine();
+            sources.home_address = network.home_address();
+            sources.tailnet_addresses = tailnet_addresses(&network);
+        }
+        sources.settings = settings;
+        sources
+    }
+
+    /// Keeps what clients are told as the sources have it.
+    pub(super) async fn keep(mut self, tailnet: watch::Sender<Arc<Tailnet>>, shutdown: Shutdown) {
+        loop {
+            let changes = {
+                let settings = self.settings.borrow();
+                settings.records_file.is_some() || settings.needs_router()
+            };
+            let pause = async {
+                match changes {
+                    true => tokio::time::sleep(LOOK).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.wait() => return,
+                changed = self.settings.changed() => if changed.is_err() { return },
+                () = pause => {}
+            }
+            let sources = self.look();
+            tailnet.send_if_modified(|now| {
+                let is_other = *now.dns != sources;
+                if is_other {
+                    tracing::info!("the DNS settings have changed");
+                    *now = Arc::new(now.with_dns(sources));
+                }
+                is_other
+            });
+        }
+    }
+
+    fn look_at(&mut self, path: &Path) {
+        let stamp = stamp_of(path);
+        let is_same_file = self.seen.as_ref().is_some_and(|(seen, _)| seen == path);
+        if is_same_file && self.seen.as_ref().is_some_and(|(_, seen)| *seen == stamp) {
+            return;
+        }
+        if !is_same_file {
+            self.file_records = Arc::default();
+        }
+        self.seen = Some((path.to_owned(), stamp));
+        match read(path) {
+            Ok(records) => self.file_records = records,
+            Err(fault) => {
+                let file = path.display();
+                tracing::warn!(%file, %fault, "no DNS records from this file; what it said last counts");
+            }
+        }
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    let file = path.metadata().ok()?;
+    Some(Stamp {
+        inode: file.ino(),
+        size: file.size(),
+        changed: (file.mtime(), file.mtime_nsec()),
+    })
+}
+
+/// Reads a file in the form of Headscale. Source: `readExtraRecordsFromPath` in headscale
+/// `hscontrol/dns/extrarecords.go`.
+fn read(path: &Path) -> Result<Arc<[DnsRecord]>, FileFault> {
+    let bytes = files::read(path, FILE_MAX)?;
+    let list = json::parse(&bytes)?;
+    let list = list.as_array().ok_or(FileFault::NoList)?;
+    if list.len() > RECORDS_MAX {
+        return Err(FileFault::TooMany);
+    }
+    let mut records = Vec::with_capacity(list.len());
+    for (item, number) in list.iter().zip(1..) {
+        let field = |fault| FileFault::Field { number, fault };
+        let object = Object::of(item).map_err(field)?;
+        let text = |name| object.text(name).map_err(field);
+        let (name, kind, value) = (text("Name")?, text("Type")?, text("Value")?);
+        let record = DnsRecord::parse(name, kind, value);
+        records.push(record.map_err(|fault| FileFault::Record { number, fault })?);
+    }
+    Ok(records.into())
+}
+
+fn tailnet_addresses(network: &Network) -> Arc<[Ipv4Addr]> {
+    let addresses = network.addresses.iter().map(|local| local.address);
+    let mut addresses: Vec<Ipv4Addr> = addresses
+        .filter(|address| Ipv4Range::ALL.contains(*address))
+        .collect();
+    // The system's order may change without meaning anything.
+    addresses.sort_unstable();
+    addresses.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watching(path: &Path) -> (watch::Sender<Arc<DnsSettings>>, Dns) {
+        let settings = DnsSettings {
+            records_file: Some(path.into()),
+            ..DnsSettings::default()
+        };
+        let (sender, settings) = watch::channel(Arc::new(settings));
+        (sender, Dns::new(settings))
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_slips_leave_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.json");
+        let (settings, mut dns) = watching(&path);
+        let mut names = |text: Option<&str>| {
+            if let Some(text) = text {
+                files::replace(&path, text.as_bytes()).unwrap();
+            }
+            let records = dns.look().file_records;
+            let names = records.iter().map(|record| record.name.to_string());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(None), "");
+        let one = r#"[{"name": "a.example", "type": "A", "value": "100.64.0.3"}]"#;
+        assert_eq!(names(Some(one)), "a.example");
+        let two = r#"[{"Name": "b", "Value": "fd00::1"}, {"name": "c", "value": "nas"}]"#;
+        assert_eq!(names(Some(two)), "b c");
+        for slip in [
+            "",
+            "{}",
+            "[",
+            r#"[{"name": "d", "value": "::1", "type": "A"}]"#,
+        ] {
+            assert_eq!(names(Some(slip)), "b c", "{slip}");
+        }
+        assert_eq!(names(Some("[]")), "");
+        assert_eq!(names(Some(one)), "a.example");
+        settings.send_replace(Arc::default());
+        assert_eq!(names(None), "");
+    }
+
+    #[test]
+    fn faults_of_a_file_name_the_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.json");
+        let fault = |text: &str| {
+            files::replace(&path, text.as_bytes()).unwrap();
+            read(&path).unwrap_err().to_string()
+        };
+        let good = r#"{"name": "a", "value": "::1"}"#;
+        assert_eq!(
+            fault(&format!(r#"[{good}, {{"name": 5}}]"#)),
+            "record 2: field Name: expected a text"
+        );
+        assert!(
+            fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))
+                .starts_with("record 2: \"*.a\" is a wildcard")
+        );
+        let many = vec![good; RECORDS_MAX + 1].join(",");
+        assert_eq!(
+            fault(&format!("[{many}]")),
+            "there are more than 1024 records"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_are_told_of_a_changed_file_and_of_a_changed_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.json");
+        let (settings, mut dns) = watching(&path);
+        let first = Tailnet::new("t.net".into(), &Default::default()).with_dns(dns.look());
+        let (sender, mut tailnets) = watch::channel(Arc::new(first));
+        let shutdown = Shutdown::new();
+        let kept = dns.keep(sender, shutdown.clone());
+        let seen = async {
+            files::replace(&path, br#"[{"name": "a", "value": "::1"}]"#).unwrap();
+            let tailnet = tailnets.wait_for(|now| !now.dns.file_records.is_empty());
+            assert_eq!(tailnet.await.unwrap().dns_version, 2);
+            let other = DnsSettings {
+                magic_dns: false,
+                ..DnsSettings::default()
+            };
+            settings.send_replace(Arc::new(other));
+            let tailnet = tailnets.wait_for(|now| !now.dns.settings.magic_dns).await;
+            assert!(tailnet.unwrap().dns.file_records.is_empty());
+            shutdown.trigger();
+        };
+        tokio::join!(kept, seen);
+    }
+}
