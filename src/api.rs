@@ -8,6 +8,12 @@
 mod request;
 
 pub use request::*;
+mod contact;
+
+pub use contact::{
+    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
+    PingNode, SshCheck, SshChecksAnswer,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +143,9 @@ pub struct Node {
     /// What it is made of, when it is a WireGuard-only peer.
     #[serde(default)]
     pub wireguard: Option<WireGuard>,
+    /// What its client says is wrong with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<String>,
 }
 
 /// A device without a Tailscale client (hearth's own).

@@ -7,10 +7,12 @@ pub mod client;
 pub mod output;
 
 mod args;
+mod contact;
 mod dns;
 mod keys;
 mod nodes;
 mod pending;
+mod policy_eval;
 mod relay;
 mod routes;
 mod server;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{Command, DerpArgs};
+use args::{Command, DerpArgs, PolicyCommand};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -46,6 +48,15 @@ pub fn run() -> ExitCode {
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
+        Command::Policy(PolicyCommand::Eval) => {
+            return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(fault) => {
+                    print_fault(&fault, format);
+                    ExitCode::FAILURE
+                }
+            };
+        }
         command => ask(command, args.socket, format),
     };
     match outcome {

@@ -175,6 +175,8 @@ async fn serve(
         relay: relay.clone(),
         stun: numbers.stun.clone(),
         names,
+        // Without a policy there are no SSH rules, and so none that ask for a check.
+        check_period: Box::new(|_, _, _, _| None),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
@@ -246,6 +248,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
         app.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
+            app.contact.prune(&snapshot);
             if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
                 relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 
 use super::client::{CliError, Client};
+use super::contact::{self, Ssh};
 use super::output::{Format, Output};
 use super::{dns, keys, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
@@ -74,13 +75,29 @@ pub enum Command {
     /// Manage DNS records.
     #[command(subcommand)]
     Dns(Dns),
+    /// Decide about SSH connections that the policy wants confirmed.
+    #[command(subcommand)]
+    Ssh(Ssh),
+    /// Show what clients reported was done on them.
+    Audit,
     /// Manage the keys of the REST interface.
     #[command(subcommand, aliases = ["apikey", "api"])]
     Apikeys(ApiKeys),
+    /// Work with policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Ask whether the server is well.
     Health,
     /// Show the version of this program.
     Version,
+}
+
+/// What to do about policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Read made-up tailnets from standard input, one JSON object a line, and print what every node would be
+    /// sent.
+    Eval,
 }
 
 /// What to do about the relay.
@@ -478,8 +495,12 @@ pub async fn dispatch(
         | Command::Auth(Auth::Reject { auth_id }) => {
             pending::reject(client, format, &auth_id).await
         }
+        Command::Ssh(command) => contact::ssh(command, client, format).await,
+        Command::Audit => contact::audit(client, format).await,
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
-        Command::Serve(_) | Command::Check(_) => Ok(Output::default()),
+        Command::Serve(_) | Command::Check(_) | Command::Policy(PolicyCommand::Eval) => {
+            Ok(Output::default())
+        }
     }
 }

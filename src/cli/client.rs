@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::api::ErrorAnswer;
+pub use crate::http::query::escaped;
 
 /// Longest answer that is read, in bytes: a full tailnet of nodes fits many times.
 const ANSWER_MAX: usize = 64 << 20;
@@ -162,20 +163,6 @@ impl Client {
             _ => CliError::Socket { path, source },
         }
     }
-}
-
-/// A text as one part of a path or query: all but unreserved characters are escaped
-/// (RFC 3986 section 2.3).
-pub fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::args::{Nodes, OneNode};
 use super::client::{CliError, Client, escaped};
+use super::contact;
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
 use super::{pending, routes, wireguard};
@@ -20,6 +21,7 @@ pub async fn run(
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     match command {
+        Nodes::ToNode(command) => contact::run(command, client, format).await,
         Nodes::List { user } => list(client, format, user).await,
         Nodes::Show { which } => {
             let path = path_of(client, &named(which), "").await?;
@@ -282,6 +284,7 @@ fn card(node: &Node) -> String {
         ("Offers", list(&node.available_routes)),
         ("Approved", list(&node.approved_routes)),
         ("Serves", list(&node.subnet_routes)),
+        ("Health", cell(&node.health.join("; "))),
         ("Node key", node.node_key.clone()),
     ];
     match &node.wireguard {

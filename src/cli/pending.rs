@@ -65,7 +65,7 @@ pub async fn reject(client: &Client, format: Option<Format>, id: &str) -> Result
 }
 
 /// The id itself, also when somebody gives the whole URL.
-fn id_in(text: &str) -> String {
+pub(super) fn id_in(text: &str) -> String {
     let text = text.trim_end_matches('/');
     text.rsplit('/').next().unwrap_or(text).to_owned()
 }

@@ -120,6 +120,15 @@ limits! {
     map_streams: count = 512, 4, 65_536;
     /// Full maps that are built and sent at the same time; others wait in line.
     full_map_builds: count = 2, 1, 64;
+    /// Questions to nodes that wait for an answer at the same time.
+    node_calls: count = 16, 1, 1024;
+    /// Answer of a node to a question of the administrator, in bytes. The map of a node with a
+    /// thousand peers is the longest.
+    node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
+    /// Reports of nodes about what was done on them; the oldest one makes room.
+    audit_entries: count = 128, 1, 65_536;
+    /// SSH connections that wait for a person; the oldest one makes room.
+    ssh_checks: count = 64, 4, 4096;
     /// Changes that wait for the writer; when full, requests get 503.
     engine_queue: count = 256, 16, 65_536;
     /// Changes that share one commit.

@@ -13,6 +13,7 @@
 )]
 
 mod auth;
+mod contact;
 mod convert;
 mod dns;
 mod fault;
@@ -41,6 +42,7 @@ use crate::config::Limits;
 use crate::engine::Handle;
 use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
+use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use crate::netmap::Tailnet;
 use auth::Gate;
@@ -62,6 +64,7 @@ pub enum Trust {
 /// What the answers are made of, besides the state.
 pub struct Admin {
     engine: Handle,
+    contact: Arc<Contact>,
     gate: Gate,
     about: About,
     body_max: usize,
@@ -87,9 +90,10 @@ type Answer = Result<Value, Fault>;
 
 impl Admin {
     /// The interface to this engine.
-    pub fn new(engine: Handle, about: About, limits: &Limits) -> Self {
+    pub fn new(engine: Handle, contact: Arc<Contact>, about: About, limits: &Limits) -> Self {
         Self {
             engine,
+            contact,
             gate: Gate::new(),
             about,
             body_max: limits.admin_body,
@@ -167,6 +171,11 @@ impl Admin {
             ("POST", ["node", id, "ip"]) => call.set_addresses(id).await,
             ("POST", ["node", id, "approve"]) => call.authorize(id, true).await,
             ("POST", ["node", id, "disapprove"]) => call.authorize(id, false).await,
+            ("POST", ["node", id, "c2n"]) => call.ask_node(id).await,
+            ("POST", ["node", id, "ping"]) => call.ping_node(id).await,
+            ("POST", ["node", id, "open"]) => call.open_page(id),
+            ("GET", ["node", id, "attributes"]) => call.show_attributes(id),
+            ("POST", ["node", id, "attributes"]) => call.set_attributes(id).await,
 
             ("POST", ["auth", "register"]) => call.approve_for_user().await,
             ("POST", ["auth", "approve"]) => call.approve().await,
@@ -179,6 +188,10 @@ impl Admin {
             ("GET", ["hearth", "status"]) => call.status(),
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
+            ("GET", ["hearth", "audit"]) => call.audit(),
+            ("GET", ["hearth", "ssh"]) => call.list_ssh_checks(),
+            ("POST", ["hearth", "ssh", "approve"]) => call.decide_ssh_check(true),
+            ("POST", ["hearth", "ssh", "reject"]) => call.decide_ssh_check(false),
             ("POST", ["hearth", "invite"]) => call.invite().await,
 
             (_, ["policy", ..]) => Err(Fault::missing("policy")),

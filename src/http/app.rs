@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
@@ -21,11 +21,14 @@ use crate::http::admin::{About, Admin, Trust};
 use crate::http::body::{self, Body};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Origin, Service};
+use crate::http::contact::calls::Way;
+use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
+use crate::http::machine::ssh::CheckPeriod;
 use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
 use crate::http::ts2021::Peer;
-use crate::http::{derp, machine, pages, public, standalone, ts2021};
+use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -80,6 +83,10 @@ pub struct App {
     pub relay: Option<Relay>,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// What hearth and its nodes say to each other beside maps.
+    pub contact: Arc<Contact>,
+    /// Which SSH connections a person must confirm.
+    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -108,9 +115,11 @@ impl App {
             relay,
             stun,
             names,
+            check_period,
             tasks,
             shutdown,
         } = parts;
+        let contact = Arc::new(Contact::new(&addresses.server_url, &limits));
         let about = About {
             addresses: addresses.clone(),
             base_domain: tailnet.borrow().base_domain.clone(),
@@ -126,7 +135,7 @@ impl App {
         tasks.spawn("pace of the map streams", paced);
         Arc::new(Self {
             news,
-            admin: Admin::new(engine.clone(), about, &limits),
+            admin: Admin::new(engine.clone(), contact.clone(), about, &limits),
             engine,
             tailnet,
             fragments: Fragments::default(),
@@ -134,6 +143,8 @@ impl App {
             noise,
             relay,
             names,
+            contact,
+            check_period,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -166,6 +177,18 @@ impl App {
         self.limits.keepalive.saturating_add(jitter)
     }
 
+    /// `HEAD /machine/ping-response?id=<call>`: a node shows that it reaches this server.
+    fn reached(&self, request: &hyper::http::request::Parts) -> Response<Body> {
+        if request.method != Method::HEAD {
+            return body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+        }
+        let call = query::value(request.uri.query(), "id");
+        match self.contact.calls.answer(&call, Way::Plain, Bytes::new()) {
+            true => body::status(StatusCode::OK),
+            false => body::status(StatusCode::NOT_FOUND),
+        }
+    }
+
     async fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
         let path = request.uri().path();
         if path.starts_with("/api/") {
@@ -188,6 +211,7 @@ impl App {
         match parts.uri.path() {
             "/key" => public::key(&parts, &self.noise),
             ts2021::PATH => ts2021::upgrade(&parts),
+            ping::REACHED => self.reached(&parts),
             "/health" => public::health(self.engine.snapshot().is_writable()),
             _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
                 Some(answer) => answer,
@@ -217,6 +241,8 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// Which SSH connections a person must confirm.
+    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.

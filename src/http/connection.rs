@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
-use super::front::{self, Ended, RelayUpgrade, Upgrade};
+use super::front::{self, ControlUpgrade, Ended, RelayUpgrade, Upgrade};
 use super::limits::Limits;
-use super::ts2021::{Control, Peer};
+use super::ts2021::{Control, ControlError, Peer};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -148,22 +148,33 @@ impl<A: Service> Connections<A> {
                 return None;
             }
         };
-        let initiation = match upgrade {
+        let upgrade = match upgrade {
             Upgrade::Relay(upgrade) => {
                 return Some(Box::pin(self.app.relay(stream, received, source, upgrade)));
             }
-            Upgrade::Control(initiation) => initiation,
+            Upgrade::Control(upgrade) => upgrade,
         };
-        Some(Box::pin(async move {
-            let app = self.app;
-            let answer = move |request, peer| app.clone().machine(request, peer);
-            let control = self
-                .control
-                .serve(stream, received, initiation, source, answer);
-            if let Err(error) = control.await {
+        let (app, control) = (self.app, self.control);
+        let answer = move |request, peer| app.clone().machine(request, peer);
+        let log = move |ended: Result<(), ControlError>| {
+            if let Err(error) = ended {
                 tracing::debug!(%source, %error, "control connection ended");
             }
-        }))
+        };
+        // Each kind is a future of its own, so that a connection pays for the memory of its kind only.
+        Some(match upgrade {
+            ControlUpgrade::Plain(initiation) => Box::pin(async move {
+                let served = control.serve(stream, received, initiation, source, answer);
+                log(served.await);
+            }),
+            ControlUpgrade::WebSocket(initiation) => Box::pin(async move {
+                let served = control.serve_web_socket(stream, received, initiation, source, answer);
+                log(served.await);
+            }),
+            ControlUpgrade::Misused => Box::pin(async move {
+                log(control.refuse_web_socket(stream, received).await);
+            }),
+        })
     }
 
     fn front<S>(

@@ -13,18 +13,16 @@
 
 use std::time::Duration;
 
-use data_encoding::BASE64;
 use hearth_derp::frame::PROTOCOL_VERSION;
 pub use hearth_derp::http::PATH;
 use hearth_derp::http::{
     FAST_START_HEADER, IDEAL_NODE_HEADER, PUBLIC_KEY_HEADER, UPGRADE as PROTOCOL, VERSION_HEADER,
     public_key_hex,
 };
-use hearth_derp::websocket;
+use hearth_derp::websocket::SUBPROTOCOL;
 use hyper::body::Body as HttpBody;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
@@ -32,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{self, Body};
 use super::front::{RelayUpgrade, Upgrade};
+use super::websocket;
 use crate::keys::NodeKey;
 
 /// What a request to the relay wants.
@@ -90,45 +89,24 @@ pub fn upgrade(request: &Parts, relay: &hearth_derp::Key) -> Response<Body> {
     response
 }
 
-/// Any origin may come: a relay client proves its key, and a page of another site gains nothing.
-/// Source: RFC 6455 section 4.2, and `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
+/// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
 fn web_socket(request: &HeaderMap) -> Response<Body> {
-    if value(request, SEC_WEBSOCKET_VERSION.as_str()) != websocket::VERSION.as_bytes() {
-        let mut response = body::text(StatusCode::UPGRADE_REQUIRED, "unknown WebSocket version");
-        let version = HeaderValue::from_static(websocket::VERSION);
-        response
-            .headers_mut()
-            .insert(SEC_WEBSOCKET_VERSION, version);
-        return response;
-    }
-    let key = value(request, SEC_WEBSOCKET_KEY.as_str()).trim_ascii();
-    let mut names = request
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let is_named = names.any(|name| name.trim_ascii() == websocket::SUBPROTOCOL.as_bytes());
-    if !is_named || BASE64.decode(key).map(|key| key.len()) != Ok(16) {
+    if !websocket::speaks(request, SUBPROTOCOL) {
         return body::text(
             StatusCode::BAD_REQUEST,
             "client must speak the derp subprotocol",
         );
     }
-    let accept = BASE64.encode(&websocket::accept(key));
-    let Ok(accept) = HeaderValue::try_from(accept) else {
-        return body::status(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match websocket::accept(request, Some(SUBPROTOCOL)) {
+        Ok(response) | Err(response) => response,
     };
-    let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    let protocol = HeaderValue::from_static(websocket::SUBPROTOCOL);
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-    let upgrade = RelayUpgrade {
-        is_web_socket: true,
-        not_ideal: !value(request, IDEAL_NODE_HEADER).is_empty(),
-    };
-    response.extensions_mut().insert(Upgrade::Relay(upgrade));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrade = RelayUpgrade {
+            is_web_socket: true,
+            not_ideal: !value(request, IDEAL_NODE_HEADER).is_empty(),
+        };
+        response.extensions_mut().insert(Upgrade::Relay(upgrade));
+    }
     response
 }
 

@@ -44,10 +44,21 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// What a connection becomes after an answer that has this among its extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upgrade {
-    /// A control connection; the bytes are the client's handshake message.
-    Control(Vec<u8>),
+    /// A control connection.
+    Control(ControlUpgrade),
     /// A relay connection.
     Relay(RelayUpgrade),
+}
+
+/// How a client begins a control connection; the bytes are its handshake message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlUpgrade {
+    /// On the connection itself.
+    Plain(Vec<u8>),
+    /// Inside WebSocket messages.
+    WebSocket(Vec<u8>),
+    /// Inside WebSocket messages, but not as the protocol wants it: the WebSocket is closed.
+    Misused,
 }
 
 /// How a client wants the relay.

@@ -1,9 +1,13 @@
 //! What clients ask inside the Noise tunnel: requests are decoded here, turned into commands, and the
 //! state's answers turned back into the wire's.
 
+mod answers;
 mod convert;
 mod map;
+mod offers;
 mod register;
+pub mod reports;
+pub mod ssh;
 
 use std::sync::Arc;
 
@@ -13,38 +17,94 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::engine::EngineError;
 use crate::http::App;
 use crate::http::body::{self, Body};
+use crate::http::contact::c2n::ANSWERS;
 use crate::http::ts2021::Peer;
+use crate::keys::NodeKey;
+use crate::state::model::Node;
+use crate::tailcfg::requests::NodeRequest;
 
-/// Requests of clients that hearth knows of and does not serve. The client handles the status.
-const NOT_OFFERED: [&str; 9] = [
-    "/machine/set-dns",
-    "/machine/set-device-attr",
-    "/machine/audit-log",
-    "/machine/id-token",
-    "/machine/feature/query",
-    "/machine/update-health",
-    "/machine/webclient/",
-    "/machine/tka/",
-    "/machine/whoami",
-];
+/// Body of a small request, in bytes.
+const SMALL_BODY: usize = 32 * 1024;
 
 /// Answers one request of the client whose Noise session `peer` is.
 pub async fn handle(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     // Routing is by path alone: the authority that clients send inside the tunnel means nothing.
     let path = request.uri().path();
-    let known = |prefix: &&str| path.starts_with(*prefix);
     match (request.method(), path) {
         (&Method::POST, "/machine/register") => register::register(&app, peer, request).await,
         (&Method::POST, "/machine/map") => map::map(app, peer, request).await,
-        (_, "/machine/register" | "/machine/map") => {
+        (&Method::POST, _) if path.starts_with(ANSWERS) => {
+            answers::answer(&app, peer, request).await
+        }
+        (&Method::POST, "/machine/update-health") => reports::health(&app, peer, request).await,
+        (&Method::POST, "/machine/audit-log") => reports::audit(&app, peer, request).await,
+        (&Method::PATCH, "/machine/set-device-attr") => {
+            reports::attributes(&app, peer, request).await
+        }
+        (&Method::POST, "/machine/feature/query") => offers::feature(&app, peer, request).await,
+        (&Method::POST, "/machine/set-dns") => offers::set_dns(&app, peer, request).await,
+        (&Method::POST, "/machine/id-token") => offers::id_token(&app, peer, request).await,
+        (&Method::POST, "/machine/ssh/notify") => reports::ssh_event(&app, peer, request).await,
+        (&Method::GET, _) if path.starts_with(ssh::PATH) => {
+            let (parts, _) = request.into_parts();
+            ssh::action(&app, peer, &parts).await
+        }
+        (&Method::GET, "/machine/whoami") => answers::whoami(&app, peer),
+        (_, _) if path.starts_with("/machine/tka/") => offers::tailnet_lock(),
+        (_, _) if path.starts_with("/machine/webclient/") => offers::web_client(),
+        (_, _) if is_known(path) => {
             body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
         }
-        _ if NOT_OFFERED.iter().any(known) => body::text(
-            StatusCode::NOT_IMPLEMENTED,
-            "not implemented by this control server",
-        ),
         _ => body::text(StatusCode::NOT_FOUND, "not found"),
     }
+}
+
+/// Whether a path exists, if with another method.
+fn is_known(path: &str) -> bool {
+    const PATHS: [&str; 11] = [
+        "/machine/register",
+        "/machine/map",
+        "/machine/update-health",
+        "/machine/audit-log",
+        "/machine/set-device-attr",
+        "/machine/feature/query",
+        "/machine/set-dns",
+        "/machine/id-token",
+        "/machine/ssh/notify",
+        "/machine/whoami",
+        ANSWERS,
+    ];
+    PATHS.contains(&path) || path.starts_with(ssh::PATH) || path.starts_with(ANSWERS)
+}
+
+/// The node with this key, if it is one of this machine. A key that another machine shows is refused: only
+/// the Noise session says who asks.
+fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Response<Body>> {
+    let Some(node) = app.engine.snapshot().node_by_key(key).cloned() else {
+        return Err(body::text(StatusCode::NOT_FOUND, "node not found"));
+    };
+    if node.machine != peer.machine {
+        let fault = "node exists with a different machine key";
+        return Err(body::text(StatusCode::UNAUTHORIZED, fault));
+    }
+    Ok(node)
+}
+
+/// Reads a small request, and finds out which node asks.
+async fn ask(
+    app: &App,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
+    let patience = app.limits.request_timeout;
+    let bytes = body::read_limited(request.into_body(), SMALL_BODY, patience).await;
+    let bytes = bytes.map_err(|fault| body::text(fault.status(), &fault.to_string()))?;
+    let request = NodeRequest::decode(&bytes)
+        .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;
+    let key = request
+        .node_key
+        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "the request names no node"))?;
+    Ok((node_of(app, &peer, &key)?, request))
 }
 
 /// The status for a command that did not happen. Clients repeat their request after a while.

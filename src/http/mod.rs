@@ -5,6 +5,7 @@ pub mod app;
 pub mod body;
 pub mod bootstrap;
 pub mod connection;
+pub mod contact;
 pub mod derp;
 pub mod front;
 pub mod limits;
@@ -15,7 +16,9 @@ pub mod outbound;
 pub mod pace;
 pub mod pages;
 pub mod public;
+pub mod query;
 pub mod standalone;
 pub mod ts2021;
+pub mod websocket;
 
 pub use app::App;

@@ -17,11 +17,13 @@ mod home;
 mod html;
 mod join;
 mod register;
+mod ssh;
 
 use hyper::header::{ALLOW, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
+use crate::clock;
 use crate::http::App;
 use crate::http::body::{self, Body};
 use html::Page;
@@ -40,9 +42,13 @@ pub fn handle(app: &App, request: &Parts) -> Response<Body> {
     let page = match path {
         "/" => home::page(url, &snapshot),
         "/join" | "/join/" => join::page(url),
-        _ => match path.strip_prefix("/register/") {
-            Some(id) => register::page(id, &snapshot),
-            None => return body::text(StatusCode::NOT_FOUND, "not found"),
+        _ => match (path.strip_prefix("/register/"), path.strip_prefix("/ssh/")) {
+            (Some(id), _) => register::page(id, &snapshot),
+            (None, Some(id)) => {
+                let find = |id| app.contact.ssh_checks.find(&id, clock::now());
+                ssh::page(id.parse().ok().and_then(find).as_ref(), &snapshot)
+            }
+            (None, None) => return body::text(StatusCode::NOT_FOUND, "not found"),
         },
     };
     answer(page)

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use hearth_derp::relay::WebSocket;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
@@ -32,8 +33,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::body::{self, Body};
-use super::front::Upgrade;
+use super::front::{ControlUpgrade, Upgrade};
 use super::limits::Limits;
+use super::{query, websocket};
 use crate::keys::{ChallengeKey, MachineKey, MachineSecret};
 use crate::noise::handshake::{self, Accepted, HandshakeError};
 use crate::noise::stream::NoiseStream;
@@ -50,47 +52,51 @@ const PROTOCOL: &str = "tailscale-control-protocol";
 /// Source: `HandshakeHeaderName` in tailscale `control/controlhttp/controlhttpcommon`.
 const HANDSHAKE_HEADER: &str = "x-tailscale-handshake";
 
+/// The same in the query of a WebSocket's request.
+const HANDSHAKE_PARAMETER: &str = "X-Tailscale-Handshake";
+
+/// Close code for a WebSocket that is used in another way than agreed. Source: RFC 6455 section 7.4.1.
+const POLICY_VIOLATION: u16 = 1008;
+
 /// The smallest frame size that HTTP/2 allows. Source: RFC 9113 section 6.5.2.
 const FRAME_BYTES: u32 = 16 * 1024;
 
 /// Any method on [`PATH`]: 101, or 400 with the texts of the reference.
 ///
-/// The answer carries [`Upgrade::Control`], on which the connection goes to [`Control::serve`].
+/// The answer carries [`Upgrade::Control`], on which the connection goes to [`Control::serve`] or
+/// [`Control::serve_web_socket`].
 pub fn upgrade(request: &Parts) -> Response<Body> {
-    match check(request) {
+    let protocol = header(request, UPGRADE.as_str());
+    if protocol.eq_ignore_ascii_case(b"websocket") {
+        return web_socket(request);
+    }
+    match check(request, protocol) {
         Ok(initiation) => {
             let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
             let headers = response.headers_mut();
             headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            response
-                .extensions_mut()
-                .insert(Upgrade::Control(initiation));
+            let upgrade = Upgrade::Control(ControlUpgrade::Plain(initiation));
+            response.extensions_mut().insert(upgrade);
             response
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, fault),
     }
 }
 
-fn check(request: &Parts) -> Result<Vec<u8>, &'static str> {
-    let header = |name: &str| {
-        request
-            .headers
-            .get(name)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default()
-    };
-    let protocol = header(UPGRADE.as_str());
+fn header<'a>(request: &'a Parts, name: &str) -> &'a [u8] {
+    let value = request.headers.get(name);
+    value.map(HeaderValue::as_bytes).unwrap_or_default()
+}
+
+fn check(request: &Parts, protocol: &[u8]) -> Result<Vec<u8>, &'static str> {
     if protocol.is_empty() {
         return Err("missing next protocol");
-    }
-    if protocol.eq_ignore_ascii_case(b"websocket") {
-        return Err("the control protocol over WebSocket is not supported by this server");
     }
     if !protocol.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
         return Err("unknown next protocol");
     }
-    let initiation = header(HANDSHAKE_HEADER);
+    let initiation = header(request, HANDSHAKE_HEADER);
     if initiation.is_empty() {
         return Err("missing Tailscale handshake header");
     }
@@ -101,6 +107,28 @@ fn check(request: &Parts) -> Result<Vec<u8>, &'static str> {
         return Err("make request over HTTP/1");
     }
     Ok(initiation)
+}
+
+/// Clients in a browser cannot set headers: their handshake is in the query. One that is missing, or a
+/// subprotocol that is not ours, is told by closing the WebSocket.
+/// Source: `acceptWebsocket` in tailscale `control/controlhttp/controlhttpserver/controlhttpserver.go`.
+fn web_socket(request: &Parts) -> Response<Body> {
+    let is_ours = websocket::speaks(&request.headers, PROTOCOL);
+    let initiation = query::value(request.uri.query(), HANDSHAKE_PARAMETER);
+    let upgrade = match BASE64.decode(initiation.as_bytes()) {
+        Ok(initiation) if is_ours && !initiation.is_empty() => {
+            ControlUpgrade::WebSocket(initiation)
+        }
+        _ => ControlUpgrade::Misused,
+    };
+    match websocket::accept(&request.headers, is_ours.then_some(PROTOCOL)) {
+        Ok(mut response) => {
+            let upgrade = Upgrade::Control(upgrade);
+            response.extensions_mut().insert(upgrade);
+            response
+        }
+        Err(response) => response,
+    }
 }
 
 /// Who speaks on a control connection.
@@ -189,11 +217,52 @@ impl Control {
         F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let handshake = self.handshake(stream, received, initiation, source);
+        let handshake = self.handshake(stream, received, initiation, source, true);
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
         self.requests(stream, peer, answer).await
+    }
+
+    /// The same inside WebSocket messages. Clients there get no early payload.
+    ///
+    /// # Errors
+    /// [`ControlError`]; the connection is then dropped.
+    pub async fn serve_web_socket<S, F, R>(
+        &self,
+        stream: S,
+        received: Bytes,
+        initiation: Vec<u8>,
+        source: SocketAddr,
+        answer: F,
+    ) -> Result<(), ControlError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let stream = WebSocket::new(stream, received);
+        let handshake = self.handshake(stream, Bytes::new(), initiation, source, false);
+        let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
+            .await
+            .map_err(|_| ControlError::Timeout)??;
+        self.requests(stream, peer, answer).await
+    }
+
+    /// Closes a WebSocket that was not opened as the protocol wants it.
+    ///
+    /// # Errors
+    /// When the client does not take the farewell.
+    pub async fn refuse_web_socket<S>(&self, stream: S, received: Bytes) -> Result<(), ControlError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut stream = WebSocket::new(stream, received);
+        stream.close(POLICY_VIOLATION);
+        timeout(self.limits.noise_handshake, stream.shutdown())
+            .await
+            .map_err(|_| ControlError::Timeout)?
+            .map_err(ControlError::from)
     }
 
     async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
@@ -202,6 +271,7 @@ impl Control {
         received: Bytes,
         initiation: Vec<u8>,
         source: SocketAddr,
+        early: bool,
     ) -> Result<(NoiseStream<S>, Peer), ControlError> {
         // Nobody closes the semaphore; without a permit the work is only less fair.
         let permit = self.handshakes.acquire().await.ok();
@@ -227,7 +297,7 @@ impl Control {
             return Err(ControlError::NoMachine);
         }
         let mut stream = NoiseStream::new(stream, seal, open, &response, &received);
-        if version >= EARLY_PAYLOAD_FROM {
+        if early && version >= EARLY_PAYLOAD_FROM {
             stream.write_all(&early_payload(&self.challenge)).await?;
         }
         // Other connections get their turn between two handshakes, which take long on a small processor.
@@ -339,13 +409,49 @@ mod tests {
             assert_eq!(bytes, text);
         }
         let answer = upgrade(&parts(&[("Upgrade", "WebSocket")]));
-        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
         let answer = upgrade(&parts(&[protocol, ("X-Tailscale-Handshake", "AAE=")]));
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(answer.headers()["upgrade"], PROTOCOL);
         assert_eq!(answer.headers()["connection"], "upgrade");
-        let expected = Upgrade::Control(vec![0, 1]);
+        let expected = Upgrade::Control(ControlUpgrade::Plain(vec![0, 1]));
         assert_eq!(answer.extensions().get::<Upgrade>(), Some(&expected));
+    }
+
+    #[test]
+    fn in_a_web_socket_the_handshake_is_in_the_query_and_misuse_closes_it() {
+        for (query, protocols, expected) in [
+            (
+                "X-Tailscale-Handshake=%2BAE%3D",
+                "x, tailscale-control-protocol",
+                ControlUpgrade::WebSocket(vec![0xf8, 1]),
+            ),
+            (
+                "X-Tailscale-Handshake=%2BAE%3D",
+                "derp",
+                ControlUpgrade::Misused,
+            ),
+            ("x=1", PROTOCOL, ControlUpgrade::Misused),
+            (
+                "X-Tailscale-Handshake=%21",
+                PROTOCOL,
+                ControlUpgrade::Misused,
+            ),
+        ] {
+            let mut request = parts(&[
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("Sec-WebSocket-Protocol", protocols),
+            ]);
+            request.uri = format!("{PATH}?{query}").parse().unwrap();
+            let answer = upgrade(&request);
+            assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+            let named = answer.headers().contains_key("sec-websocket-protocol");
+            assert_eq!(named, protocols != "derp");
+            let upgrade = answer.extensions().get::<Upgrade>();
+            assert_eq!(upgrade, Some(&Upgrade::Control(expected)));
+        }
     }
 
     /// Where the fake clients come from.

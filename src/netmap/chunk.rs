@@ -137,6 +137,7 @@ impl Chunks {
 /// What changes whenever the text of a stretch does.
 fn stamp(source: &Source<'_>, stretch: &Stretch<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
+    source.tailnet.derp_version.hash(&mut hasher);
     source.tailnet.peers_version.hash(&mut hasher);
     for (node, routes) in &stretch.peers {
         (node.id, node.facets.latest(), routes).hash(&mut hasher);

@@ -35,14 +35,9 @@ pub struct DnsSources {
 }
 
 /// What `viewer` is told.
-pub fn config_for(
-    tailnet: &Tailnet,
-    snapshot: &Snapshot,
-    policy: &Compiled,
-    viewer: &Node,
-) -> DnsConfig {
+pub fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
     let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
-    build(&facts, &Choice::of(&facts, policy, viewer))
+    build(&facts, &Choice::of(&facts, snapshot.compiled(), viewer))
 }
 
 /// The addresses that a record stands for now, sorted: none when its node is not there.
@@ -168,7 +163,7 @@ struct Named {
 }
 
 fn is_there(node: &Node) -> bool {
-    node.presence.is_introduced() && !node.expired
+    node.is_member() && !node.expired
 }
 
 /// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are

@@ -39,7 +39,8 @@ pub struct Fragments {
 #[derive(Debug)]
 struct Entry {
     made: Revision,
-    version: u32,
+    /// Versions of the relays and of the settings that show in peers.
+    versions: (u32, u32),
     forms: Vec<(RouteView, Bytes)>,
 }
 
@@ -47,17 +48,17 @@ impl Fragments {
     /// The node as those of its peers see it who may use these of its routes.
     pub fn peer(&self, source: &Source<'_>, node: &model::Node, routes: RouteView) -> Bytes {
         let made = node.facets.latest();
-        let version = source.tailnet.peers_version;
+        let versions = (source.tailnet.derp_version, source.tailnet.peers_version);
         let mut cache = self.lock();
         let entry = cache.entry(node.id).or_insert_with(|| Entry {
             made,
-            version,
+            versions,
             forms: Vec::new(),
         });
-        if (entry.made, entry.version) != (made, version) {
+        if (entry.made, entry.versions) != (made, versions) {
             *entry = Entry {
                 made,
-                version,
+                versions,
                 forms: Vec::new(),
             };
         }
@@ -106,9 +107,9 @@ pub(super) fn self_node(source: &Source<'_>, node: &model::Node) -> String {
     wire.machine = Some(node.machine);
     let attributes = source.snapshot.compiled().attributes(node.id);
     wire.cap_map = self_capabilities(source.snapshot, node);
-    if is_wildcard(source, node) {
-        let nothing = Cow::Borrowed(&[][..]);
-        wire.cap_map.insert(cap::DNS_SUBDOMAIN_RESOLVE, nothing);
+    if source.tailnet.is_wildcard(node) {
+        let none = Cow::Borrowed(&[][..]);
+        wire.cap_map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none);
     }
     for (name, values) in attributes.iter() {
         wire.cap_map.insert(name, Cow::Borrowed(values));
@@ -204,21 +205,9 @@ fn peer_capabilities(source: &Source<'_>, node: &model::Node) -> CapMap<'static>
     if node.served_routes().any(|route| is_exit_route(&route)) {
         map.insert(cap::SUGGEST_EXIT_NODE, none());
     }
-    if is_wildcard(source, node) {
+    let attributes = source.snapshot.compiled().attributes(node.id);
+    if attributes.contains_key(cap::DNS_SUBDOMAIN_RESOLVE) || source.tailnet.is_wildcard(node) {
         map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none());
     }
     map
-}
-
-/// Whether all names below the node's own lead to it: by the configuration or by the policy.
-fn is_wildcard(source: &Source<'_>, node: &model::Node) -> bool {
-    let Source {
-        tailnet, snapshot, ..
-    } = *source;
-    let settings = &tailnet.dns.settings;
-    settings.is_wildcard(node, &tailnet.base_domain)
-        || snapshot
-            .compiled()
-            .attributes(node.id)
-            .contains_key(cap::DNS_SUBDOMAIN_RESOLVE)
 }

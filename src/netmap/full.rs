@@ -48,8 +48,8 @@ pub fn full_map(
 fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
     let Source {
         tailnet,
-        snapshot,
         fragments,
+        snapshot,
         ..
     } = *source;
     let compiled = snapshot.compiled();

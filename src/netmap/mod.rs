@@ -52,10 +52,8 @@ pub struct Tailnet {
     pub dns: Arc<DnsSources>,
     /// Which version of them this is, counted from 0 at the start of the server.
     pub dns_version: u32,
-    /// Counts what changes how peers are described: relays and wildcard names.
+    /// Which version of those parts of them this is that show in peers.
     pub peers_version: u32,
-    /// Counts the changes of wildcard names, after which peers are told anew.
-    pub wildcard_version: u32,
 }
 
 impl Tailnet {
@@ -79,7 +77,6 @@ impl Tailnet {
             dns: Arc::default(),
             dns_version: 0,
             peers_version: 0,
-            wildcard_version: 0,
         }
     }
 
@@ -89,22 +86,25 @@ impl Tailnet {
             derp_version: self.derp_version.wrapping_add(1),
             dns: self.dns.clone(),
             dns_version: self.dns_version,
-            peers_version: self.peers_version.wrapping_add(1),
-            wildcard_version: self.wildcard_version,
+            peers_version: self.peers_version,
             ..Self::new(self.base_domain.clone(), derp_map)
         }
     }
 
     /// The same with other DNS settings.
     pub fn with_dns(&self, dns: DnsSources) -> Self {
-        let other = u32::from(self.dns.settings.wildcard != dns.settings.wildcard);
+        let is_same = dns.settings.wildcard == self.dns.settings.wildcard;
         Self {
+            peers_version: self.peers_version.wrapping_add(u32::from(!is_same)),
             dns: Arc::new(dns),
             dns_version: self.dns_version.wrapping_add(1),
-            peers_version: self.peers_version.wrapping_add(other),
-            wildcard_version: self.wildcard_version.wrapping_add(other),
             ..self.clone()
         }
+    }
+
+    /// Whether all names below the node's own lead to it.
+    pub fn is_wildcard(&self, node: &Node) -> bool {
+        self.dns.settings.is_wildcard(node, &self.base_domain)
     }
 
     /// The full name of a node, without a dot at the end.

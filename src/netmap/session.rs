@@ -6,11 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::id::{NodeId, Revision};
-use crate::netmap::Source;
 use crate::netmap::delta::{Told, TooLongAgo, delta};
-use crate::netmap::dns;
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
+use crate::netmap::{Source, dns};
 use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
 
@@ -27,10 +26,10 @@ pub struct MapSession {
     alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
-    /// Version of the wildcard names that it was told.
-    wildcard_version: u32,
     /// What it was told about DNS.
     dns: dns::Told,
+    /// Version of the settings that the peers were told by.
+    peers_version: u32,
 }
 
 /// What a stream does next.
@@ -73,7 +72,7 @@ impl MapSession {
             compiled: source.snapshot.compiled().clone(),
             alone: false,
             derp_version: 0,
-            wildcard_version: 0,
+            peers_version: 0,
             dns: dns::Told::default(),
         };
         let next = begun.tell_everything(source, &BTreeSet::new());
@@ -82,20 +81,17 @@ impl MapSession {
 
     /// The message for all that happened until `source`, and for changes of the relays and of DNS.
     pub fn advance(&mut self, source: &Source<'_>) -> Next {
-        let next = match self.wildcard_version == source.tailnet.wildcard_version {
-            true => self.advance_nodes(source),
-            false => self.advance_with_wildcards(source),
-        };
-        let Source {
-            tailnet,
-            snapshot,
-            fragments,
-            ..
-        } = *source;
+        let next = self.advance_nodes(source);
         // A whole map has told of both already.
-        if matches!(next, Next::End(_) | Next::SendMap(_)) {
+        if matches!(next, Next::SendMap(_) | Next::End(_)) {
             return next;
         }
+        let Source {
+            tailnet,
+            fragments,
+            snapshot,
+            ..
+        } = *source;
         let mut parts = Vec::new();
         if self.derp_version != tailnet.derp_version {
             self.derp_version = tailnet.derp_version;
@@ -129,11 +125,9 @@ impl MapSession {
         self.compiled = source.snapshot.compiled().clone();
         self.alone = viewer.is_alone();
         self.derp_version = source.tailnet.derp_version;
-        self.wildcard_version = source.tailnet.wildcard_version;
-        (self.dns, _) = source
-            .fragments
-            .dns
-            .text(source.tailnet, source.snapshot, viewer);
+        self.peers_version = source.tailnet.peers_version;
+        let texts = &source.fragments.dns;
+        (self.dns, _) = texts.text(source.tailnet, source.snapshot, viewer);
         Next::SendMap(full_map(
             source,
             viewer,
@@ -143,20 +137,12 @@ impl MapSession {
         ))
     }
 
-    /// All peers may look different now: the whole map says so, unless the stream is to end anyway. It is
-    /// told of the newest state only, which is never older than what was told.
-    fn advance_with_wildcards(&mut self, source: &Source<'_>) -> Next {
-        match self.advance_nodes(source) {
-            end @ Next::End(_) => end,
-            _ if source.snapshot.revision() < self.told => Next::Nothing,
-            _ => self.start_over(source),
-        }
-    }
-
     fn advance_nodes(&mut self, source: &Source<'_>) -> Next {
         let snapshot = source.snapshot;
         // A state from before the one that was told may not even know of this stream.
-        if snapshot.revision() <= self.told {
+        let are_peers_as_told = source.tailnet.peers_version == self.peers_version;
+        if snapshot.revision() < self.told || snapshot.revision() == self.told && are_peers_as_told
+        {
             return Next::Nothing;
         }
         let Some(viewer) = snapshot.node(self.viewer) else {
@@ -167,6 +153,9 @@ impl MapSession {
         }
         if viewer.is_alone() != self.alone {
             return self.turn(source);
+        }
+        if !are_peers_as_told {
+            return self.start_over(source);
         }
         let told = Told {
             revision: self.told,

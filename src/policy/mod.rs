@@ -2,9 +2,37 @@
 //!
 //! Pure: a policy and a [`Directory`] in, a [`Compiled`] out. No clock, no I/O, no caches that outlive a value.
 //! Must not know: the state's model, HTTP, the database.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
+mod ast;
+mod bits;
+mod checks;
 mod compiled;
+mod diagnostic;
 mod directory;
+mod filter;
+mod history;
+mod hujson;
+mod members;
+mod parse;
+mod posture;
+mod program;
+mod ranges;
+mod routes;
+mod ssh;
+mod texts;
+mod why;
 
+pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};
+pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
+pub use why::{Cause, Why};

@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod apply;
+pub mod attributes;
 pub mod command;
 pub mod dns;
 pub mod model;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::Compiled;
+use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
+    ApiKey, AuthId, Change, Model, Node, Pending, PolicyText, PreAuthKey, Settings, User,
 };
 
 /// One published state.
@@ -65,6 +66,11 @@ impl Snapshot {
         &self.model.users
     }
 
+    /// The attributes of a node for postures.
+    pub fn attributes(&self, id: NodeId) -> Arc<Attributes> {
+        self.model.attributes.get(&id).cloned().unwrap_or_default()
+    }
+
     /// All preauth keys by number.
     pub fn preauth_keys(&self) -> &BTreeMap<PreAuthKeyId, Arc<PreAuthKey>> {
         &self.model.preauth_keys
@@ -83,6 +89,11 @@ impl Snapshot {
     /// All logins that wait or were lately decided.
     pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
         &self.model.pending
+    }
+
+    /// The last versions of the policy, oldest first; the last one applies.
+    pub fn policies(&self) -> &[Arc<PolicyText>] {
+        &self.model.policies
     }
 
     /// What the policy means for the nodes that take part.

@@ -16,13 +16,14 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use zeroize::Zeroizing;
 
-use crate::id::{ApiKeyId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Node, Pending, PreAuthKey, User};
+use crate::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use schema::{
-    API_KEYS, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING, PREAUTH_KEYS,
-    SCHEMA, SCHEMA_VERSION, USERS,
+    API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
+    POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
 };
 
 /// Name of the database file in the data directory.
@@ -100,12 +101,16 @@ pub struct Loaded {
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Nodes, sorted by number.
     pub nodes: Vec<Arc<Node>>,
+    /// Attributes by node.
+    pub attributes: BTreeMap<NodeId, Arc<Attributes>>,
     /// Preauth keys by number.
     pub preauth_keys: BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>,
     /// API keys by number.
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
     /// DNS records.
     pub dns_records: BTreeSet<DnsRecord>,
+    /// The last versions of the policy, oldest first.
+    pub policies: Vec<Arc<PolicyText>>,
     /// Pending logins.
     pub pending: Vec<Arc<Pending>>,
     /// What could not be read.
@@ -234,9 +239,11 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         meta.insert(DERP_SECRET, derp.as_slice())?;
         transaction.open_table(USERS)?;
         transaction.open_table(NODES)?;
+        transaction.open_table(ATTRIBUTES)?;
         transaction.open_table(PREAUTH_KEYS)?;
         transaction.open_table(API_KEYS)?;
         transaction.open_table(PENDING)?;
+        transaction.open_table(POLICIES)?;
         transaction.open_table(DNS_RECORDS)?;
     }
     transaction.commit()?;
@@ -270,6 +277,8 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
     let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
     let dns_records = read_dns_records(&transaction, &mut skipped)?;
+    let policies = read_table::<PolicyText>(&transaction, POLICIES, "policies", &mut skipped)?;
+    let attributes = read_attributes(&transaction, &mut skipped)?;
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {
         let (key, value) = entry?;
@@ -290,9 +299,11 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         counters: counters.and_then(Result::ok).unwrap_or_default(),
         users: users.into_iter().map(|user| (user.id, user)).collect(),
         nodes,
+        attributes,
         preauth_keys: preauth.into_iter().map(|key| (key.id, key)).collect(),
         api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
         dns_records,
+        policies,
         pending,
         skipped,
     })
@@ -338,8 +349,14 @@ fn read_table<V: Stored>(
     name: &'static str,
     skipped: &mut Vec<Skipped>,
 ) -> Result<Vec<Arc<V>>, redb::Error> {
+    // A database from before there was this table has none.
+    let table = match transaction.open_table(table) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(fault) => return Err(fault.into()),
+    };
     let mut values = Vec::new();
-    for entry in transaction.open_table(table)?.iter()? {
+    for entry in table.iter()? {
         let (key, value) = entry?;
         match V::decode(value.value()) {
             Ok(value) => values.push(Arc::new(value)),
@@ -353,6 +370,34 @@ fn read_table<V: Stored>(
         }
     }
     Ok(values)
+}
+
+/// The attributes by node. A database from before there were any has no table of them.
+fn read_attributes(
+    transaction: &redb::ReadTransaction,
+    skipped: &mut Vec<Skipped>,
+) -> Result<BTreeMap<NodeId, Arc<Attributes>>, redb::Error> {
+    let table = match transaction.open_table(ATTRIBUTES) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(fault) => return Err(fault.into()),
+    };
+    let mut all = BTreeMap::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let id = NodeId::new(key.value()).ok_or(DecodeError::Damaged);
+        match id.and_then(|id| Ok((id, Attributes::decode(value.value())?))) {
+            Ok((id, attributes)) => {
+                all.insert(id, Arc::new(attributes));
+            }
+            Err(fault) => skipped.push(Skipped {
+                table: "attributes",
+                key: key.value().to_string(),
+                fault,
+            }),
+        }
+    }
+    Ok(all)
 }
 
 fn write(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
@@ -386,6 +431,8 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
         Record::DeleteUser(id) => delete(USERS, id.number()),
         Record::PutNode(node) => put(NODES, node.id.number(), node.encode()),
         Record::DeleteNode(id) => delete(NODES, id.number()),
+        Record::PutAttributes(id, attributes) => put(ATTRIBUTES, id.number(), attributes.encode()),
+        Record::DeleteAttributes(id) => delete(ATTRIBUTES, id.number()),
         Record::PutPreAuthKey(key) => put(PREAUTH_KEYS, key.id.number(), key.encode()),
         Record::DeletePreAuthKey(id) => delete(PREAUTH_KEYS, id.number()),
         Record::PutApiKey(key) => put(API_KEYS, key.id.number(), key.encode()),
@@ -400,6 +447,8 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
             table.remove(dns_key(record).as_str())?;
             Ok(())
         }
+        Record::PutPolicy(version) => put(POLICIES, version.id.number(), version.encode()),
+        Record::DeletePolicy(id) => delete(POLICIES, id.number()),
         Record::PutPending(login) => {
             let mut table = transaction.open_table(PENDING)?;
             table.insert(login.id.as_str(), login.encode().as_slice())?;

@@ -20,6 +20,8 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const USERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("users");
 /// Nodes by number.
 pub(super) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("nodes");
+/// Attributes of nodes by the node's number.
+pub(super) const ATTRIBUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("attributes");
 /// Preauth keys by number.
 pub(super) const PREAUTH_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("preauth");
 /// API keys by number.
@@ -27,5 +29,7 @@ pub(super) const API_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 /// DNS records by `name type value`. A database of an earlier hearth may lack it.
 pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("dns_records");
+/// Versions of the policy by number.
+pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("policies");
 /// Pending logins by id.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

@@ -21,4 +21,7 @@ pub mod hostinfo;
 pub mod json;
 pub mod map;
 pub mod node;
+pub mod notice;
 pub mod register;
+pub mod requests;
+pub mod ssh_action;

@@ -141,12 +141,12 @@ pub mod cap {
     pub const SSH: &str = "https://tailscale.com/cap/ssh";
     /// On a peer: it may be suggested as an exit node (88).
     pub const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
+    /// On a node itself and on peers: names below its own lead to it.
+    pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
     /// The client keeps its map, so that it comes up while the control server is away (135).
     pub const CACHE_NETWORK_MAPS: &str = "cache-network-maps";
     /// Names have AAAA records too (116).
     pub const MAGICDNS_AAAA: &str = "magicdns-aaaa";
-    /// All names below the node's own lead to it; on the node itself and on peers (`DNSSubdomainResolve`).
-    pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
     /// Whether clients update themselves where nobody said otherwise (131).
     pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
 }

@@ -50,6 +50,12 @@ impl<S> WebSocket<S> {
         }
     }
 
+    /// Has the WebSocket end with this close code instead of [`NORMAL`], at the next shutdown of the
+    /// stream.
+    pub fn close(&mut self, code: u16) {
+        self.leave(&Control::Close(code));
+    }
+
     /// Leaves a control frame to be sent; one that is being sent already goes first and this one is
     /// left out.
     fn leave(&mut self, control: &Control) {

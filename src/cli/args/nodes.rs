@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
+use super::super::contact::ToNode;
 use super::moment;
 use crate::clock::Timestamp;
 
@@ -141,6 +142,9 @@ pub enum Nodes {
         #[command(flatten)]
         which: OneNode,
     },
+    /// What only the node itself can do.
+    #[command(flatten)]
+    ToNode(ToNode),
 }
 
 /// Describes a device without a Tailscale client.

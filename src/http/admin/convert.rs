@@ -103,6 +103,7 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         available_routes: routes(&node.hostinfo.routable_ips),
         subnet_routes: routes(&serving),
         tags: texts(node.tags()),
+        health: Vec::new(),
         authorized: node.authorized,
         unhealthy: node.unhealthy,
         wireguard: node.wireguard.as_ref().map(|details| api::WireGuard {

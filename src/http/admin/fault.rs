@@ -13,6 +13,8 @@ use crate::state::command::Rejected;
 pub enum Code {
     /// The request makes no sense.
     InvalidArgument = 3,
+    /// Somebody else gave no answer in time.
+    DeadlineExceeded = 4,
     /// What the request names is not there.
     NotFound = 5,
     /// What the request makes is there already.
@@ -35,6 +37,7 @@ impl Code {
     fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument | Self::FailedPrecondition => StatusCode::BAD_REQUEST,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::AlreadyExists => StatusCode::CONFLICT,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,

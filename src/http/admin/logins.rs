@@ -18,10 +18,14 @@ impl Call<'_> {
         self.let_in(query("key"), query("user")).await
     }
 
-    /// Lets a machine in without naming a user, which only works when there is just one.
+    /// Lets a machine in without naming a user, which only works when there is just one; or an SSH
+    /// connection, which Headscale has decided here too.
     pub(super) async fn approve(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         let id = auth_id(&wish.auth_id)?;
+        if self.is_ssh_check(&id) {
+            return self.decide_ssh(&id, true);
+        }
         let snapshot = self.admin.engine.snapshot();
         let user = users::only(&snapshot)?.ok_or(Rejected::NoSuchUser)?;
         self.admin.engine.apply(Command::Approve(id, user)).await?;
@@ -30,8 +34,11 @@ impl Call<'_> {
 
     pub(super) async fn reject(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
-        let command = Command::Reject(auth_id(&wish.auth_id)?);
-        self.admin.engine.apply(command).await?;
+        let id = auth_id(&wish.auth_id)?;
+        if self.is_ssh_check(&id) {
+            return self.decide_ssh(&id, false);
+        }
+        self.admin.engine.apply(Command::Reject(id)).await?;
         json(&EmptyAnswer {})
     }
 

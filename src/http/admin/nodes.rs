@@ -7,11 +7,13 @@ use ipnet::IpNet;
 use super::fault::Fault;
 use super::{Answer, Call, convert, json, users};
 use crate::api::{
-    ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer, NodesAnswer,
-    SetAddresses, SetTags,
+    self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
+    NodesAnswer, SetAddresses, SetTags,
 };
 use crate::id::NodeId;
 use crate::state::command::{Command, Rejected, Reply};
+use crate::state::model::Node;
+use crate::state::snapshot::Snapshot;
 
 impl Call<'_> {
     pub(super) fn list_nodes(&self) -> Answer {
@@ -22,7 +24,7 @@ impl Call<'_> {
         };
         let nodes = snapshot.nodes().iter();
         let nodes = nodes.filter(|node| owner.is_none() || node.user() == owner);
-        let nodes = nodes.map(|node| convert::node(node, &snapshot, self.now));
+        let nodes = nodes.map(|node| self.node(node, &snapshot));
         json(&NodesAnswer {
             nodes: nodes.collect(),
         })
@@ -32,7 +34,7 @@ impl Call<'_> {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
-            node: convert::node(node, &snapshot, self.now),
+            node: self.node(node, &snapshot),
         })
     }
 
@@ -134,6 +136,13 @@ impl Call<'_> {
         json(&BackfillAnswer { changes })
     }
 
+    fn node(&self, node: &Node, snapshot: &Snapshot) -> api::Node {
+        api::Node {
+            health: self.admin.contact.reports.health(node.id),
+            ..convert::node(node, snapshot, self.now)
+        }
+    }
+
     pub(super) async fn node_after(&self, command: Command) -> Answer {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
@@ -141,7 +150,7 @@ impl Call<'_> {
                 // The reply was given before it was known who serves which route.
                 let node = snapshot.node(node.id).unwrap_or(&node);
                 json(&NodeAnswer {
-                    node: convert::node(node, &snapshot, self.now),
+                    node: self.node(node, &snapshot),
                 })
             }
             _ => json(&EmptyAnswer {}),
@@ -149,7 +158,7 @@ impl Call<'_> {
     }
 }
 
-fn node_id(text: &str) -> Result<NodeId, Fault> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Fault> {
     text.parse().map_err(|_| Fault::invalid("invalid node id"))
 }
 

@@ -3,6 +3,7 @@
 use hyper::Uri;
 
 use super::ROOT;
+use crate::http::query::{pairs, unescaped};
 
 /// The parts of a path below the interface's root, and its query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +20,7 @@ impl Target {
         let parts = parts
             .map(|part| unescaped(part, false))
             .collect::<Option<_>>()?;
-        let pairs = uri.query().unwrap_or_default().split('&');
-        let query = pairs
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Some((unescaped(key, true)?, unescaped(value, true)?))
-            })
-            .collect::<Option<_>>()?;
+        let query = pairs(uri.query().unwrap_or_default())?;
         Some(Self { parts, query })
     }
 
@@ -40,26 +34,6 @@ impl Target {
         let pair = self.query.iter().find(|(name, _)| name == key);
         pair.map_or("", |(_, value)| value)
     }
-}
-
-fn unescaped(text: &str, plus_is_blank: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                    return None;
-                }
-                u8::from_str_radix(digits, 16).ok()?
-            }
-            b'+' if plus_is_blank => b' ',
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ fn server() -> Server {
         settings: Arc::new(dns),
         ..DnsSources::default()
     });
+    let contact = Arc::new(Contact::new(server_url, &Limits::default()));
     let about = About {
         addresses: Addresses {
             server_url: server_url.into(),
@@ -71,7 +72,7 @@ fn server() -> Server {
         },
     };
     Server {
-        admin: Admin::new(handle, about, &Limits::default()),
+        admin: Admin::new(handle, contact, about, &Limits::default()),
         engine: Some(engine),
         _directory: directory,
     }

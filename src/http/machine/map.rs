@@ -12,7 +12,7 @@ use crate::clock;
 use crate::engine::Handle;
 use crate::http::App;
 use crate::http::body::{self, Body, Sender};
-use crate::http::machine::{convert, refused};
+use crate::http::machine::{convert, node_of, refused};
 use crate::http::ts2021::Peer;
 use crate::id::NodeId;
 use crate::netmap::Source;
@@ -42,18 +42,10 @@ pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -
     if !request.version.is_served() {
         return too_old(request.version);
     }
-    let Some(node) = app
-        .engine
-        .snapshot()
-        .node_by_key(&request.node_key)
-        .cloned()
-    else {
-        return body::text(StatusCode::NOT_FOUND, "node not found");
+    let node = match node_of(&app, &peer, &request.node_key) {
+        Ok(node) => node,
+        Err(answer) => return answer,
     };
-    if node.machine != peer.machine {
-        let fault = "node exists with a different machine key";
-        return body::text(StatusCode::UNAUTHORIZED, fault);
-    }
     if request.stream {
         return stream(app, &node, &mut request).await;
     }
@@ -192,6 +184,7 @@ impl fmt::Display for Over {
 async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
     let mut news = app.news.clone();
     let mut tailnets = app.tailnet.clone();
+    let mut inbox = app.contact.inboxes.open(open.node, open.session);
     // Held while the first map is made and sent.
     let mut permit = Some(app.full_maps.acquire().await);
     let mut begun: Option<MapSession> = None;
@@ -241,6 +234,11 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
             () = sender.gone() => return Over::Gone,
             changed = news.changed() => if changed.is_err() { return Over::Shutdown },
             changed = tailnets.changed() => if changed.is_err() { return Over::Shutdown },
+            Some(message) = inbox.next() => {
+                if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {
+                    return Over::Gone;
+                }
+            }
             () = tokio::time::sleep_until(keep_alive_at) => {
                 let message = keep_alive(clock::now().wall);
                 if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {

@@ -115,7 +115,7 @@ fn device(page: Builder, login: &Pending) -> Builder {
     page.facts(&facts)
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     if text.is_empty() {
         return "not said".into();
     }
@@ -126,7 +126,7 @@ fn shown(text: &str) -> String {
     shown
 }
 
-fn minutes(time: Timestamp) -> String {
+pub(super) fn minutes(time: Timestamp) -> String {
     let text = time.to_string();
     let minutes = text.get(..16).unwrap_or(&text);
     format!("{} UTC", minutes.replace('T', " "))

@@ -2,7 +2,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::NodeId;
-use crate::policy::{self, Directory, Owner};
 use crate::state::command::Command;
 use crate::state::dns::DnsRule;
 use crate::state::testing::World;
@@ -33,26 +32,6 @@ fn world() -> World {
     world
 }
 
-/// The policy that allows all, for the nodes of the world.
-fn policy(snapshot: &Snapshot) -> Compiled {
-    let nodes = snapshot.nodes().iter().map(|node| policy::Node {
-        id: node.id,
-        owner: match node.tags() {
-            [] => Owner::User(crate::id::UserId::FIRST),
-            tags => Owner::Tags(tags.into()),
-        },
-        ipv4: Some(node.ipv4),
-        ipv6: Some(node.ipv6),
-        routes: Arc::default(),
-        primary: Arc::default(),
-        posture: Arc::default(),
-    });
-    Compiled::allow_all(&Directory {
-        users: Vec::new(),
-        nodes: nodes.collect(),
-    })
-}
-
 fn id(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
 }
@@ -60,9 +39,8 @@ fn id(number: u64) -> NodeId {
 /// What a node is told, without the reverse zones.
 fn told(tailnet: &Tailnet, world: &World, viewer: u64) -> Value {
     let snapshot = world.snapshot();
-    let policy = policy(&snapshot);
     let viewer = snapshot.node(id(viewer)).unwrap();
-    let config = config_for(tailnet, &snapshot, &policy, viewer);
+    let config = config_for(tailnet, &snapshot, viewer);
     let mut value = serde_json::to_value(&config).unwrap();
     if let Some(routes) = value.get_mut("Routes").and_then(Value::as_object_mut) {
         routes.retain(|zone, _| !zone.ends_with(".arpa"));
@@ -92,7 +70,7 @@ fn by_default_clients_answer_for_the_tailnet_and_keep_their_resolvers() {
     let snapshot = world.snapshot();
     let tailnet = tailnet(|_, _| {});
     let viewer = snapshot.node(id(1)).unwrap();
-    let config = config_for(&tailnet, &snapshot, snapshot.compiled(), viewer);
+    let config = config_for(&tailnet, &snapshot, viewer);
     let text = to_json(&config);
     assert!(text.contains(r#""64.100.in-addr.arpa":[]"#), "{text}");
     assert!(
@@ -319,7 +297,7 @@ fn next_dns_learns_who_asks() {
     assert_eq!(quiet.url(url), "https://dns.nextdns.io/kids");
     let talking = NextDns {
         profile: Some("kids".into()),
-        ..NextDns::of(&policy(&snapshot), viewer)
+        ..NextDns::of(snapshot.compiled(), viewer)
     };
     assert_eq!(
         talking.url(url),

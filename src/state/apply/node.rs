@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::{Now, Timestamp};
 use crate::id::NodeId;
-use crate::state::apply::{Applied, routes};
+use crate::state::apply::{Applied, attributes, routes};
 use crate::state::command::{NodeUpdate, Rejected, Reply};
 use crate::state::model::{Change, FLUSH_SOON, Model, Node, Presence, SessionId};
 use crate::state::name;
@@ -190,6 +190,7 @@ pub(super) fn set_expiry(
 pub(super) fn remove(model: &mut Model, records: &mut Vec<Record>, id: NodeId) {
     if model.take_node(id) {
         records.push(Record::DeleteNode(id));
+        attributes::remove(model, records, id);
         model.note(Change::NodeRemoved(id));
     }
 }

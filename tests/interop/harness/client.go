@@ -133,7 +133,12 @@ func (c *Client) Hostinfo() *tailcfg.Hostinfo {
 // Post sends a body as it is on the Noise connection and returns status and
 // answer. The answer is read to at most 1 MiB.
 func (c *Client) Post(ctx context.Context, path string, body []byte) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", "https://unused"+path, bytes.NewReader(body))
+	return c.Do(ctx, "POST", path, body)
+}
+
+// Do is Post with another method.
+func (c *Client) Do(ctx context.Context, method, path string, body []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://unused"+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

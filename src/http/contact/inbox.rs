@@ -1,0 +1,183 @@
+//! One-off messages to the open map stream of a node.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::id::NodeId;
+use crate::state::model::SessionId;
+use crate::tailcfg::notice::PingRequest;
+
+/// Messages that may wait for one stream: a stream that takes none of them is stuck.
+const MESSAGES: usize = 4;
+
+/// Longest message, in bytes.
+const MESSAGE_BYTES: usize = 128 * 1024;
+
+/// The inboxes of all open streams; their number is bounded by that of the streams.
+#[derive(Debug, Default)]
+pub struct Inboxes(Mutex<HashMap<NodeId, (SessionId, mpsc::Sender<String>)>>);
+
+/// Why a message was not left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    /// There is no stream to send it on.
+    #[error("the node is not connected")]
+    NotConnected,
+    /// Earlier messages were not taken yet.
+    #[error("the node takes no more messages at the moment")]
+    Full,
+    /// No client would take it.
+    #[error("the message is longer than {MESSAGE_BYTES} bytes")]
+    TooLong,
+}
+
+/// What a message is made of. It is sent as a keep-alive: these fields are looked at there as well, and
+/// the client does not go through its map for nothing. More than the bare flag is always in it, see
+/// [`crate::netmap::keep_alive`].
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Message<'a> {
+    keep_alive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ping_request: Option<&'a PingRequest<'a>>,
+    #[serde(rename = "PopBrowserURL", skip_serializing_if = "Option::is_none")]
+    pop_browser_url: Option<&'a str>,
+}
+
+impl Inboxes {
+    /// The inbox of a stream, which takes the place of an older stream's.
+    pub fn open(self: &Arc<Self>, node: NodeId, session: SessionId) -> Inbox {
+        let (sender, messages) = mpsc::channel(MESSAGES);
+        self.lock().insert(node, (session, sender));
+        Inbox {
+            inboxes: Arc::clone(self),
+            node,
+            session,
+            messages,
+        }
+    }
+
+    /// Asks a node for a ping, or for an answer to a request.
+    ///
+    /// # Errors
+    /// When it has no stream, or one that is full.
+    pub fn ping(&self, node: NodeId, request: &PingRequest<'_>) -> Result<(), Undelivered> {
+        self.leave(
+            node,
+            &Message {
+                keep_alive: true,
+                ping_request: Some(request),
+                ..Message::default()
+            },
+        )
+    }
+
+    /// Has a node open a page in the browser of the person in front of it, where it can.
+    ///
+    /// # Errors
+    /// When it has no stream, or one that is full.
+    pub fn pop_browser(&self, node: NodeId, url: &str) -> Result<(), Undelivered> {
+        self.leave(
+            node,
+            &Message {
+                keep_alive: true,
+                pop_browser_url: Some(url),
+                ..Message::default()
+            },
+        )
+    }
+
+    fn leave(&self, node: NodeId, message: &Message<'_>) -> Result<(), Undelivered> {
+        let message = serde_json::to_string(message).unwrap_or_default();
+        if message.len() > MESSAGE_BYTES {
+            return Err(Undelivered::TooLong);
+        }
+        let inboxes = self.lock();
+        let (_, inbox) = inboxes.get(&node).ok_or(Undelivered::NotConnected)?;
+        inbox.try_send(message).map_err(|fault| match fault {
+            TrySendError::Full(_) => Undelivered::Full,
+            TrySendError::Closed(_) => Undelivered::NotConnected,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, (SessionId, mpsc::Sender<String>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The stream's end of an inbox; gone when it is dropped.
+#[derive(Debug)]
+pub struct Inbox {
+    inboxes: Arc<Inboxes>,
+    node: NodeId,
+    session: SessionId,
+    messages: mpsc::Receiver<String>,
+}
+
+impl Inbox {
+    /// The next message as JSON; `None` for ever once a newer stream has taken over. Cancel safe.
+    pub async fn next(&mut self) -> Option<String> {
+        self.messages.recv().await
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut inboxes = self.inboxes.lock();
+        let is_own = |(session, _): &(SessionId, _)| *session == self.session;
+        if inboxes.get(&self.node).is_some_and(is_own) {
+            inboxes.remove(&self.node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "https://example.com/";
+
+    #[tokio::test]
+    async fn a_message_reaches_the_newest_stream_and_no_other() {
+        let inboxes = Arc::new(Inboxes::default());
+        let node = NodeId::FIRST;
+        assert_eq!(
+            inboxes.pop_browser(node, URL),
+            Err(Undelivered::NotConnected)
+        );
+        let mut old = inboxes.open(node, SessionId(1));
+        let mut new = inboxes.open(node, SessionId(2));
+        inboxes.pop_browser(node, URL).unwrap();
+        assert_eq!(old.next().await, None);
+        // An old stream that ends late must not close the new one's.
+        drop(old);
+        inboxes.pop_browser(node, URL).unwrap();
+        let expected = r#"{"KeepAlive":true,"PopBrowserURL":"https://example.com/"}"#;
+        for _ in 0..2 {
+            assert_eq!(new.next().await.as_deref(), Some(expected));
+        }
+        drop(new);
+        assert_eq!(
+            inboxes.pop_browser(node, URL),
+            Err(Undelivered::NotConnected)
+        );
+    }
+
+    #[test]
+    fn an_inbox_that_nobody_empties_is_full() {
+        let inboxes = Arc::new(Inboxes::default());
+        let _inbox = inboxes.open(NodeId::FIRST, SessionId(1));
+        for _ in 0..MESSAGES {
+            inboxes.pop_browser(NodeId::FIRST, URL).unwrap();
+        }
+        let again = inboxes.pop_browser(NodeId::FIRST, URL);
+        assert_eq!(again, Err(Undelivered::Full));
+        let long = "x".repeat(MESSAGE_BYTES);
+        let again = inboxes.pop_browser(NodeId::FIRST, &long);
+        assert_eq!(again, Err(Undelivered::TooLong));
+    }
+}

@@ -1,0 +1,47 @@
+//! Answers of nodes to what they were asked, and the answer to who they are.
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+
+use crate::http::App;
+use crate::http::body::{self, Body};
+use crate::http::contact::c2n::ANSWERS;
+use crate::http::contact::calls::Way;
+use crate::http::ts2021::Peer;
+use crate::netmap::owner_profile;
+
+/// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.
+pub(super) async fn answer(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let calls = &app.contact.calls;
+    let path = request.uri().path().to_owned();
+    let call = path.strip_prefix(ANSWERS).unwrap_or_default();
+    let way = Way::Noise(peer.machine);
+    // Before it is read: what nobody waits for costs no memory.
+    if !calls.expects(call, way) {
+        return nobody();
+    }
+    let (most, patience) = (calls.answer_bytes(), app.limits.request_timeout);
+    match body::read_limited(request.into_body(), most, patience).await {
+        Ok(bytes) => match calls.answer(call, way, bytes) {
+            true => body::status(StatusCode::NO_CONTENT),
+            false => nobody(),
+        },
+        Err(fault) => body::text(fault.status(), &fault.to_string()),
+    }
+}
+
+fn nobody() -> Response<Body> {
+    body::text(StatusCode::NOT_FOUND, "nobody waits for this answer")
+}
+
+/// `GET /machine/whoami`: a text for people.
+pub(super) fn whoami(app: &App, peer: Peer) -> Response<Body> {
+    let snapshot = app.engine.snapshot();
+    let mut text = format!("machine {}", peer.machine);
+    let nodes = snapshot.nodes().iter();
+    for node in nodes.filter(|node| node.machine == peer.machine) {
+        let owner = owner_profile(&snapshot, &node.owner).login_name;
+        text.push_str(&format!("\nnode {} {} of {owner}", node.id, node.label));
+    }
+    body::text(StatusCode::OK, &text)
+}

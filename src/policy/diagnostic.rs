@@ -1,0 +1,44 @@
+//! What is wrong with a policy, and where.
+
+use std::fmt;
+
+/// A place in a text: line and column, both from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// One fault of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Line of the fault, from 1.
+    pub line: u32,
+    /// Column of the fault, from 1, in characters.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Diagnostic {
+    /// A fault at a place.
+    pub fn at(at: Position, message: impl Into<String>) -> Self {
+        Self {
+            line: at.line,
+            column: at.column,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.message
+        )
+    }
+}
