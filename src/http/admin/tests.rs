@@ -1,5 +1,7 @@
 //! The interface as its users see it: requests in, answers of a real engine out.
 
+mod lifecycle;
+
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Full};
@@ -158,9 +160,11 @@ async fn users_are_made_listed_renamed_and_deleted() {
             "email",
             "id",
             "name",
+            "nodeExpiry",
             "profilePicUrl",
             "provider",
-            "providerId"
+            "providerId",
+            "role"
         ]
     );
     assert_eq!(server.refused("POST", "user", body).await.0, 409);
@@ -396,8 +400,7 @@ async fn what_hearth_has_not_is_said_so() {
     for (method, path, status) in [
         ("GET", "policy", 501),
         ("PUT", "policy", 501),
-        ("POST", "node/1/tags", 501),
-        ("POST", "node/1/approve_routes", 501),
+        ("GET", "debug", 501),
         ("GET", "nothing", 404),
         ("PATCH", "user", 404),
         ("GET", "", 404),
