@@ -141,13 +141,21 @@ async fn serve(
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
-    let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let tailnet = Tailnet::new(
+        config.base_domain.to_string(),
+        &regions.at_start(&engine.snapshot()),
+    );
     let tailnet = tailnet.with_dns(dns.look());
     let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
     let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reread = Arc::new(Notify::new());
-    let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());
+    let keeping = regions.keep(
+        new_tailnet.clone(),
+        engine.watch(),
+        reread.clone(),
+        shutdown.clone(),
+    );
     tasks.spawn("relays", keeping);
     tasks.spawn("dns", dns.keep(new_tailnet, shutdown.clone()));
     let states = Some(engine.watch());
@@ -178,8 +186,6 @@ async fn serve(
         relay: relay.clone(),
         stun: numbers.stun.clone(),
         names,
-        // Without a policy there are no SSH rules, and so none that ask for a check.
-        check_period: Box::new(|_, _, _, _| None),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });

@@ -24,7 +24,6 @@ use crate::http::connection::{Origin, Service};
 use crate::http::contact::calls::Way;
 use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
-use crate::http::machine::ssh::CheckPeriod;
 use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
 use crate::http::ts2021::Peer;
@@ -85,8 +84,6 @@ pub struct App {
     pub names: BootstrapDns,
     /// What hearth and its nodes say to each other beside maps.
     pub contact: Arc<Contact>,
-    /// Which SSH connections a person must confirm.
-    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -115,7 +112,6 @@ impl App {
             relay,
             stun,
             names,
-            check_period,
             tasks,
             shutdown,
         } = parts;
@@ -144,7 +140,6 @@ impl App {
             relay,
             names,
             contact,
-            check_period,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -242,8 +237,6 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
-    /// Which SSH connections a person must confirm.
-    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.

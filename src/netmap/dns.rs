@@ -12,7 +12,8 @@ use crate::netmap::reverse::{zones_v4, zones_v6};
 use crate::netmap::{Tailnet, to_json};
 use crate::policy::Compiled;
 use crate::state::dns::{
-    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, Resolution, Router, is_named, label_in,
+    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, RECORDS_MAX, Resolution, Router,
+    is_named, label_in,
 };
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
@@ -56,6 +57,17 @@ pub fn addresses_of(record: &DnsRecord, base_domain: &str, snapshot: &Snapshot) 
     }
 }
 
+/// The records of the policy (`extraDNSRecords`). A name that is none is left out.
+pub fn records_of_policy(policy: &Compiled) -> Vec<DnsRecord> {
+    let records = policy
+        .policy()
+        .map_or(&[][..], |policy| policy.extra_records());
+    let parsed = records.iter().take(RECORDS_MAX);
+    parsed
+        .filter_map(|record| DnsRecord::parse(&record.name, &record.kind, &record.value).ok())
+        .collect()
+}
+
 /// What a stream was told last about DNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Told {
@@ -75,6 +87,7 @@ struct Known {
     dns_version: u32,
     revision: Revision,
     records: Arc<BTreeSet<DnsRecord>>,
+    policy_records: Vec<DnsRecord>,
     nodes: Vec<Named>,
     facts: Facts,
     texts: HashMap<Choice, Arc<str>>,
@@ -143,9 +156,11 @@ impl Known {
             return;
         }
         let nodes = named_nodes(tailnet, snapshot);
+        let policy_records = records_of_policy(snapshot.compiled());
         let is_same = !is_first
             && tailnet.dns_version == self.dns_version
             && Arc::ptr_eq(snapshot.dns_records(), &self.records)
+            && policy_records == self.policy_records
             && nodes == self.nodes;
         self.revision = snapshot.revision();
         if is_same {
@@ -153,6 +168,7 @@ impl Known {
         }
         self.dns_version = tailnet.dns_version;
         self.records = snapshot.dns_records().clone();
+        self.policy_records = policy_records;
         self.nodes.clone_from(&nodes);
         let facts = Facts::of(tailnet, snapshot, nodes);
         self.generation = self.generation.wrapping_add(1).max(1);
@@ -288,9 +304,11 @@ impl Facts {
             },
         };
         let base = tailnet.base_domain.as_str();
+        let of_policy = records_of_policy(snapshot.compiled());
         let all = (settings.records.iter())
             .chain(&*sources.file_records)
-            .chain(&**snapshot.dns_records());
+            .chain(&**snapshot.dns_records())
+            .chain(&of_policy);
         let mut seen = BTreeSet::new();
         let mut records = Vec::new();
         for record in all {
