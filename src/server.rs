@@ -5,6 +5,7 @@ mod banner;
 mod derp_map;
 mod dns;
 mod listeners;
+mod policy;
 mod regions;
 mod relay;
 mod standalone;
@@ -42,6 +43,7 @@ use crate::supervise::Tasks;
 use crate::tls::{self, Identity, Names, Served, TlsError};
 use dns::Dns;
 use listeners::Listeners;
+use policy::PolicyFile;
 use regions::Regions;
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
@@ -135,6 +137,13 @@ async fn serve(
     let own = derp_map::region(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
+    policy.at_start().await;
+    let policy_reread = Arc::new(Notify::new());
+    tasks.spawn(
+        "policy",
+        policy.keep(policy_reread.clone(), shutdown.clone()),
+    );
     let outbound = Arc::new(Outbound::default());
     let most_bytes = config.limits.derp_map;
     let data_dir = &config.data_dir;
@@ -181,6 +190,7 @@ async fn serve(
         tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        policy_place,
         addresses,
         noise: public,
         relay: relay.clone(),
@@ -223,6 +233,7 @@ async fn serve(
         }
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
+        policy_reread.notify_one();
     }
     tracing::info!("stopping");
     shutdown.trigger();

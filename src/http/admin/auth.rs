@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
+use zeroize::Zeroizing;
 
 use super::later;
 use crate::bucket::TokenBucket;
@@ -70,11 +72,10 @@ impl Gate {
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
     ) -> Result<(), Refusal> {
-        let text = shown
-            .and_then(|header| header.to_str().ok())
-            .and_then(|header| header.strip_prefix("Bearer "))
-            .and_then(|text| secret::split(SecretKind::Api, text));
-        let known = text.and_then(|(prefix, secret)| {
+        let text = shown.and_then(|header| key_in(header.to_str().ok()?));
+        let split = text.as_deref().map(String::as_str);
+        let split = split.and_then(|text| secret::split(SecretKind::Api, text));
+        let known = split.and_then(|(prefix, secret)| {
             let key = keys.values().find(|key| *key.prefix == *prefix)?;
             Some((key, secret))
         });
@@ -93,6 +94,18 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// The key in a header: `Bearer`, or `Basic` with the key as the user's name, as tools for the API of
+/// tailscale.com send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
+fn key_in(header: &str) -> Option<Zeroizing<String>> {
+    if let Some(text) = header.strip_prefix("Bearer ") {
+        return Some(Zeroizing::new(text.into()));
+    }
+    let encoded = header.strip_prefix("Basic ")?;
+    let decoded = Zeroizing::new(BASE64.decode(encoded.as_bytes()).ok()?);
+    let (user, _) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(Zeroizing::new(user.into()))
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ fn server() -> Server {
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
+        policy_place: watch::channel(PolicyPlace::default()).1,
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
