@@ -231,3 +231,46 @@ fn peer_capabilities(source: &Source<'_>, node: &model::Node) -> CapMap<'static>
     }
     map
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::PLAUSIBLE_FROM;
+    use crate::state::testing::World;
+    use crate::tailcfg::derpmap::DerpMap;
+
+    #[test]
+    fn where_the_policy_takes_ipv4_away_nobody_is_told_such_an_address() {
+        let (mut world, _) = World::with_user();
+        let (viewer, peer) = (world.node_number(1), world.node_number(2));
+        world.open_stream(viewer);
+        world.open_stream(peer);
+        let tailnet = Tailnet::new("t.net".into(), &DerpMap::default());
+        let fragments = Fragments::default();
+        let told = |world: &World| {
+            let snapshot = world.snapshot();
+            let source = Source {
+                tailnet: &tailnet,
+                fragments: &fragments,
+                snapshot: &snapshot,
+                now: PLAUSIBLE_FROM,
+            };
+            let node = snapshot.node(peer).unwrap();
+            let form = Form::of(snapshot.compiled(), viewer, node);
+            let bytes = fragments.peer(&source, node, form);
+            let own = self_node(&source, node);
+            [String::from_utf8(bytes.to_vec()).unwrap(), own]
+        };
+        for (text, has_v4) in [
+            ("{}", true),
+            (r#"{"disableIPv4": true}"#, false),
+            ("{}", true),
+        ] {
+            world.set_policy(text);
+            for told in told(&world) {
+                assert_eq!(told.contains("100.64."), has_v4, "{text}: {told}");
+                assert!(told.contains("fd7a:115c:a1e0:"), "{told}");
+            }
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod program;
 mod ranges;
 mod routes;
 mod ssh;
+mod template;
 mod texts;
 mod why;
 
@@ -39,4 +40,5 @@ pub use directory::{Directory, Node, Owner, Posture, Role, User};
 pub use hujson::MAX_BYTES;
 pub use parse::selector::protocol;
 pub use preview::as_json;
+pub use template::{TEMPLATES, template};
 pub use why::{Cause, Why};

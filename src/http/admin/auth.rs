@@ -136,6 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_come_as_the_name_of_a_user() {
+        let (keys, header) = with_key(None);
+        let text = header.to_str().unwrap().strip_prefix("Bearer ").unwrap();
+        let basic = |pair: &str| {
+            let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
+            HeaderValue::from_str(&header).unwrap()
+        };
+        let gate = Gate::new();
+        let right = basic(&format!("{text}:"));
+        assert_eq!(gate.admit(Some(&right), &keys, at(1)), Ok(()));
+        for wrong in [
+            basic(text),
+            basic(&format!(":{text}")),
+            basic(&format!("{text}x:")),
+        ] {
+            let refusal = gate.admit(Some(&wrong), &keys, at(1));
+            assert_eq!(refusal, Err(Refusal::Unauthorized));
+        }
+    }
+
+    #[test]
     fn the_right_key_opens_until_it_ends() {
         let (keys, header) = with_key(Some(at(10).wall));
         let gate = Gate::new();

@@ -205,6 +205,8 @@ mod tests {
     fn how_long_a_confirmation_counts_is_the_policys() {
         let (mut world, _) = World::with_user();
         let (source, target) = (world.node_number(1), world.node_number(2));
+        world.open_stream(source);
+        world.open_stream(target);
         let of = |world: &World, user: &str| {
             let local_user = user.into();
             let way = Way {
