@@ -1,6 +1,5 @@
 //! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -93,7 +92,7 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         snapshot: &snapshot,
         now,
     };
-    let pieces = full_map(&source, viewer, scope, request.zstd, &BTreeSet::new());
+    let pieces = full_map(&source, viewer, scope, request.zstd, "");
     body::typed(StatusCode::OK, "application/json", pieces.concat())
 }
 
