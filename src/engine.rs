@@ -170,6 +170,7 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
     model.dns_records = Arc::new(loaded.dns_records);
+    model.policies = Arc::new(loaded.policies);
     let pending = loaded
         .pending
         .into_iter()

@@ -77,6 +77,10 @@ id_type!(
     /// An API key.
     ApiKeyId
 );
+id_type!(
+    /// A version of the policy.
+    PolicyId
+);
 
 /// A text that is no id: ids are whole numbers from 1 to 2^53 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -162,6 +162,95 @@ fn a_household_is_run_from_the_command_line() {
     assert_eq!(words(&fault.stderr), "{\"error\":\"node not found\"}\n");
 }
 
+const WIREGUARD_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+#[test]
+fn a_wireguard_peer_is_added_and_looked_after_like_every_node() {
+    let server = Server::start();
+    server.good("users create anna");
+    server.good("users create ben");
+    let add =
+        format!("nodes add-wireguard berlin --key {WIREGUARD_KEY} --endpoint 203.0.113.5:51820");
+    assert!(server.refused(&add).contains("anna (1), ben (2)"));
+    let flags = "--user anna --ip 100.99.0.7 --routes 10.9.0.0/16 --exit-node --dns 10.9.0.1";
+    let added = server.good(&format!("{add} {flags}"));
+    assert!(added.contains("berlin is node 1, at 100.99.0.7 and fd7a:"));
+    assert!(server.good("nodes list").contains("WireGuard"));
+    let card = server.good("nodes show berlin");
+    for part in ["203.0.113.5:51820", "10.9.0.1", "10.9.0.0/16", "anna"] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+
+    let routes = server.good("nodes list-routes");
+    let row = |table: &str, route: &str| {
+        let row = table.lines().find(|line| line.contains(route)).unwrap();
+        row.rsplit("  ").next().unwrap().to_owned()
+    };
+    assert_eq!(row(&routes, "10.9.0.0/16"), "in use");
+    let approved = server.good("nodes approve-routes berlin -r 0.0.0.0/0,10.8.0.0/16");
+    assert!(
+        approved.contains("0.0.0.0/0, 10.8.0.0/16, ::/0"),
+        "{approved}"
+    );
+    let list = server.hearth("nodes list-routes -i 1");
+    let routes = words(&list.stdout);
+    assert_eq!(row(&routes, "10.9.0.0/16"), "waits for approval");
+    assert_eq!(row(&routes, "10.8.0.0/16"), "not offered");
+    let command = "nodes approve-routes -i 1 -r 0.0.0.0/0,10.8.0.0/16,::/0,10.9.0.0/16";
+    assert!(words(&list.stderr).contains(command));
+    assert!(
+        server
+            .good("status")
+            .contains("`hearth nodes list-routes -i 1`")
+    );
+    server.good(command);
+    assert!(!server.good("status").contains("list-routes"));
+    assert!(
+        server
+            .refused("nodes approve-routes 1 -r lan")
+            .contains("no route")
+    );
+    let json_list = json(&server.good("nodes list-routes -o json"));
+    assert_eq!(json_list[0]["givenName"], "berlin");
+
+    assert!(
+        server
+            .good("nodes tag berlin -t tag:b,tag:a")
+            .contains("tag:a, tag:b")
+    );
+    assert!(
+        server
+            .good("nodes move berlin -u ben")
+            .contains("belongs to ben")
+    );
+    let moved = server.good("nodes set-ip berlin --ipv4 100.99.0.8");
+    assert!(moved.contains("is at 100.99.0.8 and fd7a:"));
+    assert!(
+        server
+            .refused("nodes set-ip 1 --ipv4 10.0.0.1")
+            .contains("100.64.0.0/10")
+    );
+    assert!(
+        server
+            .good("nodes backfill-ips")
+            .contains("inside the prefixes")
+    );
+    server.good("nodes disapprove berlin");
+    assert!(server.good("nodes list").contains("waits for approval"));
+    assert!(server.good("status").contains("`hearth nodes approve 1`"));
+    server.good("nodes approve berlin");
+    assert!(!server.good("status").contains("Waiting"));
+    assert!(server.refused("nodes expire berlin").contains("WireGuard"));
+
+    assert!(server.good("users set-role ben admin").contains("admin"));
+    server.good("users set-expiry ben 90d");
+    let users = server.good("users list");
+    let ben = users.lines().find(|line| line.contains("ben")).unwrap();
+    assert!(ben.contains("admin") && ben.contains("90d"), "{users}");
+    let key = json(&server.good("preauthkeys create -u ben --preauthorized=false -o json"));
+    assert_eq!(key["preauthorized"], false);
+}
+
 #[test]
 fn the_exit_code_tells_a_refusal_from_a_line_that_is_not_understood() {
     let nowhere = Path::new("/nonexistent/hearth.sock");

@@ -43,20 +43,17 @@ pub async fn run(
             which,
             expiry,
             disable,
+            all_of,
         } => {
-            let path = path_of(client, &named(which), "/expire").await?;
             let body = ExpireNode {
                 expiry,
                 disable_expiry: disable,
             };
-            one(
-                &client.post(&path, &body).await?,
-                format,
-                |node| match node.expiry {
-                    Some(_) => format!("{} expires {}", cell(&node.given_name), when(node.expiry)),
-                    None => format!("{} never expires", cell(&node.given_name)),
-                },
-            )
+            if let Some(user) = all_of {
+                return expire_all(client, format, &user, &body).await;
+            }
+            let path = path_of(client, &named(which), "/expire").await?;
+            one(&client.post(&path, &body).await?, format, expires)
         }
         Nodes::ListRoutes { identifier } => routes::list(client, format, identifier).await,
         Nodes::ApproveRoutes { which, routes } => {
@@ -122,6 +119,37 @@ pub async fn run(
                 format!("node {} deleted", cell(&which))
             }))
         }
+    }
+}
+
+async fn expire_all(
+    client: &Client,
+    format: Option<Format>,
+    user: &str,
+    body: &ExpireNode,
+) -> Result<Output, CliError> {
+    let user = users::find(client, user).await?;
+    let path = format!("/api/v1/node?user={}", escaped(&user.name));
+    let NodesAnswer { nodes } = serde_json::from_value(client.get(&path).await?)?;
+    let (mut json, mut lines) = (Vec::new(), Vec::new());
+    for node in nodes.iter().filter(|node| node.wireguard.is_none()) {
+        let path = format!("/api/v1/node/{}/expire", escaped(&node.id));
+        let answer = client.post(&path, body).await?;
+        let changed: NodeAnswer = serde_json::from_value(answer.clone())?;
+        json.push(inner(&answer, "node"));
+        lines.push(expires(&changed.node));
+    }
+    if lines.is_empty() {
+        lines.push(format!("{} has no such nodes", cell(&user.name)));
+    }
+    Ok(Output::of(format, &Value::Array(json), || lines.join("\n")))
+}
+
+fn expires(node: &Node) -> String {
+    let name = cell(&node.given_name);
+    match node.expiry {
+        Some(_) => format!("{name} expires {}", when(node.expiry)),
+        None => format!("{name} never expires"),
     }
 }
 

@@ -73,6 +73,13 @@ fn lines_made_for_headscale_are_understood() {
         "hearth nodes logout -i 3 -d",
         "hearth nodes rename -i 3 nas",
         "hearth nodes delete -i 3 --force",
+        "hearth nodes lsr -i 3",
+        "hearth nodes list-routes -o json",
+        "hearth nodes approve-routes -i 3 -r 10.0.0.0/8,0.0.0.0/0",
+        "hearth nodes tag -i 3 -t tag:a,tag:b",
+        "hearth nodes move -i 3 -u 1",
+        "hearth nodes backfillips --force",
+        "hearth nodes register -u anna -k abc",
         "hearth authkey list",
         "hearth pre expire -i 4",
         "hearth preauthkeys delete --id 4",
@@ -89,6 +96,32 @@ fn lines_made_for_headscale_are_understood() {
 }
 
 #[test]
+fn an_empty_list_of_routes_can_be_written() {
+    let line = ["hearth", "nodes", "approve-routes", "-i", "3", "-r", ""];
+    let args = Args::try_parse_from(line).unwrap();
+    let Command::Nodes(Nodes::ApproveRoutes { routes, .. }) = args.command else {
+        panic!("not approve-routes")
+    };
+    assert_eq!(nodes::given(routes), [""; 0]);
+}
+
+#[test]
+fn keys_approve_their_devices_unless_told_otherwise() {
+    for (flag, is) in [
+        ("", true),
+        ("--preauthorized=true", true),
+        ("--preauthorized=false", false),
+    ] {
+        let line = format!("hearth preauthkeys create --user a {flag}");
+        let Command::Preauthkeys(PreAuthKeys::Create { preauthorized, .. }) = parse(&line).command
+        else {
+            panic!("{line}")
+        };
+        assert_eq!(preauthorized, is, "{line}");
+    }
+}
+
+#[test]
 fn users_and_nodes_can_be_named_without_a_flag() {
     let Command::Users(Users::Delete { who }) = parse("hearth users delete anna").command else {
         panic!("not delete")
@@ -98,6 +131,11 @@ fn users_and_nodes_can_be_named_without_a_flag() {
         panic!("not show")
     };
     assert_eq!(which.node.as_deref(), Some("nas"));
+    let line = "hearth nodes expire --all-of anna";
+    let Command::Nodes(Nodes::Expire { all_of, .. }) = parse(line).command else {
+        panic!("not expire")
+    };
+    assert_eq!(all_of.as_deref(), Some("anna"));
     let Command::Pending(Pending::Approve { id, user }) =
         parse("hearth pending approve abc --user anna").command
     else {
@@ -125,6 +163,18 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
         "hearth nodes expire",
         "hearth nodes expire 1 -e 30d -d",
         "hearth nodes expire 1 -e soon",
+        "hearth nodes expire 1 --all-of anna",
+        "hearth nodes approve-routes 3",
+        "hearth nodes tag 3",
+        "hearth nodes set-ip 3",
+        "hearth nodes set-ip 3 --ipv4 fd7a::1",
+        "hearth nodes add-wireguard berlin --endpoint 203.0.113.5:1",
+        "hearth nodes add-wireguard berlin --key k",
+        "hearth nodes add-wireguard b --key k --endpoint 203.0.113.5:1 --dns 1.1.1.1",
+        "hearth nodes add-wireguard b --key k --endpoint 203.0.113.5:1 -u a -t tag:a",
+        "hearth users set-role anna king",
+        "hearth users set-expiry anna soon",
+        "hearth preauthkeys create --user a --preauthorized=perhaps",
         "hearth preauthkeys create",
         "hearth preauthkeys create --user a -e 5",
         "hearth serve --http nowhere",

@@ -405,6 +405,15 @@ impl Compiled {
     /// Whether a node is among those that a selector names (`*`, a user, group, tag, autogroup, address
     /// or host); `None` when the selector is none.
     pub fn selects(&self, selector: &str, node: NodeId) -> Option<bool> {
+        // Tags are known by being worn, too: outside of a policy nobody declares them.
+        if selector.starts_with("tag:") {
+            let node = self.find(node).map(|entry| &entry.node.owner);
+            let worn = |owner: &Owner| match owner {
+                Owner::Tags(tags) => tags.iter().any(|tag| **tag == *selector),
+                Owner::User(_) => false,
+            };
+            return Some(node.is_some_and(worn));
+        }
         let selector = self.program.policy.selector(selector).ok()?;
         let members = Members::new(&[selector], &self.program.people);
         Some(

@@ -9,12 +9,14 @@ mod dns;
 mod keys;
 mod node;
 mod owner;
+mod policy;
 mod register;
 mod routes;
 mod tick;
 mod user;
 mod wireguard;
 
+pub use routes::settle;
 pub use tick::{Flush, next_deadline, settle_after_load, tick};
 
 use crate::clock::Now;
@@ -29,15 +31,11 @@ pub type Applied = Result<Reply, Rejected>;
 ///
 /// Records to commit are added to `records`. A change that is not durable adds none.
 ///
+/// What follows for routes and policy is brought up to date once for a batch, by [`tick`].
+///
 /// # Errors
 /// When the command is refused; then nothing was changed.
 pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now: Now) -> Applied {
-    let applied = apply_one(model, records, command, now);
-    routes::settle(model);
-    applied
-}
-
-fn apply_one(model: &mut Model, records: &mut Vec<Record>, command: Command, now: Now) -> Applied {
     match command {
         Command::Register(request) => {
             register::register(model, records, *request, now).map(Reply::Registered)
@@ -66,6 +64,7 @@ fn apply_one(model: &mut Model, records: &mut Vec<Record>, command: Command, now
         Command::SetHealth(id, healthy) => routes::set_health(model, id, healthy),
         Command::AddWireGuard(new) => wireguard::add(model, records, *new, now),
         Command::SetAttributes { node, updates } => attributes::set(model, records, node, updates),
+        Command::SetPolicy(new) => policy::set(model, records, *new, now),
         Command::CreatePreAuthKey(new) => keys::create_preauth(model, records, new, now),
         Command::ExpirePreAuthKey(id) => keys::expire_preauth(model, records, id, now),
         Command::DeletePreAuthKey(id) => keys::delete_preauth(model, records, id),

@@ -30,3 +30,14 @@ pub enum AttributeValue {
     /// Yes or no.
     Flag(bool),
 }
+
+impl AttributeValue {
+    /// The value as policies compare it.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => (&**text).into(),
+            Self::Number(number) => (*number).into(),
+            Self::Flag(flag) => (*flag).into(),
+        }
+    }
+}

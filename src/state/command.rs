@@ -11,11 +11,12 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PreAuthKey, Role, SessionId, User,
-    WireGuard,
+    ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PolicyText, PreAuthKey, Role,
+    SessionId, User, WireGuard,
 };
 use crate::state::secret::SecretHash;
 
@@ -81,6 +82,8 @@ pub enum Command {
         /// The attributes by name; `None` takes one away.
         updates: Vec<(Box<str>, Option<AttributeValue>)>,
     },
+    /// Sets the policy.
+    SetPolicy(Box<NewPolicy>),
     /// Makes a preauth key.
     CreatePreAuthKey(NewPreAuthKey),
     /// Ends a preauth key now.
@@ -204,6 +207,18 @@ pub struct NewWireGuard {
     pub details: WireGuard,
 }
 
+/// A policy to be set.
+#[derive(Debug, Clone)]
+pub struct NewPolicy {
+    /// Its text.
+    pub source: Arc<str>,
+    /// The same, parsed.
+    pub policy: Arc<Policy>,
+    /// Whether it is refused when its tests fail. Not so at the start of the server, where the alternative
+    /// would be another policy than the file's.
+    pub must_hold: bool,
+}
+
 /// A preauth key to be made.
 #[derive(Debug, Clone)]
 pub struct NewPreAuthKey {
@@ -257,6 +272,8 @@ pub enum Reply {
     DnsRecord(DnsRecord),
     /// The login decided.
     Pending(Arc<Pending>),
+    /// The policy that applies.
+    Policy(Arc<PolicyText>),
 }
 
 /// How a registration stands.
@@ -383,6 +400,9 @@ pub enum Rejected {
     /// The very record is there.
     #[error("{0:?} has this record already")]
     DnsRecordExists(Box<str>),
+    /// The policy names what there is not, or its tests fail.
+    #[error("the policy was not taken over: {}", list(.0))]
+    Policy(Vec<Diagnostic>),
     /// A text is longer than what is kept.
     #[error("{field} is too long: at most {limit} bytes")]
     TooLong {
@@ -402,4 +422,9 @@ pub enum Rejected {
     /// All ids of a kind are used up.
     #[error("no ids are left")]
     NoIds,
+}
+
+fn list(faults: &[Diagnostic]) -> String {
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::{Now, Timestamp};
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
@@ -374,6 +374,17 @@ impl fmt::Display for AuthId {
     }
 }
 
+/// One version of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyText {
+    /// Number of the version.
+    pub id: PolicyId,
+    /// What it says.
+    pub source: Arc<str>,
+    /// When it was set.
+    pub created: Timestamp,
+}
+
 /// Where a pending login stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingState {
@@ -522,6 +533,8 @@ pub struct Model {
     pub changes_from: Revision,
     /// Changes whenever a key loses or gains admission to the relay.
     pub admission: Revision,
+    /// The last versions of the policy, oldest first; the last one applies.
+    pub policies: Arc<Vec<Arc<PolicyText>>>,
     /// What the policy means for the nodes that take part.
     pub compiled: Arc<Compiled>,
     /// Nodes that changed since the routes and `compiled` were last brought up to date.
@@ -549,6 +562,7 @@ impl Model {
             changes: Arc::default(),
             changes_from: Revision::ZERO,
             admission: Revision::ZERO,
+            policies: Arc::default(),
             compiled: Arc::new(Compiled::allow_all(&Directory::default())),
             touched: Arc::default(),
         }

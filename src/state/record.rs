@@ -11,13 +11,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
     ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLife, Node, Owner, Pending, PendingState,
-    PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
+    PolicyText, PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::secret::SecretHash;
 
@@ -50,6 +50,10 @@ pub enum Record {
     PutDnsRecord(DnsRecord),
     /// A DNS record is gone.
     DeleteDnsRecord(DnsRecord),
+    /// A version of the policy.
+    PutPolicy(Arc<PolicyText>),
+    /// A version of the policy is not kept any more.
+    DeletePolicy(PolicyId),
     /// A login as it now stands.
     PutPending(Arc<Pending>),
     /// A login is gone.
@@ -715,6 +719,33 @@ impl Stored for DnsRecord {
                 DnsValueV1::Aaaa(address) => DnsValue::Aaaa(address),
                 DnsValueV1::Alias(target) => DnsValue::Alias(target),
             },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct PolicyV1 {
+    id: PolicyId,
+    source: Box<str>,
+    created_ms: i64,
+}
+
+impl Stored for PolicyText {
+    fn encode(&self) -> Vec<u8> {
+        let stored = PolicyV1 {
+            id: self.id,
+            source: (&*self.source).into(),
+            created_ms: ms(self.created),
+        };
+        encode_as(1, &stored)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let stored: PolicyV1 = decode_as(bytes)?;
+        Ok(Self {
+            id: stored.id,
+            source: stored.source.into(),
+            created: Timestamp::from_unix_ms(stored.created_ms),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::Compiled;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, Pending, PreAuthKey, Settings, User,
+    ApiKey, AuthId, Change, Model, Node, Pending, PolicyText, PreAuthKey, Settings, User,
 };
 
 /// One published state.
@@ -89,6 +89,11 @@ impl Snapshot {
     /// All logins that wait or were lately decided.
     pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
         &self.model.pending
+    }
+
+    /// The last versions of the policy, oldest first; the last one applies.
+    pub fn policies(&self) -> &[Arc<PolicyText>] {
+        &self.model.policies
     }
 
     /// What the policy means for the nodes that take part.

@@ -7,7 +7,7 @@ use crate::clock::{Now, PLAUSIBLE_FROM};
 use crate::id::{NodeId, UserId};
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
-use crate::state::apply::{Applied, Flush, apply, tick};
+use crate::state::apply::{Applied, Flush, apply, settle, tick};
 use crate::state::command::{
     Command, ExpiryWish, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register, RegisterReply,
     Rejected, Reply,
@@ -73,7 +73,9 @@ impl World {
     pub(crate) fn apply(&mut self, command: Command) -> Applied {
         self.model.revision = self.model.revision.next();
         self.model.changed = false;
-        apply(&mut self.model, &mut self.records, command, self.now)
+        let applied = apply(&mut self.model, &mut self.records, command, self.now);
+        settle(&mut self.model);
+        applied
     }
 
     /// Lets time pass, then does what is due.

@@ -19,11 +19,11 @@ use zeroize::Zeroizing;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Node, Pending, PreAuthKey, User};
+use crate::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
-    PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
+    POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
 };
 
 /// Name of the database file in the data directory.
@@ -109,6 +109,8 @@ pub struct Loaded {
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
     /// DNS records.
     pub dns_records: BTreeSet<DnsRecord>,
+    /// The last versions of the policy, oldest first.
+    pub policies: Vec<Arc<PolicyText>>,
     /// Pending logins.
     pub pending: Vec<Arc<Pending>>,
     /// What could not be read.
@@ -241,6 +243,7 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         transaction.open_table(PREAUTH_KEYS)?;
         transaction.open_table(API_KEYS)?;
         transaction.open_table(PENDING)?;
+        transaction.open_table(POLICIES)?;
         transaction.open_table(DNS_RECORDS)?;
     }
     transaction.commit()?;
@@ -274,6 +277,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
     let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
     let dns_records = read_dns_records(&transaction, &mut skipped)?;
+    let policies = read_table::<PolicyText>(&transaction, POLICIES, "policies", &mut skipped)?;
     let attributes = read_attributes(&transaction, &mut skipped)?;
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {
@@ -299,6 +303,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         preauth_keys: preauth.into_iter().map(|key| (key.id, key)).collect(),
         api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
         dns_records,
+        policies,
         pending,
         skipped,
     })
@@ -344,8 +349,14 @@ fn read_table<V: Stored>(
     name: &'static str,
     skipped: &mut Vec<Skipped>,
 ) -> Result<Vec<Arc<V>>, redb::Error> {
+    // A database from before there was this table has none.
+    let table = match transaction.open_table(table) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(fault) => return Err(fault.into()),
+    };
     let mut values = Vec::new();
-    for entry in transaction.open_table(table)?.iter()? {
+    for entry in table.iter()? {
         let (key, value) = entry?;
         match V::decode(value.value()) {
             Ok(value) => values.push(Arc::new(value)),
@@ -436,6 +447,8 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
             table.remove(dns_key(record).as_str())?;
             Ok(())
         }
+        Record::PutPolicy(version) => put(POLICIES, version.id.number(), version.encode()),
+        Record::DeletePolicy(id) => delete(POLICIES, id.number()),
         Record::PutPending(login) => {
             let mut table = transaction.open_table(PENDING)?;
             table.insert(login.id.as_str(), login.encode().as_slice())?;

@@ -29,5 +29,7 @@ pub(super) const API_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 /// DNS records by `name type value`. A database of an earlier hearth may lack it.
 pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("dns_records");
+/// Versions of the policy by number.
+pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("policies");
 /// Pending logins by id.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

@@ -55,6 +55,9 @@ pub enum Nodes {
         /// Never.
         #[arg(short, long, conflicts_with = "expiry")]
         disable: bool,
+        /// All nodes of this user instead, by name or id; devices without a Tailscale client stay.
+        #[arg(long, value_name = "USER", group = "OneNode")]
+        all_of: Option<String>,
     },
     /// List the routes that nodes offer, which are approved, and who serves them.
     #[command(aliases = ["lsr", "routes"])]

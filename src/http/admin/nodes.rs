@@ -147,8 +147,10 @@ impl Call<'_> {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();
+                // The reply was given before it was known who serves which route.
+                let node = snapshot.node(node.id).unwrap_or(&node);
                 json(&NodeAnswer {
-                    node: self.node(&node, &snapshot),
+                    node: self.node(node, &snapshot),
                 })
             }
             _ => json(&EmptyAnswer {}),

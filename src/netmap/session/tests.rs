@@ -15,7 +15,8 @@ use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{Source, Tailnet};
-use crate::state::command::{Command, NewUser, NodeUpdate};
+use crate::policy::Policy;
+use crate::state::command::{Command, NewPolicy, NewUser, NodeUpdate};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
 use crate::state::snapshot::Snapshot;
@@ -287,6 +288,7 @@ enum Event {
     Readdress(u8, u8),
     Health(u8, bool),
     Role(bool),
+    Policy(u8),
     Wait(u8),
     CatchUp(u8),
 }
@@ -311,10 +313,34 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..9_u8, 1..20_u8).prop_map(|(node, host)| Event::Readdress(node, host)),
         1 => (1..9_u8, any::<bool>()).prop_map(|(node, well)| Event::Health(node, well)),
         1 => any::<bool>().prop_map(Event::Role),
+        1 => (0..8_u8).prop_map(Event::Policy),
         1 => (1..20_u8).prop_map(Event::Wait),
         3 => (0..8_u8).prop_map(Event::CatchUp),
     ]
 }
+
+/// Policies that part the tailnet in different ways.
+const POLICIES: [&str; 8] = [
+    "{}",
+    r#"{"acls": []}"#,
+    r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#,
+    r#"{"acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}]}"#,
+    r#"{"tagOwners": {"tag:t0": [], "tag:t1": [], "tag:t2": []},
+        "acls": [{"action": "accept", "src": ["anna@"], "dst": ["tag:t0:22"]},
+                 {"action": "accept", "src": ["tag:t0"], "dst": ["tag:t1:*", "10.1.0.0/16:*"]}],
+        "ssh": [{"action": "accept", "src": ["anna@"], "dst": ["tag:t0"], "users": ["root"]}],
+        "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:t0"]}, "exitNode": ["tag:t1"]}}"#,
+    r#"{"groups": {"group:g": ["ben@"]},
+        "grants": [{"src": ["group:g"], "dst": ["autogroup:internet"], "ip": ["*"]},
+                   {"src": ["anna@"], "dst": ["192.168.1.0/24"], "ip": ["tcp:80"]}],
+        "nodeAttrs": [{"target": ["ben@"], "attr": ["dns-subdomain-resolve", "disable-ipv4"]}]}"#,
+    r#"{"tagOwners": {"tag:t0": [], "tag:t1": []},
+        "grants": [{"src": ["*"], "dst": ["10.1.0.0/16"], "ip": ["*"], "via": ["tag:t0"]},
+                   {"src": ["tag:t1"], "dst": ["tag:t0"], "ip": ["tcp:443"]}]}"#,
+    r#"{"acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.2:80", "ben@:443"]}],
+        "ssh": [{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["autogroup:nonroot"]}],
+        "randomizeClientPort": true}"#,
+];
 
 /// Some of four routes, by the bits of `some`; sorted.
 fn routes(some: u8) -> Vec<IpNet> {
@@ -428,6 +454,15 @@ fn happen(scene: &mut Scene, event: Event) {
                 false => Role::Member,
             };
             let _ = world.apply(Command::SetRole(UserId::FIRST, role));
+        }
+        Event::Policy(number) => {
+            let text = POLICIES[usize::from(number) % POLICIES.len()];
+            let policy = Policy::parse(text).expect("a policy");
+            let _ = world.apply(Command::SetPolicy(Box::new(NewPolicy {
+                source: text.into(),
+                policy: Arc::new(policy),
+                must_hold: true,
+            })));
         }
         Event::Wait(seconds) => world.wait(Duration::from_secs(seconds.into())),
         Event::CatchUp(place) => {

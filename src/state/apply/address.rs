@@ -98,7 +98,7 @@ pub(super) fn backfill(model: &mut Model, records: &mut Vec<Record>) -> Applied 
     let mut written = Vec::new();
     let mut moved = Vec::new();
     for old in model.nodes.iter() {
-        let own = prefixes_for(&trial, &routes::facts(old));
+        let own = prefixes_for(&trial, &routes::facts(model, old));
         let mut node = (**old).clone();
         if !prefixes.holds_v4(old.ipv4) && !own.holds_v4(old.ipv4) {
             node.ipv4 = next_v4(&trial, &own)?;

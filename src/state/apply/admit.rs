@@ -177,7 +177,7 @@ pub(super) fn admit(
         facets: Facets::default(),
         unflushed: false,
     };
-    (newcomer.ipv4, newcomer.ipv6) = address::next_free(model, &routes::facts(&newcomer))?;
+    (newcomer.ipv4, newcomer.ipv6) = address::next_free(model, &routes::facts(model, &newcomer))?;
     routes::approve_by_policy(model, &mut newcomer);
     model.counters.node = id.next().ok_or(Rejected::NoIds)?;
     records.push(Record::Counters(model.counters));

@@ -34,6 +34,7 @@ pub(super) fn set(
         return Ok(Reply::Done);
     }
     model.changed = true;
+    Arc::make_mut(&mut model.touched).insert(id);
     let attributes = Arc::make_mut(&mut model.attributes);
     if after.is_empty() {
         attributes.remove(&id);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::NodeId;
-use crate::policy::{self, Compiled, Directory, Posture};
+use crate::policy::{self, Compiled, Directory, Policy, Posture};
 use crate::state::apply::{Applied, node};
 use crate::state::command::{Rejected, Reply};
 use crate::state::model::{Change, Model, Node, User, is_exit_route};
@@ -81,7 +81,7 @@ pub(super) fn approve_by_policy(model: &Model, node: &mut Node) -> bool {
     if waiting.is_empty() {
         return false;
     }
-    let facts = facts(node);
+    let facts = facts(model, node);
     let granted = |route: &IpNet| model.compiled.auto_approves(&facts, route);
     let granted: Vec<IpNet> = waiting.into_iter().filter(granted).collect();
     if granted.is_empty() {
@@ -94,7 +94,7 @@ pub(super) fn approve_by_policy(model: &Model, node: &mut Node) -> bool {
 
 /// Brings up to date what follows from the nodes that were touched: who serves which route, and what the
 /// policy means now.
-pub(super) fn settle(model: &mut Model) {
+pub fn settle(model: &mut Model) {
     if model.touched.is_empty() {
         return;
     }
@@ -112,7 +112,7 @@ pub(super) fn settle(model: &mut Model) {
         let compiled = model.compiled.node(*id);
         match model.node(*id).filter(|node| node.is_member()) {
             Some(node) => {
-                let facts = facts(node);
+                let facts = facts(model, node);
                 if compiled != Some(&facts) {
                     changed.push(facts);
                 }
@@ -127,15 +127,23 @@ pub(super) fn settle(model: &mut Model) {
     }
 }
 
-/// Compiles for all users and nodes.
-pub(super) fn compile_anew(model: &mut Model) {
-    let members = model.nodes.iter().filter(|node| node.is_member());
-    let directory = Directory {
-        users: users(model),
-        nodes: members.map(|node| facts(node)).collect(),
-    };
-    model.compiled = Arc::new(Compiled::allow_all(&directory));
+/// Compiles for all users and nodes; without a policy everyone reaches everyone.
+pub(super) fn compile_anew(model: &mut Model, policy: Option<&Arc<Policy>>) {
+    let directory = directory(model);
+    model.compiled = Arc::new(match policy {
+        Some(policy) => Compiled::compile(policy, &directory),
+        None => Compiled::allow_all(&directory),
+    });
     model.changed = true;
+}
+
+/// The users, and the nodes that take part.
+pub(super) fn directory(model: &Model) -> Directory {
+    let members = model.nodes.iter().filter(|node| node.is_member());
+    Directory {
+        users: users(model),
+        nodes: members.map(|node| facts(model, node)).collect(),
+    }
 }
 
 /// Compiles for users that changed.
@@ -159,12 +167,16 @@ fn user_facts(user: &User) -> policy::User {
 }
 
 /// A node as the policy sees it.
-pub(super) fn facts(node: &Node) -> policy::Node {
+pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
+    let attributes = model.attributes.get(&node.id);
+    let attributes = attributes.iter().flat_map(|known| known.iter());
     let posture = Posture {
         os: node.hostinfo.os.clone(),
         os_version: node.hostinfo.os_version.clone(),
         client_version: node.hostinfo.client_version.clone(),
-        attributes: Arc::default(),
+        attributes: attributes
+            .map(|(name, value)| (name.clone(), value.to_json()))
+            .collect(),
     };
     policy::Node {
         id: node.id,

@@ -1,3 +1,12 @@
+//! The rules of the state, one scene each.
+
+mod address;
+mod invariants;
+mod login;
+mod owner;
+mod routes;
+mod wireguard;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +23,18 @@ use crate::state::record::Record;
 use crate::state::testing::{World, plain, with_key};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Makes a user besides the one that a world has, and gives its id.
+fn another_user(world: &mut World, name: &str) -> UserId {
+    let new = NewUser {
+        name: name.into(),
+        ..NewUser::default()
+    };
+    match world.apply(Command::CreateUser(new)) {
+        Ok(Reply::User(user)) => user.id,
+        other => panic!("{other:?}"),
+    }
+}
 
 fn says(node: NodeId, endpoint: &str) -> NodeUpdate {
     let endpoint: SocketAddr = endpoint.parse().unwrap();

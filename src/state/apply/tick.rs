@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::id::NodeId;
-use crate::state::apply::{node, routes};
+use crate::state::apply::{node, policy, routes};
 use crate::state::model::{AuthId, Change, Model, Node, Presence};
 use crate::state::record::Record;
 
@@ -23,7 +23,7 @@ pub enum Flush {
     Never,
 }
 
-/// Does all that is due at `now`.
+/// Does all that is due at `now`, and all that follows from the commands before.
 pub fn tick(model: &mut Model, records: &mut Vec<Record>, now: Now, how: Flush) {
     for id in due(model, now) {
         pass(model, records, id, now, how);
@@ -49,7 +49,7 @@ pub fn settle_after_load(model: &mut Model, now: Now) {
         }
     }
     model.touched = Arc::new(model.nodes.iter().map(|node| node.id).collect());
-    routes::compile_anew(model);
+    policy::apply_stored(model);
     routes::settle(model);
     model.changed = false;
     Arc::make_mut(&mut model.changes).clear();

@@ -106,7 +106,7 @@ pub(super) fn add(
         facets: Facets::default(),
         unflushed: false,
     };
-    let (ipv4, ipv6) = address::next_free(model, &routes::facts(&peer))?;
+    let (ipv4, ipv6) = address::next_free(model, &routes::facts(model, &peer))?;
     peer.ipv4 = new.ipv4.unwrap_or(ipv4);
     peer.ipv6 = new.ipv6.unwrap_or(ipv6);
     model.counters.node = id.next().ok_or(Rejected::NoIds)?;

@@ -1,0 +1,87 @@
+//! Addresses that somebody chose, and new ones after the prefixes changed.
+
+use super::*;
+use crate::state::addr::Prefixes;
+use crate::state::model::Settings;
+use std::net::Ipv6Addr;
+
+fn set_v4(world: &mut World, node: NodeId, address: &str) -> Result<Reply, Rejected> {
+    let address = address.parse().unwrap();
+    world.apply(Command::SetAddresses(node, Some(address), None))
+}
+
+fn with_prefixes(world: &mut World, v4: (&str, u8)) {
+    let v6 = "fd7a:115c:a1e0::".parse().unwrap();
+    world.model.settings = Arc::new(Settings {
+        prefixes: Prefixes::new((v4.0.parse().unwrap(), v4.1), (v6, 48)).unwrap(),
+        ..(*world.model.settings).clone()
+    });
+}
+
+#[test]
+fn a_node_gets_the_address_that_somebody_chose_and_keeps_the_other() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    let before = world.node(id).clone();
+    set_v4(&mut world, id, "100.99.0.7").unwrap();
+    let after = world.node(id).clone();
+    assert_eq!(after.ipv4, Ipv4Addr::new(100, 99, 0, 7));
+    assert_eq!(after.ipv6, before.ipv6);
+    assert_eq!(after.facets.core, world.model.revision);
+    let facts = world.model.compiled.node(id).unwrap();
+    assert_eq!(facts.ipv4, Some(after.ipv4));
+    world.records.clear();
+    set_v4(&mut world, id, "100.99.0.7").unwrap();
+    assert!(world.records.is_empty());
+}
+
+#[test]
+fn addresses_that_are_taken_reserved_or_no_tailnets_are_refused() {
+    let (mut world, _) = World::with_user();
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    let taken = world.node(two).ipv4;
+    let refused = set_v4(&mut world, one, &taken.to_string()).unwrap_err();
+    assert_eq!(refused, Rejected::AddressTaken(taken.into(), two));
+    for bad in ["10.0.0.1", "100.128.0.1", "100.100.100.100", "100.115.92.5"] {
+        let refused = set_v4(&mut world, one, bad).unwrap_err();
+        assert!(matches!(refused, Rejected::BadAddress(..)), "{bad}");
+    }
+    for bad in ["fd00::1", "fd7a:115c:a1e0::53", "fd7a:115c:a1e0:b1a::1"] {
+        let address: Ipv6Addr = bad.parse().unwrap();
+        let refused = world.apply(Command::SetAddresses(one, None, Some(address)));
+        assert!(matches!(refused, Err(Rejected::BadAddress(..))), "{bad}");
+    }
+}
+
+#[test]
+fn backfilling_moves_only_what_lies_outside() {
+    let (mut world, _) = World::with_user();
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    set_v4(&mut world, two, "100.80.0.9").unwrap();
+    with_prefixes(&mut world, ("100.80.0.0", 16));
+    world.records.clear();
+    let Ok(Reply::Nodes(moved)) = world.apply(Command::BackfillAddresses) else {
+        panic!("refused");
+    };
+    assert_eq!(moved.len(), 1);
+    assert_eq!(world.node(one).ipv4, Ipv4Addr::new(100, 80, 0, 10));
+    assert_eq!(world.node(two).ipv4, Ipv4Addr::new(100, 80, 0, 9));
+    assert!(matches!(world.records[..], [Record::PutNode(_)]));
+    let again = world.apply(Command::BackfillAddresses).unwrap();
+    assert!(matches!(again, Reply::Nodes(nodes) if nodes.is_empty()));
+}
+
+#[test]
+fn backfilling_that_runs_out_of_addresses_changes_nothing() {
+    let (mut world, _) = World::with_user();
+    let ids: Vec<NodeId> = (1..=3).map(|number| world.node_number(number)).collect();
+    with_prefixes(&mut world, ("100.80.0.0", 30));
+    world.records.clear();
+    let refused = world.apply(Command::BackfillAddresses).unwrap_err();
+    assert_eq!(refused, Rejected::NoAddress);
+    assert!(world.records.is_empty() && !world.model.changed);
+    let prefixes = Prefixes::default();
+    let as_before = |id: &NodeId| prefixes.holds_v4(world.node(*id).ipv4);
+    assert!(ids.iter().all(as_before));
+}
