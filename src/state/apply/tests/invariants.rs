@@ -255,7 +255,7 @@ fn check_policy(world: &World) {
         let member = world.model.node(id).filter(|node| node.is_member());
         assert_eq!(
             known,
-            member.map(|node| crate::state::apply::routes::facts(node))
+            member.map(|node| crate::state::apply::routes::facts(&world.model, node))
         );
     }
 }
