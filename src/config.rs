@@ -4,6 +4,7 @@
 //! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
+pub mod clients;
 pub mod derp;
 mod dns;
 pub mod file;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
@@ -114,6 +116,8 @@ pub struct Config {
     pub dns: DnsSettings,
     /// The relay.
     pub derp: DerpSettings,
+    /// What clients are told about the server and about themselves.
+    pub clients: ClientSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
@@ -255,6 +259,8 @@ impl Config {
         };
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
+        let home = || surroundings.network.home_address();
+        let clients = ClientSettings::take(raw, &server_url, &derp, home);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
@@ -272,6 +278,7 @@ impl Config {
             node,
             dns,
             derp,
+            clients,
             metrics,
             log_level,
             limits,

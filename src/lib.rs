@@ -28,6 +28,7 @@ pub mod netmap;
 pub mod noise;
 pub mod policy;
 pub mod qr;
+pub mod release;
 pub mod server;
 pub mod shutdown;
 pub mod state;

@@ -32,6 +32,7 @@ use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
+use crate::netmap::notices::Notices;
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
@@ -142,6 +143,8 @@ async fn serve(
     let mut dns = Dns::new(settings);
     let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
     let tailnet = tailnet.with_dns(dns.look());
+    let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
+    let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());

@@ -23,16 +23,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("state", &["policy", "id", "keys", "clock"]),
     (
         "netmap",
-        &["tailcfg", "policy", "state", "id", "keys", "clock"],
+        &[
+            "tailcfg", "policy", "state", "id", "keys", "clock", "release",
+        ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
-    ("config", &["id", "keys", "state"]),
+    ("config", &["id", "keys", "state", "release"]),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
+    ("release", &[]),
     ("shutdown", &[]),
     ("supervise", &["shutdown"]),
 ];
@@ -58,6 +61,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("qrcodegen", &["qr"]),
     ("if_addrs", &["config", "main", "http"]),
+    ("dlmalloc", &["main"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

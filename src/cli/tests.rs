@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{ApiKeys, Auth, Command, Nodes, Pending, PreAuthKeys, Users};
+use super::args::{ApiKeys, Auth, Command, Dns, Nodes, Pending, PreAuthKeys, Users};
 use super::*;
 
 fn parse(line: &str) -> Args {
@@ -34,6 +34,25 @@ fn flags_of_the_server_become_overrides() {
     assert_eq!(overrides.base_domain, "t.net".parse().ok());
     assert_eq!(overrides.socket, Some("/s".into()));
     assert_eq!(overrides.tls_key, Some("k.pem".into()));
+}
+
+#[test]
+fn dns_records_need_no_type() {
+    let Command::Dns(Dns::Add { name, value, kind }) =
+        parse("hearth dns add printer 192.168.1.20").command
+    else {
+        panic!("not add")
+    };
+    assert_eq!((&*name, &*value, &*kind), ("printer", "192.168.1.20", ""));
+    for line in [
+        "hearth dns ls -o json",
+        "hearth dns add git nas --type ALIAS",
+        "hearth dns delete git",
+        "hearth dns rm git nas -t alias",
+    ] {
+        parse(line);
+    }
+    assert!(is_refused("hearth dns add git"));
 }
 
 #[test]

@@ -127,6 +127,29 @@ fn settings_of_the_relay_that_need_others_are_named() {
 }
 
 #[test]
+fn clients_are_told_of_an_address_at_home_only_together_with_one_outside() {
+    let told = |text: &str| {
+        let config = from_text(text);
+        assert_eq!(warnings(&config), [""; 0]);
+        let addresses = config.clients.addresses.iter();
+        addresses.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let named = "server_url = \"https://hearth.example.org\"\n";
+    let outside = "[derp]\nipv4 = \"203.0.113.1\"\n";
+    assert_eq!(told(named), [""; 0]);
+    assert_eq!(told(outside), [""; 0]);
+    let both = format!("{named}{outside}");
+    assert_eq!(told(&both), ["192.168.1.1", "203.0.113.1"]);
+    let set = format!("{both}[clients]\naddresses = []\n");
+    assert_eq!(told(&set), [""; 0]);
+    let set = "[clients]\naddresses = [\"::1\"]\nlatest_version = \"1.102.5\"\n";
+    assert_eq!(told(set), ["::1"]);
+    let bad = from_text("[clients]\nlatest_version = \"new\"\n");
+    assert_eq!(bad.clients.latest_version, None);
+    assert_eq!(bad.warnings.len(), 1);
+}
+
+#[test]
 fn the_base_domain_makes_room_for_the_server() {
     let config = from_text("server_url = \"https://hearth.internal\"\n");
     assert_eq!(config.base_domain.as_str(), OTHER_BASE_DOMAIN);
@@ -191,7 +214,7 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 26] = [
+const COMPUTED: [&str; 28] = [
     "server_url",
     "data_dir",
     "socket",
@@ -218,6 +241,8 @@ const COMPUTED: [&str; 26] = [
     "derp.mesh_key_file",
     "derp.map_files",
     "derp.map_urls",
+    "clients.addresses",
+    "clients.latest_version",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ use super::name::DnsName;
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
 use crate::keys::NodeKey;
+use crate::release::Release;
 use crate::state::dns::{Nameserver, NodeName, Router};
 
 /// A type that a key of the configuration can have.
@@ -66,6 +67,7 @@ from_text!(
 from_text!(String, "a text");
 from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
 from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
+from_text!(Release, "a version such as `1.102.5`");
 from_text!(Ipv4Addr, "an IPv4 address");
 from_text!(Ipv6Addr, "an IPv6 address");
 from_text!(
@@ -353,6 +355,7 @@ list_of!(
     "a list of names of nodes and tags such as `[\"nas\", \"tag:web\"]`"
 );
 list_of!(String, "a list of texts such as `[\"tag:kids\"]`");
+list_of!(IpAddr, "a list of addresses such as `[\"203.0.113.5\"]`");
 list_of!(NodeKey, "a list of keys such as `[\"nodekey:...\"]`");
 
 /// By what is decided who may use the relay.

@@ -183,7 +183,8 @@ impl App {
             return body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
         }
         let call = query::value(request.uri.query(), "id");
-        match self.contact.calls.answer(&call, Way::Plain, Bytes::new()) {
+        let claim = self.contact.calls.claim(&call, Way::Plain);
+        match claim.is_some_and(|claim| claim.give(Bytes::new())) {
             true => body::status(StatusCode::OK),
             false => body::status(StatusCode::NOT_FOUND),
         }

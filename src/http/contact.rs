@@ -30,6 +30,8 @@ pub struct Contact {
     pub reports: Reports,
     /// SSH connections that wait for a person.
     pub ssh_checks: SshChecks,
+    /// Longest answer of a node, in bytes.
+    answer_bytes: usize,
     /// What clients are told to connect to.
     server_url: String,
 }
@@ -39,9 +41,10 @@ impl Contact {
     pub fn new(server_url: &str, limits: &Limits) -> Self {
         Self {
             inboxes: Arc::default(),
-            calls: Arc::new(Calls::new(limits.node_calls, limits.node_answer)),
+            calls: Arc::new(Calls::new(limits.node_calls)),
             reports: Reports::new(limits.audit_entries),
             ssh_checks: SshChecks::new(limits.ssh_checks),
+            answer_bytes: limits.node_answer,
             server_url: server_url.to_owned(),
         }
     }

@@ -97,9 +97,7 @@ fn web_socket(request: &HeaderMap) -> Response<Body> {
             "client must speak the derp subprotocol",
         );
     }
-    let mut response = match websocket::accept(request, Some(SUBPROTOCOL)) {
-        Ok(response) | Err(response) => response,
-    };
+    let mut response = websocket::accept(request, Some(SUBPROTOCOL));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let upgrade = RelayUpgrade {
             is_web_socket: true,

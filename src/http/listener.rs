@@ -21,8 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 
-/// Connections that the system holds before they are accepted.
-const BACKLOG: u32 = 128;
+/// Connections that the system holds before they are accepted; it may allow less (`net.core.somaxconn`).
+/// All devices come back at once after a cut, and those that find no room try again after seconds.
+const BACKLOG: u32 = 1024;
 
 /// The first pause after an accept that failed for want of something; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

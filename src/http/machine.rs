@@ -77,17 +77,34 @@ fn is_known(path: &str) -> bool {
     PATHS.contains(&path) || path.starts_with(ssh::PATH) || path.starts_with(ANSWERS)
 }
 
-/// The node with this key, if it is one of this machine. A key that another machine shows is refused: only
-/// the Noise session says who asks.
-fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Response<Body>> {
-    let Some(node) = app.engine.snapshot().node_by_key(key).cloned() else {
-        return Err(body::text(StatusCode::NOT_FOUND, "node not found"));
-    };
-    if node.machine != peer.machine {
-        let fault = "node exists with a different machine key";
-        return Err(body::text(StatusCode::UNAUTHORIZED, fault));
+/// Why a request is not believed to come from the node that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Stranger {
+    #[error("node not found")]
+    NoNode,
+    #[error("node exists with a different machine key")]
+    OtherMachine,
+}
+
+impl Stranger {
+    /// What the client is told. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
+    fn answer(self) -> Response<Body> {
+        let status = match self {
+            Self::NoNode => StatusCode::NOT_FOUND,
+            Self::OtherMachine => StatusCode::UNAUTHORIZED,
+        };
+        body::text(status, &self.to_string())
     }
-    Ok(node)
+}
+
+/// The node with this key, if it is one of this machine: only the Noise session says who asks.
+fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Stranger> {
+    let snapshot = app.engine.snapshot();
+    let node = snapshot.node_by_key(key).ok_or(Stranger::NoNode)?;
+    if node.machine != peer.machine {
+        return Err(Stranger::OtherMachine);
+    }
+    Ok(Arc::clone(node))
 }
 
 /// Reads a small request, and finds out which node asks.
@@ -104,7 +121,8 @@ async fn ask(
     let key = request
         .node_key
         .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "the request names no node"))?;
-    Ok((node_of(app, &peer, &key)?, request))
+    let node = node_of(app, &peer, &key).map_err(Stranger::answer)?;
+    Ok((node, request))
 }
 
 /// The status for a command that did not happen. Clients repeat their request after a while.

@@ -1,6 +1,6 @@
 //! The small public answers that need no state: each a function of the request's head.
 
-use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -42,13 +42,19 @@ pub fn key(request: &Parts, server: &MachineKey) -> Response<Body> {
             StatusCode::BAD_REQUEST,
             "this client is too old; please update it",
         ),
-        Some(Ok(_)) => body::json(
-            StatusCode::OK,
-            &Answer {
+        Some(Ok(_)) => {
+            let answer = Answer {
                 legacy_public_key: MachineKey::ZERO,
                 public_key: server,
-            },
-        ),
+            };
+            let mut response = body::json(StatusCode::OK, &answer);
+            // A client in a browser is on a page of another site, which may read this only so.
+            let anyone = HeaderValue::from_static("*");
+            response
+                .headers_mut()
+                .insert(ACCESS_CONTROL_ALLOW_ORIGIN, anyone);
+            response
+        }
     }
 }
 
@@ -133,6 +139,7 @@ mod tests {
         let server = MachineKey::from_bytes([0xab; 32]);
         let answer = key(&request("/key?x=1&v=137", None), &server);
         assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         let expected = format!(
             r#"{{"legacyPublicKey":"mkey:{}","publicKey":"mkey:{}"}}"#,
             "00".repeat(32),

@@ -121,14 +121,12 @@ fn web_socket(request: &Parts) -> Response<Body> {
         }
         _ => ControlUpgrade::Misused,
     };
-    match websocket::accept(&request.headers, is_ours.then_some(PROTOCOL)) {
-        Ok(mut response) => {
-            let upgrade = Upgrade::Control(upgrade);
-            response.extensions_mut().insert(upgrade);
-            response
-        }
-        Err(response) => response,
+    let mut response = websocket::accept(&request.headers, is_ours.then_some(PROTOCOL));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrade = Upgrade::Control(upgrade);
+        response.extensions_mut().insert(upgrade);
     }
+    response
 }
 
 /// Who speaks on a control connection.

@@ -30,17 +30,11 @@ pub fn speaks(request: &HeaderMap, subprotocol: &str) -> bool {
         .any(|name| name.trim_ascii() == subprotocol.as_bytes())
 }
 
-/// The 101 that begins a WebSocket with this subprotocol, or with none.
+/// The 101 that begins a WebSocket with this subprotocol, or with none. To a client that does not speak the
+/// protocol: 426 for another version, 400 without a key.
 ///
 /// Source: RFC 6455 section 4.2.
-///
-/// # Errors
-/// The answer to a client that does not speak the protocol: 426 for another version, 400 without a
-/// key.
-pub fn accept(
-    request: &HeaderMap,
-    subprotocol: Option<&'static str>,
-) -> Result<Response<Body>, Response<Body>> {
+pub fn accept(request: &HeaderMap, subprotocol: Option<&'static str>) -> Response<Body> {
     let value = |name| {
         let value = request.get(name).map(HeaderValue::as_bytes);
         value.unwrap_or_default().trim_ascii()
@@ -51,18 +45,16 @@ pub fn accept(
         response
             .headers_mut()
             .insert(SEC_WEBSOCKET_VERSION, version);
-        return Err(response);
+        return response;
     }
     let key = value(SEC_WEBSOCKET_KEY);
     if BASE64.decode(key).map(|key| key.len()) != Ok(16) {
-        return Err(body::text(
-            StatusCode::BAD_REQUEST,
-            "not the key of a WebSocket",
-        ));
+        return body::text(StatusCode::BAD_REQUEST, "not the key of a WebSocket");
     }
     let accept = BASE64.encode(&websocket::accept(key));
-    let accept = HeaderValue::try_from(accept)
-        .map_err(|_| body::status(StatusCode::INTERNAL_SERVER_ERROR))?;
+    let Ok(accept) = HeaderValue::try_from(accept) else {
+        return body::status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
     let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -72,5 +64,5 @@ pub fn accept(
         let protocol = HeaderValue::from_static(subprotocol);
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    Ok(response)
+    response
 }

@@ -12,7 +12,7 @@ use crate::netmap::reverse::{zones_v4, zones_v6};
 use crate::netmap::{Tailnet, to_json};
 use crate::policy::Compiled;
 use crate::state::dns::{
-    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, Resolution, Router, label_in,
+    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, Resolution, Router, is_named, label_in,
 };
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
@@ -37,7 +37,9 @@ pub struct DnsSources {
 /// What `viewer` is told.
 pub fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
     let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
-    build(&facts, &Choice::of(&facts, snapshot.compiled(), viewer))
+    let policy = snapshot.compiled();
+    let rule = rule_for(&facts, policy, viewer);
+    build(&facts, &Choice::of(&facts, policy, viewer, rule))
 }
 
 /// The addresses that a record stands for now, sorted: none when its node is not there.
@@ -76,6 +78,11 @@ struct Known {
     nodes: Vec<Named>,
     facts: Facts,
     texts: HashMap<Choice, Arc<str>>,
+    /// The policy by which `rules` were found.
+    policy: Option<Arc<Compiled>>,
+    /// The rule that fits each node, by the revision of the node: to ask the policy is not for nothing.
+    /// Bounded by the number of nodes.
+    rules: HashMap<NodeId, (Revision, Option<usize>)>,
 }
 
 impl DnsTexts {
@@ -90,7 +97,9 @@ impl DnsTexts {
         // A panic while the lock is held cannot leave half an entry; take what there is.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.learn(tailnet, snapshot);
-        let choice = Choice::of(&known.facts, snapshot.compiled(), viewer);
+        let policy = snapshot.compiled();
+        let rule = known.rule_for(policy, viewer, snapshot.nodes().len());
+        let choice = Choice::of(&known.facts, policy, viewer, rule);
         let mut hasher = DefaultHasher::new();
         choice.hash(&mut hasher);
         let now = Told {
@@ -149,6 +158,28 @@ impl Known {
         self.generation = self.generation.wrapping_add(1).max(1);
         self.facts = facts;
         self.texts.clear();
+        self.rules.clear();
+    }
+
+    fn rule_for(&mut self, policy: &Arc<Compiled>, viewer: &Node, nodes: usize) -> Option<usize> {
+        if self.facts.settings.rules.is_empty() {
+            return None;
+        }
+        let is_same = |known| Arc::ptr_eq(known, policy);
+        // Nodes that do not take part come and go without a change of the policy.
+        if !self.policy.as_ref().is_some_and(is_same) || self.rules.len() > nodes {
+            self.policy = Some(policy.clone());
+            self.rules.clear();
+        }
+        let core = viewer.facets.core;
+        match self.rules.get(&viewer.id) {
+            Some((revision, rule)) if *revision == core => *rule,
+            _ => {
+                let rule = rule_for(&self.facts, policy, viewer);
+                self.rules.insert(viewer.id, (core, rule));
+                rule
+            }
+        }
     }
 }
 
@@ -229,6 +260,8 @@ struct Facts {
     router: Vec<Nameserver>,
     /// The nodes that are the router: they must not be sent to themselves.
     routers: Vec<NodeId>,
+    /// Whether the resolver is at these nodes' addresses in the tailnet.
+    is_in_tailnet: bool,
     /// All records, each once, with aliases as addresses.
     records: Vec<(String, IpAddr)>,
 }
@@ -284,6 +317,10 @@ impl Facts {
             settings: settings.clone(),
             base_domain: tailnet.base_domain.clone(),
             zones: zones_v4(v4, v4_bits).chain(zones_v6(v6, v6_bits)).collect(),
+            is_in_tailnet: match &settings.router {
+                Router::Resolver(_) => false,
+                Router::Node(_) | Router::ThisMachine => routers().next().is_some(),
+            },
             router,
             routers: routers().map(|node| node.id).collect(),
             records,
@@ -296,8 +333,19 @@ impl Facts {
 struct Choice {
     /// The rule that fits, by its place.
     rule: Option<usize>,
-    is_router: bool,
+    router: Reach,
     next_dns: NextDns,
+}
+
+/// How a viewer stands to the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reach {
+    /// It is the router.
+    Itself,
+    /// It may ask its resolver.
+    Open,
+    /// The policy keeps them apart: a resolver there would leave it without any names.
+    Closed,
 }
 
 /// What NextDNS is told by its URL. Source: `generateDNSConfig` in headscale
@@ -311,26 +359,38 @@ struct NextDns {
 }
 
 impl Choice {
-    fn of(facts: &Facts, policy: &Compiled, viewer: &Node) -> Self {
+    fn of(facts: &Facts, policy: &Compiled, viewer: &Node, rule: Option<usize>) -> Self {
         let settings = &facts.settings;
-        let base = facts.base_domain.as_str();
-        let is_meant = |selector: &str| match policy.selects(selector, viewer.id) {
-            Some(true) => true,
-            // Nodes are named as elsewhere in the section, which the policy language has no word for.
-            _ => label_in(selector, base) == Some(&*viewer.label),
-        };
-        let fits = |targets: &[Box<str>]| targets.iter().any(|target| is_meant(target));
-        let rule = (settings.rules.iter()).position(|rule| fits(&rule.target));
         let next_dns = match resolution(settings, rule).has_next_dns() {
             true => NextDns::of(policy, viewer),
             false => NextDns::default(),
         };
+        let is_peer = |router: &NodeId| policy.are_peers(viewer.id, *router);
+        let router = if facts.routers.contains(&viewer.id) {
+            Reach::Itself
+        } else if facts.is_in_tailnet && !facts.routers.iter().any(is_peer) {
+            Reach::Closed
+        } else {
+            Reach::Open
+        };
         Self {
             rule,
-            is_router: facts.routers.contains(&viewer.id),
+            router,
             next_dns,
         }
     }
+}
+
+/// The first rule that fits a node, by its place. The names that nodes have elsewhere in the section are
+/// good here too, and so are tags that no policy declares.
+fn rule_for(facts: &Facts, policy: &Compiled, viewer: &Node) -> Option<usize> {
+    let is_meant = |selector: &str| {
+        is_named(selector, viewer, &facts.base_domain)
+            || policy.selects(selector, viewer.id) == Some(true)
+    };
+    let fits = |targets: &[Box<str>]| targets.iter().any(|target| is_meant(target));
+    let mut rules = facts.settings.rules.iter();
+    rules.position(|rule| fits(&rule.target))
 }
 
 fn resolution(settings: &DnsSettings, rule: Option<usize>) -> &Resolution {
@@ -441,16 +501,16 @@ fn build(facts: &Facts, choice: &Choice) -> DnsConfig {
         config.routes.insert(domain.to_string(), resolvers);
     }
     // The router keeps the resolver that it has: sent to itself, its queries would go round in circles.
-    let router: &[Nameserver] = match choice.is_router {
-        true => &[],
-        false => &facts.router,
+    let router: &[Nameserver] = match choice.router {
+        Reach::Itself | Reach::Closed => &[],
+        Reach::Open => &facts.router,
     };
     if let Some(domain) = settings.lan_domain.as_ref().filter(|_| !router.is_empty()) {
         let resolvers = resolvers(router);
         config.routes.entry(domain.to_string()).or_insert(resolvers);
     }
     let global = match resolution.use_router {
-        true if choice.is_router || !router.is_empty() => resolvers(router),
+        true if choice.router == Reach::Itself || !router.is_empty() => resolvers(router),
         _ => resolvers(&resolution.nameservers),
     };
     match resolution.override_local_dns {

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod fragment;
 pub mod frame;
 pub mod full;
+pub mod notices;
 pub mod reverse;
 pub mod session;
 
@@ -19,6 +20,7 @@ use crate::clock::Timestamp;
 use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME, UserId};
 use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
+use crate::netmap::notices::Notices;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
@@ -54,6 +56,8 @@ pub struct Tailnet {
     pub dns_version: u32,
     /// Which version of those parts of them this is that show in peers.
     pub peers_version: u32,
+    /// What is said beside the network.
+    pub notices: Notices,
 }
 
 impl Tailnet {
@@ -77,7 +81,13 @@ impl Tailnet {
             dns: Arc::default(),
             dns_version: 0,
             peers_version: 0,
+            notices: Notices::default(),
         }
+    }
+
+    /// The same with these notices.
+    pub fn with_notices(self, notices: Notices) -> Self {
+        Self { notices, ..self }
     }
 
     /// The same with other relays.
@@ -87,6 +97,7 @@ impl Tailnet {
             dns: self.dns.clone(),
             dns_version: self.dns_version,
             peers_version: self.peers_version,
+            notices: self.notices.clone(),
             ..Self::new(self.base_domain.clone(), derp_map)
         }
     }

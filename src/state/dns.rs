@@ -236,10 +236,15 @@ pub struct NodeName(Box<str>);
 impl NodeName {
     /// Whether this is the node, or one of them.
     pub fn is(&self, node: &Node, base_domain: &str) -> bool {
-        match self.0.starts_with("tag:") {
-            true => node.tags().contains(&self.0),
-            false => label_in(&self.0, base_domain) == Some(&*node.label),
-        }
+        is_named(&self.0, node, base_domain)
+    }
+}
+
+/// Whether a text names the node: its label or full name, or one of its tags.
+pub fn is_named(text: &str, node: &Node, base_domain: &str) -> bool {
+    match text.starts_with("tag:") {
+        true => node.tags().iter().any(|tag| **tag == *text),
+        false => label_in(text, base_domain) == Some(&*node.label),
     }
 }
 

@@ -152,6 +152,25 @@ fn a_record_that_cannot_be_read_is_passed_over_and_kept() {
 }
 
 #[test]
+fn a_database_from_before_the_dns_records_gets_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    assert!(transaction.delete_table(super::DNS_RECORDS).unwrap());
+    transaction.commit().unwrap();
+    drop(store);
+    let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert!(loaded.dns_records.is_empty());
+    let record = DnsRecord::parse("nas", "", "192.168.1.2").unwrap();
+    store
+        .commit(&[Record::PutDnsRecord(record.clone())])
+        .unwrap();
+    drop(store);
+    let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert_eq!(loaded.dns_records.into_iter().collect::<Vec<_>>(), [record]);
+}
+
+#[test]
 fn a_database_of_a_newer_hearth_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(directory.path(), CACHE).unwrap();

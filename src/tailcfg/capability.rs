@@ -21,6 +21,12 @@ impl CapabilityVersion {
         self.0
     }
 
+    /// Whether the client shows `DisplayMessages`; older ones show `Health`.
+    /// Source: the list at `CapabilityVersion` in tailscale `tailcfg/tailcfg.go`.
+    pub fn shows_messages(self) -> bool {
+        self >= Self(117)
+    }
+
     /// Whether clients this old are served.
     pub fn is_served(self) -> bool {
         self >= Self::OLDEST

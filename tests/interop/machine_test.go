@@ -333,3 +333,40 @@ func TestControlOverWebSocket(t *testing.T) {
 		}
 	}
 }
+
+// TestNoticesInMaps reads what a map says beside the network.
+func TestNoticesInMaps(t *testing.T) {
+	s := start(t, harness.Options{Address: address, Config: "[clients]\n" +
+		"addresses = [\"203.0.113.5\", \"192.168.1.1\"]\nlatest_version = \"1.999.0\"\n"})
+	s.User("alice")
+	client := harness.NewClient(t, s.URL, "client", 0)
+	client.Join(t, s.Key("alice"))
+	stream := client.MustMap(t, client.MapRequest())
+	first, err := stream.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version := first.ClientVersion; version == nil || version.RunningLatest || version.LatestVersion != "1.999.0" {
+		t.Errorf("client version: %+v", version)
+	}
+	if plan := first.ControlDialPlan; plan == nil || len(plan.Candidates) != 2 {
+		t.Errorf("dial plan: %+v", plan)
+	} else {
+		for _, candidate := range plan.Candidates {
+			if !candidate.IP.IsValid() || candidate.DialTimeoutSec < 1 {
+				t.Errorf("candidate: %+v", candidate)
+			}
+		}
+	}
+	const page = "https://example.com/hello"
+	s.CLI("nodes", "open", "client", page)
+	for {
+		message, err := stream.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if message.PopBrowserURL == page {
+			break
+		}
+	}
+}

@@ -27,10 +27,10 @@ func TestRustClient(t *testing.T) {
 
 func rustClient(t *testing.T, program string, s *harness.Server, port ...string) {
 	s.User("alice")
-	alpha := join(t, s, "alpha", s.Key("alice")).echo()
+	alpha := join(t, s, "alpha", s.Key("alice"))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	args := append([]string{s.URL, s.Key("alice"), "crab", "alpha"}, port...)
+	args := append([]string{s.URL, s.Key("alice"), "crab", "beta"}, port...)
 	var out strings.Builder
 	client := exec.CommandContext(ctx, program, args...)
 	client.Stdout, client.Stderr = &out, &out
@@ -40,6 +40,14 @@ func rustClient(t *testing.T, program string, s *harness.Server, port ...string)
 	ended := make(chan error, 1)
 	go func() { ended <- client.Wait() }()
 	alpha.sees("crab")
+	// It waits for its peer, so there is time for a question over its control connection.
+	if got := s.CLI("nodes", "c2n", "crab", "echo", "-X", "POST", "-d", "hello"); got != "hello\n" {
+		t.Errorf("echo came back as %q", got)
+	}
+	if _, err := s.TryCLI("nodes", "c2n", "crab", "health"); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("a question that this client does not know: %v", err)
+	}
+	join(t, s, "beta", s.Key("alice")).echo()
 	if err := <-ended; err != nil {
 		t.Fatalf("the Rust client: %v\n%s", err, &out)
 	}

@@ -480,3 +480,187 @@ async fn dns_records_are_added_listed_and_removed() {
         assert_eq!(refused.0, status, "{query}");
     }
 }
+
+/// A node that has joined and holds a stream, with the end of the stream where messages arrive.
+async fn node_with_stream(server: &Server) -> crate::http::contact::inbox::Inbox {
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let id = server.knock("laptop").await;
+    let body = json!({"user": "anna", "authId": id});
+    server.good("POST", "auth/register", body).await;
+    let inboxes = &server.admin.contact.inboxes;
+    inboxes.open(crate::id::NodeId::FIRST, crate::state::model::SessionId(1))
+}
+
+/// The request for a ping or an answer that a message holds.
+async fn request_in(inbox: &mut crate::http::contact::inbox::Inbox) -> Value {
+    let message: Value = serde_json::from_str(&inbox.next().await.unwrap()).unwrap();
+    assert_eq!(message["KeepAlive"], true);
+    message["PingRequest"].clone()
+}
+
+fn call_in(request: &Value) -> String {
+    let url = request["URL"].as_str().unwrap();
+    url.rsplit(['/', '=']).next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_node_is_asked_and_its_answer_is_given() {
+    use crate::http::contact::calls::Way;
+    let server = server();
+    let mut inbox = node_with_stream(&server).await;
+    let machine = Way::Noise(MachineKey::from_bytes([6; 32]));
+    let calls = &server.admin.contact.calls;
+    let answer = |request: &Value, way, answer| {
+        let claim = calls.claim(&call_in(request), way);
+        claim.is_some_and(|claim| claim.give(answer))
+    };
+    let node = async {
+        let request = request_in(&mut inbox).await;
+        assert_eq!(request["Types"], "c2n");
+        assert_eq!(request["URLIsNoise"], true);
+        let text = &b"HTTP/1.1 418 X\r\nContent-Type: text/x\r\n\r\nno"[..];
+        assert!(answer(&request, machine, Bytes::from_static(text)));
+        let request = request_in(&mut inbox).await;
+        assert_eq!(request["Types"], "disco,TSMP");
+        assert_eq!(request["IP"], "100.64.0.9");
+        for kind in ["disco", "TSMP"] {
+            let result = json!({"Type": kind}).to_string();
+            assert!(answer(&request, machine, result.into()));
+        }
+        let request = request_in(&mut inbox).await;
+        assert!(
+            request["URL"]
+                .as_str()
+                .unwrap()
+                .starts_with("http://192.168.1.1:8080/machine/ping-response?id=")
+        );
+        assert!(answer(&request, Way::Plain, Bytes::new()));
+    };
+    let admin = async {
+        let asked = server
+            .good("POST", "node/1/c2n", json!({"path": "/x"}))
+            .await;
+        let expected = json!({"status": 418, "contentType": "text/x", "body": "no"});
+        assert_eq!(asked, expected);
+        let body = json!({"target": "100.64.0.9", "types": ["disco", "TSMP"]});
+        let pinged = server.good("POST", "node/1/ping", body).await;
+        assert_eq!(
+            pinged["pings"],
+            json!([{"Type": "disco"}, {"Type": "TSMP"}])
+        );
+        let reached = server.good("POST", "node/1/ping", Value::Null).await;
+        assert!(reached["reachedAfterSeconds"].is_f64());
+    };
+    tokio::join!(node, admin);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_be_asked_is_not_waited_for() {
+    let server = server();
+    let inbox = node_with_stream(&server).await;
+    let ask = |body: Value| server.refused("POST", "node/1/c2n", body);
+    let (status, fault) = ask(json!({"path": "/x"})).await;
+    assert_eq!(
+        (status, fault.as_str()),
+        (504, "the node gave no answer within 20 s")
+    );
+    for body in [
+        json!({}),
+        json!({"path": "/a b"}),
+        json!({"path": "/", "method": "get"}),
+    ] {
+        assert_eq!(ask(body).await.0, 400);
+    }
+    let body = json!({"target": "nowhere"});
+    assert_eq!(server.refused("POST", "node/1/ping", body).await.0, 400);
+    let body = json!({"target": "1", "types": ["smoke"]});
+    assert_eq!(server.refused("POST", "node/1/ping", body).await.0, 400);
+    for url in ["", "javascript:alert(1)", "https://a b"] {
+        let body = json!({"url": url});
+        assert_eq!(server.refused("POST", "node/1/open", body).await.0, 400);
+    }
+    drop(inbox);
+    let (status, fault) = ask(json!({"path": "/x"})).await;
+    assert_eq!((status, fault.as_str()), (400, "the node is not connected"));
+    assert_eq!(
+        server
+            .refused("POST", "node/2/c2n", json!({"path": "/x"}))
+            .await
+            .0,
+        404
+    );
+}
+
+#[tokio::test]
+async fn ssh_connections_are_decided_in_both_ways() {
+    use crate::http::contact::ssh_check::Way;
+    use crate::id::NodeId;
+    let server = server();
+    let _inbox = node_with_stream(&server).await;
+    let checks = &server.admin.contact.ssh_checks;
+    let begin = || {
+        let id = new_auth_id().unwrap();
+        let way = Way {
+            source: NodeId::FIRST,
+            target: NodeId::FIRST,
+            local_user: "root".into(),
+        };
+        checks.begin(id.clone(), way, clock::now());
+        id.to_string()
+    };
+    let (first, second) = (begin(), begin());
+    let body = json!({"id": first});
+    server
+        .good("POST", "hearth/ssh/approve", body.clone())
+        .await;
+    assert_eq!(
+        server.refused("POST", "hearth/ssh/reject", body).await.0,
+        400
+    );
+    server
+        .good("POST", "auth/reject", json!({"authId": second}))
+        .await;
+    let list = server.good("GET", "hearth/ssh", Value::Null).await;
+    let states: Vec<_> = [0, 1]
+        .map(|place| list["checks"][place]["state"].clone())
+        .into();
+    assert_eq!(states, ["approved", "rejected"]);
+    assert_eq!(list["checks"][0]["localUser"], "root");
+    assert_eq!(list["checks"][0]["source"], "laptop");
+    let unknown = json!({"id": "x"});
+    assert_eq!(
+        server
+            .refused("POST", "hearth/ssh/approve", unknown)
+            .await
+            .0,
+        404
+    );
+}
+
+#[tokio::test]
+async fn attributes_and_health_are_shown() {
+    let server = server();
+    let _inbox = node_with_stream(&server).await;
+    let body = json!({"attributes": {"custom:a": "x", "custom:n": 5, "custom:f": false}});
+    let set = server.good("POST", "node/1/attributes", body.clone()).await;
+    assert_eq!(set, body);
+    let body = json!({"attributes": {"custom:a": null}});
+    server.good("POST", "node/1/attributes", body).await;
+    let left = server.good("GET", "node/1/attributes", Value::Null).await;
+    assert_eq!(
+        left,
+        json!({"attributes": {"custom:n": 5, "custom:f": false}})
+    );
+    let body = json!({"attributes": {"custom:a": 1.5}});
+    assert_eq!(
+        server.refused("POST", "node/1/attributes", body).await.0,
+        400
+    );
+    let reports = &server.admin.contact.reports;
+    reports.set_health(crate::id::NodeId::FIRST, "dns", "none");
+    reports.audit(clock::now().wall, crate::id::NodeId::FIRST, "X", "why");
+    let node = server.good("GET", "node/1", Value::Null).await;
+    assert_eq!(node["node"]["health"], json!(["dns: none"]));
+    let audit = server.good("GET", "hearth/audit", Value::Null).await;
+    assert_eq!(audit["entries"][0]["node"], "laptop");
+}

@@ -61,7 +61,9 @@ impl Contact {
     /// When the node is not connected, says nothing in time, or what it says is no HTTP response.
     pub async fn ask(&self, node: &Node, question: &Question<'_>) -> Result<Answer, ContactError> {
         let payload = BASE64.encode(&question.request()?);
-        let mut call = self.calls.begin(Way::Noise(node.machine))?;
+        let mut call = self
+            .calls
+            .begin(Way::Noise(node.machine), 1, self.answer_bytes)?;
         let request = PingRequest {
             url: &noise_url(call.name()),
             url_is_noise: true,

@@ -11,9 +11,6 @@ use super::ContactError;
 use crate::keys::MachineKey;
 use crate::state::secret::random;
 
-/// Answers that one call may get before they are taken.
-const ANSWERS: usize = 4;
-
 /// How an answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -26,8 +23,14 @@ pub enum Way {
 /// All calls that wait.
 #[derive(Debug)]
 pub struct Calls {
-    waiting: Mutex<HashMap<String, (Way, mpsc::Sender<Bytes>)>>,
+    waiting: Mutex<HashMap<String, Waiting>>,
     most: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    way: Way,
+    answers: mpsc::Sender<Bytes>,
     answer_bytes: usize,
 }
 
@@ -39,32 +42,38 @@ pub struct TooManyCalls {
 }
 
 impl Calls {
-    /// No call; at most `most` will wait, and an answer has at most `answer_bytes`.
-    pub fn new(most: usize, answer_bytes: usize) -> Self {
+    /// No call; at most `most` will wait.
+    pub fn new(most: usize) -> Self {
         Self {
             waiting: Mutex::default(),
             most,
-            answer_bytes,
         }
     }
 
-    /// The longest answer, in bytes.
-    pub fn answer_bytes(&self) -> usize {
-        self.answer_bytes
-    }
-
-    /// Begins to wait.
+    /// Begins to wait for so many answers of at most `answer_bytes` each.
     ///
     /// # Errors
     /// When too many calls wait, or the system gives no random bytes.
-    pub fn begin(self: &Arc<Self>, way: Way) -> Result<Call, ContactError> {
+    pub fn begin(
+        self: &Arc<Self>,
+        way: Way,
+        answers: usize,
+        answer_bytes: usize,
+    ) -> Result<Call, ContactError> {
         let name = HEXLOWER.encode(&random::<16>()?);
-        let (sender, answers) = mpsc::channel(ANSWERS);
+        let (sender, answers) = mpsc::channel(answers.max(1));
         let mut waiting = self.lock();
         if waiting.len() >= self.most {
             return Err(TooManyCalls { most: self.most }.into());
         }
-        waiting.insert(name.clone(), (way, sender));
+        waiting.insert(
+            name.clone(),
+            Waiting {
+                way,
+                answers: sender,
+                answer_bytes,
+            },
+        );
         drop(waiting);
         Ok(Call {
             calls: Arc::clone(self),
@@ -73,22 +82,39 @@ impl Calls {
         })
     }
 
-    /// Whether an answer to this call would be taken; to be asked before the answer is read.
-    pub fn expects(&self, name: &str, way: Way) -> bool {
-        self.lock()
-            .get(name)
-            .is_some_and(|(wanted, _)| *wanted == way)
-    }
-
-    /// Takes an answer, unless nobody waits for it any more, and says which.
-    pub fn answer(&self, name: &str, way: Way, answer: Bytes) -> bool {
+    /// A place for an answer, to be had before the answer is read, so that no more are read than are
+    /// waited for; `None` when nobody waits for an answer that comes this way.
+    pub fn claim(&self, name: &str, way: Way) -> Option<Claim> {
         let waiting = self.lock();
-        let call = waiting.get(name).filter(|(wanted, _)| *wanted == way);
-        call.is_some_and(|(_, answers)| answers.try_send(answer).is_ok())
+        let call = waiting.get(name).filter(|call| call.way == way)?;
+        let place = call.answers.clone().try_reserve_owned().ok()?;
+        Some(Claim {
+            place,
+            answer_bytes: call.answer_bytes,
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Way, mpsc::Sender<Bytes>)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place for one answer; free again when it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    place: mpsc::OwnedPermit<Bytes>,
+    answer_bytes: usize,
+}
+
+impl Claim {
+    /// The longest answer, in bytes.
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes
+    }
+
+    /// Gives the answer, and says whether somebody still waits for it.
+    pub fn give(self, answer: Bytes) -> bool {
+        !self.place.send(answer).is_closed()
     }
 }
 
@@ -130,33 +156,49 @@ mod tests {
         Way::Noise(MachineKey::from_bytes([number; 32]))
     }
 
+    /// Whether an answer was taken.
+    fn answer(calls: &Calls, name: &str, way: Way) -> bool {
+        let claim = calls.claim(name, way);
+        claim.is_some_and(|claim| claim.give(Bytes::from_static(b"yes")))
+    }
+
     #[tokio::test]
     async fn only_the_machine_that_was_asked_may_answer() {
-        let calls = Arc::new(Calls::new(2, 10));
-        let mut call = calls.begin(machine(1)).unwrap();
-        let answer = Bytes::from_static(b"yes");
+        let calls = Arc::new(Calls::new(2));
+        let mut call = calls.begin(machine(1), 1, 10).unwrap();
         for way in [machine(2), Way::Plain] {
-            assert!(!calls.expects(call.name(), way));
-            assert!(!calls.answer(call.name(), way, answer.clone()));
+            assert!(!answer(&calls, call.name(), way));
         }
-        assert!(!calls.expects("another", machine(1)));
-        assert!(calls.expects(call.name(), machine(1)));
-        assert!(calls.answer(call.name(), machine(1), answer.clone()));
-        assert_eq!(call.next().await, answer);
+        assert!(!answer(&calls, "another", machine(1)));
+        assert!(answer(&calls, call.name(), machine(1)));
+        assert_eq!(call.next().await, "yes");
+    }
+
+    #[test]
+    fn no_more_answers_are_read_than_are_waited_for() {
+        let calls = Arc::new(Calls::new(2));
+        let call = calls.begin(Way::Plain, 2, 10).unwrap();
+        let first = calls.claim(call.name(), Way::Plain).unwrap();
+        assert_eq!(first.answer_bytes(), 10);
+        let second = calls.claim(call.name(), Way::Plain);
+        assert!(second.is_some());
+        assert!(calls.claim(call.name(), Way::Plain).is_none());
+        // One that breaks off leaves its place to another try.
+        drop(second);
+        assert!(answer(&calls, call.name(), Way::Plain));
+        assert!(!answer(&calls, call.name(), Way::Plain));
+        drop(call);
+        assert!(!first.give(Bytes::new()));
     }
 
     #[test]
     fn calls_are_bounded_and_leave_nothing_behind() {
-        let calls = Arc::new(Calls::new(2, 10));
-        let first = calls.begin(Way::Plain).unwrap();
-        let second = calls.begin(Way::Plain).unwrap();
+        let calls = Arc::new(Calls::new(2));
+        let first = calls.begin(Way::Plain, 1, 10).unwrap();
+        let second = calls.begin(Way::Plain, 1, 10).unwrap();
         assert_ne!(first.name(), second.name());
-        let third = calls.begin(Way::Plain).unwrap_err();
+        let third = calls.begin(Way::Plain, 1, 10).unwrap_err();
         assert_eq!(third, TooManyCalls { most: 2 }.into());
-        for _ in 0..ANSWERS {
-            assert!(calls.answer(first.name(), Way::Plain, Bytes::new()));
-        }
-        assert!(!calls.answer(first.name(), Way::Plain, Bytes::new()));
         drop((first, second));
         assert!(calls.lock().is_empty());
     }

@@ -24,6 +24,9 @@ const TRIES: Duration = Duration::from_secs(10);
 /// How long answers are waited for: a ping, and the way back.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// Longest result of a ping, in bytes.
+const RESULT_BYTES: usize = 4 * 1024;
+
 /// Kinds of ping. Source: `PingType` in tailscale `tailcfg/tailcfg.go`.
 pub const KINDS: [&str; 4] = ["disco", "TSMP", "ICMP", "peerapi"];
 
@@ -39,11 +42,14 @@ impl Contact {
         target: IpAddr,
         kinds: &[&str],
     ) -> Result<Vec<Value>, ContactError> {
-        if kinds.is_empty() || !kinds.iter().all(|kind| KINDS.contains(kind)) {
+        let known = kinds.iter().all(|kind| KINDS.contains(kind));
+        if !(1..=KINDS.len()).contains(&kinds.len()) || !known {
             let fault = "the kinds of ping are disco, TSMP, ICMP and peerapi";
             return Err(ContactError::Question(fault));
         }
-        let mut call = self.calls.begin(Way::Noise(node.machine))?;
+        let mut call = self
+            .calls
+            .begin(Way::Noise(node.machine), kinds.len(), RESULT_BYTES)?;
         let request = PingRequest {
             url: &noise_url(call.name()),
             url_is_noise: true,
@@ -69,7 +75,7 @@ impl Contact {
     /// # Errors
     /// When the node is not connected, or nothing arrives.
     pub async fn reach(&self, node: &Node) -> Result<Duration, ContactError> {
-        let mut call = self.calls.begin(Way::Plain)?;
+        let mut call = self.calls.begin(Way::Plain, 1, 0)?;
         let request = PingRequest {
             url: &format!("{}{REACHED}?id={}", self.server_url, call.name()),
             url_is_noise: false,

@@ -16,10 +16,13 @@ const TEXT_BYTES: usize = 512;
 /// The reports of all nodes that exist.
 #[derive(Debug)]
 pub struct Reports {
-    health: Mutex<HashMap<NodeId, BTreeMap<Box<str>, Box<str>>>>,
+    health: Mutex<HashMap<NodeId, Problems>>,
     audit: Mutex<VecDeque<Entry>>,
     audit_entries: usize,
 }
+
+/// What is wrong with a client, by the part of it.
+type Problems = BTreeMap<Box<str>, Box<str>>;
 
 /// One thing that was done on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

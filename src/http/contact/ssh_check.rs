@@ -26,8 +26,9 @@ use crate::state::model::AuthId;
 /// tailscale `ssh/tailssh/tailssh.go`).
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Connections to one target that may wait.
-const PER_TARGET: usize = 8;
+/// Connections to one target that may wait. Each holds a request on the target's control connection, of
+/// which there are few (`limits.http2_streams`).
+const PER_TARGET: usize = 4;
 
 /// Confirmations that are remembered.
 const APPROVALS: usize = 1024;
@@ -135,6 +136,9 @@ impl SshChecks {
             verdict: Verdict::Waiting,
             ends: now.mono.saturating_add(LIFETIME),
         });
+        drop(state);
+        // Who had to make room may be waiting for a decision that nobody can make any more.
+        self.changed.send_replace(());
     }
 
     /// The connection with this id.
@@ -295,6 +299,14 @@ mod tests {
             let (verdict, _) = tokio::join!(checks.decided(&id, || at(0)), decide);
             assert_eq!(verdict, expected);
         }
+        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let push_out = async {
+            for _ in 0..PER_TARGET {
+                begin(&checks, &way(3, 2, "root"), at(0));
+            }
+        };
+        let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), push_out);
+        assert_eq!(verdict, Verdict::Rejected);
         let id = begin(&checks, &way(1, 2, "root"), at(0));
         let gone = async { checks.retain(|_| false) };
         let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), gone);

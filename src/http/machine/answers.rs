@@ -12,17 +12,15 @@ use crate::netmap::owner_profile;
 
 /// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.
 pub(super) async fn answer(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let calls = &app.contact.calls;
-    let path = request.uri().path().to_owned();
+    let path = request.uri().path();
     let call = path.strip_prefix(ANSWERS).unwrap_or_default();
-    let way = Way::Noise(peer.machine);
     // Before it is read: what nobody waits for costs no memory.
-    if !calls.expects(call, way) {
+    let Some(claim) = app.contact.calls.claim(call, Way::Noise(peer.machine)) else {
         return nobody();
-    }
-    let (most, patience) = (calls.answer_bytes(), app.limits.request_timeout);
+    };
+    let (most, patience) = (claim.answer_bytes(), app.limits.request_timeout);
     match body::read_limited(request.into_body(), most, patience).await {
-        Ok(bytes) => match calls.answer(call, way, bytes) {
+        Ok(answer) => match claim.give(answer) {
             true => body::status(StatusCode::NO_CONTENT),
             false => nobody(),
         },

@@ -44,7 +44,7 @@ pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -
     }
     let node = match node_of(&app, &peer, &request.node_key) {
         Ok(node) => node,
-        Err(answer) => return answer,
+        Err(stranger) => return stranger.answer(),
     };
     if request.stream {
         return stream(app, &node, &mut request).await;

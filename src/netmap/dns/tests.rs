@@ -160,6 +160,26 @@ fn the_router_is_its_node_and_keeps_its_own_resolver() {
 }
 
 #[test]
+fn who_may_not_reach_the_router_is_not_sent_there() {
+    let world = world();
+    let tailnet = tailnet(|_, settings| {
+        settings.router = "host1".parse().unwrap();
+        settings.usual.use_router = true;
+        settings.usual.nameservers = vec![resolver("9.9.9.9")];
+    });
+    let snapshot = world.snapshot();
+    let facts = Facts::of(&tailnet, &snapshot, named_nodes(&tailnet, &snapshot));
+    let viewer = snapshot.node(id(2)).unwrap();
+    let apart = Compiled::allow_all(&crate::policy::Directory::default());
+    let first = |policy: &Compiled| {
+        let config = build(&facts, &Choice::of(&facts, policy, viewer, None));
+        config.resolvers[0].addr.clone()
+    };
+    assert_eq!(first(snapshot.compiled()), v4(&world, 1));
+    assert_eq!(first(&apart), "9.9.9.9");
+}
+
+#[test]
 fn a_router_that_is_no_node_is_asked_at_home_and_an_unknown_one_not_at_all() {
     let world = world();
     let resolvers = |router: Router, home: Option<Ipv4Addr>| {
@@ -342,6 +362,33 @@ fn viewers_with_the_same_settings_share_a_text() {
     assert!(is_news(&world, &other) && !is_news(&world, &other));
     // Who comes late with what was true before does not turn the others back.
     assert!(!is_news(&world, &plain));
+}
+
+#[test]
+fn a_rule_is_found_anew_when_the_node_or_the_policy_changes() {
+    let mut world = world();
+    let texts = DnsTexts::default();
+    let tailnet = tailnet(|_, settings| {
+        settings.rules = vec![DnsRule {
+            target: vec!["kid".into(), "tag:web".into()],
+            resolution: Resolution {
+                nameservers: vec![resolver("1.1.1.3")],
+                ..Resolution::default()
+            },
+        }];
+    });
+    let is_by_rule = |world: &World, viewer| {
+        let snapshot = world.snapshot();
+        let viewer = snapshot.node(id(viewer)).unwrap();
+        texts
+            .text(&tailnet, &snapshot, viewer)
+            .1
+            .contains("1.1.1.3")
+    };
+    assert!(!is_by_rule(&world, 1) && is_by_rule(&world, 3));
+    let rename = Command::RenameNode(id(1), "kid".into());
+    world.apply(rename).unwrap();
+    assert!(is_by_rule(&world, 1) && !is_by_rule(&world, 2));
 }
 
 #[test]
