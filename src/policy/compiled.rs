@@ -37,6 +37,9 @@ pub struct Compiled {
     history: History,
 }
 
+/// Capabilities and the values of each.
+type Capabilities = BTreeMap<Box<str>, Vec<Value>>;
+
 /// A node and what the policy makes of it.
 #[derive(Debug)]
 pub struct Entry {
@@ -46,7 +49,7 @@ pub struct Entry {
     pub admitted: Bits,
     /// Its routes, for those who may use all of them.
     pub routes: RouteView,
-    attributes: Arc<BTreeMap<Box<str>, Vec<Value>>>,
+    attributes: Option<Arc<Capabilities>>,
 }
 
 /// Nodes that see every third node alike.
@@ -204,7 +207,9 @@ impl Compiled {
             from,
             to,
             own,
-            without_ipv4: attributes.contains_key(DISABLE_IPV4),
+            without_ipv4: attributes
+                .as_ref()
+                .is_some_and(|attributes| attributes.contains_key(DISABLE_IPV4)),
             shared: Vec::new(),
         };
         traits.shared = subnets(node)
@@ -315,7 +320,7 @@ impl Compiled {
     }
 
     /// A number that two nodes share only when they see every third node alike: the same peers, with the
-    /// same routes.
+    /// same routes. It means nothing in another version.
     pub fn view_class(&self, viewer: NodeId) -> u32 {
         self.find(viewer).map_or(u32::MAX, |entry| entry.class.id)
     }
@@ -332,24 +337,21 @@ impl Compiled {
     /// The capabilities that the policy gives to a node itself (`nodeAttrs`), with the values of each.
     pub fn attributes(&self, node: NodeId) -> Arc<BTreeMap<Box<str>, Vec<Value>>> {
         let entry = self.find(node);
-        entry
-            .map(|entry| entry.attributes.clone())
-            .unwrap_or_default()
+        let given = entry.and_then(|entry| entry.attributes.clone());
+        given.unwrap_or_default()
     }
 
-    fn attributes_of(&self, node: &Node) -> Arc<BTreeMap<Box<str>, Vec<Value>>> {
-        let mut all: BTreeMap<Box<str>, Vec<Value>> = BTreeMap::new();
+    fn attributes_of(&self, node: &Node) -> Option<Arc<Capabilities>> {
+        let mut all = Capabilities::new();
         for entry in &self.program.attributes {
             if entry.targets.has(node) {
                 for (name, values) in &entry.values {
                     let known = all.entry(name.clone()).or_default();
-                    known.extend(
-                        values
-                            .iter()
-                            .filter(|value| !known.contains(value))
-                            .cloned()
-                            .collect::<Vec<_>>(),
-                    );
+                    for value in values {
+                        if !known.contains(value) {
+                            known.push(value.clone());
+                        }
+                    }
                 }
             }
         }
@@ -359,10 +361,7 @@ impl Compiled {
         {
             all.entry(format!("one-cgnat?v={one}").into()).or_default();
         }
-        match all.is_empty() {
-            true => Arc::default(),
-            false => Arc::new(all),
-        }
+        (!all.is_empty()).then(|| Arc::new(all))
     }
 
     /// Whether an owner may give this tag to a node: a user that is named in `tagOwners` itself or by a group,

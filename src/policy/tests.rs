@@ -1,5 +1,6 @@
 //! Small tailnets, and what policies make of them.
 
+mod figures;
 mod properties;
 
 use std::sync::Arc;
