@@ -52,10 +52,12 @@ pub struct Entry {
     attributes: Option<Arc<Capabilities>>,
 }
 
-/// Nodes that see every third node alike.
+/// Nodes of which the rules say the same.
 #[derive(Debug)]
 pub struct Class {
     pub id: u32,
+    /// Number of what they see: those that see everything share theirs, whatever else the rules say.
+    view: u32,
     pub traits: Traits,
 }
 
@@ -243,8 +245,17 @@ impl Compiled {
             .chain(0..length)
             .find(|id| !used(id))
             .unwrap_or(u32::MAX);
+        let sees_all = traits.from.iter().any(|number| {
+            let rule = self.program.rules.get(number);
+            rule.is_some_and(|rule| rule.via.is_empty() && rule.destination.any)
+        });
+        let view = match sees_all {
+            true => u32::from(traits.without_ipv4),
+            false => id.saturating_add(2),
+        };
         let class = Arc::new(Class {
             id,
+            view,
             traits: traits.clone(),
         });
         classes.insert(traits, class.clone());
@@ -322,7 +333,7 @@ impl Compiled {
     /// A number that two nodes share only when they see every third node alike: the same peers, with the
     /// same routes. It means nothing in another version.
     pub fn view_class(&self, viewer: NodeId) -> u32 {
-        self.find(viewer).map_or(u32::MAX, |entry| entry.class.id)
+        self.find(viewer).map_or(u32::MAX, |entry| entry.class.view)
     }
 
     /// Whether a viewer is told no IPv4 address of a peer (nor a node its own): either of them has the

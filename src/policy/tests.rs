@@ -143,6 +143,17 @@ fn a_rule_opens_one_direction_and_shows_both_ends() {
 }
 
 #[test]
+fn those_who_see_everything_are_of_one_class() {
+    let all = compiled(
+        r#""acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["*:*"]},
+            {"action": "accept", "src": ["anna@"], "dst": ["tag:server:22"]}]"#,
+    );
+    let class = |number| all.view_class(id(number));
+    assert_eq!([class(1), class(2), class(3), class(4)], [class(1); 4]);
+    assert_ne!(class(1), class(5));
+}
+
+#[test]
 fn own_devices_reach_each_other_only() {
     let own =
         compiled(r#""acls": [{"action": "accept", "src": ["*"], "dst": ["autogroup:self:*"]}]"#);
