@@ -475,6 +475,10 @@ fn tests_of_a_policy_say_what_does_not_hold() {
         faults[1].message,
         "group:pair: -> tag:server:22: expected ALLOWED, got DENIED"
     );
+    let open = compiled(
+        r#""tests": [{"src": "10.1.0.9", "accept": ["anna@:1"]}, {"src": "10.2.0.9", "deny": ["anna@:1"]}]"#,
+    );
+    assert_eq!(open.run_tests(), Ok(()));
     for wrong in [
         r#"{"src": "anna@", "accept": ["lan:80"]}"#,
         r#"{"src": "anna@", "accept": ["tag:server:22-23"]}"#,
