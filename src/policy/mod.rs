@@ -36,3 +36,6 @@ pub use compiled::{Compiled, RouteView, Touched};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
 pub use why::{Cause, Why};
+
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,7 @@ impl Compiled {
         let named = &rule.destination;
         if !rule.via.is_empty() {
             let out = named.internet && to.is_none();
-            return named.literal.contains(dst) || out && is_internet(dst);
+            return to.is_none() && named.literal.contains(dst) || out && is_internet(dst);
         }
         let own = || {
             let owner = from.and_then(|from| user(&from.node));
