@@ -449,7 +449,7 @@ fn selectors_find_nodes() {
             .collect();
         assert_eq!(found, wanted, "{selector}");
     }
-    assert_eq!(some.selects("tag:unknown", id(1)), None);
+    assert_eq!(some.selects("tag:unknown", id(1)), Some(false));
     assert_eq!(some.selects("nobody knows", id(1)), None);
 }
 
