@@ -5,15 +5,19 @@
 //! What stands under `/api/v1/hearth/` is hearth's own.
 //! Must not know: the state, HTTP.
 
-mod request;
-
-pub use request::*;
 mod contact;
+mod policy;
+mod request;
 
 pub use contact::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
     PingNode, SshCheck, SshChecksAnswer,
 };
+pub use policy::{
+    PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
+    WhyRule,
+};
+pub use request::*;
 
 use serde::{Deserialize, Serialize};
 

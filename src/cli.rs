@@ -12,6 +12,7 @@ mod dns;
 mod keys;
 mod nodes;
 mod pending;
+mod policy;
 mod policy_eval;
 mod relay;
 mod routes;

@@ -12,6 +12,7 @@ pub mod lan;
 pub mod limits;
 pub mod name;
 pub mod near;
+pub mod policy;
 pub mod url;
 pub mod value;
 pub mod web_url;
@@ -27,6 +28,7 @@ pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
 pub use limits::Limits;
 pub use name::DnsName;
+pub use policy::PolicySettings;
 pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
 pub use web_url::WebUrl;
@@ -127,6 +129,8 @@ pub struct Config {
     pub dns: DnsSettings,
     /// The relay.
     pub derp: DerpSettings,
+    /// Where the policy is.
+    pub policy: PolicySettings,
     /// What clients are told about the server and about themselves.
     pub clients: ClientSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
@@ -284,6 +288,7 @@ impl Config {
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
         let home = || surroundings.network.home_address();
+        let policy = PolicySettings::take(raw);
         let clients = ClientSettings::take(raw, &server_url, &derp, home);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
@@ -303,6 +308,7 @@ impl Config {
             routes,
             dns,
             derp,
+            policy,
             clients,
             metrics,
             log_level,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Replaces a file at once, readable by its owner only; its directory is made if need be. After a
@@ -44,6 +44,26 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
     }
     Ok(contents)
+}
+
+/// What tells that a file is another or was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// How the file is now; `None` when it is not there.
+    pub fn of(path: &Path) -> Option<Self> {
+        let file = path.metadata().ok()?;
+        Some(Self {
+            inode: file.ino(),
+            size: file.size(),
+            changed: (file.mtime(), file.mtime_nsec()),
+        })
+    }
 }
 
 #[cfg(test)]

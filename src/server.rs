@@ -5,6 +5,7 @@ mod banner;
 mod derp_map;
 mod dns;
 mod listeners;
+mod policy;
 mod regions;
 mod relay;
 mod standalone;
@@ -44,6 +45,7 @@ use crate::supervise::Tasks;
 use crate::tls::{self, Identity, Names, Served, TlsError};
 use dns::Dns;
 use listeners::Listeners;
+use policy::PolicyFile;
 use regions::Regions;
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
@@ -137,20 +139,35 @@ async fn serve(
     let own = derp_map::region(config, &addresses, pin.as_deref());
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
+    policy.at_start().await;
+    let policy_reread = Arc::new(Notify::new());
+    tasks.spawn(
+        "policy",
+        policy.keep(policy_reread.clone(), shutdown.clone()),
+    );
     let outbound = Arc::new(Outbound::default());
     let most_bytes = config.limits.derp_map;
     let data_dir = &config.data_dir;
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
-    let tailnet = Tailnet::new(config.base_domain.to_string(), &regions.at_start());
+    let tailnet = Tailnet::new(
+        config.base_domain.to_string(),
+        &regions.at_start(&engine.snapshot()),
+    );
     let tailnet = tailnet.with_dns(dns.look());
     let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
     let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let home = new_tailnet.clone();
     let reread = Arc::new(Notify::new());
-    let keeping = regions.keep(new_tailnet.clone(), reread.clone(), shutdown.clone());
+    let keeping = regions.keep(
+        new_tailnet.clone(),
+        engine.watch(),
+        reread.clone(),
+        shutdown.clone(),
+    );
     tasks.spawn("relays", keeping);
     tasks.spawn("dns", dns.keep(new_tailnet, shutdown.clone()));
     let states = Some(engine.watch());
@@ -176,13 +193,12 @@ async fn serve(
         tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        policy_place,
         addresses,
         noise: public,
         relay: relay.clone(),
         stun: numbers.stun.clone(),
         names,
-        // Without a policy there are no SSH rules, and so none that ask for a check.
-        check_period: Box::new(|_, _, _, _| None),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
@@ -228,6 +244,7 @@ async fn serve(
         }
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
+        policy_reread.notify_one();
     }
     tracing::info!("stopping");
     shutdown.trigger();

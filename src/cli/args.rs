@@ -1,8 +1,10 @@
 //! What the command line may say.
 
 mod nodes;
+mod policy;
 
 pub use nodes::{NewWireGuard, Nodes, OneNode};
+pub use policy::PolicyCommand;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,21 +85,13 @@ pub enum Command {
     /// Manage the keys of the REST interface.
     #[command(subcommand, aliases = ["apikey", "api"])]
     Apikeys(ApiKeys),
-    /// Work with policies.
+    /// Manage the policy: who may reach whom.
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Ask whether the server is well.
     Health,
     /// Show the version of this program.
     Version,
-}
-
-/// What to do about policies.
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// Read made-up tailnets from standard input, one JSON object a line, and print what every node would be
-    /// sent.
-    Eval,
 }
 
 /// What to do about the relay.
@@ -481,6 +475,7 @@ pub async fn dispatch(
         Command::Preauthkeys(command) => keys::run_preauth(command, client, format).await,
         Command::Apikeys(command) => keys::run_api(command, client, format).await,
         Command::Dns(command) => dns::run(command, client, format).await,
+        Command::Policy(command) => super::policy::run(command, client, format).await,
         Command::Pending(Pending::List) => pending::list(client, format).await,
         Command::Pending(Pending::Approve { id, user }) => {
             pending::approve(client, format, &id, user.as_deref()).await
@@ -499,8 +494,6 @@ pub async fn dispatch(
         Command::Audit => contact::audit(client, format).await,
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
-        Command::Serve(_) | Command::Check(_) | Command::Policy(PolicyCommand::Eval) => {
-            Ok(Output::default())
-        }
+        Command::Serve(_) | Command::Check(_) => Ok(Output::default()),
     }
 }

@@ -104,6 +104,15 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// Puts something in the place of what is there.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, CliError> {
+        let body = serde_json::to_vec(body)?;
+        self.call(Method::PUT, path, body.into()).await
+    }
+
     /// Has something removed.
     ///
     /// # Errors

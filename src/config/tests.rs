@@ -214,7 +214,7 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 28] = [
+const COMPUTED: [&str; 29] = [
     "server_url",
     "data_dir",
     "socket",
@@ -241,6 +241,7 @@ const COMPUTED: [&str; 28] = [
     "derp.mesh_key_file",
     "derp.map_files",
     "derp.map_urls",
+    "policy.file",
     "clients.addresses",
     "clients.latest_version",
 ];

@@ -21,8 +21,11 @@ mod keys;
 mod logins;
 mod nodes;
 mod own;
+mod policy;
 mod target;
 mod users;
+mod v2;
+mod why;
 mod wireguard;
 
 use std::sync::Arc;
@@ -35,7 +38,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::clock::{self, Now};
 use crate::config::Limits;
@@ -44,6 +47,7 @@ use crate::http::app::Addresses;
 use crate::http::body::{self, Body};
 use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
+use crate::http::policy::PolicyPlace;
 use crate::netmap::Tailnet;
 use auth::Gate;
 use fault::{Code, Fault};
@@ -67,6 +71,8 @@ pub struct Admin {
     contact: Arc<Contact>,
     gate: Gate,
     about: About,
+    /// Held while a policy is compared and set, so that nobody's is overwritten unseen.
+    policy_turn: Mutex<()>,
     body_max: usize,
     body_timeout: Duration,
 }
@@ -81,6 +87,8 @@ pub struct About {
     pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// Where the policy comes from.
+    pub policy_place: watch::Receiver<PolicyPlace>,
     /// The relay, unless it is off, and its numbers.
     pub relay: Numbers,
 }
@@ -96,12 +104,13 @@ impl Admin {
             contact,
             gate: Gate::new(),
             about,
+            policy_turn: Mutex::new(()),
             body_max: limits.admin_body,
             body_timeout: limits.request_timeout,
         }
     }
 
-    /// Answers a request below [`ROOT`].
+    /// Answers a request below [`ROOT`] or [`v2::ROOT`].
     pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
         let now = clock::now();
         if trust == Trust::Bearer {
@@ -112,8 +121,10 @@ impl Admin {
             }
         }
         let (parts, body) = request.into_parts();
-        let read = body::read_limited(body, self.body_max, self.body_timeout);
+        let is_v2 = parts.uri.path().starts_with(v2::ROOT);
+        let read = body::read_limited(body, self.body_max(&parts.uri), self.body_timeout);
         let answer = match read.await {
+            Ok(body) if is_v2 => return v2::handle(self, &parts, &body).await,
             Ok(body) => self.answer(&parts.method, &parts.uri, &body, now).await,
             Err(fault) => {
                 return body::json(
@@ -125,6 +136,16 @@ impl Admin {
         match answer {
             Ok(json) => body::json(StatusCode::OK, &json),
             Err(fault) => fault.response(),
+        }
+    }
+
+    /// Policies are longer than anything else, and escaped within JSON longer still.
+    fn body_max(&self, uri: &hyper::Uri) -> usize {
+        let path = uri.path();
+        let has_policy = path.starts_with(v2::ROOT) || path.starts_with(policy::PATH);
+        match has_policy {
+            true => self.body_max.max(policy::BODY_MAX),
+            false => self.body_max,
         }
     }
 
@@ -185,6 +206,14 @@ impl Admin {
             ("POST", ["dns", "records"]) => call.add_dns_record().await,
             ("DELETE", ["dns", "records"]) => call.delete_dns_records().await,
 
+            ("GET", ["policy"]) => call.show_policy(),
+            ("PUT", ["policy"]) => call.set_policy().await,
+            ("POST", ["policy", "check"]) => call.check_policy(),
+
+            ("GET", ["hearth", "policy", "history"]) => call.list_policies(),
+            ("GET", ["hearth", "policy", "history", version]) => call.show_policy_version(version),
+            ("POST", ["hearth", "policy", "rollback"]) => call.roll_back_policy().await,
+            ("GET", ["hearth", "policy", "why"]) => call.why(),
             ("GET", ["hearth", "status"]) => call.status(),
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
@@ -194,7 +223,6 @@ impl Admin {
             ("POST", ["hearth", "ssh", "reject"]) => call.decide_ssh_check(false),
             ("POST", ["hearth", "invite"]) => call.invite().await,
 
-            (_, ["policy", ..]) => Err(Fault::missing("policy")),
             (_, ["debug", ..]) => Err(Fault::missing("debug")),
             _ => Err(Fault::new(Code::NotFound, "Not Found")),
         }

@@ -24,9 +24,9 @@ use crate::http::connection::{Origin, Service};
 use crate::http::contact::calls::Way;
 use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
-use crate::http::machine::ssh::CheckPeriod;
 use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
+use crate::http::policy::PolicyPlace;
 use crate::http::ts2021::Peer;
 use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
@@ -85,8 +85,8 @@ pub struct App {
     pub names: BootstrapDns,
     /// What hearth and its nodes say to each other beside maps.
     pub contact: Arc<Contact>,
-    /// Which SSH connections a person must confirm.
-    pub check_period: CheckPeriod,
+    /// Where the policy comes from.
+    pub policy_place: watch::Receiver<PolicyPlace>,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
@@ -111,11 +111,11 @@ impl App {
             limits,
             addresses,
             warnings,
+            policy_place,
             noise,
             relay,
             stun,
             names,
-            check_period,
             tasks,
             shutdown,
         } = parts;
@@ -125,6 +125,7 @@ impl App {
             base_domain: tailnet.borrow().base_domain.clone(),
             tailnet: tailnet.clone(),
             warnings,
+            policy_place: policy_place.clone(),
             relay: Numbers {
                 relay: relay.clone(),
                 stun,
@@ -144,7 +145,7 @@ impl App {
             relay,
             names,
             contact,
-            check_period,
+            policy_place,
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
@@ -234,6 +235,8 @@ pub struct Parts {
     pub addresses: Addresses,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// Where the policy comes from.
+    pub policy_place: watch::Receiver<PolicyPlace>,
     /// The public Noise key.
     pub noise: MachineKey,
     /// The relay, unless it is off.
@@ -242,8 +245,6 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
-    /// Which SSH connections a person must confirm.
-    pub check_period: CheckPeriod,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.

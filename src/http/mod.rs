@@ -15,6 +15,7 @@ pub mod numbers;
 pub mod outbound;
 pub mod pace;
 pub mod pages;
+pub mod policy;
 pub mod public;
 pub mod query;
 pub mod routers;

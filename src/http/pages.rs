@@ -40,7 +40,7 @@ pub fn handle(app: &App, request: &Parts) -> Response<Body> {
     let snapshot = app.engine.snapshot();
     let path = request.uri.path();
     let page = match path {
-        "/" => home::page(url, &snapshot),
+        "/" => home::page(url, &snapshot, &app.policy_place.borrow()),
         "/join" | "/join/" => join::page(url),
         _ => match (path.strip_prefix("/register/"), path.strip_prefix("/ssh/")) {
             (Some(id), _) => register::page(id, &snapshot),

@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::id::NodeId;
-use crate::netmap::fragment::routes_for;
+use crate::netmap::fragment::Form;
 use crate::netmap::{Source, frame};
-use crate::policy::RouteView;
 use crate::state::model::Node;
 
 /// Numbers of nodes in one chunk: large enough to compress well, small enough that a change of one node
@@ -47,7 +46,7 @@ struct Place {
 /// The peers of a viewer within one stretch of numbers.
 struct Stretch<'a> {
     number: u64,
-    peers: Vec<(&'a Arc<Node>, RouteView)>,
+    peers: Vec<(&'a Arc<Node>, Form)>,
 }
 
 /// The peers of `viewer` as the pieces of a JSON list without its brackets; empty for none.
@@ -72,7 +71,7 @@ fn stretches<'a>(source: &Source<'a>, viewer: &Node) -> Vec<Stretch<'a>> {
         if !compiled.are_peers(viewer.id, node.id) {
             continue;
         }
-        let peer = (node, routes_for(compiled, viewer.id, node));
+        let peer = (node, Form::of(compiled, viewer.id, node));
         let number = stretch_of(node.id);
         match stretches.last_mut().filter(|last| last.number == number) {
             Some(last) => last.peers.push(peer),
@@ -139,19 +138,19 @@ fn stamp(source: &Source<'_>, stretch: &Stretch<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     source.tailnet.derp_version.hash(&mut hasher);
     source.tailnet.peers_version.hash(&mut hasher);
-    for (node, routes) in &stretch.peers {
-        (node.id, node.facets.latest(), routes).hash(&mut hasher);
+    for (node, form) in &stretch.peers {
+        (node.id, node.facets.latest(), form).hash(&mut hasher);
     }
     hasher.finish()
 }
 
 fn text(source: &Source<'_>, stretch: &Stretch<'_>, first: bool) -> Vec<u8> {
     let mut text = Vec::new();
-    for (node, routes) in &stretch.peers {
+    for (node, form) in &stretch.peers {
         if !(first && text.is_empty()) {
             text.push(b',');
         }
-        text.extend_from_slice(&source.fragments.peer(source, node, routes.clone()));
+        text.extend_from_slice(&source.fragments.peer(source, node, form.clone()));
     }
     text
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::{NodeId, Revision, UserId};
-use crate::netmap::fragment::{routes_for, self_node};
+use crate::netmap::fragment::{Form, self_node};
 use crate::netmap::frame::Message;
 use crate::netmap::full::NO_SSH;
 use crate::netmap::{Source, profiles, to_json};
@@ -220,8 +220,8 @@ impl View<'_> {
             let peers: Vec<_> = whole
                 .iter()
                 .map(|node| {
-                    let routes = routes_for(snapshot.compiled(), self.viewer.id, node);
-                    fragments.peer(self.source, node, routes)
+                    let form = Form::of(snapshot.compiled(), self.viewer.id, node);
+                    fragments.peer(self.source, node, form)
                 })
                 .collect();
             let texts: Vec<_> = peers
@@ -318,11 +318,11 @@ impl View<'_> {
         // More than one side at once goes as a whole: patches that carry a disco key and a presence
         // together are dropped by clients under some conditions.
         let whole = !was_seen || node.facets.core > since || (moved && appeared);
-        let other_routes = || {
+        let other_form = || {
             !self.is_same_policy()
-                && routes_for(before, self.viewer.id, node) != routes_for(now, self.viewer.id, node)
+                && Form::of(before, self.viewer.id, node) != Form::of(now, self.viewer.id, node)
         };
-        if whole || other_routes() {
+        if whole || other_form() {
             news.whole.insert(id);
         } else if moved || appeared {
             news.patched.insert(id);

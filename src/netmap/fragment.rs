@@ -21,7 +21,7 @@ use crate::tailcfg::dns::Resolver;
 use crate::tailcfg::map::host_prefix;
 use crate::tailcfg::node::{self, CapMap, Node, WireGuard, cap};
 
-/// Most forms of one node that are kept: viewers differ in the routes that they may use.
+/// Most forms of one node that are kept: viewers differ in what they are told.
 const FORMS_MAX: usize = 4;
 
 /// The shared fragments. Bounded by the number of nodes and of their forms.
@@ -41,12 +41,34 @@ struct Entry {
     made: Revision,
     /// Versions of the relays and of the settings that show in peers.
     versions: (u32, u32),
-    forms: Vec<(RouteView, Bytes)>,
+    forms: Vec<(Form, Bytes)>,
+}
+
+/// In what viewers of the same node differ.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+pub struct Form {
+    /// The routes of the node that the viewer may use.
+    routes: RouteView,
+    /// The viewer is not told the node's IPv4 address.
+    without_ipv4: bool,
+}
+
+impl Form {
+    /// How `viewer` sees `node`. Most nodes serve no routes, and nobody is asked about those.
+    pub(super) fn of(compiled: &Compiled, viewer: NodeId, node: &model::Node) -> Self {
+        Self {
+            routes: match node.approved_routes.is_empty() {
+                true => RouteView::default(),
+                false => compiled.routes(viewer, node.id),
+            },
+            without_ipv4: compiled.without_ipv4(viewer, node.id),
+        }
+    }
 }
 
 impl Fragments {
-    /// The node as those of its peers see it who may use these of its routes.
-    pub fn peer(&self, source: &Source<'_>, node: &model::Node, routes: RouteView) -> Bytes {
+    /// The node as those of its peers see it who are told this form of it.
+    pub fn peer(&self, source: &Source<'_>, node: &model::Node, form: Form) -> Bytes {
         let made = node.facets.latest();
         let versions = (source.tailnet.derp_version, source.tailnet.peers_version);
         let mut cache = self.lock();
@@ -62,16 +84,16 @@ impl Fragments {
                 forms: Vec::new(),
             };
         }
-        if let Some((_, bytes)) = entry.forms.iter().find(|(form, _)| *form == routes) {
+        if let Some((_, bytes)) = entry.forms.iter().find(|(known, _)| *known == form) {
             return bytes.clone();
         }
-        let mut wire = peer_node(source.tailnet, node, &routes);
+        let mut wire = peer_node(source.tailnet, node, &form);
         wire.cap_map = peer_capabilities(source, node);
         let bytes = Bytes::from(to_json(&wire));
         if entry.forms.len() >= FORMS_MAX {
             entry.forms.remove(0);
         }
-        entry.forms.push((routes, bytes.clone()));
+        entry.forms.push((form, bytes.clone()));
         bytes
     }
 
@@ -89,23 +111,19 @@ impl Fragments {
     }
 }
 
-/// The routes of `node` that `viewer` may use. Most nodes serve none, and nobody is asked about them.
-pub(super) fn routes_for(compiled: &Compiled, viewer: NodeId, node: &model::Node) -> RouteView {
-    if node.approved_routes.is_empty() {
-        return RouteView::default();
-    }
-    compiled.routes(viewer, node.id)
-}
-
 /// The node as it sees itself.
 pub(super) fn self_node(source: &Source<'_>, node: &model::Node) -> String {
-    let routes = RouteView {
-        allowed: node.served_routes().collect(),
-        primary: node.primary_routes.clone(),
+    let compiled = source.snapshot.compiled();
+    let form = Form {
+        routes: RouteView {
+            allowed: node.served_routes().collect(),
+            primary: node.primary_routes.clone(),
+        },
+        without_ipv4: compiled.without_ipv4(node.id, node.id),
     };
-    let mut wire = peer_node(source.tailnet, node, &routes);
+    let mut wire = peer_node(source.tailnet, node, &form);
     wire.machine = Some(node.machine);
-    let attributes = source.snapshot.compiled().attributes(node.id);
+    let attributes = compiled.attributes(node.id);
     wire.cap_map = self_capabilities(source.snapshot, node);
     if source.tailnet.is_wildcard(node) {
         let none = Cow::Borrowed(&[][..]);
@@ -117,10 +135,12 @@ pub(super) fn self_node(source: &Source<'_>, node: &model::Node) -> String {
     to_json(&wire)
 }
 
-fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node, routes: &RouteView) -> Node<'a> {
-    let v4 = host_prefix(IpAddr::V4(node.ipv4));
-    let v6 = host_prefix(IpAddr::V6(node.ipv6));
-    let mut allowed_ips = vec![v4.clone(), v6.clone()];
+fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node, form: &Form) -> Node<'a> {
+    let routes = &form.routes;
+    let v4 = Some(IpAddr::V4(node.ipv4)).filter(|_| !form.without_ipv4);
+    let own = v4.into_iter().chain([IpAddr::V6(node.ipv6)]);
+    let addresses: Vec<String> = own.map(host_prefix).collect();
+    let mut allowed_ips = addresses.clone();
     allowed_ips.extend(routes.allowed.iter().map(ToString::to_string));
     // A client has a home region only after it has measured, and a peer that dials it before would
     // find no way and try again seconds later. Where there is one region, the answer is known.
@@ -140,7 +160,7 @@ fn peer_node<'a>(tailnet: &Tailnet, node: &'a model::Node, routes: &RouteView) -
         disco_key: node.disco,
         allowed_ips,
         primary_routes: routes.primary.iter().map(ToString::to_string).collect(),
-        addresses: [v4, v6],
+        addresses,
         endpoints: &node.endpoints,
         legacy_derp: node::legacy_derp(home_derp),
         home_derp,
@@ -210,4 +230,47 @@ fn peer_capabilities(source: &Source<'_>, node: &model::Node) -> CapMap<'static>
         map.insert(cap::DNS_SUBDOMAIN_RESOLVE, none());
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::PLAUSIBLE_FROM;
+    use crate::state::testing::World;
+    use crate::tailcfg::derpmap::DerpMap;
+
+    #[test]
+    fn where_the_policy_takes_ipv4_away_nobody_is_told_such_an_address() {
+        let (mut world, _) = World::with_user();
+        let (viewer, peer) = (world.node_number(1), world.node_number(2));
+        world.open_stream(viewer);
+        world.open_stream(peer);
+        let tailnet = Tailnet::new("t.net".into(), &DerpMap::default());
+        let fragments = Fragments::default();
+        let told = |world: &World| {
+            let snapshot = world.snapshot();
+            let source = Source {
+                tailnet: &tailnet,
+                fragments: &fragments,
+                snapshot: &snapshot,
+                now: PLAUSIBLE_FROM,
+            };
+            let node = snapshot.node(peer).unwrap();
+            let form = Form::of(snapshot.compiled(), viewer, node);
+            let bytes = fragments.peer(&source, node, form);
+            let own = self_node(&source, node);
+            [String::from_utf8(bytes.to_vec()).unwrap(), own]
+        };
+        for (text, has_v4) in [
+            ("{}", true),
+            (r#"{"disableIPv4": true}"#, false),
+            ("{}", true),
+        ] {
+            world.set_policy(text);
+            for told in told(&world) {
+                assert_eq!(told.contains("100.64."), has_v4, "{text}: {told}");
+                assert!(told.contains("fd7a:115c:a1e0:"), "{told}");
+            }
+        }
+    }
 }

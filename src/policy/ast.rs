@@ -239,6 +239,16 @@ impl Policy {
         self.disable_ipv4
     }
 
+    /// The same policy with the tests of another one in place of its own.
+    pub fn with_tests_of(&self, other: &Self) -> Self {
+        Self {
+            tests: other.tests.clone(),
+            ssh_tests: other.ssh_tests.clone(),
+            tests_at: other.tests_at,
+            ..self.clone()
+        }
+    }
+
     /// Whether `tests` or `sshTests` are there.
     pub fn has_tests(&self) -> bool {
         !self.tests.is_empty() || !self.ssh_tests.is_empty()

@@ -24,10 +24,12 @@ mod hujson;
 mod members;
 mod parse;
 mod posture;
+mod preview;
 mod program;
 mod ranges;
 mod routes;
 mod ssh;
+mod template;
 mod texts;
 mod why;
 
@@ -35,6 +37,10 @@ pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
+pub use hujson::MAX_BYTES;
+pub use parse::selector::protocol;
+pub use preview::as_json;
+pub use template::{TEMPLATES, template};
 pub use why::{Cause, Why};
 
 #[cfg(test)]

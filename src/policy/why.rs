@@ -34,6 +34,15 @@ pub struct Cause {
     pub line: u32,
 }
 
+impl Cause {
+    pub(super) fn of(rule: &Rule) -> Self {
+        Self {
+            rule: rule.name.clone(),
+            line: rule.at.line,
+        }
+    }
+}
+
 impl Why {
     /// Whether it passes.
     pub fn allowed(&self) -> bool {
@@ -93,10 +102,7 @@ impl Compiled {
             if !self.comes_from(rule, src, from) {
                 continue;
             }
-            let cause = Cause {
-                rule: rule.name.clone(),
-                line: rule.at.line,
-            };
+            let cause = Cause::of(rule);
             if !self.goes_to(rule, from, dst, to) {
                 why.other_destinations = why.other_destinations.saturating_add(1);
             } else if rule.access.iter().any(|access| {
@@ -155,6 +161,11 @@ impl Compiled {
                 sources.postures.is_empty() && (literal || sources.members.any && approved())
             }
         }
+    }
+
+    /// Whether a rule leads to an address, for whomever.
+    pub(super) fn holds_destination(&self, rule: &Rule, dst: IpAddr) -> bool {
+        self.goes_to(rule, None, dst, self.at(dst))
     }
 
     fn goes_to(&self, rule: &Rule, from: Option<&Entry>, dst: IpAddr, to: Option<&Entry>) -> bool {

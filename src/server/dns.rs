@@ -2,7 +2,6 @@
 //! machine; and how clients hear of changes.
 
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
-use crate::files;
+use crate::files::{self, Stamp};
 use crate::netmap::Tailnet;
 use crate::netmap::dns::DnsSources;
 use crate::shutdown::Shutdown;
@@ -39,14 +38,6 @@ enum FileFault {
     Record { number: usize, fault: InvalidRecord },
     #[error("there are more than {RECORDS_MAX} records")]
     TooMany,
-}
-
-/// What tells that a file is another or was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
 }
 
 /// The sources, with what they said last.
@@ -118,7 +109,7 @@ impl Dns {
     }
 
     fn look_at(&mut self, path: &Path) {
-        let stamp = stamp_of(path);
+        let stamp = Stamp::of(path);
         let is_same_file = self.seen.as_ref().is_some_and(|(seen, _)| seen == path);
         if is_same_file && self.seen.as_ref().is_some_and(|(_, seen)| *seen == stamp) {
             return;
@@ -135,15 +126,6 @@ impl Dns {
             }
         }
     }
-}
-
-fn stamp_of(path: &Path) -> Option<Stamp> {
-    let file = path.metadata().ok()?;
-    Some(Stamp {
-        inode: file.ino(),
-        size: file.size(),
-        changed: (file.mtime(), file.mtime_nsec()),
-    })
 }
 
 /// Reads a file in the form of Headscale. Source: `readExtraRecordsFromPath` in headscale

@@ -1,4 +1,4 @@
-//! Where DERP maps come from: hearth's own region, files and URLs; and how clients hear of changes.
+//! Where DERP maps come from: hearth's own region, the policy, files and URLs; and how clients hear of changes.
 //!
 //! The last good answer of each URL is kept on disk, so that hearth starts without the Internet.
 
@@ -14,7 +14,9 @@ use crate::derp_map::{InvalidMap, Part, join};
 use crate::files;
 use crate::http::outbound::{Outbound, OutboundError};
 use crate::netmap::Tailnet;
+use crate::policy::Policy;
 use crate::shutdown::Shutdown;
+use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::{DerpMap, DerpRegion};
 
 /// Folder of the kept answers, below the data directory.
@@ -50,6 +52,11 @@ pub(super) struct Regions {
     outbound: Arc<Outbound>,
     /// The last good part of each source, by its place: URLs first, then files.
     known: BTreeMap<usize, Part>,
+    /// The policy that was read last, and its part.
+    policy: Option<Arc<Policy>>,
+    of_policy: Option<Part>,
+    /// The policy wants none of the regions that the URLs give.
+    omits_urls: bool,
 }
 
 impl Regions {
@@ -71,11 +78,14 @@ impl Regions {
             folder: data_dir.join(FOLDER),
             outbound,
             known: BTreeMap::new(),
+            policy: None,
+            of_policy: None,
+            omits_urls: false,
         }
     }
 
-    /// The map from files and kept answers, without asking anybody.
-    pub(super) fn at_start(&mut self) -> DerpMap {
+    /// The map from the policy, files and kept answers, without asking anybody.
+    pub(super) fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
             let kept = files::read(&self.kept(at), self.most_bytes);
             // The first time there is none.
@@ -84,46 +94,90 @@ impl Regions {
             }
         }
         self.read_files();
+        self.read_policy(snapshot);
         self.joined()
     }
 
     /// Keeps the map of all clients as the sources have it: asks them at once, then now and then, and
-    /// when told to by `again`.
+    /// when told to by `again`. The policy counts when it changes.
     pub(super) async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<Tailnet>>,
+        mut states: watch::Receiver<Arc<Snapshot>>,
         again: Arc<Notify>,
         shutdown: Shutdown,
     ) {
-        if self.urls.is_empty() && self.files.is_empty() {
-            return;
-        }
         loop {
             let all_answered = tokio::select! {
                 () = shutdown.wait() => return,
                 answered = self.ask_all() => answered,
             };
             self.read_files();
-            let map = self.joined();
-            tailnet.send_if_modified(|now| {
-                let new = now.with_derp_map(&map);
-                let is_other = new.derp_map != now.derp_map;
-                if is_other {
-                    tracing::info!(regions = map.regions.len(), "the relays have changed");
-                    *now = Arc::new(new);
-                }
-                is_other
-            });
+            self.read_policy(&states.borrow_and_update().clone());
+            self.tell(&tailnet);
             let pause = match all_answered {
                 true => self.refresh,
                 false => self.refresh.min(RETRY),
             };
-            tokio::select! {
-                () = shutdown.wait() => return,
-                () = again.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+            let has_sources = !self.urls.is_empty() || !self.files.is_empty();
+            let mut pause = std::pin::pin!(async move {
+                match has_sources {
+                    true => tokio::time::sleep(pause).await,
+                    false => std::future::pending().await,
+                }
+            });
+            loop {
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = again.notified() => break,
+                    () = &mut pause => break,
+                    changed = states.changed() => if changed.is_err() { return },
+                }
+                if self.read_policy(&states.borrow_and_update().clone()) {
+                    self.tell(&tailnet);
+                }
             }
         }
+    }
+
+    fn tell(&self, tailnet: &watch::Sender<Arc<Tailnet>>) {
+        let map = self.joined();
+        tailnet.send_if_modified(|now| {
+            let new = now.with_derp_map(&map);
+            let is_other = new.derp_map != now.derp_map;
+            if is_other {
+                tracing::info!(regions = map.regions.len(), "the relays have changed");
+                *now = Arc::new(new);
+            }
+            is_other
+        });
+    }
+
+    /// Takes the regions of the policy over, if it is another one than before; says whether it is.
+    fn read_policy(&mut self, snapshot: &Snapshot) -> bool {
+        let policy = snapshot.compiled().policy();
+        let is_same = match (policy, &self.policy) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_same {
+            return false;
+        }
+        self.policy = policy.cloned();
+        self.of_policy = None;
+        self.omits_urls = false;
+        let Some(text) = policy.and_then(|policy| policy.derp_map_json()) else {
+            return true;
+        };
+        match Part::read(&text) {
+            Ok(part) => {
+                self.omits_urls = omits_default_regions(&text);
+                self.of_policy = Some(part);
+            }
+            Err(fault) => tracing::warn!(%fault, "no relays from the derpMap of the policy"),
+        }
+        true
     }
 
     /// Asks all URLs; says whether all gave a map.
@@ -171,7 +225,10 @@ impl Regions {
     }
 
     fn joined(&self) -> DerpMap {
-        let (map, left_out) = join(self.known.values().chain(&self.own));
+        let urls = self.urls.len();
+        let counts = |(at, _): &(&usize, &Part)| !(self.omits_urls && **at < urls);
+        let known = self.known.iter().filter(counts).map(|(_, part)| part);
+        let (map, left_out) = join(known.chain(&self.of_policy).chain(&self.own));
         if !left_out.is_empty() {
             tracing::warn!(
                 ?left_out,
@@ -194,6 +251,18 @@ impl Regions {
     }
 }
 
+/// Whether a map takes the place of that of tailscale.com, which here comes from URLs.
+/// Source: `DERPMap.OmitDefaultRegions` in tailscale `tailcfg/derpmap.go`.
+fn omits_default_regions(text: &str) -> bool {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Map {
+        #[serde(default, alias = "OmitDefaultRegions")]
+        omit_default_regions: bool,
+    }
+    serde_json::from_str::<Map>(text).is_ok_and(|map| map.omit_default_regions)
+}
+
 fn part_of(bytes: &[u8]) -> Result<Part, SourceFault> {
     let text = std::str::from_utf8(bytes).map_err(|_| SourceFault::NotText)?;
     Ok(Part::read(text)?)
@@ -203,6 +272,7 @@ fn part_of(bytes: &[u8]) -> Result<Part, SourceFault> {
 mod tests {
     use super::*;
     use crate::config::{Config, Overrides, Surroundings};
+    use crate::state::testing::World;
 
     #[test]
     fn files_and_kept_answers_make_a_map_without_the_internet() {
@@ -226,7 +296,7 @@ mod tests {
             br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#,
         )
         .unwrap();
-        let map = regions.at_start();
+        let map = regions.at_start(&World::new().snapshot());
         assert_eq!(map.regions.keys().collect::<Vec<_>>(), [&1, &900, &901]);
         let scores = map.home_params.unwrap().region_score;
         assert_eq!(scores, BTreeMap::from([(900, 0.5)]));
@@ -234,5 +304,55 @@ mod tests {
         files::replace(&yaml, b"regions: {").unwrap();
         regions.read_files();
         assert_eq!(regions.joined().regions.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_regions_of_a_policy_come_and_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        let own = DerpRegion {
+            region_id: 900,
+            ..DerpRegion::default()
+        };
+        let outbound = Arc::new(Outbound::default());
+        let mut regions = Regions::new(&derp, Some(own), 1024, dir.path(), outbound);
+        let (mut world, _) = World::with_user();
+        let map = regions.at_start(&world.snapshot());
+        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (states, watched) = watch::channel(Arc::new(world.snapshot()));
+        let shutdown = Shutdown::new();
+        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let seen = async {
+            let policy = r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"901": {"RegionID": 901,
+                "RegionCode": "x", "Nodes": [{"Name": "x", "RegionID": 901, "HostName": "h"}]}}}}"#;
+            for (text, regions) in [(policy, "901"), ("{}", "900")] {
+                world.set_policy(text);
+                states.send_replace(Arc::new(world.snapshot()));
+                let has = text == policy;
+                let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("\"901\"") == has;
+                let now = tailnets.wait_for(is_told).await.unwrap();
+                assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
+            }
+            shutdown.trigger();
+        };
+        tokio::join!(kept, seen);
+    }
+
+    #[test]
+    fn a_policy_can_do_without_the_regions_of_urls() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];
+        let outbound = Arc::new(Outbound::default());
+        let mut regions = Regions::new(&derp, None, 1024, dir.path(), outbound);
+        let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
+        files::replace(&regions.kept(0), kept).unwrap();
+        let (mut world, _) = World::with_user();
+        let numbers = |map: DerpMap| map.regions.into_keys().collect::<Vec<_>>();
+        assert_eq!(numbers(regions.at_start(&world.snapshot())), [1]);
+        world.set_policy(r#"{"derpMap": {"omitDefaultRegions": true, "regions": {}}}"#);
+        assert!(regions.read_policy(&world.snapshot()));
+        assert!(numbers(regions.joined()).is_empty());
+        assert!(!regions.read_policy(&world.snapshot()));
     }
 }

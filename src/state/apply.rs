@@ -16,7 +16,7 @@ mod tick;
 mod user;
 mod wireguard;
 
-pub use routes::settle;
+pub use routes::{directory, settle};
 pub use tick::{Flush, next_deadline, settle_after_load, tick};
 
 use crate::clock::Now;

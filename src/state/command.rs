@@ -219,6 +219,20 @@ pub struct NewPolicy {
     pub must_hold: bool,
 }
 
+impl NewPolicy {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(source: &str, must_hold: bool) -> Result<Self, Vec<Diagnostic>> {
+        Ok(Self {
+            policy: Arc::new(Policy::parse(source)?),
+            source: source.into(),
+            must_hold,
+        })
+    }
+}
+
 /// A preauth key to be made.
 #[derive(Debug, Clone)]
 pub struct NewPreAuthKey {

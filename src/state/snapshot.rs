@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
-use crate::policy::Compiled;
+use crate::policy::{Compiled, Policy};
+use crate::state::apply;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
@@ -99,6 +100,11 @@ impl Snapshot {
     /// What the policy means for the nodes that take part.
     pub fn compiled(&self) -> &Arc<Compiled> {
         &self.model.compiled
+    }
+
+    /// What a policy would mean for the nodes that take part. Compiles anew, which takes its time.
+    pub fn compile(&self, policy: &Arc<Policy>) -> Compiled {
+        Compiled::compile(policy, &apply::directory(&self.model))
     }
 
     /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not

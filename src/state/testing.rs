@@ -9,8 +9,8 @@ use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::apply::{Applied, Flush, apply, settle, tick};
 use crate::state::command::{
-    Command, ExpiryWish, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register, RegisterReply,
-    Rejected, Reply,
+    Command, ExpiryWish, NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register,
+    RegisterReply, Rejected, Reply,
 };
 use crate::state::model::{Hostinfo, Model, Node, SessionId, Settings};
 use crate::state::record::Record;
@@ -132,6 +132,13 @@ impl World {
         let name = format!("key{number}");
         self.preauth_key(&name, |_| {});
         self.join(with_key(number, number, &name)).id
+    }
+
+    /// Sets a policy, which has to be taken.
+    pub(crate) fn set_policy(&mut self, text: &str) {
+        let new = NewPolicy::parse(text, true).expect("a policy");
+        self.apply(Command::SetPolicy(Box::new(new)))
+            .expect("the policy is taken over");
     }
 
     pub(crate) fn open_stream(&mut self, node: NodeId) -> SessionId {

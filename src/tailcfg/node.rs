@@ -42,8 +42,8 @@ pub struct Node<'a> {
     /// Key for path discovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disco_key: Option<DiscoKey>,
-    /// IPv4 and IPv6 address as host prefixes, in this order.
-    pub addresses: [String; 2],
+    /// IPv4 and IPv6 address as host prefixes, in this order; no IPv4 where the policy takes it away.
+    pub addresses: Vec<String>,
     /// What may be sent to it.
     #[serde(rename = "AllowedIPs")]
     pub allowed_ips: Vec<String>,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
+use zeroize::Zeroizing;
 
 use super::later;
 use crate::bucket::TokenBucket;
@@ -70,11 +72,10 @@ impl Gate {
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
     ) -> Result<(), Refusal> {
-        let text = shown
-            .and_then(|header| header.to_str().ok())
-            .and_then(|header| header.strip_prefix("Bearer "))
-            .and_then(|text| secret::split(SecretKind::Api, text));
-        let known = text.and_then(|(prefix, secret)| {
+        let text = shown.and_then(|header| key_in(header.to_str().ok()?));
+        let split = text.as_deref().map(String::as_str);
+        let split = split.and_then(|text| secret::split(SecretKind::Api, text));
+        let known = split.and_then(|(prefix, secret)| {
             let key = keys.values().find(|key| *key.prefix == *prefix)?;
             Some((key, secret))
         });
@@ -93,6 +94,18 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// The key in a header: `Bearer`, or `Basic` with the key as the user's name, as tools for the API of
+/// tailscale.com send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
+fn key_in(header: &str) -> Option<Zeroizing<String>> {
+    if let Some(text) = header.strip_prefix("Bearer ") {
+        return Some(Zeroizing::new(text.into()));
+    }
+    let encoded = header.strip_prefix("Basic ")?;
+    let decoded = Zeroizing::new(BASE64.decode(encoded.as_bytes()).ok()?);
+    let (user, _) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(Zeroizing::new(user.into()))
 }
 
 #[cfg(test)]
@@ -120,6 +133,27 @@ mod tests {
         };
         let header = HeaderValue::from_str(&format!("Bearer {}", *secret.text)).unwrap();
         (BTreeMap::from([(key.id, Arc::new(key))]), header)
+    }
+
+    #[test]
+    fn a_key_may_come_as_the_name_of_a_user() {
+        let (keys, header) = with_key(None);
+        let text = header.to_str().unwrap().strip_prefix("Bearer ").unwrap();
+        let basic = |pair: &str| {
+            let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
+            HeaderValue::from_str(&header).unwrap()
+        };
+        let gate = Gate::new();
+        let right = basic(&format!("{text}:"));
+        assert_eq!(gate.admit(Some(&right), &keys, at(1)), Ok(()));
+        for wrong in [
+            basic(text),
+            basic(&format!(":{text}")),
+            basic(&format!("{text}x:")),
+        ] {
+            let refusal = gate.admit(Some(&wrong), &keys, at(1));
+            assert_eq!(refusal, Err(Refusal::Unauthorized));
+        }
     }
 
     #[test]

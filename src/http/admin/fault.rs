@@ -6,11 +6,14 @@ use super::later;
 use crate::api::ErrorAnswer;
 use crate::engine::EngineError;
 use crate::http::body::{self, Body};
+use crate::policy::Diagnostic;
 use crate::state::command::Rejected;
 
 /// The kind of a refusal. Source: `google/rpc/code.proto` in googleapis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    /// Headscale says nothing better.
+    Unknown = 2,
     /// The request makes no sense.
     InvalidArgument = 3,
     /// Somebody else gave no answer in time.
@@ -42,7 +45,7 @@ impl Code {
             Self::AlreadyExists => StatusCode::CONFLICT,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -67,6 +70,22 @@ impl Fault {
     /// A request that makes no sense.
     pub fn invalid(message: &str) -> Self {
         Self::new(Code::InvalidArgument, message)
+    }
+
+    /// A policy with faults, one a line.
+    pub fn policy(faults: &[Diagnostic]) -> Self {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Self::invalid(&lines.join("\n"))
+    }
+
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The status of HTTP.
+    pub fn status(&self) -> StatusCode {
+        self.code.status()
     }
 
     /// A part of Headscale's interface that hearth has not.
@@ -95,6 +114,9 @@ impl Fault {
 
 impl From<Rejected> for Fault {
     fn from(rejected: Rejected) -> Self {
+        if let Rejected::Policy(faults) = &rejected {
+            return Self::policy(faults);
+        }
         let code = match &rejected {
             Rejected::NoSuchUser
             | Rejected::NoSuchNode

@@ -30,6 +30,8 @@ impl Call<'_> {
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
         let about = &self.admin.about;
+        let trouble = about.policy_place.borrow().trouble(&snapshot);
+        let warnings = about.warnings.iter().cloned().chain(trouble);
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
             nodes.map(|node| convert::node_name(node)).collect()
@@ -60,7 +62,7 @@ impl Call<'_> {
                 .count(),
             unauthorized: named(|node| !node.authorized),
             waiting_routes: named(|node| node.waiting_routes().next().is_some()),
-            warnings: about.warnings.clone(),
+            warnings: warnings.collect(),
         })
     }
 

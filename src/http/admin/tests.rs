@@ -1,6 +1,7 @@
 //! The interface as its users see it: requests in, answers of a real engine out.
 
 mod lifecycle;
+mod policy;
 
 use std::sync::Arc;
 
@@ -66,6 +67,7 @@ fn server() -> Server {
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
+        policy_place: watch::channel(PolicyPlace::default()).1,
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
@@ -398,8 +400,6 @@ async fn the_status_counts_and_the_health_is_good() {
 async fn what_hearth_has_not_is_said_so() {
     let server = server();
     for (method, path, status) in [
-        ("GET", "policy", 501),
-        ("PUT", "policy", 501),
         ("GET", "debug", 501),
         ("GET", "nothing", 404),
         ("PATCH", "user", 404),

@@ -17,6 +17,7 @@ use crate::http::contact::ssh_check::{SshChecks, Verdict, Way};
 use crate::http::query;
 use crate::http::ts2021::Peer;
 use crate::id::NodeId;
+use crate::policy::CheckPeriod;
 use crate::shutdown::Shutdown;
 use crate::state::secret::{NoRandomness, new_auth_id};
 use crate::state::snapshot::Snapshot;
@@ -27,11 +28,6 @@ pub(super) const PATH: &str = "/machine/ssh/action/";
 
 /// Longest name of a local user, in bytes. Linux has 32.
 const USER_BYTES: usize = 64;
-
-/// How long a confirmation of an SSH connection between two nodes, as this local user, counts; zero is for
-/// one connection. `None` where the policy asks for none.
-pub type CheckPeriod =
-    Box<dyn Fn(&Snapshot, NodeId, NodeId, &str) -> Option<Duration> + Send + Sync>;
 
 pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<Body> {
     let Some((source, target)) = nodes(request.uri.path()) else {
@@ -60,7 +56,7 @@ pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<B
         local_user: local_user.into(),
     };
     // The period is the policy's: what the client says of it, the client could change.
-    let period = (app.check_period)(&snapshot, source, target, &way.local_user);
+    let period = period(&snapshot, &way);
     drop(snapshot);
     let checking = Checking {
         checks: &app.contact.ssh_checks,
@@ -72,6 +68,17 @@ pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<B
         Ok(action) => body::json(StatusCode::OK, &action),
         Err(fault) => body::text(fault.status(), &fault.to_string()),
     }
+}
+
+/// How long a confirmation of a connection counts; zero is for that connection only. `None` where the policy
+/// asks for none.
+fn period(snapshot: &Snapshot, way: &Way) -> Option<Duration> {
+    let compiled = snapshot.compiled();
+    let period = compiled.ssh_check(way.source, way.target, &way.local_user)?;
+    Some(match period {
+        CheckPeriod::Always => Duration::ZERO,
+        CheckPeriod::Every(time) => time,
+    })
 }
 
 fn nodes(path: &str) -> Option<(NodeId, NodeId)> {
@@ -180,6 +187,7 @@ impl Checking<'_> {
 mod tests {
     use super::*;
     use crate::state::model::AuthId;
+    use crate::state::testing::World;
 
     const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
@@ -191,6 +199,34 @@ mod tests {
         for bad in ["3/to/", "3/12", "0/to/1", "a/to/b", "$SRC_NODE_ID/to/2"] {
             assert_eq!(ids(&format!("{PATH}{bad}")), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn how_long_a_confirmation_counts_is_the_policys() {
+        let (mut world, _) = World::with_user();
+        let (source, target) = (world.node_number(1), world.node_number(2));
+        world.open_stream(source);
+        world.open_stream(target);
+        let of = |world: &World, user: &str| {
+            let local_user = user.into();
+            let way = Way {
+                source,
+                target,
+                local_user,
+            };
+            period(&world.snapshot(), &way)
+        };
+        assert_eq!(of(&world, "root"), None);
+        let rule = |period: &str| {
+            format!(
+                r#"{{"ssh": [{{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"],
+                "users": ["root"], "checkPeriod": {period:?}}}]}}"#
+            )
+        };
+        world.set_policy(&rule("1h"));
+        assert_eq!((of(&world, "root"), of(&world, "anna")), (HOUR, None));
+        world.set_policy(&rule("always"));
+        assert_eq!(of(&world, "root"), Some(Duration::ZERO));
     }
 
     fn way(local_user: &str) -> Way {

@@ -3,14 +3,17 @@
 use hyper::StatusCode;
 
 use super::html::{Builder, Page, Piece};
+use crate::http::policy::PolicyPlace;
 use crate::state::snapshot::Snapshot;
 
 /// The page. It tells nothing about the tailnet to strangers.
-pub fn page(url: &str, snapshot: &Snapshot) -> Page {
-    let state = if snapshot.is_writable() {
-        "It is running."
-    } else {
+pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyPlace) -> Page {
+    let state = if !snapshot.is_writable() {
         "It is running, but cannot store changes at the moment: see its log."
+    } else if !place.fault.is_empty() {
+        "It is running, but its new policy has a fault and does not apply: see its status."
+    } else {
+        "It is running."
     };
     Builder::new(StatusCode::OK, "A tailnet at home")
         .paragraph(&[

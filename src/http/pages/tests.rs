@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::PLAUSIBLE_FROM;
+use crate::http::policy::PolicyPlace;
 use crate::id::NodeId;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::model::{Hostinfo, Model, Pending, PendingState};
@@ -100,7 +101,7 @@ fn the_join_page_has_the_server_and_a_place_for_the_key() {
 fn no_page_loads_anything_from_elsewhere() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
     let pages = [
-        home::page(URL, &snapshot),
+        home::page(URL, &snapshot, &PolicyPlace::default()),
         join::page(URL),
         register("laptop", PendingState::Waiting),
     ];

@@ -417,3 +417,24 @@ fn wildcards_are_for_named_nodes() {
     let is_wildcard = |node| settings.is_wildcard(world.node(id(node)), BASE);
     assert_eq!([1, 2, 3].map(is_wildcard), [true, false, true]);
 }
+
+#[test]
+fn records_of_the_policy_are_told_and_go_with_it() {
+    let mut world = world();
+    let tailnet = tailnet(|_, _| {});
+    let texts = DnsTexts::default();
+    let text = |world: &World| {
+        let snapshot = world.snapshot();
+        let viewer = snapshot.node(id(1)).unwrap();
+        texts.text(&tailnet, &snapshot, viewer).1
+    };
+    assert!(!text(&world).contains("nas.example"));
+    world.set_policy(r#"{"extraDNSRecords": [{"Name": "nas.example", "Value": "192.168.1.5"}]}"#);
+    let told = text(&world);
+    assert!(
+        told.contains("nas.example") && told.contains("192.168.1.5"),
+        "{told}"
+    );
+    world.set_policy("{}");
+    assert!(!text(&world).contains("nas.example"));
+}

@@ -15,7 +15,6 @@ use crate::netmap::dns::DnsSources;
 use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{Source, Tailnet};
-use crate::policy::Policy;
 use crate::state::command::{Command, NewPolicy, NewUser, NodeUpdate};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
@@ -468,12 +467,8 @@ fn happen(scene: &mut Scene, event: Event) {
         }
         Event::Policy(number) => {
             let text = POLICIES[usize::from(number) % POLICIES.len()];
-            let policy = Policy::parse(text).expect("a policy");
-            let _ = world.apply(Command::SetPolicy(Box::new(NewPolicy {
-                source: text.into(),
-                policy: Arc::new(policy),
-                must_hold: true,
-            })));
+            let new = NewPolicy::parse(text, true).expect("a policy");
+            let _ = world.apply(Command::SetPolicy(Box::new(new)));
         }
         Event::Wait(seconds) => world.wait(Duration::from_secs(seconds.into())),
         Event::CatchUp(place) => {

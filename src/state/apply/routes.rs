@@ -138,7 +138,7 @@ pub(super) fn compile_anew(model: &mut Model, policy: Option<&Arc<Policy>>) {
 }
 
 /// The users, and the nodes that take part.
-pub(super) fn directory(model: &Model) -> Directory {
+pub fn directory(model: &Model) -> Directory {
     let members = model.nodes.iter().filter(|node| node.is_member());
     Directory {
         users: users(model),

@@ -1,0 +1,150 @@
+//! The policy: shown, checked, set, and set back.
+//!
+//! Source: headscale `hscontrol/api/v1/policy.go` (paths, fields, texts of refusals).
+
+use std::sync::Arc;
+
+use super::fault::{Code, Fault};
+use super::{Admin, Answer, Call, json};
+use crate::api::{
+    EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
+};
+use crate::id::PolicyId;
+use crate::policy::MAX_BYTES;
+use crate::state::command::{Command, NewPolicy, Reply};
+use crate::state::model::PolicyText;
+
+/// What the paths of requests with a policy begin with.
+pub(super) const PATH: &str = "/api/v1/policy";
+
+/// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
+pub(super) const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
+
+/// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with what its
+/// handler puts before it; web interfaces know it by this.
+const NONE: &str = "loading ACL from database: acl policy not found: everyone may reach everyone until \
+                    `hearth policy set FILE`";
+
+impl Call<'_> {
+    pub(super) fn show_policy(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        match snapshot.policies().last() {
+            Some(version) => json(&self.admin.shown(version)),
+            None => {
+                let place = self.admin.about.policy_place.borrow();
+                let trouble = place.trouble(&snapshot);
+                let message = trouble.unwrap_or_else(|| NONE.into());
+                Err(Fault::new(Code::Unknown, message))
+            }
+        }
+    }
+
+    pub(super) async fn set_policy(&self) -> Answer {
+        let wish: SetPolicy = self.read()?;
+        let _turn = self.admin.policy_turn.lock().await;
+        let version = self.admin.take_over(&wish.policy).await?;
+        json(&self.admin.shown(&version))
+    }
+
+    /// Says whether a policy could be set, without setting it.
+    pub(super) fn check_policy(&self) -> Answer {
+        let wish: SetPolicy = self.read()?;
+        let new = parsed(&wish.policy)?;
+        let compiled = self.admin.engine.snapshot().compile(&new.policy);
+        compiled.check().map_err(|faults| Fault::policy(&faults))?;
+        json(&EmptyAnswer {})
+    }
+
+    pub(super) fn list_policies(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let versions = snapshot.policies().iter().map(|version| PolicyVersion {
+            version: version.id.to_string(),
+            updated_at: version.created,
+            bytes: version.source.len(),
+        });
+        json(&PolicyVersions {
+            versions: versions.collect(),
+        })
+    }
+
+    pub(super) fn show_policy_version(&self, version: &str) -> Answer {
+        let version = self.admin.version(version)?;
+        json(&self.admin.shown(&version))
+    }
+
+    /// Sets an older version again, as a new one.
+    pub(super) async fn roll_back_policy(&self) -> Answer {
+        let RollBackPolicy { version } = self.read()?;
+        let _turn = self.admin.policy_turn.lock().await;
+        let wanted = match version.0.as_str() {
+            "" | "0" => {
+                let snapshot = self.admin.engine.snapshot();
+                let mut newest_first = snapshot.policies().iter().rev();
+                let before = newest_first.nth(1).cloned();
+                before.ok_or_else(|| Fault::new(Code::NotFound, "there is no older policy"))?
+            }
+            version => self.admin.version(version)?,
+        };
+        let version = self.admin.take_over(&wanted.source).await?;
+        json(&self.admin.shown(&version))
+    }
+}
+
+impl Admin {
+    fn version(&self, version: &str) -> Result<Arc<PolicyText>, Fault> {
+        let id: Option<PolicyId> = version.parse().ok();
+        let snapshot = self.engine.snapshot();
+        let mut versions = snapshot.policies().iter();
+        let found = versions.find(|known| Some(known.id) == id).cloned();
+        found.ok_or_else(|| {
+            let message = "this version of the policy is not kept: `hearth policy history` shows those that are";
+            Fault::new(Code::NotFound, message)
+        })
+    }
+
+    /// Lets a policy apply. Whoever compared it with the one before holds `policy_turn`.
+    ///
+    /// # Errors
+    /// When a file is the place of the policy, or this one has faults, or its tests fail.
+    pub(super) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Fault> {
+        if let Some(file) = &self.about.policy_place.borrow().file {
+            // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
+            return Err(Fault::invalid(&format!(
+                "update is disabled for modes other than 'database': the policy is in {}; what is saved there \
+                 applies at once. Without `policy.file` in the configuration the database is the place",
+                file.display()
+            )));
+        }
+        let new = parsed(text)?;
+        match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
+            Reply::Policy(version) => {
+                tracing::info!(version = %version.id, "the policy was set");
+                Ok(version)
+            }
+            _ => Err(Fault::new(Code::Internal, "internal error")),
+        }
+    }
+
+    fn shown(&self, version: &PolicyText) -> PolicyAnswer {
+        let place = self.about.policy_place.borrow();
+        let file = place.file.as_ref().map(|file| file.display().to_string());
+        let trouble = place.trouble(&self.engine.snapshot());
+        PolicyAnswer {
+            policy: version.source.to_string(),
+            updated_at: version.created,
+            version: version.id.to_string(),
+            file: file.unwrap_or_default(),
+            trouble: trouble.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
+pub(super) fn parsed(text: &str) -> Result<NewPolicy, Fault> {
+    if text.trim().is_empty() {
+        return Err(Fault::invalid(
+            "the policy is empty; one that lets everyone reach everyone is {}",
+        ));
+    }
+    NewPolicy::parse(text, true).map_err(|faults| Fault::policy(&faults))
+}

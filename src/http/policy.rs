@@ -1,0 +1,64 @@
+//! Where the policy comes from, as far as answers tell of it.
+
+use std::path::PathBuf;
+
+use crate::policy::Policy;
+use crate::state::snapshot::Snapshot;
+
+/// Where the policy comes from, and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyPlace {
+    /// The file; `None` is the database.
+    pub file: Option<PathBuf>,
+    /// Why what is in the file does not apply, one fault a line; empty: it does.
+    pub fault: String,
+}
+
+impl PolicyPlace {
+    /// What a person should know of the policy, if something is wrong with it.
+    pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
+        let applies = match snapshot.compiled().policy() {
+            Some(_) => "the one before it applies",
+            None => "there is no other, so everyone may reach everyone",
+        };
+        if let Some(file) = self.file.as_ref().filter(|_| !self.fault.is_empty()) {
+            let (file, fault) = (file.display(), &self.fault);
+            return Some(format!(
+                "the policy in {file} was not taken over, {applies}: {fault}"
+            ));
+        }
+        // Only another version of hearth can have stored what this one cannot read.
+        let newest = snapshot.policies().last()?;
+        let faults = Policy::parse(&newest.source).err()?;
+        let fault = faults.first()?;
+        Some(format!(
+            "the stored policy cannot be read, {applies}: {fault}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::World;
+
+    #[test]
+    fn trouble_names_the_file_the_fault_and_what_applies() {
+        let (mut world, _) = World::with_user();
+        let mut place = PolicyPlace::default();
+        assert_eq!(place.trouble(&world.snapshot()), None);
+        place.file = Some("/p".into());
+        assert_eq!(place.trouble(&world.snapshot()), None);
+        place.fault = "line 1, column 2: x".into();
+        assert_eq!(
+            place.trouble(&world.snapshot()).as_deref(),
+            Some(
+                "the policy in /p was not taken over, there is no other, so everyone may reach everyone: \
+                 line 1, column 2: x"
+            )
+        );
+        world.set_policy("{}");
+        let text = place.trouble(&world.snapshot()).unwrap();
+        assert!(text.contains("the one before it applies"), "{text}");
+    }
+}
