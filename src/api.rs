@@ -460,7 +460,7 @@ pub struct DnsRecord {
     pub value: String,
     /// The addresses that it stands for now.
     pub addresses: Vec<String>,
-    /// Where it was made: `configuration`, `file` or `api`.
+    /// Where it was made: `configuration`, `policy`, `file` or `api`.
     pub source: String,
 }
 

@@ -90,6 +90,15 @@ pub struct NodeSettings {
     pub ephemeral_timeout: Duration,
 }
 
+/// What holds for routes that several nodes serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// How often their routers are asked for a sign of life; `None` is never.
+    pub probe_interval: Option<Duration>,
+    /// How long one may take to give it.
+    pub probe_timeout: Duration,
+}
+
 /// What the server runs with. Every value is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -114,6 +123,8 @@ pub struct Config {
     pub prefixes: Prefixes,
     /// What holds for nodes.
     pub node: NodeSettings,
+    /// What holds for routes that several nodes serve.
+    pub routes: RouteSettings,
     /// DNS of the tailnet.
     pub dns: DnsSettings,
     /// The relay.
@@ -261,6 +272,19 @@ impl Config {
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),
         };
+        let timeout_range = Range {
+            least: Duration::from_secs(1),
+            most: Duration::from_secs(60),
+        };
+        let routes = RouteSettings {
+            probe_interval: raw
+                .take("routes.probe_interval")
+                .unwrap_or(Expiry(Some(Duration::from_secs(10))))
+                .0,
+            probe_timeout: raw
+                .take_in_range("routes.probe_timeout", timeout_range)
+                .unwrap_or(Duration::from_secs(5)),
+        };
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
         let home = || surroundings.network.home_address();
@@ -281,6 +305,7 @@ impl Config {
             tls,
             prefixes,
             node,
+            routes,
             dns,
             derp,
             policy,

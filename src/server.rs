@@ -9,6 +9,7 @@ mod policy;
 mod regions;
 mod relay;
 mod standalone;
+mod wan;
 
 pub use standalone::run as run_relay;
 
@@ -29,6 +30,7 @@ use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
 use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
+use crate::http::routers::ask_routers;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
@@ -158,6 +160,7 @@ async fn serve(
     let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
     let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
+    let home = new_tailnet.clone();
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),
@@ -213,6 +216,14 @@ async fn serve(
     listeners.start_metrics(&numbers, &tasks, &shutdown);
     let stun = (&numbers.stun, relay::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
+    tasks.spawn(
+        "questions to routers",
+        ask_routers(app.clone(), config.routes),
+    );
+    tasks.spawn(
+        "way to the internet",
+        wan::watch_home(home, shutdown.clone()),
+    );
     tasks.spawn(
         "admission",
         watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),

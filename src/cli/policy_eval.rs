@@ -274,3 +274,63 @@ fn capabilities(compiled: &Compiled, directory: &Directory, node: &Node) -> Valu
     }
     json!(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(case: &Value) -> Value {
+        let mut output = Vec::new();
+        run(case.to_string().as_bytes(), &mut output).unwrap();
+        serde_json::from_slice(&output).unwrap()
+    }
+
+    fn case(policy: &Value) -> Value {
+        json!({
+            "id": "one",
+            "policy": policy,
+            "users": [{"id": 1, "name": "anna", "email": "anna@example.com"}, {"id": 2, "name": "ben"}],
+            "nodes": {
+                "phone": {"ipv4": "100.64.0.1", "ipv6": "fd7a:115c:a1e0::1", "user": "anna", "tags": []},
+                "router": {"ipv4": "100.64.0.2", "tags": ["tag:router"], "routable_ips": ["10.0.0.0/8"],
+                    "approved_routes": []},
+            },
+        })
+    }
+
+    #[test]
+    fn a_case_is_answered_with_what_each_node_is_sent() {
+        let said = answer(&case(&json!({
+            "tagOwners": {"tag:router": []},
+            "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:router"]}},
+            "acls": [{"action": "accept", "src": ["anna@"], "dst": ["10.0.0.0/8:*"]}],
+        })));
+        assert_eq!((&said["id"], &said["status"]), (&json!("one"), &json!(200)));
+        let router = &said["nodes"]["phone"]["peers"]["router"];
+        assert_eq!(
+            router["allowed_ips"],
+            json!(["100.64.0.2/32", "10.0.0.0/8"])
+        );
+        assert_eq!(router["primary_routes"], json!(["10.0.0.0/8"]));
+        let filter = &said["nodes"]["router"]["packet_filter"];
+        assert_eq!(
+            filter[0]["SrcIPs"],
+            json!(["100.64.0.1", "fd7a:115c:a1e0::1"])
+        );
+        assert!(
+            said["nodes"]["phone"]["cap_map"]
+                .get("https://tailscale.com/cap/is-owner")
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let said = answer(&case(&json!("{\"acls\": [,]}")));
+        assert_eq!(said["status"], 400);
+        assert_eq!(said["message"], "expected a value, found ','");
+        let said = answer(&case(&json!({"tests": [{"src": "anna@"}]})));
+        assert_eq!(said["message"], "test(s) failed");
+        assert!(run(&b"{}"[..], Vec::new()).is_err());
+    }
+}

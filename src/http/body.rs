@@ -9,7 +9,10 @@
     )
 )]
 
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,18 +22,17 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 /// The body of a response.
 #[derive(Debug, Default)]
 pub struct Body(Content);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Content {
     #[default]
     Nothing,
     Whole(Bytes),
-    Stream(mpsc::Receiver<Bytes>),
+    Stream(Pin<Box<dyn Future<Output = ()> + Send>>, Sender),
 }
 
 impl Body {
@@ -39,12 +41,26 @@ impl Body {
         Self(Content::Nothing)
     }
 
-    /// Pieces that are made while the body is sent; at most `pieces` of them wait, and the sender waits then.
+    /// Pieces that `make` sends while the body is read. The body ends when that future does.
     ///
-    /// The body ends when the sender is dropped.
-    pub fn stream(pieces: usize) -> (Sender, Self) {
-        let (sender, receiver) = mpsc::channel(pieces.max(1));
-        (Sender(sender), Self(Content::Stream(receiver)))
+    /// The future runs only when the next piece is wanted, in the task that sends the body: it needs no task
+    /// and no queue of its own, and is dropped with the body when the peer is gone.
+    pub fn stream<F>(make: impl FnOnce(Sender) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let sender = Sender::default();
+        Self(Content::Stream(Box::pin(make(sender.clone())), sender))
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Self::Stream(..) => f.write_str("Stream"),
+        }
     }
 }
 
@@ -66,10 +82,15 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Content::Stream(pieces) = &mut self.0 {
-            return pieces
-                .poll_recv(context)
-                .map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
+        if let Content::Stream(making, sender) = &mut self.0 {
+            let is_over = making.as_mut().poll(context).is_ready();
+            let piece = sender.place().take();
+            if is_over {
+                self.0 = Content::Nothing;
+            } else if piece.is_none() {
+                return Poll::Pending;
+            }
+            return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
         }
         Poll::Ready(match std::mem::take(&mut self.0) {
             Content::Whole(bytes) => Some(Ok(Frame::data(bytes))),
@@ -87,34 +108,38 @@ impl HttpBody for Body {
             Content::Whole(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(..) => SizeHint::default(),
         }
     }
 }
 
-/// Feeds a streamed body.
-#[derive(Debug, Clone)]
-pub struct Sender(mpsc::Sender<Bytes>);
-
-/// The peer does not want the rest of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the reader of the body is gone")]
-pub struct Gone;
+/// Feeds a streamed body: a place for one piece.
+#[derive(Debug, Clone, Default)]
+pub struct Sender(Arc<Mutex<Option<Bytes>>>);
 
 impl Sender {
-    /// Hands a piece on, as soon as there is room for it.
+    /// Hands a piece on, and waits until the next one is wanted.
     ///
-    /// Cancel safe in that a piece is handed on whole or not at all.
-    ///
-    /// # Errors
-    /// [`Gone`], when the stream was reset or the connection is closed.
-    pub async fn send(&self, piece: Bytes) -> Result<(), Gone> {
-        self.0.send(piece).await.map_err(|_| Gone)
+    /// To be used in the future of [`Body::stream`], which is polled again when the place is empty; so nobody is
+    /// to be woken here. Cancel safe: a piece is handed on whole or not at all.
+    pub async fn send(&self, piece: Bytes) {
+        let mut piece = Some(piece);
+        poll_fn(|_| {
+            let mut place = self.place();
+            if place.is_some() {
+                return Poll::Pending;
+            }
+            *place = piece.take();
+            match *place {
+                Some(_) => Poll::Pending,
+                None => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
-    /// Waits until the peer is gone. Cancel safe.
-    pub async fn gone(&self) {
-        self.0.closed().await;
+    fn place(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,23 +280,55 @@ mod tests {
         assert!(status(StatusCode::NO_CONTENT).body().is_end_stream());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_streamed_body_holds_its_sender_back() {
-        let (sender, mut body) = Body::stream(1);
-        sender.send(Bytes::from_static(b"one")).await.unwrap();
-        let blocked = tokio::time::timeout(SOON, sender.send(Bytes::from_static(b"two"))).await;
-        assert!(blocked.is_err());
-        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(piece, "one");
-        drop(sender);
-        assert!(body.frame().await.is_none());
+    async fn next(body: &mut Body) -> Option<Bytes> {
+        let frame = body.frame().await?;
+        frame.unwrap().into_data().ok()
     }
 
     #[tokio::test]
-    async fn the_sender_hears_that_the_reader_is_gone() {
-        let (sender, body) = Body::stream(1);
-        tokio::join!(sender.gone(), async { drop(body) });
-        assert_eq!(sender.send(Bytes::from_static(b"x")).await, Err(Gone));
+    async fn a_streamed_body_runs_only_as_far_as_it_is_read() {
+        let made = Arc::new(Mutex::new(0));
+        let seen = made.clone();
+        let mut body = Body::stream(|sender| async move {
+            for piece in ["one", "two"] {
+                *made.lock().unwrap() += 1;
+                sender.send(Bytes::from_static(piece.as_bytes())).await;
+            }
+        });
+        assert_eq!(*seen.lock().unwrap(), 0);
+        assert_eq!(next(&mut body).await.unwrap(), "one");
+        assert_eq!(*seen.lock().unwrap(), 1);
+        assert!(!body.is_end_stream());
+        assert_eq!(next(&mut body).await.unwrap(), "two");
+        assert_eq!(next(&mut body).await, None);
+        assert!(body.is_end_stream());
+        assert_eq!(next(&mut body).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_streamed_body_waits_for_what_its_future_waits_for() {
+        let mut body = Body::stream(|sender| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // A piece that nobody waits for any more is sent all the same.
+            tokio::select! { biased;
+                () = sender.send(Bytes::from_static(b"late")) => {}
+                () = std::future::ready(()) => {}
+            }
+        });
+        let early = tokio::time::timeout(Duration::from_millis(999), next(&mut body)).await;
+        assert!(early.is_err());
+        assert_eq!(next(&mut body).await.unwrap(), "late");
+        assert_eq!(next(&mut body).await, None);
+    }
+
+    #[test]
+    fn the_future_of_a_body_goes_with_it() {
+        let held = Arc::new(());
+        let guard = held.clone();
+        let body = Body::stream(|_| async move { drop(guard) });
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,13 +341,14 @@ mod tests {
             Err(ReadError::TooLarge)
         );
 
-        let (sender, body) = Body::stream(4);
-        for _ in 0..3 {
-            sender.send(Bytes::from_static(b"1234")).await.unwrap();
-        }
+        let body = Body::stream(|sender| async move {
+            for _ in 0..3 {
+                sender.send(Bytes::from_static(b"1234")).await;
+            }
+        });
         assert_eq!(read_limited(body, 10, SOON).await, Err(ReadError::TooLarge));
 
-        let (_sender, body) = Body::stream(1);
+        let body = Body::stream(|_| std::future::pending());
         assert_eq!(read_limited(body, 10, SOON).await, Err(ReadError::Timeout));
 
         let broken = one_error();

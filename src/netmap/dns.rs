@@ -2,22 +2,25 @@
 //!
 //! Most nodes are told the same: the text is made once for each [`Choice`] of settings and shared.
 
+mod facts;
+mod next_dns;
+
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::{NodeId, Revision};
-use crate::netmap::reverse::{zones_v4, zones_v6};
 use crate::netmap::{Tailnet, to_json};
-use crate::policy::Compiled;
+use crate::policy::{self, Compiled, Policy};
 use crate::state::dns::{
-    DnsRecord, DnsSettings, DnsValue, NEXT_DNS, Nameserver, RECORDS_MAX, Resolution, Router,
-    is_named, label_in,
+    DnsRecord, DnsSettings, DnsValue, Nameserver, RECORDS_MAX, Resolution, is_named, label_in,
 };
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::dns::{DnsConfig, ExtraRecord, Resolver};
+use facts::{Facts, Named, is_there, named_nodes};
+use next_dns::NextDns;
 
 /// Most texts that are kept. Only rules and NextDNS profiles make different ones, so there are few.
 const TEXTS_KEPT: usize = 64;
@@ -43,6 +46,16 @@ pub fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsC
     build(&facts, &Choice::of(&facts, policy, viewer, rule))
 }
 
+/// The records that the policy gives (`extraDNSRecords`), at most [`RECORDS_MAX`].
+pub fn records_of(policy: Option<&Arc<Policy>>) -> impl Iterator<Item = DnsRecord> {
+    let records = policy.map_or(&[][..], |policy| policy.extra_records());
+    let read = |record: &policy::ExtraRecord| {
+        let record = DnsRecord::parse(&record.name, &record.kind, &record.value).ok();
+        record.filter(|record| !matches!(record.value, DnsValue::Alias(_)))
+    };
+    records.iter().filter_map(read).take(RECORDS_MAX)
+}
+
 /// The addresses that a record stands for now, sorted: none when its node is not there.
 pub fn addresses_of(record: &DnsRecord, base_domain: &str, snapshot: &Snapshot) -> Vec<IpAddr> {
     match &record.value {
@@ -55,17 +68,6 @@ pub fn addresses_of(record: &DnsRecord, base_domain: &str, snapshot: &Snapshot) 
             node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
         }
     }
-}
-
-/// The records of the policy (`extraDNSRecords`). A name that is none is left out.
-pub fn records_of_policy(policy: &Compiled) -> Vec<DnsRecord> {
-    let records = policy
-        .policy()
-        .map_or(&[][..], |policy| policy.extra_records());
-    let parsed = records.iter().take(RECORDS_MAX);
-    parsed
-        .filter_map(|record| DnsRecord::parse(&record.name, &record.kind, &record.value).ok())
-        .collect()
 }
 
 /// What a stream was told last about DNS.
@@ -87,7 +89,7 @@ struct Known {
     dns_version: u32,
     revision: Revision,
     records: Arc<BTreeSet<DnsRecord>>,
-    policy_records: Vec<DnsRecord>,
+    written: Option<Arc<Policy>>,
     nodes: Vec<Named>,
     facts: Facts,
     texts: HashMap<Choice, Arc<str>>,
@@ -156,11 +158,15 @@ impl Known {
             return;
         }
         let nodes = named_nodes(tailnet, snapshot);
-        let policy_records = records_of_policy(snapshot.compiled());
+        let written = snapshot.compiled().policy();
+        let is_same_policy = match (written, &self.written) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (now, before) => now.is_none() && before.is_none(),
+        };
         let is_same = !is_first
+            && is_same_policy
             && tailnet.dns_version == self.dns_version
             && Arc::ptr_eq(snapshot.dns_records(), &self.records)
-            && policy_records == self.policy_records
             && nodes == self.nodes;
         self.revision = snapshot.revision();
         if is_same {
@@ -168,7 +174,7 @@ impl Known {
         }
         self.dns_version = tailnet.dns_version;
         self.records = snapshot.dns_records().clone();
-        self.policy_records = policy_records;
+        self.written = written.cloned();
         self.nodes.clone_from(&nodes);
         let facts = Facts::of(tailnet, snapshot, nodes);
         self.generation = self.generation.wrapping_add(1).max(1);
@@ -199,153 +205,6 @@ impl Known {
     }
 }
 
-/// A node that settings or records name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Named {
-    id: NodeId,
-    label: Box<str>,
-    ipv4: Ipv4Addr,
-    ipv6: Ipv6Addr,
-    is_router: bool,
-}
-
-fn is_there(node: &Node) -> bool {
-    node.is_member() && !node.expired
-}
-
-/// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are
-/// none, and nothing is looked through.
-fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> {
-    let sources = &tailnet.dns;
-    let settings = &sources.settings;
-    let base = tailnet.base_domain.as_str();
-    let records = (settings.records.iter())
-        .chain(&*sources.file_records)
-        .chain(&**snapshot.dns_records());
-    let targets = records.filter_map(|record| match &record.value {
-        DnsValue::Alias(target) => label_in(target, base),
-        DnsValue::A(_) | DnsValue::Aaaa(_) => None,
-    });
-    let labels: BTreeSet<&str> = targets.collect();
-    let needs_router = settings.needs_router();
-    if labels.is_empty() && !needs_router {
-        return Vec::new();
-    }
-    // Naming this machine by one of its addresses is naming it.
-    let is_this_machine = match &settings.router {
-        Router::ThisMachine => true,
-        Router::Node(_) => false,
-        Router::Resolver(resolver) => resolver.address().is_some_and(|address| match address {
-            IpAddr::V4(v4) => {
-                sources.home_address == Some(v4) || sources.tailnet_addresses.contains(&v4)
-            }
-            IpAddr::V6(_) => false,
-        }),
-    };
-    let is_router = |node: &Node| match &settings.router {
-        _ if !needs_router => false,
-        Router::Node(name) => name.is(node, base),
-        Router::Resolver(resolver) if !is_this_machine => {
-            let address = resolver.address();
-            address == Some(node.ipv4.into()) || address == Some(node.ipv6.into())
-        }
-        _ => sources.tailnet_addresses.contains(&node.ipv4),
-    };
-    let there = snapshot.nodes().iter().filter(|node| is_there(node));
-    let named = there.filter_map(|node| {
-        let is_router = is_router(node);
-        (is_router || labels.contains(&*node.label)).then(|| Named {
-            id: node.id,
-            label: node.label.clone(),
-            ipv4: node.ipv4,
-            ipv6: node.ipv6,
-            is_router,
-        })
-    });
-    named.collect()
-}
-
-/// What is the same for every viewer.
-#[derive(Debug, Default)]
-struct Facts {
-    settings: Arc<DnsSettings>,
-    base_domain: String,
-    /// The zones of the tailnet's addresses.
-    zones: Vec<String>,
-    /// The router's resolver; empty while it is not known.
-    router: Vec<Nameserver>,
-    /// The nodes that are the router: they must not be sent to themselves.
-    routers: Vec<NodeId>,
-    /// Whether the resolver is at these nodes' addresses in the tailnet.
-    is_in_tailnet: bool,
-    /// All records, each once, with aliases as addresses.
-    records: Vec<(String, IpAddr)>,
-}
-
-impl Facts {
-    fn of(tailnet: &Tailnet, snapshot: &Snapshot, nodes: Vec<Named>) -> Self {
-        let sources = &tailnet.dns;
-        let settings = &sources.settings;
-        let routers = || nodes.iter().filter(|node| node.is_router);
-        let of_nodes = || {
-            let addresses = routers().flat_map(|node| [IpAddr::from(node.ipv4), node.ipv6.into()]);
-            addresses.map(Nameserver::from).collect::<Vec<_>>()
-        };
-        let router = match &settings.router {
-            _ if !settings.needs_router() => Vec::new(),
-            Router::Resolver(resolver) => vec![resolver.clone()],
-            Router::Node(_) => of_nodes(),
-            Router::ThisMachine => match of_nodes() {
-                none if none.is_empty() => {
-                    let home = sources.home_address.map(IpAddr::from);
-                    home.map(Nameserver::from).into_iter().collect()
-                }
-                found => found,
-            },
-        };
-        let base = tailnet.base_domain.as_str();
-        let of_policy = records_of_policy(snapshot.compiled());
-        let all = (settings.records.iter())
-            .chain(&*sources.file_records)
-            .chain(&**snapshot.dns_records())
-            .chain(&of_policy);
-        let mut seen = BTreeSet::new();
-        let mut records = Vec::new();
-        for record in all {
-            let addresses = match &record.value {
-                DnsValue::A(address) => vec![(*address).into()],
-                DnsValue::Aaaa(address) => vec![(*address).into()],
-                DnsValue::Alias(target) => {
-                    let label = label_in(target, base);
-                    let node = nodes.iter().find(|node| Some(&*node.label) == label);
-                    node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
-                }
-            };
-            let name = record.full_name(base);
-            for address in addresses {
-                let entry = (name.clone(), address);
-                if seen.insert(entry.clone()) {
-                    records.push(entry);
-                }
-            }
-        }
-        let prefixes = &snapshot.settings().prefixes;
-        let ((v4, v4_bits), (v6, v6_bits)) = (prefixes.v4(), prefixes.v6());
-        Self {
-            settings: settings.clone(),
-            base_domain: tailnet.base_domain.clone(),
-            zones: zones_v4(v4, v4_bits).chain(zones_v6(v6, v6_bits)).collect(),
-            is_in_tailnet: match &settings.router {
-                Router::Resolver(_) => false,
-                Router::Node(_) | Router::ThisMachine => routers().next().is_some(),
-            },
-            router,
-            routers: routers().map(|node| node.id).collect(),
-            records,
-        }
-    }
-}
-
 /// By what the texts of viewers differ: those with equal choices are told the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Choice {
@@ -364,16 +223,6 @@ enum Reach {
     Open,
     /// The policy keeps them apart: a resolver there would leave it without any names.
     Closed,
-}
-
-/// What NextDNS is told by its URL. Source: `generateDNSConfig` in headscale
-/// `hscontrol/mapper/mapper.go`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct NextDns {
-    /// The profile that the policy gives to the node, in place of that of the configuration.
-    profile: Option<Box<str>>,
-    /// Name, model and address of the device.
-    device: Option<[Box<str>; 3]>,
 }
 
 impl Choice {
@@ -414,77 +263,6 @@ fn rule_for(facts: &Facts, policy: &Compiled, viewer: &Node) -> Option<usize> {
 fn resolution(settings: &DnsSettings, rule: Option<usize>) -> &Resolution {
     let rule = rule.and_then(|place| settings.rules.get(place));
     rule.map_or(&settings.usual, |rule| &rule.resolution)
-}
-
-/// What the attributes about NextDNS begin with.
-const ATTRIBUTE: &str = "nextdns:";
-
-/// The attribute that keeps the device's name from NextDNS.
-const NO_DEVICE_INFO: &str = "nextdns:no-device-info";
-
-impl NextDns {
-    fn of(policy: &Compiled, viewer: &Node) -> Self {
-        let attributes = policy.attributes(viewer.id);
-        // A profile becomes part of a URL: nothing may lead out of its path.
-        let is_profile = |text: &&str| {
-            let clean = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            (1..=64).contains(&text.len()) && text.bytes().all(clean)
-        };
-        let mut profiles = (attributes.keys())
-            .filter(|name| &***name != NO_DEVICE_INFO)
-            .filter_map(|name| name.strip_prefix(ATTRIBUTE))
-            .filter(is_profile);
-        let device = || {
-            let hostname = &viewer.hostinfo.hostname;
-            let name = match hostname.is_empty() {
-                true => &viewer.label,
-                false => hostname,
-            };
-            let address = viewer.ipv4.to_string().into();
-            [name.clone(), viewer.hostinfo.os.clone(), address]
-        };
-        Self {
-            profile: profiles.next().map(Box::from),
-            device: (!attributes.contains_key(NO_DEVICE_INFO)).then(device),
-        }
-    }
-
-    /// The URL for this node.
-    fn url(&self, url: &str) -> String {
-        let url = match &self.profile {
-            Some(profile) => format!("{NEXT_DNS}/{profile}"),
-            None => url.to_owned(),
-        };
-        let Some([name, model, address]) = &self.device else {
-            return url;
-        };
-        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
-        let mut query: Vec<String> = query
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.starts_with("device_"))
-            .map(str::to_owned)
-            .collect();
-        let fields = [
-            ("device_name", name),
-            ("device_model", model),
-            ("device_ip", address),
-        ];
-        let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
-        query.extend(said.map(|(key, value)| format!("{key}={}", escaped(value))));
-        format!("{path}?{}", query.join("&"))
-    }
-}
-
-/// A text as a value in a query (RFC 3986 section 2.3).
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => escaped.push(byte.into()),
-            false => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 fn build(facts: &Facts, choice: &Choice) -> DnsConfig {

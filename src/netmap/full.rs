@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::id::NodeId;
 use crate::netmap::fragment::self_node;
 use crate::netmap::{Source, chunk, frame, profiles, to_json};
 use crate::state::model::Node;
@@ -19,7 +18,7 @@ pub enum Scope {
 }
 
 /// The whole map of `viewer`, framed, in pieces to be sent one after the other; compressed when the client
-/// asked for zstd. `removed` are peers that the client has to forget.
+/// asked for zstd. `more` are further fields, each after a comma.
 ///
 /// A node whose key has ended, or that nobody let take part, sees nobody, whatever the scope.
 pub fn full_map(
@@ -27,7 +26,7 @@ pub fn full_map(
     viewer: &Node,
     scope: Scope,
     zstd: bool,
-    removed: &BTreeSet<NodeId>,
+    more: &str,
 ) -> Vec<Bytes> {
     let peers = match viewer.is_alone() || scope == Scope::Itself {
         true => Vec::new(),
@@ -38,7 +37,7 @@ pub fn full_map(
     let tells_of_peers = !peers.is_empty();
     pieces.push(end(head(source, viewer, tells_of_peers)));
     pieces.extend(peers);
-    pieces.push(end(tail(source, viewer, tells_of_peers, removed)));
+    pieces.push(end(tail(source, viewer, tells_of_peers, more)));
     pieces.insert(0, frame::length_of(&pieces));
     pieces
 }
@@ -79,22 +78,14 @@ fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
 }
 
 /// What comes after the peers.
-fn tail(
-    source: &Source<'_>,
-    viewer: &Node,
-    with_peers: bool,
-    removed: &BTreeSet<NodeId>,
-) -> String {
+fn tail(source: &Source<'_>, viewer: &Node, with_peers: bool, more: &str) -> String {
     let compiled = source.snapshot.compiled();
     let mut text = String::new();
     let mut part = |piece: &str| text.push_str(piece);
     if with_peers {
         part("]");
     }
-    if !removed.is_empty() {
-        part(r#","PeersRemoved":"#);
-        part(&to_json(removed));
-    }
+    part(more);
     part(r#","PacketFilters":{"base":"#);
     part(&compiled.filter(viewer.id));
     part(r#"},"SSHPolicy":"#);

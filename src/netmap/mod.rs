@@ -24,6 +24,7 @@ use crate::netmap::notices::Notices;
 use crate::state::model::{Node, Owner, User};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::derpmap::DerpMap;
+use crate::tailcfg::json;
 use crate::tailcfg::map::UserProfile;
 
 /// What every message is made of.
@@ -124,9 +125,9 @@ impl Tailnet {
     }
 }
 
-/// The text of a value whose serialisation cannot fail: string keys, no foreign types.
+/// The text of a value; see [`json::plain`].
 fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    json::plain(value)
 }
 
 /// The number under which a node's owner appears.

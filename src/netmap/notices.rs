@@ -30,6 +30,8 @@ pub struct Notices {
     dial_plan: String,
     /// The newest client.
     latest: Option<Release>,
+    /// Whether the server's home has no way to the internet.
+    home_is_offline: bool,
 }
 
 impl Notices {
@@ -39,7 +41,41 @@ impl Notices {
             [] => String::new(),
             addresses => to_json(&dial_plan(addresses)),
         };
-        Self { dial_plan, latest }
+        Self {
+            dial_plan,
+            latest,
+            home_is_offline: false,
+        }
+    }
+
+    /// The same after the way to the internet went away or came back.
+    pub fn with_home_offline(&self, home_is_offline: bool) -> Self {
+        Self {
+            home_is_offline,
+            ..self.clone()
+        }
+    }
+
+    /// What a person in front of this node should know, as the field that shows it, and shows nothing
+    /// else any more; empty when there is nothing.
+    pub fn messages(&self, viewer: &Node) -> String {
+        let mut messages = DisplayMessages::new();
+        let waiting: Vec<String> = viewer
+            .waiting_routes()
+            .map(|route| route.to_string())
+            .collect();
+        if !waiting.is_empty() {
+            let (id, message) = routes_await_approval(&waiting);
+            messages.insert(id, message);
+        }
+        if self.home_is_offline {
+            let (id, message) = home_is_offline();
+            messages.insert(id, message);
+        }
+        match messages.is_empty() {
+            true => String::new(),
+            false => messages_field(viewer, &messages),
+        }
     }
 
     /// The fields of a whole map, each after a comma.
@@ -90,9 +126,9 @@ fn client_version(latest: Release, installed: Release) -> String {
     })
 }
 
-/// The field that shows exactly these messages from now on, in the form that a client of this version
-/// knows. The earlier ones are taken back in either form.
-pub fn messages_field(version: CapabilityVersion, messages: &DisplayMessages) -> String {
+/// The field that shows exactly these messages from now on, in the form that the viewer's client knows. The earlier ones are taken back in either form.
+pub fn messages_field(viewer: &Node, messages: &DisplayMessages) -> String {
+    let version = CapabilityVersion::new(viewer.capability.into());
     if !version.shows_messages() {
         let texts = messages.values();
         let texts: Vec<String> = texts
@@ -109,7 +145,7 @@ pub fn messages_field(version: CapabilityVersion, messages: &DisplayMessages) ->
 }
 
 /// The node offers routes that nobody has approved yet.
-pub fn routes_await_approval(routes: &[&str]) -> (&'static str, DisplayMessage) {
+fn routes_await_approval(routes: &[String]) -> (&'static str, DisplayMessage) {
     let text = format!(
         "The owner of the network has to approve these routes before others can use them: {}.",
         routes.join(", ")
@@ -124,7 +160,7 @@ pub fn routes_await_approval(routes: &[&str]) -> (&'static str, DisplayMessage) 
 }
 
 /// The home of the server has no way to the internet.
-pub fn home_is_offline() -> (&'static str, DisplayMessage) {
+fn home_is_offline() -> (&'static str, DisplayMessage) {
     let message = DisplayMessage {
         title: "Home has no internet".to_owned(),
         text: "The control server cannot reach the internet. Devices at home stay connected; \
@@ -195,15 +231,21 @@ mod tests {
 
     #[test]
     fn messages_replace_the_earlier_ones_in_both_forms() {
-        let (new, old) = (CapabilityVersion::new(117), CapabilityVersion::new(116));
+        let of = |capability| Node {
+            capability,
+            ..viewer("")
+        };
+        let (new, old) = (&of(117), &of(116));
         let none = DisplayMessages::new();
         assert_eq!(
             messages_field(new, &none),
             r#""DisplayMessages":{"*":null}"#
         );
         assert_eq!(messages_field(old, &none), r#""Health":[]"#);
-        let one =
-            DisplayMessages::from([home_is_offline(), routes_await_approval(&["10.0.0.0/8"])]);
+        let one = DisplayMessages::from([
+            home_is_offline(),
+            routes_await_approval(&["10.0.0.0/8".to_owned()]),
+        ]);
         let text = format!("{{{}}}", messages_field(new, &one));
         let value: Value = serde_json::from_str(&text).unwrap();
         let offline = &value["DisplayMessages"]["hearth-home-is-offline"];

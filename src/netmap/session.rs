@@ -9,9 +9,11 @@ use crate::id::{NodeId, Revision};
 use crate::netmap::delta::{Told, TooLongAgo, delta};
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::{Source, dns};
+use crate::netmap::notices::messages_field;
+use crate::netmap::{Source, dns, to_json};
 use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
+use crate::tailcfg::notice::DisplayMessages;
 
 /// The state of a stream between two messages: small, and no snapshot in it. What the policy meant is
 /// kept, since it tells whom the client knows; all streams share a few of these.
@@ -26,6 +28,8 @@ pub struct MapSession {
     alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
+    /// The messages for a person that it was told; empty for none.
+    messages: String,
     /// What it was told about DNS.
     dns: dns::Told,
     /// Version of the settings that the peers were told by.
@@ -73,6 +77,7 @@ impl MapSession {
             alone: false,
             derp_version: 0,
             peers_version: 0,
+            messages: String::new(),
             dns: dns::Told::default(),
         };
         let next = begun.tell_everything(source, &BTreeSet::new());
@@ -98,6 +103,9 @@ impl MapSession {
             parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
         }
         let viewer = snapshot.node(self.viewer);
+        if let Some(viewer) = viewer {
+            parts.extend(self.new_messages(source, viewer));
+        }
         let of_dns = |viewer| fragments.dns.news(tailnet, snapshot, viewer, self.dns);
         if let Some((told, dns_config)) = viewer.and_then(|viewer| of_dns(viewer)) {
             self.dns = told;
@@ -126,15 +134,31 @@ impl MapSession {
         self.alone = viewer.is_alone();
         self.derp_version = source.tailnet.derp_version;
         self.peers_version = source.tailnet.peers_version;
+        let mut more = String::new();
+        if !removed.is_empty() {
+            more.push_str(r#","PeersRemoved":"#);
+            more.push_str(&to_json(removed));
+        }
+        if let Some(messages) = self.new_messages(source, viewer) {
+            more.push(',');
+            more.push_str(&messages);
+        }
         let texts = &source.fragments.dns;
         (self.dns, _) = texts.text(source.tailnet, source.snapshot, viewer);
-        Next::SendMap(full_map(
-            source,
-            viewer,
-            Scope::Everyone,
-            self.zstd,
-            removed,
-        ))
+        Next::SendMap(full_map(source, viewer, Scope::Everyone, self.zstd, &more))
+    }
+
+    /// The field with the messages for a person, if they are others than those that were told.
+    fn new_messages(&mut self, source: &Source<'_>, viewer: &Node) -> Option<String> {
+        let messages = source.tailnet.notices.messages(viewer);
+        if messages == self.messages {
+            return None;
+        }
+        self.messages.clone_from(&messages);
+        Some(match messages.is_empty() {
+            true => messages_field(viewer, &DisplayMessages::new()),
+            false => messages,
+        })
     }
 
     fn advance_nodes(&mut self, source: &Source<'_>) -> Next {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::ast::{Policy, Selector, SshTest, Test};
 use super::compiled::{Compiled, Entry};
 use super::diagnostic::Diagnostic;
-use super::members::{INTERNET, Members, addresses, domain_of, user};
+use super::members::{INTERNET, Members, addresses, domain_of, subnets, user};
 use super::parse::selector;
 use super::program::Rule;
 use super::ranges::Ranges;
@@ -295,10 +295,14 @@ impl Way<'_> {
         let sources = self
             .sources
             .get_or_init(|| compiled.source_ranges(rule.source));
-        let admits = |net: IpNet| {
+        // `*` stands for what is behind approved routers, too.
+        let behind = || {
             let sources = compiled.program.sources.get(rule.source);
-            sources.is_some_and(|sources| sources.admit_route(net))
-                && sources.is_some_and(|sources| !sources.members.any)
+            sources.is_some_and(|sources| sources.members.any && sources.admit_route(source))
+                && compiled
+                    .entries
+                    .iter()
+                    .any(|entry| subnets(&entry.node).any(|route| route.contains(&source)))
         };
         let own = || {
             let from = compiled.entries.iter().find(|entry| {
@@ -318,7 +322,7 @@ impl Way<'_> {
         let destinations = self
             .destinations
             .get_or_init(|| compiled.ranges_of(&rule.destination));
-        (sources.overlaps(source) || admits(source)) && destinations.meets(targets)
+        (sources.overlaps(source) || behind()) && destinations.meets(targets)
     }
 }
 

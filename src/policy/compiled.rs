@@ -37,6 +37,9 @@ pub struct Compiled {
     history: History,
 }
 
+/// Capabilities and the values of each.
+type Capabilities = BTreeMap<Box<str>, Vec<Value>>;
+
 /// A node and what the policy makes of it.
 #[derive(Debug)]
 pub struct Entry {
@@ -46,13 +49,15 @@ pub struct Entry {
     pub admitted: Bits,
     /// Its routes, for those who may use all of them.
     pub routes: RouteView,
-    attributes: Arc<BTreeMap<Box<str>, Vec<Value>>>,
+    attributes: Option<Arc<Capabilities>>,
 }
 
-/// Nodes that see every third node alike.
+/// Nodes of which the rules say the same.
 #[derive(Debug)]
 pub struct Class {
     pub id: u32,
+    /// Number of what they see: those that see everything share theirs, whatever else the rules say.
+    view: u32,
     pub traits: Traits,
 }
 
@@ -223,7 +228,9 @@ impl Compiled {
             from,
             to,
             own,
-            without_ipv4: attributes.contains_key(DISABLE_IPV4),
+            without_ipv4: attributes
+                .as_ref()
+                .is_some_and(|attributes| attributes.contains_key(DISABLE_IPV4)),
             shared: Vec::new(),
         };
         traits.shared = subnets(node)
@@ -257,8 +264,17 @@ impl Compiled {
             .chain(0..length)
             .find(|id| !used(id))
             .unwrap_or(u32::MAX);
+        let sees_all = traits.from.iter().any(|number| {
+            let rule = self.program.rules.get(number);
+            rule.is_some_and(|rule| rule.via.is_empty() && rule.destination.any)
+        });
+        let view = match sees_all {
+            true => u32::from(traits.without_ipv4),
+            false => id.saturating_add(2),
+        };
         let class = Arc::new(Class {
             id,
+            view,
             traits: traits.clone(),
         });
         classes.insert(traits, class.clone());
@@ -334,9 +350,9 @@ impl Compiled {
     }
 
     /// A number that two nodes share only when they see every third node alike: the same peers, with the
-    /// same routes.
+    /// same routes. It means nothing in another version.
     pub fn view_class(&self, viewer: NodeId) -> u32 {
-        self.find(viewer).map_or(u32::MAX, |entry| entry.class.id)
+        self.find(viewer).map_or(u32::MAX, |entry| entry.class.view)
     }
 
     /// Whether a viewer is told no IPv4 address of a peer (nor a node its own): either of them has the
@@ -351,24 +367,21 @@ impl Compiled {
     /// The capabilities that the policy gives to a node itself (`nodeAttrs`), with the values of each.
     pub fn attributes(&self, node: NodeId) -> Arc<BTreeMap<Box<str>, Vec<Value>>> {
         let entry = self.find(node);
-        entry
-            .map(|entry| entry.attributes.clone())
-            .unwrap_or_default()
+        let given = entry.and_then(|entry| entry.attributes.clone());
+        given.unwrap_or_default()
     }
 
-    fn attributes_of(&self, node: &Node) -> Arc<BTreeMap<Box<str>, Vec<Value>>> {
-        let mut all: BTreeMap<Box<str>, Vec<Value>> = BTreeMap::new();
+    fn attributes_of(&self, node: &Node) -> Option<Arc<Capabilities>> {
+        let mut all = Capabilities::new();
         for entry in &self.program.attributes {
             if entry.targets.has(node) {
                 for (name, values) in &entry.values {
                     let known = all.entry(name.clone()).or_default();
-                    known.extend(
-                        values
-                            .iter()
-                            .filter(|value| !known.contains(value))
-                            .cloned()
-                            .collect::<Vec<_>>(),
-                    );
+                    for value in values {
+                        if !known.contains(value) {
+                            known.push(value.clone());
+                        }
+                    }
                 }
             }
         }
@@ -378,10 +391,7 @@ impl Compiled {
         {
             all.entry(format!("one-cgnat?v={one}").into()).or_default();
         }
-        match all.is_empty() {
-            true => Arc::default(),
-            false => Arc::new(all),
-        }
+        (!all.is_empty()).then(|| Arc::new(all))
     }
 
     /// Whether an owner may give this tag to a node: a user that is named in `tagOwners` itself or by a group,

@@ -18,20 +18,22 @@ use crate::id::{NodeId, UserId};
 use crate::tailcfg::filter::allow_all;
 
 /// Rules with the same sources and protocol become one.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum From {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
     /// These sources.
     All(usize),
     /// Those of these sources that are the node's own user's devices.
     Own(usize),
 }
 
+/// Destinations and their ports, by source and protocol.
+type PortRules = BTreeMap<(Source, Option<u8>), Vec<(String, Ports)>>;
+
 /// A filter while it is made.
 struct Filter<'c> {
     compiled: &'c Compiled,
     entry: &'c Entry,
-    /// Destinations and their ports as JSON, by source and protocol.
-    ports: BTreeMap<(From, Option<u8>), Vec<(String, Ports)>>,
+    ports: PortRules,
     /// Whole rules with capabilities.
     grants: String,
 }
@@ -95,7 +97,7 @@ impl Compiled {
 impl Filter<'_> {
     fn add(&mut self, rule: &Rule) {
         let destinations = self.destinations(rule);
-        self.add_ports(From::All(rule.source), rule, &destinations);
+        self.add_ports(Source::All(rule.source), rule, &destinations);
         // The official service gives no capability towards what is behind chosen routers.
         if !rule.app.is_empty() && rule.via.is_empty() {
             let sources = self.compiled.source_text(rule.source);
@@ -108,7 +110,7 @@ impl Filter<'_> {
         let own: Vec<String> = addresses(&self.entry.node)
             .map(|own| own.to_string())
             .collect();
-        self.add_ports(From::Own(rule.source), rule, &own);
+        self.add_ports(Source::Own(rule.source), rule, &own);
         if !rule.app.is_empty() {
             let sources = self.own_text(owner, Some(rule.source));
             let prefixes: Vec<IpNet> = addresses(&self.entry.node).map(IpNet::from).collect();
@@ -143,20 +145,11 @@ impl Filter<'_> {
         }
     }
 
-    fn add_ports(&mut self, from: From, rule: &Rule, destinations: &[String]) {
+    fn add_ports(&mut self, from: Source, rule: &Rule, destinations: &[String]) {
         if destinations.is_empty() {
             return;
         }
-        let number = match from {
-            From::All(number) | From::Own(number) => number,
-        };
-        let own = matches!(from, From::Own(_));
         for access in &rule.access {
-            let from = if own {
-                From::Own(number)
-            } else {
-                From::All(number)
-            };
             let entries = self.ports.entry((from, access.proto)).or_default();
             for destination in destinations {
                 for ports in &access.ports {
@@ -219,11 +212,9 @@ impl Filter<'_> {
             if named.names(node) {
                 texts.extend(addresses(node).map(|own| own.to_string()));
             }
-            let outside =
-                |net: &IpNet| self.entry.is_exit() && INTERNET.covers(&Ranges::from_nets(&[*net]));
-            let nets = named.literals.iter().filter(|net| {
-                addresses(node).any(|own| net.contains(&own)) || behind(net) || outside(net)
-            });
+            let nets = named.literals.iter();
+            let nets =
+                nets.filter(|net| addresses(node).any(|own| net.contains(&own)) || behind(net));
             texts.extend(nets.map(text));
         }
         if named.internet && self.entry.is_exit() {
@@ -258,9 +249,9 @@ impl Filter<'_> {
         let owner = user(&self.entry.node);
         for ((from, proto), mut entries) in std::mem::take(&mut self.ports) {
             let sources = match (from, owner) {
-                (From::All(number), _) => self.compiled.source_text(number),
-                (From::Own(number), Some(owner)) => self.own_text(owner, Some(number)).into(),
-                (From::Own(_), None) => NOBODY.into(),
+                (Source::All(number), _) => self.compiled.source_text(number),
+                (Source::Own(number), Some(owner)) => self.own_text(owner, Some(number)).into(),
+                (Source::Own(_), None) => NOBODY.into(),
             };
             if *sources == *NOBODY {
                 continue;

@@ -42,3 +42,6 @@ pub use parse::selector::protocol;
 pub use preview::as_json;
 pub use template::{TEMPLATES, template};
 pub use why::{Cause, Why};
+
+#[cfg(test)]
+mod tests;

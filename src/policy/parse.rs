@@ -37,6 +37,9 @@ impl Policy {
     }
 }
 
+/// Reads a section.
+type Read = fn(&mut Reader, &Value);
+
 /// The policy so far, and what is wrong with it.
 #[derive(Default)]
 struct Reader {
@@ -72,7 +75,7 @@ impl Reader {
                 .filter(|value| value.kind != Kind::Null)
         };
         // Names first, then what uses them.
-        let definitions: [(&str, fn(&mut Self, &Value)); 6] = [
+        let definitions: [(&str, Read); 6] = [
             ("groups", Self::groups),
             ("hosts", Self::hosts),
             ("ipsets", Self::ipsets),
@@ -80,7 +83,7 @@ impl Reader {
             ("postures", Self::postures),
             ("defaultSrcPosture", Self::default_postures),
         ];
-        let uses: [(&str, fn(&mut Self, &Value)); 12] = [
+        let uses: [(&str, Read); 12] = [
             ("acls", Self::acls),
             ("ssh", Self::ssh_rules),
             ("grants", Self::grants),

@@ -178,7 +178,11 @@ fn attribute(machine: &Posture, name: &str) -> Option<Value> {
         // Even minor versions are releases. Source: `IsUnstableBuild` in tailscale `version/prop.go`.
         "node:tsReleaseTrack" => {
             let minor: u32 = version.split('.').nth(1)?.parse().ok()?;
-            text(if minor % 2 == 0 { "stable" } else { "unstable" })
+            text(if minor.is_multiple_of(2) {
+                "stable"
+            } else {
+                "unstable"
+            })
         }
         _ => None,
     }

@@ -46,7 +46,7 @@ impl Compiled {
         self.causes(|rule| {
             let mut ports = rule.access.iter().flat_map(|access| &access.ports);
             ports.any(|ports| ports.first <= port && port <= ports.last)
-                && self.leads_to(rule, address)
+                && self.holds_destination(rule, address)
         })
     }
 

@@ -174,15 +174,14 @@ impl fmt::Display for SpanText {
             return write!(f, "{}", address(span.first));
         }
         let width = if is_v4 { 32 } else { 128 };
-        let mut parts = 0;
-        let mut bits = 0;
-        split(span, width, |_, length| {
-            parts += 1;
-            bits = length;
+        let (mut whole, mut is_first) = (None, true);
+        split(span, width, |_, bits| {
+            whole = is_first.then_some(bits);
+            is_first = false;
         });
-        match parts {
-            1 => write!(f, "{}/{bits}", address(span.first)),
-            _ => write!(f, "{}-{}", address(span.first), address(span.last)),
+        match whole {
+            Some(bits) => write!(f, "{}/{bits}", address(span.first)),
+            None => write!(f, "{}-{}", address(span.first), address(span.last)),
         }
     }
 }

@@ -19,7 +19,10 @@ enum Way {
     Primary,
     /// At this one of the routers that the viewer's rules name.
     Router(NodeId),
-    None,
+    /// At none, although a rule leads there.
+    Closed,
+    /// No rule knows of it.
+    Unknown,
 }
 
 impl Compiled {
@@ -53,47 +56,53 @@ impl Compiled {
         }
         match self.way(traits, route) {
             Way::Router(router) => router == peer.node.id,
+            Way::Closed => false,
             Way::Primary => peer.node.primary.contains(&route),
             // Two routers of a subnet know of each other.
-            Way::None => traits.shared.contains(&route) && peer.node.primary.contains(&route),
+            Way::Unknown => traits.shared.contains(&route) && peer.node.primary.contains(&route),
         }
     }
 
-    /// Whether a viewer may use a subnet at some router, not counting that it is a router itself.
+    /// Whether the rules without `via` tell a viewer of a subnet. Other nodes have no say in this.
     pub(super) fn may_use(&self, viewer: &Traits, route: IpNet) -> bool {
-        self.way(viewer, route) != Way::None
+        self.leads_to(viewer, route) || self.comes_back(viewer, route)
     }
 
     fn way(&self, viewer: &Traits, route: IpNet) -> Way {
-        let is_plain = |rule: &&Rule| rule.via.is_empty();
-        let leads = |rule: &Rule| rule.covers_route(route);
-        if self.rules_from(viewer).filter(is_plain).any(leads) {
+        if self.leads_to(viewer, route) {
             return Way::Primary;
         }
-        if self.program.has_via
-            && let Some(router) = self.router(viewer, route)
-        {
-            return Way::Router(router);
+        if self.program.has_via {
+            let via = |rule: &&Rule| !rule.via.is_empty() && rule.covers_route(route);
+            let rules: Vec<&Rule> = self.rules_from(viewer).filter(via).collect();
+            if !rules.is_empty() {
+                // Also when none of them is there: else a router that comes would change what others carry.
+                return self.router(&rules, route).map_or(Way::Closed, Way::Router);
+            }
         }
-        // Who is reached from behind a router must be able to answer.
-        let comes = |number: usize| {
+        match self.comes_back(viewer, route) {
+            true => Way::Primary,
+            false => Way::Unknown,
+        }
+    }
+
+    fn leads_to(&self, viewer: &Traits, route: IpNet) -> bool {
+        let mut rules = self.rules_from(viewer);
+        rules.any(|rule| rule.via.is_empty() && rule.covers_route(route))
+    }
+
+    /// Who is reached from behind a router must be able to answer.
+    fn comes_back(&self, viewer: &Traits, route: IpNet) -> bool {
+        viewer.to.iter().any(|number| {
             let rule = self.program.rules.get(number);
             let sources = rule.and_then(|rule| self.program.sources.get(rule.source));
             sources.is_some_and(|sources| sources.admit_route(route))
-        };
-        match viewer.to.iter().any(comes) {
-            true => Way::Primary,
-            false => Way::None,
-        }
+        })
     }
 
     /// The router that carries a subnet for those that reach it by rules with `via`: the one that serves it for
     /// all if it is among the named ones, else the oldest of these.
-    fn router(&self, viewer: &Traits, route: IpNet) -> Option<NodeId> {
-        let rules: Vec<&Rule> = self
-            .rules_from(viewer)
-            .filter(|rule| !rule.via.is_empty() && rule.covers_route(route))
-            .collect();
+    fn router(&self, rules: &[&Rule], route: IpNet) -> Option<NodeId> {
         let named = |entry: &&Arc<Entry>| {
             entry.node.routes.contains(&route)
                 && rules.iter().any(|rule| rule.goes_via(&entry.node))

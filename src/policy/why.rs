@@ -164,7 +164,7 @@ impl Compiled {
     }
 
     /// Whether a rule leads to an address, for whomever.
-    pub(super) fn leads_to(&self, rule: &Rule, dst: IpAddr) -> bool {
+    pub(super) fn holds_destination(&self, rule: &Rule, dst: IpAddr) -> bool {
         self.goes_to(rule, None, dst, self.at(dst))
     }
 
@@ -172,7 +172,7 @@ impl Compiled {
         let named = &rule.destination;
         if !rule.via.is_empty() {
             let out = named.internet && to.is_none();
-            return named.literal.contains(dst) || out && is_internet(dst);
+            return to.is_none() && named.literal.contains(dst) || out && is_internet(dst);
         }
         let own = || {
             let owner = from.and_then(|from| user(&from.node));

@@ -1,8 +1,8 @@
 //! What a client says about the machine it runs on.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::tailcfg::json::{DecodeError, Object};
+use crate::tailcfg::json::{self, DecodeError, Object};
 
 /// The parts of `tailcfg.Hostinfo` that hearth uses, and the whole as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,22 +30,57 @@ pub struct Hostinfo {
 /// Fields that peers need or show. Everything else stays with the server: log ids, push tokens,
 /// network details. Source: headscale `hscontrol/types/node.go` and the uses of `Hostinfo` in
 /// tailscale `ipn/ipnlocal`, `ssh/tailssh`, `wgengine/magicsock`.
-const SHARED: [&str; 14] = [
-    "IPNVersion",
-    "OS",
-    "OSVersion",
-    "Distro",
-    "DistroVersion",
-    "DeviceModel",
-    "Hostname",
-    "ShieldsUp",
-    "ShareeNode",
-    "sshHostKeys",
-    "Userspace",
-    "AppConnector",
-    "PeerRelay",
-    "Location",
+const SHARED: [(&str, Kind); 14] = [
+    ("IPNVersion", Kind::Text),
+    ("OS", Kind::Text),
+    ("OSVersion", Kind::Text),
+    ("Distro", Kind::Text),
+    ("DistroVersion", Kind::Text),
+    ("DeviceModel", Kind::Text),
+    ("Hostname", Kind::Text),
+    ("ShieldsUp", Kind::Flag),
+    ("ShareeNode", Kind::Flag),
+    ("sshHostKeys", Kind::Texts),
+    ("Userspace", Kind::Flag),
+    ("AppConnector", Kind::Flag),
+    ("PeerRelay", Kind::Flag),
+    ("Location", Kind::Location),
 ];
+
+/// What a shared field has to be. A value of another type would make the whole map unreadable for every
+/// peer, so it is left out.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Flag,
+    Texts,
+    Location,
+}
+
+impl Kind {
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Flag => value.is_boolean(),
+            Self::Texts => value
+                .as_array()
+                .is_some_and(|texts| texts.iter().all(Value::is_string)),
+            Self::Location => value.as_object().is_some_and(is_location),
+        }
+    }
+}
+
+/// Source: `Location` in tailscale `tailcfg/tailcfg.go`.
+fn is_location(location: &Map<String, Value>) -> bool {
+    location.iter().all(|(name, value)| match name.as_str() {
+        "Country" | "CountryCode" | "City" | "CityCode" => value.is_string(),
+        "Latitude" | "Longitude" => value.is_number(),
+        "Priority" => value
+            .as_i64()
+            .is_some_and(|number| i32::try_from(number).is_ok()),
+        _ => false,
+    })
+}
 
 /// Longest list of services passed on.
 const SERVICES_MAX: usize = 16;
@@ -87,28 +122,31 @@ fn without_net_info(object: Object<'_>) -> String {
 
 fn shared(object: Object<'_>) -> Result<String, DecodeError> {
     let mut kept = Map::new();
-    for name in SHARED {
-        if let Some(value) = object.get(name) {
+    for (name, kind) in SHARED {
+        if let Some(value) = object.get(name).filter(|value| kind.fits(value)) {
             kept.insert(name.to_owned(), value.clone());
         }
     }
     let services: Vec<Value> = object
         .list("Services")?
         .iter()
-        .filter(|service| is_peer_api(service))
+        .filter_map(peer_api)
         .take(SERVICES_MAX)
-        .cloned()
         .collect();
     if !services.is_empty() {
         kept.insert("Services".to_owned(), Value::Array(services));
     }
-    Ok(Value::Object(kept).to_string())
+    Ok(json::plain(&kept))
 }
 
-/// Source: `PeerAPI4`, `PeerAPI6`, `PeerAPIDNS` in tailscale `tailcfg/tailcfg.go`.
-fn is_peer_api(service: &Value) -> bool {
-    let protocol = Object::of(service).and_then(|service| service.text("Proto"));
-    matches!(protocol, Ok("peerapi4" | "peerapi6" | "peerapi-dns-proxy"))
+/// The service, as far as peers need it, when they do.
+/// Source: `Service`, `PeerAPI4`, `PeerAPI6`, `PeerAPIDNS` in tailscale `tailcfg/tailcfg.go`.
+fn peer_api(service: &Value) -> Option<Value> {
+    let service = Object::of(service).ok()?;
+    let protocol = service.text("Proto").ok()?;
+    let port = u16::try_from(service.number("Port").ok()?).ok()?;
+    let is_wanted = matches!(protocol, "peerapi4" | "peerapi6" | "peerapi-dns-proxy");
+    is_wanted.then(|| json!({"Proto": protocol, "Port": port}))
 }
 
 #[cfg(test)]
@@ -132,6 +170,20 @@ mod tests {
         assert!(!info.shared.contains("secret") && !info.shared.contains("tcp"));
         assert!(info.shared.contains("peerapi4"));
         assert!(info.raw.contains("secret") && !info.raw.contains("DERPLatency"));
+    }
+
+    #[test]
+    fn what_peers_could_not_read_is_left_out() {
+        let info = decode(
+            r#"{"OS":"li\"nux","Distro":5,"ShieldsUp":"yes","Userspace":true,"sshHostKeys":["k",1],
+                "Location":{"City":7},"DeviceModel":null,
+                "Services":[{"Proto":"peerapi4","Port":99999},{"Proto":"peerapi6","Port":2,"Description":{}},3]}"#,
+        );
+        let expected =
+            r#"{"OS":"li'nux","Services":[{"Port":2,"Proto":"peerapi6"}],"Userspace":true}"#;
+        assert_eq!(&*info.shared, expected);
+        let info = decode(r#"{"Location":{"City":"Oslo","Latitude":59.9,"Priority":1}}"#);
+        assert!(info.shared.contains("Oslo"));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Reading JSON by Go's rules: names match in any case, null means absent, unknown names are ignored.
 
+use std::io;
+
+use serde_json::ser::{CharEscape, Formatter};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
@@ -190,6 +193,38 @@ impl<'a> Object<'a> {
     }
 }
 
+/// The JSON of a value without any escape in its texts: a quotation mark becomes an apostrophe, a backslash
+/// a slash, and a control character a blank.
+///
+/// The Rust client takes texts as they stand in the message and fails at the first escape, so that one
+/// node with an odd name would end the stream of every such peer (`#[serde(borrow)]` in tailscale-rs
+/// `ts_control_serde`). Nothing that clients act on has such characters.
+pub fn plain<T: serde::Serialize>(value: &T) -> String {
+    let mut bytes = Vec::with_capacity(128);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Plain);
+    // It cannot fail: the keys are texts, and a vector takes everything.
+    match value.serialize(&mut serializer) {
+        Ok(()) => String::from_utf8(bytes).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+struct Plain;
+
+impl Formatter for Plain {
+    fn write_char_escape<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        writer.write_all(match escape {
+            CharEscape::Quote => b"'",
+            CharEscape::ReverseSolidus | CharEscape::Solidus => b"/",
+            _ => b" ",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +240,12 @@ mod tests {
             expected: "a whole number",
         };
         assert_eq!(object.number("Version"), Err(fault));
+    }
+
+    #[test]
+    fn plain_texts_have_no_escapes() {
+        let value = serde_json::json!({"Name": "R&D \"box\" C:\\x\n\u{1}é"});
+        assert_eq!(plain(&value), r#"{"Name":"R&D 'box' C:/x  é"}"#);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 use super::fault::Fault;
 use super::{Answer, Call, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
-use crate::netmap::dns::{addresses_of, records_of_policy};
+use crate::netmap::dns::{addresses_of, records_of};
 use crate::state::command::{Command, Rejected};
 use crate::state::dns::DnsRecord;
 
 /// Where a record was made.
 const FROM_CONFIGURATION: &str = "configuration";
 /// See [`FROM_CONFIGURATION`].
-const FROM_FILE: &str = "file";
-/// See [`FROM_CONFIGURATION`].
 const FROM_POLICY: &str = "policy";
+/// See [`FROM_CONFIGURATION`].
+const FROM_FILE: &str = "file";
 /// See [`FROM_CONFIGURATION`].
 const FROM_API: &str = "api";
 
@@ -20,17 +20,13 @@ impl Call<'_> {
     pub(super) fn list_dns_records(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let tailnet = self.admin.about.tailnet.borrow().clone();
-        let of_policy = records_of_policy(snapshot.compiled());
         let of = |source: &'static str| move |record| (source, record);
-        let records = (tailnet
-            .dns
-            .settings
-            .records
-            .iter()
-            .map(of(FROM_CONFIGURATION)))
-        .chain(tailnet.dns.file_records.iter().map(of(FROM_FILE)))
-        .chain(snapshot.dns_records().iter().map(of(FROM_API)))
-        .chain(of_policy.iter().map(of(FROM_POLICY)));
+        let of_policy: Vec<DnsRecord> = records_of(snapshot.compiled().policy()).collect();
+        let dns = &tailnet.dns;
+        let records = (dns.settings.records.iter().map(of(FROM_CONFIGURATION)))
+            .chain(of_policy.iter().map(of(FROM_POLICY)))
+            .chain(dns.file_records.iter().map(of(FROM_FILE)))
+            .chain(snapshot.dns_records().iter().map(of(FROM_API)));
         let records = records.map(|(source, record)| self.shown(source, record));
         json(&DnsRecordsAnswer {
             records: records.collect(),

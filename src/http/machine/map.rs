@@ -1,12 +1,13 @@
 //! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep};
 
 use crate::clock;
 use crate::engine::Handle;
@@ -15,18 +16,14 @@ use crate::http::body::{self, Body, Sender};
 use crate::http::machine::{convert, node_of, refused};
 use crate::http::ts2021::Peer;
 use crate::id::NodeId;
-use crate::netmap::Source;
 use crate::netmap::frame::frame;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::keep_alive;
 use crate::netmap::session::{EndReason, MapSession, Next};
+use crate::netmap::{self, Source};
 use crate::state::command::Command;
 use crate::state::model::{Node, SessionId};
 use crate::tailcfg::capability::CapabilityVersion;
 use crate::tailcfg::map::MapRequest;
-
-/// Messages that wait for a slow client; the next one is made from the newest state when there is room.
-const PIECES: usize = 1;
 
 pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let limits = &app.limits;
@@ -93,7 +90,7 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         snapshot: &snapshot,
         now,
     };
-    let pieces = full_map(&source, viewer, scope, request.zstd, &BTreeSet::new());
+    let pieces = full_map(&source, viewer, scope, request.zstd, "");
     body::typed(StatusCode::OK, "application/json", pieces.concat())
 }
 
@@ -128,16 +125,15 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
         engine: app.engine.clone(),
         node: node.id,
         session,
+        over: Over::Gone,
+        _permit: permit,
     };
-    let (sender, response_body) = Body::stream(PIECES);
     let zstd = request.zstd;
-    let driven = app.clone();
-    app.tasks.spawn("map stream", async move {
-        let _permit = permit;
-        let over = drive(&driven, open, zstd, sender).await;
-        tracing::debug!("map stream ended: {over}");
-    });
-    let mut response = Response::new(response_body);
+    // A slow client holds the body back: the next message is made from the newest state when there is room.
+    let mut response = Response::new(Body::stream(|sender| async move {
+        let over = drive(&app, &open, zstd, &sender).await;
+        open.end(over);
+    }));
     let json = hyper::header::HeaderValue::from_static("application/json");
     response
         .headers_mut()
@@ -150,11 +146,20 @@ struct OpenStream {
     engine: Handle,
     node: NodeId,
     session: SessionId,
+    over: Over,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl OpenStream {
+    fn end(mut self, over: Over) {
+        self.over = over;
+    }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.engine.stream_closed(self.node, self.session);
+        tracing::debug!("map stream ended: {}", self.over);
     }
 }
 
@@ -181,14 +186,14 @@ impl fmt::Display for Over {
 }
 
 /// Sends the map, then each change of it, until somebody ends that.
-async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over {
+async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Over {
     let mut news = app.news.clone();
     let mut tailnets = app.tailnet.clone();
     let mut inbox = app.contact.inboxes.open(open.node, open.session);
     // Held while the first map is made and sent.
     let mut permit = Some(app.full_maps.acquire().await);
     let mut begun: Option<MapSession> = None;
-    let mut keep_alive_at = Instant::now();
+    let mut keep_alive = pin!(sleep(app.keep_alive_interval()));
     loop {
         let next = {
             // The first map is of the state that knows of this stream, which news may not yet do.
@@ -213,38 +218,34 @@ async fn drive(app: &App, open: OpenStream, zstd: bool, sender: Sender) -> Over 
                 }
             }
         };
-        let pieces = match next {
-            Next::Nothing => Vec::new(),
-            Next::Send(message) => vec![message.framed(zstd)],
-            Next::SendMap(pieces) => pieces,
-            Next::End(reason) => return Over::Ended(reason),
-        };
-        if !pieces.is_empty() {
-            keep_alive_at = Instant::now() + app.keep_alive_interval();
-        }
-        for piece in pieces {
-            if sender.send(piece).await.is_err() {
-                return Over::Gone;
+        let is_news = !matches!(next, Next::Nothing);
+        match next {
+            Next::Nothing => {}
+            Next::Send(message) => sender.send(message.framed(zstd)).await,
+            Next::SendMap(pieces) => {
+                for piece in pieces {
+                    sender.send(piece).await;
+                }
             }
+            Next::End(reason) => return Over::Ended(reason),
         }
         drop(permit.take());
+        if is_news {
+            // What was sent is a sign of life as well.
+            keep_alive
+                .as_mut()
+                .reset(Instant::now() + app.keep_alive_interval());
+        }
         tokio::select! {
             biased;
             () = app.shutdown.wait() => return Over::Shutdown,
-            () = sender.gone() => return Over::Gone,
             changed = news.changed() => if changed.is_err() { return Over::Shutdown },
             changed = tailnets.changed() => if changed.is_err() { return Over::Shutdown },
-            Some(message) = inbox.next() => {
-                if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {
-                    return Over::Gone;
-                }
-            }
-            () = tokio::time::sleep_until(keep_alive_at) => {
-                let message = keep_alive(clock::now().wall);
-                if sender.send(frame(message.as_bytes(), zstd)).await.is_err() {
-                    return Over::Gone;
-                }
-                keep_alive_at = Instant::now() + app.keep_alive_interval();
+            Some(message) = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
+            () = keep_alive.as_mut() => {
+                let message = netmap::keep_alive(clock::now().wall);
+                sender.send(frame(message.as_bytes(), zstd)).await;
+                keep_alive.as_mut().reset(Instant::now() + app.keep_alive_interval());
             }
         }
     }

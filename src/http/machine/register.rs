@@ -15,6 +15,7 @@ use crate::http::ts2021::Peer;
 use crate::state::command::{Command, RegisterReply, Rejected, Reply};
 use crate::state::model::{AuthId, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
+use crate::tailcfg::json;
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
 
 /// What a client that came too often waits, in seconds.
@@ -160,7 +161,7 @@ fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
         },
         Err(fault) => return refused(&fault),
     };
-    body::json(StatusCode::OK, &response)
+    body::typed(StatusCode::OK, "application/json", json::plain(&response))
 }
 
 #[cfg(test)]

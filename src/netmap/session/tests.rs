@@ -76,6 +76,7 @@ struct Client {
     profiles: BTreeMap<u64, Value>,
     filter: Value,
     ssh: Value,
+    messages: BTreeMap<String, Value>,
     dns: Value,
 }
 
@@ -96,6 +97,14 @@ impl Client {
         }
         if let Some(filters) = message.get("PacketFilters") {
             self.filter = filters["base"].clone();
+        }
+        if let Some(messages) = message.get("DisplayMessages").and_then(Value::as_object) {
+            if messages.contains_key("*") {
+                self.messages.clear();
+            }
+            for (id, message) in messages.iter().filter(|(id, _)| *id != "*") {
+                self.messages.insert(id.clone(), message.clone());
+            }
         }
         if let Some(ssh) = message.get("SSHPolicy") {
             self.ssh = ssh.clone();
@@ -155,7 +164,7 @@ impl Client {
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
-    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 3]) {
+    fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 4]) {
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.profiles.get(&id));
         let nodes = self.peers.values().chain([&self.itself]);
         let profiles = nodes
@@ -174,7 +183,9 @@ impl Client {
                 fields.remove(name);
             }
         }
-        let rest = [self.filter.clone(), self.ssh.clone(), self.dns.clone()];
+        let messages = serde_json::to_value(&self.messages).expect("JSON");
+        let (filter, ssh) = (self.filter.clone(), self.ssh.clone());
+        let rest = [filter, ssh, self.dns.clone(), messages];
         (itself, self.peers.clone(), profiles, rest)
     }
 }

@@ -129,14 +129,15 @@ impl Reader {
                     .ok_or_else(|| selector::invalid_address(what))
             };
             match found {
-                Ok(found) if add => {
-                    set.push_all(&found);
+                Ok(found) if add => set.push_all(&found),
+                Ok(found) => {
                     set.normalize();
+                    set = set.without(&found);
                 }
-                Ok(found) => set = set.without(&found),
                 Err(what) => self.fault(at, format!("ipsets[{name:?}]: {what}")),
             }
         }
+        set.normalize();
         open.pop();
         done.insert(name.into(), set);
     }

@@ -4,6 +4,7 @@ mod address;
 mod invariants;
 mod login;
 mod owner;
+mod policy;
 mod routes;
 mod wireguard;
 
