@@ -344,7 +344,11 @@ pub struct Status {
     /// Nodes that offer routes in vain, by number and name.
     #[serde(default)]
     pub waiting_routes: Vec<NodeName>,
-    /// What is wrong with the configuration.
+    /// Number of the version of the policy that was set last; empty: there is none, and everyone may reach
+    /// everyone.
+    #[serde(default)]
+    pub policy_version: String,
+    /// What is wrong with the configuration or the policy.
     pub warnings: Vec<String>,
 }
 

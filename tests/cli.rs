@@ -292,3 +292,88 @@ fn check_names_the_place_of_each_fault() {
         Some(1)
     );
 }
+
+#[test]
+fn a_policy_is_checked_without_a_server_and_by_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let nowhere = at("socket");
+    let template = hearth(&nowhere, "policy template family");
+    assert_eq!(template.status.code(), Some(0));
+    std::fs::write(at("family"), &template.stdout).unwrap();
+    std::fs::write(at("bad"), "{\n  \"acls\": 5,\n}").unwrap();
+
+    let check = |name: &str| hearth(&nowhere, &format!("policy check {}", at(name).display()));
+    let good = check("family");
+    assert_eq!(good.status.code(), Some(0), "{}", words(&good.stderr));
+    assert!(words(&good.stderr).contains("no hearth is running here"));
+    let bad = check("bad");
+    assert_eq!(bad.status.code(), Some(1));
+    let told = words(&bad.stderr);
+    assert!(told.contains("bad:2:11: expected a list"), "{told}");
+    assert!(told.contains("\n    \"acls\": 5,"), "{told}");
+
+    for (name, code) in [("family", 0), ("bad", 1), ("missing", 1)] {
+        let config = format!("[policy]\nfile = {:?}\n", at(name));
+        std::fs::write(at("hearth.toml"), config).unwrap();
+        let line = format!("check --config {}", at("hearth.toml").display());
+        let output = hearth(&nowhere, &line);
+        let told = words(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert_eq!(
+            told.contains(&format!("{}:", at(name).display())),
+            code == 1,
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
+    let server = Server::start();
+    assert!(
+        server
+            .good("status")
+            .contains("none: everyone may reach everyone")
+    );
+    assert!(
+        server
+            .refused("policy get")
+            .contains("acl policy not found")
+    );
+    let file = server.directory.path().join("p.hujson");
+    let set = format!("policy set -f {}", file.display());
+    for text in ["{\"acls\": []}", "{} // open"] {
+        std::fs::write(&file, text).unwrap();
+        server.good(&set);
+        assert_eq!(server.good("policy get"), format!("{text}\n"));
+    }
+    assert!(server.good("status").contains("Policy       version 2"));
+    assert_eq!(
+        server.good("policy rollback"),
+        "version 3 of the policy applies\n"
+    );
+    assert_eq!(
+        json(&server.good("policy history -o json"))
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(server.good("policy get --version 2"), "{} // open\n");
+    let why = server.good("policy why 100.64.0.1 100.64.0.2:22");
+    assert_eq!(
+        why,
+        "100.64.0.1 to 100.64.0.2 port 22: denied: this source is named in no rule\n"
+    );
+    std::fs::write(
+        &file,
+        "{\n  \"tests\": [{\"src\": \"x@\", \"accept\": [\"100.64.0.1:1\"]}],\n}",
+    )
+    .unwrap();
+    let refusal = server.refused(&set);
+    assert!(
+        refusal.contains("p.hujson:2:3: test(s) failed\n    \"tests\": [{"),
+        "{refusal}"
+    );
+}

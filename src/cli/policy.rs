@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::PolicyCommand;
 use super::client::{CliError, Client, escaped};
 use super::output::{Format, Output, cell, table};
-use super::users::when;
+use super::users::{inner, when};
 use crate::api::{
     NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
 };
@@ -173,7 +173,7 @@ async fn history(client: &Client, format: Option<Format>) -> Result<Output, CliE
     let answer = client.get(HISTORY).await?;
     let PolicyVersions { versions } = serde_json::from_value(answer.clone())?;
     let newest = versions.len().saturating_sub(1);
-    Ok(Output::of(format, &answer["versions"], || {
+    Ok(Output::of(format, &inner(&answer, "versions"), || {
         let rows: Vec<[String; 4]> = versions
             .iter()
             .enumerate()
@@ -212,7 +212,7 @@ async fn why(
     let query = pairs.map(|(key, value)| format!("{key}={}", escaped(value)));
     let answer = client.get(&format!("{WHY}?{}", query.join("&"))).await?;
     let WhyAnswer { pairs, more } = serde_json::from_value(answer.clone())?;
-    Ok(Output::of(format, &answer["pairs"], || {
+    Ok(Output::of(format, &inner(&answer, "pairs"), || {
         let mut lines: Vec<String> = pairs.iter().map(|pair| line(pair, port)).collect();
         if more > 0 {
             lines.push(format!("and {more} more"));

@@ -1,5 +1,7 @@
 //! `hearth serve`, `check`, `version`, `status` and `health`.
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -10,7 +12,9 @@ use super::{print, print_fault};
 use crate::api::{HealthAnswer, NodeName, Status};
 use crate::config::value::show_duration;
 use crate::config::{Config, Overrides, Surroundings, Warning};
+use crate::files;
 use crate::logging::{self, LogControl};
+use crate::policy::{MAX_BYTES, Policy};
 use crate::server::ServeError;
 
 /// Most lines of one kind about what waits.
@@ -49,10 +53,14 @@ pub(super) fn start(
     }
 }
 
-/// Names all that is wrong with the configuration.
+/// Names all that is wrong with the configuration, and with the policy file that it names.
 pub fn check(overrides: Overrides, format: Option<Format>) -> ExitCode {
     let config = Config::load(overrides, &Surroundings::of_this_process());
-    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    let policy = config.policy.file.as_deref().map(faults_of_policy);
+    let policy = policy.unwrap_or_default();
+    let is_faulty = !policy.is_empty() || config.warnings.iter().any(Warning::is_of_configuration);
+    warnings.extend(policy);
     let file = config.file.as_ref().map(|path| path.display().to_string());
     let json = json!({ "file": file, "warnings": warnings });
     let output = Output::of(format, &json, || {
@@ -65,10 +73,26 @@ pub fn check(overrides: Overrides, format: Option<Format>) -> ExitCode {
         }
     });
     print(&output);
-    if config.warnings.iter().any(Warning::is_of_configuration) {
+    if is_faulty {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+/// What is wrong with the text of a policy. Whether it fits the tailnet only a running server knows.
+fn faults_of_policy(path: &Path) -> Vec<String> {
+    let file = path.display();
+    let text = files::read(path, MAX_BYTES).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::other("not text in UTF-8"))
+    });
+    match text.map(|text| Policy::parse(&text)) {
+        Ok(Ok(_)) => Vec::new(),
+        Ok(Err(faults)) => faults
+            .iter()
+            .map(|fault| format!("{file}:{}:{}: {}", fault.line, fault.column, fault.message))
+            .collect(),
+        Err(fault) => vec![format!("{file}: {fault}")],
     }
 }
 
@@ -89,6 +113,10 @@ pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, C
 
 fn card(status: &Status) -> String {
     let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    let policy = match status.policy_version.as_str() {
+        "" => "none: everyone may reach everyone".to_owned(),
+        version => format!("version {version}"),
+    };
     let lines = [
         ("Version", status.version.clone()),
         ("Server URL", status.server_url.clone()),
@@ -120,6 +148,7 @@ fn card(status: &Status) -> String {
                 status.nodes, status.online, status.expired
             ),
         ),
+        ("Policy", policy),
     ];
     let mut text: Vec<String> = lines
         .iter()

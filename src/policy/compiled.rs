@@ -19,7 +19,7 @@ use crate::policy::{Directory, Node, Owner, User};
 const SHARED_FILTERS: usize = 16;
 
 /// Source: `NodeAttrDisableIPv4` in tailscale `tailcfg/nodecap/nodecap.go`.
-const DISABLE_IPV4: &str = "disable-ipv4";
+pub(super) const DISABLE_IPV4: &str = "disable-ipv4";
 
 /// A policy applied to a directory. Immutable; a changed directory gives a new one, which shares with the old
 /// one what did not change.
@@ -358,10 +358,12 @@ impl Compiled {
     /// Whether a viewer is told no IPv4 address of a peer (nor a node its own): either of them has the
     /// capability `disable-ipv4`.
     pub fn without_ipv4(&self, viewer: NodeId, peer: NodeId) -> bool {
-        [viewer, peer].into_iter().any(|id| {
-            self.find(id)
-                .is_some_and(|entry| entry.class.traits.without_ipv4)
-        })
+        // Asked for every pair of nodes, and nearly always for nothing.
+        self.program.has_without_ipv4
+            && [viewer, peer].into_iter().any(|id| {
+                self.find(id)
+                    .is_some_and(|entry| entry.class.traits.without_ipv4)
+            })
     }
 
     /// The capabilities that the policy gives to a node itself (`nodeAttrs`), with the values of each.

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
 use super::ast::{Access, CheckPeriod, Policy, Ports, Selector};
+use super::compiled::DISABLE_IPV4;
 use super::diagnostic::Position;
 use super::directory::{Node, Owner, Role, User};
 use super::members::{Members, People, Sources, is_exit, subnets};
@@ -26,6 +27,8 @@ pub struct Program {
     pub has_self: bool,
     /// Whether any rule names its routers.
     pub has_via: bool,
+    /// Whether any node may be without an IPv4 address.
+    pub has_without_ipv4: bool,
     pub ssh: Vec<Ssh>,
     pub attributes: Vec<Attributes>,
     tag_owners: BTreeMap<Box<str>, Members>,
@@ -106,6 +109,7 @@ impl Program {
             rules: Vec::new(),
             has_self: false,
             has_via: false,
+            has_without_ipv4: false,
             ssh: Vec::new(),
             attributes: attributes(policy, &people),
             tag_owners: BTreeMap::new(),
@@ -129,6 +133,10 @@ impl Program {
             program.tag_owners.insert(tag.clone(), owners);
         }
         program.has_self = program.rules.iter().any(|rule| rule.destination.owned);
+        program.has_without_ipv4 = program
+            .attributes
+            .iter()
+            .any(|entry| entry.values.contains_key(DISABLE_IPV4));
         program.has_via = program.rules.iter().any(|rule| !rule.via.is_empty());
         program
     }
@@ -337,7 +345,7 @@ fn attributes(policy: &Policy, people: &People) -> Vec<Attributes> {
     }
     for (given, name) in [
         (policy.randomize_client_port, "randomize-client-port"),
-        (policy.disable_ipv4, "disable-ipv4"),
+        (policy.disable_ipv4, DISABLE_IPV4),
     ] {
         if given {
             all.push(Attributes {

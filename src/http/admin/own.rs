@@ -62,6 +62,11 @@ impl Call<'_> {
                 .count(),
             unauthorized: named(|node| !node.authorized),
             waiting_routes: named(|node| node.waiting_routes().next().is_some()),
+            policy_version: snapshot
+                .policies()
+                .last()
+                .map(|newest| newest.id.to_string())
+                .unwrap_or_default(),
             warnings: warnings.collect(),
         })
     }
