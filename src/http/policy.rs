@@ -22,7 +22,7 @@ impl PolicyPlace {
             None => "there is no other, so everyone may reach everyone",
         };
         if let Some(file) = self.file.as_ref().filter(|_| !self.fault.is_empty()) {
-            let (file, fault) = (file.display(), &self.fault);
+            let (file, fault) = (file.display(), first_of(&self.fault));
             return Some(format!(
                 "the policy in {file} was not taken over, {applies}: {fault}"
             ));
@@ -34,6 +34,16 @@ impl PolicyPlace {
         Some(format!(
             "the stored policy cannot be read, {applies}: {fault}"
         ))
+    }
+}
+
+/// The first of the faults, and how many there are besides.
+fn first_of(faults: &str) -> String {
+    let mut lines = faults.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more)"),
     }
 }
 
@@ -49,12 +59,12 @@ mod tests {
         assert_eq!(place.trouble(&world.snapshot()), None);
         place.file = Some("/p".into());
         assert_eq!(place.trouble(&world.snapshot()), None);
-        place.fault = "line 1, column 2: x".into();
+        place.fault = "line 1, column 2: x\nline 2, column 3: y".into();
         assert_eq!(
             place.trouble(&world.snapshot()).as_deref(),
             Some(
                 "the policy in /p was not taken over, there is no other, so everyone may reach everyone: \
-                 line 1, column 2: x"
+                 line 1, column 2: x (and 1 more)"
             )
         );
         world.set_policy("{}");

@@ -130,6 +130,7 @@ impl PolicyFile {
                 }
                 let fault = fault.to_string();
                 if self.place.borrow().fault != fault {
+                    let fault = fault.replace('\n', "; ");
                     tracing::error!(%file, %fault, "this policy was not taken over; the one before it applies");
                 }
                 fault
@@ -144,7 +145,14 @@ impl PolicyFile {
         if text.trim().is_empty() {
             return Err(FileFault::Empty);
         }
-        let new = NewPolicy::parse(text, must_hold).map_err(FileFault::Policy)?;
+        let snapshot = self.engine.snapshot();
+        let newest = snapshot.policies().last();
+        let is_known = newest.is_some_and(|newest| *newest.source == *text);
+        if is_known && must_hold {
+            warn_of_stored(&snapshot);
+        }
+        // What applies already is not refused for what has become of the nodes since.
+        let new = NewPolicy::parse(text, must_hold && !is_known).map_err(FileFault::Policy)?;
         match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
             Reply::Policy(version) => Ok(version),
             _ => Err(FileFault::Engine(EngineError::Unavailable)),
@@ -244,6 +252,9 @@ mod tests {
         let (mut file, told) = PolicyFile::new(Some(world.path()), world.handle.clone());
         file.at_start().await;
         assert_eq!(world.applies().as_deref(), Some(FAILING));
+        assert_eq!(told.borrow().fault, "");
+        // Nor is it refused later, while it stays the same.
+        file.apply(&world.path(), true).await;
         assert_eq!(told.borrow().fault, "");
         world.engine.stop();
     }

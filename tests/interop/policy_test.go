@@ -313,6 +313,62 @@ func TestSSHByPolicy(t *testing.T) {
 	}
 }
 
+// TestWhatPoliciesGiveBeside has the stock client take names, relays and the
+// loss of its IPv4 address from a policy, while it runs.
+func TestWhatPoliciesGiveBeside(t *testing.T) {
+	s := startHTTP(t)
+	s.User("alice")
+	key := s.Key("alice", "--reusable")
+	alpha := join(t, s, "alpha", key)
+	beta := join(t, s, "beta", key).echo()
+	v4, v6 := beta.addresses()
+	alpha.sees("beta")
+	hasRegion := func(want bool) {
+		t.Helper()
+		harness.Eventually(t, harness.Patience, fmt.Sprintf("alpha knows region 950: %v", want), func() error {
+			regions, err := alpha.local.CurrentDERPMap(harness.Within(t, harness.Patience))
+			if err != nil {
+				return err
+			}
+			return harness.Check((regions.Regions[950] != nil) == want, "it knows %v", regions.RegionIDs())
+		})
+	}
+	tellsIPv4 := func(want bool) {
+		t.Helper()
+		harness.Eventually(t, harness.Patience, fmt.Sprintf("alpha is told %v of beta: %v", v4, want), func() error {
+			peer := alpha.peer("beta")
+			if peer == nil || !slices.Contains(peer.TailscaleIPs, v6) {
+				return fmt.Errorf("its entry is %+v", peer)
+			}
+			return harness.Check(slices.Contains(peer.TailscaleIPs, v4) == want, "it has %v", peer.TailscaleIPs)
+		})
+	}
+	step(t, "names and relays come with a policy", func(t *testing.T) {
+		setPolicy(t, s, `{
+			"extraDNSRecords": [{"Name": "printer.home.arpa", "Type": "A", "Value": "192.168.1.20"}],
+			"derpMap": {"Regions": {"950": {"RegionID": 950, "RegionCode": "far", "RegionName": "Far", "Nodes": [
+				{"Name": "950a", "RegionID": 950, "HostName": "relay.invalid", "IPv4": "192.0.2.1", "STUNPort": -1},
+			]}}},
+		}`)
+		alpha.resolves("printer.home.arpa", "A", "192.168.1.20")
+		hasRegion(true)
+	})
+	step(t, "and go with it", func(t *testing.T) {
+		setPolicy(t, s, "{}")
+		hasRegion(false)
+	})
+	step(t, "a node without IPv4 is reached by IPv6", func(t *testing.T) {
+		setPolicy(t, s, `{"nodeAttrs": [{"target": ["alice@"], "attr": ["disable-ipv4"]}]}`)
+		tellsIPv4(false)
+		alpha.mustExchange(v6.String(), 100)
+	})
+	step(t, "and gets its IPv4 address back", func(t *testing.T) {
+		s.CLI("policy", "rollback")
+		tellsIPv4(true)
+		alpha.reaches(v4.String(), true, harness.Patience)
+	})
+}
+
 // TestPolicyByTheOtherAPI sets a policy as gitops-pusher does.
 func TestPolicyByTheOtherAPI(t *testing.T) {
 	s := startHTTP(t)
