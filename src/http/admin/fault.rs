@@ -114,9 +114,6 @@ impl Fault {
 
 impl From<Rejected> for Fault {
     fn from(rejected: Rejected) -> Self {
-        if let Rejected::Policy(faults) = &rejected {
-            return Self::policy(faults);
-        }
         let code = match &rejected {
             Rejected::NoSuchUser
             | Rejected::NoSuchNode

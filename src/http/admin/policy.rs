@@ -9,9 +9,10 @@ use super::{Admin, Answer, Call, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
+use crate::engine::EngineError;
 use crate::id::PolicyId;
-use crate::policy::MAX_BYTES;
-use crate::state::command::{Command, NewPolicy, Reply};
+use crate::policy::{Diagnostic, MAX_BYTES};
+use crate::state::command::{Command, NewPolicy, Rejected, Reply};
 use crate::state::model::PolicyText;
 
 /// What the paths of requests with a policy begin with.
@@ -24,6 +25,30 @@ pub(super) const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
 /// handler puts before it; web interfaces know it by this.
 const NONE: &str = "loading ACL from database: acl policy not found: everyone may reach everyone until \
                     `hearth policy set FILE`";
+
+/// Why a policy is not taken over.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// What is wrong with it.
+    Policy(Vec<Diagnostic>),
+    /// It does not come to that.
+    Request(Fault),
+}
+
+impl From<Fault> for Unfit {
+    fn from(fault: Fault) -> Self {
+        Self::Request(fault)
+    }
+}
+
+impl From<Unfit> for Fault {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Policy(faults) => Self::policy(&faults),
+            Unfit::Request(fault) => fault,
+        }
+    }
+}
 
 impl Call<'_> {
     pub(super) fn show_policy(&self) -> Answer {
@@ -49,9 +74,7 @@ impl Call<'_> {
     /// Says whether a policy could be set, without setting it.
     pub(super) fn check_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
-        let new = parsed(&wish.policy)?;
-        let compiled = self.admin.engine.snapshot().compile(&new.policy);
-        compiled.check().map_err(|faults| Fault::policy(&faults))?;
+        self.admin.check(&wish.policy)?;
         json(&EmptyAnswer {})
     }
 
@@ -106,23 +129,36 @@ impl Admin {
     ///
     /// # Errors
     /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(super) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Fault> {
+    pub(super) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
         if let Some(file) = &self.about.policy_place.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
-            return Err(Fault::invalid(&format!(
+            let fault = Fault::invalid(&format!(
                 "update is disabled for modes other than 'database': the policy is in {}; what is saved there \
                  applies at once. Without `policy.file` in the configuration the database is the place",
                 file.display()
-            )));
+            ));
+            return Err(fault.into());
         }
         let new = parsed(text)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
-            Reply::Policy(version) => {
+        match self.engine.apply(Command::SetPolicy(Box::new(new))).await {
+            Ok(Reply::Policy(version)) => {
                 tracing::info!(version = %version.id, "the policy was set");
                 Ok(version)
             }
-            _ => Err(Fault::new(Code::Internal, "internal error")),
+            Ok(_) => Err(Fault::new(Code::Internal, "internal error").into()),
+            Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
+            Err(error) => Err(Unfit::Request(error.into())),
         }
+    }
+
+    /// Whether a policy could be set.
+    ///
+    /// # Errors
+    /// When it has faults, or its tests fail.
+    pub(super) fn check(&self, text: &str) -> Result<(), Unfit> {
+        let new = parsed(text)?;
+        let compiled = self.engine.snapshot().compile(&new.policy);
+        compiled.check().map_err(Unfit::Policy)
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
@@ -140,11 +176,10 @@ impl Admin {
 }
 
 /// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
-pub(super) fn parsed(text: &str) -> Result<NewPolicy, Fault> {
+pub(super) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
     if text.trim().is_empty() {
-        return Err(Fault::invalid(
-            "the policy is empty; one that lets everyone reach everyone is {}",
-        ));
+        let message = "the policy is empty; one that lets everyone reach everyone is {}";
+        return Err(Fault::invalid(message).into());
     }
-    NewPolicy::parse(text, true).map_err(|faults| Fault::policy(&faults))
+    NewPolicy::parse(text, true).map_err(Unfit::Policy)
 }

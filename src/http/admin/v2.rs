@@ -5,6 +5,7 @@
 //! `hscontrol/api/v2/acl.go`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
 use hyper::header::{ACCEPT, ETAG, HeaderValue, IF_MATCH};
@@ -13,8 +14,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::fault::Fault;
-use super::{Admin, policy};
+use super::Admin;
+use super::policy::{self, Unfit};
 use crate::http::body::{self, Body};
 use crate::http::query::value;
 use crate::policy::{Cause, Diagnostic, Policy, as_json};
@@ -91,9 +92,12 @@ impl Refusal {
     }
 }
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::new(fault.status(), fault.message())
+impl From<Unfit> for Refusal {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Policy(faults) => Self::of_policy(&faults),
+            Unfit::Request(fault) => Self::new(fault.status(), fault.message()),
+        }
     }
 }
 
@@ -181,10 +185,6 @@ async fn set(admin: &Admin, request: &Parts, body: &[u8]) -> Answer {
         let message = "precondition failed, invalid old hash";
         return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    // Asked before the policy is set as well, for the refusal in the form that tools read.
-    if admin.about.policy_place.borrow().file.is_none() {
-        check(admin, text)?;
-    }
     let version = admin.take_over(text).await?;
     given(request, &version.source)
 }
@@ -194,20 +194,8 @@ fn text_of(body: &[u8]) -> Result<&str, Refusal> {
     str::from_utf8(body).map_err(not_text)
 }
 
-fn check(admin: &Admin, text: &str) -> Result<(), Refusal> {
-    let policy = read(text)?;
-    let compiled = admin.engine.snapshot().compile(&policy);
-    compiled
-        .check()
-        .map_err(|faults| Refusal::of_policy(&faults))
-}
-
-fn read(text: &str) -> Result<std::sync::Arc<Policy>, Refusal> {
-    if text.trim().is_empty() {
-        policy::parsed(text)?;
-    }
-    let policy = Policy::parse(text).map_err(|faults| Refusal::of_policy(&faults))?;
-    Ok(policy.into())
+fn read(text: &str) -> Result<Arc<Policy>, Refusal> {
+    Ok(policy::parsed(text)?.policy)
 }
 
 /// Whether a policy could be set; or, given a list, whether these tests hold of the one that applies. What is
@@ -215,7 +203,7 @@ fn read(text: &str) -> Result<std::sync::Arc<Policy>, Refusal> {
 fn validate(admin: &Admin, body: &[u8]) -> Response<Body> {
     let checked = text_of(body).and_then(|text| match text.trim_start().starts_with('[') {
         true => run_tests(admin, text),
-        false => check(admin, text),
+        false => Ok(admin.check(text)?),
     });
     match checked {
         Ok(()) => body::json(StatusCode::OK, &json!({})),
