@@ -76,6 +76,10 @@ fn hearth(socket: &Path, line: &str) -> Output {
         .unwrap()
 }
 
+fn write(path: &Path, text: &str) {
+    hearth::files::replace(path, text.as_bytes()).unwrap();
+}
+
 fn words(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -265,9 +269,7 @@ fn the_exit_code_tells_a_refusal_from_a_line_that_is_not_understood() {
 fn check_names_the_place_of_each_fault() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hearth.toml");
-    let mut written = tempfile::NamedTempFile::new_in(directory.path()).unwrap();
-    std::io::Write::write_all(&mut written, b"[listen]\nhtpp = \":80\"\n").unwrap();
-    written.persist(&file).unwrap();
+    write(&file, "[listen]\nhtpp = \":80\"\n");
     let check = |file: &Path| {
         hearth(
             Path::new("/s"),
@@ -300,8 +302,8 @@ fn a_policy_is_checked_without_a_server_and_by_the_configuration() {
     let nowhere = at("socket");
     let template = hearth(&nowhere, "policy template family");
     assert_eq!(template.status.code(), Some(0));
-    std::fs::write(at("family"), &template.stdout).unwrap();
-    std::fs::write(at("bad"), "{\n  \"acls\": 5,\n}").unwrap();
+    write(&at("family"), &words(&template.stdout));
+    write(&at("bad"), "{\n  \"acls\": 5,\n}");
 
     let check = |name: &str| hearth(&nowhere, &format!("policy check {}", at(name).display()));
     let good = check("family");
@@ -315,7 +317,7 @@ fn a_policy_is_checked_without_a_server_and_by_the_configuration() {
 
     for (name, code) in [("family", 0), ("bad", 1), ("missing", 1)] {
         let config = format!("[policy]\nfile = {:?}\n", at(name));
-        std::fs::write(at("hearth.toml"), config).unwrap();
+        write(&at("hearth.toml"), &config);
         let line = format!("check --config {}", at("hearth.toml").display());
         let output = hearth(&nowhere, &line);
         let told = words(&output.stdout);
@@ -344,7 +346,7 @@ fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
     let file = server.directory.path().join("p.hujson");
     let set = format!("policy set -f {}", file.display());
     for text in ["{\"acls\": []}", "{} // open"] {
-        std::fs::write(&file, text).unwrap();
+        write(&file, text);
         server.good(&set);
         assert_eq!(server.good("policy get"), format!("{text}\n"));
     }
@@ -366,11 +368,10 @@ fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
         why,
         "100.64.0.1 to 100.64.0.2 port 22: denied: this source is named in no rule\n"
     );
-    std::fs::write(
+    write(
         &file,
         "{\n  \"tests\": [{\"src\": \"x@\", \"accept\": [\"100.64.0.1:1\"]}],\n}",
-    )
-    .unwrap();
+    );
     let refusal = server.refused(&set);
     assert!(
         refusal.contains("p.hujson:2:3: test(s) failed\n    \"tests\": [{"),
