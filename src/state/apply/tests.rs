@@ -306,6 +306,12 @@ fn a_client_may_shorten_its_expiry_and_not_extend_it() {
         expiry: at(50),
         ..plain(1, 1)
     });
+    let written = world.records.len();
+    world.join(Register {
+        expiry: at(50),
+        ..plain(1, 1)
+    });
+    assert_eq!(world.records.len(), written, "nothing new, nothing written");
     let longer = world.register(Register {
         expiry: at(60),
         ..plain(1, 1)
