@@ -12,15 +12,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{PLAUSIBLE_FROM, Timestamp};
+use crate::clock::{Now, PLAUSIBLE_FROM, Timestamp};
 use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::DiscoKey;
-use crate::state::apply::{Flush, next_deadline, tick};
+use crate::state::apply::{Flush, next_deadline, settle_after_load, tick};
 use crate::state::command::{
     Command, ExpiryWish, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply,
 };
-use crate::state::model::{Hostinfo, Owner, PendingState, Presence};
-use crate::state::record::Record;
+use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
+use crate::state::record::{Record, Stored};
 use crate::state::testing::{World, plain, with_key};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -291,6 +291,25 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
     assert!(world.node(id).expired && world.node(id).facets.core > before);
     world.apply(Command::ExpireNode(id, None)).unwrap();
     assert!(!world.node(id).expired && world.snapshot().admits(&world.node(id).key));
+}
+
+#[test]
+fn a_router_that_boots_in_1970_lets_nobody_back_in() {
+    let (mut world, _) = World::with_user();
+    let now = world.now;
+    let (ended, lives) = (world.node_number(1), world.node_number(2));
+    for (id, at) in [(ended, now.wall), (lives, now.wall.plus(SECOND))] {
+        world.apply(Command::ExpireNode(id, Some(at))).unwrap();
+        let stored = Node::decode(&world.node(id).encode()).unwrap();
+        world.model.put_node(stored);
+    }
+    let mut expired_at = |wall| {
+        settle_after_load(&mut world.model, Now { wall, ..now });
+        [ended, lives].map(|id| world.node(id).expired)
+    };
+    assert_eq!(expired_at(Timestamp::from_unix_ms(0)), [true, false]);
+    assert_eq!(expired_at(now.wall), [true, false]);
+    assert_eq!(expired_at(now.wall.plus(SECOND)), [true, true]);
 }
 
 #[test]
