@@ -28,6 +28,7 @@ use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
 use crate::http::policy::PolicyPlace;
 use crate::http::ts2021::Peer;
+use crate::http::turns::Turns;
 use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
@@ -94,7 +95,7 @@ pub struct App {
     /// Map streams that may still be opened.
     pub streams: Arc<Semaphore>,
     /// First maps that may be made at the same time.
-    pub full_maps: Semaphore,
+    pub full_maps: Turns,
     /// How fast strangers may come.
     pub newcomers: TokenBucket,
     admin: Admin,
@@ -149,7 +150,7 @@ impl App {
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
-            full_maps: Semaphore::new(limits.full_map_builds),
+            full_maps: Turns::new(limits.full_map_builds),
             newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
             limits,

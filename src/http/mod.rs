@@ -21,6 +21,7 @@ pub mod query;
 pub mod routers;
 pub mod standalone;
 pub mod ts2021;
+pub mod turns;
 pub mod websocket;
 
 pub use app::App;

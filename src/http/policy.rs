@@ -31,6 +31,11 @@ impl PolicyPlace {
         let newest = snapshot.policies().last()?;
         let faults = Policy::parse(&newest.source).err()?;
         let fault = faults.first()?;
+        let mut all = snapshot.policies().iter();
+        let applies = match all.any(|version| Policy::parse(&version.source).is_ok()) {
+            true => "the one before it applies",
+            false => "nor any before it, so nobody may reach anybody; set one (hearth policy set)",
+        };
         Some(format!(
             "the stored policy cannot be read, {applies}: {fault}"
         ))
@@ -51,6 +56,7 @@ fn first_of(faults: &str) -> String {
 mod tests {
     use super::*;
     use crate::state::testing::World;
+    use std::sync::Arc;
 
     #[test]
     fn trouble_names_the_file_the_fault_and_what_applies() {
@@ -68,6 +74,10 @@ mod tests {
             )
         );
         world.set_policy("{}");
+        let newest = Arc::make_mut(&mut world.model.policies).last_mut();
+        Arc::make_mut(newest.unwrap()).source = "{\"x\": 1}".into();
+        let text = PolicyPlace::default().trouble(&world.snapshot()).unwrap();
+        assert!(text.contains("nobody may reach anybody"), "{text}");
         let text = place.trouble(&world.snapshot()).unwrap();
         assert!(text.contains("the one before it applies"), "{text}");
     }

@@ -84,6 +84,15 @@ fn stretches<'a>(source: &Source<'a>, viewer: &Node) -> Vec<Stretch<'a>> {
     stretches
 }
 
+/// In how many stretches there are nodes. Numbers are never used again, so there may be far fewer than the
+/// highest number would have.
+fn stretches_of_all(source: &Source<'_>) -> usize {
+    let nodes = source.snapshot.nodes();
+    nodes
+        .chunk_by(|one, next| stretch_of(one.id) == stretch_of(next.id))
+        .count()
+}
+
 fn stretch_of(id: NodeId) -> u64 {
     id.number() / CHUNK_IDS
 }
@@ -109,8 +118,8 @@ fn compressed(source: &Source<'_>, viewer: &Node, stretch: &Stretch<'_>, first: 
         return bytes.clone();
     }
     let bytes = make();
-    let most = usize::try_from(stretch.number).unwrap_or(usize::MAX);
-    chunks.keep(place, stamp, &bytes, most.saturating_add(SPARE));
+    let most = stretches_of_all(source).saturating_add(SPARE);
+    chunks.keep(place, stamp, &bytes, most);
     bytes
 }
 
@@ -153,4 +162,31 @@ fn text(source: &Source<'_>, stretch: &Stretch<'_>, first: bool) -> Vec<u8> {
         text.extend_from_slice(&source.fragments.peer(source, node, form.clone()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::PLAUSIBLE_FROM;
+    use crate::netmap::Tailnet;
+    use crate::netmap::fragment::Fragments;
+    use crate::state::testing::World;
+    use crate::tailcfg::derpmap::DerpMap;
+
+    #[test]
+    fn nodes_that_come_and_go_do_not_raise_what_is_kept() {
+        let (mut world, _) = World::with_user();
+        world.node_number(1);
+        // As after very many ephemeral nodes.
+        world.model.counters.node = NodeId::new(1_000_000).unwrap();
+        world.node_number(2);
+        let snapshot = world.snapshot();
+        let source = Source {
+            tailnet: &Tailnet::new("t.net".into(), &DerpMap::default()),
+            fragments: &Fragments::default(),
+            snapshot: &snapshot,
+            now: PLAUSIBLE_FROM,
+        };
+        assert_eq!(stretches_of_all(&source), 2);
+    }
 }

@@ -212,6 +212,8 @@ struct Choice {
     rule: Option<usize>,
     router: Reach,
     next_dns: NextDns,
+    /// The nodes with aliases that it does not see.
+    hidden: Box<[NodeId]>,
 }
 
 /// How a viewer stands to the router.
@@ -240,10 +242,14 @@ impl Choice {
         } else {
             Reach::Open
         };
+        let is_hidden = |node: &&NodeId| {
+            **node != viewer.id && (viewer.is_alone() || !policy.are_peers(viewer.id, **node))
+        };
         Self {
             rule,
             router,
             next_dns,
+            hidden: facts.aliased.iter().filter(is_hidden).copied().collect(),
         }
     }
 }
@@ -313,7 +319,13 @@ fn build(facts: &Facts, choice: &Choice) -> DnsConfig {
         true => config.resolvers = global,
         false => config.fallback_resolvers = global,
     }
-    for (name, address) in &facts.records {
+    let mut seen = BTreeSet::new();
+    for (name, address, node) in &facts.records {
+        // An address that somebody wrote down counts as such, even where an alias leads to it as well.
+        let is_hidden = node.is_some_and(|node| choice.hidden.binary_search(&node).is_ok());
+        if is_hidden || !seen.insert((name, address)) {
+            continue;
+        }
         if !is_covered(&config, &facts.base_domain, name) {
             config.routes.insert(name.clone(), Vec::new());
         }

@@ -96,8 +96,8 @@ pub struct Hostinfo {
     pub request_tags: Box<[Box<str>]>,
 }
 
-/// One map stream of a node; a newer one takes the place of an older.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One map stream of a node; a newer one, which has a higher number, takes the place of an older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
 /// Whether a node is there.

@@ -345,6 +345,22 @@ struct NodeV2 {
     approved_routes: Vec<(IpAddr, u8)>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct NodeV3 {
+    second: NodeV2,
+    expired: bool,
+}
+
+impl NodeV2 {
+    /// What the second version did not know: there, the clock alone says it.
+    fn into_third(self) -> NodeV3 {
+        NodeV3 {
+            second: self,
+            expired: false,
+        }
+    }
+}
+
 impl NodeV1 {
     /// What the first version did not know.
     fn into_second(self) -> NodeV2 {
@@ -410,14 +426,16 @@ impl Stored for Node {
                 .map(|route| (route.addr(), route.prefix_len()))
                 .collect(),
         };
-        encode_as(2, &second)
+        let expired = self.expired;
+        encode_as(3, &NodeV3 { second, expired })
     }
 
     /// A node that was there when it was written is expected back: its presence is `Returning`.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let second = match version_of(bytes)? {
-            (1, rest) => parse::<NodeV1>(rest)?.into_second(),
-            (2, rest) => parse(rest)?,
+        let NodeV3 { second, expired } = match version_of(bytes)? {
+            (1, rest) => parse::<NodeV1>(rest)?.into_second().into_third(),
+            (2, rest) => parse::<NodeV2>(rest)?.into_third(),
+            (3, rest) => parse(rest)?,
             (version, _) => return Err(DecodeError::Newer(version)),
         };
         let stored = second.first;
@@ -446,7 +464,7 @@ impl Stored for Node {
             ipv6: stored.ipv6,
             created: Timestamp::from_unix_ms(stored.created_ms),
             expiry: stored.expiry_ms.map(Timestamp::from_unix_ms),
-            expired: false,
+            expired,
             authorized: second.authorized,
             approved_routes: routes
                 .filter_map(|(address, bits)| IpNet::new(address, bits).ok())

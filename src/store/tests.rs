@@ -202,7 +202,11 @@ fn fingerprint(bytes: &[u8]) -> (usize, String) {
 #[test]
 fn the_stored_form_is_what_it_was() {
     let node = eventful().node(NodeId::FIRST).encode();
-    assert_eq!(fingerprint(&node), (203, "baa464bce81d2b62".to_owned()));
+    assert_eq!(fingerprint(&node), (204, "36b4f99cd6f522cf".to_owned()));
+    // The third version is the second and one flag more.
+    let mut second = node[..203].to_vec();
+    second[0] = 2;
+    assert_eq!(fingerprint(&second), (203, "baa464bce81d2b62".to_owned()));
     // The second version is the first and four empty fields more.
     let mut first = node[..199].to_vec();
     first[0] = 1;
@@ -210,14 +214,17 @@ fn the_stored_form_is_what_it_was() {
 }
 
 #[test]
-fn nodes_of_the_first_version_are_read() {
+fn nodes_of_earlier_versions_are_read() {
     let world = eventful();
     let node = world.node(NodeId::FIRST);
-    let mut first = node.encode()[..199].to_vec();
-    first[0] = 1;
-    let back = Node::decode(&first).unwrap();
-    assert_eq!((back.key, back.label), (node.key, node.label.clone()));
-    assert!(back.authorized && back.wireguard.is_none() && back.approved_routes.is_empty());
+    for (version, length) in [(1, 199), (2, 203)] {
+        let mut stored = node.encode()[..length].to_vec();
+        stored[0] = version;
+        let back = Node::decode(&stored).unwrap();
+        assert_eq!((back.key, back.label), (node.key, node.label.clone()));
+        assert!(back.authorized && !back.expired && back.wireguard.is_none());
+        assert!(back.approved_routes.is_empty());
+    }
 }
 
 #[test]

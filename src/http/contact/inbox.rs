@@ -49,10 +49,16 @@ struct Message<'a> {
 }
 
 impl Inboxes {
-    /// The inbox of a stream, which takes the place of an older stream's.
+    /// The inbox of a stream, which takes the place of an older stream's. Next to that of a newer stream,
+    /// where the older one only now gets going, it stays empty.
     pub fn open(self: &Arc<Self>, node: NodeId, session: SessionId) -> Inbox {
         let (sender, messages) = mpsc::channel(MESSAGES);
-        self.lock().insert(node, (session, sender));
+        let mut inboxes = self.lock();
+        let is_newer = |(known, _): &(SessionId, _)| session > *known;
+        if inboxes.get(&node).is_none_or(is_newer) {
+            inboxes.insert(node, (session, sender));
+        }
+        drop(inboxes);
         Inbox {
             inboxes: Arc::clone(self),
             node,
@@ -153,8 +159,11 @@ mod tests {
         let mut new = inboxes.open(node, SessionId(2));
         inboxes.pop_browser(node, URL).unwrap();
         assert_eq!(old.next().await, None);
-        // An old stream that ends late must not close the new one's.
+        // An old stream that ends late, or begins late, must not close the new one's.
         drop(old);
+        let mut late = inboxes.open(node, SessionId(1));
+        assert_eq!(late.next().await, None);
+        drop(late);
         inboxes.pop_browser(node, URL).unwrap();
         let expected = r#"{"KeepAlive":true,"PopBrowserURL":"https://example.com/"}"#;
         for _ in 0..2 {

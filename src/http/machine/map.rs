@@ -191,7 +191,7 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
     let mut tailnets = app.tailnet.clone();
     let mut inbox = app.contact.inboxes.open(open.node, open.session);
     // Held while the first map is made and sent.
-    let mut permit = Some(app.full_maps.acquire().await);
+    let mut turn = Some(app.full_maps.take(&app.tasks).await);
     let mut begun: Option<MapSession> = None;
     let mut keep_alive = pin!(sleep(app.keep_alive_interval()));
     loop {
@@ -229,7 +229,7 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
             }
             Next::End(reason) => return Over::Ended(reason),
         }
-        drop(permit.take());
+        drop(turn.take());
         if is_news {
             // What was sent is a sign of life as well.
             keep_alive

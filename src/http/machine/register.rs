@@ -12,8 +12,9 @@ use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
+use crate::keys::{MachineKey, NodeKey};
 use crate::state::command::{Command, RegisterReply, Rejected, Reply};
-use crate::state::model::{AuthId, PendingState, PreAuthKey};
+use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
 use crate::tailcfg::json;
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
@@ -66,18 +67,18 @@ pub(super) async fn register(
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
-/// somebody may be guessing keys. Machines that are known or invited are never refused.
+/// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
 fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Response<Body>> {
     let snapshot = app.engine.snapshot();
     let now = clock::now();
     let ours = |node: &Arc<crate::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
-    let waits = snapshot
-        .pending()
-        .values()
-        .any(|login| login.machine == peer.machine);
     if known
-        || waits
+        || waits(
+            snapshot.pending().values(),
+            &peer.machine,
+            &request.node_key,
+        )
         || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
         || app.newcomers.take(now.mono)
     {
@@ -89,6 +90,16 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     Some(answer)
+}
+
+/// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
+/// each key makes a login of its own, and pushes out somebody else's.
+fn waits<'a>(
+    mut logins: impl Iterator<Item = &'a Arc<Pending>>,
+    machine: &MachineKey,
+    key: &NodeKey,
+) -> bool {
+    logins.any(|login| login.machine == *machine && login.key == *key)
 }
 
 /// Whether the client shows a preauth key that lets it in: then it is no stranger, and a thousand
@@ -168,7 +179,23 @@ fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
 mod tests {
     use super::*;
     use crate::id::{PreAuthKeyId, UserId};
+    use crate::state::testing::{World, plain};
     use std::time::Duration;
+
+    #[test]
+    fn who_waits_is_known_by_machine_and_key() {
+        let (mut world, _) = World::with_user();
+        world.register(plain(1, 1)).unwrap();
+        let snapshot = world.snapshot();
+        let is_known = |machine, key| {
+            let machine = MachineKey::from_bytes([machine; 32]);
+            let key = NodeKey::from_bytes([key; 32]);
+            waits(snapshot.pending().values(), &machine, &key)
+        };
+        assert!(is_known(1, 1));
+        // Otherwise one stranger could make logins without end.
+        assert!(!is_known(1, 2) && !is_known(2, 1));
+    }
 
     #[test]
     fn whoever_shows_a_key_that_lets_in_is_no_stranger() {

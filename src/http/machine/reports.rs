@@ -70,6 +70,10 @@ fn note(app: &App, node: crate::id::NodeId, action: &str, details: &str) {
     app.contact.reports.audit(now, node, action, details);
 }
 
+/// What the policy (`nodeAttrs`) gives to nodes that may set their own attributes. Others may not: a
+/// posture would let in whoever says of itself what the posture asks for.
+const OWN_ATTRIBUTES: &str = "hearth:set-device-attr";
+
 /// `PATCH /machine/set-device-attr`.
 pub(super) async fn attributes(
     app: &App,
@@ -80,6 +84,16 @@ pub(super) async fn attributes(
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
+    let snapshot = app.engine.snapshot();
+    let given = snapshot.compiled().attributes(node.id);
+    if !given.contains_key(OWN_ATTRIBUTES) {
+        let fault = format!(
+            "this device may not set its own attributes: an administrator does (hearth nodes attributes), \
+             or gives it the attribute {OWN_ATTRIBUTES:?} by the policy's nodeAttrs"
+        );
+        return body::text(StatusCode::FORBIDDEN, &fault);
+    }
+    drop(snapshot);
     let updates = match request.attributes() {
         Ok(updates) => updates.into_iter(),
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),

@@ -92,8 +92,10 @@ pub(super) struct Facts {
     pub(super) routers: Vec<NodeId>,
     /// Whether the resolver is at these nodes' addresses in the tailnet.
     pub(super) is_in_tailnet: bool,
-    /// All records, each once, with aliases as addresses.
-    pub(super) records: Vec<(String, IpAddr)>,
+    /// All records, each once, with aliases as addresses, which are told only to those who see that node.
+    pub(super) records: Vec<(String, IpAddr, Option<NodeId>)>,
+    /// The nodes of the aliases, each once.
+    pub(super) aliased: Vec<NodeId>,
 }
 
 impl Facts {
@@ -124,20 +126,24 @@ impl Facts {
             .chain(&*sources.file_records)
             .chain(&**snapshot.dns_records());
         let mut seen = BTreeSet::new();
+        let mut aliased = BTreeSet::new();
         let mut records = Vec::new();
         for record in all {
-            let addresses = match &record.value {
-                DnsValue::A(address) => vec![(*address).into()],
-                DnsValue::Aaaa(address) => vec![(*address).into()],
+            let (addresses, of): (Vec<IpAddr>, _) = match &record.value {
+                DnsValue::A(address) => (vec![(*address).into()], None),
+                DnsValue::Aaaa(address) => (vec![(*address).into()], None),
                 DnsValue::Alias(target) => {
                     let label = label_in(target, base);
-                    let node = nodes.iter().find(|node| Some(&*node.label) == label);
-                    node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
+                    let Some(node) = nodes.iter().find(|node| Some(&*node.label) == label) else {
+                        continue;
+                    };
+                    aliased.insert(node.id);
+                    (vec![node.ipv4.into(), node.ipv6.into()], Some(node.id))
                 }
             };
             let name = record.full_name(base);
             for address in addresses {
-                let entry = (name.clone(), address);
+                let entry = (name.clone(), address, of);
                 if seen.insert(entry.clone()) {
                     records.push(entry);
                 }
@@ -156,6 +162,7 @@ impl Facts {
             router,
             routers: routers().map(|node| node.id).collect(),
             records,
+            aliased: aliased.into_iter().collect(),
         }
     }
 }

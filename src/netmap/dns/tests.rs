@@ -438,3 +438,35 @@ fn records_of_the_policy_are_told_and_go_with_it() {
     world.set_policy("{}");
     assert!(!text(&world).contains("nas.example"));
 }
+
+#[test]
+fn an_alias_is_told_only_to_those_who_see_its_node() {
+    const THREE: &str = "100.64.0.3";
+    let mut world = world();
+    let tailnet = tailnet(|_, settings| {
+        settings.records = vec![
+            record("a", "host3"),
+            record("b", "host3"),
+            record("b", THREE),
+        ];
+    });
+    let names = |world: &World, viewer: u64| -> Vec<String> {
+        let told = told(&tailnet, world, viewer);
+        let records = told["ExtraRecords"].as_array().cloned().unwrap_or_default();
+        let name = |record: &Value| record["Name"].as_str().unwrap().to_owned();
+        records.iter().map(name).collect()
+    };
+    assert_eq!(v4(&world, 3), THREE);
+    let all = ["a.t.net", "a.t.net", "b.t.net", "b.t.net"];
+    assert_eq!(names(&world, 1), all);
+    world.set_policy(
+        r#"{"tagOwners": {"tag:web": []}, "acls": [{"action": "accept", "src": ["anna@"], "dst": ["anna@:*"]}]}"#,
+    );
+    assert_eq!(names(&world, 1), ["b.t.net"]);
+    assert_eq!(names(&world, 3), all);
+    world.set_policy("{}");
+    assert_eq!(names(&world, 1), all);
+    let expire = Command::ExpireNode(id(1), Some(world.now.wall));
+    world.apply(expire).unwrap();
+    assert_eq!(names(&world, 1), ["b.t.net"]);
+}

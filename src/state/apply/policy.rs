@@ -16,6 +16,9 @@ const VERSIONS_MAX: usize = 10;
 /// Most bytes of the texts of all versions but the newest.
 const BYTES_MAX: usize = 512 * 1024;
 
+/// The policy that lets nobody reach anybody.
+const CLOSED: &str = r#"{"acls": []}"#;
+
 /// Takes a policy over, unless it names what there is not, or its tests fail. The same text as now is no
 /// change; it is still tried, since users and nodes may have changed meanwhile.
 pub(super) fn set(
@@ -62,18 +65,19 @@ fn old_bytes(versions: &[Arc<PolicyText>]) -> usize {
 }
 
 /// Lets the newest stored policy apply. What cannot be read any more (a policy of a newer hearth) is passed
-/// over for the one before it.
+/// over for the one before it; where none can be read, nobody reaches anybody until there is one.
 pub(super) fn apply_stored(model: &mut Model) {
     let parsed = model.policies.iter().rev();
     let newest = parsed.filter_map(|version| Policy::parse(&version.source).ok());
+    let closed = || (!model.policies.is_empty()).then(|| Policy::parse(CLOSED).ok());
     let policy = newest.map(Arc::new).next();
+    let policy = policy.or_else(|| closed().flatten().map(Arc::new));
     routes::compile_anew(model, policy.as_ref());
 }
 
 /// Makes a compiled policy the one that applies, with all that follows from it for the nodes.
 fn adopt(model: &mut Model, records: &mut Vec<Record>, compiled: Compiled) {
-    let old = std::mem::replace(&mut model.compiled, Arc::new(compiled));
-    model.changed = true;
+    routes::replace_compiled(model, compiled);
     let nodes: Vec<_> = model.nodes.iter().map(|node| node.id).collect();
     for id in nodes {
         let Some(known) = model.node(id) else {
@@ -84,9 +88,4 @@ fn adopt(model: &mut Model, records: &mut Vec<Record>, compiled: Compiled) {
             node::put_whole(model, records, changed);
         }
     }
-    // Peers are told of some attributes of a node.
-    let now = model.compiled.clone();
-    node::mark_changed(model, |node| {
-        now.attributes(node.id) != old.attributes(node.id)
-    });
 }

@@ -150,7 +150,9 @@ fn refresh(
         if known.expiry.is_some_and(|end| at > end) {
             return Err(Rejected::ExpiryExtended);
         }
-        node::set_expiry(model, records, known.clone(), Some(at), now);
+        if known.expiry != Some(at) {
+            node::set_expiry(model, records, known.clone(), Some(at), now);
+        }
     }
     let update = crate::state::command::NodeUpdate {
         node: Some(known.id),

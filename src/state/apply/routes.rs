@@ -148,8 +148,18 @@ pub fn directory(model: &Model) -> Directory {
 
 /// Compiles for users that changed.
 pub(super) fn users_changed(model: &mut Model) {
-    model.compiled = Arc::new(model.compiled.with_users(&users(model)));
+    let compiled = model.compiled.with_users(&users(model));
+    replace_compiled(model, compiled);
+}
+
+/// Lets another meaning of the policy apply. Peers are told of some attributes that it gives to a node.
+pub(super) fn replace_compiled(model: &mut Model, compiled: Compiled) {
+    let old = std::mem::replace(&mut model.compiled, Arc::new(compiled));
     model.changed = true;
+    let now = model.compiled.clone();
+    node::mark_changed(model, |node| {
+        now.attributes(node.id) != old.attributes(node.id)
+    });
 }
 
 fn users(model: &Model) -> Vec<policy::User> {

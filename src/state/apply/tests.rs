@@ -12,15 +12,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{PLAUSIBLE_FROM, Timestamp};
+use crate::clock::{Now, PLAUSIBLE_FROM, Timestamp};
 use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::DiscoKey;
-use crate::state::apply::{Flush, next_deadline, tick};
+use crate::state::apply::{Flush, next_deadline, settle_after_load, tick};
 use crate::state::command::{
     Command, ExpiryWish, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply,
 };
-use crate::state::model::{Hostinfo, Owner, PendingState, Presence};
-use crate::state::record::Record;
+use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
+use crate::state::record::{Record, Stored};
 use crate::state::testing::{World, plain, with_key};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -294,6 +294,25 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
 }
 
 #[test]
+fn a_router_that_boots_in_1970_lets_nobody_back_in() {
+    let (mut world, _) = World::with_user();
+    let now = world.now;
+    let (ended, lives) = (world.node_number(1), world.node_number(2));
+    for (id, at) in [(ended, now.wall), (lives, now.wall.plus(SECOND))] {
+        world.apply(Command::ExpireNode(id, Some(at))).unwrap();
+        let stored = Node::decode(&world.node(id).encode()).unwrap();
+        world.model.put_node(stored);
+    }
+    let mut expired_at = |wall| {
+        settle_after_load(&mut world.model, Now { wall, ..now });
+        [ended, lives].map(|id| world.node(id).expired)
+    };
+    assert_eq!(expired_at(Timestamp::from_unix_ms(0)), [true, false]);
+    assert_eq!(expired_at(now.wall), [true, false]);
+    assert_eq!(expired_at(now.wall.plus(SECOND)), [true, true]);
+}
+
+#[test]
 fn a_client_may_shorten_its_expiry_and_not_extend_it() {
     let (mut world, _) = World::with_user();
     world.node_number(1);
@@ -306,6 +325,12 @@ fn a_client_may_shorten_its_expiry_and_not_extend_it() {
         expiry: at(50),
         ..plain(1, 1)
     });
+    let written = world.records.len();
+    world.join(Register {
+        expiry: at(50),
+        ..plain(1, 1)
+    });
+    assert_eq!(world.records.len(), written, "nothing new, nothing written");
     let longer = world.register(Register {
         expiry: at(60),
         ..plain(1, 1)

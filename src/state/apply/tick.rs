@@ -43,7 +43,8 @@ pub fn tick(model: &mut Model, records: &mut Vec<Record>, now: Now, how: Flush) 
 pub fn settle_after_load(model: &mut Model, now: Now) {
     for node in Arc::make_mut(&mut model.nodes) {
         let node = Arc::make_mut(node);
-        node.expired = has_ended(node, now);
+        // Routers boot in 1970: until the time is known, whose key had ended stays out.
+        node.expired = has_ended(node, now) || node.expired && !now.is_plausible();
         if let Presence::Offline { since_mono, .. } = &mut node.presence {
             *since_mono = now.mono;
         }
@@ -143,6 +144,7 @@ fn pass(model: &mut Model, records: &mut Vec<Record>, id: NodeId, now: Now, how:
     }
     if !node.expired && has_ended(&node, now) {
         node.expired = true;
+        node.unflushed = true;
         node.facets.core = model.revision;
         model.admission = model.revision;
     }

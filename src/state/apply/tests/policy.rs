@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::Policy;
+use crate::state::apply::settle_after_load;
 use crate::state::command::NewPolicy;
 use ipnet::IpNet;
 
@@ -166,4 +167,41 @@ fn nodes_get_their_addresses_from_their_pool_and_backfilling_leaves_them_there()
     let moved = world.apply(Command::BackfillAddresses).unwrap();
     assert!(matches!(moved, Reply::Nodes(nodes) if nodes.is_empty()));
     assert_eq!(world.node(other).ipv4, Ipv4Addr::new(100, 80, 0, 1));
+}
+
+#[test]
+fn peers_hear_of_attributes_that_a_change_of_the_user_gives() {
+    let (mut world, user) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    set(
+        &mut world,
+        r#"{"nodeAttrs": [{"target": ["berta@"], "attr": ["dns-subdomain-resolve"]}]}"#,
+    );
+    let before = world.node(id).facets.core;
+    world
+        .apply(Command::RenameUser(user, "berta".into()))
+        .unwrap();
+    assert!(world.model.compiled.attributes(id).len() == 1);
+    assert!(world.node(id).facets.core > before);
+}
+
+#[test]
+fn where_no_stored_policy_can_be_read_nobody_reaches_anybody() {
+    let (mut world, _) = World::with_user();
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    world.open_stream(one);
+    world.open_stream(two);
+    set(&mut world, TAGS);
+    let load_with = |world: &mut World, source: &str| {
+        let version = Arc::make_mut(&mut world.model.policies).last_mut().unwrap();
+        Arc::make_mut(version).source = source.into();
+        settle_after_load(&mut world.model, world.now);
+        world.model.compiled.are_peers(one, two)
+    };
+    assert!(load_with(&mut world, TAGS));
+    assert!(!load_with(&mut world, r#"{"of a newer hearth": 1}"#));
+    Arc::make_mut(&mut world.model.policies).clear();
+    settle_after_load(&mut world.model, world.now);
+    assert!(world.model.compiled.are_peers(one, two));
 }
