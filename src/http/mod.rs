@@ -17,6 +17,7 @@ pub mod pace;
 pub mod pages;
 pub mod public;
 pub mod query;
+mod requests;
 pub mod routers;
 pub mod standalone;
 pub mod ts2021;
