@@ -326,7 +326,7 @@ impl Control {
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let limits = &self.limits;
-        let mut requests = Requests::default();
+        let mut requests = Requests::new();
         let mut http = http2::Builder::new(requests.executor());
         http.timer(TokioTimer::new())
             .initial_connection_window_size(limits.window_bytes)
@@ -347,6 +347,7 @@ impl Control {
                 ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => return Ok(ended?),
                 () = self.shutdown.wait(), if !stopping => {
                     connection.as_mut().graceful_shutdown();
+                    requests.connection_changed();
                     stopping = true;
                 }
                 () = &mut first_request, if waiting => {
