@@ -181,13 +181,7 @@ async fn serve(
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
-    let control = Control::new(
-        noise,
-        challenge,
-        http_limits.clone(),
-        shutdown.clone(),
-        tasks.clone(),
-    );
+    let control = Control::new(noise, challenge, http_limits.clone(), shutdown.clone());
     let app = App::new(Parts {
         engine,
         tailnet,

@@ -68,7 +68,7 @@ pub struct Addresses {
 pub struct App {
     /// Where changes go and states come from.
     pub engine: Handle,
-    /// The states of which map streams tell.
+    /// The states of which map streams tell. It also changes when `tailnet` does, and ends when hearth shuts down.
     pub news: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map; the relays in it can change.
     pub tailnet: watch::Receiver<Arc<Tailnet>>,
@@ -133,7 +133,7 @@ impl App {
             },
         };
         let (sender, news) = watch::channel(engine.snapshot());
-        let paced = pace(engine.watch(), sender, shutdown.clone());
+        let paced = pace(engine.watch(), tailnet.clone(), sender, shutdown.clone());
         tasks.spawn("pace of the map streams", paced);
         Arc::new(Self {
             news,

@@ -260,7 +260,6 @@ mod tests {
                 ChallengeKey::from_bytes([9; 32]),
                 limits.clone(),
                 shutdown.clone(),
-                tasks.clone(),
             );
             let connections = Connections::new(Echo, Arc::new(control), limits, shutdown.clone());
             let gate = Gate::new(8, 8);

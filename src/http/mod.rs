@@ -18,6 +18,7 @@ pub mod pages;
 pub mod policy;
 pub mod public;
 pub mod query;
+mod requests;
 pub mod routers;
 pub mod standalone;
 pub mod ts2021;

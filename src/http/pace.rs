@@ -19,9 +19,11 @@ const PACE: Duration = Duration::from_millis(100);
 /// So many moments may follow each other at once before the pace holds.
 const BURST: u32 = 4;
 
-/// Hands the newest of `states` on at the pace, until hearth shuts down or nobody makes states any more.
-pub async fn pace(
+/// Hands the newest of `states` on at the pace, and once more when what all maps share has changed, until hearth
+/// shuts down or nobody makes states any more. So each stream waits for one thing only.
+pub async fn pace<T>(
     mut states: watch::Receiver<Arc<Snapshot>>,
+    mut shared: watch::Receiver<T>,
     news: watch::Sender<Arc<Snapshot>>,
     shutdown: Shutdown,
 ) {
@@ -32,8 +34,10 @@ pub async fn pace(
             biased;
             () = shutdown.wait() => return,
             changed = states.changed() => if changed.is_err() { return },
+            changed = shared.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
+        shared.mark_unchanged();
         news.send_replace(states.borrow_and_update().clone());
         paced_to = paced_to.max(Instant::now()) + PACE;
     }
@@ -50,7 +54,8 @@ mod tests {
         let (publish, states) = watch::channel(Arc::new(world.snapshot()));
         let (sender, mut news) = watch::channel(Arc::new(world.snapshot()));
         let start = Instant::now();
-        let paced = pace(states, sender, Shutdown::new());
+        let (_shared, unchanged) = watch::channel(());
+        let paced = pace(states, unchanged, sender, Shutdown::new());
         let changes = async {
             let mut moments = Vec::new();
             while moments.len() < 8 {
@@ -71,5 +76,21 @@ mod tests {
             waits.into_iter().all(|wait| (99..=101).contains(&wait)),
             "{moments:?}"
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_all_share_is_news_too_and_a_shutdown_ends_all() {
+        let state = Arc::new(World::new().snapshot());
+        let (_publish, states) = watch::channel(state.clone());
+        let (share, shared) = watch::channel(0);
+        let (sender, mut news) = watch::channel(state);
+        let shutdown = Shutdown::new();
+        let paced = pace(states, shared, sender, shutdown.clone());
+        let changes = async {
+            share.send_replace(1);
+            assert!(news.changed().await.is_ok());
+            shutdown.trigger();
+            assert!(news.changed().await.is_err());
+        };
+        tokio::join!(paced, changes);
     }
 }

@@ -12,7 +12,7 @@
 )]
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,13 +35,13 @@ use tokio::time::{sleep, timeout};
 use super::body::{self, Body};
 use super::front::{ControlUpgrade, Upgrade};
 use super::limits::Limits;
+use super::requests::Requests;
 use super::{query, websocket};
 use crate::keys::{ChallengeKey, MachineKey, MachineSecret};
 use crate::noise::handshake::{self, Accepted, HandshakeError};
 use crate::noise::stream::NoiseStream;
 use crate::noise::{EARLY_PAYLOAD_FROM, early_payload};
 use crate::shutdown::Shutdown;
-use crate::supervise::Tasks;
 
 /// The path of the upgrade.
 pub const PATH: &str = "/ts2021";
@@ -171,7 +171,6 @@ pub struct Control {
     handshakes: Semaphore,
     limits: Limits,
     shutdown: Shutdown,
-    tasks: Tasks,
 }
 
 impl Control {
@@ -183,7 +182,6 @@ impl Control {
         challenge: ChallengeKey,
         limits: Limits,
         shutdown: Shutdown,
-        tasks: Tasks,
     ) -> Self {
         Self {
             secret,
@@ -191,7 +189,6 @@ impl Control {
             handshakes: Semaphore::new(limits.handshakes),
             limits,
             shutdown,
-            tasks,
         }
     }
 
@@ -324,11 +321,13 @@ impl Control {
         let seen = Arc::clone(&asked);
         let service = service_fn(move |request| {
             seen.store(true, Ordering::Relaxed);
-            let answer = answer(request, peer);
+            // Boxed, so that a stream which lives for days holds no memory for how it began.
+            let answer = Box::pin(answer(request, peer));
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let limits = &self.limits;
-        let mut http = http2::Builder::new(OnTasks(self.tasks.clone()));
+        let mut requests = Requests::new();
+        let mut http = http2::Builder::new(requests.executor());
         http.timer(TokioTimer::new())
             .initial_connection_window_size(limits.window_bytes)
             .initial_stream_window_size(limits.window_bytes)
@@ -345,9 +344,10 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => return Ok(ended?),
+                ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => return Ok(ended?),
                 () = self.shutdown.wait(), if !stopping => {
                     connection.as_mut().graceful_shutdown();
+                    requests.connection_changed();
                     stopping = true;
                 }
                 () = &mut first_request, if waiting => {
@@ -361,21 +361,12 @@ impl Control {
     }
 }
 
-/// Runs the requests of an HTTP/2 connection as tasks that have an owner.
-#[derive(Debug, Clone)]
-struct OnTasks(Tasks);
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnTasks {
-    fn execute(&self, future: F) {
-        self.0.spawn("control request", future);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::noise::handshake::testing::Initiator;
     use crate::noise::record::{Open, Seal};
+    use crate::supervise::Tasks;
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http2::SendRequest;
     use std::time::Duration;
@@ -470,7 +461,6 @@ mod tests {
             ChallengeKey::from_bytes([0xcc; 32]),
             Limits::default(),
             shutdown.clone(),
-            tasks.clone(),
         );
         Setup {
             control: Arc::new(control),
@@ -507,6 +497,16 @@ mod tests {
         stream.read_exact(&mut response).await.unwrap();
         let (seal, open): (Seal, Open) = initiator.finish(&response);
         NoiseStream::new(stream, seal, open, &[], &[])
+    }
+
+    /// Runs a client's part of a connection.
+    #[derive(Clone)]
+    struct OnTasks(Tasks);
+
+    impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnTasks {
+        fn execute(&self, future: F) {
+            self.0.spawn("client request", future);
+        }
     }
 
     async fn http2(setup: &Setup, stream: NoiseStream<DuplexStream>) -> SendRequest<Empty<Bytes>> {

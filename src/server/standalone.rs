@@ -93,7 +93,6 @@ async fn serve(
         ChallengeKey::from_bytes(random()?),
         limits.clone(),
         shutdown.clone(),
-        tasks.clone(),
     );
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;

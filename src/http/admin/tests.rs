@@ -493,7 +493,7 @@ async fn node_with_stream(server: &Server) -> crate::http::contact::inbox::Inbox
 
 /// The request for a ping or an answer that a message holds.
 async fn request_in(inbox: &mut crate::http::contact::inbox::Inbox) -> Value {
-    let message: Value = serde_json::from_str(&inbox.next().await.unwrap()).unwrap();
+    let message: Value = serde_json::from_str(&inbox.next().await).unwrap();
     assert_eq!(message["KeepAlive"], true);
     message["PingRequest"].clone()
 }

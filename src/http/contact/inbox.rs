@@ -1,11 +1,11 @@
 //! One-off messages to the open map stream of a node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::id::NodeId;
 use crate::state::model::SessionId;
@@ -19,7 +19,17 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// The inboxes of all open streams; their number is bounded by that of the streams.
 #[derive(Debug, Default)]
-pub struct Inboxes(Mutex<HashMap<NodeId, (SessionId, mpsc::Sender<String>)>>);
+pub struct Inboxes(Mutex<Open>);
+
+/// The newest stream of each node and what waits for it.
+type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Letters>>)>;
+
+/// What waits for one stream, and the stream if it waits for that. A channel would take a kilobyte for each stream.
+#[derive(Debug, Default)]
+struct Letters {
+    messages: VecDeque<String>,
+    reader: Option<Waker>,
+}
 
 /// Why a message was not left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,18 +62,18 @@ impl Inboxes {
     /// The inbox of a stream, which takes the place of an older stream's. Next to that of a newer stream,
     /// where the older one only now gets going, it stays empty.
     pub fn open(self: &Arc<Self>, node: NodeId, session: SessionId) -> Inbox {
-        let (sender, messages) = mpsc::channel(MESSAGES);
+        let letters = Arc::<Mutex<Letters>>::default();
         let mut inboxes = self.lock();
         let is_newer = |(known, _): &(SessionId, _)| session > *known;
         if inboxes.get(&node).is_none_or(is_newer) {
-            inboxes.insert(node, (session, sender));
+            inboxes.insert(node, (session, letters.clone()));
         }
         drop(inboxes);
         Inbox {
             inboxes: Arc::clone(self),
             node,
             session,
-            messages,
+            letters,
         }
     }
 
@@ -104,14 +114,19 @@ impl Inboxes {
         }
         let inboxes = self.lock();
         let (_, inbox) = inboxes.get(&node).ok_or(Undelivered::NotConnected)?;
-        inbox.try_send(message).map_err(|fault| match fault {
-            TrySendError::Full(_) => Undelivered::Full,
-            TrySendError::Closed(_) => Undelivered::NotConnected,
-        })
+        let mut letters = lock(inbox);
+        if letters.messages.len() >= MESSAGES {
+            return Err(Undelivered::Full);
+        }
+        letters.messages.push_back(message);
+        if let Some(reader) = letters.reader.take() {
+            reader.wake();
+        }
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, (SessionId, mpsc::Sender<String>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        lock(&self.0)
     }
 }
 
@@ -121,14 +136,28 @@ pub struct Inbox {
     inboxes: Arc<Inboxes>,
     node: NodeId,
     session: SessionId,
-    messages: mpsc::Receiver<String>,
+    letters: Arc<Mutex<Letters>>,
 }
 
 impl Inbox {
-    /// The next message as JSON; `None` for ever once a newer stream has taken over. Cancel safe.
-    pub async fn next(&mut self) -> Option<String> {
-        self.messages.recv().await
+    /// The next message as JSON. None come once a newer stream has taken over. Cancel safe.
+    pub async fn next(&mut self) -> String {
+        poll_fn(|context| {
+            let mut letters = lock(&self.letters);
+            match letters.messages.pop_front() {
+                Some(message) => Poll::Ready(message),
+                None => {
+                    letters.reader = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Inbox {
@@ -144,10 +173,11 @@ impl Drop for Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const URL: &str = "https://example.com/";
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_message_reaches_the_newest_stream_and_no_other() {
         let inboxes = Arc::new(Inboxes::default());
         let node = NodeId::FIRST;
@@ -158,16 +188,18 @@ mod tests {
         let mut old = inboxes.open(node, SessionId(1));
         let mut new = inboxes.open(node, SessionId(2));
         inboxes.pop_browser(node, URL).unwrap();
-        assert_eq!(old.next().await, None);
+        let nothing = tokio::time::timeout(Duration::from_secs(1), old.next()).await;
+        assert!(nothing.is_err());
         // An old stream that ends late, or begins late, must not close the new one's.
         drop(old);
         let mut late = inboxes.open(node, SessionId(1));
-        assert_eq!(late.next().await, None);
+        let nothing = tokio::time::timeout(Duration::from_secs(1), late.next()).await;
+        assert!(nothing.is_err());
         drop(late);
         inboxes.pop_browser(node, URL).unwrap();
         let expected = r#"{"KeepAlive":true,"PopBrowserURL":"https://example.com/"}"#;
         for _ in 0..2 {
-            assert_eq!(new.next().await.as_deref(), Some(expected));
+            assert_eq!(new.next().await, expected);
         }
         drop(new);
         assert_eq!(

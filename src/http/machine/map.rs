@@ -188,7 +188,6 @@ impl fmt::Display for Over {
 /// Sends the map, then each change of it, until somebody ends that.
 async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Over {
     let mut news = app.news.clone();
-    let mut tailnets = app.tailnet.clone();
     let mut inbox = app.contact.inboxes.open(open.node, open.session);
     // Held while the first map is made and sent.
     let mut turn = Some(app.full_maps.take(&app.tasks).await);
@@ -202,7 +201,7 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
                 Some(_) => newest,
                 None => app.engine.snapshot(),
             };
-            let tailnet = tailnets.borrow_and_update().clone();
+            let tailnet = app.tailnet.borrow().clone();
             let source = Source {
                 tailnet: &tailnet,
                 fragments: &app.fragments,
@@ -238,10 +237,8 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
         }
         tokio::select! {
             biased;
-            () = app.shutdown.wait() => return Over::Shutdown,
             changed = news.changed() => if changed.is_err() { return Over::Shutdown },
-            changed = tailnets.changed() => if changed.is_err() { return Over::Shutdown },
-            Some(message) = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
+            message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {
                 let message = netmap::keep_alive(clock::now().wall);
                 sender.send(frame(message.as_bytes(), zstd)).await;
