@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::clock::{self, Now};
+use crate::clock::{self, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::{self, Flush};
 use crate::state::command::{Command, Rejected, Reply};
-use crate::state::model::{Model, SessionId, Settings};
+use crate::state::model::{Model, PolicyText, SessionId, Settings};
 use crate::state::record::Record;
 use crate::state::snapshot::Snapshot;
-use crate::store::{Loaded, Store};
+use crate::store::{Loaded, POLICIES_NAME, Store};
 
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
@@ -153,6 +153,10 @@ impl Engine {
     }
 }
 
+/// Stands for a policy that cannot be read: without one, everyone would reach everyone. It cannot be read
+/// either.
+const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
+
 /// The model of what the database holds.
 fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let mut model = Model::new(settings, now);
@@ -170,7 +174,20 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
     model.dns_records = Arc::new(loaded.dns_records);
-    model.policies = Arc::new(loaded.policies);
+    let mut policies = loaded.policies;
+    let lost = loaded
+        .skipped
+        .iter()
+        .filter(|lost| lost.table == POLICIES_NAME);
+    policies.extend(lost.filter_map(|lost| {
+        Some(Arc::new(PolicyText {
+            id: lost.key.parse().ok()?,
+            source: LOST_POLICY.into(),
+            created: Timestamp::from_unix_ms(0),
+        }))
+    }));
+    policies.sort_by_key(|version| version.id);
+    model.policies = Arc::new(policies);
     let pending = loaded
         .pending
         .into_iter()

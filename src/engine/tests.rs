@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::engine::{Engine, EngineError, Handle};
 use crate::id::Revision;
-use crate::state::command::{Command, NewUser, Rejected, Reply};
+use crate::state::command::{Command, NewPolicy, NewUser, Rejected, Reply};
+use crate::state::record::DecodeError;
 use crate::state::testing::settings;
-use crate::store::Store;
+use crate::store::{POLICIES_NAME, Skipped, Store};
 
 const CACHE: usize = 256 * 1024;
 
@@ -117,5 +118,23 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
             "anna".into()
         )))
     );
+    engine.stop();
+}
+
+#[tokio::test]
+async fn a_policy_that_is_lost_opens_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, mut loaded) = Store::open(directory.path(), CACHE).unwrap();
+    loaded.skipped.push(Skipped {
+        table: POLICIES_NAME,
+        key: "7".into(),
+        fault: DecodeError::Damaged,
+    });
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    assert!(handle.snapshot().compiled().policy().is_some());
+    // The next version does not take the place of the lost one.
+    let new = NewPolicy::parse("{}", true).unwrap();
+    let set = handle.apply(Command::SetPolicy(Box::new(new))).await;
+    assert!(matches!(set, Ok(Reply::Policy(version)) if version.id.number() == 8));
     engine.stop();
 }

@@ -54,12 +54,19 @@ pub(super) fn peers(source: &Source<'_>, viewer: &Node, zstd: bool) -> Vec<Bytes
     let mut first = true;
     let mut pieces = Vec::new();
     for stretch in stretches(source, viewer) {
-        pieces.push(if zstd {
-            compressed(source, viewer, &stretch, first)
-        } else {
-            text(source, &stretch, first).into()
-        });
-        first = false;
+        if zstd {
+            pieces.push(compressed(source, viewer, &stretch, first));
+            first = false;
+            continue;
+        }
+        // Uncompressed it is long: the fragments themselves, which all viewers share.
+        for (node, form) in stretch.peers {
+            if !first {
+                pieces.push(Bytes::from_static(b","));
+            }
+            first = false;
+            pieces.push(source.fragments.peer(source, node, form));
+        }
     }
     pieces
 }
@@ -172,6 +179,26 @@ mod tests {
     use crate::netmap::fragment::Fragments;
     use crate::state::testing::World;
     use crate::tailcfg::derpmap::DerpMap;
+
+    #[test]
+    fn an_uncompressed_list_is_made_of_what_others_are_told_too() {
+        let (mut world, _) = World::with_user();
+        for number in 1..=4 {
+            let id = world.node_number(number);
+            world.open_stream(id);
+        }
+        let snapshot = world.snapshot();
+        let source = Source {
+            tailnet: &Tailnet::new("t.net".into(), &DerpMap::default()),
+            fragments: &Fragments::default(),
+            snapshot: &snapshot,
+            now: PLAUSIBLE_FROM,
+        };
+        let [one, two] = [0, 1].map(|at| peers(&source, &snapshot.nodes()[at], false));
+        assert_eq!(one.len(), 5);
+        assert_eq!([&*one[1], &*one[3]], [b",", b","]);
+        assert!(std::ptr::eq(one[4].as_ptr(), two[4].as_ptr()));
+    }
 
     #[test]
     fn nodes_that_come_and_go_do_not_raise_what_is_kept() {

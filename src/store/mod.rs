@@ -117,6 +117,9 @@ pub struct Loaded {
     pub skipped: Vec<Skipped>,
 }
 
+/// What [`Skipped::table`] is for versions of the policy.
+pub const POLICIES_NAME: &str = "policies";
+
 /// The open database.
 pub struct Store {
     database: Option<Database>,
@@ -277,7 +280,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
     let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
     let dns_records = read_dns_records(&transaction, &mut skipped)?;
-    let policies = read_table::<PolicyText>(&transaction, POLICIES, "policies", &mut skipped)?;
+    let policies = read_table::<PolicyText>(&transaction, POLICIES, POLICIES_NAME, &mut skipped)?;
     let attributes = read_attributes(&transaction, &mut skipped)?;
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {

@@ -187,6 +187,8 @@ func TestSmallRequests(t *testing.T) {
 			request := tailcfg.SetDeviceAttributesRequest{Version: client.Version, NodeKey: node, Update: values}
 			send(client, "PATCH", "/machine/set-device-attr", request, wanted)
 		}
+		// Policies speak of devices that have asked for a map.
+		client.MustMap(t, client.MapRequest())
 		update(tailcfg.AttrUpdate{"custom:tier": "gold"}, http.StatusForbidden)
 		setPolicy(t, s, `{"nodeAttrs": [{"target": ["*"], "attr": ["hearth:set-device-attr"]}]}`)
 		update(tailcfg.AttrUpdate{"custom:tier": "gold", "custom:n": 3}, http.StatusOK)

@@ -74,6 +74,11 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
     if let Err(answer) = tell(app, node, request).await {
         return answer;
     }
+    // As long as it is read, it counts like a stream.
+    let Ok(permit) = app.streams.clone().try_acquire_owned() else {
+        return too_many();
+    };
+    let turn = app.full_maps.take(&app.tasks).await;
     let snapshot = app.engine.snapshot();
     let Some(viewer) = snapshot.node(node.id) else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
@@ -91,7 +96,21 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         now,
     };
     let pieces = full_map(&source, viewer, scope, request.zstd, "");
-    body::typed(StatusCode::OK, "application/json", pieces.concat())
+    as_json(Body::stream(|sender| async move {
+        let _held = (permit, turn);
+        for piece in pieces {
+            sender.send(piece).await;
+        }
+    }))
+}
+
+fn too_many() -> Response<Body> {
+    let fault = "too many map streams (limits.map_streams)";
+    body::text(StatusCode::SERVICE_UNAVAILABLE, fault)
+}
+
+fn as_json(body: Body) -> Response<Body> {
+    body::typed(StatusCode::OK, "application/json", body)
 }
 
 async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Response<Body>> {
@@ -108,8 +127,7 @@ async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Re
 
 async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Response<Body> {
     let Ok(permit) = app.streams.clone().try_acquire_owned() else {
-        let fault = "too many map streams (limits.map_streams)";
-        return body::text(StatusCode::SERVICE_UNAVAILABLE, fault);
+        return too_many();
     };
     let session = app.next_session();
     let fallback = Box::new(convert::update(node, request, app.limits.hostinfo));
@@ -130,15 +148,10 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
     };
     let zstd = request.zstd;
     // A slow client holds the body back: the next message is made from the newest state when there is room.
-    let mut response = Response::new(Body::stream(|sender| async move {
+    as_json(Body::stream(|sender| async move {
         let over = drive(&app, &open, zstd, &sender).await;
         open.end(over);
-    }));
-    let json = hyper::header::HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, json);
-    response
+    }))
 }
 
 /// A stream that the state counts as open; says that it ended however it ends.

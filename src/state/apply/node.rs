@@ -106,16 +106,7 @@ pub(super) fn rename(
         label_chosen: true,
         ..(*node).clone()
     };
-    store(
-        model,
-        records,
-        node,
-        Touched {
-            core: true,
-            durable: true,
-            ..Touched::default()
-        },
-    );
+    put_whole(model, records, node);
     answer(model, id)
 }
 
@@ -174,16 +165,7 @@ pub(super) fn set_expiry(
     }
     node.expiry = at;
     node.expired = expired;
-    store(
-        model,
-        records,
-        node,
-        Touched {
-            core: true,
-            durable: true,
-            ..Touched::default()
-        },
-    );
+    put_whole(model, records, node);
 }
 
 /// Takes a node out for good.

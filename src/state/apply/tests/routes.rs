@@ -194,6 +194,18 @@ fn overlapping_routes_are_different_routes() {
 }
 
 #[test]
+fn a_4via6_route_is_a_route_like_others() {
+    let (mut world, _) = World::with_user();
+    let one = world.node_number(1);
+    world.open_stream(one);
+    // `tailscale debug via 7 10.1.1.0/24`
+    let site = "fd7a:115c:a1e0:b1a:0:7:a01:100/120";
+    offer(&mut world, one, &[site]);
+    approve(&mut world, one, &[site]);
+    assert_eq!(*world.node(one).primary_routes, nets(&[site])[..]);
+}
+
+#[test]
 fn what_is_approved_outlives_a_new_login() {
     let (mut world, user) = World::with_user();
     let (id, _) = router(&mut world, 1);
