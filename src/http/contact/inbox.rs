@@ -19,7 +19,9 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// The inboxes of all open streams; their number is bounded by that of the streams.
 #[derive(Debug, Default)]
-pub struct Inboxes(Mutex<HashMap<NodeId, (SessionId, Arc<Mutex<Letters>>)>>);
+pub struct Inboxes(Mutex<Open>);
+
+type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Letters>>)>;
 
 /// What waits for one stream, and the stream if it waits for that. A channel would take a kilobyte for each stream.
 #[derive(Debug, Default)]
@@ -116,7 +118,7 @@ impl Inboxes {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, (SessionId, Arc<Mutex<Letters>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         lock(&self.0)
     }
 }
