@@ -212,7 +212,7 @@ impl Control {
         F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let handshake = self.handshake(stream, received, initiation, source, true);
+        let handshake = Box::pin(self.handshake(stream, received, initiation, source, true));
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
@@ -237,7 +237,7 @@ impl Control {
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         let stream = WebSocket::new(stream, received);
-        let handshake = self.handshake(stream, Bytes::new(), initiation, source, false);
+        let handshake = Box::pin(self.handshake(stream, Bytes::new(), initiation, source, false));
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
@@ -306,12 +306,13 @@ impl Control {
         Ok((stream, peer))
     }
 
-    async fn requests<S, F, R>(
+    /// Not an `async fn`, which would have room for the stream beside the connection that it is part of.
+    fn requests<S, F, R>(
         &self,
         stream: NoiseStream<S>,
         peer: Peer,
         answer: F,
-    ) -> Result<(), ControlError>
+    ) -> impl Future<Output = Result<(), ControlError>> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
@@ -337,24 +338,27 @@ impl Control {
             .max_header_list_size(limits.header_list_bytes)
             .keep_alive_interval(limits.ping)
             .keep_alive_timeout(limits.pong);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let mut first_request = std::pin::pin!(sleep(limits.first_request));
-        let (mut stopping, mut waiting) = (false, true);
-        loop {
-            tokio::select! {
-                biased;
-                ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => return Ok(ended?),
-                () = self.shutdown.wait(), if !stopping => {
-                    connection.as_mut().graceful_shutdown();
-                    requests.connection_changed();
-                    stopping = true;
-                }
-                () = &mut first_request, if waiting => {
-                    if !asked.load(Ordering::Relaxed) {
-                        return Err(ControlError::Idle);
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
+        async move {
+            let mut first_request = std::pin::pin!(sleep(self.limits.first_request));
+            let (mut stopping, mut waiting) = (false, true);
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => {
+                        return Ok(ended?);
                     }
-                    waiting = false;
+                    () = self.shutdown.wait(), if !stopping => {
+                        connection.as_mut().graceful_shutdown();
+                        requests.connection_changed();
+                        stopping = true;
+                    }
+                    () = &mut first_request, if waiting => {
+                        if !asked.load(Ordering::Relaxed) {
+                            return Err(ControlError::Idle);
+                        }
+                        waiting = false;
+                    }
                 }
             }
         }
