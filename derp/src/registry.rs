@@ -7,7 +7,7 @@ mod peer;
 mod tests;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -183,6 +183,23 @@ struct Slot {
     is_behind: bool,
 }
 
+/// Bytes of a WireGuard handshake initiation, and what each begins with.
+/// Source: `MessageInitiationSize`, `MessageInitiationType` in wireguard-go `device/noise-protocol.go`.
+const INITIATION_BYTES: usize = 148;
+const INITIATION_START: [u8; 4] = [1, 0, 0, 0];
+
+/// Handshake initiations that are kept for receivers which are not here yet.
+const EARLY_MAX: usize = 64;
+
+/// A handshake initiation for a receiver that is not here yet. A client that joins is told to others when it
+/// asks for its first map, a moment before it connects here; without this the initiation of whoever dials
+/// it at once is lost, and WireGuard repeats it only after five seconds.
+struct Early {
+    source: Key,
+    destination: Key,
+    payload: [u8; INITIATION_BYTES],
+}
+
 /// Where a packet goes next.
 #[derive(Clone, Copy)]
 enum Hop {
@@ -208,6 +225,8 @@ pub struct Registry {
     watchers: Vec<ConnId>,
     sources: HashMap<IpAddr, usize>,
     open: usize,
+    /// The oldest first.
+    early: VecDeque<Early>,
     restart: Option<Restart>,
     stats: Stats,
 }
@@ -227,6 +246,7 @@ impl Registry {
             watchers: Vec::new(),
             sources: HashMap::new(),
             open: 0,
+            early: VecDeque::new(),
             restart: None,
             stats: Stats::default(),
         }
@@ -308,6 +328,7 @@ impl Registry {
             count(&mut self.stats.replaced);
             self.close(surplus, Closed::Replaced)
         }));
+        wakers.extend(self.hand_over_early(id, key));
         Ok(wakers)
     }
 
@@ -347,6 +368,12 @@ impl Registry {
         };
         let Some(hop) = hop else {
             self.note_activity(id);
+            if payload.starts_with(&INITIATION_START)
+                && let Ok(payload) = payload.try_into()
+            {
+                self.keep_early(source, *destination, payload);
+                return Forwarded::Dropped;
+            }
             self.stats
                 .drops
                 .record(DropReason::UnknownDestination, payload);
@@ -367,6 +394,42 @@ impl Registry {
                 self.push(receiver, source, payload)
             }
         }
+    }
+
+    /// Keeps an initiation for a receiver that may come; of one sender to it the newest only.
+    fn keep_early(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
+        let same = |early: &Early| early.source == source && early.destination == destination;
+        let old = self.early.iter().position(same);
+        let gone = match old {
+            Some(at) => self.early.remove(at),
+            None if self.early.len() >= EARLY_MAX => self.early.pop_front(),
+            None => None,
+        };
+        if let Some(gone) = gone {
+            let reason = DropReason::UnknownDestination;
+            self.stats.drops.record(reason, &gone.payload);
+        }
+        self.early.push_back(Early {
+            source,
+            destination,
+            payload,
+        });
+    }
+
+    /// Queues what was kept for a receiver that is here now.
+    fn hand_over_early(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        let (mine, others) = std::mem::take(&mut self.early)
+            .into_iter()
+            .partition::<VecDeque<Early>, _>(|early| early.destination == key);
+        self.early = others;
+        for early in mine {
+            match self.push(receiver, early.source, &early.payload) {
+                Forwarded::Queued(waker) | Forwarded::Filling(waker) => wakers.extend(waker),
+                Forwarded::Dropped | Forwarded::NotHere => {}
+            }
+        }
+        wakers
     }
 
     /// Queues a packet for a connection, which will be told when `source` leaves the region.

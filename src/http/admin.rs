@@ -110,7 +110,7 @@ impl Admin {
         }
     }
 
-    /// Answers a request below [`ROOT`] or [`v2::ROOT`].
+    /// Answers a request below [`ROOT`], or below `/api/v2/`.
     pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
         let now = clock::now();
         if trust == Trust::Bearer {

@@ -1,6 +1,6 @@
 //! What each node is told about DNS.
 //!
-//! Most nodes are told the same: the text is made once for each [`Choice`] of settings and shared.
+//! Most nodes are told the same: the text is made once for each choice of settings and shared.
 
 mod facts;
 mod next_dns;
@@ -78,7 +78,7 @@ pub struct Told {
     choice: u64,
 }
 
-/// The texts that nodes are told, each made once. Bounded by [`TEXTS_KEPT`].
+/// The texts that nodes are told, each made once. Bounded.
 #[derive(Debug, Default)]
 pub struct DnsTexts(Mutex<Known>);
 

@@ -160,6 +160,35 @@ fn unknown_destination_is_told_for_discovery_only() {
 }
 
 #[test]
+fn initiations_wait_for_a_receiver_that_is_about_to_come() {
+    let initiation = |mark: u8| {
+        let mut packet = [mark; 148];
+        packet[..4].copy_from_slice(&[1, 0, 0, 0]);
+        packet
+    };
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    registry.forward(a, &key(2), &initiation(1));
+    registry.forward(a, &key(2), &initiation(2));
+    registry.forward(a, &key(2), b"data");
+    let dropped = |registry: &Registry| {
+        let drops = registry.stats().drops;
+        let of = drops.of(DropReason::UnknownDestination, PacketKind::Other);
+        of.packets
+    };
+    assert_eq!(dropped(&registry), 2);
+    let b = registry.open_client(key(2));
+    assert_eq!(registry.packets(b), [initiation(2).to_vec()]);
+    // Nothing is given twice, and what waits is bounded.
+    let again = registry.open_client(key(2));
+    assert!(registry.packets(again).is_empty());
+    for receiver in 10..10 + 2 * u8::try_from(EARLY_MAX).unwrap() {
+        registry.forward(a, &key(receiver), &initiation(3));
+    }
+    assert_eq!(dropped(&registry), 2 + EARLY_MAX as u64);
+}
+
+#[test]
 fn connection_that_is_logging_in_neither_sends_nor_receives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
