@@ -16,8 +16,10 @@ use crate::state::snapshot::Snapshot;
 /// In a long run there is one moment each such time.
 const PACE: Duration = Duration::from_millis(100);
 
-/// So many moments may follow each other at once before the pace holds.
-const BURST: u32 = 4;
+/// So many moments may follow each other at once before the pace holds. A device that joins makes four or
+/// five, and whom it dials at once has to know it by then: a handshake from a stranger is lost, and
+/// WireGuard repeats it only after five seconds.
+const BURST: u32 = 32;
 
 /// Hands the newest of `states` on at the pace, and once more when what all maps share has changed, until hearth
 /// shuts down or nobody makes states any more. So each stream waits for one thing only.
@@ -36,7 +38,10 @@ pub async fn pace<T>(
             changed = states.changed() => if changed.is_err() { return },
             changed = shared.changed() => if changed.is_err() { return },
         }
-        tokio::time::sleep_until(paced_to - PACE * (BURST - 1)).await;
+        // Right after the machine has started there is no moment so early, and no need to wait.
+        if let Some(turn) = paced_to.checked_sub(PACE * (BURST - 1)) {
+            tokio::time::sleep_until(turn).await;
+        }
         shared.mark_unchanged();
         news.send_replace(states.borrow_and_update().clone());
         paced_to = paced_to.max(Instant::now()) + PACE;
@@ -58,7 +63,7 @@ mod tests {
         let paced = pace(states, unchanged, sender, Shutdown::new());
         let changes = async {
             let mut moments = Vec::new();
-            while moments.len() < 8 {
+            while moments.len() < BURST as usize + 4 {
                 world.wait(Duration::ZERO);
                 publish.send_replace(Arc::new(world.snapshot()));
                 news.changed().await.unwrap();
@@ -70,13 +75,15 @@ mod tests {
             moments = changes => moments,
             () = paced => panic!("the pace ended"),
         };
-        assert_eq!(moments[..4], [0, 0, 0, 0]);
-        let waits = moments[3..].windows(2).map(|pair| pair[1] - pair[0]);
+        let (burst, paced) = moments.split_at(BURST as usize - 1);
+        assert!(burst.iter().all(|moment| *moment == 0), "{moments:?}");
+        let waits = paced.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(
             waits.into_iter().all(|wait| (99..=101).contains(&wait)),
             "{moments:?}"
         );
     }
+
     #[tokio::test(start_paused = true)]
     async fn what_all_share_is_news_too_and_a_shutdown_ends_all() {
         let state = Arc::new(World::new().snapshot());
