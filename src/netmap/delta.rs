@@ -170,7 +170,7 @@ impl View<'_> {
 
     /// The viewer's packet filter, if it is another than before.
     fn new_filter(&self) -> Option<Arc<str>> {
-        if self.is_same_policy() {
+        if self.is_same_policy() || self.viewer.is_alone() {
             return None;
         }
         let before = self.told.compiled.filter(self.viewer.id);
@@ -180,7 +180,7 @@ impl View<'_> {
 
     /// The viewer's SSH policy, if it is another than before.
     fn new_ssh(&self) -> Option<Option<Arc<str>>> {
-        if self.is_same_policy() {
+        if self.is_same_policy() || self.viewer.is_alone() {
             return None;
         }
         let before = self.told.compiled.ssh(self.viewer.id);

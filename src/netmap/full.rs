@@ -1,6 +1,7 @@
 //! The first message of a stream: everything.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -86,10 +87,15 @@ fn tail(source: &Source<'_>, viewer: &Node, with_peers: bool, more: &str) -> Str
         part("]");
     }
     part(more);
+    // Filters name the addresses of sources: who sees nobody is told none.
+    let (filter, ssh) = match viewer.is_alone() {
+        true => (Arc::from("[]"), None),
+        false => (compiled.filter(viewer.id), compiled.ssh(viewer.id)),
+    };
     part(r#","PacketFilters":{"base":"#);
-    part(&compiled.filter(viewer.id));
+    part(&filter);
     part(r#"},"SSHPolicy":"#);
-    part(compiled.ssh(viewer.id).as_deref().unwrap_or(NO_SSH));
+    part(ssh.as_deref().unwrap_or(NO_SSH));
     part(r#","ControlTime":""#);
     part(&source.now.to_string());
     part("\"}");

@@ -545,6 +545,7 @@ fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
     scene.catch_up(0);
     assert!(scene.viewers[0].client.peers.is_empty());
     assert_eq!(scene.viewers[0].client.itself["Expired"], true);
+    assert_eq!(scene.viewers[0].client.filter, serde_json::json!([]));
     happen(&mut scene, Event::Move(2, 5));
     scene.catch_up(0);
     assert!(scene.viewers[0].client.peers.is_empty());
