@@ -38,14 +38,6 @@ pub struct DnsSources {
     pub home_address: Option<Ipv4Addr>,
 }
 
-/// What `viewer` is told.
-pub fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
-    let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
-    let policy = snapshot.compiled();
-    let rule = rule_for(&facts, policy, viewer);
-    build(&facts, &Choice::of(&facts, policy, viewer, rule))
-}
-
 /// The records that the policy gives (`extraDNSRecords`), at most [`RECORDS_MAX`].
 pub fn records_of(policy: Option<&Arc<Policy>>) -> impl Iterator<Item = DnsRecord> {
     let records = policy.map_or(&[][..], |policy| policy.extra_records());

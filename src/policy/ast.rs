@@ -234,11 +234,6 @@ impl Policy {
         self.derp_map.as_ref().map(Value::to_string)
     }
 
-    /// Whether nodes have no IPv4 address (`disableIPv4`). Nodes also get the capability `disable-ipv4`.
-    pub fn disables_ipv4(&self) -> bool {
-        self.disable_ipv4
-    }
-
     /// The same policy with the tests of another one in place of its own.
     pub fn with_tests_of(&self, other: &Self) -> Self {
         Self {
@@ -247,10 +242,5 @@ impl Policy {
             tests_at: other.tests_at,
             ..self.clone()
         }
-    }
-
-    /// Whether `tests` or `sshTests` are there.
-    pub fn has_tests(&self) -> bool {
-        !self.tests.is_empty() || !self.ssh_tests.is_empty()
     }
 }

@@ -9,6 +9,14 @@ use crate::tailcfg::derpmap::DerpMap;
 
 const BASE: &str = "t.net";
 
+/// What `viewer` is told.
+fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
+    let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
+    let policy = snapshot.compiled();
+    let rule = rule_for(&facts, policy, viewer);
+    build(&facts, &Choice::of(&facts, policy, viewer, rule))
+}
+
 fn tailnet(change: impl FnOnce(&mut DnsSources, &mut DnsSettings)) -> Tailnet {
     let (mut sources, mut settings) = (DnsSources::default(), DnsSettings::default());
     change(&mut sources, &mut settings);

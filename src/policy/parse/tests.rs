@@ -208,7 +208,7 @@ fn keys_of_the_official_service_that_map_to_something_are_kept() {
             "derpMap": {"OmitDefaultRegions": true},
             "extraDNSRecords": [{"name": "nas.home", "type": "A", "value": "192.168.1.2"}]}"#,
     );
-    assert!(read.disables_ipv4() && read.randomize_client_port);
+    assert!(read.disable_ipv4 && read.randomize_client_port);
     assert_eq!(read.one_cgnat, Some(true));
     assert_eq!(
         read.derp_map_json().unwrap(),
