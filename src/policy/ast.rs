@@ -30,6 +30,21 @@ pub enum Selector {
     Addresses(Arc<[Ranges]>),
 }
 
+impl Selector {
+    /// Whether it stands for users, groups, tags or the autogroups of users.
+    pub fn names_people(&self) -> bool {
+        use Autogroup::{Admin, Member, Nobody, Owner, Tagged};
+        matches!(
+            self,
+            Self::User(_)
+                | Self::Domain(_)
+                | Self::Group(_)
+                | Self::Tag(_)
+                | Self::Autogroup(Member | Tagged | Admin | Owner | Nobody)
+        )
+    }
+}
+
 /// The groups that are there without being defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Autogroup {

@@ -166,15 +166,8 @@ impl Reader {
     fn people(&mut self, value: &Value, place: &str) -> Vec<Selector> {
         let mut people = Vec::new();
         for (at, text) in self.texts(value) {
-            use Autogroup::{Admin, Member, Nobody, Owner, Tagged};
             match self.selector(at, text) {
-                Ok(
-                    selector @ (Selector::User(_)
-                    | Selector::Domain(_)
-                    | Selector::Group(_)
-                    | Selector::Tag(_)
-                    | Selector::Autogroup(Member | Tagged | Admin | Owner | Nobody)),
-                ) => people.push(selector),
+                Ok(selector) if selector.names_people() => people.push(selector),
                 Ok(_) => self.fault(
                     at,
                     format!("{place}{text:?} is not a user, group, tag or autogroup of users"),

@@ -76,15 +76,8 @@ impl Reader {
     fn ssh_sources(&mut self, value: &Value) -> Vec<Selector> {
         let mut sources = Vec::new();
         for (at, text) in self.texts(value) {
-            use Autogroup::{Admin, Member, Nobody, Owner, Tagged};
             match self.selector(at, text) {
-                Ok(
-                    selector @ (Selector::User(_)
-                    | Selector::Domain(_)
-                    | Selector::Group(_)
-                    | Selector::Tag(_)
-                    | Selector::Autogroup(Member | Tagged | Admin | Owner | Nobody)),
-                ) => sources.push(selector),
+                Ok(selector) if selector.names_people() => sources.push(selector),
                 Ok(_) => self.fault(at, format!("invalid src {:?}", text.trim())),
                 Err(what) => self.fault(at, what),
             }
