@@ -358,6 +358,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         Ok(())
     }
 
+    /// Does what follows from the way that a packet took, and says whether its receiver is to have its turn
+    /// first.
+    fn follow(&mut self, forwarded: Forwarded, destination: Key) -> bool {
+        match forwarded {
+            Forwarded::Queued(waker) => wake(waker),
+            Forwarded::Filling(waker) => {
+                wake(waker);
+                self.gives_way = true;
+                return true;
+            }
+            Forwarded::Dropped => {}
+            Forwarded::NotHere => {
+                let told = self.session.conn.tell_not_here(destination, self.now);
+                self.shared.registry().note_not_here(told);
+            }
+        }
+        false
+    }
+
     /// Acts on what the client sent until a receiver's queue fills, and gives what is left.
     fn input<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], Closed> {
         loop {
@@ -372,18 +391,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     packet,
                 }) => {
                     let forwarded = self.shared.registry().forward(*id, &destination, packet);
-                    match forwarded {
-                        Forwarded::Queued(waker) => wake(waker),
-                        Forwarded::Filling(waker) => {
-                            wake(waker);
-                            self.gives_way = true;
-                            return Ok(rest);
-                        }
-                        Forwarded::Dropped => {}
-                        Forwarded::NotHere => {
-                            let told = conn.tell_not_here(destination, self.now);
-                            self.shared.registry().note_not_here(told);
-                        }
+                    if self.follow(forwarded, destination) {
+                        return Ok(rest);
                     }
                 }
                 Some(Event::Login { key, info }) => {
@@ -414,18 +423,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     let mut registry = self.shared.registry();
                     let forwarded = registry.forward_from_mesh(*id, &source, &destination, packet);
                     drop(registry);
-                    match forwarded {
-                        Forwarded::Queued(waker) => wake(waker),
-                        Forwarded::Filling(waker) => {
-                            wake(waker);
-                            self.gives_way = true;
-                            return Ok(rest);
-                        }
-                        Forwarded::Dropped => {}
-                        Forwarded::NotHere => {
-                            let told = conn.tell_not_here(destination, self.now);
-                            self.shared.registry().note_not_here(told);
-                        }
+                    if self.follow(forwarded, destination) {
+                        return Ok(rest);
                     }
                 }
                 Some(Event::Watch) => self.shared.registry().watch(*id),
