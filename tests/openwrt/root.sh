@@ -67,6 +67,14 @@ make_root() {
 	put $FILES/hearth.upgrade.sh /lib/upgrade/hearth.sh 644
 	put $FILES/hearth.capabilities.json /etc/capabilities/hearth.json 644
 	put $FILES/hearth.config /etc/config/hearth 600
+	[ -z "${JSHN:-}" ] || real_jshn
+}
+
+# With $JSHN, a folder in which OpenWrt's libubox is installed, the real jshn takes the place of the stand-in.
+real_jshn() {
+	with_libraries "$JSHN/bin/jshn" /usr/bin/jshn
+	cp -a "$JSHN"/lib/*.so* "$ROOT/lib/"
+	put "$JSHN/share/libubox/jshn.sh" /usr/share/libubox/jshn.sh 644
 }
 
 # with_libraries PROGRAM PLACE puts a program of this machine into the root, with the libraries that it loads.
