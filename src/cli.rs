@@ -79,12 +79,7 @@ fn ask(
 ) -> Result<Output, CliError> {
     let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
     let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
-    let client = Client::new(&socket);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Command(format!("the system gives no event queue: {error}")))?;
-    runtime.block_on(args::dispatch(command, &client, format))
+    args::dispatch(command, &Client::new(&socket), format)
 }
 
 /// The socket of the server that the default configuration describes. A person without a server of

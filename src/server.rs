@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts, Shared};
+use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
@@ -202,7 +202,7 @@ async fn serve(
         relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
-        Shared(app.clone()),
+        app.clone(),
         Arc::new(control),
         http_limits,
         shutdown.clone(),

@@ -458,40 +458,38 @@ pub fn end_of(lifetime: Duration) -> Option<Timestamp> {
 }
 
 /// Carries out a command that needs the server.
-pub async fn dispatch(
+pub fn dispatch(
     command: Command,
     client: &Client,
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     match command {
-        Command::Status => server::status(client, format).await,
-        Command::Derp(_) => relay::status(client, format).await,
-        Command::Health => server::health(client, format).await,
+        Command::Status => server::status(client, format),
+        Command::Derp(_) => relay::status(client, format),
+        Command::Health => server::health(client, format),
         Command::Invite { user, expiration } => {
-            keys::invite(client, format, user, end_of(expiration)).await
+            keys::invite(client, format, user, end_of(expiration))
         }
-        Command::Users(command) => users::run(command, client, format).await,
-        Command::Nodes(command) => super::nodes::run(command, client, format).await,
-        Command::Preauthkeys(command) => keys::run_preauth(command, client, format).await,
-        Command::Apikeys(command) => keys::run_api(command, client, format).await,
-        Command::Dns(command) => dns::run(command, client, format).await,
-        Command::Policy(command) => super::policy::run(command, client, format).await,
-        Command::Pending(Pending::List) => pending::list(client, format).await,
+        Command::Users(command) => users::run(command, client, format),
+        Command::Nodes(command) => super::nodes::run(command, client, format),
+        Command::Preauthkeys(command) => keys::run_preauth(command, client, format),
+        Command::Apikeys(command) => keys::run_api(command, client, format),
+        Command::Dns(command) => dns::run(command, client, format),
+        Command::Policy(command) => super::policy::run(command, client, format),
+        Command::Pending(Pending::List) => pending::list(client, format),
         Command::Pending(Pending::Approve { id, user }) => {
-            pending::approve(client, format, &id, user.as_deref()).await
+            pending::approve(client, format, &id, user.as_deref())
         }
         Command::Auth(Auth::Register { user, auth_id }) => {
-            pending::approve(client, format, &auth_id, Some(&user)).await
+            pending::approve(client, format, &auth_id, Some(&user))
         }
         Command::Auth(Auth::Approve { auth_id }) => {
-            pending::approve(client, format, &auth_id, None).await
+            pending::approve(client, format, &auth_id, None)
         }
         Command::Pending(Pending::Reject { id: auth_id })
-        | Command::Auth(Auth::Reject { auth_id }) => {
-            pending::reject(client, format, &auth_id).await
-        }
-        Command::Ssh(command) => contact::ssh(command, client, format).await,
-        Command::Audit => contact::audit(client, format).await,
+        | Command::Auth(Auth::Reject { auth_id }) => pending::reject(client, format, &auth_id),
+        Command::Ssh(command) => contact::ssh(command, client, format),
+        Command::Audit => contact::audit(client, format),
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
         Command::Serve(_) | Command::Check(_) => Ok(Output::default()),

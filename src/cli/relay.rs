@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output};
 use super::server;
 use crate::api::RelayReport;
@@ -17,9 +17,9 @@ pub fn serve(overrides: Overrides) -> ExitCode {
 }
 
 /// How the relay is.
-pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(numbers::PATH).await?;
-    let report: RelayReport = serde_json::from_value(answer.clone())?;
+pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get(numbers::PATH)?;
+    let report: RelayReport = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&report)))
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use super::{print, print_fault};
 use crate::api::{HealthAnswer, NodeName, Status};
@@ -105,9 +105,9 @@ pub fn version(format: Option<Format>) -> Output {
 }
 
 /// How the server is.
-pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/status").await?;
-    let status: Status = serde_json::from_value(answer.clone())?;
+pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/status")?;
+    let status: Status = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&status)))
 }
 
@@ -199,9 +199,9 @@ fn each(nodes: &[NodeName], line: impl Fn(&str, String) -> String) -> Vec<String
 }
 
 /// Whether the server is well; fails when it is not.
-pub async fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/health").await?;
-    let health: HealthAnswer = serde_json::from_value(answer.clone())?;
+pub fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/health")?;
+    let health: HealthAnswer = read(&answer)?;
     if !health.database_connectivity {
         return Err(CliError::Refused(
             "the database takes no changes: see the log of hearth".into(),

@@ -21,6 +21,7 @@ pub mod query;
 mod requests;
 pub mod routers;
 pub mod standalone;
+pub mod stream;
 pub mod ts2021;
 pub mod turns;
 pub mod websocket;

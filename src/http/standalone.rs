@@ -9,26 +9,25 @@
     )
 )]
 
-use std::future::Future;
+use std::future::ready;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use hearth_derp::Arrival;
 use hearth_derp::relay::{Relay, WebSocket};
-use hearth_derp::{Arrival, Closed};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{self, Body};
 use super::bootstrap::{self, BootstrapDns};
-use super::connection::{Origin, Service};
+use super::connection::{Answer, Next, Origin, Service};
 use super::derp;
 use super::front::RelayUpgrade;
 use super::numbers::{self, Numbers};
-use super::outbound::Io;
 use super::public;
+use super::stream::Stream;
 use super::ts2021::Peer;
 
 /// The public answers around a relay, with and without a control server: none if the path is none of
@@ -55,40 +54,34 @@ pub fn around_relay(
 /// Hands a connection to the relay, if there is one, until it ends.
 ///
 /// Not an async function: one would hold the stream a second time as long as it lives.
-pub fn serve_relay<S>(
+pub fn serve_relay(
     relay: Option<Relay>,
-    stream: S,
+    stream: Stream,
     received: Bytes,
     source: SocketAddr,
     upgrade: RelayUpgrade,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> Next {
     let arrival = Arrival {
         not_ideal: upgrade.not_ideal,
         ..Arrival::from(source)
     };
-    let serve = relay.map(|relay| -> Pin<Box<dyn Future<Output = Closed> + Send>> {
-        if upgrade.is_web_socket {
-            // Few clients come this way: one copy of the code serves all kinds of connections.
-            let stream: Box<dyn Io> = Box::new(stream);
-            let stream = WebSocket::new(stream, received);
-            Box::pin(relay.serve(stream, Bytes::new(), arrival))
-        } else {
-            Box::pin(relay.serve(stream, received, arrival))
-        }
-    });
-    async move {
+    let (stream, received) = match upgrade.is_web_socket {
+        true => (
+            Box::new(WebSocket::new(stream, received)) as Stream,
+            Bytes::new(),
+        ),
+        false => (stream, received),
+    };
+    let serve = relay.map(|relay| relay.serve(stream, received, arrival));
+    Box::pin(async move {
         if let Some(serve) = serve {
             let closed = serve.await;
             tracing::debug!(%source, ?closed, "relay connection ended");
         }
-    }
+    })
 }
 
 /// A relay without a control server.
-#[derive(Clone)]
 pub struct RelayOnly {
     /// The relay and its numbers.
     pub numbers: Numbers,
@@ -97,8 +90,37 @@ pub struct RelayOnly {
 }
 
 impl Service for RelayOnly {
-    async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+    fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
         let (parts, _) = request.into_parts();
+        Box::pin(ready(self.answer(&parts, origin)))
+    }
+
+    fn machine(self: Arc<Self>, _: Request<Incoming>, _: Peer) -> Answer {
+        Box::pin(ready(body::text(
+            StatusCode::NOT_FOUND,
+            "this is a relay without a control server",
+        )))
+    }
+
+    fn relay(
+        self: Arc<Self>,
+        stream: Stream,
+        received: Bytes,
+        source: SocketAddr,
+        upgrade: RelayUpgrade,
+    ) -> Next {
+        serve_relay(
+            self.numbers.relay.clone(),
+            stream,
+            received,
+            source,
+            upgrade,
+        )
+    }
+}
+
+impl RelayOnly {
+    fn answer(&self, parts: &Parts, origin: Origin) -> Response<Body> {
         let path = parts.uri.path();
         if origin == Origin::Local {
             return match path {
@@ -110,7 +132,7 @@ impl Service for RelayOnly {
             };
         }
         let relay = self.numbers.relay.as_ref();
-        around_relay(&parts, relay, &self.names).unwrap_or_else(|| match path {
+        around_relay(parts, relay, &self.names).unwrap_or_else(|| match path {
             "/" => body::text(
                 StatusCode::OK,
                 "This is a relay of a private network for Tailscale clients.",
@@ -118,25 +140,5 @@ impl Service for RelayOnly {
             "/health" => public::health(true),
             _ => body::text(StatusCode::NOT_FOUND, "not found"),
         })
-    }
-
-    async fn machine(self, _: Request<Incoming>, _: Peer) -> Response<Body> {
-        body::text(
-            StatusCode::NOT_FOUND,
-            "this is a relay without a control server",
-        )
-    }
-
-    fn relay<S>(
-        self,
-        stream: S,
-        received: Bytes,
-        source: SocketAddr,
-        upgrade: RelayUpgrade,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        serve_relay(self.numbers.relay, stream, received, source, upgrade)
     }
 }
