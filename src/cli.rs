@@ -13,6 +13,7 @@ mod keys;
 mod nodes;
 mod pending;
 mod policy;
+#[cfg(feature = "policy-tools")]
 mod policy_eval;
 mod relay;
 mod routes;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{Command, DerpArgs, PolicyCommand};
+use args::{Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -49,7 +50,8 @@ pub fn run() -> ExitCode {
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
-        Command::Policy(PolicyCommand::Eval) => {
+        #[cfg(feature = "policy-tools")]
+        Command::Policy(args::PolicyCommand::Eval) => {
             return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(fault) => {

@@ -8,9 +8,11 @@ mod listeners;
 mod policy;
 mod regions;
 mod relay;
+#[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
 
+#[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};

@@ -21,7 +21,7 @@ use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
 
 /// A Tailscale-compatible control server, relay and STUN responder in one small binary.
 #[derive(Debug, Parser)]
-#[command(name = "hearth", version, about, long_about = None)]
+#[command(name = "hearth", version = server::program(), about, long_about = None)]
 pub struct Args {
     /// Print the result as JSON.
     #[arg(short, long, global = true, value_name = "FORMAT")]

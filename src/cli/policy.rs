@@ -13,7 +13,7 @@ use crate::api::{
     NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
 };
 use crate::files;
-use crate::policy::{MAX_BYTES, Policy, template};
+use crate::policy::{MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
 const CHECK: &str = "/api/v1/policy/check";
@@ -41,13 +41,15 @@ pub fn run(
             taken(&answer, format)
         }
         PolicyCommand::Why { src, dst, proto } => why(client, format, &src, &dst, &proto),
+        #[cfg(feature = "policy-tools")]
         PolicyCommand::Template { name } => {
-            let text = template(&name).unwrap_or_default();
+            let text = crate::policy::template(&name).unwrap_or_default();
             Ok(Output::of(format, &json!({ "policy": text }), || {
                 text.trim_end().into()
             }))
         }
         // It needs no server and has no one result; `run` has carried it out before.
+        #[cfg(feature = "policy-tools")]
         PolicyCommand::Eval => Ok(Output::default()),
     }
 }

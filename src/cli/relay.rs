@@ -4,16 +4,28 @@ use std::process::ExitCode;
 
 use super::client::{CliError, Client, read};
 use super::output::{Format, Output};
+#[cfg(feature = "standalone-relay")]
 use super::server;
 use crate::api::RelayReport;
 use crate::config::Overrides;
 use crate::http::numbers;
 
 /// Runs the relay and STUN until told to stop.
+#[cfg(feature = "standalone-relay")]
 pub fn serve(overrides: Overrides) -> ExitCode {
     server::start(overrides, |config, log, load| {
         crate::server::run_relay(config, log, load)
     })
+}
+
+/// Says that this program cannot be a relay alone.
+#[cfg(not(feature = "standalone-relay"))]
+pub fn serve(_: Overrides) -> ExitCode {
+    eprintln!(
+        "Error: this program was built without the relay alone (feature `standalone-relay`); \
+         `hearth serve` has a relay, and `hearth derp status` shows how it is"
+    );
+    ExitCode::FAILURE
 }
 
 /// How the relay is.

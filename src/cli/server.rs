@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use serde_json::json;
 
@@ -96,12 +97,33 @@ fn faults_of_policy(path: &Path) -> Vec<String> {
     }
 }
 
+/// What this program was built without: names of Cargo features.
+const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "https-client"))]
+    "https-client",
+    #[cfg(not(feature = "policy-tools"))]
+    "policy-tools",
+    #[cfg(not(feature = "standalone-relay"))]
+    "standalone-relay",
+];
+
+/// The version of this program, and what it was built without.
+pub fn program() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match LEFT_OUT {
+            [] => version.to_owned(),
+            parts => format!("{version} (built without {})", parts.join(", ")),
+        }
+    })
+}
+
 /// The version of this program.
 pub fn version(format: Option<Format>) -> Output {
     let version = env!("CARGO_PKG_VERSION");
-    Output::of(format, &json!({ "version": version }), || {
-        format!("hearth {version}")
-    })
+    let json = json!({ "version": version, "leftOut": LEFT_OUT });
+    Output::of(format, &json, || format!("hearth {}", program()))
 }
 
 /// How the server is.

@@ -29,7 +29,7 @@ use crate::http::policy::PolicyPlace;
 use crate::http::stream::Stream;
 use crate::http::ts2021::Peer;
 use crate::http::turns::Turns;
-use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
+use crate::http::{derp, machine, pages, public, query, relay, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -216,7 +216,7 @@ impl App {
             ts2021::PATH => ts2021::upgrade(&parts),
             ping::REACHED => self.reached(&parts),
             "/health" => public::health(self.engine.snapshot().is_writable()),
-            _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
+            _ => match relay::around_relay(&parts, self.relay.as_ref(), &self.names) {
                 Some(answer) => answer,
                 None => pages::handle(&self, &parts),
             },
@@ -268,6 +268,6 @@ impl Service for App {
         source: SocketAddr,
         upgrade: RelayUpgrade,
     ) -> Next {
-        standalone::serve_relay(self.relay.clone(), stream, received, source, upgrade)
+        relay::serve_relay(self.relay.clone(), stream, received, source, upgrade)
     }
 }

@@ -23,7 +23,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::body;
 use super::stream::Stream;
@@ -39,7 +38,7 @@ pub enum OutboundError {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// No TLS connection can be tried.
+    /// There is no TLS connection.
     #[error("{0}")]
     Tls(#[from] ClientTlsError),
     /// It took too long.
@@ -171,9 +170,7 @@ impl Outbound {
         if url.server.scheme() == Scheme::Http {
             return Ok(Box::new(stream));
         }
-        let (settings, name) = self.tls.settings(url)?;
-        let connector = TlsConnector::from(settings);
-        Ok(Box::new(Box::pin(connector.connect(name, stream)).await?))
+        Ok(Box::new(self.tls.connect(url, stream).await?))
     }
 }
 
