@@ -38,7 +38,7 @@ pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
-pub use hujson::MAX_BYTES;
+pub use hujson::{Kind, MAX_BYTES, Member, Value, parse as parse_hujson};
 pub use parse::selector::protocol;
 pub use preview::as_json;
 #[cfg(feature = "policy-tools")]
