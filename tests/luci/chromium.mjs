@@ -142,7 +142,7 @@ class Page {
 				return;
 		}
 		const text = await this.value('document.body.innerText').catch(() => '');
-		throw new Error(`in vain waited for: ${expression}\n${last instanceof Error ? last.message + '\n' : ''}${text.slice(0, 2000)}`);
+		throw new Error(`in vain waited for: ${expression}\n${[ ...this.faults, last.message ?? '', text.slice(0, 2000) ].join('\n')}`);
 	}
 
 	text(selector = '#view') {
@@ -151,10 +151,10 @@ class Page {
 
 	// Clicks the first button or link with these words in an element.
 	async click(words, within = 'body') {
-		const found = `[...document.querySelectorAll(${JSON.stringify(within)} + ' button, ' + ${JSON.stringify(within)} + ' a')].find(
-			one => one.textContent.trim() == ${JSON.stringify(words)} && one.offsetParent && !one.disabled)`;
-		await this.until(found);
-		await this.value(`${found}.click()`);
+		// At once: between finding and clicking a page may put other nodes in the place of these.
+		await this.until(`[...document.querySelectorAll(${JSON.stringify(within)} + ' button, ' + ${JSON.stringify(within)} + ' a')].find(
+			one => one.textContent.trim() == ${JSON.stringify(words)} && one.offsetParent && !one.disabled
+			&& (one.click(), true))`);
 	}
 
 	// Fills a field in, as a person would.

@@ -42,6 +42,22 @@ export class Router {
 		return `${this.url}/cgi-bin/luci/admin/services/hearth/${name}`;
 	}
 
+	// Waits until `is` holds of the calls so far.
+	until(is, what) {
+		if (is())
+			return Promise.resolve();
+		return new Promise((resolve, reject) => {
+			const late = setTimeout(() => reject(new Error(`in vain waited for ${what}; there were ${JSON.stringify(this.calls)}`)), 60000);
+			this.waiting = () => {
+				if (is()) {
+					clearTimeout(late);
+					this.waiting = null;
+					resolve();
+				}
+			};
+		});
+	}
+
 	stop() {
 		this.server.closeAllConnections();
 		return new Promise(resolve => this.server.close(resolve));
@@ -111,6 +127,11 @@ export class Router {
 			<script>L.require('ui').then(function(ui) { ui.instantiateView('hearth/${view}'); });</script></body></html>`;
 	}
 
+	#note(object, name, given) {
+		this.calls.push([ object, name, JSON.parse(JSON.stringify(given)) ]);
+		this.waiting?.();
+	}
+
 	// Source of the codes: enum ubus_msg_status in ubus ubusmsg.h.
 	#ubus({ id, method, params }) {
 		const frame = result => ({ jsonrpc: '2.0', id, result });
@@ -122,7 +143,7 @@ export class Router {
 
 		if (object == 'luci.hearth') {
 			const answer = this.scenario[name];
-			this.calls.push([ object, name, JSON.parse(JSON.stringify(given)) ]);
+			this.#note(object, name, given);
 			if (answer === undefined)
 				return frame([ 3 ]);
 			if (answer === null)
@@ -132,7 +153,7 @@ export class Router {
 		if (object == 'uci' && name == 'get')
 			return frame([ 0, { values: this.scenario.uci ?? {} } ]);
 		if (object == 'uci') {
-			this.calls.push([ object, name, JSON.parse(JSON.stringify(given)) ]);
+			this.#note(object, name, given);
 			return frame([ 0, name == 'changes' ? { changes: {} } : name == 'add' ? { section: 'cfg000001' } : {} ]);
 		}
 		if (object == 'session')

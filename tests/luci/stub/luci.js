@@ -69,7 +69,7 @@ String.prototype.format = function(...values) {
 class LuCI {
 	constructor(environment) {
 		this.env = environment;
-		this.modules = new Map(Object.entries(BUILTIN).map(([ name, make ]) => [ name, Promise.resolve().then(() => make(this)) ]));
+		this.modules = new Map();
 		window.L = this;
 	}
 
@@ -79,7 +79,7 @@ class LuCI {
 
 	require(name) {
 		if (!this.modules.has(name))
-			this.modules.set(name, this.#load(name));
+			this.modules.set(name, name in BUILTIN ? Promise.resolve(BUILTIN[name](this)) : this.#load(name));
 		return this.modules.get(name);
 	}
 

@@ -155,7 +155,7 @@ return baseclass.extend({
 	// One thing a line.
 	lines: function(list) {
 		return list.map(function(item) {
-			return E('div', {}, [ words(item, NAME) ]);
+			return E('div', {}, [ words(item, 253) ]);
 		});
 	},
 

@@ -119,7 +119,7 @@ return view.extend({
 		if (!status.database_is_writable)
 			warnings.unshift(_('The database takes no changes: see the system log.'));
 		return E('div', {}, warnings.map(function(warning) {
-			return E('div', { 'class': 'alert-message warning' }, [ E('p', {}, [ parts.words(warning) ]) ]);
+			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [ E('p', {}, [ parts.words(warning) ]) ]);
 		}));
 	},
 
@@ -195,7 +195,7 @@ return view.extend({
 
 	renderFinding: function(finding) {
 		const level = levels[finding.level] || levels.note;
-		return E('div', { 'class': 'hearth-finding', 'style': 'margin:.8em 0' }, [
+		return E('div', { 'class': 'hearth-finding', 'style': 'margin:.8em 0;overflow-wrap:anywhere' }, [
 			E('div', {}, [ parts.label(level[1](), level[0]), E('strong', {}, [ parts.words(finding.title) ]) ]),
 			finding.detail ? E('div', {}, [ parts.words(finding.detail) ]) : '',
 			finding.advice ? E('div', {}, [ E('em', {}, [ _('What to do:') ]), ' ', parts.words(finding.advice) ]) : ''
