@@ -62,10 +62,10 @@ function escaped(text) {
 
 	for (let i = 0; i < length(text); i++) {
 		let byte = ord(text, i), letter = chr(byte);
-		result += match(letter, /^[A-Za-z0-9._~-]$/) ? letter : sprintf('%%%02X', byte);
+		result += match(letter, /^[A-Za-z0-9._~-]$/s) ? letter : sprintf('%%%02X', byte);
 	}
 	// A whole part of dots would mean another folder.
-	return match(result, /^[.]+$/) ? replace(result, '.', '%2E') : result;
+	return match(result, /^[.]+$/s) ? replace(result, '.', '%2E') : result;
 }
 
 function is_enabled() {
@@ -135,8 +135,8 @@ function ask(method, path, body, patience) {
 
 	let end = index(answer, '\r\n\r\n');
 	let head = end < 0 ? '' : substr(answer, 0, end) + '\r\n';
-	let status = int(match(head, /^HTTP\/1\.[01] ([0-9][0-9][0-9])/)?.[1] ?? 0);
-	let announced = match(head, /\r\ncontent-length: *([0-9]+)\r\n/i)?.[1];
+	let status = int(match(head, /^HTTP\/1\.[01] ([0-9][0-9][0-9])/s)?.[1] ?? 0);
+	let announced = match(head, /\r\ncontent-length: *([0-9]+)\r\n/is)?.[1];
 	let content = end < 0 ? '' : substr(answer, end + 4);
 
 	if (!status || announced == null || int(announced) != length(content))
@@ -190,24 +190,26 @@ function checked(checks, change) {
 	return answer.error ? answer : { done: true };
 }
 
+// The flag `s` of a pattern makes `$` the end of the text. Without it the end of any line would do.
+
 function is_id(text) {
-	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/), 'expected the number of a node' ];
+	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/s), 'expected the number of a node' ];
 }
 
 function is_login(text) {
-	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/), 'expected the id of a login' ];
+	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected the id of a login' ];
 }
 
 // A text of 1 to `limit` bytes without control characters.
 function is_text(text, limit, what) {
 	return [
-		type(text) == 'string' && length(text) > 0 && length(text) <= limit && !match(text, /[[:cntrl:]]/),
+		type(text) == 'string' && length(text) > 0 && length(text) <= limit && !match(text, /[[:cntrl:]]/s),
 		`expected ${what}, ${limit} bytes at most`
 	];
 }
 
 function is_route(text) {
-	return type(text) == 'string' && !!match(text, /^[0-9a-fA-F.:]{2,45}\/[0-9]{1,3}$/);
+	return type(text) == 'string' && !!match(text, /^[0-9a-fA-F.:]{2,45}\/[0-9]{1,3}$/s);
 }
 
 // In RFC 3339, so many hours from now.
