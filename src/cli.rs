@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
+use crate::panics;
 use args::{Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
@@ -40,6 +41,7 @@ pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 /// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
 /// and 2 when the command line was not understood.
 pub fn run() -> ExitCode {
+    panics::end_the_program();
     let args = Args::parse();
     let format = args.output;
     let outcome = match args.command {

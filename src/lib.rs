@@ -26,6 +26,7 @@ pub mod keys;
 pub mod logging;
 pub mod netmap;
 pub mod noise;
+pub mod panics;
 pub mod policy;
 pub mod qr;
 pub mod release;

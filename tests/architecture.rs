@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("qr", &[]),
     ("release", &[]),
     ("shutdown", &[]),
+    ("panics", &[]),
     ("supervise", &["shutdown"]),
 ];
 
