@@ -51,8 +51,11 @@ pub enum CliError {
         source: io::Error,
     },
     /// No answer came in time.
-    #[error("hearth gave no answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("hearth gave no answer within {} s", .within.as_secs())]
+    Timeout {
+        /// The time that it had.
+        within: Duration,
+    },
     /// The connection broke.
     #[error("the connection to hearth broke: {0}")]
     Connection(#[from] hyper::Error),
@@ -95,6 +98,16 @@ impl Client {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
+    /// Asks for something that has to come within this time.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses or is late.
+    pub async fn get_within(&self, path: &str, within: Duration) -> Result<Value, CliError> {
+        tokio::time::timeout(within, self.exchange(Method::GET, path, Bytes::new()))
+            .await
+            .map_err(|_| CliError::Timeout { within })?
+    }
+
     /// Has something done.
     ///
     /// # Errors
@@ -124,7 +137,9 @@ impl Client {
     async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, CliError> {
         tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body))
             .await
-            .map_err(|_| CliError::Timeout)?
+            .map_err(|_| CliError::Timeout {
+                within: ANSWER_TIMEOUT,
+            })?
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Value, CliError> {
