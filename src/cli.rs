@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
+use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
 use crate::panics;
 use args::{Command, DerpArgs};
 use client::{CliError, Client};
@@ -91,15 +91,18 @@ fn ask(
 fn usual_socket() -> PathBuf {
     let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
     let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
+    first_there([config.socket, of_system, SYSTEM_SOCKET.into()])
+}
+
+/// The first of these sockets that is there, or else the first one, which messages then name.
+fn first_there<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
     // Not being allowed to look is a sign of its being there.
-    let not_there = |path: &Path| {
-        path.metadata()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    let is_there = |path: &Path| match path.metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    if not_there(&config.socket) && !not_there(&of_system) {
-        return of_system;
-    }
-    config.socket
+    let there = sockets.iter().find(|path| is_there(path)).cloned();
+    there.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
 }
 
 fn print(output: &Output) {

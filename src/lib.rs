@@ -31,6 +31,7 @@ pub mod policy;
 pub mod qr;
 pub mod release;
 pub mod server;
+pub mod service;
 pub mod shutdown;
 pub mod state;
 pub mod store;

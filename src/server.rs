@@ -5,6 +5,7 @@ mod banner;
 mod derp_map;
 mod dns;
 mod listeners;
+mod manager;
 mod policy;
 mod regions;
 mod relay;
@@ -38,6 +39,7 @@ use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
 use crate::netmap::notices::Notices;
+use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
@@ -91,7 +93,8 @@ pub enum ServeError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Runs the server until it is told to stop. `reload` reads the configuration again.
+/// Runs the server until it is told to stop. `reload` reads the configuration again. Who handed `sockets` over
+/// is told how the server is.
 ///
 /// # Errors
 /// When a part cannot start.
@@ -99,7 +102,10 @@ pub fn run(
     config: Config,
     log: &LogControl,
     reload: impl Fn() -> Config,
+    sockets: Sockets,
 ) -> Result<(), ServeError> {
+    let manager = Manager::of_this_process();
+    manager.status("opening the database");
     let limits = &config.limits;
     let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
     for skipped in &loaded.skipped {
@@ -115,7 +121,15 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("an event queue"))?;
-    let served = runtime.block_on(serve(&config, log, &reload, handle, noise, derp));
+    let serving = serve(
+        &config,
+        log,
+        &reload,
+        (handle, noise, derp),
+        sockets,
+        &manager,
+    );
+    let served = runtime.block_on(serving);
     // Whatever keeps a connection's task alive must not keep the process: the database is what counts.
     drop(runtime);
     engine.stop();
@@ -130,13 +144,13 @@ async fn serve(
     config: &Config,
     log: &LogControl,
     reload: &impl Fn() -> Config,
-    engine: Handle,
-    noise: MachineSecret,
-    derp: ServerSecret,
+    (engine, noise, derp): (Handle, MachineSecret, ServerSecret),
+    sockets: Sockets,
+    manager: &Manager,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
-    let mut listeners = Listeners::bind(config).await?;
+    let mut listeners = Listeners::bind(config, sockets).await?;
     let addresses = listeners.addresses(&config.server_url)?;
     let own = derp_map::region(config, &addresses, pin.as_deref());
 
@@ -231,8 +245,10 @@ async fn serve(
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
     tracing::info!(server_url = app.addresses.server_url, "ready");
+    manager::start(manager, &app, &tasks);
 
     while signals.next().await == Signal::Reload {
+        manager.reloading();
         let fresh = reload();
         reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
@@ -241,8 +257,10 @@ async fn serve(
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
         policy_reread.notify_one();
+        manager::tell_ready(manager, &app);
     }
     tracing::info!("stopping");
+    manager.stopping();
     shutdown.trigger();
     if let Some(relay) = &relay {
         relay.shutdown(RECONNECT_IN, TRY_FOR);

@@ -36,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
     ("release", &[]),
+    ("service", &["clock", "config", "shutdown"]),
     ("shutdown", &[]),
     ("panics", &[]),
     ("supervise", &["shutdown"]),
@@ -63,6 +64,8 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("qrcodegen", &["qr"]),
     ("if_addrs", &["config", "main", "http"]),
     ("dlmalloc", &["main"]),
+    ("sd_listen_fds", &["service/sockets"]),
+    ("rustix", &["clock"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

@@ -26,7 +26,7 @@ pub struct Args {
     /// Print the result as JSON.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<Format>,
-    /// Socket of the server [default: hearth.sock in its data directory].
+    /// Socket of the server [default: hearth.sock in its data directory, or /var/run/hearth/hearth.sock].
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Accepted for scripts made for Headscale: no command asks back.

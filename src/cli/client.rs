@@ -49,8 +49,11 @@ pub enum CliError {
         source: io::Error,
     },
     /// No answer came in time.
-    #[error("hearth gave no answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("hearth gave no answer within {} s", .within.as_secs())]
+    Timeout {
+        /// The time that it had.
+        within: Duration,
+    },
     /// The connection broke.
     #[error("the connection to hearth broke: {0}")]
     Connection(io::Error),
@@ -63,15 +66,6 @@ pub enum CliError {
     /// The command itself cannot be carried out.
     #[error("{0}")]
     Command(String),
-}
-
-impl From<io::Error> for CliError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Timeout,
-            _ => Self::Connection(error),
-        }
-    }
 }
 
 impl From<serde_json::Error> for CliError {
@@ -99,7 +93,15 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn get(&self, path: &str) -> Result<Value, CliError> {
-        self.exchange("GET", path, &[])
+        self.get_within(path, ANSWER_TIMEOUT)
+    }
+
+    /// Asks for something; the server may say nothing for so long.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses or is late.
+    pub fn get_within(&self, path: &str, within: Duration) -> Result<Value, CliError> {
+        self.exchange("GET", path, &[], within)
     }
 
     /// Has something done.
@@ -107,7 +109,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, CliError> {
-        self.exchange("POST", path, &serde_json::to_vec(body)?)
+        self.exchange("POST", path, &serde_json::to_vec(body)?, ANSWER_TIMEOUT)
     }
 
     /// Puts something in the place of what is there.
@@ -115,7 +117,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, CliError> {
-        self.exchange("PUT", path, &serde_json::to_vec(body)?)
+        self.exchange("PUT", path, &serde_json::to_vec(body)?, ANSWER_TIMEOUT)
     }
 
     /// Has something removed.
@@ -123,19 +125,33 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn delete(&self, path: &str) -> Result<Value, CliError> {
-        self.exchange("DELETE", path, &[])
+        self.exchange("DELETE", path, &[], ANSWER_TIMEOUT)
     }
 
-    fn exchange(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, CliError> {
-        let mut stream = self.connect().map_err(|error| self.socket_fault(error))?;
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        within: Duration,
+    ) -> Result<Value, CliError> {
+        let connected = self.connect(within);
+        let mut stream = connected.map_err(|error| self.socket_fault(error))?;
+        let fault = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::Timeout { within },
+            _ => CliError::Connection(error),
+        };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: hearth\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(&[head.as_bytes(), body].concat())?;
+        stream
+            .write_all(&[head.as_bytes(), body].concat())
+            .map_err(fault)?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+        let mut stream = stream.take(ANSWER_MAX);
+        stream.read_to_end(&mut answer).map_err(fault)?;
         let (status, body) = parse(&answer)?;
         if (200..300).contains(&status) {
             return Ok(serde_json::from_slice(body)?);
@@ -147,11 +163,11 @@ impl Client {
         Err(CliError::Refused(message))
     }
 
-    fn connect(&self) -> io::Result<UnixStream> {
+    fn connect(&self, patience: Duration) -> io::Result<UnixStream> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.connect_timeout(&SockAddr::unix(&self.socket)?, ANSWER_TIMEOUT)?;
-        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        socket.connect_timeout(&SockAddr::unix(&self.socket)?, patience)?;
+        socket.set_read_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(patience))?;
         Ok(OwnedFd::from(socket).into())
     }
 

@@ -13,8 +13,8 @@ use crate::http::numbers;
 /// Runs the relay and STUN until told to stop.
 #[cfg(feature = "standalone-relay")]
 pub fn serve(overrides: Overrides) -> ExitCode {
-    server::start(overrides, |config, log, load| {
-        crate::server::run_relay(config, log, load)
+    server::start(overrides, |config, log, load, sockets| {
+        crate::server::run_relay(config, log, load, sockets)
     })
 }
 

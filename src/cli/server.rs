@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -17,22 +18,29 @@ use crate::files;
 use crate::logging::{self, LogControl};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::server::ServeError;
+use crate::service::Sockets;
 
 /// Most lines of one kind about what waits.
 const LINES_MAX: usize = 8;
 
+/// How long a server may take to say that it is well. Container engines ask every few seconds and give up on
+/// an answer after 30 s by default.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Runs the server until it is told to stop.
 pub fn serve(overrides: Overrides) -> ExitCode {
-    start(overrides, |config, log, load| {
-        crate::server::run(config, log, load)
+    start(overrides, |config, log, load, sockets| {
+        crate::server::run(config, log, load, sockets)
     })
 }
 
 /// Reads the configuration, starts the log and then the server.
 pub(super) fn start(
     overrides: Overrides,
-    run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config) -> Result<(), ServeError>,
+    run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config, Sockets) -> Result<(), ServeError>,
 ) -> ExitCode {
+    let sockets = Sockets::of_this_process();
+    let overrides = sockets.come_before(overrides);
     let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
     let config = load();
     let log = match logging::start(config.log_level) {
@@ -45,7 +53,7 @@ pub(super) fn start(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match run(config, &log, &load) {
+    match run(config, &log, &load, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");
@@ -134,7 +142,7 @@ pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliErro
 }
 
 fn card(status: &Status) -> String {
-    let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    let uptime = Duration::from_secs(status.uptime_seconds);
     let policy = match status.policy_version.as_str() {
         "" => "none: everyone may reach everyone".to_owned(),
         version => format!("version {version}"),
@@ -220,9 +228,9 @@ fn each(nodes: &[NodeName], line: impl Fn(&str, String) -> String) -> Vec<String
     lines
 }
 
-/// Whether the server is well; fails when it is not.
+/// Whether the server is well; fails when it is not, or does not answer soon.
 pub fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/health")?;
+    let answer = client.get_within("/api/v1/health", HEALTH_TIMEOUT)?;
     let health: HealthAnswer = read(&answer)?;
     if !health.database_connectivity {
         return Err(CliError::Refused(

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use socket2::{SockRef, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::Next;
@@ -71,12 +71,56 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit both.
-    let options = SockRef::from(&socket);
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    set_options(&SockRef::from(&socket))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Accepted connections inherit both.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Takes over a listening TCP socket that another process opened.
+///
+/// # Errors
+/// When the socket does not listen, or the system refuses its options.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if !SockRef::from(&socket).is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a listening socket",
+        ));
+    }
+    set_options(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Takes over a UDP socket that another process bound.
+///
+/// # Errors
+/// When it is no UDP socket, or the system refuses it.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if SockRef::from(&socket).r#type()? != Type::DGRAM {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a UDP socket",
+        ));
+    }
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 /// Listens on a Unix socket that only this user can connect to.
@@ -341,6 +385,25 @@ mod tests {
         drop(stream);
         shutdown.trigger();
         assert!(tasks.finish(Duration::from_secs(4)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_process_is_taken_over_if_it_listens() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let adopted = adopt_tcp(listening).unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), adopted.accept());
+        assert!(client.is_ok());
+        let keepalive = SockRef::from(&server.unwrap().0).tcp_keepalive_time();
+        assert_eq!(keepalive.unwrap(), KEEPALIVE);
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        assert!(adopt_tcp(silent.unwrap().into()).is_err());
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::os::fd::OwnedFd::from(listening);
+        assert!(adopt_udp(stream.into()).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let local = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        assert!(adopt_tcp(std::os::fd::OwnedFd::from(local).into()).is_err());
     }
 
     #[tokio::test]

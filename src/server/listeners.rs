@@ -12,8 +12,9 @@ use crate::config::{Config, Limits, Scheme, ServerUrl};
 use crate::http::app::Addresses;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
+use crate::http::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
 use crate::http::numbers::Numbers;
+use crate::service::Sockets;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::tls;
@@ -32,19 +33,29 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) async fn bind(config: &Config) -> Result<Self, ServeError> {
+    /// Opens all that the configuration names, but for what was handed over: that is taken as it is.
+    pub(super) async fn bind(config: &Config, sockets: Sockets) -> Result<Self, ServeError> {
         let tcp = |what, flag, address: Option<SocketAddr>| match address {
             None => Ok(Vec::new()),
             Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
         };
         let listen = &config.listen;
+        for fault in &sockets.faults {
+            tracing::warn!("{fault}");
+        }
+        if !sockets.is_empty() {
+            tracing::info!("listening on sockets of the service manager");
+        }
+        let http = adopt(sockets.http, adopt_tcp)?;
+        let https = adopt(sockets.https, adopt_tcp)?;
+        let stun = adopt(sockets.stun, adopt_udp)?;
         let stun = match listen.stun {
-            None => Vec::new(),
-            Some(address) => {
+            Some(address) if stun.is_empty() => {
                 bind_udp(address)
                     .await
                     .map_err(bind("STUN (UDP)", "--stun", address))?
             }
+            _ => stun,
         };
         let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
             what: "the socket",
@@ -53,8 +64,14 @@ impl Listeners {
             source,
         })?;
         Ok(Self {
-            http: tcp("HTTP", "--http", listen.http)?,
-            https: tcp("HTTPS", "--https", listen.https)?,
+            http: match http.is_empty() {
+                true => tcp("HTTP", "--http", listen.http)?,
+                false => http,
+            },
+            https: match https.is_empty() {
+                true => tcp("HTTPS", "--https", listen.https)?,
+                false => https,
+            },
             stun,
             metrics: tcp("metrics", "metrics.listen", config.metrics)?,
             local,
@@ -160,6 +177,14 @@ impl Listeners {
             });
         }
     }
+}
+
+fn adopt<S, T>(
+    sockets: Vec<S>,
+    adopt: impl FnMut(S) -> io::Result<T>,
+) -> Result<Vec<T>, ServeError> {
+    let adopted: io::Result<Vec<T>> = sockets.into_iter().map(adopt).collect();
+    adopted.map_err(system("a socket that was handed over"))
 }
 
 fn bind(

@@ -16,8 +16,19 @@ use crate::state::model::{Node, PendingState};
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the writer may take to answer before it counts as hanging.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Call<'_> {
-    pub(super) fn health(&self) -> Answer {
+    /// Asks the writer itself: the last state that it published looks the same while it hangs.
+    pub(super) async fn health(&self) -> Answer {
+        let answer = self.admin.engine.answers();
+        if !matches!(
+            tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
+            Ok(Ok(()))
+        ) {
+            return Err(Fault::new(Code::Internal, "the database does not answer"));
+        }
         if !self.admin.engine.snapshot().is_writable() {
             return Err(Fault::new(Code::Internal, "the database takes no changes"));
         }
