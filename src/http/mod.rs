@@ -26,3 +26,4 @@ pub mod turns;
 pub mod websocket;
 
 pub use app::App;
+pub mod wan;
