@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::address::{Addresses, Kind, kind_of};
 use super::netlink::{Address, DefaultRoute, Table};
 
@@ -25,7 +27,8 @@ pub struct Outer {
 /// Finds the addresses outside. `names` are those of the interfaces by number, and `wanted` is the name of
 /// the interface that the owner chose.
 ///
-/// IPv4: the source of the best default route, or the first address of its interface; of several default
+/// IPv4: the source of the best default route, or the address in the network of the router that it leads to, or
+/// the first address of its interface; of several default
 /// routes the first with a public address comes before others, since a VPN may be the best way out but never
 /// the way in. IPv6: the same, and where the interface outside has only addresses of the wire, as with a
 /// prefix that a provider delegates, a public one of any other interface.
@@ -54,8 +57,17 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
             let mut there = on(route.interface, route.is_v6);
             there.any(|ip| ip == *source)
         });
+        // This is how the kernel chooses; source: `fib_info_update_nhc_saddr` in Linux `net/ipv4/fib_semantics.c`.
+        let beside = route.gateway.and_then(|gateway| {
+            let mut there = lasting.iter().filter(|address| {
+                let network = IpNet::new(address.ip, address.prefix);
+                address.interface == route.interface
+                    && network.is_ok_and(|network| network.contains(&gateway))
+            });
+            there.next().map(|address| address.ip)
+        });
         let best = on(route.interface, route.is_v6).min_by_key(|ip| rank(*ip));
-        Some((route.interface, source.or(best)?))
+        Some((route.interface, source.or(beside).or(best)?))
     };
     let of_family = |is_v6: bool| {
         let found: Vec<(u32, IpAddr)> = (routes.iter())
@@ -140,6 +152,7 @@ mod tests {
         Address {
             interface,
             ip: ip.parse().unwrap(),
+            prefix: 24,
             is_lasting: true,
         }
     }
@@ -150,6 +163,7 @@ mod tests {
             interface,
             metric,
             source: None,
+            gateway: None,
         }
     }
 
@@ -213,6 +227,17 @@ mod tests {
         // A source that is not there any more counts for nothing.
         table.addresses.pop();
         assert_eq!(texts(&choose(&table, &names(), None)), ["203.0.113.5"]);
+    }
+
+    #[test]
+    fn of_two_addresses_the_one_beside_the_router_counts() {
+        let mut by_route = route(WAN, 0, false);
+        by_route.gateway = "198.51.100.254".parse().ok();
+        let table = Table {
+            addresses: vec![address(WAN, "203.0.113.5"), address(WAN, "198.51.100.7")],
+            routes: vec![by_route],
+        };
+        assert_eq!(texts(&choose(&table, &names(), None)), ["198.51.100.7"]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ const IFA_F_TENTATIVE: u32 = 0x40;
 const SCOPE_GLOBAL: u8 = 0;
 
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
@@ -69,6 +70,8 @@ pub struct Address {
     pub interface: u32,
     /// The address.
     pub ip: IpAddr,
+    /// How many bits at its start are those of its network.
+    pub prefix: u8,
     /// Whether it is of use beyond the wire, has been found to be nobody else's, and is to stay: not
     /// temporary (RFC 8981) and not about to go.
     pub is_lasting: bool,
@@ -85,6 +88,8 @@ pub struct DefaultRoute {
     pub metric: u32,
     /// The address that packets on it should come from.
     pub source: Option<IpAddr>,
+    /// The router that it leads to.
+    pub gateway: Option<IpAddr>,
 }
 
 /// All that the answers held.
@@ -160,7 +165,7 @@ fn message(datagram: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
 
 /// `struct ifaddrmsg` and its attributes.
 fn address(body: &[u8]) -> Option<Address> {
-    let (&[family, _prefix, flags, scope, ..], rest) = body.split_first_chunk::<8>()?;
+    let (&[family, prefix, flags, scope, ..], rest) = body.split_first_chunk::<8>()?;
     let interface = u32_at(body, 4)?;
     let mut flags = u32::from(flags);
     let (mut ip, mut local) = (None, None);
@@ -182,6 +187,7 @@ fn address(body: &[u8]) -> Option<Address> {
     Some(Address {
         interface,
         ip: local.or(ip)?,
+        prefix,
         is_lasting: scope == SCOPE_GLOBAL && flags & unwanted == 0,
     })
 }
@@ -191,11 +197,13 @@ fn default_route(body: &[u8]) -> Option<DefaultRoute> {
     let (&[family, prefix, _, _, table, _, _, kind, ..], rest) = body.split_first_chunk::<12>()?;
     let flags = u32_at(body, 8)?;
     let mut table = u32::from(table);
-    let (mut interface, mut metric, mut source) = (None, 0, None);
+    let (mut interface, mut metric) = (None, 0);
+    let (mut source, mut gateway) = (None, None);
     for (kind, value) in attributes(rest) {
         match kind {
             RTA_OIF => interface = u32_at(value, 0),
             RTA_PRIORITY => metric = u32_at(value, 0)?,
+            RTA_GATEWAY => gateway = address_of(family, value),
             RTA_PREFSRC => source = address_of(family, value),
             RTA_TABLE => table = u32_at(value, 0)?,
             // `struct rtnexthop`: the first of several ways, which are of equal worth.
@@ -209,6 +217,7 @@ fn default_route(body: &[u8]) -> Option<DefaultRoute> {
         interface: interface?,
         metric,
         source,
+        gateway,
     })
 }
 
@@ -299,6 +308,7 @@ mod tests {
         let wanted = Address {
             interface: 7,
             ip: "203.0.113.5".parse().unwrap(),
+            prefix: 24,
             is_lasting: true,
         };
         assert_eq!(table.addresses, [wanted]);
@@ -326,12 +336,13 @@ mod tests {
         let oif = attribute(RTA_OIF, &3_u32.to_ne_bytes());
         let metric = attribute(RTA_PRIORITY, &20_u32.to_ne_bytes());
         let source = attribute(RTA_PREFSRC, &[203, 0, 113, 5]);
+        let gateway = attribute(RTA_GATEWAY, &[203, 0, 113, 254]);
         let policy = attribute(RTA_TABLE, &52_u32.to_ne_bytes());
         let mut hop = vec![16, 0, 0, 0];
         hop.extend(9_u32.to_ne_bytes());
         let several = attribute(RTA_MULTIPATH, &hop);
         let table = read(&[
-            route(AF_INET, 0, 254, 1, &[oif.clone(), metric, source]),
+            route(AF_INET, 0, 254, 1, &[oif.clone(), metric, source, gateway]),
             route(AF_INET, 24, 254, 1, std::slice::from_ref(&oif)),
             route(AF_INET, 0, 254, 1, &[oif.clone(), policy]),
             route(AF_INET6, 0, 254, 7, std::slice::from_ref(&oif)),
@@ -342,6 +353,7 @@ mod tests {
         };
         assert_eq!((first.interface, first.metric, first.is_v6), (3, 20, false));
         assert_eq!(first.source, "203.0.113.5".parse().ok());
+        assert_eq!(first.gateway, "203.0.113.254".parse().ok());
         assert_eq!((second.interface, second.is_v6), (9, true));
     }
 

@@ -70,8 +70,11 @@ impl Track {
                 };
             }
         }
+        // Getting a first address is no sign of restless times.
+        if !self.told.is_empty() {
+            self.changed = Some(now);
+        }
         self.told = next;
-        self.changed = Some(now);
         Step {
             is_change: true,
             again_in: expiry,
@@ -166,7 +169,8 @@ mod tests {
     #[test]
     fn in_restless_times_an_address_has_to_stay() {
         let mut track = Track::default();
-        track.see(v4(1), at(0));
+        track.see(v4(9), at(0));
+        assert!(track.see(v4(1), at(1)).is_change);
         let step = track.see(v4(2), at(2));
         assert_eq!((step.is_change, step.again_in), (false, Some(SETTLE)));
         // Back again: there was nothing.
