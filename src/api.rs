@@ -8,6 +8,7 @@
 mod contact;
 mod policy;
 mod request;
+mod wan;
 
 pub use contact::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
@@ -18,6 +19,7 @@ pub use policy::{
     WhyRule,
 };
 pub use request::*;
+pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
 use serde::{Deserialize, Serialize};
 

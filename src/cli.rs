@@ -9,6 +9,7 @@ pub mod output;
 mod args;
 mod contact;
 mod dns;
+mod doctor;
 mod keys;
 mod nodes;
 mod pending;
@@ -19,6 +20,7 @@ mod relay;
 mod routes;
 mod server;
 mod users;
+mod wan;
 mod wireguard;
 
 pub use args::Args;
@@ -67,7 +69,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(output) => {
             print(&output);
-            ExitCode::SUCCESS
+            ExitCode::from(output.exit)
         }
         Err(fault) => {
             print_fault(&fault.to_string(), format);

@@ -14,6 +14,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 use super::client::{CliError, Client};
 use super::contact::{self, Ssh};
 use super::output::{Format, Output};
+use super::wan::WanCommand;
 use super::{dns, keys, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
@@ -88,6 +89,19 @@ pub enum Command {
     /// Manage the policy: who may reach whom.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show the addresses outside and what clients are told of them.
+    Wan {
+        /// What to do.
+        #[command(subcommand)]
+        command: Option<WanCommand>,
+    },
+    /// Say what is right and wrong with this server and its way to the outside, and what to do. The exit
+    /// code is 1 when there are problems.
+    Doctor {
+        /// Show details of what is good as well.
+        #[arg(short, long)]
+        all: bool,
+    },
     /// Ask whether the server is well.
     Health,
     /// Show the version of this program.
@@ -466,6 +480,8 @@ pub fn dispatch(
     match command {
         Command::Status => server::status(client, format),
         Command::Derp(_) => relay::status(client, format),
+        Command::Wan { command } => super::wan::run(command, client, format),
+        Command::Doctor { all } => super::doctor::run(client, format, all),
         Command::Health => server::health(client, format),
         Command::Invite { user, expiration } => {
             keys::invite(client, format, user, end_of(expiration))

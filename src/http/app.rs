@@ -29,6 +29,7 @@ use crate::http::policy::PolicyPlace;
 use crate::http::stream::Stream;
 use crate::http::ts2021::Peer;
 use crate::http::turns::Turns;
+use crate::http::wan::WanPlace;
 use crate::http::{derp, machine, pages, public, query, relay, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
@@ -37,6 +38,7 @@ use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
+use crate::tls::Served;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -117,6 +119,10 @@ impl App {
             relay,
             stun,
             names,
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             tasks,
             shutdown,
         } = parts;
@@ -127,6 +133,10 @@ impl App {
             tailnet: tailnet.clone(),
             warnings,
             policy_place: policy_place.clone(),
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             relay: Numbers {
                 relay: relay.clone(),
                 stun,
@@ -246,6 +256,14 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// Where the addresses outside are known.
+    pub wan: WanPlace,
+    /// The certificate that is served.
+    pub served: Arc<Served>,
+    /// Whether it is one that hearth made.
+    pub certificate_is_own: bool,
+    /// What the program should take of memory at most, in bytes, where that is known.
+    pub memory_budget: Option<usize>,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.

@@ -29,3 +29,4 @@ pub mod turns;
 pub mod websocket;
 
 pub use app::App;
+pub mod wan;

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod policy;
+mod wan;
 
 use std::sync::Arc;
 
@@ -68,6 +69,10 @@ fn server() -> Server {
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
         policy_place: watch::channel(PolicyPlace::default()).1,
+        wan: wan::place(),
+        served: wan::served(directory.path()),
+        certificate_is_own: true,
+        memory_budget: Some(1 << 40),
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
