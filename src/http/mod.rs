@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod bodies;
 pub mod body;
 pub mod bootstrap;
 pub mod connection;
