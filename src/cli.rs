@@ -1,12 +1,13 @@
 //! The command line: Headscale's verbs, aliases and flags where it has them.
 //!
-//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check` and `version`
-//! ask a running server over its socket.
+//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check`, `board`
+//! and `version` ask a running server over its socket.
 
 pub mod client;
 pub mod output;
 
 mod args;
+mod board;
 mod contact;
 mod dns;
 mod keys;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{Command, DerpArgs, PolicyCommand};
+use args::{BoardArgs, Command, DerpArgs, PolicyCommand};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -48,6 +49,9 @@ pub fn run() -> ExitCode {
             flags,
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
+        Command::Board(BoardArgs { command, flags }) => {
+            board::run(command, flags.overrides(args.socket), format)
+        }
         Command::Version => Ok(server::version(format)),
         Command::Policy(PolicyCommand::Eval) => {
             return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {

@@ -22,7 +22,8 @@ use hearth_derp::ServerSecret;
 use hearth_derp::udp::StunCounters;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Admission, Config, Host, Limits};
+use crate::api::BoardStatus;
+use crate::config::{Admission, Choice, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
 use crate::http::app::{App, Parts, Shared};
 use crate::http::bootstrap::BootstrapDns;
@@ -187,6 +188,7 @@ async fn serve(
         tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        board: board_status(&config.board),
         policy_place,
         addresses,
         noise: public,
@@ -354,6 +356,22 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     let identity = Identity::self_signed(&config.data_dir, &names)?;
     let pin = identity.sha256().to_owned();
     Ok((identity, Some(pin)))
+}
+
+fn board_status(choice: &Choice) -> BoardStatus {
+    let class = choice.class.as_ref().map(|class| class.name);
+    let budget = choice.budget();
+    BoardStatus {
+        name: choice.name().to_owned(),
+        id: choice
+            .board
+            .as_ref()
+            .map(|board| board.id.clone())
+            .unwrap_or_default(),
+        source: choice.source.words().to_owned(),
+        class: class.unwrap_or_default().to_owned(),
+        memory_budget: budget.and_then(|bytes| u64::try_from(bytes).ok()),
+    }
 }
 
 fn settings(config: &Config) -> Settings {

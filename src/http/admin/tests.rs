@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use super::*;
+use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
@@ -67,6 +68,7 @@ fn server() -> Server {
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
+        board: BoardStatus::default(),
         policy_place: watch::channel(PolicyPlace::default()).1,
         relay: Numbers {
             relay: None,
