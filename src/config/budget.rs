@@ -1,36 +1,44 @@
 //! How much memory hearth takes at most: what each thing costs, and the sum of what the limits allow.
 //!
-//! The costs are resident memory of the static program for x86_64, allocator included, with everything at its limit
-//! at once; programs for 32 bits take less. `tests/memory` measures them again, and holds a server to the sum.
+//! The costs are resident memory of the static program for x86_64, allocator included; programs for 32 bits take
+//! less. They were measured with `benches/control` (`-full`, whose README has the figures) and `benches/derp`.
+//! `tests/memory` holds a server to the sum. What the owner writes down (policy, DNS records, maps of relays) is
+//! not counted.
 
 use super::limits::Limits;
 
 const KIB: usize = 1 << 10;
 
-/// The program with an empty database and nobody connected.
-const PROGRAM: usize = 6_500 * KIB;
-/// What one request, one commit and one map being made take beside what is counted below.
-const WORK: usize = 512 * KIB;
-/// A connection inside TLS that is idle between two requests.
-const CONNECTION: usize = 11 * KIB;
-/// What a control connection has beside that: Noise, HTTP/2, the map stream.
-const CONTROL: usize = 36 * KIB;
-/// What a relay connection has beside [`CONNECTION`], without what waits for it.
-const RELAY: usize = 6 * KIB;
-/// A place in the queue of a relay connection, and what is remembered for each of its peers.
+/// The program with an empty database and nobody connected: 6.3 MB (`-full memory-128`, idle).
+const PROGRAM: usize = 6_200 * KIB;
+/// What one request, one commit and one map being made take beside what is counted below: 0.9 MB once eight nodes
+/// have joined.
+const WORK: usize = 900 * KIB;
+/// A connection's TLS: 7.5 KB (`benches/derp`: 10.3 KB with TLS, 2.8 KB without).
+const CONNECTION: usize = 8 * KIB;
+/// What a control connection has beside that, for Noise, HTTP/2 and the map stream: 56 KB with TLS
+/// (`-full`, 400 streams against 8). A handshake, a head or a body that does not go on takes no more.
+const CONTROL: usize = 48 * KIB;
+/// What a relay connection has beside [`CONNECTION`] and its queues: 2.8 KB (`benches/derp`).
+const RELAY: usize = 3 * KIB;
+/// A place in one of the two queues of a relay connection: 5.4 KB for 64 of them (`-full`, flooded).
 const RELAY_PLACE: usize = 80;
-/// A node beside what it tells about itself: its record, its fragment, its place in maps and indexes.
-const NODE: usize = 5 * KIB;
+/// A node beside what it tells about itself, for its record, its fragment and its place in maps and indexes: 1.4 KB,
+/// and room for more endpoints and names than the measured ones have.
+const NODE: usize = 3 * KIB;
 /// How often what a machine tells about itself is held: whole, as peers see it, and its routes and tags.
 const HOSTINFO_COPIES: usize = 4;
-/// The same for a node, whose fragment and stretch of a compressed list hold it too.
+/// The same for a node, whose fragment holds it too, and its state before the last change for a while: 5.9
+/// (`-full`, 500 nodes with 16 KiB against 4 KiB).
 const NODE_HOSTINFO_COPIES: usize = 6;
 /// A change that waits for the writer, beside what a machine tells about itself.
 const CHANGE: usize = KIB;
 /// A user, a key, a login that waits.
 const RECORD: usize = 512;
-/// A report of a node, at its longest.
+/// A report of a node, at its longest (`http::contact::reports`).
 const REPORT: usize = 1200;
+/// A key that another relay of the region has (`hearth_derp::Limits`), or an answer about one.
+const REMOTE_KEY: usize = 200;
 
 /// What the limits let hearth take, by what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +95,15 @@ impl Needs {
             ("answers of nodes", answers),
             ("users and keys", each(records, RECORD)),
             ("reports", each(limits.audit_entries, REPORT)),
+            (
+                "other relays",
+                each(
+                    limits
+                        .derp_mesh_keys
+                        .saturating_add(limits.derp_admit_cache),
+                    REMOTE_KEY,
+                ),
+            ),
         ];
         Self { parts }
     }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
+use super::early::{Early, HANDSHAKE_BYTES};
 use super::front::{self, ControlUpgrade, Ended, RelayUpgrade, Upgrade};
 use super::limits::Limits;
 use super::ts2021::{Control, ControlError, Peer};
@@ -110,11 +111,15 @@ impl<A: Service> Connections<A> {
         source: SocketAddr,
         tls: tls::Settings,
     ) -> Option<Next> {
+        let stream = Early::new(stream, HANDSHAKE_BYTES);
         let accept = TlsAcceptor::from(tls).accept_with(stream, |connection| {
             connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         });
         match timeout(self.limits.tls_handshake, Box::pin(accept)).await {
-            Ok(Ok(stream)) => return self.network(stream, source, true).await,
+            Ok(Ok(mut stream)) => {
+                stream.get_mut().0.trust();
+                return self.network(stream, source, true).await;
+            }
             Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
         }
@@ -358,16 +363,35 @@ mod tests {
         server.stop().await;
     }
 
-    #[tokio::test]
-    async fn the_same_is_served_encrypted() {
-        let dir = tempfile::tempdir().unwrap();
+    fn tls_settings(dir: &Path) -> tls::Settings {
         let names = Names {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
-        let identity = Identity::self_signed(dir.path(), &names).unwrap();
-        let server = Running::start(Some(server_config(Served::new(identity)).unwrap()), None);
+        let identity = Identity::self_signed(dir, &names).unwrap();
+        server_config(Served::new(identity)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_tls_handshake_that_does_not_end_is_not_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Running::start(Some(tls_settings(dir.path())), None);
+        let mut stream = server.connect().await;
+        // The first records of a ClientHello of 60 KB.
+        let mut hello = vec![22, 3, 1, 0x40, 0, 1, 0, 0xf0, 0];
+        hello.resize(HANDSHAKE_BYTES + 1, 0);
+        let _ = stream.write_all(&hello).await;
+        let mut answer = Vec::new();
+        let closed = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
+        assert!(closed.await.is_ok());
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_same_is_served_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Running::start(Some(tls_settings(dir.path())), None);
         let file = dir.path().join(tls::CERTIFICATE_FILE);
         let mut roots = RootCertStore::empty();
         roots

@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod connection;
 pub mod contact;
 pub mod derp;
+mod early;
 pub mod front;
 pub mod limits;
 pub mod listener;
