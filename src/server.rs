@@ -43,7 +43,7 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, Names, Served, TlsError};
+use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
 use dns::Dns;
 use listeners::Listeners;
 use policy::PolicyFile;
@@ -199,7 +199,7 @@ async fn serve(
         shutdown: shutdown.clone(),
     });
     let served = Served::new(identity);
-    let tls = tls::server_config(served.clone())?;
+    let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
@@ -356,6 +356,14 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     let identity = Identity::self_signed(&config.data_dir, &names)?;
     let pin = identity.sha256().to_owned();
     Ok((identity, Some(pin)))
+}
+
+/// What the board says; of others the best is assumed.
+fn aes(config: &Config) -> Aes {
+    match &config.board.board {
+        Some(board) if !board.aes => Aes::InSoftware,
+        _ => Aes::InHardware,
+    }
 }
 
 fn board_status(choice: &Choice) -> BoardStatus {

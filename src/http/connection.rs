@@ -370,7 +370,7 @@ mod tests {
             addresses: Vec::new(),
         };
         let identity = Identity::self_signed(dir, &names).unwrap();
-        server_config(Served::new(identity)).unwrap()
+        server_config(Served::new(identity), tls::Aes::InSoftware).unwrap()
     }
 
     #[tokio::test]
@@ -412,8 +412,12 @@ mod tests {
             let name = ServerName::try_from("hearth.lan").unwrap();
             let stream = server.connect().await;
             let mut stream = connector.connect(name, stream).await.unwrap();
-            let protocol = stream.get_ref().1.alpn_protocol();
-            assert_eq!(protocol, Some(&b"http/1.1"[..]));
+            let client = stream.get_ref().1;
+            assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
+            // The client would rather have AES.
+            let suite = client.negotiated_cipher_suite().unwrap().suite();
+            let cheap = rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+            assert_eq!(suite, cheap);
             let answer = ask(&mut stream, &request).await;
             assert!(answer.ends_with(expected), "{answer}");
         }
