@@ -29,7 +29,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
-    ("config", &["id", "keys", "policy", "state", "release"]),
+    (
+        "config",
+        &["id", "keys", "policy", "state", "release", "files"],
+    ),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
