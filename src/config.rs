@@ -8,11 +8,13 @@ pub mod clients;
 pub mod derp;
 mod dns;
 pub mod file;
+mod json_text;
 pub mod lan;
 pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+mod toml_text;
 pub mod url;
 pub mod value;
 pub mod wan;
@@ -44,6 +46,10 @@ use value::{Expiry, Range};
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
 /// Where the data is when the server runs as root.
 pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
+/// Where the data is when neither a flag nor the file says so. Packages and containers set it.
+pub const DATA_DIR_VARIABLE: &str = "HEARTH_DATA_DIR";
+/// Where the server of a package has its socket.
+pub const SYSTEM_SOCKET: &str = "/var/run/hearth/hearth.sock";
 /// Name of the socket inside the data directory.
 pub const SOCKET_NAME: &str = "hearth.sock";
 /// Below this all names of the tailnet are, unless the configuration says otherwise. The top-level
@@ -177,6 +183,8 @@ pub struct Overrides {
 pub struct Surroundings {
     /// Whether the process runs as root.
     pub is_root: bool,
+    /// `$HEARTH_DATA_DIR`.
+    pub data_dir: Option<PathBuf>,
     /// `$HOME`.
     pub home: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
@@ -191,6 +199,7 @@ impl Surroundings {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
             is_root: is_root(),
+            data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             network: Network::of_this_machine(),
@@ -199,6 +208,9 @@ impl Surroundings {
 
     /// Where the data is unless somebody says otherwise.
     pub fn default_data_dir(&self) -> PathBuf {
+        if let Some(directory) = &self.data_dir {
+            return directory.clone();
+        }
         if self.is_root {
             return SYSTEM_DATA_DIR.into();
         }

@@ -5,12 +5,15 @@ mod banner;
 mod derp_map;
 mod dns;
 mod listeners;
+mod manager;
 mod policy;
 mod regions;
 mod relay;
+#[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
 
+#[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};
@@ -24,7 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts, Shared};
+use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
@@ -36,6 +39,7 @@ use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
 use crate::netmap::notices::Notices;
+use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
@@ -90,7 +94,8 @@ pub enum ServeError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Runs the server until it is told to stop. `reload` reads the configuration again.
+/// Runs the server until it is told to stop. `reload` reads the configuration again. Who handed `sockets` over
+/// is told how the server is.
 ///
 /// # Errors
 /// When a part cannot start.
@@ -98,7 +103,10 @@ pub fn run(
     config: Config,
     log: &LogControl,
     reload: impl Fn() -> Config,
+    sockets: Sockets,
 ) -> Result<(), ServeError> {
+    let manager = Manager::of_this_process();
+    manager.status("opening the database");
     let limits = &config.limits;
     let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
     for skipped in &loaded.skipped {
@@ -114,7 +122,15 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("an event queue"))?;
-    let served = runtime.block_on(serve(&config, log, &reload, handle, noise, derp));
+    let serving = serve(
+        &config,
+        log,
+        &reload,
+        (handle, noise, derp),
+        sockets,
+        &manager,
+    );
+    let served = runtime.block_on(serving);
     // Whatever keeps a connection's task alive must not keep the process: the database is what counts.
     drop(runtime);
     engine.stop();
@@ -129,13 +145,13 @@ async fn serve(
     config: &Config,
     log: &LogControl,
     reload: &impl Fn() -> Config,
-    engine: Handle,
-    noise: MachineSecret,
-    derp: ServerSecret,
+    (engine, noise, derp): (Handle, MachineSecret, ServerSecret),
+    sockets: Sockets,
+    manager: &Manager,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
-    let mut listeners = Listeners::bind(config).await?;
+    let mut listeners = Listeners::bind(config, sockets).await?;
     let addresses = listeners.addresses(&config.server_url)?;
     let watcher = Watcher::new(&WatcherParts {
         config,
@@ -216,7 +232,7 @@ async fn serve(
         relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
-        Shared(app.clone()),
+        app.clone(),
         Arc::new(control),
         http_limits,
         shutdown.clone(),
@@ -243,8 +259,10 @@ async fn serve(
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
     tracing::info!(server_url = app.addresses.server_url, "ready");
+    manager::start(manager, &app, &tasks);
 
     while signals.next().await == Signal::Reload {
+        manager.reloading();
         let fresh = reload();
         reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
@@ -253,8 +271,10 @@ async fn serve(
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
         policy_reread.notify_one();
+        manager::tell_ready(manager, &app);
     }
     tracing::info!("stopping");
+    manager.stopping();
     shutdown.trigger();
     if let Some(relay) = &relay {
         relay.shutdown(RECONNECT_IN, TRY_FOR);

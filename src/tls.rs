@@ -2,6 +2,7 @@
 //!
 //! Must not know: HTTP. No other module but the listener names the TLS library.
 
+#[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
 pub mod validity;
 

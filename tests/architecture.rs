@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
-    ("config", &["id", "keys", "state", "release"]),
+    ("config", &["id", "keys", "policy", "state", "release"]),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
@@ -38,7 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
     ("release", &[]),
+    ("service", &["clock", "config", "shutdown"]),
     ("shutdown", &[]),
+    ("panics", &[]),
     ("supervise", &["shutdown"]),
 ];
 
@@ -49,12 +51,12 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("hyper", &["http", "cli"]),
     ("hyper_util", &["http", "cli"]),
     ("http_body_util", &["http", "cli"]),
-    ("httparse", &["http", "derp"]),
+    ("httparse", &["http", "cli/client", "derp"]),
     ("rustls", &["tls"]),
-    ("tokio_rustls", &["http/connection", "http/outbound"]),
+    ("tokio_rustls", &["http/connection", "tls"]),
     ("rcgen", &["tls"]),
     ("snow", &["noise/handshake"]),
-    ("socket2", &["http/listener"]),
+    ("socket2", &["http/listener", "cli/client"]),
     ("x25519_dalek", &["keys", "noise/handshake", "derp"]),
     ("crypto_box", &["derp"]),
     ("ruzstd", &["netmap"]),
@@ -65,6 +67,8 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("qrcodegen", &["qr"]),
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
+    ("sd_listen_fds", &["service/sockets"]),
+    ("rustix", &["clock"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

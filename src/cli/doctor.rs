@@ -1,6 +1,6 @@
 //! `hearth doctor`.
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use crate::api::{Diagnosis, Finding};
 
@@ -11,13 +11,9 @@ const PROBLEMS: u8 = 1;
 const WIDTH: usize = 100;
 
 /// Shows what is right and wrong. The exit code is 1 when there are problems.
-pub async fn run(
-    client: &Client,
-    format: Option<Format>,
-    shows_all: bool,
-) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/doctor").await?;
-    let diagnosis: Diagnosis = serde_json::from_value(answer.clone())?;
+pub fn run(client: &Client, format: Option<Format>, shows_all: bool) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/doctor")?;
+    let diagnosis: Diagnosis = read(&answer)?;
     let output = Output::of(format, &answer, || text(&diagnosis, shows_all));
     Ok(match diagnosis.counts.problem {
         0 => output,

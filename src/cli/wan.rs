@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use crate::api::Wan;
 
@@ -24,16 +24,16 @@ pub enum WanCommand {
 }
 
 /// Carries out a command about the addresses outside; without one they are shown.
-pub async fn run(
+pub fn run(
     command: Option<WanCommand>,
     client: &Client,
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     let (answer, wants_change) = match command {
-        None => (client.get(PATH).await?, false),
-        Some(WanCommand::Refresh { changed }) => (client.post(PATH, &json!({})).await?, changed),
+        None => (client.get(PATH)?, false),
+        Some(WanCommand::Refresh { changed }) => (client.post(PATH, &json!({}))?, changed),
     };
-    let wan: Wan = serde_json::from_value(answer.clone())?;
+    let wan: Wan = read(&answer)?;
     let output = Output::of(format, &answer, || card(&wan));
     Ok(match wants_change && !wan.changed {
         true => output.exit_code(UNCHANGED),

@@ -329,3 +329,24 @@ fn a_carrier_that_gives_the_nodes_addresses_is_warned_of_with_the_way_out() {
     assert!(!collides.warnings.iter().any(Warning::is_of_configuration));
     assert_eq!(warnings(&config(way_out)), [""; 0]);
 }
+
+#[test]
+fn json_says_the_same_as_toml() {
+    let toml = "server_url = \"https://a.example\"\n[node]\napproval = true\nexpiry = \"90d\"\n\
+                [dns]\nnameservers = [\"9.9.9.9\"]\nsplit = { \"corp.example\" = [] }\n\
+                records = [{ name = \"nas\", value = \"192.168.1.2\" }]\n\
+                rules = [{ target = [\"tag:kids\"], nameservers = [\"1.1.1.3\"] }]\n\
+                [derp]\nregion_score = 0.5\nport = 443\n[limits]\nnodes = 64\nderp_pool = \"1MiB\"\n";
+    let json = r#"{"server_url": "https:\/\/a.example", "node": {"approval": true, "expiry": "90d"},
+        "dns": {"nameservers": ["9.9.9.9"], "split": {"corp.example": []},
+            "records": [{"name": "nas", "value": "192.168.1.2"}],
+            "rules": [{"target": ["tag:kids"], "nameservers": ["1.1.1.3"]}]},
+        "derp": {"region_score": 0.5, "port": 443}, "limits": {"nodes": 64, "derp_pool": "1MiB"}}"#;
+    let build = |name: &str, text| {
+        let raw = RawConfig::parse(name.into(), text);
+        Config::build(raw, Overrides::default(), &at_home())
+    };
+    let config = build("hearth.json", json);
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!(config, build("hearth.toml", toml));
+}

@@ -173,7 +173,7 @@ impl Admin {
         };
         let parts: Vec<&str> = target.parts().collect();
         match (method.as_str(), parts.as_slice()) {
-            ("GET", ["health"]) => call.health(),
+            ("GET", ["health"]) => call.health().await,
 
             ("POST", ["user"]) => call.create_user().await,
             ("GET", ["user"]) => call.list_users(),

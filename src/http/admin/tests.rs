@@ -373,6 +373,8 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
         invite["joinUrl"],
         format!("http://192.168.1.1:8080/join#{key}")
     );
+    let rows = crate::qr::rows(invite["joinUrl"].as_str().unwrap()).unwrap();
+    assert_eq!(invite["qr"], json!(rows), "the code is that of the page");
     let again = server.good("POST", "hearth/invite", json!({})).await;
     assert_eq!(again["user"]["id"], invite["user"]["id"]);
     server.good("POST", "user", json!({"name": "anna"})).await;
