@@ -115,6 +115,11 @@ test('when hearth does not answer every page says why', async () => {
 			await at(view, scenarios[name], page => page.until(visible(words)), { faults: name == 'denied' });
 });
 
+test('a process that does not answer is told from none', async () => {
+	for (const [ name, words ] of [ [ 'stopped', 'not running' ], [ 'silent', 'not ready' ] ])
+		await at('overview', scenarios[name], async page => assert.ok((await page.text()).toLowerCase().includes(words), name));
+});
+
 test('settings can be changed while hearth is off', () =>
 	at('settings', scenarios.off, page => page.until(visible('Run hearth'))));
 
