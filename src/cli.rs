@@ -9,15 +9,18 @@ pub mod output;
 mod args;
 mod contact;
 mod dns;
+mod doctor;
 mod keys;
 mod nodes;
 mod pending;
 mod policy;
+#[cfg(feature = "policy-tools")]
 mod policy_eval;
 mod relay;
 mod routes;
 mod server;
 mod users;
+mod wan;
 mod wireguard;
 
 pub use args::Args;
@@ -29,7 +32,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
-use args::{Command, DerpArgs, PolicyCommand};
+use crate::panics;
+use args::{Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -39,6 +43,7 @@ pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 /// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
 /// and 2 when the command line was not understood.
 pub fn run() -> ExitCode {
+    panics::end_the_program();
     let args = Args::parse();
     let format = args.output;
     let outcome = match args.command {
@@ -49,7 +54,8 @@ pub fn run() -> ExitCode {
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
         Command::Version => Ok(server::version(format)),
-        Command::Policy(PolicyCommand::Eval) => {
+        #[cfg(feature = "policy-tools")]
+        Command::Policy(args::PolicyCommand::Eval) => {
             return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(fault) => {
@@ -63,7 +69,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(output) => {
             print(&output);
-            ExitCode::SUCCESS
+            ExitCode::from(output.exit)
         }
         Err(fault) => {
             print_fault(&fault.to_string(), format);
@@ -79,12 +85,7 @@ fn ask(
 ) -> Result<Output, CliError> {
     let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
     let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
-    let client = Client::new(&socket);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Command(format!("the system gives no event queue: {error}")))?;
-    runtime.block_on(args::dispatch(command, &client, format))
+    args::dispatch(command, &Client::new(&socket), format)
 }
 
 /// The socket of the server that the default configuration describes. A person without a server of

@@ -8,13 +8,16 @@ pub mod clients;
 pub mod derp;
 mod dns;
 pub mod file;
+mod json_text;
 pub mod lan;
 pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+mod toml_text;
 pub mod url;
 pub mod value;
+pub mod wan;
 pub mod web_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,6 +34,7 @@ pub use name::DnsName;
 pub use policy::PolicySettings;
 pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
+pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
 use crate::state::dns::DnsSettings;
@@ -137,6 +141,8 @@ pub struct Config {
     pub policy: PolicySettings,
     /// What clients are told about the server and about themselves.
     pub clients: ClientSettings,
+    /// The addresses outside.
+    pub wan: WanSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
@@ -297,9 +303,9 @@ impl Config {
         };
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
-        let home = || surroundings.network.home_address();
         let policy = PolicySettings::take(raw);
-        let clients = ClientSettings::take(raw, &server_url, &derp, home);
+        let clients = ClientSettings::take(raw);
+        let wan = WanSettings::take(raw);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
@@ -320,6 +326,7 @@ impl Config {
             derp,
             policy,
             clients,
+            wan,
             metrics,
             log_level,
             limits,

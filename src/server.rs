@@ -9,9 +9,11 @@ mod manager;
 mod policy;
 mod regions;
 mod relay;
+#[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
 
+#[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};
@@ -25,7 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{Admission, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts, Shared};
+use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
@@ -49,6 +51,7 @@ use dns::Dns;
 use listeners::Listeners;
 use policy::PolicyFile;
 use regions::Regions;
+use wan::{Watcher, WatcherParts};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -150,7 +153,11 @@ async fn serve(
     let (identity, pin) = identity(config)?;
     let mut listeners = Listeners::bind(config, sockets).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let own = derp_map::region(config, &addresses, pin.as_deref());
+    let watcher = Watcher::new(&WatcherParts {
+        config,
+        listening: &addresses,
+        pin: pin.as_deref(),
+    });
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
@@ -163,6 +170,7 @@ async fn serve(
     let outbound = Arc::new(Outbound::default());
     let most_bytes = config.limits.derp_map;
     let data_dir = &config.data_dir;
+    let own = watcher.region();
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
@@ -171,10 +179,11 @@ async fn serve(
         &regions.at_start(&engine.snapshot()),
     );
     let tailnet = tailnet.with_dns(dns.look());
-    let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
+    let notices = Notices::new(watcher.server(), config.clients.latest_version);
     let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let home = new_tailnet.clone();
+    let outside = new_tailnet.clone();
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),
@@ -192,10 +201,14 @@ async fn serve(
     };
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
+    let wan = watcher.place();
+    let watching = watcher.keep(outside, names.clone(), tasks.clone(), shutdown.clone());
+    tasks.spawn("addresses outside", watching);
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
     let control = Control::new(noise, challenge, http_limits.clone(), shutdown.clone());
+    let served = Served::new(identity);
     let app = App::new(Parts {
         engine,
         tailnet,
@@ -207,16 +220,19 @@ async fn serve(
         relay: relay.clone(),
         stun: numbers.stun.clone(),
         names,
+        wan,
+        served: served.clone(),
+        certificate_is_own: pin.is_some(),
+        memory_budget: None,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
-    let served = Served::new(identity);
     let tls = tls::server_config(served.clone())?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
-        Shared(app.clone()),
+        app.clone(),
         Arc::new(control),
         http_limits,
         shutdown.clone(),

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use super::{print, print_fault};
 use crate::api::{HealthAnswer, NodeName, Status};
@@ -104,18 +105,39 @@ fn faults_of_policy(path: &Path) -> Vec<String> {
     }
 }
 
-/// The version of this program.
-pub fn version(format: Option<Format>) -> Output {
-    let version = env!("CARGO_PKG_VERSION");
-    Output::of(format, &json!({ "version": version }), || {
-        format!("hearth {version}")
+/// What this program was built without: names of Cargo features.
+const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "https-client"))]
+    "https-client",
+    #[cfg(not(feature = "policy-tools"))]
+    "policy-tools",
+    #[cfg(not(feature = "standalone-relay"))]
+    "standalone-relay",
+];
+
+/// The version of this program, and what it was built without.
+pub fn program() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match LEFT_OUT {
+            [] => version.to_owned(),
+            parts => format!("{version} (built without {})", parts.join(", ")),
+        }
     })
 }
 
+/// The version of this program.
+pub fn version(format: Option<Format>) -> Output {
+    let version = env!("CARGO_PKG_VERSION");
+    let json = json!({ "version": version, "leftOut": LEFT_OUT });
+    Output::of(format, &json, || format!("hearth {}", program()))
+}
+
 /// How the server is.
-pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/status").await?;
-    let status: Status = serde_json::from_value(answer.clone())?;
+pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/status")?;
+    let status: Status = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&status)))
 }
 
@@ -207,9 +229,9 @@ fn each(nodes: &[NodeName], line: impl Fn(&str, String) -> String) -> Vec<String
 }
 
 /// Whether the server is well; fails when it is not, or does not answer soon.
-pub async fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get_within("/api/v1/health", HEALTH_TIMEOUT).await?;
-    let health: HealthAnswer = serde_json::from_value(answer.clone())?;
+pub fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get_within("/api/v1/health", HEALTH_TIMEOUT)?;
+    let health: HealthAnswer = read(&answer)?;
     if !health.database_connectivity {
         return Err(CliError::Refused(
             "the database takes no changes: see the log of hearth".into(),

@@ -16,6 +16,7 @@ mod auth;
 mod contact;
 mod convert;
 mod dns;
+mod doctor;
 mod fault;
 mod keys;
 mod logins;
@@ -25,6 +26,7 @@ mod policy;
 mod target;
 mod users;
 mod v2;
+mod wan;
 mod why;
 mod wireguard;
 
@@ -48,7 +50,9 @@ use crate::http::body::{self, Body};
 use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
+use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
+use crate::tls::Served;
 use auth::Gate;
 use fault::{Code, Fault};
 use target::Target;
@@ -71,6 +75,7 @@ pub struct Admin {
     contact: Arc<Contact>,
     gate: Gate,
     about: About,
+    limits: Limits,
     /// Held while a policy is compared and set, so that nobody's is overwritten unseen.
     policy_turn: Mutex<()>,
     body_max: usize,
@@ -89,6 +94,14 @@ pub struct About {
     pub warnings: Vec<String>,
     /// Where the policy comes from.
     pub policy_place: watch::Receiver<PolicyPlace>,
+    /// Where the addresses outside are known.
+    pub wan: WanPlace,
+    /// The certificate that is served.
+    pub served: Arc<Served>,
+    /// Whether it is one that hearth made.
+    pub certificate_is_own: bool,
+    /// What the program should take of memory at most, in bytes, where that is known.
+    pub memory_budget: Option<usize>,
     /// The relay, unless it is off, and its numbers.
     pub relay: Numbers,
 }
@@ -104,6 +117,7 @@ impl Admin {
             contact,
             gate: Gate::new(),
             about,
+            limits: limits.clone(),
             policy_turn: Mutex::new(()),
             body_max: limits.admin_body,
             body_timeout: limits.request_timeout,
@@ -215,6 +229,9 @@ impl Admin {
             ("POST", ["hearth", "policy", "rollback"]) => call.roll_back_policy().await,
             ("GET", ["hearth", "policy", "why"]) => call.why(),
             ("GET", ["hearth", "status"]) => call.status(),
+            ("GET", ["hearth", "doctor"]) => call.diagnose(),
+            ("GET", ["hearth", "wan"]) => call.show_wan(),
+            ("POST", ["hearth", "wan"]) => call.refresh_wan().await,
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
             ("GET", ["hearth", "audit"]) => call.audit(),

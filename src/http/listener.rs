@@ -18,6 +18,7 @@ use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connection::Next;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 
@@ -277,18 +278,17 @@ impl Listener for UnixListener {
     }
 }
 
+/// What is done with each connection.
+pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Next + Send>;
+
 /// Accepts connections through the gate and serves each in a task of its own, until the server stops.
-pub async fn accept_all<L, F, R>(
+pub async fn accept_all<L: Listener>(
     listener: L,
     gate: Gate,
     shutdown: Shutdown,
     tasks: Tasks,
-    serve: F,
-) where
-    L: Listener,
-    F: Fn(L::Stream, Option<SocketAddr>) -> R + Send,
-    R: Future<Output = ()> + Send + 'static,
-{
+    serve: Serve<L::Stream>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -347,11 +347,13 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn echo(mut stream: TcpStream, _: Option<SocketAddr>) {
-        let mut byte = [0];
-        while let Ok(1) = stream.read(&mut byte).await {
-            let _ = stream.write_all(&byte).await;
-        }
+    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Next {
+        Box::pin(async move {
+            let mut byte = [0];
+            while let Ok(1) = stream.read(&mut byte).await {
+                let _ = stream.write_all(&byte).await;
+            }
+        })
     }
 
     async fn works(stream: &mut TcpStream) -> bool {
@@ -373,7 +375,7 @@ mod tests {
         for listener in listeners {
             let gate = Gate::new(4, 4);
             let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
-            let accepting = accept_all(listener, gate, shutdown, tasks.clone(), echo);
+            let accepting = accept_all(listener, gate, shutdown, tasks.clone(), Box::new(echo));
             tasks.spawn("accept", accepting);
         }
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
@@ -409,7 +411,13 @@ mod tests {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let (tasks, gate) = (Tasks::new(), Gate::new(1, 1));
-        let accepting = accept_all(listener, gate.clone(), Shutdown::new(), tasks.clone(), echo);
+        let accepting = accept_all(
+            listener,
+            gate.clone(),
+            Shutdown::new(),
+            tasks.clone(),
+            Box::new(echo),
+        );
         tasks.spawn("accept", accepting);
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(works(&mut first).await);

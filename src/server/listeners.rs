@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use hearth_derp::udp::{StunCounters, StunOptions};
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
 use crate::http::app::Addresses;
-use crate::http::connection::{Connections, Service};
+use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
+use crate::http::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
 use crate::http::numbers::Numbers;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
@@ -111,10 +111,10 @@ impl Listeners {
     pub(super) fn start_metrics(&mut self, numbers: &Numbers, tasks: &Tasks, shutdown: &Shutdown) {
         for listener in std::mem::take(&mut self.metrics) {
             let (numbers, stop) = (numbers.clone(), shutdown.clone());
-            let serve = move |stream, _| {
+            let serve: Serve<TcpStream> = Box::new(move |stream, _| {
                 let (numbers, stop) = (numbers.clone(), stop.clone());
-                async move { numbers.serve(stream, &stop).await }
-            };
+                Box::pin(async move { numbers.serve(Box::new(stream), &stop).await })
+            });
             let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
             let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
             tasks.spawn("metrics", accepting);
@@ -122,9 +122,9 @@ impl Listeners {
     }
 
     /// Serves connections on everything else.
-    pub(super) fn start<A: Service>(
+    pub(super) fn start(
         self,
-        connections: &Connections<A>,
+        connections: &Connections,
         limits: &Limits,
         tls: tls::Settings,
         stun: (&StunCounters, StunOptions),
@@ -139,14 +139,14 @@ impl Listeners {
             .map(|listener| (listener, Some(tls.clone())));
         for (listener, tls) in plain.chain(encrypted) {
             let connections = connections.clone();
-            let serve = move |stream, source: Option<SocketAddr>| {
+            let serve: Serve<TcpStream> = Box::new(move |stream, source| {
                 let (connections, tls) = (connections.clone(), tls.clone());
-                async move {
+                Box::pin(async move {
                     if let Some(source) = source {
                         connections.tcp(stream, source, tls).await;
                     }
-                }
-            };
+                })
+            });
             let accepting = accept_all(
                 listener,
                 gate.clone(),
@@ -158,7 +158,8 @@ impl Listeners {
         }
         let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
         let connections = connections.clone();
-        let serve = move |stream, _| connections.clone().local(stream);
+        let serve: Serve<UnixStream> =
+            Box::new(move |stream, _| Box::pin(connections.clone().local(stream)));
         let accepting = accept_all(
             self.local,
             local_gate,

@@ -106,10 +106,10 @@ async fn serve(
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
-    let service = RelayOnly {
+    let service = Arc::new(RelayOnly {
         numbers: numbers.clone(),
         names,
-    };
+    });
     let connections = Connections::new(service, Arc::new(control), limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
     let stun = (&numbers.stun, relay::stun_options(config));

@@ -9,6 +9,7 @@ use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
+use crate::qr;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
 use crate::state::model::{Node, PendingState};
 
@@ -100,11 +101,13 @@ impl Call<'_> {
             .await?;
         let url = &self.admin.about.addresses.server_url;
         let text = key.key;
+        let join_url = format!("{url}/join#{text}");
         json(&Invite {
             user: key.user.ok_or(Rejected::NoSuchUser)?,
             expiration: key.expiration,
             command: format!("tailscale up --login-server={url} --auth-key={text}"),
-            join_url: format!("{url}/join#{text}"),
+            qr: qr::rows(&join_url).unwrap_or_default(),
+            join_url,
             key: text,
         })
     }
