@@ -1,4 +1,3 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -7,7 +6,6 @@ use crate::id::Revision;
 use crate::state::command::{NewPolicy, NewUser};
 use crate::state::record::DecodeError;
 use crate::state::testing::settings;
-use crate::store::Skipped;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 
 const CACHE: usize = 256 * 1024;
