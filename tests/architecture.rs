@@ -63,7 +63,6 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("x25519_dalek", &["keys", "noise/handshake", "derp"]),
     ("crypto_box", &["derp"]),
     ("ruzstd", &["netmap"]),
-    ("rustix", &["server/wan"]),
     ("postcard", &["state/record", "store"]),
     ("toml", &["config"]),
     ("clap", &["cli", "main"]),
@@ -71,7 +70,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("rustix", &["clock"]),
+    ("rustix", &["clock", "server/wan"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

@@ -378,16 +378,12 @@ func (f *full) stall(ctx context.Context, number int) (io.Closer, error) {
 	}
 	switch number % 8 {
 	case 0:
-		// A long ClientHello that does not end: handshake records of 16 KB, of which the last is cut off.
+		// A long ClientHello that does not end, up to what is read of it.
 		conn, err := net.Dial("tcp", f.https)
 		if err == nil {
-			hello := make([]byte, 16<<10)
-			copy(hello, []byte{1, 0, 0xf0, 0})
-			for range 3 {
-				conn.Write(append([]byte{22, 3, 1, 0x40, 0}, hello...))
-				clear(hello)
-			}
-			_, err = conn.Write(append([]byte{22, 3, 1, 0x40, 0}, hello[:12<<10]...))
+			hello := make([]byte, 7<<10)
+			copy(hello, []byte{22, 3, 1, 0x40, 0, 1, 0, 0xf0, 0})
+			_, err = conn.Write(hello)
 		}
 		return conn, err
 	case 1:
