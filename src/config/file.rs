@@ -629,6 +629,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     fn a_byte_that_is_no_utf8_costs_a_warning_and_nothing_else() {
         for (name, text) in [
             (
