@@ -432,12 +432,8 @@ func (f *full) stall(ctx context.Context, number int) (io.Closer, error) {
 	if err := d.dial(ctx); err != nil {
 		return nil, err
 	}
-	for range f.limits.Requests {
-		// Bodies that make room for others are answered, and whoever has many of them is left.
-		if d.wire.half("/machine/register", 64<<10, 16<<10) != nil {
-			break
-		}
-	}
+	// Bodies that make room for others are answered, and whoever goes on with those is left.
+	d.wire.half("/machine/register", f.limits.Requests, 64<<10)
 	return d.wire.conn, nil
 }
 
