@@ -30,7 +30,20 @@ pub fn map_request(port: Port, lifetime: Duration) -> [u8; 12] {
     let [wanted_high, wanted_low] = external.to_be_bytes();
     let [a, b, c, d] = seconds(lifetime).to_be_bytes();
     let operation = operation(port.transport);
-    [0, operation, 0, 0, high, low, wanted_high, wanted_low, a, b, c, d]
+    [
+        0,
+        operation,
+        0,
+        0,
+        high,
+        low,
+        wanted_high,
+        wanted_low,
+        a,
+        b,
+        c,
+        d,
+    ]
 }
 
 /// What an answer says about the address outside; `None` is an answer to something else.
@@ -88,7 +101,10 @@ mod tests {
     #[test]
     fn requests_are_as_the_rfc_has_them() {
         let wanted = map_request(PORT, Duration::from_secs(7200));
-        assert_eq!(wanted, [0, 2, 0, 0, 0x1f, 0x90, 0x1f, 0x90, 0, 0, 0x1c, 0x20]);
+        assert_eq!(
+            wanted,
+            [0, 2, 0, 0, 0x1f, 0x90, 0x1f, 0x90, 0, 0, 0x1c, 0x20]
+        );
         let gone = map_request(PORT, Duration::ZERO);
         assert_eq!(gone, [0, 2, 0, 0, 0x1f, 0x90, 0, 0, 0, 0, 0, 0]);
     }
@@ -98,7 +114,9 @@ mod tests {
         let address = [0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 5];
         assert_eq!(address_answer(&address), Some(Ok([203, 0, 113, 5].into())));
         assert_eq!(address_answer(&address[..11]), None);
-        let map = [0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x90, 0x1f, 0x91, 0, 0, 0x0e, 0x10];
+        let map = [
+            0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x90, 0x1f, 0x91, 0, 0, 0x0e, 0x10,
+        ];
         let granted = Granted {
             external: 8081,
             lifetime: Duration::from_secs(3600),

@@ -132,7 +132,10 @@ mod tests {
         };
         let outside = Some(Ipv4Addr::new(203, 0, 113, 5));
         let whole = answer(0, 3479);
-        assert_eq!(map_answer(&whole, PORT, NONCE), Some(Ok((granted, outside))));
+        assert_eq!(
+            map_answer(&whole, PORT, NONCE),
+            Some(Ok((granted, outside)))
+        );
         assert_eq!(map_answer(&whole, PORT, [0; 12]), None);
         for end in 0..whole.len() {
             assert_eq!(map_answer(&whole[..end], PORT, NONCE), None, "{end}");

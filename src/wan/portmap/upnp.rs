@@ -66,10 +66,14 @@ pub fn searches() -> [String; 2] {
 pub fn found(packet: &[u8], from: IpAddr) -> Option<Place> {
     let text = std::str::from_utf8(packet).ok()?;
     let mut lines = text.lines();
-    lines.next().filter(|first| first.starts_with("HTTP/1.") && first.contains(" 200"))?;
+    lines
+        .next()
+        .filter(|first| first.starts_with("HTTP/1.") && first.contains(" 200"))?;
     let location = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("location").then(|| value.trim())
+        name.trim()
+            .eq_ignore_ascii_case("location")
+            .then(|| value.trim())
     })?;
     place(location).filter(|place| place.address.ip() == from)
 }
@@ -223,7 +227,10 @@ fn place(url: &str) -> Option<Place> {
 fn path(text: &str) -> Option<String> {
     let is_good = text.len() <= PATH_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
     // Only a path: another scheme has its colon before the first slash.
-    let is_path = !text.split('/').next().is_some_and(|first| first.contains(':'));
+    let is_path = !text
+        .split('/')
+        .next()
+        .is_some_and(|first| first.contains(':'));
     (is_good && is_path).then(|| match text.starts_with('/') {
         true => text.replace("&amp;", "&"),
         false => format!("/{}", text.replace("&amp;", "&")),
@@ -255,8 +262,19 @@ mod tests {
         let answer = b"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=1800\r\nLocation: http://192.168.178.1:49000/igddesc.xml\r\nST: x\r\n\r\n";
         assert_eq!(found(answer, ROUTER), Some(base()));
         assert_eq!(found(answer, [192, 168, 178, 66].into()), None);
-        assert_eq!(found(b"NOTIFY * HTTP/1.1\r\nLocation: http://192.168.178.1/\r\n\r\n", ROUTER), None);
-        for location in ["http://fritz.box/x", "https://192.168.178.1/x", "http://192.168.178.1:x/", ""] {
+        assert_eq!(
+            found(
+                b"NOTIFY * HTTP/1.1\r\nLocation: http://192.168.178.1/\r\n\r\n",
+                ROUTER
+            ),
+            None
+        );
+        for location in [
+            "http://fritz.box/x",
+            "https://192.168.178.1/x",
+            "http://192.168.178.1:x/",
+            "",
+        ] {
             let answer = format!("HTTP/1.1 200 OK\r\nLOCATION: {location}\r\n\r\n");
             assert_eq!(found(answer.as_bytes(), ROUTER), None, "{location}");
         }
@@ -270,7 +288,10 @@ mod tests {
         assert_eq!(found.control.path, "/igdupnp/control/WANIPConn1?a=1&b=2");
         let elsewhere = DESCRIPTION.replace("/igdupnp", "http://192.0.2.1/igdupnp");
         assert_eq!(service(&elsewhere, &base()), None);
-        let other_port = DESCRIPTION.replace("<device>", "<URLBase>http://192.168.178.1:80/</URLBase><device>");
+        let other_port = DESCRIPTION.replace(
+            "<device>",
+            "<URLBase>http://192.168.178.1:80/</URLBase><device>",
+        );
         let found = service(&other_port, &base()).unwrap();
         assert_eq!(found.control.address.port(), 80);
         for end in 0..DESCRIPTION.len() {
@@ -286,13 +307,24 @@ mod tests {
             number: 8443,
         };
         let action = service.map(port, [192, 168, 178, 20].into(), Duration::from_secs(7200));
-        assert_eq!(action.header, "\"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"");
-        for part in ["<NewExternalPort>8443<", "<NewProtocol>TCP<", "<NewInternalClient>192.168.178.20<", "<NewLeaseDuration>7200<"] {
+        assert_eq!(
+            action.header,
+            "\"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\""
+        );
+        for part in [
+            "<NewExternalPort>8443<",
+            "<NewProtocol>TCP<",
+            "<NewInternalClient>192.168.178.20<",
+            "<NewLeaseDuration>7200<",
+        ] {
             assert!(action.body.contains(part), "{part}");
         }
         let answer = r#"<s:Envelope><s:Body><u:GetExternalIPAddressResponse xmlns:u="x"><NewExternalIPAddress>203.0.113.5</NewExternalIPAddress></u:GetExternalIPAddressResponse></s:Body></s:Envelope>"#;
         assert_eq!(address_answer(answer), Some([203, 0, 113, 5].into()));
-        assert_eq!(address_answer("<NewExternalIPAddress></NewExternalIPAddress>"), None);
+        assert_eq!(
+            address_answer("<NewExternalIPAddress></NewExternalIPAddress>"),
+            None
+        );
         let fault = r#"<s:Fault><detail><UPnPError xmlns="urn:schemas-upnp-org:control-1-0"><errorCode>725</errorCode></UPnPError></detail></s:Fault>"#;
         assert_eq!(refusal(fault), ONLY_FOR_EVER);
         assert_eq!(refusal("<html>"), Refusal::Version);
