@@ -77,7 +77,7 @@ function nobody() {
 	return fault(is_enabled() ? 'stopped' : 'off');
 }
 
-// What procd knows: whether the process runs. `null` when procd does not answer.
+// Whether there is a process, as procd knows. `null` when procd does not answer.
 function is_running() {
 	let services = bus()?.call('service', 'list', { name: 'hearth' });
 
@@ -263,7 +263,7 @@ const methods = {
 	status: {
 		call: function() {
 			let answer = get('hearth/status');
-			let common = { enabled: is_enabled(), running: is_running(), socket: SOCKET };
+			let common = { enabled: is_enabled(), running: is_running() };
 
 			if (answer.error)
 				return { ...common, ...answer };
