@@ -225,7 +225,7 @@ async fn serve(
         wan,
         served: served.clone(),
         certificate_is_own: pin.is_some(),
-        memory_budget: None,
+        memory_budget: config.board.budget(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });

@@ -182,29 +182,38 @@ func (d *device) join(ctx context.Context) error {
 	if err := d.dial(ctx); err != nil {
 		return err
 	}
-	body, err := json.Marshal(&tailcfg.RegisterRequest{
-		Version: tailcfg.CurrentCapabilityVersion, NodeKey: d.node.Public(), Hostinfo: d.hostinfo(),
-		Auth: &tailcfg.RegisterResponseAuth{AuthKey: d.fleet.server.authKey},
-	})
+	registered, err := d.register(ctx, d.fleet.server.authKey)
 	if err != nil {
-		return err
-	}
-	answer, err := d.wire.post(ctx, "/machine/register", body)
-	if err != nil {
-		return err
-	}
-	var registered tailcfg.RegisterResponse
-	if err := json.Unmarshal(answer, &registered); err != nil {
 		return err
 	}
 	if registered.Error != "" || registered.AuthURL != "" || !registered.MachineAuthorized {
-		return fmt.Errorf("not registered: %s", answer)
+		return fmt.Errorf("not registered: %+v", registered)
 	}
 	if err := d.poll(ctx); err != nil {
 		return err
 	}
 	d.hasHome = true
 	return d.update(ctx)
+}
+
+// register asks to become a member, with a key or without.
+func (d *device) register(ctx context.Context, authKey string) (*tailcfg.RegisterResponse, error) {
+	request := &tailcfg.RegisterRequest{
+		Version: tailcfg.CurrentCapabilityVersion, NodeKey: d.node.Public(), Hostinfo: d.hostinfo(),
+	}
+	if authKey != "" {
+		request.Auth = &tailcfg.RegisterResponseAuth{AuthKey: authKey}
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := d.wire.post(ctx, "/machine/register", body)
+	if err != nil {
+		return nil, err
+	}
+	registered := new(tailcfg.RegisterResponse)
+	return registered, json.Unmarshal(answer, registered)
 }
 
 // comeBack connects again and polls.

@@ -26,7 +26,7 @@ import (
 
 // full fills a hearth up to all limits of one board or class of memory at once, and
 // holds it to the budget: the most nodes, map streams inside TLS, relay clients
-// that read slowly or not at all, connections that do nothing, handshakes and
+// that read slowly or not at all, logins that wait, connections that do nothing, handshakes and
 // bodies that do not go on, and hostinfos as long as they may be.
 type full struct {
 	program, board, cgroup string
@@ -49,6 +49,7 @@ type limits struct {
 	Streams       int `json:"map_streams"`
 	Nodes         int `json:"nodes"`
 	Relay         int `json:"derp_connections"`
+	Logins        int `json:"pending_registrations"`
 	Requests      int `json:"http2_streams"`
 	HostinfoText  any `json:"hostinfo"`
 	hostinfoBytes int
@@ -212,6 +213,10 @@ func (f *full) load(ctx context.Context) error {
 	}
 	f.server.quiet()
 	f.note("all nodes known", f.limits.Nodes)
+	if err := f.strangers(ctx); err != nil {
+		return err
+	}
+	f.note("logins that wait", f.limits.Logins)
 	// The first ones are online; so that streams count and not nodes, they were cut off before.
 	f.online = f.fleet.devices[:f.limits.Streams]
 	if err := f.each(f.online, func(d *device) error { return d.comeBack(ctx) }); err != nil {
@@ -290,6 +295,27 @@ func (f *full) joinAll(ctx context.Context) error {
 		time.Sleep(300 * time.Millisecond)
 	}
 	return nil
+}
+
+// strangers leaves as many logins waiting as may wait.
+func (f *full) strangers(ctx context.Context) error {
+	var all []*device
+	for number := range f.limits.Logins {
+		d := f.fleet.newDevice(1<<15 + number)
+		d.serverKey, d.dialer, d.padding = f.fleet.devices[0].serverKey, f.encryptedConn, f.limits.hostinfoBytes
+		all = append(all, d)
+	}
+	return f.each(all, func(d *device) error {
+		if err := d.dial(ctx); err != nil {
+			return err
+		}
+		defer d.wire.close()
+		registered, err := d.register(ctx, "")
+		if err == nil && registered.AuthURL == "" {
+			err = fmt.Errorf("a stranger need not wait: %+v", registered)
+		}
+		return err
+	})
 }
 
 // relayClient is a client of the relay that sends without reading. The relay throws
@@ -406,12 +432,8 @@ func (f *full) stall(ctx context.Context, number int) (io.Closer, error) {
 	if err := d.dial(ctx); err != nil {
 		return nil, err
 	}
-	for range f.limits.Requests {
-		// Bodies that make room for others are answered, and whoever has many of them is left.
-		if d.wire.half("/machine/register", 64<<10, 16<<10) != nil {
-			break
-		}
-	}
+	// Bodies that make room for others are answered, and whoever goes on with those is left.
+	d.wire.half("/machine/register", f.limits.Requests, 64<<10)
 	return d.wire.conn, nil
 }
 

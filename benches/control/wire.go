@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -107,10 +108,28 @@ func (w *wire) start(path string, body []byte, each func([]byte)) (*call, error)
 	return w.send(path, body, len(body), each)
 }
 
-// half sends a request and the first bytes of its body, which does not go on.
-func (w *wire) half(path string, announced, sent int) error {
-	_, err := w.send(path, make([]byte, sent), announced, nil)
-	return err
+// half sends so many requests with the larger part of their bodies, which do not go on.
+func (w *wire) half(path string, requests, announced int) error {
+	// All pieces of a round fit into half of the window, which the server then opens again.
+	const piece, pause = 4000, 20 * time.Millisecond
+	first := w.next
+	for range requests {
+		if _, err := w.send(path, make([]byte, piece), announced, nil); err != nil {
+			return err
+		}
+	}
+	for sent := piece; sent+2*piece < announced; sent += piece {
+		time.Sleep(pause)
+		var out bytes.Buffer
+		framer := http2.NewFramer(&out, nil)
+		for number := range requests {
+			framer.WriteData(first+2*uint32(number), false, make([]byte, piece))
+		}
+		if _, err := w.conn.Write(out.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *wire) send(path string, body []byte, announced int, each func([]byte)) (*call, error) {

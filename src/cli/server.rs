@@ -116,6 +116,8 @@ const LEFT_OUT: &[&str] = &[
     "https-client",
     #[cfg(not(feature = "policy-tools"))]
     "policy-tools",
+    #[cfg(not(feature = "portmap"))]
+    "portmap",
     #[cfg(not(feature = "standalone-relay"))]
     "standalone-relay",
 ];

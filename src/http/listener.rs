@@ -396,7 +396,7 @@ mod tests {
         assert!(client.is_ok());
         let keepalive = SockRef::from(&server.unwrap().0).tcp_keepalive_time();
         assert_eq!(keepalive.unwrap(), KEEPALIVE);
-        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, Type::STREAM, None);
         assert!(adopt_tcp(silent.unwrap().into()).is_err());
         let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::os::fd::OwnedFd::from(listening);

@@ -23,6 +23,8 @@ pub mod query;
 pub mod relay;
 mod requests;
 pub mod routers;
+#[cfg(feature = "portmap")]
+pub mod soap;
 #[cfg(feature = "standalone-relay")]
 pub mod standalone;
 pub mod stream;

@@ -111,10 +111,14 @@ fn way(address: &OsStr) -> io::Result<Way> {
 }
 
 /// The first line of a text, as far as it is shown. What follows would be read as another variable.
-fn line(text: &str) -> &str {
+fn line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    line.get(..line.floor_char_boundary(STATUS_MAX))
-        .unwrap_or_default()
+    let mut length: usize = 0;
+    let fits = |sign: &char| {
+        length = length.saturating_add(sign.len_utf8());
+        length <= STATUS_MAX
+    };
+    line.chars().take_while(fits).collect()
 }
 
 #[cfg(test)]

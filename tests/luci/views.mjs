@@ -391,7 +391,7 @@ test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI 
 			assert.ok((await page.text()).includes('4, davon 2 online'));
 		});
 		await at('devices', scenarios.home, page => page.until(visible('Bitten um Beitritt')));
-		await at('settings', scenarios.home, page => page.until(visible('Zum Internet öffnen')));
+		await at('settings', scenarios.home, page => page.until(visible('Vom Internet erreichbar')));
 	}
 	finally {
 		router.translations = {};

@@ -111,6 +111,7 @@ function exchange(request, deadline) {
 	while (true) {
 		if (!poll(left(), [ peer, POLLIN ])?.[0]?.[1])
 			return close([ null, 'silent' ]);
+		// With a length: without one, ucode before 2025-11 takes an old error for one of its own.
 		let piece = peer.recv(65536);
 		if (piece == null)
 			return close([ null, 'unreadable' ]);
