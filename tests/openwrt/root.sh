@@ -46,6 +46,9 @@ need_hearth() {
 # put FILE PLACE MODE copies a file into the root.
 put() { install -D -m "$3" "$1" "$ROOT$2"; }
 
+# device NAME MAJOR MINOR makes one in the root; where that is not allowed a file has to do.
+device() { mknod -m 666 "$ROOT/dev/$1" c "$2" "$3" 2>/dev/null || : >"$ROOT/dev/$1"; }
+
 # make_root makes the root file system anew.
 make_root() {
 	rm -rf --one-file-system "$ROOT"
@@ -59,7 +62,7 @@ make_root() {
 	printf 'root:x:0:0:root:/root:/bin/sh\nhearth:x:894:894:hearth:/var/run/hearth:/bin/false\n' >"$ROOT/etc/passwd"
 	printf 'root:x:0:\nhearth:x:894:\n' >"$ROOT/etc/group"
 	printf 'lan 192.168.1.1/24 fd12:3456:789a::/60\nguest 192.168.7.1/24,10.9.8.7/22 2001:db8::/64\n' >"$ROOT/etc/netifd"
-	mknod -m 666 "$ROOT/dev/null" c 1 3
+	device null 1 3
 	put $FILES/hearth.init /etc/init.d/hearth 755
 	put $FILES/hearth.uci.sh /usr/share/hearth/uci.sh 644
 	put $FILES/hearth.member /usr/libexec/hearth/member 755
