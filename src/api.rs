@@ -322,6 +322,9 @@ pub struct Status {
     pub relay: Option<RelayStatus>,
     /// Domain of the nodes' names.
     pub base_domain: String,
+    /// The board that hearth runs on.
+    #[serde(default)]
+    pub board: BoardStatus,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// Whether the clock can be believed; while it cannot, nothing expires.
@@ -352,6 +355,22 @@ pub struct Status {
     pub policy_version: String,
     /// What is wrong with the configuration or the policy.
     pub warnings: Vec<String>,
+}
+
+/// The board that hearth runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoardStatus {
+    /// Its name for people, or its class of memory; `unknown` when nothing is known.
+    pub name: String,
+    /// Its name for programs, such as `glinet,gl-mt6000`; empty when it has no file.
+    pub id: String,
+    /// How it was found, in words.
+    pub source: String,
+    /// The class of its memory, such as `memory-128`; empty when that is not known.
+    pub class: String,
+    /// What hearth may take, in bytes of resident memory; `null` when that is not known.
+    pub memory_budget: Option<u64>,
 }
 
 /// Which node.

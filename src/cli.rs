@@ -1,12 +1,13 @@
 //! The command line: Headscale's verbs, aliases and flags where it has them.
 //!
-//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check` and `version`
-//! ask a running server over its socket.
+//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check`, `board`
+//! and `version` ask a running server over its socket.
 
 pub mod client;
 pub mod output;
 
 mod args;
+mod board;
 mod contact;
 mod dns;
 mod doctor;
@@ -33,7 +34,7 @@ use clap::Parser as _;
 
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
 use crate::panics;
-use args::{Command, DerpArgs};
+use args::{BoardArgs, Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -53,6 +54,9 @@ pub fn run() -> ExitCode {
             flags,
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
+        Command::Board(BoardArgs { command, flags }) => {
+            board::run(command, flags.overrides(args.socket), format)
+        }
         Command::Version => Ok(server::version(format)),
         #[cfg(feature = "policy-tools")]
         Command::Policy(args::PolicyCommand::Eval) => {

@@ -4,6 +4,8 @@
 //! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
+pub mod board;
+pub mod budget;
 pub mod clients;
 pub mod derp;
 mod dns;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use board::choice::Choice;
 pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
@@ -38,6 +41,7 @@ pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
 use crate::state::dns::DnsSettings;
+use board::machine::Machine;
 use file::RawConfig;
 use lan::Network;
 use value::{Expiry, Range};
@@ -147,7 +151,9 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
     pub log_level: LogLevel,
-    /// The bounds.
+    /// Which board this is.
+    pub board: Choice,
+    /// The bounds: those of the board, and what the file changes.
     pub limits: Limits,
     /// What is wrong with the configuration, in the order of the file.
     pub warnings: Vec<Warning>,
@@ -176,6 +182,8 @@ pub struct Overrides {
     pub base_domain: Option<DnsName>,
     /// `--socket`.
     pub socket: Option<PathBuf>,
+    /// `--board`.
+    pub board: Option<String>,
 }
 
 /// What the defaults depend on.
@@ -191,6 +199,8 @@ pub struct Surroundings {
     pub data_home: Option<PathBuf>,
     /// The addresses of this machine.
     pub network: Network,
+    /// What machine it is.
+    pub machine: Machine,
 }
 
 impl Surroundings {
@@ -203,6 +213,7 @@ impl Surroundings {
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             network: Network::of_this_machine(),
+            machine: Machine::of_this_process(),
         }
     }
 
@@ -309,7 +320,9 @@ impl Config {
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
-        let limits = Limits::take(raw);
+        let board = board(raw, flags.board, &surroundings.machine);
+        let limits = Limits::take(raw, board.limits.clone());
+        warn_of_memory(raw, &board, &limits);
         Self {
             file: None,
             server_url,
@@ -329,6 +342,7 @@ impl Config {
             wan,
             metrics,
             log_level,
+            board,
             limits,
             warnings: Vec::new(),
         }
@@ -351,6 +365,37 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
         raw.warn(raw.place_of("listen.http"), Fault::NoListener);
     }
     listen
+}
+
+fn board(raw: &mut RawConfig, flag: Option<String>, machine: &Machine) -> Choice {
+    let in_file: Option<String> = raw.take("board");
+    let is_of_file = flag.is_none();
+    let wish = flag.or(in_file);
+    let (choice, is_understood) = Choice::make(wish.as_deref(), machine);
+    if let Some(name) = wish.filter(|_| !is_understood) {
+        let fault = Fault::UnknownBoard {
+            near: board::near(&name),
+            name,
+            instead: choice.name().to_owned(),
+        };
+        let place = raw.place_of("board").filter(|_| is_of_file);
+        raw.warn(place, fault);
+    }
+    choice
+}
+
+/// Warns where the limits allow more memory than fits the board. Those of the board itself never do.
+fn warn_of_memory(raw: &mut RawConfig, board: &Choice, limits: &Limits) {
+    let needs = budget::Needs::of(limits).total();
+    let Some(budget) = board.budget().filter(|budget| needs > *budget) else {
+        return;
+    };
+    let fault = Fault::OverBudget {
+        needs: budget::show_mib(needs),
+        budget: budget::show_mib(budget),
+        board: board.name().to_owned(),
+    };
+    raw.warn(None, fault);
 }
 
 /// Warns where the carrier gives addresses from the prefix of the nodes.

@@ -25,7 +25,8 @@ use hearth_derp::ServerSecret;
 use hearth_derp::udp::StunCounters;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Admission, Config, Host, Limits};
+use crate::api::BoardStatus;
+use crate::config::{Admission, Choice, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
 use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
@@ -46,7 +47,7 @@ use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Identity, Names, Served, TlsError};
+use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
 use dns::Dns;
 use listeners::Listeners;
 use policy::PolicyFile;
@@ -214,6 +215,7 @@ async fn serve(
         tailnet,
         limits: config.limits.clone(),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        board: board_status(&config.board),
         policy_place,
         addresses,
         noise: public,
@@ -223,11 +225,11 @@ async fn serve(
         wan,
         served: served.clone(),
         certificate_is_own: pin.is_some(),
-        memory_budget: None,
+        memory_budget: config.board.budget(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
-    let tls = tls::server_config(served.clone())?;
+    let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
@@ -388,6 +390,30 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     let identity = Identity::self_signed(&config.data_dir, &names)?;
     let pin = identity.sha256().to_owned();
     Ok((identity, Some(pin)))
+}
+
+/// What the board says; of others the best is assumed.
+fn aes(config: &Config) -> Aes {
+    match &config.board.board {
+        Some(board) if !board.aes => Aes::InSoftware,
+        _ => Aes::InHardware,
+    }
+}
+
+fn board_status(choice: &Choice) -> BoardStatus {
+    let class = choice.class.as_ref().map(|class| class.name);
+    let budget = choice.budget();
+    BoardStatus {
+        name: choice.name().to_owned(),
+        id: choice
+            .board
+            .as_ref()
+            .map(|board| board.id.clone())
+            .unwrap_or_default(),
+        source: choice.source.words().to_owned(),
+        class: class.unwrap_or_default().to_owned(),
+        memory_budget: budget.and_then(|bytes| u64::try_from(bytes).ok()),
+    }
 }
 
 fn settings(config: &Config) -> Settings {

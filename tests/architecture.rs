@@ -29,7 +29,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("store", &["state", "id", "keys", "clock"]),
     ("engine", &["state", "store", "id", "keys", "clock"]),
-    ("config", &["id", "keys", "policy", "state", "release"]),
+    (
+        "config",
+        &["id", "keys", "policy", "state", "release", "files"],
+    ),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
@@ -60,7 +63,6 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("x25519_dalek", &["keys", "noise/handshake", "derp"]),
     ("crypto_box", &["derp"]),
     ("ruzstd", &["netmap"]),
-    ("rustix", &["server/wan"]),
     ("postcard", &["state/record", "store"]),
     ("toml", &["config"]),
     ("clap", &["cli", "main"]),
@@ -68,7 +70,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("rustix", &["clock"]),
+    ("rustix", &["clock", "server/wan"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

@@ -49,6 +49,9 @@ pub enum Command {
     /// Check the configuration, and fail when something is wrong with it.
     #[command(visible_alias = "configtest")]
     Check(ServeFlags),
+    /// Show which board this is taken for, and the limits that follow.
+    #[command(args_conflicts_with_subcommands = true)]
+    Board(BoardArgs),
     /// Show how the server is.
     Status,
     /// Make a single-use key, and show how a new device joins with it.
@@ -108,6 +111,29 @@ pub enum Command {
     Version,
 }
 
+/// What to show about boards.
+#[derive(Debug, ClapArgs)]
+pub struct BoardArgs {
+    /// Which boards.
+    #[command(subcommand)]
+    pub command: Option<BoardCommand>,
+    /// Flags of the server, as it would be started with them.
+    #[command(flatten)]
+    pub flags: ServeFlags,
+}
+
+/// Which boards to show.
+#[derive(Debug, Subcommand)]
+pub enum BoardCommand {
+    /// List all boards and classes of memory that hearth knows.
+    List,
+    /// Show one of them.
+    Show {
+        /// Its id, such as `glinet,gl-mt6000` or `memory-128`.
+        id: String,
+    },
+}
+
 /// What to do about the relay.
 #[derive(Debug, ClapArgs)]
 pub struct DerpArgs {
@@ -156,6 +182,9 @@ pub struct ServeFlags {
     /// Domain of the nodes' names.
     #[arg(long, value_name = "NAME")]
     base_domain: Option<DnsName>,
+    /// Board whose limits apply, a class of memory such as `memory-128`, or `auto`.
+    #[arg(long, value_name = "ID")]
+    board: Option<String>,
 }
 
 impl ServeFlags {
@@ -171,6 +200,7 @@ impl ServeFlags {
             tls_key: self.tls_key,
             stun: self.stun,
             base_domain: self.base_domain,
+            board: self.board,
             socket,
         }
     }
@@ -508,6 +538,6 @@ pub fn dispatch(
         Command::Audit => contact::audit(client, format),
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
-        Command::Serve(_) | Command::Check(_) => Ok(Output::default()),
+        Command::Serve(_) | Command::Check(_) | Command::Board(_) => Ok(Output::default()),
     }
 }

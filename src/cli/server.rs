@@ -11,7 +11,8 @@ use serde_json::json;
 use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use super::{print, print_fault};
-use crate::api::{HealthAnswer, NodeName, Status};
+use crate::api::{BoardStatus, HealthAnswer, NodeName, Status};
+use crate::config::budget::show_mib;
 use crate::config::value::show_duration;
 use crate::config::{Config, Overrides, Surroundings, Warning};
 use crate::files;
@@ -71,14 +72,18 @@ pub fn check(overrides: Overrides, format: Option<Format>) -> ExitCode {
     let is_faulty = !policy.is_empty() || config.warnings.iter().any(Warning::is_of_configuration);
     warnings.extend(policy);
     let file = config.file.as_ref().map(|path| path.display().to_string());
-    let json = json!({ "file": file, "warnings": warnings });
+    let board = &config.board;
+    let json = json!({ "file": file, "warnings": warnings, "board": board.name() });
     let output = Output::of(format, &json, || {
         if !warnings.is_empty() {
             return warnings.join("\n");
         }
         match &file {
-            Some(file) => format!("{file}: no faults"),
-            None => "no configuration file: the defaults apply".into(),
+            Some(file) => format!("{file}: no faults (board: {})", board.name()),
+            None => format!(
+                "no configuration file: the defaults for {} apply",
+                board.name()
+            ),
         }
     });
     print(&output);
@@ -111,6 +116,8 @@ const LEFT_OUT: &[&str] = &[
     "https-client",
     #[cfg(not(feature = "policy-tools"))]
     "policy-tools",
+    #[cfg(not(feature = "portmap"))]
+    "portmap",
     #[cfg(not(feature = "standalone-relay"))]
     "standalone-relay",
 ];
@@ -151,6 +158,7 @@ fn card(status: &Status) -> String {
         ("Version", status.version.clone()),
         ("Server URL", status.server_url.clone()),
         ("Base domain", status.base_domain.clone()),
+        ("Board", board(&status.board)),
         ("Running for", show_duration(uptime)),
         (
             "Database",
@@ -195,6 +203,21 @@ fn card(status: &Status) -> String {
         text.push("\nAdd the first device with `hearth invite`.".into());
     }
     text.join("\n")
+}
+
+fn board(board: &BoardStatus) -> String {
+    let budget = board
+        .memory_budget
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    match budget {
+        Some(budget) => format!(
+            "{} ({}): up to {} of memory",
+            board.name,
+            board.source,
+            show_mib(budget)
+        ),
+        None => board.name.clone(),
+    }
 }
 
 /// What somebody has to decide, and how.

@@ -252,6 +252,30 @@ pub enum Fault {
         /// A part of the range in which it is not.
         instead: &'static str,
     },
+    /// There is no such board.
+    #[error(
+        "there is no board `{name}`{}; `hearth board list` shows all (using {instead})", offer(.near)
+    )]
+    UnknownBoard {
+        /// What is written.
+        name: String,
+        /// What may have been meant.
+        near: Option<String>,
+        /// The board that is used.
+        instead: String,
+    },
+    /// The limits allow more memory than the board has for hearth.
+    #[error(
+        "`limits` allow {needs} of memory, and {budget} fit {board}: under full load the system may end hearth (`hearth board` shows what needs how much)"
+    )]
+    OverBudget {
+        /// What they allow.
+        needs: String,
+        /// What fits.
+        budget: String,
+        /// The board.
+        board: String,
+    },
     /// No listener is on.
     #[error("`listen.http` and `listen.https` are both off: no client can connect")]
     NoListener,
@@ -278,7 +302,7 @@ impl Warning {
     pub fn is_of_configuration(&self) -> bool {
         !matches!(
             self.fault,
-            Fault::NoHomeAddress | Fault::CarrierAddress { .. }
+            Fault::NoHomeAddress | Fault::CarrierAddress { .. } | Fault::OverBudget { .. }
         )
     }
 }
@@ -605,6 +629,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     fn a_byte_that_is_no_utf8_costs_a_warning_and_nothing_else() {
         for (name, text) in [
             (

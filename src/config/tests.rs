@@ -350,3 +350,50 @@ fn json_says_the_same_as_toml() {
     assert_eq!(warnings(&config), [""; 0]);
     assert_eq!(config, build("hearth.toml", toml));
 }
+
+fn with_board(text: &str, board: Option<&str>) -> Config {
+    let flags = Overrides {
+        board: board.map(str::to_owned),
+        ..Overrides::default()
+    };
+    from_text_and_flags(text, flags)
+}
+
+#[test]
+fn limits_follow_from_the_board_and_the_file_changes_single_ones() {
+    let config = with_board("board = \"memory-128\"\n[limits]\nusers = 7\n", None);
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!((config.limits.users, config.board.limits.users), (7, 32));
+    assert_eq!(config.limits.nodes, config.board.limits.nodes);
+    let flag = with_board("board = \"memory-128\"\n", Some("memory-64"));
+    assert_eq!(flag.board.name(), "memory-64");
+    assert_eq!(from_text("").limits, Limits::default());
+}
+
+#[test]
+fn an_unknown_board_and_limits_beyond_the_budget_are_warned_of() {
+    let unknown = with_board("\nboard = \"memory-129\"\n", None);
+    assert_eq!(
+        warnings(&unknown),
+        [
+            "hearth.toml:2:1: there is no board `memory-129`; did you mean `memory-128`?; `hearth board list` shows all (using unknown)"
+        ]
+    );
+    assert!(unknown.warnings.iter().all(Warning::is_of_configuration));
+    let large = with_board(
+        "[limits]\nmap_streams = 100\nconnections = 200\n",
+        Some("memory-128"),
+    );
+    let [warning] = &large.warnings[..] else {
+        panic!("{:?}", large.warnings);
+    };
+    assert!(!warning.is_of_configuration());
+    let words = warning.to_string();
+    assert!(words.starts_with("`limits` allow 18."), "{words}");
+    assert!(words.contains("12.0 MiB fit memory-128"), "{words}");
+    // Nobody knows what fits a machine of which nothing is known.
+    assert_eq!(
+        warnings(&with_board("[limits]\nnodes = 16384\n", None)),
+        [""; 0]
+    );
+}

@@ -191,7 +191,8 @@ fn differs(facts: &Facts) -> Option<Finding> {
 
 fn mapping(facts: &Facts) -> Option<Finding> {
     let mapping = &facts.wan.mapping;
-    if !mapping.is_wanted {
+    // With an address of one's own there is nobody to ask.
+    if !mapping.is_wanted || facts.wan.own.public().v4.is_some() {
         return None;
     }
     let by = mapping.protocol.map_or("", |protocol| protocol.word());

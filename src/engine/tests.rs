@@ -1,8 +1,9 @@
+use std::task::Poll;
 use std::time::Duration;
 
-use crate::engine::{Engine, EngineError, Handle};
+use super::*;
 use crate::id::Revision;
-use crate::state::command::{Command, NewPolicy, NewUser, Rejected, Reply};
+use crate::state::command::{NewPolicy, NewUser};
 use crate::state::record::DecodeError;
 use crate::state::testing::settings;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
@@ -162,4 +163,31 @@ async fn a_policy_that_is_lost_opens_nothing() {
     let set = handle.apply(Command::SetPolicy(Box::new(new))).await;
     assert!(matches!(set, Ok(Reply::Policy(version)) if version.id.number() == 8));
     engine.stop();
+}
+
+/// A queue that was full of commands lost the end of a stream: the node then counted as online for ever.
+#[tokio::test]
+async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
+    let model = Model::new(settings(), clock::now());
+    let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
+    // A writer that is busy for long.
+    let (commands, inbox) = sync_channel(2);
+    let handle = Handle {
+        commands,
+        places: Arc::new(Semaphore::new(1)),
+        snapshots,
+    };
+    let mut first = std::pin::pin!(handle.apply(user("anna")));
+    let waits = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));
+    assert!(waits.await.is_pending());
+    let second = handle.apply(user("ben")).await.map(|_| ());
+    assert_eq!(second, Err(EngineError::Busy));
+    let node = NodeId::new(7).unwrap();
+    handle.stream_closed(node, SessionId(1));
+    let queue: Vec<Message> = inbox.try_iter().map(Message::taken).collect();
+    assert!(matches!(queue[..], [Message::Apply(..), Message::Closed(id, _)] if id == node));
+    // What the writer has taken makes room.
+    let mut second = std::pin::pin!(handle.apply(user("ben")));
+    let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
+    assert!(waits.await.is_pending());
 }

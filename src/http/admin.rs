@@ -42,6 +42,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
+use crate::api::BoardStatus;
 use crate::clock::{self, Now};
 use crate::config::Limits;
 use crate::engine::Handle;
@@ -92,6 +93,8 @@ pub struct About {
     pub tailnet: watch::Receiver<Arc<Tailnet>>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// The board that hearth runs on.
+    pub board: BoardStatus,
     /// Where the policy comes from.
     pub policy_place: watch::Receiver<PolicyPlace>,
     /// Where the addresses outside are known.

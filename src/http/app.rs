@@ -13,10 +13,12 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::BoardStatus;
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
+use crate::http::bodies::Bodies;
 use crate::http::body::{self, Body};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::{Answer, Next, Origin, Service};
@@ -96,6 +98,8 @@ pub struct App {
     pub shutdown: Shutdown,
     /// Map streams that may still be opened.
     pub streams: Arc<Semaphore>,
+    /// The memory for request bodies that are arriving.
+    pub bodies: Bodies,
     /// First maps that may be made at the same time.
     pub full_maps: Turns,
     /// How fast strangers may come.
@@ -114,6 +118,7 @@ impl App {
             limits,
             addresses,
             warnings,
+            board,
             policy_place,
             noise,
             relay,
@@ -132,6 +137,7 @@ impl App {
             base_domain: tailnet.borrow().base_domain.clone(),
             tailnet: tailnet.clone(),
             warnings,
+            board,
             policy_place: policy_place.clone(),
             wan,
             served,
@@ -160,6 +166,7 @@ impl App {
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
+            bodies: Bodies::new(limits.request_bodies),
             full_maps: Turns::new(limits.full_map_builds),
             newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
@@ -246,6 +253,8 @@ pub struct Parts {
     pub addresses: Addresses,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// The board that hearth runs on.
+    pub board: BoardStatus,
     /// Where the policy comes from.
     pub policy_place: watch::Receiver<PolicyPlace>,
     /// The public Noise key.

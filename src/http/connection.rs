@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
+use super::early::{Early, HANDSHAKE_BYTES};
 use super::front::{self, ControlUpgrade, Ended, RelayUpgrade, Upgrade};
 use super::limits::Limits;
 use super::stream::Stream;
@@ -108,11 +109,15 @@ impl Connections {
         source: SocketAddr,
         tls: tls::Settings,
     ) -> Option<Next> {
+        let stream = Early::new(stream, HANDSHAKE_BYTES);
         let accept = TlsAcceptor::from(tls).accept_with(stream, |connection| {
             connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         });
         match timeout(self.limits.tls_handshake, Box::pin(accept)).await {
-            Ok(Ok(stream)) => return self.network(Box::new(stream), source, true).await,
+            Ok(Ok(mut stream)) => {
+                stream.get_mut().0.trust();
+                return self.network(Box::new(stream), source, true).await;
+            }
             Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
         }
@@ -356,16 +361,35 @@ mod tests {
         server.stop().await;
     }
 
-    #[tokio::test]
-    async fn the_same_is_served_encrypted() {
-        let dir = tempfile::tempdir().unwrap();
+    fn tls_settings(dir: &Path) -> tls::Settings {
         let names = Names {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
-        let identity = Identity::self_signed(dir.path(), &names).unwrap();
-        let server = Running::start(Some(server_config(Served::new(identity)).unwrap()), None);
+        let identity = Identity::self_signed(dir, &names).unwrap();
+        server_config(Served::new(identity), tls::Aes::InSoftware).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_tls_handshake_that_does_not_end_is_not_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Running::start(Some(tls_settings(dir.path())), None);
+        let mut stream = server.connect().await;
+        // The first records of a ClientHello of 60 KB.
+        let mut hello = vec![22, 3, 1, 0x40, 0, 1, 0, 0xf0, 0];
+        hello.resize(HANDSHAKE_BYTES + 1, 0);
+        let _ = stream.write_all(&hello).await;
+        let mut answer = Vec::new();
+        let closed = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
+        assert!(closed.await.is_ok());
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_same_is_served_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Running::start(Some(tls_settings(dir.path())), None);
         let file = dir.path().join(tls::CERTIFICATE_FILE);
         let mut roots = RootCertStore::empty();
         roots
@@ -386,8 +410,12 @@ mod tests {
             let name = ServerName::try_from("hearth.lan").unwrap();
             let stream = server.connect().await;
             let mut stream = connector.connect(name, stream).await.unwrap();
-            let protocol = stream.get_ref().1.alpn_protocol();
-            assert_eq!(protocol, Some(&b"http/1.1"[..]));
+            let client = stream.get_ref().1;
+            assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
+            // The client would rather have AES.
+            let suite = client.negotiated_cipher_suite().unwrap().suite();
+            let cheap = rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+            assert_eq!(suite, cheap);
             let answer = ask(&mut stream, &request).await;
             assert!(answer.ends_with(expected), "{answer}");
         }

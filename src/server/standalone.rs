@@ -9,7 +9,7 @@ use hearth_derp::udp::StunCounters;
 use zeroize::Zeroizing;
 
 use super::listeners::Listeners;
-use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, identity, relay, system};
+use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, relay, system};
 use crate::config::{Admission, Config};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
@@ -102,7 +102,7 @@ async fn serve(
         shutdown.clone(),
     );
     let served = Served::new(identity);
-    let tls = tls::server_config(served.clone())?;
+    let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }

@@ -22,6 +22,8 @@ pub struct Outer {
     pub all: Vec<IpAddr>,
     /// Whether there is a way to everywhere.
     pub has_route: bool,
+    /// The router in front.
+    pub gateway: Option<IpAddr>,
 }
 
 /// Finds the addresses outside. `names` are those of the interfaces by number, and `wanted` is the name of
@@ -116,6 +118,9 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
         },
         all: lasting.iter().map(|address| address.ip).collect(),
         has_route: !routes.is_empty(),
+        gateway: (routes.iter())
+            .find(|route| !route.is_v6 && Some(route.interface) == interface)
+            .and_then(|route| route.gateway),
     }
 }
 

@@ -7,6 +7,8 @@ pub mod address;
 pub mod choose;
 pub mod mapping;
 pub mod netlink;
+#[cfg(feature = "portmap")]
+pub mod portmap;
 pub mod publish;
 pub mod report;
 pub mod track;

@@ -62,8 +62,10 @@ pub fn told(place: &Place, outside: Addresses, home: Option<Ipv4Addr>) -> Told {
     let public = of_relay.or(outside);
     let mut server: Vec<IpAddr> = Vec::new();
     if !public.is_empty() {
-        let at_home = home.map(IpAddr::V4).or(place.host);
-        server.extend(at_home.filter(|ip| kind_of(*ip) == Kind::Private));
+        // Behind another router the machine may have more than one private address; that in the URL is the
+        // one that people use.
+        let in_url = place.host.filter(|ip| kind_of(*ip) == Kind::Private);
+        server.extend(in_url.or(home.map(IpAddr::V4)));
         server.extend(public.iter());
     }
     match place.more.as_deref() {
@@ -158,7 +160,10 @@ mod tests {
             ..Place::default()
         };
         assert_eq!(outside_of(&home, found, &[HOME.unwrap().into()]), found);
-        let all = texts(&told(&home, outside("203.0.113.7", ""), None));
-        assert_eq!(all, ["192.168.1.1", "203.0.113.7"]);
+        let front = Some(Ipv4Addr::new(192, 168, 178, 20));
+        for found in [None, front] {
+            let all = texts(&told(&home, outside("203.0.113.7", ""), found));
+            assert_eq!(all, ["192.168.1.1", "203.0.113.7"]);
+        }
     }
 }

@@ -15,8 +15,10 @@ const types = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg
 export const views = [ 'overview', 'devices', 'invite', 'routes', 'dns', 'settings' ];
 
 export class Router {
-	// Changes that pages asked for: [ object, method, arguments ].
+	// Calls of the pages: [ object, method, arguments ].
 	calls = [];
+	// Translations for the stub's `_()`; a real LuCI brings its own.
+	translations = {};
 
 	constructor(resources, theme) {
 		this.resources = resources;
@@ -118,6 +120,7 @@ export class Router {
 				<script src="/luci-static/resources/cbi.js"></script>
 				<script src="/luci-static/resources/luci.js"></script>`
 			: `<link rel="stylesheet" href="/luci-static/stub/theme.css">
+				<script>window.TR = ${JSON.stringify(this.translations).replaceAll('<', '\\u003c')};</script>
 				<script src="/luci-static/stub/luci.js"></script>`;
 		return `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>${view}</title>
 			<meta name="viewport" content="width=device-width, initial-scale=1">${scripts}

@@ -8,7 +8,7 @@ const ago = seconds => new Date(now - seconds * 1000).toISOString();
 const none = { count: 0, first: [] };
 
 export const status = {
-	enabled: true, running: true, socket: '/var/run/hearth/hearth.sock',
+	enabled: true, running: true,
 	version: '0.1.0', server_url: 'https://home.example.org:8443', base_domain: 'hearth.internal',
 	http: '[::]:8080', https: '[::]:8443', stun: '[::]:3478', uptime: 183845,
 	clock_is_plausible: true, database_is_writable: true,
@@ -140,7 +140,7 @@ const failing = (error, message = '') => {
 	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'invite', ...Object.keys(changes) ];
 	return {
 		...Object.fromEntries(methods.map(name => [ name, answer ])),
-		status: { enabled: error != 'off', running: error == 'off' ? false : null, socket: status.socket, ...answer }, uci
+		status: { enabled: error != 'off', running: error == 'silent', ...answer }, uci
 	};
 };
 

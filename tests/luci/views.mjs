@@ -6,6 +6,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { read } from './catalogue.mjs';
 import { Browser } from './chromium.mjs';
 import { Router, views } from './router.mjs';
 import * as scenarios from './scenarios.mjs';
@@ -26,13 +27,15 @@ after(async () => {
 });
 
 // Opens a page in a home, and closes it after the check.
-async function at(view, scenario, check, { readonly = false, faults = false } = {}) {
+async function at(view, scenario, check, { readonly = false, faults = false, attacked = false } = {}) {
 	router.play(scenario, readonly);
 	const page = await browser.page();
 	try {
 		await page.open(router.view(view));
 		await page.until("document.querySelector('#view h2, #view .alert-message')");
 		await check(page);
+		if (!isReal && !attacked)
+			assert.equal(await page.value('window.textsAsHtml ?? 0'), 0, `${view}: a text was taken for HTML`);
 		if (!faults)
 			assert.deepEqual(page.faults, []);
 	}
@@ -110,6 +113,11 @@ test('when hearth does not answer every page says why', async () => {
 	for (const [ name, words ] of Object.entries(expected))
 		for (const view of views.filter(view => view != 'settings' && !(view == 'overview' && name == 'off')))
 			await at(view, scenarios[name], page => page.until(visible(words)), { faults: name == 'denied' });
+});
+
+test('a process that does not answer is told from none', async () => {
+	for (const [ name, words ] of [ [ 'stopped', 'not running' ], [ 'silent', 'not ready' ] ])
+		await at('overview', scenarios[name], async page => assert.ok((await page.text()).toLowerCase().includes(words), name));
 });
 
 test('settings can be changed while hearth is off', () =>
@@ -374,8 +382,24 @@ test('a file of the owner’s own is named, since the page then counts for littl
 	at('settings', { ...scenarios.home, uci: { ...scenarios.uci, server: { ...scenarios.uci.server, config_file: '/etc/hearth/my.toml' } } },
 		page => page.until(visible('hearth takes its configuration from /etc/hearth/my.toml'))));
 
+test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI makes its own catalogues' }, async () => {
+	const known = read(new URL('../../openwrt/luci-app-hearth/po/de/hearth.po', import.meta.url));
+	router.translations = Object.fromEntries(known);
+	try {
+		await at('overview', scenarios.home, async page => {
+			await page.until(visible('Wie Geräte diesen Router erreichen'));
+			assert.ok((await page.text()).includes('4, davon 2 online'));
+		});
+		await at('devices', scenarios.home, page => page.until(visible('Bitten um Beitritt')));
+		await at('settings', scenarios.home, page => page.until(visible('Vom Internet erreichbar')));
+	}
+	finally {
+		router.translations = {};
+	}
+});
+
 test('the runtime treats a lone text as HTML, so these tests would notice an attack', () =>
 	at('overview', scenarios.home, async page => {
 		await page.value(`document.body.appendChild(E('div', {}, '<img src=x onerror="window.hacked=1">'))`);
 		await page.until('window.hacked == 1');
-	}));
+	}, { attacked: true }));

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Functions that the tests of the OpenWrt package share: a root file system with busybox, our own stand-ins for
 # OpenWrt's libraries (root/), and the package's files in their places. To be sourced, not run, from the project's
 # directory.
@@ -45,11 +46,11 @@ need_hearth() {
 # put FILE PLACE MODE copies a file into the root.
 put() { install -D -m "$3" "$1" "$ROOT$2"; }
 
-# make_root [BUSYBOX] makes the root file system anew.
+# make_root makes the root file system anew.
 make_root() {
-	rm -rf "$ROOT"
+	rm -rf --one-file-system "$ROOT"
 	mkdir -p "$ROOT"/{bin,dev,proc,sys,tmp,var/run,etc/config,etc/uci,etc/rc.d,usr/bin,usr/sbin,sbin}
-	cp "${1:-$(command -v busybox)}" "$ROOT/bin/busybox"
+	cp "$(command -v busybox)" "$ROOT/bin/busybox"
 	local applet
 	for applet in $(busybox --list | grep -vx busybox); do
 		ln -sf /bin/busybox "$ROOT/bin/$applet"
@@ -67,6 +68,14 @@ make_root() {
 	put $FILES/hearth.upgrade.sh /lib/upgrade/hearth.sh 644
 	put $FILES/hearth.capabilities.json /etc/capabilities/hearth.json 644
 	put $FILES/hearth.config /etc/config/hearth 600
+	[ -z "${JSHN:-}" ] || real_jshn
+}
+
+# With $JSHN, a folder in which OpenWrt's libubox is installed, the real jshn takes the place of the stand-in.
+real_jshn() {
+	with_libraries "$JSHN/bin/jshn" /usr/bin/jshn
+	cp -a "$JSHN"/lib/*.so* "$ROOT/lib/"
+	put "$JSHN/share/libubox/jshn.sh" /usr/share/libubox/jshn.sh 644
 }
 
 # with_libraries PROGRAM PLACE puts a program of this machine into the root, with the libraries that it loads.
@@ -83,3 +92,18 @@ in_root() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$ROOT" 
 
 # init ACTION runs the init script as procd would; its calls are in $ROOT/tmp/procd afterwards.
 init() { rm -f "$ROOT/tmp/log"; in_root /bin/sh /etc/rc.common /etc/init.d/hearth "$@"; }
+
+# procd_command INSTANCE prints the command that procd would run, one word in a line.
+procd_command() {
+	awk -v name="[instance][$1]" '$0 == name { on = 1 } /^\[end\]/ { on = 0 } on && /^\[command\]/ { print; exit }' "$ROOT/tmp/procd" |
+		sed 's/^\[command\]\[//; s/\]$//; s/\]\[/\n/g'
+}
+
+# eventually SECONDS COMMAND... tries until it works.
+eventually() {
+	local deadline=$((SECONDS + $1)); shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$deadline" ] || return 1
+		sleep 0.2
+	done
+}

@@ -69,6 +69,8 @@ hearth_on_option() {
 	[ -n "$hearth_section" ] || return 0
 	case "$1" in
 	*[!A-Za-z0-9_]* | '') return 0 ;;
+	# How functions.sh keeps lists; some releases tell of that too.
+	*_LENGTH | *_ITEM[0-9]*) return 0 ;;
 	esac
 	eval "known=\" \$hearth_options_$hearth_section \""
 	case "$known" in

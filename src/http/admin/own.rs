@@ -58,6 +58,7 @@ impl Call<'_> {
             stun: text(about.addresses.stun),
             relay: about.relay.relay.as_ref().map(relay_status),
             base_domain: about.base_domain.clone(),
+            board: about.board.clone(),
             uptime_seconds: self.now.mono.as_secs(),
             clock_is_plausible: self.now.is_plausible(),
             database_is_writable: snapshot.is_writable(),

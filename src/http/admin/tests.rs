@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use super::*;
+use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
@@ -68,6 +69,7 @@ fn server() -> Server {
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
+        board: BoardStatus::default(),
         policy_place: watch::channel(PolicyPlace::default()).1,
         wan: wan::place(),
         served: wan::served(directory.path()),

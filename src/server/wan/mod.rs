@@ -5,6 +5,8 @@ mod hook;
 mod host;
 mod knowledge;
 mod outside;
+#[cfg(feature = "portmap")]
+mod portmap;
 mod system;
 mod watcher;
 

@@ -169,6 +169,7 @@ fn guess() -> Outer {
         },
         all: interfaces.iter().map(if_addrs::Interface::ip).collect(),
         has_route: has_way_out(),
+        gateway: None,
     }
 }
 

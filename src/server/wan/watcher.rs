@@ -1,6 +1,8 @@
 //! The task that knows the addresses outside and tells of changes.
 
 use std::net::IpAddr;
+#[cfg(feature = "portmap")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::host::{self, Ours};
 use super::knowledge::Knowledge;
+#[cfg(feature = "portmap")]
+use super::portmap::{self, Front};
 use super::system::System;
 use super::{hook, outside};
 use crate::bucket::TokenBucket;
@@ -25,6 +29,8 @@ use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::tailcfg::derpmap::DerpRegion;
 use crate::wan::mapping::Mapping;
+#[cfg(feature = "portmap")]
+use crate::wan::mapping::{Port, Transport};
 use crate::wan::publish::{Place, Told};
 use crate::wan::report::Lookup;
 use crate::wan::{Addresses, NoticedBy, Report};
@@ -73,6 +79,8 @@ pub(in crate::server) struct Watcher {
     place: WanPlace,
     /// When it has to be settled again, without news.
     due: Option<Duration>,
+    #[cfg(feature = "portmap")]
+    front: watch::Sender<Front>,
 }
 
 /// What others say.
@@ -117,6 +125,8 @@ impl Watcher {
             refreshes,
             place: WanPlace::new(watched, asking),
             due: None,
+            #[cfg(feature = "portmap")]
+            front: watch::channel(Front::default()).0,
         };
         watcher.look();
         watcher.settle();
@@ -228,7 +238,7 @@ impl Watcher {
             let asking = outside::keep_asking(servers, said, told_to(), shutdown.clone());
             tasks.spawn("address outside", asking);
         }
-        let (_, mappings) = watch::channel(self.known.mapping.clone());
+        let mappings = self.map_ports(tasks, shutdown);
         if let Some(program) = wan.on_change.clone() {
             let reports = self.report.subscribe();
             let running = hook::keep_running(program, reports, shutdown.clone());
@@ -242,9 +252,64 @@ impl Watcher {
         (others, again)
     }
 
+    /// Has the ports forwarded, if the owner wants it.
+    #[cfg(feature = "portmap")]
+    fn map_ports(&self, tasks: &Tasks, shutdown: &Shutdown) -> watch::Receiver<Mapping> {
+        let (told, mappings) = watch::channel(self.known.mapping.clone());
+        if self.config.wan.port_mapping {
+            let port = |transport, address: Option<SocketAddr>| {
+                address.map(|address| Port {
+                    transport,
+                    number: address.port(),
+                })
+            };
+            let listening = &self.listening;
+            let ports = [
+                port(Transport::Tcp, listening.http),
+                port(Transport::Tcp, listening.https),
+                port(Transport::Udp, listening.stun),
+            ];
+            let ports = ports.into_iter().flatten().collect();
+            let front = self.front.subscribe();
+            let mapping = portmap::keep_mapped(ports, front, told, shutdown.clone());
+            tasks.spawn("port forwarding", mapping);
+        }
+        mappings
+    }
+
+    /// Says that this program cannot, if the owner wants it.
+    #[cfg(not(feature = "portmap"))]
+    fn map_ports(&self, _: &Tasks, _: &Shutdown) -> watch::Receiver<Mapping> {
+        let mut mapping = self.known.mapping.clone();
+        if self.config.wan.port_mapping {
+            mapping.fault =
+                "this program was built without port mapping (feature `portmap`)".into();
+            tracing::warn!("wan.port_mapping: {}", mapping.fault);
+        }
+        let (told, mut mappings) = watch::channel(Mapping::default());
+        told.send_replace(mapping);
+        mappings.mark_changed();
+        mappings
+    }
+
     fn look(&mut self) {
         self.known.outer = self.system.look();
         self.known.home = Network::of_this_machine().home_address();
+        #[cfg(feature = "portmap")]
+        {
+            let front = Front {
+                own: self.known.outer.addresses.v4,
+                gateway: self.known.outer.gateway,
+            };
+            self.front.send_if_modified(|now| {
+                // An address that is gone for a moment comes back, or another one comes.
+                let is_other = front.own.is_some() && *now != front;
+                if is_other {
+                    *now = front;
+                }
+                is_other
+            });
+        }
     }
 
     /// Draws the conclusions; says whether the addresses outside have changed.

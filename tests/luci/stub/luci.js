@@ -15,6 +15,7 @@ function dom_append(node, children) {
 		node.appendChild(children);
 	}
 	else if (children !== null && children !== undefined) {
+		window.textsAsHtml = (window.textsAsHtml ?? 0) + 1;
 		node.innerHTML = String(children);
 	}
 }

@@ -29,6 +29,9 @@ list() {
 		CONFIG_${_section}_$1_ITEM$_length=\$2
 		CONFIG_${_section}_$1=\"\${CONFIG_${_section}_$1:+\$CONFIG_${_section}_$1 }\$2\""
 	list_cb "$1" "$2"
+	# As some releases of OpenWrt do.
+	option_cb "$1_ITEM$_length" "$2"
+	option_cb "$1_LENGTH" "$_length"
 }
 
 config_load() {

@@ -62,8 +62,10 @@ return view.extend({
 			return '';
 		const running = !status.error;
 		const word = running ? parts.label(_('running'), 'success')
-			: status.enabled ? parts.label(_('not running'), 'important')
-			: parts.label(_('switched off'), 'notice');
+			: !status.enabled ? parts.label(_('switched off'), 'notice')
+			// There is a process, which does not answer yet, or not any more.
+			: status.running ? parts.label(_('not ready'), 'warning')
+			: parts.label(_('not running'), 'important');
 		const toggle = L.bind(function(enabled) {
 			return parts.change(calls.setEnabled(enabled), L.bind(function() {
 				return calls.status().then(L.bind(this.show, this));

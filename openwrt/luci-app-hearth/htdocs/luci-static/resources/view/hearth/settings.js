@@ -114,7 +114,7 @@ return view.extend({
 	general: function(section) {
 		this.flag(section, 'general', 'server.enabled', _('Run hearth'),
 			_('Now and whenever the router starts.'), false).rmempty = false;
-		this.flag(section, 'general', 'server.open_wan', _('Open to the internet'),
+		this.flag(section, 'general', 'server.open_wan', _('Reachable from the internet'),
 			_('Opens the ports of HTTPS and STUN in the firewall for the zone “wan”, and of plain HTTP only if the server URL begins with http://. Needed for devices that join or connect from elsewhere.'), false).rmempty = false;
 		this.text(section, 'general', 'server.server_url', _('Server URL'),
 			_('What devices are told to connect to. They keep it: choose a name that stays yours. Plain HTTP works for addresses at home only.'),

@@ -77,7 +77,7 @@ function nobody() {
 	return fault(is_enabled() ? 'stopped' : 'off');
 }
 
-// What procd knows: whether the process runs. `null` when procd does not answer.
+// Whether there is a process, as procd knows. `null` when procd does not answer.
 function is_running() {
 	let services = bus()?.call('service', 'list', { name: 'hearth' });
 
@@ -111,6 +111,7 @@ function exchange(request, deadline) {
 	while (true) {
 		if (!poll(left(), [ peer, POLLIN ])?.[0]?.[1])
 			return close([ null, 'silent' ]);
+		// With a length: without one, ucode before 2025-11 takes an old error for one of its own.
 		let piece = peer.recv(65536);
 		if (piece == null)
 			return close([ null, 'unreadable' ]);
@@ -263,7 +264,7 @@ const methods = {
 	status: {
 		call: function() {
 			let answer = get('hearth/status');
-			let common = { enabled: is_enabled(), running: is_running(), socket: SOCKET };
+			let common = { enabled: is_enabled(), running: is_running() };
 
 			if (answer.error)
 				return { ...common, ...answer };
