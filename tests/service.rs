@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use hearth::clock;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 
@@ -28,6 +30,10 @@ const WATCH: &str = r#"WATCHDOG_PID=$$ exec "$@""#;
 const STUN_REQUEST: &[u8] =
     b"\x00\x01\x00\x14\x21\x12\xa4\x42\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\
     \x80\x22\x00\x08tailnode\x80\x28\x00\x04\x8a\xab\xad\x90";
+
+fn since(began: Duration) -> Duration {
+    clock::monotonic().saturating_sub(began)
+}
 
 struct Manager {
     directory: tempfile::TempDir,
@@ -70,8 +76,8 @@ impl Manager {
 
     /// The next message with such a line; those before it are passed over.
     fn hear_of(&self, line: &str) -> String {
-        let began = Instant::now();
-        while began.elapsed() < DEADLINE {
+        let began = clock::monotonic();
+        while since(began) < DEADLINE {
             let message = self.hear();
             if message.lines().any(|found| found == line) {
                 return message;
@@ -82,10 +88,10 @@ impl Manager {
 
     /// How many messages come within this time.
     fn count_for(&self, time: Duration) -> usize {
-        let began = Instant::now();
+        let began = clock::monotonic();
         let mut room = [0; 4096];
         let mut count = 0;
-        while let Some(left) = time.checked_sub(began.elapsed()).filter(|d| !d.is_zero()) {
+        while let Some(left) = time.checked_sub(since(began)).filter(|d| !d.is_zero()) {
             self.socket.set_read_timeout(Some(left)).unwrap();
             count += usize::from(self.socket.recv(&mut room).is_ok());
         }
@@ -105,12 +111,12 @@ impl Process {
 
     fn end(&mut self) -> ExitStatus {
         self.signal("-TERM");
-        let began = Instant::now();
-        while began.elapsed() < DEADLINE {
+        let began = clock::monotonic();
+        while since(began) < DEADLINE {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
         panic!("it does not end");
     }
@@ -151,11 +157,11 @@ fn the_service_manager_hears_of_start_reload_and_stop() {
     );
 
     // What answers a request for a reload says so with a time not before the request.
-    let asked = hearth::clock::monotonic();
+    let asked = clock::monotonic();
     server.signal("-HUP");
     let reloading = manager.hear_of("RELOADING=1");
     assert!(monotonic(&reloading).unwrap() >= asked, "{reloading}");
-    assert!(monotonic(&reloading).unwrap() <= hearth::clock::monotonic());
+    assert!(monotonic(&reloading).unwrap() <= clock::monotonic());
     assert!(manager.hear_of("READY=1").contains("STATUS=serving"));
 
     let status = server.end();
