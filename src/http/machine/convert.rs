@@ -63,15 +63,16 @@ fn cut(text: Box<str>) -> Box<str> {
 /// As many of the tags as fit into so many bytes.
 fn tags(wished: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
     let mut left = limit;
-    let fits =
-        |tag: &Box<str>| match left.checked_sub(tag.len().saturating_add(size_of::<Box<str>>())) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
+    let mut kept = Vec::new();
+    for tag in wished {
+        let cost = tag.len().saturating_add(size_of::<Box<str>>());
+        let Some(rest) = left.checked_sub(cost) else {
+            break;
         };
-    wished.into_iter().take_while(fits).collect()
+        left = rest;
+        kept.push(tag);
+    }
+    kept.into()
 }
 
 /// The routes that a client offers, in order; what is no prefix is left out.
@@ -177,6 +178,27 @@ mod tests {
         assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
         assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);
         assert_eq!(followup(""), None);
+    }
+
+    #[test]
+    fn no_part_of_a_hostinfo_is_kept_beyond_its_limit() {
+        let text = |length: usize| Box::from("x".repeat(length).as_str());
+        let wire = wire::Hostinfo {
+            os: text(40_000),
+            os_version: text(40_000),
+            client_version: text(40_000),
+            request_tags: (0..100).map(|_| text(100)).collect(),
+            routable_ips: (0..200)
+                .map(|last| format!("10.0.0.{last}/32").into())
+                .collect(),
+            ..wire::Hostinfo::default()
+        };
+        let kept = hostinfo(wire, 1800);
+        let texts = [&kept.os, &kept.os_version, &kept.client_version];
+        assert_eq!(texts.map(|text| text.len()), [TEXT_MAX; 3]);
+        assert_eq!(kept.routable_ips.len(), 1800 / size_of::<IpNet>());
+        let tags: usize = kept.request_tags.iter().map(|tag| tag.len()).sum();
+        assert!((1200..=1800).contains(&tags), "{tags}");
     }
 
     #[test]
