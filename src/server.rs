@@ -133,7 +133,8 @@ pub fn run(
     );
     let served = runtime.block_on(serving);
     // Whatever keeps a connection's task alive must not keep the process: the database is what counts.
-    drop(runtime);
+    // Nor must a question to DNS that nobody answers: the thread that waits for it is left behind.
+    runtime.shutdown_background();
     engine.stop();
     served
 }

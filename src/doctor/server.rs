@@ -49,10 +49,15 @@ fn certificate(facts: &Facts) -> Option<Finding> {
     let certificate = facts.certificate.as_ref()?;
     if certificate.is_own {
         if facts.is_https {
+            // Where the name does not lead here, a proxy in front may have the certificate.
+            let level = match facts.wan.is_published {
+                true => Level::Problem,
+                false => Level::Warning,
+            };
             let title = "Devices do not accept the certificate";
-            let detail = "server_url is https, and the certificate is one that hearth made itself. Who comes by the URL demands one of a public authority.";
+            let detail = "server_url is https, and the certificate is one that hearth made itself. Who comes by the URL demands one of a public authority, unless a proxy in front has one.";
             let advice = "Get a certificate for the name (on OpenWrt: the package acme), and set tls.cert_file and tls.key_file; or let a proxy in front have one.";
-            let finding = Finding::new("certificate.own", Level::Problem, title);
+            let finding = Finding::new("certificate.own", level, title);
             return Some(finding.detail(detail).advice(advice));
         }
         let title = "The relay has a certificate of its own";

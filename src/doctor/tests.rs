@@ -243,6 +243,8 @@ fn certificates_are_judged_by_their_time_and_by_who_has_to_accept_them() {
     };
     set(&mut facts, true, true);
     assert_eq!(level(&facts, "certificate.own"), Some(Level::Problem));
+    facts.wan.is_published = false;
+    assert_eq!(level(&facts, "certificate.own"), Some(Level::Warning));
     facts.is_https = false;
     assert_eq!(level(&facts, "certificate.own"), Some(Level::Ok));
     set(&mut facts, false, false);

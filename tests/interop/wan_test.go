@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -435,4 +436,30 @@ func (s sightings) until(t *testing.T, what string, want func(sawMap) bool) sawM
 			t.Fatalf("%s: not within %v", what, harness.Patience)
 		}
 	}
+}
+
+// TestStopsWhileDNSIsSilent: hearth asks DNS where its name leads. A server of names that
+// never answers, as with the internet gone, does not keep it from stopping in time.
+func TestStopsWhileDNSIsSilent(t *testing.T) {
+	needNamespace(t)
+	silent, err := net.ListenPacket("udp", "127.0.0.99:53")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer silent.Close()
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 127.0.0.99\n"), 0o644); err != nil {
+		t.Fatalf("%v", err)
+	}
+	script := `mount --bind "$0" /etc/resolv.conf && exec "$@"`
+	wrap := []string{"unshare", "--mount", "--", "sh", "-c", script, file}
+	s := start(t, harness.Options{Address: address, Host: "silent.example", Wrap: wrap})
+	// The question is out when it arrives here.
+	silent.SetReadDeadline(time.Now().Add(harness.Patience))
+	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil {
+		t.Fatalf("hearth asks nothing: %v", err)
+	}
+	began := time.Now()
+	s.Terminate()
+	t.Logf("stopped after %v", time.Since(began).Round(time.Millisecond))
 }

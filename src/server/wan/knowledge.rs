@@ -73,7 +73,7 @@ impl Knowledge {
         };
         let sources = [
             (OutsideFrom::Configuration, set),
-            (OutsideFrom::Interface, self.outer.addresses.public()),
+            (OutsideFrom::Interface, self.of_interface()),
             (OutsideFrom::Mapping, self.mapped()),
             (OutsideFrom::Stun, self.stun.public()),
         ];
@@ -135,6 +135,18 @@ impl Knowledge {
             noticed_by,
             lookup: self.lookup.clone(),
             mapping: self.mapping.clone(),
+        }
+    }
+
+    /// The public addresses of the machine. Of several good IPv6 addresses the one that is told stays, whatever
+    /// the order in which the kernel names them.
+    fn of_interface(&self) -> Addresses {
+        let found = self.outer.addresses.public();
+        let told = self.track.told().v6;
+        let stays = told.filter(|told| self.outer.all.contains(&IpAddr::V6(*told)));
+        Addresses {
+            v6: found.v6.map(|v6| stays.unwrap_or(v6)),
+            ..found
         }
     }
 
@@ -261,6 +273,26 @@ mod tests {
             (report.outside, report.outside_from),
             (v4("203.0.113.5"), OutsideFrom::Stun)
         );
+    }
+
+    #[test]
+    fn of_several_good_ipv6_addresses_the_told_one_stays() {
+        let mut knowledge = known(WanSettings::default(), None);
+        let mut see = |all: &[&str], seconds| {
+            let all: Vec<IpAddr> = all.iter().map(|ip| ip.parse().unwrap()).collect();
+            let Some(IpAddr::V6(first)) = all.first().copied() else {
+                panic!("no IPv6 address");
+            };
+            knowledge.outer.addresses.v6 = Some(first);
+            knowledge.outer.all = all;
+            let wall = Timestamp::parse("2026-11-23T12:00:00Z").unwrap();
+            knowledge.settle(Duration::from_secs(seconds), wall);
+            let outside = knowledge.report(NoticedBy::Netlink).outside;
+            outside.v6.map(|ip| ip.to_string()).unwrap_or_default()
+        };
+        assert_eq!(see(&["2001:db8::1"], 0), "2001:db8::1");
+        assert_eq!(see(&["2001:db8::2", "2001:db8::1"], 100), "2001:db8::1");
+        assert_eq!(see(&["2001:db8::2"], 200), "2001:db8::2");
     }
 
     #[test]
