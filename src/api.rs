@@ -8,6 +8,7 @@
 mod contact;
 mod policy;
 mod request;
+mod wan;
 
 pub use contact::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
@@ -18,6 +19,7 @@ pub use policy::{
     WhyRule,
 };
 pub use request::*;
+pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
 use serde::{Deserialize, Serialize};
 
@@ -320,6 +322,9 @@ pub struct Status {
     pub relay: Option<RelayStatus>,
     /// Domain of the nodes' names.
     pub base_domain: String,
+    /// The board that hearth runs on.
+    #[serde(default)]
+    pub board: BoardStatus,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// Whether the clock can be believed; while it cannot, nothing expires.
@@ -352,6 +357,22 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
+/// The board that hearth runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoardStatus {
+    /// Its name for people, or its class of memory; `unknown` when nothing is known.
+    pub name: String,
+    /// Its name for programs, such as `glinet,gl-mt6000`; empty when it has no file.
+    pub id: String,
+    /// How it was found, in words.
+    pub source: String,
+    /// The class of its memory, such as `memory-128`; empty when that is not known.
+    pub class: String,
+    /// What hearth may take, in bytes of resident memory; `null` when that is not known.
+    pub memory_budget: Option<u64>,
+}
+
 /// Which node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -376,6 +397,10 @@ pub struct Invite {
     pub command: String,
     /// The page that says what to do; the key is in its fragment, which browsers do not send.
     pub join_url: String,
+    /// The QR code of that page's address, a text for each row: `1` is a dark module, `0` a light one. The
+    /// quiet zone around it is not in it. Empty when the address is too long for a code.
+    #[serde(default)]
+    pub qr: Vec<String>,
 }
 
 /// The answer with one user.

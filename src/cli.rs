@@ -1,23 +1,27 @@
 //! The command line: Headscale's verbs, aliases and flags where it has them.
 //!
-//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check` and `version`
-//! ask a running server over its socket.
+//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check`, `board`
+//! and `version` ask a running server over its socket.
 
 pub mod client;
 pub mod output;
 
 mod args;
+mod board;
 mod contact;
 mod dns;
+mod doctor;
 mod keys;
 mod nodes;
 mod pending;
 mod policy;
+#[cfg(feature = "policy-tools")]
 mod policy_eval;
 mod relay;
 mod routes;
 mod server;
 mod users;
+mod wan;
 mod wireguard;
 
 pub use args::Args;
@@ -28,9 +32,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
+use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
 use crate::panics;
-use args::{Command, DerpArgs, PolicyCommand};
+use args::{BoardArgs, Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -50,8 +54,12 @@ pub fn run() -> ExitCode {
             flags,
         }) => return relay::serve(flags.overrides(args.socket)),
         Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
+        Command::Board(BoardArgs { command, flags }) => {
+            board::run(command, flags.overrides(args.socket), format)
+        }
         Command::Version => Ok(server::version(format)),
-        Command::Policy(PolicyCommand::Eval) => {
+        #[cfg(feature = "policy-tools")]
+        Command::Policy(args::PolicyCommand::Eval) => {
             return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(fault) => {
@@ -65,7 +73,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(output) => {
             print(&output);
-            ExitCode::SUCCESS
+            ExitCode::from(output.exit)
         }
         Err(fault) => {
             print_fault(&fault.to_string(), format);
@@ -81,12 +89,7 @@ fn ask(
 ) -> Result<Output, CliError> {
     let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
     let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
-    let client = Client::new(&socket);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Command(format!("the system gives no event queue: {error}")))?;
-    runtime.block_on(args::dispatch(command, &client, format))
+    args::dispatch(command, &Client::new(&socket), format)
 }
 
 /// The socket of the server that the default configuration describes. A person without a server of
@@ -94,15 +97,18 @@ fn ask(
 fn usual_socket() -> PathBuf {
     let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
     let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
+    first_there([config.socket, of_system, SYSTEM_SOCKET.into()])
+}
+
+/// The first of these sockets that is there, or else the first one, which messages then name.
+fn first_there<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
     // Not being allowed to look is a sign of its being there.
-    let not_there = |path: &Path| {
-        path.metadata()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    let is_there = |path: &Path| match path.metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    if not_there(&config.socket) && !not_there(&of_system) {
-        return of_system;
-    }
-    config.socket
+    let there = sockets.iter().find(|path| is_there(path)).cloned();
+    there.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
 }
 
 fn print(output: &Output) {

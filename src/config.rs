@@ -4,17 +4,22 @@
 //! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
+pub mod board;
+pub mod budget;
 pub mod clients;
 pub mod derp;
 mod dns;
 pub mod file;
+mod json_text;
 pub mod lan;
 pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+mod toml_text;
 pub mod url;
 pub mod value;
+pub mod wan;
 pub mod web_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +28,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use board::choice::Choice;
 pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
 pub use file::{Fault, Warning};
@@ -31,9 +37,11 @@ pub use name::DnsName;
 pub use policy::PolicySettings;
 pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
+pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
 use crate::state::dns::DnsSettings;
+use board::machine::Machine;
 use file::RawConfig;
 use lan::Network;
 use value::{Expiry, Range};
@@ -42,6 +50,10 @@ use value::{Expiry, Range};
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
 /// Where the data is when the server runs as root.
 pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
+/// Where the data is when neither a flag nor the file says so. Packages and containers set it.
+pub const DATA_DIR_VARIABLE: &str = "HEARTH_DATA_DIR";
+/// Where the server of a package has its socket.
+pub const SYSTEM_SOCKET: &str = "/var/run/hearth/hearth.sock";
 /// Name of the socket inside the data directory.
 pub const SOCKET_NAME: &str = "hearth.sock";
 /// Below this all names of the tailnet are, unless the configuration says otherwise. The top-level
@@ -133,11 +145,15 @@ pub struct Config {
     pub policy: PolicySettings,
     /// What clients are told about the server and about themselves.
     pub clients: ClientSettings,
+    /// The addresses outside.
+    pub wan: WanSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
     pub log_level: LogLevel,
-    /// The bounds.
+    /// Which board this is.
+    pub board: Choice,
+    /// The bounds: those of the board, and what the file changes.
     pub limits: Limits,
     /// What is wrong with the configuration, in the order of the file.
     pub warnings: Vec<Warning>,
@@ -166,6 +182,8 @@ pub struct Overrides {
     pub base_domain: Option<DnsName>,
     /// `--socket`.
     pub socket: Option<PathBuf>,
+    /// `--board`.
+    pub board: Option<String>,
 }
 
 /// What the defaults depend on.
@@ -173,12 +191,16 @@ pub struct Overrides {
 pub struct Surroundings {
     /// Whether the process runs as root.
     pub is_root: bool,
+    /// `$HEARTH_DATA_DIR`.
+    pub data_dir: Option<PathBuf>,
     /// `$HOME`.
     pub home: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
     pub data_home: Option<PathBuf>,
     /// The addresses of this machine.
     pub network: Network,
+    /// What machine it is.
+    pub machine: Machine,
 }
 
 impl Surroundings {
@@ -187,14 +209,19 @@ impl Surroundings {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
             is_root: is_root(),
+            data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             network: Network::of_this_machine(),
+            machine: Machine::of_this_process(),
         }
     }
 
     /// Where the data is unless somebody says otherwise.
     pub fn default_data_dir(&self) -> PathBuf {
+        if let Some(directory) = &self.data_dir {
+            return directory.clone();
+        }
         if self.is_root {
             return SYSTEM_DATA_DIR.into();
         }
@@ -287,13 +314,15 @@ impl Config {
         };
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
-        let home = || surroundings.network.home_address();
         let policy = PolicySettings::take(raw);
-        let clients = ClientSettings::take(raw, &server_url, &derp, home);
+        let clients = ClientSettings::take(raw);
+        let wan = WanSettings::take(raw);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
-        let limits = Limits::take(raw);
+        let board = board(raw, flags.board, &surroundings.machine);
+        let limits = Limits::take(raw, board.limits.clone());
+        warn_of_memory(raw, &board, &limits);
         Self {
             file: None,
             server_url,
@@ -310,8 +339,10 @@ impl Config {
             derp,
             policy,
             clients,
+            wan,
             metrics,
             log_level,
+            board,
             limits,
             warnings: Vec::new(),
         }
@@ -334,6 +365,37 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
         raw.warn(raw.place_of("listen.http"), Fault::NoListener);
     }
     listen
+}
+
+fn board(raw: &mut RawConfig, flag: Option<String>, machine: &Machine) -> Choice {
+    let in_file: Option<String> = raw.take("board");
+    let is_of_file = flag.is_none();
+    let wish = flag.or(in_file);
+    let (choice, is_understood) = Choice::make(wish.as_deref(), machine);
+    if let Some(name) = wish.filter(|_| !is_understood) {
+        let fault = Fault::UnknownBoard {
+            near: board::near(&name),
+            name,
+            instead: choice.name().to_owned(),
+        };
+        let place = raw.place_of("board").filter(|_| is_of_file);
+        raw.warn(place, fault);
+    }
+    choice
+}
+
+/// Warns where the limits allow more memory than fits the board. Those of the board itself never do.
+fn warn_of_memory(raw: &mut RawConfig, board: &Choice, limits: &Limits) {
+    let needs = budget::Needs::of(limits).total();
+    let Some(budget) = board.budget().filter(|budget| needs > *budget) else {
+        return;
+    };
+    let fault = Fault::OverBudget {
+        needs: budget::show_mib(needs),
+        budget: budget::show_mib(budget),
+        board: board.name().to_owned(),
+    };
+    raw.warn(None, fault);
 }
 
 /// Warns where the carrier gives addresses from the prefix of the nodes.

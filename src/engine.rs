@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock::{self, Now, Timestamp};
 use crate::id::NodeId;
@@ -44,15 +44,33 @@ pub enum EngineError {
 type Answer = Result<Reply, EngineError>;
 
 enum Message {
-    Apply(Command, oneshot::Sender<Answer>),
+    /// A command, who waits for its answer, and its place in the queue.
+    Apply(
+        Command,
+        oneshot::Sender<Answer>,
+        Option<OwnedSemaphorePermit>,
+    ),
     Closed(NodeId, SessionId),
+    Question(oneshot::Sender<()>),
     Stop,
+}
+
+impl Message {
+    /// The same out of the queue.
+    fn taken(mut self) -> Self {
+        if let Self::Apply(_, _, place) = &mut self {
+            *place = None;
+        }
+        self
+    }
 }
 
 /// Where commands are sent and states are seen. Clones are cheap.
 #[derive(Clone)]
 pub struct Handle {
     commands: SyncSender<Message>,
+    /// Commands that may still wait. The channel has room for the ends of streams beside them.
+    places: Arc<Semaphore>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -66,18 +84,33 @@ impl Handle {
     /// When it is refused, cannot be written, or too many wait.
     pub async fn apply(&self, command: Command) -> Answer {
         let (sender, answer) = oneshot::channel();
-        self.send(Message::Apply(command, sender))?;
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| EngineError::Busy)?;
+        self.send(Message::Apply(command, sender, Some(place)))?;
         answer.await.unwrap_or(Err(EngineError::Stopped))
     }
 
     /// Tells that a map stream ended. Does not wait, so that a stream can say so when it is dropped.
     ///
-    /// When the queue is full the notice is lost: the node then counts as online until it comes back
-    /// or hearth restarts.
+    /// There is room for one such notice of each node, however many commands wait. Should it be lost even so, the
+    /// node counts as online until it comes back or hearth restarts.
     pub fn stream_closed(&self, node: NodeId, session: SessionId) {
         if let Err(fault) = self.send(Message::Closed(node, session)) {
             tracing::warn!(%node, %fault, "the end of a map stream went unnoticed");
         }
+    }
+
+    /// Whether the writer thread does its work: waits until it has dealt with all that was sent before.
+    /// Cancel safe.
+    ///
+    /// It says nothing about the database: what cannot be written is refused, and that is an answer too.
+    ///
+    /// # Errors
+    /// When too many commands wait, or the thread has ended.
+    pub async fn answers(&self) -> Result<(), EngineError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Question(sender))?;
+        answer.await.map_err(|_| EngineError::Stopped)
     }
 
     /// The newest published state.
@@ -109,7 +142,7 @@ pub struct Engine {
 impl Engine {
     /// Starts the writer thread with what the database holds.
     ///
-    /// At most `queue` commands wait; more are refused as busy. At most `batch` share a transaction.
+    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are refused as busy. At most `batch` share a transaction.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -123,7 +156,7 @@ impl Engine {
         let now = clock::now();
         let model = model_of(loaded, settings, now);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
-        let (commands, inbox) = sync_channel(queue);
+        let (commands, inbox) = sync_channel(queue.saturating_add(model.settings.max_nodes));
         let writer = Writer {
             model,
             store,
@@ -137,6 +170,7 @@ impl Engine {
             .spawn(move || writer.run(&inbox))?;
         let handle = Handle {
             commands: commands.clone(),
+            places: Arc::new(Semaphore::new(queue)),
             snapshots,
         };
         Ok((Self { commands, thread }, handle))
@@ -221,7 +255,7 @@ impl Writer {
             let wait = self.next_deadline(now).saturating_sub(now.mono);
             let mut batch = Vec::new();
             match inbox.recv_timeout(wait) {
-                Ok(message) => batch.push(message),
+                Ok(message) => batch.push(message.taken()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => stopping = true,
             }
@@ -231,7 +265,8 @@ impl Writer {
             } else {
                 self.batch
             };
-            batch.extend(inbox.try_iter().take(most.saturating_sub(batch.len())));
+            let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
+            batch.extend(more.map(Message::taken));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
             self.handle(batch, clock::now(), stopping);
         }
@@ -254,10 +289,10 @@ impl Writer {
         work.changed = false;
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());
-        let mut closed = Vec::new();
+        let (mut closed, mut questions) = (Vec::new(), Vec::new());
         for message in batch {
             match message {
-                Message::Apply(command, sender) => {
+                Message::Apply(command, sender, _) => {
                     let answer = apply::apply(&mut work, &mut records, command, now);
                     answers.push((sender, answer.map_err(EngineError::from)));
                 }
@@ -265,6 +300,7 @@ impl Writer {
                     closed.push((node, session));
                     close_stream(&mut work, node, session, now);
                 }
+                Message::Question(sender) => questions.push(sender),
                 Message::Stop => {}
             }
         }
@@ -290,6 +326,9 @@ impl Writer {
         for (sender, answer) in answers {
             // The one who asked may have gone away; the command stands.
             let _ = sender.send(answer);
+        }
+        for sender in questions {
+            let _ = sender.send(());
         }
     }
 

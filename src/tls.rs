@@ -2,7 +2,9 @@
 //!
 //! Must not know: HTTP. No other module but the listener names the TLS library.
 
+#[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
+pub mod validity;
 
 use std::fs;
 use std::io;
@@ -15,14 +17,16 @@ use data_encoding::HEXLOWER;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use crate::clock::Timestamp;
+use crate::config::Host;
 use crate::files;
 
 /// The longest certificate or key file that is read, in bytes.
@@ -159,6 +163,25 @@ impl Identity {
     /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// From when and until when the leaf is good.
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        validity::of_certificate(self.certified.cert.first()?)
+    }
+
+    /// Whether the leaf is for this host.
+    pub fn is_for(&self, host: &Host) -> bool {
+        let name = match host {
+            Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
+            Host::Address(address) => Some(ServerName::from(*address)),
+        };
+        let leaf = self.certified.cert.first();
+        let parsed = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+        match (parsed, name) {
+            (Some(parsed), Some(name)) => verify_server_name(&parsed, &name).is_ok(),
+            _ => false,
+        }
     }
 }
 
@@ -323,6 +346,15 @@ impl ResolvesServerCert for Served {
 /// What TLS connections are served with.
 pub type Settings = Arc<ServerConfig>;
 
+/// How the processor does AES. Where it has no instructions for that, ChaCha20-Poly1305 is several times faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aes {
+    /// With instructions of its own: clients choose the cipher.
+    InHardware,
+    /// Without: ChaCha20-Poly1305 for all clients that can.
+    InSoftware,
+}
+
 /// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
 ///
 /// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
@@ -330,15 +362,30 @@ pub type Settings = Arc<ServerConfig>;
 ///
 /// # Errors
 /// [`TlsError::Settings`].
-pub fn server_config(served: Arc<Served>) -> Result<Settings, TlsError> {
-    let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError> {
+    let mut provider: CryptoProvider = provider::default_provider();
+    if aes == Aes::InSoftware {
+        let is_chacha = |suite: &SupportedCipherSuite| {
+            matches!(
+                suite.suite(),
+                CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            )
+        };
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| !is_chacha(suite));
+    }
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(served);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    // Clients on larger machines wish for AES first.
+    config.ignore_client_order = aes == Aes::InSoftware;
     Ok(Arc::new(config))
 }
 
@@ -442,7 +489,7 @@ mod tests {
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
         let served = Served::new(first);
-        assert!(server_config(Arc::clone(&served)).is_ok());
+        assert!(server_config(Arc::clone(&served), Aes::InHardware).is_ok());
         served.replace(second.clone());
         assert_eq!(served.current().sha256(), second.sha256());
     }

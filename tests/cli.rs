@@ -408,3 +408,44 @@ fn a_panic_in_a_task_ends_the_server() {
     assert_eq!(signal, Some(SIGABRT), "it did not end by itself: {said}");
     assert!(said.contains("panicked at"), "no word of why: {said}");
 }
+
+#[test]
+fn the_board_and_its_limits_are_shown_without_a_server_and_by_one() {
+    let nowhere = Path::new("/nonexistent/hearth.sock");
+    let good = |line: &str| {
+        let output = hearth(nowhere, line);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line}: {}",
+            words(&output.stderr)
+        );
+        words(&output.stdout)
+    };
+    let json = |line: &str| -> serde_json::Value { serde_json::from_str(&good(line)).unwrap() };
+    let shown = json("board show glinet,gl-mt300n-v2 -o json");
+    assert_eq!(shown["board"]["rust_target"], "mipsel-unknown-linux-musl");
+    assert_eq!(shown["class"], "memory-128");
+    assert_eq!(shown["limits"]["flush_interval"], "2h");
+    let needs = shown["needs"].as_object().unwrap().values();
+    let total: u64 = needs.map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert!(total <= shown["budget"].as_u64().unwrap());
+    let chosen = json("board --board memory-64 -o json");
+    assert_eq!(
+        (&chosen["name"], &chosen["board"]),
+        (&"memory-64".into(), &serde_json::Value::Null)
+    );
+    assert!(good("board list").contains("raspberrypi,5-model-b"));
+    let output = hearth(nowhere, "board show toaster");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output.stderr).contains("no board `toaster`"));
+
+    // What this machine is shows in all places alike.
+    let server = Server::start();
+    let here = json("board -o json");
+    let status: serde_json::Value = serde_json::from_str(&server.good("status -o json")).unwrap();
+    assert_eq!(status["board"]["name"], here["name"]);
+    assert_eq!(status["board"]["memoryBudget"], here["budget"]);
+    let line = server.good("status");
+    assert!(line.contains(here["name"].as_str().unwrap()), "{line}");
+}

@@ -28,7 +28,18 @@ func main() {
 	changes := flag.Int("changes", 40, "changes of an endpoint that are measured")
 	atOnce := flag.Int("at-once", 8, "devices that join at the same time")
 	patience := flag.Duration("patience", 10*time.Minute, "how long one step may take")
+	board := flag.String("full", "", "fill hearth up to the limits of this `board` or class of memory, and hold it to its budget")
+	budget := flag.Int("budget", 0, "`bytes` to hold it to instead")
+	changed := flag.String("limits", "", "`key=value,...`: limits to change from those of the board")
+	cgroup := flag.String("cgroup", "", "`directory` of the control group that hearth runs in")
 	flag.Parse()
+	if *board != "" {
+		f := full{program: *hearthProgram, board: *board, cgroup: *cgroup, changed: *changed, budget: *budget}
+		if err := f.run(); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 
 	var contestants []contestant
 	if *url != "" {

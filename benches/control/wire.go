@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -22,6 +23,8 @@ const (
 	// Windows of the official client, which takes the defaults of Go's HTTP/2.
 	streamWindow     = 4 << 20
 	connectionWindow = 1 << 30
+	// frameBytes is what fits into one frame.
+	frameBytes = 16 << 10
 	// replenishFrom is how many received bytes are acknowledged at once.
 	replenishFrom = 1 << 20
 )
@@ -65,8 +68,11 @@ type call struct {
 }
 
 // dial connects and shakes hands.
-func dial(ctx context.Context, dialer *controlhttp.Dialer) (*wire, error) {
+func dial(ctx context.Context, instead func(context.Context) (net.Conn, error), dialer *controlhttp.Dialer) (*wire, error) {
 	dialer.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if instead != nil {
+			return instead(ctx)
+		}
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		return countingConn{conn}, err
 	}
@@ -99,6 +105,34 @@ func (w *wire) close() { w.conn.Close() }
 
 // start sends a request.
 func (w *wire) start(path string, body []byte, each func([]byte)) (*call, error) {
+	return w.send(path, body, len(body), each)
+}
+
+// half sends so many requests with the larger part of their bodies, which do not go on.
+func (w *wire) half(path string, requests, announced int) error {
+	// All pieces of a round fit into half of the window, which the server then opens again.
+	const piece, pause = 4000, 20 * time.Millisecond
+	first := w.next
+	for range requests {
+		if _, err := w.send(path, make([]byte, piece), announced, nil); err != nil {
+			return err
+		}
+	}
+	for sent := piece; sent+2*piece < announced; sent += piece {
+		time.Sleep(pause)
+		var out bytes.Buffer
+		framer := http2.NewFramer(&out, nil)
+		for number := range requests {
+			framer.WriteData(first+2*uint32(number), false, make([]byte, piece))
+		}
+		if _, err := w.conn.Write(out.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *wire) send(path string, body []byte, announced int, each func([]byte)) (*call, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended != nil {
@@ -111,14 +145,19 @@ func (w *wire) start(path string, body []byte, each func([]byte)) (*call, error)
 	w.header.Reset()
 	for _, field := range [][2]string{
 		{":authority", "unused"}, {":method", "POST"}, {":path", path}, {":scheme", "https"},
-		{"content-length", strconv.Itoa(len(body))}, {"user-agent", "Go-http-client/2.0"},
+		{"content-length", strconv.Itoa(announced)}, {"user-agent", "Go-http-client/2.0"},
 	} {
 		w.encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 	}
 	var out bytes.Buffer
 	framer := http2.NewFramer(&out, nil)
 	framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.header.Bytes(), EndHeaders: true})
-	framer.WriteData(id, true, body)
+	isWhole := len(body) == announced
+	for len(body) > frameBytes {
+		framer.WriteData(id, false, body[:frameBytes])
+		body = body[frameBytes:]
+	}
+	framer.WriteData(id, isWhole, body)
 	_, err := w.conn.Write(out.Bytes())
 	return c, err
 }

@@ -1,12 +1,13 @@
 //! Every bound of the program in one place.
 //!
 //! Each row is a field of [`Limits`], a key of the `[limits]` section, its default and its range.
-//! The defaults fit a router with 128 MB of memory; `board-configs/` has the numbers of other boards.
+//! The defaults are for a machine of which nothing is known; those of `board-configs/` come before them.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::file::RawConfig;
-use super::value::{ByteCount, Range};
+use super::value::{Amount, ByteCount, Range};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -56,6 +57,18 @@ macro_rules! read {
     };
 }
 
+macro_rules! row {
+    (count, $value:expr) => {
+        Row::Count($value)
+    };
+    (bytes, $value:expr) => {
+        Row::Amount(ByteCount($value).show())
+    };
+    (time, $value:expr) => {
+        Row::Amount($value.show())
+    };
+}
+
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $kind:ident = $default:expr, $least:expr, $most:expr;)*) => {
         /// The bounds, each with its unit. What a peer can make grow stops at one of these.
@@ -71,9 +84,8 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// Takes the `[limits]` section out of a configuration file.
-            pub(super) fn take(raw: &mut RawConfig) -> Self {
-                let mut limits = Self::default();
+            /// Takes the `[limits]` section out of a file; `limits` has what is not in it.
+            pub(super) fn take(raw: &mut RawConfig, mut limits: Self) -> Self {
                 $(
                     let range = Range {
                         least: amount!($kind, $least),
@@ -86,8 +98,31 @@ macro_rules! limits {
                 )*
                 limits
             }
+
+            /// All rows as a file would have them, in the order above.
+            pub fn rows(&self) -> Vec<(&'static str, Row)> {
+                vec![$((stringify!($name), row!($kind, self.$name)),)*]
+            }
         }
     };
+}
+
+/// The value of a row as a file would have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A count.
+    Count(usize),
+    /// Bytes or a time, with a unit.
+    Amount(String),
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Amount(amount) => f.pad(amount),
+        }
+    }
 }
 
 limits! {
@@ -109,6 +144,8 @@ limits! {
     map_body: bytes = 64 * KIB, 4 * KIB, MIB;
     /// Body of a request to the administration API, in bytes.
     admin_body: bytes = 64 * KIB, 4 * KIB, MIB;
+    /// Bodies of requests that are arriving, all together, in bytes; when they are used up, others get 503.
+    request_bodies: bytes = 4 * MIB, 64 * KIB, 1024 * MIB;
     /// Requests at the same time inside one Noise connection.
     http2_streams: count = 8, 2, 256;
     /// HTTP/2 receive window of a connection and of a stream, in bytes.
@@ -208,7 +245,7 @@ mod tests {
     fn rows_with_a_unit_take_it_and_rows_out_of_range_keep_the_default() {
         let text = "[limits]\nderp_pool = \"8MiB\"\nkeepalive = \"20s\"\nnodes = 50\nusers = 0\n";
         let mut raw = RawConfig::parse("hearth.toml".into(), text);
-        let limits = Limits::take(&mut raw);
+        let limits = Limits::take(&mut raw, Limits::default());
         assert_eq!(limits.derp_pool, 8 * MIB);
         assert_eq!(limits.keepalive, Duration::from_secs(20));
         assert_eq!(limits.nodes, 50);

@@ -1,13 +1,12 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use crate::engine::{Engine, EngineError, Handle};
+use super::*;
 use crate::id::Revision;
-use crate::state::command::{Command, NewPolicy, NewUser, Rejected, Reply};
+use crate::state::command::{NewPolicy, NewUser};
 use crate::state::record::DecodeError;
 use crate::state::testing::settings;
-use crate::store::{POLICIES_NAME, Skipped, Store};
+use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 
 const CACHE: usize = 256 * 1024;
 
@@ -97,13 +96,13 @@ async fn nobody_waits_for_a_server_that_has_stopped() {
 
 #[tokio::test]
 async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
-    let fails = Arc::new(AtomicBool::new(false));
-    let (store, loaded) = Store::failing("/nowhere".as_ref(), fails.clone());
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
     let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
     handle.apply(user("anna")).await.unwrap();
     assert!(handle.snapshot().is_writable());
 
-    fails.store(true, Ordering::SeqCst);
+    disk.set(Mood::Fails);
     let refused = handle.apply(user("ben")).await.map(|_| ());
     assert_eq!(refused, Err(EngineError::Unavailable));
     let snapshot = handle.snapshot();
@@ -118,7 +117,34 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
             "anna".into()
         )))
     );
+    // Nor does a sign of life: a restart would not empty the disk.
+    assert_eq!(handle.answers().await, Ok(()));
     engine.stop();
+}
+
+#[tokio::test]
+async fn a_writer_that_hangs_gives_no_answer_and_one_that_ended_says_so() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    assert_eq!(handle.answers().await, Ok(()));
+
+    disk.set(Mood::Hangs);
+    let writer = handle.clone();
+    let writing = tokio::spawn(async move { writer.apply(user("anna")).await });
+    // Questions that come before the command are still answered.
+    let silence = async {
+        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
+        while question().await.is_ok() {}
+    };
+    let silence = tokio::time::timeout(Duration::from_secs(10), silence).await;
+    assert!(silence.is_ok(), "it answers although it hangs");
+
+    disk.set(Mood::Works);
+    assert!(writing.await.unwrap().is_ok());
+    assert_eq!(handle.answers().await, Ok(()));
+    engine.stop();
+    assert_eq!(handle.answers().await, Err(EngineError::Stopped));
 }
 
 #[tokio::test]
@@ -137,4 +163,31 @@ async fn a_policy_that_is_lost_opens_nothing() {
     let set = handle.apply(Command::SetPolicy(Box::new(new))).await;
     assert!(matches!(set, Ok(Reply::Policy(version)) if version.id.number() == 8));
     engine.stop();
+}
+
+/// A queue that was full of commands lost the end of a stream: the node then counted as online for ever.
+#[tokio::test]
+async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
+    let model = Model::new(settings(), clock::now());
+    let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
+    // A writer that is busy for long.
+    let (commands, inbox) = sync_channel(2);
+    let handle = Handle {
+        commands,
+        places: Arc::new(Semaphore::new(1)),
+        snapshots,
+    };
+    let mut first = std::pin::pin!(handle.apply(user("anna")));
+    let waits = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));
+    assert!(waits.await.is_pending());
+    let second = handle.apply(user("ben")).await.map(|_| ());
+    assert_eq!(second, Err(EngineError::Busy));
+    let node = NodeId::new(7).unwrap();
+    handle.stream_closed(node, SessionId(1));
+    let queue: Vec<Message> = inbox.try_iter().map(Message::taken).collect();
+    assert!(matches!(queue[..], [Message::Apply(..), Message::Closed(id, _)] if id == node));
+    // What the writer has taken makes room.
+    let mut second = std::pin::pin!(handle.apply(user("ben")));
+    let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
+    assert!(waits.await.is_pending());
 }

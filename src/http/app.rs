@@ -11,25 +11,28 @@ use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::BoardStatus;
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
+use crate::http::bodies::Bodies;
 use crate::http::body::{self, Body};
 use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::{Origin, Service};
+use crate::http::connection::{Answer, Next, Origin, Service};
 use crate::http::contact::calls::Way;
 use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
 use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
 use crate::http::policy::PolicyPlace;
+use crate::http::stream::Stream;
 use crate::http::ts2021::Peer;
 use crate::http::turns::Turns;
-use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
+use crate::http::wan::WanPlace;
+use crate::http::{derp, machine, pages, public, query, relay, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -37,6 +40,7 @@ use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
+use crate::tls::Served;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -94,6 +98,8 @@ pub struct App {
     pub shutdown: Shutdown,
     /// Map streams that may still be opened.
     pub streams: Arc<Semaphore>,
+    /// The memory for request bodies that are arriving.
+    pub bodies: Bodies,
     /// First maps that may be made at the same time.
     pub full_maps: Turns,
     /// How fast strangers may come.
@@ -112,11 +118,16 @@ impl App {
             limits,
             addresses,
             warnings,
+            board,
             policy_place,
             noise,
             relay,
             stun,
             names,
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             tasks,
             shutdown,
         } = parts;
@@ -126,7 +137,12 @@ impl App {
             base_domain: tailnet.borrow().base_domain.clone(),
             tailnet: tailnet.clone(),
             warnings,
+            board,
             policy_place: policy_place.clone(),
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             relay: Numbers {
                 relay: relay.clone(),
                 stun,
@@ -150,6 +166,7 @@ impl App {
             tasks,
             shutdown,
             streams: Arc::new(Semaphore::new(limits.map_streams)),
+            bodies: Bodies::new(limits.request_bodies),
             full_maps: Turns::new(limits.full_map_builds),
             newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
@@ -192,7 +209,7 @@ impl App {
         }
     }
 
-    async fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
         let path = request.uri().path();
         if path.starts_with("/api/") {
             let trust = match origin {
@@ -216,7 +233,7 @@ impl App {
             ts2021::PATH => ts2021::upgrade(&parts),
             ping::REACHED => self.reached(&parts),
             "/health" => public::health(self.engine.snapshot().is_writable()),
-            _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
+            _ => match relay::around_relay(&parts, self.relay.as_ref(), &self.names) {
                 Some(answer) => answer,
                 None => pages::handle(&self, &parts),
             },
@@ -236,6 +253,8 @@ pub struct Parts {
     pub addresses: Addresses,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
+    /// The board that hearth runs on.
+    pub board: BoardStatus,
     /// Where the policy comes from.
     pub policy_place: watch::Receiver<PolicyPlace>,
     /// The public Noise key.
@@ -246,35 +265,36 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// Where the addresses outside are known.
+    pub wan: WanPlace,
+    /// The certificate that is served.
+    pub served: Arc<Served>,
+    /// Whether it is one that hearth made.
+    pub certificate_is_own: bool,
+    /// What the program should take of memory at most, in bytes, where that is known.
+    pub memory_budget: Option<usize>,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
     pub shutdown: Shutdown,
 }
 
-/// A shared [`App`] as connections want it.
-#[derive(Clone)]
-pub struct Shared(pub Arc<App>);
-
-impl Service for Shared {
-    async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
-        self.0.plain(request, origin).await
+impl Service for App {
+    fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
+        Box::pin(self.answer(request, origin))
     }
 
-    async fn machine(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        machine::handle(self.0, peer, request).await
+    fn machine(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
+        Box::pin(machine::handle(self, peer, request))
     }
 
-    fn relay<S>(
-        self,
-        stream: S,
+    fn relay(
+        self: Arc<Self>,
+        stream: Stream,
         received: Bytes,
         source: SocketAddr,
         upgrade: RelayUpgrade,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        standalone::serve_relay(self.0.relay.clone(), stream, received, source, upgrade)
+    ) -> Next {
+        relay::serve_relay(self.relay.clone(), stream, received, source, upgrade)
     }
 }

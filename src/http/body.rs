@@ -197,6 +197,9 @@ pub enum ReadError {
     /// The body did not arrive in time.
     #[error("the request took too long")]
     Timeout,
+    /// The memory was needed for bodies that came later.
+    #[error("too many requests at once; try again in a moment")]
+    Crowded,
     /// The connection or the stream ended within the body.
     #[error("the request is incomplete")]
     Broken,
@@ -208,6 +211,7 @@ impl ReadError {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::BAD_REQUEST,
         }
     }

@@ -114,7 +114,10 @@ async fn ask(
     request: Request<Incoming>,
 ) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
     let patience = app.limits.request_timeout;
-    let bytes = body::read_limited(request.into_body(), SMALL_BODY, patience).await;
+    let bytes = app
+        .bodies
+        .read(request.into_body(), SMALL_BODY, patience)
+        .await;
     let bytes = bytes.map_err(|fault| body::text(fault.status(), &fault.to_string()))?;
     let request = NodeRequest::decode(&bytes)
         .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::config::budget::show_mib;
 use crate::config::{Config, Host, Scheme, Surroundings};
 use crate::http::app::Addresses;
 use crate::state::snapshot::Snapshot;
@@ -27,6 +28,7 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
     line(format_args!("  socket   {}", config.socket.display()));
     line(format_args!("  data     {}", config.data_dir.display()));
     line(format_args!("  names    *.{}", config.base_domain));
+    line(format_args!("  board    {}", board(config)));
     line(format_args!(
         "  clients  connect to {}",
         addresses.server_url
@@ -64,6 +66,15 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
         )),
     }
     text
+}
+
+fn board(config: &Config) -> String {
+    let choice = &config.board;
+    let (name, words) = (choice.name(), choice.source.words());
+    match choice.budget() {
+        Some(budget) => format!("{name} ({words}): up to {} of memory", show_mib(budget)),
+        None => format!("{name}: limits for any machine"),
+    }
 }
 
 /// How this program was called, so that the printed commands work when pasted.

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod policy;
+mod wan;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use super::*;
+use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
@@ -67,7 +69,12 @@ fn server() -> Server {
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
+        board: BoardStatus::default(),
         policy_place: watch::channel(PolicyPlace::default()).1,
+        wan: wan::place(),
+        served: wan::served(directory.path()),
+        certificate_is_own: true,
+        memory_budget: Some(1 << 40),
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
@@ -368,6 +375,8 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
         invite["joinUrl"],
         format!("http://192.168.1.1:8080/join#{key}")
     );
+    let rows = crate::qr::rows(invite["joinUrl"].as_str().unwrap()).unwrap();
+    assert_eq!(invite["qr"], json!(rows), "the code is that of the page");
     let again = server.good("POST", "hearth/invite", json!({})).await;
     assert_eq!(again["user"]["id"], invite["user"]["id"]);
     server.good("POST", "user", json!({"name": "anna"})).await;

@@ -15,16 +15,17 @@ use crate::tailcfg::hostinfo as wire;
 use crate::tailcfg::map::MapRequest;
 use crate::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
 
-/// Most routes that one client can offer.
+/// Most routes that one client can offer; fewer where the limit for what it tells is below 18 KiB.
 const ROUTES_MAX: usize = 1024;
 
-/// Longest host name kept, in bytes; DNS has no longer ones.
-const HOSTNAME_MAX: usize = 255;
+/// Longest host name kept, in bytes, since DNS has no longer ones; and longest name or version of a system or a
+/// client.
+const TEXT_MAX: usize = 255;
 
 /// The domain's form of what a client says about its machine.
 ///
 /// Of an object longer than `limit` bytes only what peers may see is kept, and of that nothing when
-/// it is too long as well.
+/// it is too long as well. Routes, and tags, are kept as far as they fit into as many bytes.
 pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
     let empty = || Box::from("{}");
     let shared = if wire.shared.len() <= limit {
@@ -37,29 +38,50 @@ pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
     } else {
         shared.clone()
     };
-    let mut hostname = wire.hostname.into_string();
-    let end = (0..=HOSTNAME_MAX)
-        .rev()
-        .find(|place| hostname.is_char_boundary(*place));
-    hostname.truncate(end.unwrap_or(0));
     Arc::new(Hostinfo {
         raw,
         shared,
-        hostname: hostname.into(),
-        os: wire.os,
-        os_version: wire.os_version,
-        client_version: wire.client_version,
-        routable_ips: routes(&wire.routable_ips),
-        request_tags: wire.request_tags,
+        hostname: cut(wire.hostname),
+        os: cut(wire.os),
+        os_version: cut(wire.os_version),
+        client_version: cut(wire.client_version),
+        routable_ips: routes(&wire.routable_ips, limit),
+        request_tags: tags(wire.request_tags, limit),
     })
 }
 
+/// The text, or as much of it as is kept.
+fn cut(text: Box<str>) -> Box<str> {
+    let mut text = text.into_string();
+    let end = (0..=TEXT_MAX)
+        .rev()
+        .find(|place| text.is_char_boundary(*place));
+    text.truncate(end.unwrap_or(0));
+    text.into()
+}
+
+/// As many of the tags as fit into so many bytes.
+fn tags(wished: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
+    let mut left = limit;
+    let mut kept = Vec::new();
+    for tag in wished {
+        let cost = tag.len().saturating_add(size_of::<Box<str>>());
+        let Some(rest) = left.checked_sub(cost) else {
+            break;
+        };
+        left = rest;
+        kept.push(tag);
+    }
+    kept.into()
+}
+
 /// The routes that a client offers, in order; what is no prefix is left out.
-fn routes(offered: &[Box<str>]) -> Box<[IpNet]> {
+fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
+    let most = limit.checked_div(size_of::<IpNet>()).unwrap_or_default();
     let prefixes = offered.iter().filter_map(|text| text.parse().ok());
     let routes: BTreeSet<IpNet> = prefixes
         .map(|route: IpNet| route.trunc())
-        .take(ROUTES_MAX)
+        .take(most.min(ROUTES_MAX))
         .collect();
     routes.into_iter().collect()
 }
@@ -156,6 +178,27 @@ mod tests {
         assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
         assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);
         assert_eq!(followup(""), None);
+    }
+
+    #[test]
+    fn no_part_of_a_hostinfo_is_kept_beyond_its_limit() {
+        let text = |length: usize| Box::from("x".repeat(length).as_str());
+        let wire = wire::Hostinfo {
+            os: text(40_000),
+            os_version: text(40_000),
+            client_version: text(40_000),
+            request_tags: (0..100).map(|_| text(100)).collect(),
+            routable_ips: (0..200)
+                .map(|last| format!("10.0.0.{last}/32").into())
+                .collect(),
+            ..wire::Hostinfo::default()
+        };
+        let kept = hostinfo(wire, 1800);
+        let texts = [&kept.os, &kept.os_version, &kept.client_version];
+        assert_eq!(texts.map(|text| text.len()), [TEXT_MAX; 3]);
+        assert_eq!(kept.routable_ips.len(), 1800 / size_of::<IpNet>());
+        let tags: usize = kept.request_tags.iter().map(|tag| tag.len()).sum();
+        assert!((1200..=1800).contains(&tags), "{tags}");
     }
 
     #[test]

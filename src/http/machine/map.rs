@@ -27,7 +27,9 @@ use crate::tailcfg::map::MapRequest;
 
 pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let limits = &app.limits;
-    let read = body::read_limited(request.into_body(), limits.map_body, limits.request_timeout);
+    let read = app
+        .bodies
+        .read(request.into_body(), limits.map_body, limits.request_timeout);
     let bytes = match read.await {
         Ok(bytes) => bytes,
         Err(fault) => return body::text(fault.status(), &fault.to_string()),
@@ -36,6 +38,8 @@ pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -
         Ok(request) => request,
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
+    // What follows may wait, and the room for the body is given back already.
+    drop(bytes);
     if !request.version.is_served() {
         return too_old(request.version);
     }

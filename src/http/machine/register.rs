@@ -28,11 +28,10 @@ pub(super) async fn register(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let limits = &app.limits;
-    let read = body::read_limited(
-        request.into_body(),
-        limits.register_body,
-        limits.request_timeout,
-    );
+    let patience = limits.request_timeout;
+    let read = app
+        .bodies
+        .read(request.into_body(), limits.register_body, patience);
     let bytes = match read.await {
         Ok(bytes) => bytes,
         Err(fault) => return body::text(fault.status(), &fault.to_string()),
@@ -41,6 +40,8 @@ pub(super) async fn register(
         Ok(request) => request,
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
+    // What follows may wait, and the room for the body is given back already.
+    drop(bytes);
     if !request.version.is_served() {
         return super::map::too_old(request.version);
     }

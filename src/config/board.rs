@@ -1,0 +1,257 @@
+//! The boards that hearth knows, and the limits that fit each of them.
+//!
+//! A file of `board-configs/` is about one board or about one class of memory. All of them are part of the
+//! program ([`embedded`]). Which one applies is found out by [`choice`] from what [`machine`] reads.
+
+pub mod choice;
+mod embedded;
+pub mod machine;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::file::{RawConfig, RawValue};
+use super::limits::Limits;
+use super::near::nearest;
+use super::value::{ByteCount, Setting};
+use embedded::{BOARDS, CLASSES, Embedded};
+
+const MIB: usize = 1 << 20;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+/// What the data of a board is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// NOR flash with JFFS2: small, slow to erase.
+    Nor,
+    /// NAND flash with UBIFS: each commit writes a whole page.
+    Nand,
+    /// Flash with a controller of its own, soldered in.
+    Emmc,
+    /// A memory card.
+    Sd,
+    /// A disk.
+    Ssd,
+}
+
+impl Storage {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Nor, "nor"),
+        (Self::Nand, "nand"),
+        (Self::Emmc, "emmc"),
+        (Self::Sd, "sd"),
+        (Self::Ssd, "ssd"),
+    ];
+
+    /// As it is written in a file.
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.iter().find(|(storage, _)| *storage == self);
+        known.map_or("", |(_, name)| name)
+    }
+
+    /// How often what may be lost is written: a commit is 25 to 42 KB (`redb`, measured), whatever changed.
+    fn flush_interval(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Nor => 2 * HOUR,
+            Self::Nand => HOUR,
+            Self::Emmc | Self::Sd => 30 * MINUTE,
+            Self::Ssd => 5 * MINUTE,
+        })
+    }
+}
+
+impl Setting for Storage {
+    const EXPECTED: &'static str = "one of `nor`, `nand`, `emmc`, `sd` and `ssd`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        let RawValue::Text(text) = value else {
+            return None;
+        };
+        let known = Self::ALL.iter().find(|(_, name)| name == text);
+        known.map(|(storage, _)| *storage)
+    }
+}
+
+/// The facts about a board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Board {
+    /// Its name for programs: the first `compatible` of its device tree, which OpenWrt has in
+    /// `/tmp/sysinfo/board_name`.
+    pub id: String,
+    /// Other such names.
+    pub aliases: Vec<String>,
+    /// Its name for people.
+    pub name: String,
+    /// Its processor.
+    pub soc: String,
+    /// Where OpenWrt has it.
+    pub openwrt_target: String,
+    /// Architecture of OpenWrt's packages for it.
+    pub package_arch: String,
+    /// What hearth is built for.
+    pub rust_target: String,
+    /// `big` or `little`.
+    pub endian: String,
+    /// Its memory in MiB, unless it is sold with several sizes.
+    pub ram_mib: Option<usize>,
+    /// What its data is written to.
+    pub storage: Storage,
+    /// Whether it knows the time after a power cut.
+    pub has_rtc: bool,
+    /// Whether its processor has instructions for AES.
+    pub aes: bool,
+    file: &'static Embedded,
+}
+
+impl Board {
+    /// All boards that have a file.
+    pub fn all() -> impl Iterator<Item = Self> {
+        BOARDS.iter().filter_map(Self::read)
+    }
+
+    /// The board with this id, alias or name, if it has a file.
+    pub fn find(name: &str) -> Option<Self> {
+        // Taking files apart takes its time on a small processor, so only those that can fit.
+        let quoted = format!("\"{name}\"");
+        let possible = BOARDS.iter().filter(|file| file.text.contains(&quoted));
+        let mut boards = possible.filter_map(Self::read);
+        boards.find(|board| board.is_called(name))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    /// The class of its memory, when there is one size of it.
+    pub fn class(&self) -> Option<Class> {
+        self.ram_mib.map(|ram| Class::of_memory(bytes_of(ram)))
+    }
+
+    /// `limits` with what differs on this board.
+    pub fn adjust(&self, mut limits: Limits) -> Limits {
+        limits.flush_interval = self.storage.flush_interval();
+        Limits::take(&mut self.file.raw(), limits)
+    }
+
+    fn read(file: &'static Embedded) -> Option<Self> {
+        let board = Self::take(file, &mut file.raw());
+        debug_assert!(board.is_some(), "{}", file.name);
+        board
+    }
+
+    fn take(file: &'static Embedded, raw: &mut RawConfig) -> Option<Self> {
+        let aliases = match raw.take::<Names>("board.aliases") {
+            Some(Names(aliases)) => aliases,
+            None => Vec::new(),
+        };
+        Some(Self {
+            id: raw.take("board.id")?,
+            aliases,
+            name: raw.take("board.name")?,
+            soc: raw.take("board.soc")?,
+            openwrt_target: raw.take("board.openwrt_target")?,
+            package_arch: raw.take("board.package_arch")?,
+            rust_target: raw.take("board.rust_target")?,
+            endian: raw.take("board.endian")?,
+            ram_mib: raw.take("board.ram_mib"),
+            storage: raw.take("board.storage")?,
+            has_rtc: raw.take("board.has_rtc")?,
+            aes: raw.take("board.aes")?,
+            file,
+        })
+    }
+}
+
+fn bytes_of(mib: usize) -> u64 {
+    u64::try_from(mib.saturating_mul(MIB)).unwrap_or(u64::MAX)
+}
+
+/// The name of a board or class that may have been meant.
+pub(super) fn near(name: &str) -> Option<String> {
+    let boards: Vec<Board> = Board::all().collect();
+    let ids = boards.iter().map(|board| board.id.as_str());
+    let classes = CLASSES.iter().map(|file| file.name);
+    nearest(name, ids.chain(classes)).map(str::to_owned)
+}
+
+/// A list of names.
+struct Names(Vec<String>);
+
+impl Setting for Names {
+    const EXPECTED: &'static str = "a list of names";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Texts(texts) => Some(Self(texts.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// What fits machines with so much memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// `memory-<MiB>`.
+    pub name: &'static str,
+    /// The memory in MiB that machines of this class are sold with.
+    pub ram_mib: usize,
+    /// What hearth may take of it, in bytes of resident memory.
+    pub budget: usize,
+    /// What keeps it within that.
+    pub limits: Limits,
+}
+
+impl Class {
+    /// The classes, smallest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CLASSES.iter().filter_map(Self::read)
+    }
+
+    /// The class of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        let file = CLASSES.iter().find(|file| file.name == name)?;
+        Self::read(file)
+    }
+
+    /// The class for a machine with so many bytes of memory.
+    ///
+    /// The kernel and a graphics processor keep up to a fifth for themselves, so that a machine that is sold
+    /// with 512 MB shows 430 of them. What has less than the smallest class gets that one.
+    pub fn of_memory(bytes: u64) -> Self {
+        let fits = |class: &Self| bytes_of(class.ram_mib) / 5 * 4 <= bytes;
+        let fitting = Self::all().take_while(fits).last();
+        fitting
+            .or_else(|| Self::all().next())
+            .unwrap_or_else(Self::when_there_is_no_file)
+    }
+
+    /// A test reads all files, so that this is not called.
+    fn when_there_is_no_file() -> Self {
+        Self {
+            name: "",
+            ram_mib: 0,
+            budget: usize::MAX,
+            limits: Limits::default(),
+        }
+    }
+
+    fn read(file: &'static Embedded) -> Option<Self> {
+        let class = Self::take(file, &mut file.raw());
+        debug_assert!(class.is_some(), "{}", file.name);
+        class
+    }
+
+    fn take(file: &'static Embedded, raw: &mut RawConfig) -> Option<Self> {
+        let ram_mib = raw.take("memory.ram_mib")?;
+        let ByteCount(budget) = raw.take("memory.budget")?;
+        Some(Self {
+            name: file.name,
+            ram_mib,
+            budget,
+            limits: Limits::take(raw, Limits::default()),
+        })
+    }
+}
