@@ -8,6 +8,7 @@
 mod contact;
 mod policy;
 mod request;
+mod wan;
 
 pub use contact::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
@@ -18,6 +19,7 @@ pub use policy::{
     WhyRule,
 };
 pub use request::*;
+pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
 use serde::{Deserialize, Serialize};
 
@@ -395,6 +397,10 @@ pub struct Invite {
     pub command: String,
     /// The page that says what to do; the key is in its fragment, which browsers do not send.
     pub join_url: String,
+    /// The QR code of that page's address, a text for each row: `1` is a dark module, `0` a light one. The
+    /// quiet zone around it is not in it. Empty when the address is too long for a code.
+    #[serde(default)]
+    pub qr: Vec<String>,
 }
 
 /// The answer with one user.

@@ -10,15 +10,18 @@ mod args;
 mod board;
 mod contact;
 mod dns;
+mod doctor;
 mod keys;
 mod nodes;
 mod pending;
 mod policy;
+#[cfg(feature = "policy-tools")]
 mod policy_eval;
 mod relay;
 mod routes;
 mod server;
 mod users;
+mod wan;
 mod wireguard;
 
 pub use args::Args;
@@ -29,8 +32,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, Surroundings};
-use args::{BoardArgs, Command, DerpArgs, PolicyCommand};
+use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
+use crate::panics;
+use args::{BoardArgs, Command, DerpArgs};
 use client::{CliError, Client};
 use output::{Format, Output};
 
@@ -40,6 +44,7 @@ pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 /// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
 /// and 2 when the command line was not understood.
 pub fn run() -> ExitCode {
+    panics::end_the_program();
     let args = Args::parse();
     let format = args.output;
     let outcome = match args.command {
@@ -53,7 +58,8 @@ pub fn run() -> ExitCode {
             board::run(command, flags.overrides(args.socket), format)
         }
         Command::Version => Ok(server::version(format)),
-        Command::Policy(PolicyCommand::Eval) => {
+        #[cfg(feature = "policy-tools")]
+        Command::Policy(args::PolicyCommand::Eval) => {
             return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(fault) => {
@@ -67,7 +73,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(output) => {
             print(&output);
-            ExitCode::SUCCESS
+            ExitCode::from(output.exit)
         }
         Err(fault) => {
             print_fault(&fault.to_string(), format);
@@ -83,12 +89,7 @@ fn ask(
 ) -> Result<Output, CliError> {
     let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
     let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
-    let client = Client::new(&socket);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Command(format!("the system gives no event queue: {error}")))?;
-    runtime.block_on(args::dispatch(command, &client, format))
+    args::dispatch(command, &Client::new(&socket), format)
 }
 
 /// The socket of the server that the default configuration describes. A person without a server of
@@ -96,15 +97,18 @@ fn ask(
 fn usual_socket() -> PathBuf {
     let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
     let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
+    first_there([config.socket, of_system, SYSTEM_SOCKET.into()])
+}
+
+/// The first of these sockets that is there, or else the first one, which messages then name.
+fn first_there<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
     // Not being allowed to look is a sign of its being there.
-    let not_there = |path: &Path| {
-        path.metadata()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    let is_there = |path: &Path| match path.metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    if not_there(&config.socket) && !not_there(&of_system) {
-        return of_system;
-    }
-    config.socket
+    let there = sockets.iter().find(|path| is_there(path)).cloned();
+    there.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
 }
 
 fn print(output: &Output) {

@@ -111,6 +111,14 @@ pub fn now() -> Now {
     Now { wall, mono }
 }
 
+/// What the system's monotonic clock shows (`CLOCK_MONOTONIC`, which is also the clock of service managers). Unlike
+/// [`Now::mono`] it means the same to other processes of this machine.
+pub fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The clock counts from the machine's start and never shows a negative time.
+    time.try_into().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,13 +10,16 @@ pub mod clients;
 pub mod derp;
 mod dns;
 pub mod file;
+mod json_text;
 pub mod lan;
 pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+mod toml_text;
 pub mod url;
 pub mod value;
+pub mod wan;
 pub mod web_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,6 +37,7 @@ pub use name::DnsName;
 pub use policy::PolicySettings;
 pub use url::{Host, Scheme, ServerUrl};
 pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
+pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
 use crate::state::dns::DnsSettings;
@@ -46,6 +50,10 @@ use value::{Expiry, Range};
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
 /// Where the data is when the server runs as root.
 pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
+/// Where the data is when neither a flag nor the file says so. Packages and containers set it.
+pub const DATA_DIR_VARIABLE: &str = "HEARTH_DATA_DIR";
+/// Where the server of a package has its socket.
+pub const SYSTEM_SOCKET: &str = "/var/run/hearth/hearth.sock";
 /// Name of the socket inside the data directory.
 pub const SOCKET_NAME: &str = "hearth.sock";
 /// Below this all names of the tailnet are, unless the configuration says otherwise. The top-level
@@ -137,6 +145,8 @@ pub struct Config {
     pub policy: PolicySettings,
     /// What clients are told about the server and about themselves.
     pub clients: ClientSettings,
+    /// The addresses outside.
+    pub wan: WanSettings,
     /// Where the numbers for a monitoring system are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// How much is logged.
@@ -181,6 +191,8 @@ pub struct Overrides {
 pub struct Surroundings {
     /// Whether the process runs as root.
     pub is_root: bool,
+    /// `$HEARTH_DATA_DIR`.
+    pub data_dir: Option<PathBuf>,
     /// `$HOME`.
     pub home: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
@@ -197,6 +209,7 @@ impl Surroundings {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
             is_root: is_root(),
+            data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             network: Network::of_this_machine(),
@@ -206,6 +219,9 @@ impl Surroundings {
 
     /// Where the data is unless somebody says otherwise.
     pub fn default_data_dir(&self) -> PathBuf {
+        if let Some(directory) = &self.data_dir {
+            return directory.clone();
+        }
         if self.is_root {
             return SYSTEM_DATA_DIR.into();
         }
@@ -298,9 +314,9 @@ impl Config {
         };
         let dns = dns::take(raw);
         let derp = DerpSettings::take(raw, Admission::Tailnet);
-        let home = || surroundings.network.home_address();
         let policy = PolicySettings::take(raw);
-        let clients = ClientSettings::take(raw, &server_url, &derp, home);
+        let clients = ClientSettings::take(raw);
+        let wan = WanSettings::take(raw);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
@@ -323,6 +339,7 @@ impl Config {
             derp,
             policy,
             clients,
+            wan,
             metrics,
             log_level,
             board,

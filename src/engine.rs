@@ -51,6 +51,7 @@ enum Message {
         Option<OwnedSemaphorePermit>,
     ),
     Closed(NodeId, SessionId),
+    Question(oneshot::Sender<()>),
     Stop,
 }
 
@@ -97,6 +98,19 @@ impl Handle {
         if let Err(fault) = self.send(Message::Closed(node, session)) {
             tracing::warn!(%node, %fault, "the end of a map stream went unnoticed");
         }
+    }
+
+    /// Whether the writer thread does its work: waits until it has dealt with all that was sent before.
+    /// Cancel safe.
+    ///
+    /// It says nothing about the database: what cannot be written is refused, and that is an answer too.
+    ///
+    /// # Errors
+    /// When too many commands wait, or the thread has ended.
+    pub async fn answers(&self) -> Result<(), EngineError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Question(sender))?;
+        answer.await.map_err(|_| EngineError::Stopped)
     }
 
     /// The newest published state.
@@ -275,7 +289,7 @@ impl Writer {
         work.changed = false;
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());
-        let mut closed = Vec::new();
+        let (mut closed, mut questions) = (Vec::new(), Vec::new());
         for message in batch {
             match message {
                 Message::Apply(command, sender, _) => {
@@ -286,6 +300,7 @@ impl Writer {
                     closed.push((node, session));
                     close_stream(&mut work, node, session, now);
                 }
+                Message::Question(sender) => questions.push(sender),
                 Message::Stop => {}
             }
         }
@@ -311,6 +326,9 @@ impl Writer {
         for (sender, answer) in answers {
             // The one who asked may have gone away; the command stands.
             let _ = sender.send(answer);
+        }
+        for sender in questions {
+            let _ = sender.send(());
         }
     }
 

@@ -1,7 +1,16 @@
 //! Where log lines go and how many there are.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
 
@@ -19,21 +28,27 @@ impl LogControl {
     }
 }
 
-/// Sends log lines to standard error, where procd, systemd and terminals collect them.
+/// The variable with the device and inode of the journal's stream. Source: `systemd.exec(5)`.
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
+
+/// Sends log lines to standard error, where procd, systemd and terminals collect them. The journal gets each with
+/// its priority, and without the time that it knows itself.
 ///
 /// # Errors
 /// When the process logs already.
 pub fn start(level: LogLevel) -> Result<LogControl, TryInitError> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match is_journal() {
+        true => lines.with_ansi(false).event_format(Journal).boxed(),
+        false => lines
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .with_target(false)
+            .boxed(),
+    };
     tracing_subscriber::registry()
         .with(filter)
-        .with(
-            fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(colours)
-                .with_target(false),
-        )
+        .with(lines)
         .try_init()?;
     Ok(LogControl(handle))
 }
@@ -45,5 +60,70 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Whether standard error goes to the journal, and not somewhere else since systemd set the variable.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var(JOURNAL_VARIABLE) else {
+        return false;
+    };
+    let stderr = io::stderr().as_fd().try_clone_to_owned();
+    let stderr = stderr.and_then(|stderr| File::from(stderr).metadata());
+    stderr.is_ok_and(|stderr| is_stream(&stream, stderr.dev(), stderr.ino()))
+}
+
+/// Whether the variable names this file, as `device:inode`.
+fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
+    let named = variable.split_once(':');
+    named.is_some_and(|(first, second)| first.parse() == Ok(device) && second.parse() == Ok(inode))
+}
+
+/// A line for the journal: `<priority>` and the fields. Source: `sd-daemon(3)`.
+struct Journal;
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// The priority of syslog. Source: `syslog(3)`.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_its_stream() {
+        assert!(is_stream("8:1234", 8, 1234));
+        for other in ["8:1235", "9:1234", "8", "", ":", "8:1234:1", "x:y"] {
+            assert!(!is_stream(other, 8, 1234), "{other}");
+        }
+    }
+
+    #[test]
+    fn errors_come_before_warnings_and_those_before_the_rest() {
+        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
+        assert_eq!(levels.map(priority), [3, 4, 6, 7]);
     }
 }

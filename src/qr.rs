@@ -1,4 +1,4 @@
-//! QR codes for terminals.
+//! QR codes: for terminals, and as rows of modules for those who draw themselves.
 
 use qrcodegen::{QrCode, QrCodeEcc};
 
@@ -32,6 +32,19 @@ pub fn for_terminal(text: &str) -> Option<String> {
     Some(drawing)
 }
 
+/// The rows of a QR code, top to bottom: a dark module is `1`, a light one `0`. The quiet zone of four
+/// light modules around the code is left to who draws it. `None` when the text is too long.
+pub fn rows(text: &str) -> Option<Vec<String>> {
+    let code = QrCode::encode_text(text, QrCodeEcc::Medium).ok()?;
+    let side = 0..code.size();
+    let module = |x, y| if code.get_module(x, y) { '1' } else { '0' };
+    Some(
+        side.clone()
+            .map(|y| side.clone().map(|x| module(x, y)).collect())
+            .collect(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,7 +69,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_make_a_square_with_three_corners() {
+        let rows = rows("http://192.168.1.1:8080/join#hskey-auth-x").unwrap();
+        assert!(rows.iter().all(|row| row.len() == rows.len()));
+        // The finder patterns. Source: ISO/IEC 18004 section 6.3.3.
+        let finder = [
+            "1111111", "1000001", "1011101", "1011101", "1011101", "1000001", "1111111",
+        ];
+        let end = rows.len() - 7;
+        for (y, line) in finder.iter().enumerate() {
+            assert_eq!(&rows[y][..7], *line);
+            assert_eq!(&rows[y][end..], *line);
+            assert_eq!(&rows[end + y][..7], *line);
+        }
+        assert_ne!(&rows[end][end..], finder[0]);
+    }
+
+    #[test]
     fn a_text_that_fits_no_code_gives_none() {
         assert_eq!(for_terminal(&"x".repeat(3000)), None);
+        assert_eq!(rows(&"x".repeat(3000)), None);
     }
 }

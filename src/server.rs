@@ -5,12 +5,15 @@ mod banner;
 mod derp_map;
 mod dns;
 mod listeners;
+mod manager;
 mod policy;
 mod regions;
 mod relay;
+#[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
 
+#[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
 use std::io::{self, Write as _};
@@ -25,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config, Host, Limits};
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts, Shared};
+use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
@@ -37,6 +40,7 @@ use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
 use crate::netmap::notices::Notices;
+use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
@@ -48,6 +52,7 @@ use dns::Dns;
 use listeners::Listeners;
 use policy::PolicyFile;
 use regions::Regions;
+use wan::{Watcher, WatcherParts};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
 const TASKS_SHARE: u32 = 2;
@@ -90,7 +95,8 @@ pub enum ServeError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Runs the server until it is told to stop. `reload` reads the configuration again.
+/// Runs the server until it is told to stop. `reload` reads the configuration again. Who handed `sockets` over
+/// is told how the server is.
 ///
 /// # Errors
 /// When a part cannot start.
@@ -98,7 +104,10 @@ pub fn run(
     config: Config,
     log: &LogControl,
     reload: impl Fn() -> Config,
+    sockets: Sockets,
 ) -> Result<(), ServeError> {
+    let manager = Manager::of_this_process();
+    manager.status("opening the database");
     let limits = &config.limits;
     let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
     for skipped in &loaded.skipped {
@@ -114,7 +123,15 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("an event queue"))?;
-    let served = runtime.block_on(serve(&config, log, &reload, handle, noise, derp));
+    let serving = serve(
+        &config,
+        log,
+        &reload,
+        (handle, noise, derp),
+        sockets,
+        &manager,
+    );
+    let served = runtime.block_on(serving);
     // Whatever keeps a connection's task alive must not keep the process: the database is what counts.
     drop(runtime);
     engine.stop();
@@ -129,15 +146,19 @@ async fn serve(
     config: &Config,
     log: &LogControl,
     reload: &impl Fn() -> Config,
-    engine: Handle,
-    noise: MachineSecret,
-    derp: ServerSecret,
+    (engine, noise, derp): (Handle, MachineSecret, ServerSecret),
+    sockets: Sockets,
+    manager: &Manager,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
-    let mut listeners = Listeners::bind(config).await?;
+    let mut listeners = Listeners::bind(config, sockets).await?;
     let addresses = listeners.addresses(&config.server_url)?;
-    let own = derp_map::region(config, &addresses, pin.as_deref());
+    let watcher = Watcher::new(&WatcherParts {
+        config,
+        listening: &addresses,
+        pin: pin.as_deref(),
+    });
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
@@ -150,6 +171,7 @@ async fn serve(
     let outbound = Arc::new(Outbound::default());
     let most_bytes = config.limits.derp_map;
     let data_dir = &config.data_dir;
+    let own = watcher.region();
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
@@ -158,10 +180,11 @@ async fn serve(
         &regions.at_start(&engine.snapshot()),
     );
     let tailnet = tailnet.with_dns(dns.look());
-    let notices = Notices::new(&config.clients.addresses, config.clients.latest_version);
+    let notices = Notices::new(watcher.server(), config.clients.latest_version);
     let tailnet = tailnet.with_notices(notices);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let home = new_tailnet.clone();
+    let outside = new_tailnet.clone();
     let reread = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),
@@ -179,10 +202,14 @@ async fn serve(
     };
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
+    let wan = watcher.place();
+    let watching = watcher.keep(outside, names.clone(), tasks.clone(), shutdown.clone());
+    tasks.spawn("addresses outside", watching);
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
     let control = Control::new(noise, challenge, http_limits.clone(), shutdown.clone());
+    let served = Served::new(identity);
     let app = App::new(Parts {
         engine,
         tailnet,
@@ -195,16 +222,19 @@ async fn serve(
         relay: relay.clone(),
         stun: numbers.stun.clone(),
         names,
+        wan,
+        served: served.clone(),
+        certificate_is_own: pin.is_some(),
+        memory_budget: config.board.budget(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
-    let served = Served::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
-        Shared(app.clone()),
+        app.clone(),
         Arc::new(control),
         http_limits,
         shutdown.clone(),
@@ -231,8 +261,10 @@ async fn serve(
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
     tracing::info!(server_url = app.addresses.server_url, "ready");
+    manager::start(manager, &app, &tasks);
 
     while signals.next().await == Signal::Reload {
+        manager.reloading();
         let fresh = reload();
         reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
@@ -241,8 +273,10 @@ async fn serve(
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
         policy_reread.notify_one();
+        manager::tell_ready(manager, &app);
     }
     tracing::info!("stopping");
+    manager.stopping();
     shutdown.trigger();
     if let Some(relay) = &relay {
         relay.shutdown(RECONNECT_IN, TRY_FOR);

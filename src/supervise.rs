@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ impl Tasks {
         if running.closed {
             return;
         }
+        // The event queue's own part of a task is then compiled once, and not for each kind of task.
+        let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
         let handle = running.set.spawn(future);
         running.names.insert(handle.id(), name);
         while let Some(ended) = running.set.try_join_next_with_id() {

@@ -2,7 +2,9 @@
 //!
 //! Must not know: HTTP. No other module but the listener names the TLS library.
 
+#[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
+pub mod validity;
 
 use std::fs;
 use std::io;
@@ -15,14 +17,16 @@ use data_encoding::HEXLOWER;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use crate::clock::Timestamp;
+use crate::config::Host;
 use crate::files;
 
 /// The longest certificate or key file that is read, in bytes.
@@ -159,6 +163,25 @@ impl Identity {
     /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// From when and until when the leaf is good.
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        validity::of_certificate(self.certified.cert.first()?)
+    }
+
+    /// Whether the leaf is for this host.
+    pub fn is_for(&self, host: &Host) -> bool {
+        let name = match host {
+            Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
+            Host::Address(address) => Some(ServerName::from(*address)),
+        };
+        let leaf = self.certified.cert.first();
+        let parsed = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+        match (parsed, name) {
+            (Some(parsed), Some(name)) => verify_server_name(&parsed, &name).is_ok(),
+            _ => false,
+        }
     }
 }
 

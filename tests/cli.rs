@@ -1,10 +1,13 @@
 //! The program as a person uses it: a server, and commands that talk to it.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
+/// The same number on all processors. Source: signal(7).
+const SIGABRT: i32 = 6;
 
 struct Server {
     child: Child,
@@ -377,6 +380,33 @@ fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
         refusal.contains("p.hujson:2:3: test(s) failed\n    \"tests\": [{"),
         "{refusal}"
     );
+}
+
+/// This build unwinds, as OpenWrt's does. The one task that looks names up panics, because the system gives
+/// no thread of such a size; the rest of the server would go on without it.
+#[test]
+fn a_panic_in_a_task_ends_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["serve", "--http", "127.0.0.1:0", "--https", "off"])
+        .args(["--stun", "off", "--server-url", "http://name.invalid"])
+        .arg("--data-dir")
+        .arg(directory.path())
+        .env("RUST_MIN_STACK", (usize::MAX / 4).to_string())
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = (0..400).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(25));
+        child.try_wait().unwrap()
+    });
+    let _ = child.kill();
+    let said = words(&child.wait_with_output().unwrap().stderr);
+    let signal = ended.and_then(|status| status.signal());
+    assert_eq!(signal, Some(SIGABRT), "it did not end by itself: {said}");
+    assert!(said.contains("panicked at"), "no word of why: {said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! STUN binding responses for Tailscale clients (RFC 5389). Does no I/O.
+//! STUN binding responses for Tailscale clients, and the other side of it (RFC 5389). Does no I/O.
 //!
 //! Like the reference it answers only requests with the client's SOFTWARE attribute and a right
 //! FINGERPRINT, so that it is of no use to others; an answer to an IPv4 source is smaller than the
@@ -25,6 +25,8 @@ const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 const SOFTWARE: u16 = 0x8022;
 /// RFC 5389 section 15.5.
 const FINGERPRINT: u16 = 0x8028;
+/// RFC 5389 section 15.1.
+const MAPPED_ADDRESS: u16 = 0x0001;
 /// RFC 5389 section 15.2.
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 /// RFC 5389 section 15.5: what the CRC is combined with.
@@ -71,6 +73,84 @@ pub fn respond(packet: &[u8], from: SocketAddr, out: &mut [u8]) -> Option<usize>
         }
     }
     Some(length)
+}
+
+/// Length of [`request`] in bytes.
+pub const REQUEST_LEN: usize = 40;
+
+/// The question of a client; `transaction` should be random. Servers of all kinds answer it.
+/// Source: `stun.Request`.
+pub fn request(transaction: &[u8; 12]) -> [u8; REQUEST_LEN] {
+    let mut out = [0; REQUEST_LEN];
+    let (covered, mut fingerprint) = out.split_at_mut(REQUEST_LEN - FINGERPRINT_LEN);
+    let mut rest = &mut *covered;
+    rest.put_slice(&BINDING_REQUEST);
+    rest.put_u16(20);
+    rest.put_slice(&MAGIC_COOKIE);
+    rest.put_slice(transaction);
+    rest.put_u16(SOFTWARE);
+    rest.put_u16(8);
+    rest.put_slice(CLIENT_SOFTWARE);
+    let sum = crc32(covered) ^ FINGERPRINT_XOR;
+    fingerprint.put_u16(FINGERPRINT);
+    fingerprint.put_u16(4);
+    fingerprint.put_u32(sum);
+    out
+}
+
+/// What the answer to the question with this transaction says: where the question came from. Servers of
+/// others may answer in the older form without the mask (RFC 5389 section 15.1).
+pub fn mapped_address(packet: &[u8], transaction: &[u8; 12]) -> Option<SocketAddr> {
+    let rest = packet.strip_prefix(&BINDING_SUCCESS)?;
+    let (_length, rest) = rest.split_first_chunk::<2>()?;
+    let rest = rest.strip_prefix(&MAGIC_COOKIE)?;
+    let mut attributes = rest.strip_prefix(transaction)?;
+    let mut plain = None;
+    while let Some((&[a, b, c, d], rest)) = attributes.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([c, d]));
+        let value = rest.get(..length)?;
+        let padded = length.checked_next_multiple_of(4)?;
+        attributes = rest.get(padded..).unwrap_or_default();
+        match u16::from_be_bytes([a, b]) {
+            XOR_MAPPED_ADDRESS => {
+                let mut mask = [0; 16];
+                let (cookie, own) = mask.split_at_mut(MAGIC_COOKIE.len());
+                cookie.copy_from_slice(&MAGIC_COOKIE);
+                own.copy_from_slice(transaction);
+                return address(value, mask);
+            }
+            MAPPED_ADDRESS => plain = address(value, [0; 16]),
+            _ => {}
+        }
+    }
+    plain
+}
+
+/// The value of an attribute with an address, which the mask hides.
+fn address(value: &[u8], mask: [u8; 16]) -> Option<SocketAddr> {
+    let (&[_, family, high, low], ip) = value.split_first_chunk::<4>()?;
+    let [first, second, ..] = mask;
+    let port = u16::from_be_bytes([high ^ first, low ^ second]);
+    let ip: IpAddr = match family {
+        1 => {
+            let mut octets = <[u8; 4]>::try_from(ip).ok()?;
+            octets
+                .iter_mut()
+                .zip(mask)
+                .for_each(|(octet, mask)| *octet ^= mask);
+            octets.into()
+        }
+        2 => {
+            let mut octets = <[u8; 16]>::try_from(ip).ok()?;
+            octets
+                .iter_mut()
+                .zip(mask)
+                .for_each(|(octet, mask)| *octet ^= mask);
+            octets.into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 /// The transaction id of a right request. Source: `stun.ParseBindingRequest`.
@@ -124,6 +204,33 @@ mod tests {
     /// `stun.Request` of tailscale.com v1.102.5 for transaction 00..0b.
     fn request() -> Vec<u8> {
         hex("000100142112a442000102030405060708090a0b802200087461696c6e6f6465802800048aabad90")
+    }
+
+    #[test]
+    fn the_own_question_is_that_of_clients_and_its_answer_is_understood() {
+        let transaction: [u8; 12] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        assert_eq!(super::request(&transaction).to_vec(), request());
+        for from in ["203.0.113.5:40000", "[2001:db8::1]:7"] {
+            let answer = answer(&request(), from).unwrap();
+            assert_eq!(mapped_address(&answer, &transaction), from.parse().ok());
+            assert_eq!(mapped_address(&answer, &[9; 12]), None);
+            for end in 0..answer.len() {
+                assert_eq!(mapped_address(&answer[..end], &transaction), None, "{end}");
+            }
+        }
+        let old = "010100 0c2112a442000102030405060708090a0b 0001 0008 0001 9c40 cb007105";
+        let old = hex(&old.replace(' ', ""));
+        let expected = "203.0.113.5:40000".parse().ok();
+        assert_eq!(mapped_address(&old, &transaction), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_answers_is_read_without_fear(tail in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let transaction = [7; 12];
+            let head = [&BINDING_SUCCESS[..], &[0, 0], &MAGIC_COOKIE, &transaction].concat();
+            let _ = mapped_address(&[head, tail].concat(), &transaction);
+        }
     }
 
     fn answer(packet: &[u8], from: &str) -> Option<Vec<u8>> {

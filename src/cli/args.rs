@@ -14,6 +14,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 use super::client::{CliError, Client};
 use super::contact::{self, Ssh};
 use super::output::{Format, Output};
+use super::wan::WanCommand;
 use super::{dns, keys, pending, relay, server, users};
 use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
@@ -21,12 +22,12 @@ use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
 
 /// A Tailscale-compatible control server, relay and STUN responder in one small binary.
 #[derive(Debug, Parser)]
-#[command(name = "hearth", version, about, long_about = None)]
+#[command(name = "hearth", version = server::program(), about, long_about = None)]
 pub struct Args {
     /// Print the result as JSON.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<Format>,
-    /// Socket of the server [default: hearth.sock in its data directory].
+    /// Socket of the server [default: hearth.sock in its data directory, or /var/run/hearth/hearth.sock].
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Accepted for scripts made for Headscale: no command asks back.
@@ -91,6 +92,19 @@ pub enum Command {
     /// Manage the policy: who may reach whom.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show the addresses outside and what clients are told of them.
+    Wan {
+        /// What to do.
+        #[command(subcommand)]
+        command: Option<WanCommand>,
+    },
+    /// Say what is right and wrong with this server and its way to the outside, and what to do. The exit
+    /// code is 1 when there are problems.
+    Doctor {
+        /// Show details of what is good as well.
+        #[arg(short, long)]
+        all: bool,
+    },
     /// Ask whether the server is well.
     Health,
     /// Show the version of this program.
@@ -488,40 +502,40 @@ pub fn end_of(lifetime: Duration) -> Option<Timestamp> {
 }
 
 /// Carries out a command that needs the server.
-pub async fn dispatch(
+pub fn dispatch(
     command: Command,
     client: &Client,
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     match command {
-        Command::Status => server::status(client, format).await,
-        Command::Derp(_) => relay::status(client, format).await,
-        Command::Health => server::health(client, format).await,
+        Command::Status => server::status(client, format),
+        Command::Derp(_) => relay::status(client, format),
+        Command::Wan { command } => super::wan::run(command, client, format),
+        Command::Doctor { all } => super::doctor::run(client, format, all),
+        Command::Health => server::health(client, format),
         Command::Invite { user, expiration } => {
-            keys::invite(client, format, user, end_of(expiration)).await
+            keys::invite(client, format, user, end_of(expiration))
         }
-        Command::Users(command) => users::run(command, client, format).await,
-        Command::Nodes(command) => super::nodes::run(command, client, format).await,
-        Command::Preauthkeys(command) => keys::run_preauth(command, client, format).await,
-        Command::Apikeys(command) => keys::run_api(command, client, format).await,
-        Command::Dns(command) => dns::run(command, client, format).await,
-        Command::Policy(command) => super::policy::run(command, client, format).await,
-        Command::Pending(Pending::List) => pending::list(client, format).await,
+        Command::Users(command) => users::run(command, client, format),
+        Command::Nodes(command) => super::nodes::run(command, client, format),
+        Command::Preauthkeys(command) => keys::run_preauth(command, client, format),
+        Command::Apikeys(command) => keys::run_api(command, client, format),
+        Command::Dns(command) => dns::run(command, client, format),
+        Command::Policy(command) => super::policy::run(command, client, format),
+        Command::Pending(Pending::List) => pending::list(client, format),
         Command::Pending(Pending::Approve { id, user }) => {
-            pending::approve(client, format, &id, user.as_deref()).await
+            pending::approve(client, format, &id, user.as_deref())
         }
         Command::Auth(Auth::Register { user, auth_id }) => {
-            pending::approve(client, format, &auth_id, Some(&user)).await
+            pending::approve(client, format, &auth_id, Some(&user))
         }
         Command::Auth(Auth::Approve { auth_id }) => {
-            pending::approve(client, format, &auth_id, None).await
+            pending::approve(client, format, &auth_id, None)
         }
         Command::Pending(Pending::Reject { id: auth_id })
-        | Command::Auth(Auth::Reject { auth_id }) => {
-            pending::reject(client, format, &auth_id).await
-        }
-        Command::Ssh(command) => contact::ssh(command, client, format).await,
-        Command::Audit => contact::audit(client, format).await,
+        | Command::Auth(Auth::Reject { auth_id }) => pending::reject(client, format, &auth_id),
+        Command::Ssh(command) => contact::ssh(command, client, format),
+        Command::Audit => contact::audit(client, format),
         Command::Version => Ok(server::version(format)),
         // These run here and not in the server; `run` has carried them out before.
         Command::Serve(_) | Command::Check(_) | Command::Board(_) => Ok(Output::default()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::nodes::path_of;
 use super::output::{Format, Output, cell, table};
 use super::users::{inner, when};
@@ -109,11 +109,7 @@ pub enum Ssh {
 }
 
 /// Carries out a command about one node.
-pub async fn run(
-    command: ToNode,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+pub fn run(command: ToNode, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
     match command {
         ToNode::C2n {
             node,
@@ -123,39 +119,39 @@ pub async fn run(
         } => {
             let short = SHORT_NAMES.iter().find(|(name, _)| *name == what);
             let path = short.map_or(what.as_str(), |(_, path)| path);
-            let (reply, answer) = ask(client, &node, &method, path, &data).await?;
+            let (reply, answer) = ask(client, &node, &method, path, &data)?;
             Ok(Output::of(format, &answer, || text_of(&reply)))
         }
         ToNode::Update { node } => {
-            let (reply, answer) = ask(client, &node, "POST", "/update", "").await?;
+            let (reply, answer) = ask(client, &node, "POST", "/update", "")?;
             Ok(Output::of(format, &answer, || text_of(&reply)))
         }
         ToNode::Wol { via, mac } => {
             let path = format!("/wol?mac={}", escaped(&mac));
-            let (reply, answer) = ask(client, &via, "POST", &path, "").await?;
+            let (reply, answer) = ask(client, &via, "POST", &path, "")?;
             Ok(Output::of(format, &answer, || text_of(&reply)))
         }
         ToNode::Cert { node, domain } => {
             let path = format!("/tls-cert-status?domain={}", escaped(&domain));
-            let (reply, answer) = ask(client, &node, "GET", &path, "").await?;
+            let (reply, answer) = ask(client, &node, "GET", &path, "")?;
             Ok(Output::of(format, &answer, || text_of(&reply)))
         }
         ToNode::Ping {
             node,
             target,
             types,
-        } => ping(client, format, &node, target, types).await,
+        } => ping(client, format, &node, target, types),
         ToNode::Open { node, url } => {
-            let path = path_of(client, &node, "/open").await?;
-            let answer = client.post(&path, &OpenPage { url }).await?;
+            let path = path_of(client, &node, "/open")?;
+            let answer = client.post(&path, &OpenPage { url })?;
             Ok(Output::of(format, &answer, || "the node was told".into()))
         }
-        ToNode::Attributes { node, changes } => attributes(client, format, &node, changes).await,
+        ToNode::Attributes { node, changes } => attributes(client, format, &node, changes),
     }
 }
 
 /// Asks, and fails when the node does not answer with success.
-async fn ask(
+fn ask(
     client: &Client,
     node: &str,
     method: &str,
@@ -167,9 +163,9 @@ async fn ask(
         path: path.into(),
         body: body.into(),
     };
-    let target = path_of(client, node, "/c2n").await?;
-    let answer = client.post(&target, &question).await?;
-    let reply: NodeReply = serde_json::from_value(answer.clone())?;
+    let target = path_of(client, node, "/c2n")?;
+    let answer = client.post(&target, &question)?;
+    let reply: NodeReply = read(&answer)?;
     if !(200..300).contains(&reply.status) {
         let text = cell(reply.body.trim());
         let fault = format!("the node answers {}: {text}", reply.status);
@@ -188,7 +184,7 @@ fn text_of(reply: &NodeReply) -> String {
     body.chars().filter(keeps).collect()
 }
 
-async fn ping(
+fn ping(
     client: &Client,
     format: Option<Format>,
     node: &str,
@@ -199,9 +195,9 @@ async fn ping(
         target: target.unwrap_or_default(),
         types,
     };
-    let path = path_of(client, node, "/ping").await?;
-    let answer = client.post(&path, &wish).await?;
-    let result: PingAnswer = serde_json::from_value(answer.clone())?;
+    let path = path_of(client, node, "/ping")?;
+    let answer = client.post(&path, &wish)?;
+    let result: PingAnswer = read(&answer)?;
     Ok(Output::of(format, &answer, || {
         if let Some(seconds) = result.reached_after_seconds {
             return format!(
@@ -236,15 +232,15 @@ fn line(ping: &Value) -> String {
     )
 }
 
-async fn attributes(
+fn attributes(
     client: &Client,
     format: Option<Format>,
     node: &str,
     changes: Vec<String>,
 ) -> Result<Output, CliError> {
-    let path = path_of(client, node, "/attributes").await?;
+    let path = path_of(client, node, "/attributes")?;
     let answer = if changes.is_empty() {
-        client.get(&path).await?
+        client.get(&path)?
     } else {
         let changes = changes.iter().map(|change| {
             change
@@ -254,9 +250,9 @@ async fn attributes(
         let attributes: Option<BTreeMap<_, _>> = changes.collect();
         let attributes =
             attributes.ok_or_else(|| CliError::Command("a change is custom:name=value".into()))?;
-        client.post(&path, &Attributes { attributes }).await?
+        client.post(&path, &Attributes { attributes })?
     };
-    let all: Attributes = serde_json::from_value(answer.clone())?;
+    let all: Attributes = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "attributes"), || {
         let lines = all.attributes.iter();
         let lines: Vec<String> = lines
@@ -279,25 +275,21 @@ fn value_of(text: &str) -> Value {
 }
 
 /// Carries out a command about SSH connections.
-pub async fn ssh(
-    command: Ssh,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+pub fn ssh(command: Ssh, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
     let (id, verb, done) = match command {
-        Ssh::List => return list(client, format).await,
+        Ssh::List => return list(client, format),
         Ssh::Approve { id } => (id, "approve", "let in"),
         Ssh::Reject { id } => (id, "reject", "turned away"),
     };
     let id = super::pending::id_in(&id);
     let path = format!("/api/v1/hearth/ssh/{verb}");
-    let answer = client.post(&path, &DecideSshCheck { id }).await?;
+    let answer = client.post(&path, &DecideSshCheck { id })?;
     Ok(Output::of(format, &answer, || done.into()))
 }
 
-async fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/ssh").await?;
-    let SshChecksAnswer { checks } = serde_json::from_value(answer.clone())?;
+fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/ssh")?;
+    let SshChecksAnswer { checks } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "checks"), || {
         let rows: Vec<[String; 6]> = checks
             .iter()
@@ -317,9 +309,9 @@ async fn list(client: &Client, format: Option<Format>) -> Result<Output, CliErro
 }
 
 /// Lists what clients reported was done on them.
-pub async fn audit(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/audit").await?;
-    let AuditAnswer { entries } = serde_json::from_value(answer.clone())?;
+pub fn audit(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/audit")?;
+    let AuditAnswer { entries } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "entries"), || {
         let rows: Vec<[String; 4]> = entries
             .iter()

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::args::{Dns, OneDnsRecord};
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::output::{Format, Output, cell, table};
 use super::users::inner;
 use crate::api::{CreateDnsRecord, DnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
@@ -11,24 +11,20 @@ use crate::api::{CreateDnsRecord, DnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 const PATH: &str = "/api/v1/dns/records";
 
 /// Carries out a command about DNS records.
-pub async fn run(
-    command: Dns,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+pub fn run(command: Dns, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
     match command {
-        Dns::List => list(client, format).await,
+        Dns::List => list(client, format),
         Dns::Add { name, value, kind } => {
             let record = CreateDnsRecord {
                 name,
                 value,
                 r#type: kind,
             };
-            added(&client.post(PATH, &record).await?, format)
+            added(&client.post(PATH, &record)?, format)
         }
         Dns::Delete { which } => {
-            let answer = client.delete(&path_of(&which)).await?;
-            let DnsRecordsAnswer { records } = serde_json::from_value(answer.clone())?;
+            let answer = client.delete(&path_of(&which))?;
+            let DnsRecordsAnswer { records } = read(&answer)?;
             Ok(Output::of(format, &inner(&answer, "records"), || {
                 let lines: Vec<String> = records.iter().map(|gone| line(gone, "removed")).collect();
                 lines.join("\n")
@@ -56,7 +52,7 @@ fn line(record: &DnsRecord, done: &str) -> String {
 }
 
 fn added(answer: &Value, format: Option<Format>) -> Result<Output, CliError> {
-    let DnsRecordAnswer { record } = serde_json::from_value(answer.clone())?;
+    let DnsRecordAnswer { record } = read(answer)?;
     let output = Output::of(format, &inner(answer, "record"), || line(&record, "added"));
     Ok(match record.addresses.is_empty() {
         true => output.note(format, "there is no node of that name yet"),
@@ -64,9 +60,9 @@ fn added(answer: &Value, format: Option<Format>) -> Result<Output, CliError> {
     })
 }
 
-async fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(PATH).await?;
-    let DnsRecordsAnswer { records } = serde_json::from_value(answer.clone())?;
+fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get(PATH)?;
+    let DnsRecordsAnswer { records } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "records"), || {
         let rows: Vec<[String; 5]> = records
             .iter()

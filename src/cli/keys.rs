@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::{ApiKeys, OneApiKey, OnePreAuthKey, PreAuthKeys, end_of};
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
 use crate::api::{
@@ -16,7 +16,7 @@ use crate::qr;
 const SHOWN_ONCE: &str = "This key is shown this once: hearth keeps only its hash.";
 
 /// Carries out a command about preauth keys.
-pub async fn run_preauth(
+pub fn run_preauth(
     command: PreAuthKeys,
     client: &Client,
     format: Option<Format>,
@@ -31,7 +31,7 @@ pub async fn run_preauth(
             preauthorized,
         } => {
             let user = match user {
-                Some(user) => NumberText(users::find(client, &user).await?.id),
+                Some(user) => NumberText(users::find(client, &user)?.id),
                 None => NumberText::default(),
             };
             let key = CreatePreAuthKey {
@@ -42,23 +42,23 @@ pub async fn run_preauth(
                 acl_tags: tags,
                 preauthorized: Some(preauthorized),
             };
-            let answer = client.post("/api/v1/preauthkey", &key).await?;
-            let made: PreAuthKeyAnswer = serde_json::from_value(answer.clone())?;
+            let answer = client.post("/api/v1/preauthkey", &key)?;
+            let made: PreAuthKeyAnswer = read(&answer)?;
             let json = inner(&answer, "preAuthKey");
             Ok(Output::of(format, &json, || made.pre_auth_key.key).note(format, SHOWN_ONCE))
         }
-        PreAuthKeys::List => list_preauth(client, format).await,
+        PreAuthKeys::List => list_preauth(client, format),
         PreAuthKeys::Expire { which } => {
             let body = NameKey {
                 id: NumberText(preauth_id(&which)),
                 ..NameKey::default()
             };
-            let answer = client.post("/api/v1/preauthkey/expire", &body).await?;
+            let answer = client.post("/api/v1/preauthkey/expire", &body)?;
             Ok(Output::of(format, &answer, || "key expired".into()))
         }
         PreAuthKeys::Delete { which } => {
             let path = format!("/api/v1/preauthkey?id={}", preauth_id(&which));
-            let answer = client.delete(&path).await?;
+            let answer = client.delete(&path)?;
             Ok(Output::of(format, &answer, || "key deleted".into()))
         }
     }
@@ -72,9 +72,9 @@ fn preauth_id(which: &OnePreAuthKey) -> String {
     which.key.or(which.id).unwrap_or_default().to_string()
 }
 
-async fn list_preauth(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/preauthkey").await?;
-    let keys: PreAuthKeysAnswer = serde_json::from_value(answer.clone())?;
+fn list_preauth(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/preauthkey")?;
+    let keys: PreAuthKeysAnswer = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "preAuthKeys"), || {
         let yes_no = |value| if value { "yes" } else { "no" }.to_owned();
         let rows: Vec<[String; 9]> = keys
@@ -118,7 +118,7 @@ fn expires(time: Option<Timestamp>) -> String {
 }
 
 /// Carries out a command about API keys.
-pub async fn run_api(
+pub fn run_api(
     command: ApiKeys,
     client: &Client,
     format: Option<Format>,
@@ -128,14 +128,14 @@ pub async fn run_api(
             let body = CreateApiKey {
                 expiration: end_of(expiration).or(Some(NEVER)),
             };
-            let answer = client.post("/api/v1/apikey", &body).await?;
-            let made: NewApiKeyAnswer = serde_json::from_value(answer)?;
+            let answer = client.post("/api/v1/apikey", &body)?;
+            let made: NewApiKeyAnswer = read(&answer)?;
             let json = json!(made.api_key);
             Ok(Output::of(format, &json, || made.api_key).note(format, SHOWN_ONCE))
         }
         ApiKeys::List => {
-            let answer = client.get("/api/v1/apikey").await?;
-            let keys: ApiKeysAnswer = serde_json::from_value(answer.clone())?;
+            let answer = client.get("/api/v1/apikey")?;
+            let keys: ApiKeysAnswer = read(&answer)?;
             Ok(Output::of(format, &inner(&answer, "apiKeys"), || {
                 let rows: Vec<[String; 4]> = keys
                     .api_keys
@@ -158,7 +158,7 @@ pub async fn run_api(
                 id: NumberText(id),
                 prefix,
             };
-            let answer = client.post("/api/v1/apikey/expire", &body).await?;
+            let answer = client.post("/api/v1/apikey/expire", &body)?;
             Ok(Output::of(format, &answer, || "key expired".into()))
         }
         ApiKeys::Delete { which } => {
@@ -167,7 +167,7 @@ pub async fn run_api(
                 "" => format!("/api/v1/apikey/{}", escaped(&prefix)),
                 id => format!("/api/v1/apikey/?id={}", escaped(id)),
             };
-            let answer = client.delete(&path).await?;
+            let answer = client.delete(&path)?;
             Ok(Output::of(format, &answer, || "key deleted".into()))
         }
     }
@@ -184,7 +184,7 @@ fn api_key(which: OneApiKey) -> (String, String) {
 }
 
 /// Makes a single-use key: the line for the device is the result; the QR code is for the person.
-pub async fn invite(
+pub fn invite(
     client: &Client,
     format: Option<Format>,
     user: Option<String>,
@@ -194,8 +194,8 @@ pub async fn invite(
         user: user.unwrap_or_default(),
         expiration: expiration.or(Some(NEVER)),
     };
-    let answer = client.post("/api/v1/hearth/invite", &body).await?;
-    let invite: Invite = serde_json::from_value(answer.clone())?;
+    let answer = client.post("/api/v1/hearth/invite", &body)?;
+    let invite: Invite = read(&answer)?;
     let code = qr::for_terminal(&invite.join_url).unwrap_or_default();
     let note = format!(
         "\nThe line above lets one device join as {}, until {}.\n\

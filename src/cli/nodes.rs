@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::args::{Nodes, OneNode};
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::contact;
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
@@ -15,18 +15,14 @@ use crate::api::{
 use crate::clock::{self, Timestamp};
 
 /// Carries out a command about nodes.
-pub async fn run(
-    command: Nodes,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+pub fn run(command: Nodes, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
     match command {
-        Nodes::ToNode(command) => contact::run(command, client, format).await,
-        Nodes::List { user } => list(client, format, user).await,
+        Nodes::ToNode(command) => contact::run(command, client, format),
+        Nodes::List { user } => list(client, format, user),
         Nodes::Show { which } => {
-            let path = path_of(client, &named(which), "").await?;
-            let answer = client.get(&path).await?;
-            let NodeAnswer { node } = serde_json::from_value(answer.clone())?;
+            let path = path_of(client, &named(which), "")?;
+            let answer = client.get(&path)?;
+            let NodeAnswer { node } = read(&answer)?;
             Ok(Output::of(format, &inner(&answer, "node"), || card(&node)))
         }
         Nodes::Rename {
@@ -34,8 +30,8 @@ pub async fn run(
             identifier,
         } => {
             let verb = format!("/rename/{}", escaped(&new_name));
-            let path = path_of(client, &identifier, &verb).await?;
-            one(&client.post(&path, &()).await?, format, |node| {
+            let path = path_of(client, &identifier, &verb)?;
+            one(&client.post(&path, &())?, format, |node| {
                 format!("node {} is named {}", node.id, cell(&node.given_name))
             })
         }
@@ -50,71 +46,71 @@ pub async fn run(
                 disable_expiry: disable,
             };
             if let Some(user) = all_of {
-                return expire_all(client, format, &user, &body).await;
+                return expire_all(client, format, &user, &body);
             }
-            let path = path_of(client, &named(which), "/expire").await?;
-            one(&client.post(&path, &body).await?, format, expires)
+            let path = path_of(client, &named(which), "/expire")?;
+            one(&client.post(&path, &body)?, format, expires)
         }
-        Nodes::ListRoutes { identifier } => routes::list(client, format, identifier).await,
+        Nodes::ListRoutes { identifier } => routes::list(client, format, identifier),
         Nodes::ApproveRoutes { which, routes } => {
-            routes::approve(client, format, &named(which), routes).await
+            routes::approve(client, format, &named(which), routes)
         }
         Nodes::Tag { which, tags } => {
-            let path = path_of(client, &named(which), "/tags").await?;
+            let path = path_of(client, &named(which), "/tags")?;
             let body = SetTags { tags: given(tags) };
-            one(&client.post(&path, &body).await?, format, |node| {
+            one(&client.post(&path, &body)?, format, |node| {
                 let tags = cell(&node.tags.join(", "));
                 format!("{} has the tags {tags}", cell(&node.given_name))
             })
         }
         Nodes::Move { which, user } => {
-            let path = path_of(client, &named(which), "/user").await?;
-            let user = users::find(client, &user).await?;
+            let path = path_of(client, &named(which), "/user")?;
+            let user = users::find(client, &user)?;
             let body = MoveNode {
                 user: NumberText(user.id),
             };
-            one(&client.post(&path, &body).await?, format, |node| {
+            one(&client.post(&path, &body)?, format, |node| {
                 format!("{} belongs to {}", cell(&node.given_name), owner(node))
             })
         }
         Nodes::SetIp { which, ipv4, ipv6 } => {
-            let path = path_of(client, &named(which), "/ip").await?;
+            let path = path_of(client, &named(which), "/ip")?;
             let body = SetAddresses {
                 ipv4: ipv4.map(|address| address.to_string()).unwrap_or_default(),
                 ipv6: ipv6.map(|address| address.to_string()).unwrap_or_default(),
             };
-            one(&client.post(&path, &body).await?, format, |node| {
+            one(&client.post(&path, &body)?, format, |node| {
                 let addresses = node.ip_addresses.join(" and ");
                 format!("{} is at {addresses}", cell(&node.given_name))
             })
         }
         Nodes::BackfillIps => {
             let path = "/api/v1/node/backfillips?confirmed=true";
-            let answer = client.post(path, &()).await?;
-            let BackfillAnswer { changes } = serde_json::from_value(answer.clone())?;
+            let answer = client.post(path, &())?;
+            let BackfillAnswer { changes } = read(&answer)?;
             Ok(Output::of(format, &answer, || match changes.as_slice() {
                 [] => "all addresses lie inside the prefixes".into(),
                 changes => changes.join("\n"),
             }))
         }
         Nodes::Approve { which } => {
-            let path = path_of(client, &named(which), "/approve").await?;
-            one(&client.post(&path, &()).await?, format, |node| {
+            let path = path_of(client, &named(which), "/approve")?;
+            one(&client.post(&path, &())?, format, |node| {
                 format!("{} takes part", cell(&node.given_name))
             })
         }
         Nodes::Disapprove { which } => {
-            let path = path_of(client, &named(which), "/disapprove").await?;
-            one(&client.post(&path, &()).await?, format, |node| {
+            let path = path_of(client, &named(which), "/disapprove")?;
+            one(&client.post(&path, &())?, format, |node| {
                 format!("{} takes part no longer", cell(&node.given_name))
             })
         }
-        Nodes::AddWireguard(device) => wireguard::add(client, format, device).await,
-        Nodes::Register { user, key } => pending::approve(client, format, &key, Some(&user)).await,
+        Nodes::AddWireguard(device) => wireguard::add(client, format, device),
+        Nodes::Register { user, key } => pending::approve(client, format, &key, Some(&user)),
         Nodes::Delete { which } => {
             let which = named(which);
-            let path = path_of(client, &which, "").await?;
-            let answer = client.delete(&path).await?;
+            let path = path_of(client, &which, "")?;
+            let answer = client.delete(&path)?;
             Ok(Output::of(format, &answer, || {
                 format!("node {} deleted", cell(&which))
             }))
@@ -122,20 +118,20 @@ pub async fn run(
     }
 }
 
-async fn expire_all(
+fn expire_all(
     client: &Client,
     format: Option<Format>,
     user: &str,
     body: &ExpireNode,
 ) -> Result<Output, CliError> {
-    let user = users::find(client, user).await?;
+    let user = users::find(client, user)?;
     let path = format!("/api/v1/node?user={}", escaped(&user.name));
-    let NodesAnswer { nodes } = serde_json::from_value(client.get(&path).await?)?;
+    let NodesAnswer { nodes } = read(&client.get(&path)?)?;
     let (mut json, mut lines) = (Vec::new(), Vec::new());
     for node in nodes.iter().filter(|node| node.wireguard.is_none()) {
         let path = format!("/api/v1/node/{}/expire", escaped(&node.id));
-        let answer = client.post(&path, body).await?;
-        let changed: NodeAnswer = serde_json::from_value(answer.clone())?;
+        let answer = client.post(&path, body)?;
+        let changed: NodeAnswer = read(&answer)?;
         json.push(inner(&answer, "node"));
         lines.push(expires(&changed.node));
     }
@@ -164,13 +160,13 @@ fn named(which: OneNode) -> String {
 }
 
 /// The path of a node that is named by its id or its name. Only a name needs a look at the list.
-pub async fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
+pub fn path_of(client: &Client, which: &str, verb: &str) -> Result<String, CliError> {
     let is_id = !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit());
     let id = if is_id {
         which.to_owned()
     } else {
-        let answer = client.get("/api/v1/node").await?;
-        let NodesAnswer { nodes } = serde_json::from_value(answer)?;
+        let answer = client.get("/api/v1/node")?;
+        let NodesAnswer { nodes } = read(&answer)?;
         let found = nodes.into_iter().find(|node| node.given_name == which);
         found
             .ok_or_else(|| {
@@ -189,24 +185,20 @@ pub fn one(
     format: Option<Format>,
     text: impl FnOnce(&Node) -> String,
 ) -> Result<Output, CliError> {
-    let NodeAnswer { node } = serde_json::from_value(answer.clone())?;
+    let NodeAnswer { node } = read(answer)?;
     Ok(Output::of(format, &inner(answer, "node"), || text(&node)))
 }
 
-async fn list(
-    client: &Client,
-    format: Option<Format>,
-    user: Option<String>,
-) -> Result<Output, CliError> {
+fn list(client: &Client, format: Option<Format>, user: Option<String>) -> Result<Output, CliError> {
     let path = match user {
         Some(user) => {
-            let user = users::find(client, &user).await?;
+            let user = users::find(client, &user)?;
             format!("/api/v1/node?user={}", escaped(&user.name))
         }
         None => "/api/v1/node".into(),
     };
-    let answer = client.get(&path).await?;
-    let NodesAnswer { nodes } = serde_json::from_value(answer.clone())?;
+    let answer = client.get(&path)?;
+    let NodesAnswer { nodes } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "nodes"), || {
         let rows: Vec<[String; 7]> = nodes.iter().map(row).collect();
         table(

@@ -19,6 +19,8 @@ pub struct Output {
     pub result: String,
     /// For standard error, without the last newline.
     pub notes: String,
+    /// The exit code of the program.
+    pub exit: u8,
 }
 
 impl Output {
@@ -32,7 +34,13 @@ impl Output {
         Self {
             result,
             notes: String::new(),
+            exit: 0,
         }
+    }
+
+    /// The same, and the program ends with this code.
+    pub fn exit_code(self, exit: u8) -> Self {
+        Self { exit, ..self }
     }
 
     /// With a note for the person, unless a program reads the result.

@@ -1,14 +1,14 @@
 //! `hearth pending` and `hearth auth`.
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell, table};
 use super::users::{self, inner, when};
 use crate::api::{DecideLogin, NodeAnswer, PendingAnswer};
 
 /// Lists devices that wait.
-pub async fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/pending").await?;
-    let PendingAnswer { pending } = serde_json::from_value(answer.clone())?;
+pub fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/pending")?;
+    let PendingAnswer { pending } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "pending"), || {
         let rows: Vec<[String; 5]> = pending
             .iter()
@@ -27,22 +27,22 @@ pub async fn list(client: &Client, format: Option<Format>) -> Result<Output, Cli
 }
 
 /// Lets a device in.
-pub async fn approve(
+pub fn approve(
     client: &Client,
     format: Option<Format>,
     id: &str,
     user: Option<&str>,
 ) -> Result<Output, CliError> {
     let owner = match user {
-        Some(user) => users::find(client, user).await?,
-        None => users::only(client).await?,
+        Some(user) => users::find(client, user)?,
+        None => users::only(client)?,
     };
     let body = DecideLogin {
         user: owner.name,
         auth_id: id_in(id),
     };
-    let answer = client.post("/api/v1/auth/register", &body).await?;
-    let NodeAnswer { node } = serde_json::from_value(answer.clone())?;
+    let answer = client.post("/api/v1/auth/register", &body)?;
+    let NodeAnswer { node } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "node"), || {
         format!(
             "{} joins as node {} of {}, at {}",
@@ -55,12 +55,12 @@ pub async fn approve(
 }
 
 /// Turns a device away.
-pub async fn reject(client: &Client, format: Option<Format>, id: &str) -> Result<Output, CliError> {
+pub fn reject(client: &Client, format: Option<Format>, id: &str) -> Result<Output, CliError> {
     let body = DecideLogin {
         user: String::new(),
         auth_id: id_in(id),
     };
-    let answer = client.post("/api/v1/auth/reject", &body).await?;
+    let answer = client.post("/api/v1/auth/reject", &body)?;
     Ok(Output::of(format, &answer, || "turned away".into()))
 }
 

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::PolicyCommand;
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::output::{Format, Output, cell, table};
 use super::users::{inner, when};
 use crate::api::{
     NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
 };
 use crate::files;
-use crate::policy::{MAX_BYTES, Policy, template};
+use crate::policy::{MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
 const CHECK: &str = "/api/v1/policy/check";
@@ -25,43 +25,41 @@ const WHY: &str = "/api/v1/hearth/policy/why";
 const WITH_PORTS: [&str; 6] = ["tcp", "udp", "sctp", "6", "17", "132"];
 
 /// Carries out a command about policies.
-pub async fn run(
+pub fn run(
     command: PolicyCommand,
     client: &Client,
     format: Option<Format>,
 ) -> Result<Output, CliError> {
     match command {
-        PolicyCommand::Get { version } => get(client, format, version).await,
-        PolicyCommand::Set { file } => set(client, format, &file.path()).await,
-        PolicyCommand::Check { file } => check(client, format, &file.path()).await,
-        PolicyCommand::History => history(client, format).await,
+        PolicyCommand::Get { version } => get(client, format, version),
+        PolicyCommand::Set { file } => set(client, format, &file.path()),
+        PolicyCommand::Check { file } => check(client, format, &file.path()),
+        PolicyCommand::History => history(client, format),
         PolicyCommand::Rollback { version } => {
             let version = NumberText(version.map(|id| id.to_string()).unwrap_or_default());
-            let answer = client.post(ROLLBACK, &RollBackPolicy { version }).await?;
+            let answer = client.post(ROLLBACK, &RollBackPolicy { version })?;
             taken(&answer, format)
         }
-        PolicyCommand::Why { src, dst, proto } => why(client, format, &src, &dst, &proto).await,
+        PolicyCommand::Why { src, dst, proto } => why(client, format, &src, &dst, &proto),
+        #[cfg(feature = "policy-tools")]
         PolicyCommand::Template { name } => {
-            let text = template(&name).unwrap_or_default();
+            let text = crate::policy::template(&name).unwrap_or_default();
             Ok(Output::of(format, &json!({ "policy": text }), || {
                 text.trim_end().into()
             }))
         }
         // It needs no server and has no one result; `run` has carried it out before.
+        #[cfg(feature = "policy-tools")]
         PolicyCommand::Eval => Ok(Output::default()),
     }
 }
 
-async fn get(
-    client: &Client,
-    format: Option<Format>,
-    version: Option<u64>,
-) -> Result<Output, CliError> {
+fn get(client: &Client, format: Option<Format>, version: Option<u64>) -> Result<Output, CliError> {
     let answer = match version {
-        Some(version) => client.get(&format!("{HISTORY}/{version}")).await?,
-        None => client.get(PATH).await?,
+        Some(version) => client.get(&format!("{HISTORY}/{version}"))?,
+        None => client.get(PATH)?,
     };
-    let policy: PolicyAnswer = serde_json::from_value(answer.clone())?;
+    let policy: PolicyAnswer = read(&answer)?;
     let output = Output::of(format, &answer, || policy.policy.trim_end().into());
     Ok(match policy.trouble.is_empty() {
         true => output,
@@ -69,8 +67,8 @@ async fn get(
     })
 }
 
-async fn set(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
-    let policy = read(path)?;
+fn set(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
+    let policy = text_of(path)?;
     let answer = client
         .put(
             PATH,
@@ -78,28 +76,25 @@ async fn set(client: &Client, format: Option<Format>, path: &Path) -> Result<Out
                 policy: policy.clone(),
             },
         )
-        .await
         .map_err(|fault| with_lines(fault, path, &policy))?;
     taken(&answer, format)
 }
 
 fn taken(answer: &Value, format: Option<Format>) -> Result<Output, CliError> {
-    let policy: PolicyAnswer = serde_json::from_value(answer.clone())?;
+    let policy: PolicyAnswer = read(answer)?;
     Ok(Output::of(format, answer, || {
         format!("version {} of the policy applies", policy.version)
     }))
 }
 
-async fn check(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
-    let policy = read(path)?;
-    let asked = client
-        .post(
-            CHECK,
-            &SetPolicy {
-                policy: policy.clone(),
-            },
-        )
-        .await;
+fn check(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
+    let policy = text_of(path)?;
+    let asked = client.post(
+        CHECK,
+        &SetPolicy {
+            policy: policy.clone(),
+        },
+    );
     let good = |what: &str, is_whole: bool| {
         Output::of(
             format,
@@ -124,7 +119,7 @@ async fn check(client: &Client, format: Option<Format>, path: &Path) -> Result<O
 }
 
 /// Reads a policy; `-` is standard input.
-fn read(path: &Path) -> Result<String, CliError> {
+fn text_of(path: &Path) -> Result<String, CliError> {
     let fault = |what: String| CliError::Command(format!("{}: {what}", path.display()));
     let bytes = if path == Path::new("-") {
         let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
@@ -169,9 +164,9 @@ fn place_in(line: &str) -> Option<(usize, usize, &str)> {
     Some((number.parse().ok()?, column.parse().ok()?, what))
 }
 
-async fn history(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(HISTORY).await?;
-    let PolicyVersions { versions } = serde_json::from_value(answer.clone())?;
+fn history(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get(HISTORY)?;
+    let PolicyVersions { versions } = read(&answer)?;
     let newest = versions.len().saturating_sub(1);
     Ok(Output::of(format, &inner(&answer, "versions"), || {
         let rows: Vec<[String; 4]> = versions
@@ -191,7 +186,7 @@ async fn history(client: &Client, format: Option<Format>) -> Result<Output, CliE
     }))
 }
 
-async fn why(
+fn why(
     client: &Client,
     format: Option<Format>,
     src: &str,
@@ -210,8 +205,8 @@ async fn why(
         ("proto", proto),
     ];
     let query = pairs.map(|(key, value)| format!("{key}={}", escaped(value)));
-    let answer = client.get(&format!("{WHY}?{}", query.join("&"))).await?;
-    let WhyAnswer { pairs, more } = serde_json::from_value(answer.clone())?;
+    let answer = client.get(&format!("{WHY}?{}", query.join("&")))?;
+    let WhyAnswer { pairs, more } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "pairs"), || {
         let mut lines: Vec<String> = pairs.iter().map(|pair| line(pair, port)).collect();
         if more > 0 {

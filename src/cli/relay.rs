@@ -2,24 +2,36 @@
 
 use std::process::ExitCode;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output};
+#[cfg(feature = "standalone-relay")]
 use super::server;
 use crate::api::RelayReport;
 use crate::config::Overrides;
 use crate::http::numbers;
 
 /// Runs the relay and STUN until told to stop.
+#[cfg(feature = "standalone-relay")]
 pub fn serve(overrides: Overrides) -> ExitCode {
-    server::start(overrides, |config, log, load| {
-        crate::server::run_relay(config, log, load)
+    server::start(overrides, |config, log, load, sockets| {
+        crate::server::run_relay(config, log, load, sockets)
     })
 }
 
+/// Says that this program cannot be a relay alone.
+#[cfg(not(feature = "standalone-relay"))]
+pub fn serve(_: Overrides) -> ExitCode {
+    eprintln!(
+        "Error: this program was built without the relay alone (feature `standalone-relay`); \
+         `hearth serve` has a relay, and `hearth derp status` shows how it is"
+    );
+    ExitCode::FAILURE
+}
+
 /// How the relay is.
-pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(numbers::PATH).await?;
-    let report: RelayReport = serde_json::from_value(answer.clone())?;
+pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get(numbers::PATH)?;
+    let report: RelayReport = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&report)))
 }
 

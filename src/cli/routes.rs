@@ -2,30 +2,29 @@
 
 use serde_json::Value;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::nodes::{given, one, path_of};
 use super::output::{Format, Output, cell, table};
 use crate::api::{ApproveRoutes, Node, NodesAnswer};
 
 /// Lists the routes of one or all nodes.
-pub async fn list(
+pub fn list(
     client: &Client,
     format: Option<Format>,
     which: Option<String>,
 ) -> Result<Output, CliError> {
     let answer = match which {
         Some(which) => {
-            let answer = client.get(&path_of(client, &which, "").await?).await?;
+            let answer = client.get(&path_of(client, &which, "")?)?;
             let node = answer.get("node").cloned().unwrap_or(Value::Null);
             vec![node]
         }
-        None => match client.get("/api/v1/node").await?.get_mut("nodes") {
+        None => match client.get("/api/v1/node")?.get_mut("nodes") {
             Some(Value::Array(nodes)) => std::mem::take(nodes),
             _ => return Err(CliError::Answer),
         },
     };
-    let NodesAnswer { nodes } =
-        serde_json::from_value(serde_json::json!({ "nodes": answer.clone() }))?;
+    let NodesAnswer { nodes } = read(&serde_json::json!({ "nodes": answer }))?;
     let with_routes: Vec<(Value, Node)> = answer.into_iter().zip(nodes).collect();
     let with_routes = with_routes.into_iter().filter(|(_, node)| has_routes(node));
     let (json, nodes): (Vec<Value>, Vec<Node>) = with_routes.unzip();
@@ -39,17 +38,17 @@ pub async fn list(
 }
 
 /// Sets the routes that a node may serve.
-pub async fn approve(
+pub fn approve(
     client: &Client,
     format: Option<Format>,
     which: &str,
     routes: Vec<String>,
 ) -> Result<Output, CliError> {
-    let path = path_of(client, which, "/approve_routes").await?;
+    let path = path_of(client, which, "/approve_routes")?;
     let body = ApproveRoutes {
         routes: given(routes),
     };
-    let answer = client.post(&path, &body).await?;
+    let answer = client.post(&path, &body)?;
     one(&answer, format, |node| {
         let name = cell(&node.given_name);
         match node.approved_routes.as_slice() {
@@ -136,7 +135,7 @@ mod tests {
             "online": true, "approvedRoutes": approved, "availableRoutes": available,
             "subnetRoutes": serving, "tags": [],
         });
-        serde_json::from_value(node).unwrap()
+        read(&node).unwrap()
     }
 
     #[test]

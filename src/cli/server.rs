@@ -3,10 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::client::{CliError, Client};
+use super::client::{CliError, Client, read};
 use super::output::{Format, Output, cell};
 use super::{print, print_fault};
 use crate::api::{BoardStatus, HealthAnswer, NodeName, Status};
@@ -17,22 +19,29 @@ use crate::files;
 use crate::logging::{self, LogControl};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::server::ServeError;
+use crate::service::Sockets;
 
 /// Most lines of one kind about what waits.
 const LINES_MAX: usize = 8;
 
+/// How long a server may take to say that it is well. Container engines ask every few seconds and give up on
+/// an answer after 30 s by default.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Runs the server until it is told to stop.
 pub fn serve(overrides: Overrides) -> ExitCode {
-    start(overrides, |config, log, load| {
-        crate::server::run(config, log, load)
+    start(overrides, |config, log, load, sockets| {
+        crate::server::run(config, log, load, sockets)
     })
 }
 
 /// Reads the configuration, starts the log and then the server.
 pub(super) fn start(
     overrides: Overrides,
-    run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config) -> Result<(), ServeError>,
+    run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config, Sockets) -> Result<(), ServeError>,
 ) -> ExitCode {
+    let sockets = Sockets::of_this_process();
+    let overrides = sockets.come_before(overrides);
     let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
     let config = load();
     let log = match logging::start(config.log_level) {
@@ -45,7 +54,7 @@ pub(super) fn start(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match run(config, &log, &load) {
+    match run(config, &log, &load, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");
@@ -101,23 +110,46 @@ fn faults_of_policy(path: &Path) -> Vec<String> {
     }
 }
 
-/// The version of this program.
-pub fn version(format: Option<Format>) -> Output {
-    let version = env!("CARGO_PKG_VERSION");
-    Output::of(format, &json!({ "version": version }), || {
-        format!("hearth {version}")
+/// What this program was built without: names of Cargo features.
+const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "https-client"))]
+    "https-client",
+    #[cfg(not(feature = "policy-tools"))]
+    "policy-tools",
+    #[cfg(not(feature = "portmap"))]
+    "portmap",
+    #[cfg(not(feature = "standalone-relay"))]
+    "standalone-relay",
+];
+
+/// The version of this program, and what it was built without.
+pub fn program() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match LEFT_OUT {
+            [] => version.to_owned(),
+            parts => format!("{version} (built without {})", parts.join(", ")),
+        }
     })
 }
 
+/// The version of this program.
+pub fn version(format: Option<Format>) -> Output {
+    let version = env!("CARGO_PKG_VERSION");
+    let json = json!({ "version": version, "leftOut": LEFT_OUT });
+    Output::of(format, &json, || format!("hearth {}", program()))
+}
+
 /// How the server is.
-pub async fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/status").await?;
-    let status: Status = serde_json::from_value(answer.clone())?;
+pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get("/api/v1/hearth/status")?;
+    let status: Status = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&status)))
 }
 
 fn card(status: &Status) -> String {
-    let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    let uptime = Duration::from_secs(status.uptime_seconds);
     let policy = match status.policy_version.as_str() {
         "" => "none: everyone may reach everyone".to_owned(),
         version => format!("version {version}"),
@@ -219,10 +251,10 @@ fn each(nodes: &[NodeName], line: impl Fn(&str, String) -> String) -> Vec<String
     lines
 }
 
-/// Whether the server is well; fails when it is not.
-pub async fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/health").await?;
-    let health: HealthAnswer = serde_json::from_value(answer.clone())?;
+/// Whether the server is well; fails when it is not, or does not answer soon.
+pub fn health(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+    let answer = client.get_within("/api/v1/health", HEALTH_TIMEOUT)?;
+    let health: HealthAnswer = read(&answer)?;
     if !health.database_connectivity {
         return Err(CliError::Refused(
             "the database takes no changes: see the log of hearth".into(),

@@ -19,6 +19,18 @@ fn the_arguments_do_not_contradict_each_other() {
 }
 
 #[test]
+fn the_socket_is_looked_for_where_servers_have_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let look = || first_there([path("own"), path("system"), path("package")]);
+    assert_eq!(look(), path("own"), "messages name the usual one");
+    crate::files::replace(&path("package"), b"").unwrap();
+    assert_eq!(look(), path("package"));
+    crate::files::replace(&path("own"), b"").unwrap();
+    assert_eq!(look(), path("own"));
+}
+
+#[test]
 fn flags_of_the_server_become_overrides() {
     let args = parse(
         "hearth serve --config a.toml --data-dir /d --server-url https://h.example --http :80 \

@@ -3,17 +3,13 @@
 use serde_json::Value;
 
 use super::args::{OneUser, Users};
-use super::client::{CliError, Client, escaped};
+use super::client::{CliError, Client, escaped, read};
 use super::output::{Format, Output, cell, table};
 use crate::api::{CreateUser, FIRST_USER, SetRole, SetUserExpiry, User, UserAnswer, UsersAnswer};
 use crate::clock::Timestamp;
 
 /// Carries out a command about users.
-pub async fn run(
-    command: Users,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+pub fn run(command: Users, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
     match command {
         Users::Create {
             name,
@@ -27,31 +23,31 @@ pub async fn run(
                 email,
                 picture_url,
             };
-            let answer = client.post("/api/v1/user", &user).await?;
+            let answer = client.post("/api/v1/user", &user)?;
             one(&answer, format, "made")
         }
         Users::List {
             identifier,
             name,
             email,
-        } => list(client, format, identifier, name, email).await,
+        } => list(client, format, identifier, name, email),
         Users::Rename { who, new_name } => {
-            let user = find(client, &named(who)).await?;
+            let user = find(client, &named(who))?;
             let path = format!(
                 "/api/v1/user/{}/rename/{}",
                 escaped(&user.id),
                 escaped(&new_name)
             );
-            one(&client.post(&path, &()).await?, format, "renamed")
+            one(&client.post(&path, &())?, format, "renamed")
         }
         Users::SetRole { user, role } => {
-            let user = find(client, &user).await?;
+            let user = find(client, &user)?;
             let path = format!("/api/v1/user/{}/role", escaped(&user.id));
             let done = format!("has the role {role}");
-            one(&client.post(&path, &SetRole { role }).await?, format, &done)
+            one(&client.post(&path, &SetRole { role })?, format, &done)
         }
         Users::SetExpiry { user, expiry } => {
-            let user = find(client, &user).await?;
+            let user = find(client, &user)?;
             let path = format!("/api/v1/user/{}/expiry", escaped(&user.id));
             let done = match expiry.as_str() {
                 "never" => "keeps its nodes without an end, from their next login on".into(),
@@ -59,12 +55,12 @@ pub async fn run(
                 life => format!("has to log its nodes in again {life} after each login"),
             };
             let body = SetUserExpiry { expiry };
-            one(&client.post(&path, &body).await?, format, &done)
+            one(&client.post(&path, &body)?, format, &done)
         }
         Users::Delete { who } => {
-            let user = find(client, &named(who)).await?;
+            let user = find(client, &named(who))?;
             let path = format!("/api/v1/user/{}", escaped(&user.id));
-            let answer = client.delete(&path).await?;
+            let answer = client.delete(&path)?;
             Ok(Output::of(format, &answer, || {
                 format!("user {} ({}) deleted", cell(&user.name), user.id)
             }))
@@ -73,8 +69,8 @@ pub async fn run(
 }
 
 /// Finds a user by login name or, when none has that name, by id.
-pub async fn find(client: &Client, who: &str) -> Result<User, CliError> {
-    let UsersAnswer { users } = serde_json::from_value(client.get("/api/v1/user").await?)?;
+pub fn find(client: &Client, who: &str) -> Result<User, CliError> {
+    let UsersAnswer { users } = read(&client.get("/api/v1/user")?)?;
     let by_name = users.iter().find(|user| user.name == who);
     let by_id = || users.iter().find(|user| user.id == who);
     by_name
@@ -84,8 +80,8 @@ pub async fn find(client: &Client, who: &str) -> Result<User, CliError> {
 }
 
 /// The only user; the first one is made when there is none.
-pub async fn only(client: &Client) -> Result<User, CliError> {
-    let UsersAnswer { mut users } = serde_json::from_value(client.get("/api/v1/user").await?)?;
+pub fn only(client: &Client) -> Result<User, CliError> {
+    let UsersAnswer { mut users } = read(&client.get("/api/v1/user")?)?;
     if users.len() > 1 {
         let message = format!("name the owner with `--user`; {}", known(&users));
         return Err(CliError::Command(message));
@@ -97,8 +93,8 @@ pub async fn only(client: &Client) -> Result<User, CliError> {
         name: FIRST_USER.into(),
         ..CreateUser::default()
     };
-    let answer = client.post("/api/v1/user", &user).await?;
-    Ok(serde_json::from_value::<UserAnswer>(answer)?.user)
+    let answer = client.post("/api/v1/user", &user)?;
+    Ok(read::<UserAnswer>(&answer)?.user)
 }
 
 /// A time for people.
@@ -130,13 +126,13 @@ fn named(who: OneUser) -> String {
 }
 
 fn one(answer: &Value, format: Option<Format>, done: &str) -> Result<Output, CliError> {
-    let UserAnswer { user } = serde_json::from_value(answer.clone())?;
+    let UserAnswer { user } = read(answer)?;
     Ok(Output::of(format, &inner(answer, "user"), || {
         format!("user {} ({}) {done}", cell(&user.name), user.id)
     }))
 }
 
-async fn list(
+fn list(
     client: &Client,
     format: Option<Format>,
     id: Option<u64>,
@@ -150,8 +146,8 @@ async fn list(
         .filter_map(|(key, value)| Some(format!("{key}={}", escaped(&value?))))
         .collect();
     let path = format!("/api/v1/user?{}", query.join("&"));
-    let answer = client.get(&path).await?;
-    let UsersAnswer { users } = serde_json::from_value(answer.clone())?;
+    let answer = client.get(&path)?;
+    let UsersAnswer { users } = read(&answer)?;
     Ok(Output::of(format, &inner(&answer, "users"), || {
         let rows: Vec<[String; 7]> = users
             .iter()

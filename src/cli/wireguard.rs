@@ -9,7 +9,7 @@ use super::output::{Format, Output, cell};
 use crate::api::{AddWireGuard, NumberText};
 
 /// Adds a device without a Tailscale client.
-pub async fn add(
+pub fn add(
     client: &Client,
     format: Option<Format>,
     device: NewWireGuard,
@@ -30,7 +30,7 @@ pub async fn add(
         masquerade_v4,
         masquerade_v6,
     };
-    let answer = client.post("/api/v1/node/wireguard", &body).await?;
+    let answer = client.post("/api/v1/node/wireguard", &body)?;
     one(&answer, format, |node| {
         format!(
             "{} is node {}, at {}",

@@ -1,10 +1,8 @@
 //! The `[clients]` section: what clients are told about the server and about themselves.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use super::derp::DerpSettings;
 use super::file::RawConfig;
-use super::url::{Host, ServerUrl};
 use super::value::List;
 use crate::release::Release;
 
@@ -14,39 +12,22 @@ const MAX_ADDRESSES: usize = 8;
 /// What clients are told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientSettings {
-    /// Where the server is found when DNS does not help. None leaves clients to DNS.
-    pub addresses: Vec<IpAddr>,
+    /// Where the server is found when DNS does not help, beside what hearth finds out itself. An empty
+    /// list leaves clients to DNS altogether; `None` is what hearth finds out alone.
+    pub addresses: Option<Vec<IpAddr>>,
     /// The newest client.
     pub latest_version: Option<Release>,
 }
 
 impl ClientSettings {
-    /// Takes the section out of a configuration file. Unless it says where the server is found, that is
-    /// known when the relay's address is, which is this server's too; `home` is the address that clients
-    /// at home reach. The address at home alone would not do: those elsewhere would wait for it in vain
-    /// before they ask DNS.
-    pub(super) fn take(
-        raw: &mut RawConfig,
-        url: &ServerUrl,
-        derp: &DerpSettings,
-        home: impl FnOnce() -> Option<Ipv4Addr>,
-    ) -> Self {
-        let public = [derp.ipv4.map(IpAddr::V4), derp.ipv6.map(IpAddr::V6)];
-        let known = || {
-            let is_named = matches!(url.host(), Host::Name(_)) && derp.host_name.is_none();
-            if !is_named || public == [None, None] {
-                return Vec::new();
-            }
-            let home = home().map(IpAddr::V4);
-            let all = home.into_iter().chain(public.into_iter().flatten());
-            all.collect()
-        };
-        let mut addresses: Vec<IpAddr> = raw
-            .take("clients.addresses")
-            .map_or_else(known, |List(addresses)| addresses);
-        addresses.truncate(MAX_ADDRESSES);
+    /// Takes the section out of a configuration file.
+    pub(super) fn take(raw: &mut RawConfig) -> Self {
+        let addresses = raw.take("clients.addresses");
         Self {
-            addresses,
+            addresses: addresses.map(|List(mut addresses): List<IpAddr>| {
+                addresses.truncate(MAX_ADDRESSES);
+                addresses
+            }),
             latest_version: raw.take("clients.latest_version"),
         }
     }

@@ -1,18 +1,19 @@
 //! A configuration file as it is written: values by dotted key, each with its place.
 //!
 //! Must not know: which keys there are. Whoever takes a key makes it known; what nobody took is
-//! unknown.
+//! unknown. Nor how TOML and JSON are read: that is with `toml_text` and `json_text`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::ops::Range as Span;
 use std::path::{Path, PathBuf};
-
-use toml::de::{DeTable, DeValue};
 
 use super::near::nearest;
 use super::value::{Amount, List, Range, Setting};
+use super::{json_text, toml_text};
+
+/// What a file's name ends in when it holds JSON; all others hold TOML.
+const JSON_SUFFIX: &str = "json";
 
 /// A value of the file. Sections are taken apart and do not occur, except inside a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,31 +32,21 @@ pub enum RawValue {
     Table(RawTable),
     /// A list of tables.
     Tables(Vec<RawTable>),
-    /// Anything else, by what TOML calls it.
+    /// Anything else, by what the language calls it.
     Other(&'static str),
 }
 
 /// A table inside a section: its keys are taken one by one, like those of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawTable {
-    at: usize,
+    at: Spot,
     entries: BTreeMap<String, Entry>,
 }
 
 impl RawTable {
-    fn of(at: usize, table: &DeTable<'_>) -> Self {
-        let entries = table.iter().map(|(key, value)| {
-            let entry = Entry {
-                name_at: key.span().start,
-                value_at: value.span().start,
-                value: RawValue::of(value.span().start, value.get_ref()),
-            };
-            (key.get_ref().to_string(), entry)
-        });
-        Self {
-            at,
-            entries: entries.collect(),
-        }
+    /// A table that begins at a place.
+    pub(super) fn new(at: Spot, entries: BTreeMap<String, Entry>) -> Self {
+        Self { at, entries }
     }
 
     /// The names of the keys that nobody has taken yet.
@@ -88,31 +79,44 @@ impl Setting for List<RawTable> {
 }
 
 impl RawValue {
-    fn of(at: usize, value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(text.to_string()),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Self::Other("number"), Self::Integer),
-            DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Float(number) => Self::Fraction(number.as_str().to_owned()),
-            DeValue::Datetime(_) => Self::Other("date"),
-            DeValue::Table(table) => Self::Table(RawTable::of(at, table)),
-            DeValue::Array(items) => {
-                let texts = items.iter().map(|item| match item.get_ref() {
-                    DeValue::String(text) => Some(text.to_string()),
-                    _ => None,
-                });
-                let tables = || {
-                    let tables = items.iter().map(|item| match item.get_ref() {
-                        DeValue::Table(table) => Some(RawTable::of(item.span().start, table)),
-                        _ => None,
-                    });
-                    tables.collect::<Option<Vec<_>>>()
-                };
-                let texts = texts.collect::<Option<Vec<String>>>().map(Self::Texts);
-                let list = texts.or_else(|| tables().map(Self::Tables));
-                list.unwrap_or(Self::Other("list"))
-            }
+    /// A list of values of one kind, which may be texts or tables.
+    pub(super) fn list(items: Vec<Self>) -> Self {
+        let texts = items.iter().map(|item| match item {
+            Self::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        if let Some(texts) = texts.collect() {
+            return Self::Texts(texts);
+        }
+        let tables = items.into_iter().map(|item| match item {
+            Self::Table(table) => Some(table),
+            _ => None,
+        });
+        let tables: Option<Vec<RawTable>> = tables.collect();
+        tables.map_or(Self::Other("list"), Self::Tables)
+    }
+}
+
+/// A place in a text; both start at 1, columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Spot {
+    /// Where a text begins.
+    pub const START: Self = Self { line: 1, column: 1 };
+
+    /// Where the byte at `at` of a text stands.
+    pub(super) fn of_byte(text: &str, at: usize) -> Self {
+        let before = text.get(..at).unwrap_or(text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            line: before.matches('\n').count().saturating_add(1),
+            column: line.chars().count().saturating_add(1),
         }
     }
 }
@@ -135,6 +139,14 @@ impl Place {
             path: path.into(),
             line: 0,
             column: 0,
+        }
+    }
+
+    fn at(path: &Path, spot: Spot) -> Self {
+        Self {
+            path: path.into(),
+            line: spot.line,
+            column: spot.column,
         }
     }
 }
@@ -164,6 +176,15 @@ pub enum Fault {
         /// What the parser said.
         message: String,
     },
+    /// The file is not JSON. Unlike TOML it has no lines from which to go on.
+    #[error("{message} (using the defaults)")]
+    NotJson {
+        /// What the parser said.
+        message: String,
+    },
+    /// A byte of the file belongs to no character.
+    #[error("this is no UTF-8 (using U+FFFD in its place)")]
+    NotUtf8,
     /// There is no such key or section.
     #[error("unknown {what} `{name}`{}", offer(.near))]
     Unknown {
@@ -295,24 +316,33 @@ impl fmt::Display for Warning {
     }
 }
 
+/// A key of a table and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    name_at: usize,
-    value_at: usize,
-    value: RawValue,
+pub(super) struct Entry {
+    /// Where the key stands.
+    pub name_at: Spot,
+    /// Where its value stands.
+    pub value_at: Spot,
+    /// The value.
+    pub value: RawValue,
+}
+
+/// What is in the text of a file: its keys and sections, and what is no proper text.
+pub(super) struct Written {
+    /// The keys of the whole file. A section is a table among them.
+    pub entries: BTreeMap<String, Entry>,
+    /// Faults of the text.
+    pub faults: Vec<(Spot, Fault)>,
 }
 
 /// The keys of a file that nobody has taken yet, and the faults found so far.
 #[derive(Debug, Default)]
 pub struct RawConfig {
     path: PathBuf,
-    text: String,
     entries: BTreeMap<String, Entry>,
-    sections: BTreeMap<String, usize>,
+    sections: BTreeMap<String, Spot>,
     places: BTreeMap<&'static str, Place>,
     known: Vec<&'static str>,
-    /// Lines with a syntax error: what the parser makes of their values is a guess.
-    broken_lines: Vec<usize>,
     warnings: Vec<Warning>,
 }
 
@@ -322,76 +352,71 @@ impl RawConfig {
         Self::default()
     }
 
-    /// Reads a file. One that cannot be read is a warning and counts as empty.
+    /// Reads a file. One that cannot be read is a warning and counts as empty; one with bytes that are
+    /// no UTF-8 is read without them.
     pub fn read(path: &Path) -> Self {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path.into(), &text),
-            Err(error) => Self {
-                warnings: vec![Warning {
-                    place: Some(Place::whole(path)),
-                    fault: Fault::Unreadable {
-                        reason: error.to_string(),
-                    },
-                }],
-                ..Self::default()
-            },
-        }
-    }
-
-    /// Takes a text apart. After a syntax error what can still be understood is used: a lost
-    /// `data_dir` would start another, empty server.
-    pub fn parse(path: PathBuf, text: &str) -> Self {
-        let mut raw = Self {
-            path,
-            text: text.into(),
-            ..Self::default()
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return Self {
+                    warnings: vec![Warning {
+                        place: Some(Place::whole(path)),
+                        fault: Fault::Unreadable {
+                            reason: error.to_string(),
+                        },
+                    }],
+                    ..Self::default()
+                };
+            }
         };
-        let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let place = raw.place(error.span().unwrap_or(Span::default()).start);
-            raw.broken_lines.push(place.line);
-            raw.warn(
-                Some(place),
-                Fault::Syntax {
-                    message: error.message().lines().collect::<Vec<_>>().join(", "),
-                },
-            );
-        }
-        for (name, value) in table.get_ref() {
-            let name_at = name.span().start;
-            match value.get_ref() {
-                DeValue::Table(section) => {
-                    raw.sections.insert(name.get_ref().to_string(), name_at);
-                    for (key, value) in section {
-                        raw.add(
-                            format!("{}.{}", name.get_ref(), key.get_ref()),
-                            key.span().start,
-                            value.span().start,
-                            value.get_ref(),
-                        );
-                    }
-                }
-                other => raw.add(
-                    name.get_ref().to_string(),
-                    name_at,
-                    value.span().start,
-                    other,
-                ),
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(path.into(), &text),
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let mut raw = Self::parse(path.into(), &text);
+                raw.warn(Some(raw.place(Spot::of_byte(&text, good))), Fault::NotUtf8);
+                raw
             }
         }
-        raw
     }
 
-    fn add(&mut self, name: String, name_at: usize, value_at: usize, value: &DeValue<'_>) {
-        if self.broken_lines.contains(&self.place(name_at).line) {
-            return;
-        }
-        let entry = Entry {
-            name_at,
-            value_at,
-            value: RawValue::of(value_at, value),
+    /// Takes a text apart: as JSON when the file is called so, else as TOML. After a syntax error in
+    /// TOML what can still be understood is used: a lost `data_dir` would start another, empty server.
+    pub fn parse(path: PathBuf, text: &str) -> Self {
+        let is_json = path
+            .extension()
+            .is_some_and(|suffix| suffix.eq_ignore_ascii_case(JSON_SUFFIX));
+        let written = match is_json {
+            true => json_text::read(text),
+            false => toml_text::read(text),
         };
-        self.entries.insert(name, entry);
+        // What the parser makes of a value on a line with a syntax error is a guess.
+        let faults = written.faults.iter();
+        let broken_lines: Vec<usize> = faults.map(|(spot, _)| spot.line).collect();
+        let is_whole = |entry: &Entry| !broken_lines.contains(&entry.name_at.line);
+        let mut raw = Self {
+            path,
+            ..Self::default()
+        };
+        for (spot, fault) in written.faults {
+            raw.warn(Some(raw.place(spot)), fault);
+        }
+        for (name, entry) in written.entries {
+            let RawValue::Table(section) = entry.value else {
+                if is_whole(&entry) {
+                    raw.entries.insert(name, entry);
+                }
+                continue;
+            };
+            for (key, entry) in section.entries {
+                if is_whole(&entry) {
+                    raw.entries.insert(format!("{name}.{key}"), entry);
+                }
+            }
+            raw.sections.insert(name, entry.name_at);
+        }
+        raw
     }
 
     /// Whether `key` is in the file and not taken yet.
@@ -514,14 +539,8 @@ impl RawConfig {
         &self.known
     }
 
-    fn place(&self, at: usize) -> Place {
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
-            path: self.path.clone(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+    fn place(&self, at: Spot) -> Place {
+        Place::at(&self.path, at)
     }
 }
 
@@ -607,5 +626,32 @@ mod tests {
                 .to_string()
                 .starts_with("/nonexistent/hearth.toml: cannot be read: ")
         );
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    fn a_byte_that_is_no_utf8_costs_a_warning_and_nothing_else() {
+        for (name, text) in [
+            (
+                "hearth.json",
+                &b"{\"derp\": {\n\"region_name\": \"caf\xe9\", \"enabled\": false}}"[..],
+            ),
+            (
+                "hearth.toml",
+                &b"[derp]\nregion_name = \"caf\xe9\"\nenabled = false\n"[..],
+            ),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let mut raw = RawConfig::read(&path);
+            assert_eq!(raw.take::<bool>("derp.enabled"), Some(false));
+            let region: Option<String> = raw.take("derp.region_name");
+            assert_eq!(region.as_deref(), Some("caf\u{fffd}"));
+            let warnings = raw.finish();
+            assert_eq!(warnings.len(), 1);
+            assert_eq!(warnings[0].fault, Fault::NotUtf8);
+            assert_eq!(warnings[0].place.as_ref().map(|place| place.line), Some(2));
+        }
     }
 }

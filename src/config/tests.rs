@@ -127,23 +127,16 @@ fn settings_of_the_relay_that_need_others_are_named() {
 }
 
 #[test]
-fn clients_are_told_of_an_address_at_home_only_together_with_one_outside() {
+fn an_empty_list_of_addresses_is_not_the_same_as_none() {
     let told = |text: &str| {
-        let config = from_text(text);
-        assert_eq!(warnings(&config), [""; 0]);
-        let addresses = config.clients.addresses.iter();
-        addresses.map(ToString::to_string).collect::<Vec<_>>()
+        let config = from_text(&format!("[clients]\n{text}"));
+        (config.clients.addresses, config.warnings.len())
     };
-    let named = "server_url = \"https://hearth.example.org\"\n";
-    let outside = "[derp]\nipv4 = \"203.0.113.1\"\n";
-    assert_eq!(told(named), [""; 0]);
-    assert_eq!(told(outside), [""; 0]);
-    let both = format!("{named}{outside}");
-    assert_eq!(told(&both), ["192.168.1.1", "203.0.113.1"]);
-    let set = format!("{both}[clients]\naddresses = []\n");
-    assert_eq!(told(&set), [""; 0]);
-    let set = "[clients]\naddresses = [\"::1\"]\nlatest_version = \"1.102.5\"\n";
-    assert_eq!(told(set), ["::1"]);
+    assert_eq!(told(""), (None, 0));
+    assert_eq!(told("addresses = []\n"), (Some(Vec::new()), 0));
+    let one = "::1".parse().unwrap();
+    assert_eq!(told("addresses = [\"::1\"]\n"), (Some(vec![one]), 0));
+    assert_eq!(told("addresses = [\"home\"]\n"), (None, 1));
     let bad = from_text("[clients]\nlatest_version = \"new\"\n");
     assert_eq!(bad.clients.latest_version, None);
     assert_eq!(bad.warnings.len(), 1);
@@ -214,7 +207,7 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 29] = [
+const COMPUTED: [&str; 34] = [
     "server_url",
     "data_dir",
     "socket",
@@ -244,6 +237,11 @@ const COMPUTED: [&str; 29] = [
     "policy.file",
     "clients.addresses",
     "clients.latest_version",
+    "wan.interface",
+    "wan.ipv4",
+    "wan.ipv6",
+    "wan.stun_servers",
+    "wan.on_change",
 ];
 
 #[test]
@@ -330,6 +328,27 @@ fn a_carrier_that_gives_the_nodes_addresses_is_warned_of_with_the_way_out() {
     assert!(warning.contains(way_out), "{warning}");
     assert!(!collides.warnings.iter().any(Warning::is_of_configuration));
     assert_eq!(warnings(&config(way_out)), [""; 0]);
+}
+
+#[test]
+fn json_says_the_same_as_toml() {
+    let toml = "server_url = \"https://a.example\"\n[node]\napproval = true\nexpiry = \"90d\"\n\
+                [dns]\nnameservers = [\"9.9.9.9\"]\nsplit = { \"corp.example\" = [] }\n\
+                records = [{ name = \"nas\", value = \"192.168.1.2\" }]\n\
+                rules = [{ target = [\"tag:kids\"], nameservers = [\"1.1.1.3\"] }]\n\
+                [derp]\nregion_score = 0.5\nport = 443\n[limits]\nnodes = 64\nderp_pool = \"1MiB\"\n";
+    let json = r#"{"server_url": "https:\/\/a.example", "node": {"approval": true, "expiry": "90d"},
+        "dns": {"nameservers": ["9.9.9.9"], "split": {"corp.example": []},
+            "records": [{"name": "nas", "value": "192.168.1.2"}],
+            "rules": [{"target": ["tag:kids"], "nameservers": ["1.1.1.3"]}]},
+        "derp": {"region_score": 0.5, "port": 443}, "limits": {"nodes": 64, "derp_pool": "1MiB"}}"#;
+    let build = |name: &str, text| {
+        let raw = RawConfig::parse(name.into(), text);
+        Config::build(raw, Overrides::default(), &at_home())
+    };
+    let config = build("hearth.json", json);
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!(config, build("hearth.toml", toml));
 }
 
 fn with_board(text: &str, board: Option<&str>) -> Config {

@@ -1,12 +1,12 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use super::*;
 use crate::id::Revision;
 use crate::state::command::{NewPolicy, NewUser};
 use crate::state::record::DecodeError;
 use crate::state::testing::settings;
-use crate::store::Skipped;
+use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 
 const CACHE: usize = 256 * 1024;
 
@@ -96,13 +96,13 @@ async fn nobody_waits_for_a_server_that_has_stopped() {
 
 #[tokio::test]
 async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
-    let fails = Arc::new(AtomicBool::new(false));
-    let (store, loaded) = Store::failing("/nowhere".as_ref(), fails.clone());
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
     let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
     handle.apply(user("anna")).await.unwrap();
     assert!(handle.snapshot().is_writable());
 
-    fails.store(true, Ordering::SeqCst);
+    disk.set(Mood::Fails);
     let refused = handle.apply(user("ben")).await.map(|_| ());
     assert_eq!(refused, Err(EngineError::Unavailable));
     let snapshot = handle.snapshot();
@@ -117,7 +117,34 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
             "anna".into()
         )))
     );
+    // Nor does a sign of life: a restart would not empty the disk.
+    assert_eq!(handle.answers().await, Ok(()));
     engine.stop();
+}
+
+#[tokio::test]
+async fn a_writer_that_hangs_gives_no_answer_and_one_that_ended_says_so() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    assert_eq!(handle.answers().await, Ok(()));
+
+    disk.set(Mood::Hangs);
+    let writer = handle.clone();
+    let writing = tokio::spawn(async move { writer.apply(user("anna")).await });
+    // Questions that come before the command are still answered.
+    let silence = async {
+        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
+        while question().await.is_ok() {}
+    };
+    let silence = tokio::time::timeout(Duration::from_secs(10), silence).await;
+    assert!(silence.is_ok(), "it answers although it hangs");
+
+    disk.set(Mood::Works);
+    assert!(writing.await.unwrap().is_ok());
+    assert_eq!(handle.answers().await, Ok(()));
+    engine.stop();
+    assert_eq!(handle.answers().await, Err(EngineError::Stopped));
 }
 
 #[tokio::test]

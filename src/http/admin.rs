@@ -16,6 +16,7 @@ mod auth;
 mod contact;
 mod convert;
 mod dns;
+mod doctor;
 mod fault;
 mod keys;
 mod logins;
@@ -25,6 +26,7 @@ mod policy;
 mod target;
 mod users;
 mod v2;
+mod wan;
 mod why;
 mod wireguard;
 
@@ -49,7 +51,9 @@ use crate::http::body::{self, Body};
 use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
+use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
+use crate::tls::Served;
 use auth::Gate;
 use fault::{Code, Fault};
 use target::Target;
@@ -72,6 +76,7 @@ pub struct Admin {
     contact: Arc<Contact>,
     gate: Gate,
     about: About,
+    limits: Limits,
     /// Held while a policy is compared and set, so that nobody's is overwritten unseen.
     policy_turn: Mutex<()>,
     body_max: usize,
@@ -92,6 +97,14 @@ pub struct About {
     pub board: BoardStatus,
     /// Where the policy comes from.
     pub policy_place: watch::Receiver<PolicyPlace>,
+    /// Where the addresses outside are known.
+    pub wan: WanPlace,
+    /// The certificate that is served.
+    pub served: Arc<Served>,
+    /// Whether it is one that hearth made.
+    pub certificate_is_own: bool,
+    /// What the program should take of memory at most, in bytes, where that is known.
+    pub memory_budget: Option<usize>,
     /// The relay, unless it is off, and its numbers.
     pub relay: Numbers,
 }
@@ -107,6 +120,7 @@ impl Admin {
             contact,
             gate: Gate::new(),
             about,
+            limits: limits.clone(),
             policy_turn: Mutex::new(()),
             body_max: limits.admin_body,
             body_timeout: limits.request_timeout,
@@ -162,7 +176,7 @@ impl Admin {
         };
         let parts: Vec<&str> = target.parts().collect();
         match (method.as_str(), parts.as_slice()) {
-            ("GET", ["health"]) => call.health(),
+            ("GET", ["health"]) => call.health().await,
 
             ("POST", ["user"]) => call.create_user().await,
             ("GET", ["user"]) => call.list_users(),
@@ -218,6 +232,9 @@ impl Admin {
             ("POST", ["hearth", "policy", "rollback"]) => call.roll_back_policy().await,
             ("GET", ["hearth", "policy", "why"]) => call.why(),
             ("GET", ["hearth", "status"]) => call.status(),
+            ("GET", ["hearth", "doctor"]) => call.diagnose(),
+            ("GET", ["hearth", "wan"]) => call.show_wan(),
+            ("POST", ["hearth", "wan"]) => call.refresh_wan().await,
             ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
             ("GET", ["hearth", "pending"]) => call.list_pending(),
             ("GET", ["hearth", "audit"]) => call.audit(),

@@ -11,7 +11,6 @@ use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::BoardStatus;
@@ -22,16 +21,18 @@ use crate::http::admin::{About, Admin, Trust};
 use crate::http::bodies::Bodies;
 use crate::http::body::{self, Body};
 use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::{Origin, Service};
+use crate::http::connection::{Answer, Next, Origin, Service};
 use crate::http::contact::calls::Way;
 use crate::http::contact::{Contact, ping};
 use crate::http::front::RelayUpgrade;
 use crate::http::numbers::Numbers;
 use crate::http::pace::pace;
 use crate::http::policy::PolicyPlace;
+use crate::http::stream::Stream;
 use crate::http::ts2021::Peer;
 use crate::http::turns::Turns;
-use crate::http::{derp, machine, pages, public, query, standalone, ts2021};
+use crate::http::wan::WanPlace;
+use crate::http::{derp, machine, pages, public, query, relay, ts2021};
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::Tailnet;
 use crate::netmap::fragment::Fragments;
@@ -39,6 +40,7 @@ use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
+use crate::tls::Served;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -122,6 +124,10 @@ impl App {
             relay,
             stun,
             names,
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             tasks,
             shutdown,
         } = parts;
@@ -133,6 +139,10 @@ impl App {
             warnings,
             board,
             policy_place: policy_place.clone(),
+            wan,
+            served,
+            certificate_is_own,
+            memory_budget,
             relay: Numbers {
                 relay: relay.clone(),
                 stun,
@@ -199,7 +209,7 @@ impl App {
         }
     }
 
-    async fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Response<Body> {
         let path = request.uri().path();
         if path.starts_with("/api/") {
             let trust = match origin {
@@ -223,7 +233,7 @@ impl App {
             ts2021::PATH => ts2021::upgrade(&parts),
             ping::REACHED => self.reached(&parts),
             "/health" => public::health(self.engine.snapshot().is_writable()),
-            _ => match standalone::around_relay(&parts, self.relay.as_ref(), &self.names) {
+            _ => match relay::around_relay(&parts, self.relay.as_ref(), &self.names) {
                 Some(answer) => answer,
                 None => pages::handle(&self, &parts),
             },
@@ -255,35 +265,36 @@ pub struct Parts {
     pub stun: StunCounters,
     /// The names of this server, for clients without DNS.
     pub names: BootstrapDns,
+    /// Where the addresses outside are known.
+    pub wan: WanPlace,
+    /// The certificate that is served.
+    pub served: Arc<Served>,
+    /// Whether it is one that hearth made.
+    pub certificate_is_own: bool,
+    /// What the program should take of memory at most, in bytes, where that is known.
+    pub memory_budget: Option<usize>,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// The wish to stop.
     pub shutdown: Shutdown,
 }
 
-/// A shared [`App`] as connections want it.
-#[derive(Clone)]
-pub struct Shared(pub Arc<App>);
-
-impl Service for Shared {
-    async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
-        self.0.plain(request, origin).await
+impl Service for App {
+    fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
+        Box::pin(self.answer(request, origin))
     }
 
-    async fn machine(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        machine::handle(self.0, peer, request).await
+    fn machine(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
+        Box::pin(machine::handle(self, peer, request))
     }
 
-    fn relay<S>(
-        self,
-        stream: S,
+    fn relay(
+        self: Arc<Self>,
+        stream: Stream,
         received: Bytes,
         source: SocketAddr,
         upgrade: RelayUpgrade,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        standalone::serve_relay(self.0.relay.clone(), stream, received, source, upgrade)
+    ) -> Next {
+        relay::serve_relay(self.relay.clone(), stream, received, source, upgrade)
     }
 }

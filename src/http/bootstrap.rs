@@ -43,6 +43,9 @@ pub struct BootstrapDns {
     fixed: Arc<Known>,
     names: Arc<[String]>,
     known: Arc<Mutex<Known>>,
+    server: Option<String>,
+    /// Addresses of the server that count whatever DNS says; none leave it to DNS.
+    told: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl BootstrapDns {
@@ -67,12 +70,28 @@ impl BootstrapDns {
         {
             fixed.insert(name.clone(), told);
         }
-        let names: BTreeSet<String> = server.into_iter().chain(relay).collect();
+        let names: BTreeSet<String> = server.iter().cloned().chain(relay).collect();
         let names = names.into_iter().filter(|name| !fixed.contains_key(name));
         Self {
             names: names.collect(),
             known: Arc::new(Mutex::new(fixed.clone())),
             fixed: Arc::new(fixed),
+            server,
+            told: Arc::default(),
+        }
+    }
+
+    /// Takes over where the server is, which DNS may not know yet.
+    pub fn tell(&self, addresses: &[IpAddr]) {
+        addresses.clone_into(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.set_told(&mut self.lock());
+    }
+
+    fn set_told(&self, known: &mut Known) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = self.server.as_ref().filter(|_| !told.is_empty());
+        if let Some(server) = server.filter(|name| !self.fixed.contains_key(*name)) {
+            known.insert(server.clone(), told.clone());
         }
     }
 
@@ -95,6 +114,7 @@ impl BootstrapDns {
                     known.insert(name.clone(), addresses);
                 }
             }
+            self.set_told(&mut known);
             *self.lock() = known;
             tokio::select! {
                 () = shutdown.wait() => return,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +18,7 @@ use super::body::Body;
 use super::early::{Early, HANDSHAKE_BYTES};
 use super::front::{self, ControlUpgrade, Ended, RelayUpgrade, Upgrade};
 use super::limits::Limits;
+use super::stream::Stream;
 use super::ts2021::{Control, ControlError, Peer};
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -40,49 +40,47 @@ pub enum Origin {
     Local,
 }
 
-/// What the server answers. Cloned for each request, so it should be a few shared pointers.
-pub trait Service: Clone + Send + Sync + 'static {
+/// An answer that is being made.
+pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// What the server answers.
+pub trait Service: Send + Sync + 'static {
     /// Answers a plain request. An answer with an [`Upgrade`] among its extensions ends the HTTP part.
-    fn plain(
-        self,
-        request: Request<Incoming>,
-        origin: Origin,
-    ) -> impl Future<Output = Response<Body>> + Send + 'static;
+    fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer;
 
     /// Answers a request of a client that has proven who it is. Dropped when the client takes the request back.
-    fn machine(
-        self,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Response<Body>> + Send + 'static;
+    fn machine(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer;
 
     /// Relays for a connection until it ends; `received` is to be read before the stream.
-    fn relay<S>(
-        self,
-        stream: S,
+    fn relay(
+        self: Arc<Self>,
+        stream: Stream,
         received: Bytes,
         source: SocketAddr,
         upgrade: RelayUpgrade,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    ) -> Next;
 }
 
 /// What a connection becomes after its HTTP part.
-type Next = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Next = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What all connections share.
-#[derive(Debug, Clone)]
-pub struct Connections<A> {
-    app: A,
+#[derive(Clone)]
+pub struct Connections {
+    app: Arc<dyn Service>,
     control: Arc<Control>,
     limits: Arc<Limits>,
     shutdown: Shutdown,
 }
 
-impl<A: Service> Connections<A> {
+impl Connections {
     /// Connections to this server.
-    pub fn new(app: A, control: Arc<Control>, limits: Limits, shutdown: Shutdown) -> Self {
+    pub fn new(
+        app: Arc<dyn Service>,
+        control: Arc<Control>,
+        limits: Limits,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             app,
             control,
@@ -97,7 +95,7 @@ impl<A: Service> Connections<A> {
     /// present phase only.
     pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
         let next = match tls {
-            None => Box::pin(self.network(stream, source, false)).await,
+            None => Box::pin(self.network(Box::new(stream), source, false)).await,
             Some(tls) => Box::pin(self.encrypted(stream, source, tls)).await,
         };
         if let Some(next) = next {
@@ -118,7 +116,7 @@ impl<A: Service> Connections<A> {
         match timeout(self.limits.tls_handshake, Box::pin(accept)).await {
             Ok(Ok(mut stream)) => {
                 stream.get_mut().0.trust();
-                return self.network(stream, source, true).await;
+                return self.network(Box::new(stream), source, true).await;
             }
             Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
@@ -128,7 +126,7 @@ impl<A: Service> Connections<A> {
 
     /// Serves a connection to the admin socket.
     pub async fn local(self, stream: UnixStream) {
-        match Box::pin(self.front(stream, Origin::Local)).await {
+        match Box::pin(self.front(Box::new(stream), Origin::Local)).await {
             Ok(Ended::Closed) => {}
             Ok(Ended::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
             Err(error) => tracing::debug!(%error, "admin connection ended"),
@@ -136,10 +134,7 @@ impl<A: Service> Connections<A> {
     }
 
     /// The HTTP part of a connection. Gives what follows it, if anything.
-    async fn network<S>(self, stream: S, source: SocketAddr, tls: bool) -> Option<Next>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Next> {
         let origin = Origin::Network { source, tls };
         let (stream, received, upgrade) = match Box::pin(self.front(stream, origin)).await {
             Ok(Ended::Closed) => return None,
@@ -155,7 +150,7 @@ impl<A: Service> Connections<A> {
         };
         let upgrade = match upgrade {
             Upgrade::Relay(upgrade) => {
-                return Some(Box::pin(self.app.relay(stream, received, source, upgrade)));
+                return Some(self.app.relay(stream, received, source, upgrade));
             }
             Upgrade::Control(upgrade) => upgrade,
         };
@@ -182,23 +177,20 @@ impl<A: Service> Connections<A> {
         })
     }
 
-    fn front<S>(
+    async fn front(
         &self,
-        stream: S,
+        stream: Stream,
         origin: Origin,
-    ) -> impl Future<Output = Result<Ended<S>, front::FrontError>> + Send
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-    {
-        let answer = move |request| self.app.clone().plain(request, origin);
-        front::serve(stream, &self.limits, &self.shutdown, answer)
+    ) -> Result<Ended<Stream>, front::FrontError> {
+        let answer = |request| self.app.clone().plain(request, origin);
+        front::serve(stream, &self.limits, &self.shutdown, &answer).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+    use crate::http::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
     use crate::http::{body, derp, ts2021};
     use crate::keys::{ChallengeKey, MachineSecret};
     use crate::noise::early_payload;
@@ -212,16 +204,15 @@ mod tests {
     use rustls::{ClientConfig, RootCertStore};
     use std::path::Path;
     use std::time::Duration;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio_rustls::TlsConnector;
 
-    #[derive(Clone)]
     struct Echo;
 
     impl Service for Echo {
-        async fn plain(self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
             let (head, _) = request.into_parts();
-            match head.uri.path() {
+            let answer = match head.uri.path() {
                 ts2021::PATH => ts2021::upgrade(&head),
                 derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
                 _ => {
@@ -233,20 +224,26 @@ mod tests {
                     };
                     body::text(StatusCode::OK, from)
                 }
-            }
+            };
+            Box::pin(std::future::ready(answer))
         }
 
-        async fn machine(self, _: Request<Incoming>, _: Peer) -> Response<Body> {
-            body::status(StatusCode::OK)
+        fn machine(self: Arc<Self>, _: Request<Incoming>, _: Peer) -> Answer {
+            Box::pin(std::future::ready(body::status(StatusCode::OK)))
         }
 
-        async fn relay<S>(self, mut stream: S, received: Bytes, _: SocketAddr, _: RelayUpgrade)
-        where
-            S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        {
-            let text = [b"relay:", received.as_ref()].concat();
-            let _ = stream.write_all(&text).await;
-            let _ = stream.shutdown().await;
+        fn relay(
+            self: Arc<Self>,
+            mut stream: Stream,
+            received: Bytes,
+            _: SocketAddr,
+            _: RelayUpgrade,
+        ) -> Next {
+            Box::pin(async move {
+                let text = [b"relay:", received.as_ref()].concat();
+                let _ = stream.write_all(&text).await;
+                let _ = stream.shutdown().await;
+            })
         }
     }
 
@@ -266,12 +263,14 @@ mod tests {
                 limits.clone(),
                 shutdown.clone(),
             );
-            let connections = Connections::new(Echo, Arc::new(control), limits, shutdown.clone());
+            let connections =
+                Connections::new(Arc::new(Echo), Arc::new(control), limits, shutdown.clone());
             let gate = Gate::new(8, 8);
             if let Some(path) = socket {
                 let listener = bind_unix(path).unwrap();
                 let connections = connections.clone();
-                let serve = move |stream, _| connections.clone().local(stream);
+                let serve: Serve<UnixStream> =
+                    Box::new(move |stream, _| Box::pin(connections.clone().local(stream)));
                 let accept = accept_all(
                     listener,
                     gate.clone(),
@@ -283,11 +282,10 @@ mod tests {
             }
             let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
             let address = listener.local_addr().unwrap();
-            let serve = move |stream, source: Option<SocketAddr>| {
-                connections
-                    .clone()
-                    .tcp(stream, source.unwrap(), tls.clone())
-            };
+            let serve: Serve<TcpStream> = Box::new(move |stream, source| {
+                let connections = connections.clone();
+                Box::pin(connections.tcp(stream, source.unwrap(), tls.clone()))
+            });
             let accept = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
             tasks.spawn("accept", accept);
             Self {

@@ -22,15 +22,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-use super::body::Body;
+use super::connection::Answer;
 use super::derp;
 use super::limits::{Limits, MAX_HEAD_BYTES};
 use crate::shutdown::Shutdown;
@@ -110,16 +110,14 @@ pub enum FrontError {
 ///
 /// # Errors
 /// [`FrontError`]; the connection is then dropped.
-pub async fn serve<S, F, R>(
+pub async fn serve<S>(
     mut stream: S,
     limits: &Limits,
     shutdown: &Shutdown,
-    answer: F,
+    answer: &(dyn Fn(Request<Incoming>) -> Answer + Sync),
 ) -> Result<Ended<S>, FrontError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
-    F: Fn(Request<Incoming>) -> R + Unpin,
-    R: Future<Output = Response<Body>> + Send + 'static,
 {
     let head = tokio::select! {
         biased;
@@ -322,7 +320,7 @@ mod tests {
     use hyper::StatusCode;
     use tokio::io::{DuplexStream, duplex};
 
-    async fn answer(request: Request<Incoming>) -> Response<Body> {
+    fn answer(request: Request<Incoming>) -> Answer {
         let mut response = match request.uri().path() {
             "/derp" => body::status(StatusCode::SWITCHING_PROTOCOLS),
             _ => body::text(StatusCode::OK, "hello"),
@@ -332,11 +330,11 @@ mod tests {
                 .extensions_mut()
                 .insert(Upgrade::Relay(RelayUpgrade::default()));
         }
-        response
+        Box::pin(std::future::ready(response))
     }
 
     async fn run(stream: DuplexStream) -> Result<Ended<DuplexStream>, FrontError> {
-        serve(stream, &Limits::default(), &Shutdown::new(), answer).await
+        serve(stream, &Limits::default(), &Shutdown::new(), &answer).await
     }
 
     #[tokio::test]
@@ -444,7 +442,7 @@ mod tests {
                 }
                 shutdown.trigger();
             };
-            let (ended, ()) = tokio::join!(serve(server, &limits, &shutdown, answer), stop);
+            let (ended, ()) = tokio::join!(serve(server, &limits, &shutdown, &answer), stop);
             assert!(matches!(ended, Ok(Ended::Closed)));
         }
     }

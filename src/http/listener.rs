@@ -14,10 +14,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use socket2::{SockRef, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connection::Next;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 
@@ -70,12 +71,56 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit both.
-    let options = SockRef::from(&socket);
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    set_options(&SockRef::from(&socket))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Accepted connections inherit both.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Takes over a listening TCP socket that another process opened.
+///
+/// # Errors
+/// When the socket does not listen, or the system refuses its options.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if !SockRef::from(&socket).is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a listening socket",
+        ));
+    }
+    set_options(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Takes over a UDP socket that another process bound.
+///
+/// # Errors
+/// When it is no UDP socket, or the system refuses it.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if SockRef::from(&socket).r#type()? != Type::DGRAM {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a UDP socket",
+        ));
+    }
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 /// Listens on a Unix socket that only this user can connect to.
@@ -233,18 +278,17 @@ impl Listener for UnixListener {
     }
 }
 
+/// What is done with each connection.
+pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Next + Send>;
+
 /// Accepts connections through the gate and serves each in a task of its own, until the server stops.
-pub async fn accept_all<L, F, R>(
+pub async fn accept_all<L: Listener>(
     listener: L,
     gate: Gate,
     shutdown: Shutdown,
     tasks: Tasks,
-    serve: F,
-) where
-    L: Listener,
-    F: Fn(L::Stream, Option<SocketAddr>) -> R + Send,
-    R: Future<Output = ()> + Send + 'static,
-{
+    serve: Serve<L::Stream>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -303,11 +347,13 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn echo(mut stream: TcpStream, _: Option<SocketAddr>) {
-        let mut byte = [0];
-        while let Ok(1) = stream.read(&mut byte).await {
-            let _ = stream.write_all(&byte).await;
-        }
+    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Next {
+        Box::pin(async move {
+            let mut byte = [0];
+            while let Ok(1) = stream.read(&mut byte).await {
+                let _ = stream.write_all(&byte).await;
+            }
+        })
     }
 
     async fn works(stream: &mut TcpStream) -> bool {
@@ -329,7 +375,7 @@ mod tests {
         for listener in listeners {
             let gate = Gate::new(4, 4);
             let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
-            let accepting = accept_all(listener, gate, shutdown, tasks.clone(), echo);
+            let accepting = accept_all(listener, gate, shutdown, tasks.clone(), Box::new(echo));
             tasks.spawn("accept", accepting);
         }
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
@@ -342,11 +388,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_of_another_process_is_taken_over_if_it_listens() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let adopted = adopt_tcp(listening).unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), adopted.accept());
+        assert!(client.is_ok());
+        let keepalive = SockRef::from(&server.unwrap().0).tcp_keepalive_time();
+        assert_eq!(keepalive.unwrap(), KEEPALIVE);
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, Type::STREAM, None);
+        assert!(adopt_tcp(silent.unwrap().into()).is_err());
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::os::fd::OwnedFd::from(listening);
+        assert!(adopt_udp(stream.into()).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let local = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        assert!(adopt_tcp(std::os::fd::OwnedFd::from(local).into()).is_err());
+    }
+
+    #[tokio::test]
     async fn more_connections_than_permits_wait() {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let (tasks, gate) = (Tasks::new(), Gate::new(1, 1));
-        let accepting = accept_all(listener, gate.clone(), Shutdown::new(), tasks.clone(), echo);
+        let accepting = accept_all(
+            listener,
+            gate.clone(),
+            Shutdown::new(),
+            tasks.clone(),
+            Box::new(echo),
+        );
         tasks.spawn("accept", accepting);
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(works(&mut first).await);

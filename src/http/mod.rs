@@ -20,11 +20,17 @@ pub mod pages;
 pub mod policy;
 pub mod public;
 pub mod query;
+pub mod relay;
 mod requests;
 pub mod routers;
+#[cfg(feature = "portmap")]
+pub mod soap;
+#[cfg(feature = "standalone-relay")]
 pub mod standalone;
+pub mod stream;
 pub mod ts2021;
 pub mod turns;
 pub mod websocket;
 
 pub use app::App;
+pub mod wan;

@@ -18,11 +18,12 @@ use hearth_derp::stats::{DropReason, PacketKind};
 use hearth_derp::udp::{StunCounters, StunStats};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{self, Body};
+use super::connection::Answer;
 use super::front;
 use super::limits::Limits;
+use super::stream::Stream;
 use crate::api::{RelayDrops, RelayReport, StunReport};
 use crate::shutdown::Shutdown;
 
@@ -50,18 +51,15 @@ impl Numbers {
     }
 
     /// Answers one monitoring system: `GET /metrics`.
-    pub async fn serve<S>(self, stream: S, shutdown: &Shutdown)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-    {
-        let answer = move |request: Request<Incoming>| {
-            std::future::ready(match request.uri().path() {
+    pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
+        let answer = |request: Request<Incoming>| -> Answer {
+            Box::pin(std::future::ready(match request.uri().path() {
                 "/metrics" => self.metrics(),
                 _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
-            })
+            }))
         };
         let limits = Limits::default();
-        if let Err(error) = front::serve(stream, &limits, shutdown, answer).await {
+        if let Err(error) = front::serve(stream, &limits, shutdown, &answer).await {
             tracing::debug!(%error, "connection for metrics ended");
         }
     }

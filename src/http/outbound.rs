@@ -20,22 +20,17 @@ use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::body;
+use super::stream::Stream;
 use crate::config::{Host, Scheme, WebUrl};
 use crate::tls::client::{ClientTls, ClientTlsError};
 
 /// Longest head of an answer to an upgrade request, in bytes.
 const MAX_HEAD: usize = 4096;
-
-/// A connection of either kind.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +38,7 @@ pub enum OutboundError {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// No TLS connection can be tried.
+    /// There is no TLS connection.
     #[error("{0}")]
     Tls(#[from] ClientTlsError),
     /// It took too long.
@@ -110,7 +105,7 @@ impl Outbound {
         &self,
         url: &WebUrl,
         patience: Duration,
-    ) -> Result<(Box<dyn Io>, Bytes), OutboundError> {
+    ) -> Result<(Stream, Bytes), OutboundError> {
         within(patience, async {
             let mut stream = self.connect(url).await?;
             let request = format!(
@@ -165,7 +160,7 @@ impl Outbound {
         }
     }
 
-    async fn connect(&self, url: &WebUrl) -> Result<Box<dyn Io>, OutboundError> {
+    async fn connect(&self, url: &WebUrl) -> Result<Stream, OutboundError> {
         let port = url.server.port();
         let stream = match url.server.host() {
             Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
@@ -175,9 +170,7 @@ impl Outbound {
         if url.server.scheme() == Scheme::Http {
             return Ok(Box::new(stream));
         }
-        let (settings, name) = self.tls.settings(url)?;
-        let connector = TlsConnector::from(settings);
-        Ok(Box::new(Box::pin(connector.connect(name, stream)).await?))
+        Ok(Box::new(self.tls.connect(url, stream).await?))
     }
 }
 
@@ -199,7 +192,7 @@ async fn within<T>(
 }
 
 /// Reads the answer to an upgrade request and gives what came after it.
-async fn upgraded(stream: &mut Box<dyn Io>) -> Result<Bytes, OutboundError> {
+async fn upgraded(stream: &mut Stream) -> Result<Bytes, OutboundError> {
     let mut received = Vec::new();
     loop {
         if received.len() >= MAX_HEAD || stream.read_buf(&mut received).await? == 0 {

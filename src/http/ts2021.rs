@@ -36,6 +36,7 @@ use super::body::{self, Body};
 use super::front::{ControlUpgrade, Upgrade};
 use super::limits::Limits;
 use super::requests::Requests;
+use super::stream::Stream;
 use super::{query, websocket};
 use crate::keys::{ChallengeKey, MachineKey, MachineSecret};
 use crate::noise::handshake::{self, Accepted, HandshakeError};
@@ -236,7 +237,7 @@ impl Control {
         F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let stream = WebSocket::new(stream, received);
+        let stream: Stream = Box::new(WebSocket::new(stream, received));
         let handshake = Box::pin(self.handshake(stream, Bytes::new(), initiation, source, false));
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await

@@ -69,7 +69,11 @@ fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
     part(&dns_config);
     part(r#","Domain":"#);
     part(&to_json(&tailnet.base_domain));
-    part(&tailnet.notices.fields(viewer));
+    part(
+        &tailnet
+            .notices
+            .fields(viewer, tailnet.dial_plan_version > 0),
+    );
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
     part(&to_json(&profiles));
     if with_peers {

@@ -49,6 +49,8 @@ pub struct Tailnet {
     pub derp_map: String,
     /// Which version of the relays this is, counted from 0 at the start of the server.
     pub derp_version: u32,
+    /// How many regions of relays there are.
+    pub region_count: usize,
     /// The region of all nodes that have not said theirs yet; 0 where there is not exactly one.
     pub only_region: u16,
     /// What DNS settings are made of; `dns::DnsTexts` makes them, since nodes differ.
@@ -59,6 +61,8 @@ pub struct Tailnet {
     pub peers_version: u32,
     /// What is said beside the network.
     pub notices: Notices,
+    /// Which version of the way to the server in it this is, counted from 0 at the start of the server.
+    pub dial_plan_version: u32,
 }
 
 impl Tailnet {
@@ -73,8 +77,10 @@ impl Tailnet {
             (Some(region), None) => *region,
             _ => 0,
         };
+        let region_count = derp_map.regions.len();
         let derp_map = to_json(derp_map);
         Self {
+            region_count,
             base_domain,
             derp_map,
             derp_version: 0,
@@ -83,12 +89,18 @@ impl Tailnet {
             dns_version: 0,
             peers_version: 0,
             notices: Notices::default(),
+            dial_plan_version: 0,
         }
     }
 
     /// The same with these notices.
     pub fn with_notices(self, notices: Notices) -> Self {
-        Self { notices, ..self }
+        let is_other = notices.differ_in_dial_plan(&self.notices);
+        Self {
+            dial_plan_version: self.dial_plan_version.wrapping_add(u32::from(is_other)),
+            notices,
+            ..self
+        }
     }
 
     /// The same with other relays.
@@ -99,6 +111,7 @@ impl Tailnet {
             dns_version: self.dns_version,
             peers_version: self.peers_version,
             notices: self.notices.clone(),
+            dial_plan_version: self.dial_plan_version,
             ..Self::new(self.base_domain.clone(), derp_map)
         }
     }

@@ -37,15 +37,33 @@ pub struct Notices {
 impl Notices {
     /// Notices about a server at these addresses, and the newest client, where it is known.
     pub fn new(addresses: &[IpAddr], latest: Option<Release>) -> Self {
-        let dial_plan = match addresses {
-            [] => String::new(),
-            addresses => to_json(&dial_plan(addresses)),
-        };
         Self {
-            dial_plan,
+            dial_plan: written(addresses),
             latest,
             home_is_offline: false,
         }
+    }
+
+    /// The same for a server at other addresses.
+    pub fn with_addresses(&self, addresses: &[IpAddr]) -> Self {
+        Self {
+            dial_plan: written(addresses),
+            ..self.clone()
+        }
+    }
+
+    /// Whether clients are told another way to the server than by `other`.
+    pub fn differ_in_dial_plan(&self, other: &Self) -> bool {
+        self.dial_plan != other.dial_plan
+    }
+
+    /// The field with the way to the server, for those who were told another one.
+    pub fn dial_plan_field(&self) -> String {
+        let plan = match self.dial_plan.as_str() {
+            "" => NO_PLAN,
+            plan => plan,
+        };
+        format!(r#""ControlDialPlan":{plan}"#)
     }
 
     /// The same after the way to the internet went away or came back.
@@ -78,12 +96,13 @@ impl Notices {
         }
     }
 
-    /// The fields of a whole map, each after a comma.
-    pub fn fields(&self, viewer: &Node) -> String {
+    /// The fields of a whole map, each after a comma. `had_plan` is whether the client may remember a way to
+    /// the server that is none any more.
+    pub fn fields(&self, viewer: &Node, had_plan: bool) -> String {
         let mut fields = String::new();
-        if !self.dial_plan.is_empty() {
-            fields.push_str(r#","ControlDialPlan":"#);
-            fields.push_str(&self.dial_plan);
+        if had_plan || !self.dial_plan.is_empty() {
+            fields.push(',');
+            fields.push_str(&self.dial_plan_field());
         }
         let installed = Release::of_client(&viewer.hostinfo.client_version);
         if let (Some(latest), Some(installed)) = (self.latest, installed) {
@@ -91,6 +110,17 @@ impl Notices {
             fields.push_str(&client_version(latest, installed));
         }
         fields
+    }
+}
+
+/// What takes a plan back: clients keep theirs when they are told none.
+const NO_PLAN: &str = r#"{"Candidates":[]}"#;
+
+/// The plan as JSON; empty for no addresses.
+fn written(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [] => String::new(),
+        addresses => to_json(&dial_plan(addresses)),
     }
 }
 
@@ -193,7 +223,7 @@ mod tests {
     #[test]
     fn addresses_at_home_come_first_and_each_has_time() {
         let addresses = ["203.0.113.5", "192.168.1.1", "fd00::1"].map(|ip| ip.parse().unwrap());
-        let fields = Notices::new(&addresses, None).fields(&viewer("1.2.3"));
+        let fields = Notices::new(&addresses, None).fields(&viewer("1.2.3"), false);
         assert_eq!(
             fields,
             concat!(
@@ -203,7 +233,7 @@ mod tests {
                 r#"{"IP":"fd00::1","DialStartDelaySec":0.0,"DialTimeoutSec":2.0,"Priority":2}]}"#
             )
         );
-        assert_eq!(Notices::default().fields(&viewer("1.2.3")), "");
+        assert_eq!(Notices::default().fields(&viewer("1.2.3"), false), "");
     }
 
     #[test]
@@ -225,7 +255,7 @@ mod tests {
             ),
             ("", ""),
         ] {
-            assert_eq!(notices.fields(&viewer(client)), expected, "{client}");
+            assert_eq!(notices.fields(&viewer(client), false), expected, "{client}");
         }
     }
 

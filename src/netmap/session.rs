@@ -28,6 +28,8 @@ pub struct MapSession {
     alone: bool,
     /// Version of the relays that it was told.
     derp_version: u32,
+    /// Version of the way to the server that it was told.
+    dial_plan_version: u32,
     /// The messages for a person that it was told; empty for none.
     messages: String,
     /// What it was told about DNS.
@@ -76,6 +78,7 @@ impl MapSession {
             compiled: source.snapshot.compiled().clone(),
             alone: false,
             derp_version: 0,
+            dial_plan_version: 0,
             peers_version: 0,
             messages: String::new(),
             dns: dns::Told::default(),
@@ -84,10 +87,11 @@ impl MapSession {
         (begun, next)
     }
 
-    /// The message for all that happened until `source`, and for changes of the relays and of DNS.
+    /// The message for all that happened until `source`, and for changes of the relays, of DNS and of the way to
+    /// the server.
     pub fn advance(&mut self, source: &Source<'_>) -> Next {
         let next = self.advance_nodes(source);
-        // A whole map has told of both already.
+        // A whole map has told of all of it already.
         if matches!(next, Next::SendMap(_) | Next::End(_)) {
             return next;
         }
@@ -101,6 +105,10 @@ impl MapSession {
         if self.derp_version != tailnet.derp_version {
             self.derp_version = tailnet.derp_version;
             parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
+        }
+        if self.dial_plan_version != tailnet.dial_plan_version {
+            self.dial_plan_version = tailnet.dial_plan_version;
+            parts.push(tailnet.notices.dial_plan_field());
         }
         let viewer = snapshot.node(self.viewer);
         if let Some(viewer) = viewer {
@@ -133,6 +141,7 @@ impl MapSession {
         self.compiled = source.snapshot.compiled().clone();
         self.alone = viewer.is_alone();
         self.derp_version = source.tailnet.derp_version;
+        self.dial_plan_version = source.tailnet.dial_plan_version;
         self.peers_version = source.tailnet.peers_version;
         let mut more = String::new();
         if !removed.is_empty() {

@@ -7,7 +7,7 @@ use std::str::Chars;
 
 use super::diagnostic::{Diagnostic, Position};
 
-/// Longest policy that is read, in bytes.
+/// Longest text that is read, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// How deep values may lie within each other.
@@ -16,18 +16,24 @@ pub const MAX_DEPTH: u32 = 64;
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
+    /// Where it begins.
     pub at: Position,
+    /// What it is.
     pub kind: Kind,
 }
 
 /// The kinds of values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
     /// As it is written.
     Number(String),
+    /// A text, without its escapes.
     Text(String),
+    /// A list.
     List(Vec<Value>),
     /// In the order of the text.
     Object(Vec<Member>),
@@ -36,8 +42,11 @@ pub enum Kind {
 /// A name in an object and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
+    /// The name.
     pub name: String,
+    /// Where the name begins.
     pub at: Position,
+    /// The value.
     pub value: Value,
 }
 
@@ -78,7 +87,7 @@ impl Value {
 /// The first fault: what was found and what was expected there.
 pub fn parse(text: &str) -> Result<Value, Diagnostic> {
     if text.len() > MAX_BYTES {
-        let limit = format!("the policy is longer than {MAX_BYTES} bytes");
+        let limit = format!("the text is longer than {MAX_BYTES} bytes");
         return Err(Diagnostic::at(Position { line: 1, column: 1 }, limit));
     }
     let mut reader = Reader {

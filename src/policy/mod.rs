@@ -29,6 +29,7 @@ mod program;
 mod ranges;
 mod routes;
 mod ssh;
+#[cfg(feature = "policy-tools")]
 mod template;
 mod texts;
 mod why;
@@ -37,9 +38,10 @@ pub use ast::{CheckPeriod, ExtraRecord, Policy};
 pub use compiled::{Compiled, RouteView, Touched};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
-pub use hujson::MAX_BYTES;
+pub use hujson::{Kind, MAX_BYTES, Member, Value, parse as parse_hujson};
 pub use parse::selector::protocol;
 pub use preview::as_json;
+#[cfg(feature = "policy-tools")]
 pub use template::{TEMPLATES, template};
 pub use why::{Cause, Why};
 

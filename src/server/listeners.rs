@@ -5,15 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use hearth_derp::udp::{StunCounters, StunOptions};
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
 use crate::http::app::Addresses;
-use crate::http::connection::{Connections, Service};
+use crate::http::connection::Connections;
 use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, accept_all, bind_tcp, bind_unix};
+use crate::http::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
 use crate::http::numbers::Numbers;
+use crate::service::Sockets;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::tls;
@@ -32,19 +33,29 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) async fn bind(config: &Config) -> Result<Self, ServeError> {
+    /// Opens all that the configuration names, but for what was handed over: that is taken as it is.
+    pub(super) async fn bind(config: &Config, sockets: Sockets) -> Result<Self, ServeError> {
         let tcp = |what, flag, address: Option<SocketAddr>| match address {
             None => Ok(Vec::new()),
             Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
         };
         let listen = &config.listen;
+        for fault in &sockets.faults {
+            tracing::warn!("{fault}");
+        }
+        if !sockets.is_empty() {
+            tracing::info!("listening on sockets of the service manager");
+        }
+        let http = adopt(sockets.http, adopt_tcp)?;
+        let https = adopt(sockets.https, adopt_tcp)?;
+        let stun = adopt(sockets.stun, adopt_udp)?;
         let stun = match listen.stun {
-            None => Vec::new(),
-            Some(address) => {
+            Some(address) if stun.is_empty() => {
                 bind_udp(address)
                     .await
                     .map_err(bind("STUN (UDP)", "--stun", address))?
             }
+            _ => stun,
         };
         let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
             what: "the socket",
@@ -53,8 +64,14 @@ impl Listeners {
             source,
         })?;
         Ok(Self {
-            http: tcp("HTTP", "--http", listen.http)?,
-            https: tcp("HTTPS", "--https", listen.https)?,
+            http: match http.is_empty() {
+                true => tcp("HTTP", "--http", listen.http)?,
+                false => http,
+            },
+            https: match https.is_empty() {
+                true => tcp("HTTPS", "--https", listen.https)?,
+                false => https,
+            },
             stun,
             metrics: tcp("metrics", "metrics.listen", config.metrics)?,
             local,
@@ -94,10 +111,10 @@ impl Listeners {
     pub(super) fn start_metrics(&mut self, numbers: &Numbers, tasks: &Tasks, shutdown: &Shutdown) {
         for listener in std::mem::take(&mut self.metrics) {
             let (numbers, stop) = (numbers.clone(), shutdown.clone());
-            let serve = move |stream, _| {
+            let serve: Serve<TcpStream> = Box::new(move |stream, _| {
                 let (numbers, stop) = (numbers.clone(), stop.clone());
-                async move { numbers.serve(stream, &stop).await }
-            };
+                Box::pin(async move { numbers.serve(Box::new(stream), &stop).await })
+            });
             let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
             let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
             tasks.spawn("metrics", accepting);
@@ -105,9 +122,9 @@ impl Listeners {
     }
 
     /// Serves connections on everything else.
-    pub(super) fn start<A: Service>(
+    pub(super) fn start(
         self,
-        connections: &Connections<A>,
+        connections: &Connections,
         limits: &Limits,
         tls: tls::Settings,
         stun: (&StunCounters, StunOptions),
@@ -122,14 +139,14 @@ impl Listeners {
             .map(|listener| (listener, Some(tls.clone())));
         for (listener, tls) in plain.chain(encrypted) {
             let connections = connections.clone();
-            let serve = move |stream, source: Option<SocketAddr>| {
+            let serve: Serve<TcpStream> = Box::new(move |stream, source| {
                 let (connections, tls) = (connections.clone(), tls.clone());
-                async move {
+                Box::pin(async move {
                     if let Some(source) = source {
                         connections.tcp(stream, source, tls).await;
                     }
-                }
-            };
+                })
+            });
             let accepting = accept_all(
                 listener,
                 gate.clone(),
@@ -141,7 +158,8 @@ impl Listeners {
         }
         let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
         let connections = connections.clone();
-        let serve = move |stream, _| connections.clone().local(stream);
+        let serve: Serve<UnixStream> =
+            Box::new(move |stream, _| Box::pin(connections.clone().local(stream)));
         let accepting = accept_all(
             self.local,
             local_gate,
@@ -159,6 +177,14 @@ impl Listeners {
             });
         }
     }
+}
+
+fn adopt<S, T>(
+    sockets: Vec<S>,
+    adopt: impl FnMut(S) -> io::Result<T>,
+) -> Result<Vec<T>, ServeError> {
+    let adopted: io::Result<Vec<T>> = sockets.into_iter().map(adopt).collect();
+    adopted.map_err(system("a socket that was handed over"))
 }
 
 fn bind(

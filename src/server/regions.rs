@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{DerpSettings, WebUrl};
@@ -43,7 +44,9 @@ enum SourceFault {
 
 /// All sources, with what they said last.
 pub(super) struct Regions {
-    own: Option<Part>,
+    /// hearth's own region, which changes with the address outside.
+    own: watch::Receiver<Option<DerpRegion>>,
+    score: Option<f64>,
     urls: Vec<WebUrl>,
     files: Vec<PathBuf>,
     refresh: Duration,
@@ -63,14 +66,14 @@ impl Regions {
     /// The sources in the configuration. `own` is hearth's own region.
     pub(super) fn new(
         derp: &DerpSettings,
-        own: Option<DerpRegion>,
+        own: watch::Receiver<Option<DerpRegion>>,
         most_bytes: usize,
         data_dir: &Path,
         outbound: Arc<Outbound>,
     ) -> Self {
-        let score = derp.region_score.map(|score| score.factor());
         Self {
-            own: own.map(|region| Part::one(region, score)),
+            own,
+            score: derp.region_score.map(|score| score.factor()),
             urls: derp.map_urls.clone(),
             files: derp.map_files.clone(),
             refresh: derp.map_refresh,
@@ -99,7 +102,8 @@ impl Regions {
     }
 
     /// Keeps the map of all clients as the sources have it: asks them at once, then now and then, and
-    /// when told to by `again`. The policy counts when it changes.
+    /// when told to by `again`. The policy and hearth's own region count when they change, also while a URL
+    /// takes its time.
     pub(super) async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<Tailnet>>,
@@ -108,10 +112,13 @@ impl Regions {
         shutdown: Shutdown,
     ) {
         loop {
-            let all_answered = tokio::select! {
+            let asking = ask_all(self.urls.clone(), self.outbound.clone(), self.most_bytes);
+            let asked = tokio::select! {
                 () = shutdown.wait() => return,
-                answered = self.ask_all() => answered,
+                stopped = self.follow(&tailnet, &mut states) => return stopped,
+                answers = asking => answers,
             };
+            let all_answered = self.take(asked);
             self.read_files();
             self.read_policy(&states.borrow_and_update().clone());
             self.tell(&tailnet);
@@ -120,21 +127,42 @@ impl Regions {
                 false => self.refresh.min(RETRY),
             };
             let has_sources = !self.urls.is_empty() || !self.files.is_empty();
-            let mut pause = std::pin::pin!(async move {
+            let pause = async move {
                 match has_sources {
                     true => tokio::time::sleep(pause).await,
                     false => std::future::pending().await,
                 }
-            });
-            loop {
-                tokio::select! {
-                    () = shutdown.wait() => return,
-                    () = again.notified() => break,
-                    () = &mut pause => break,
-                    changed = states.changed() => if changed.is_err() { return },
+            };
+            tokio::select! {
+                () = shutdown.wait() => return,
+                stopped = self.follow(&tailnet, &mut states) => return stopped,
+                () = again.notified() => {}
+                () = pause => {}
+            }
+        }
+    }
+
+    /// Tells of each change of the policy and of hearth's own region, until the server stops. Cancel safe.
+    async fn follow(
+        &mut self,
+        tailnet: &watch::Sender<Arc<Tailnet>>,
+        states: &mut watch::Receiver<Arc<Snapshot>>,
+    ) {
+        loop {
+            tokio::select! {
+                changed = states.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if self.read_policy(&states.borrow_and_update().clone()) {
+                        self.tell(tailnet);
+                    }
                 }
-                if self.read_policy(&states.borrow_and_update().clone()) {
-                    self.tell(&tailnet);
+                changed = self.own.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.tell(tailnet);
                 }
             }
         }
@@ -180,33 +208,27 @@ impl Regions {
         true
     }
 
-    /// Asks all URLs; says whether all gave a map.
-    async fn ask_all(&mut self) -> bool {
+    /// Keeps what the URLs said, in their order; says whether all gave a map.
+    fn take(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
         let mut all_answered = true;
-        for at in 0..self.urls.len() {
-            if let Err(fault) = self.ask(at).await {
-                let url = self.urls.get(at).map(ToString::to_string);
-                tracing::warn!(url, %fault, "no relays from this URL; what it said last counts");
-                all_answered = false;
+        for (at, answer) in answers.into_iter().enumerate() {
+            let url = self.urls.get(at).map(ToString::to_string);
+            match answer {
+                // Flash is spared: the same answer is not written again.
+                Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
+                Ok((bytes, part)) => {
+                    if let Err(fault) = files::replace(&self.kept(at), &bytes) {
+                        tracing::warn!(url, %fault, "the relays of this URL cannot be kept");
+                    }
+                    self.known.insert(at, part);
+                }
+                Err(fault) => {
+                    tracing::warn!(url, %fault, "no relays from this URL; what it said last counts");
+                    all_answered = false;
+                }
             }
         }
         all_answered
-    }
-
-    async fn ask(&mut self, at: usize) -> Result<(), SourceFault> {
-        let Some(url) = self.urls.get(at) else {
-            return Ok(());
-        };
-        let bytes = self.outbound.get(url, self.most_bytes, PATIENCE).await?;
-        let part = part_of(&bytes)?;
-        // Flash is spared: the same answer is not written again.
-        if self.known.get(&at) != Some(&part) {
-            if let Err(fault) = files::replace(&self.kept(at), &bytes) {
-                tracing::warn!(%url, %fault, "the relays of this URL cannot be kept");
-            }
-            self.known.insert(at, part);
-        }
-        Ok(())
     }
 
     fn read_files(&mut self) {
@@ -228,7 +250,9 @@ impl Regions {
         let urls = self.urls.len();
         let counts = |(at, _): &(&usize, &Part)| !(self.omits_urls && **at < urls);
         let known = self.known.iter().filter(counts).map(|(_, part)| part);
-        let (map, left_out) = join(known.chain(&self.of_policy).chain(&self.own));
+        let own = self.own.borrow().clone();
+        let own = own.map(|region| Part::one(region, self.score));
+        let (map, left_out) = join(known.chain(&self.of_policy).chain(&own));
         if !left_out.is_empty() {
             tracing::warn!(
                 ?left_out,
@@ -249,6 +273,21 @@ impl Regions {
         let name = data_encoding::HEXLOWER.encode(hash.as_ref().get(..8).unwrap_or_default());
         self.folder.join(format!("{name}.json"))
     }
+}
+
+/// Asks all URLs, one after the other.
+async fn ask_all(
+    urls: Vec<WebUrl>,
+    outbound: Arc<Outbound>,
+    most_bytes: usize,
+) -> Vec<Result<(Bytes, Part), SourceFault>> {
+    let mut answers = Vec::with_capacity(urls.len());
+    for url in urls {
+        let answer = outbound.get(&url, most_bytes, PATIENCE).await;
+        let answer = answer.map_err(SourceFault::from);
+        answers.push(answer.and_then(|bytes| Ok((bytes.clone(), part_of(&bytes)?))));
+    }
+    answers
 }
 
 /// Whether a map takes the place of that of tailscale.com, which here comes from URLs.
@@ -289,7 +328,8 @@ mod tests {
         };
         derp.region_score = Some(crate::config::value::Score(500));
         let outbound = Arc::new(Outbound::default());
-        let mut regions = Regions::new(&derp, Some(own), 1024, dir.path(), outbound);
+        let own = watch::channel(Some(own)).1;
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
         let kept = regions.kept(0);
         files::replace(
             &kept,
@@ -315,7 +355,8 @@ mod tests {
             ..DerpRegion::default()
         };
         let outbound = Arc::new(Outbound::default());
-        let mut regions = Regions::new(&derp, Some(own), 1024, dir.path(), outbound);
+        let (change, of_us) = watch::channel(Some(own.clone()));
+        let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
         let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
@@ -333,6 +374,43 @@ mod tests {
                 let now = tailnets.wait_for(is_told).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
+            // hearth's own region is told anew when it is another one.
+            change.send_replace(Some(DerpRegion {
+                region_name: "moved".into(),
+                ..own
+            }));
+            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("moved");
+            tailnets.wait_for(is_told).await.unwrap();
+            shutdown.trigger();
+        };
+        tokio::join!(kept, seen);
+    }
+
+    #[tokio::test]
+    async fn a_url_that_takes_its_time_holds_no_change_up() {
+        let dir = tempfile::tempdir().unwrap();
+        // It takes connections and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/map", silent.local_addr().unwrap());
+        let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        derp.map_urls = vec![url.parse().unwrap()];
+        let (change, own) = watch::channel(None);
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
+        let (world, _) = World::with_user();
+        let map = regions.at_start(&world.snapshot());
+        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
+        let shutdown = Shutdown::new();
+        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let seen = async {
+            let region = DerpRegion {
+                region_id: 900,
+                ..DerpRegion::default()
+            };
+            change.send_replace(Some(region));
+            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("900");
+            let told = tokio::time::timeout(PATIENCE / 2, tailnets.wait_for(is_told));
+            assert!(told.await.is_ok());
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
@@ -344,7 +422,8 @@ mod tests {
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
         derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];
         let outbound = Arc::new(Outbound::default());
-        let mut regions = Regions::new(&derp, None, 1024, dir.path(), outbound);
+        let own = watch::channel(None).1;
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
         let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
         files::replace(&regions.kept(0), kept).unwrap();
         let (mut world, _) = World::with_user();

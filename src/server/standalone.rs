@@ -19,6 +19,7 @@ use crate::http::standalone::RelayOnly;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
+use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::secret::random;
 use crate::supervise::Tasks;
@@ -27,8 +28,11 @@ use crate::{files, http};
 
 /// The relay's private key, below the data directory: 32 bytes.
 const KEY_FILE: &str = "relay.key";
+/// What the service manager shows while the relay works.
+const READY: &str = "relaying";
 
-/// Runs the relay until it is told to stop. `reload` reads the configuration again.
+/// Runs the relay until it is told to stop. `reload` reads the configuration again. Who handed `sockets` over is
+/// told how the relay is.
 ///
 /// # Errors
 /// When a part cannot start.
@@ -36,13 +40,14 @@ pub fn run(
     config: Config,
     log: &LogControl,
     reload: impl Fn() -> Config,
+    sockets: Sockets,
 ) -> Result<(), ServeError> {
     let secret = secret(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("an event queue"))?;
-    let served = runtime.block_on(serve(&config, log, &reload, secret));
+    let served = runtime.block_on(serve(&config, log, &reload, secret, sockets));
     runtime.shutdown_background();
     served
 }
@@ -72,10 +77,12 @@ async fn serve(
     log: &LogControl,
     reload: &impl Fn() -> Config,
     secret: ServerSecret,
+    sockets: Sockets,
 ) -> Result<(), ServeError> {
+    let manager = Manager::of_this_process();
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
-    let mut listeners = Listeners::bind(config).await?;
+    let mut listeners = Listeners::bind(config, sockets).await?;
     let addresses = listeners.addresses(&config.server_url)?;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
@@ -99,10 +106,10 @@ async fn serve(
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);
     }
-    let service = RelayOnly {
+    let service = Arc::new(RelayOnly {
         numbers: numbers.clone(),
         names,
-    };
+    });
     let connections = Connections::new(service, Arc::new(control), limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
     let stun = (&numbers.stun, relay::stun_options(config));
@@ -117,15 +124,25 @@ async fn serve(
         tracing::warn!("nobody is admitted: set `admit_url`, `admit_keys` or `admit` in [derp]");
     }
     tracing::info!("relay ready");
+    manager.ready(READY);
+    if let Some(watchdog) = Watchdog::of_this_process(&manager) {
+        let stop = shutdown.clone();
+        // There is nothing but the event loop, on which the watchdog itself runs.
+        let keeping = async move { watchdog.keep(|| std::future::ready(true), stop).await };
+        tasks.spawn("watchdog", keeping);
+    }
 
     while signals.next().await == Signal::Reload {
+        manager.reloading();
         let fresh = reload();
         super::reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
             relay.set_rates(relay::rates(&fresh.limits));
         }
+        manager.ready(READY);
     }
     tracing::info!("stopping");
+    manager.stopping();
     shutdown.trigger();
     if let Some(relay) = &relay {
         relay.shutdown(RECONNECT_IN, TRY_FOR);

@@ -1,28 +1,55 @@
-//! A database whose disk fails when a test says so.
+//! A database whose disk fails, or does not come back, when a test says so.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use redb::backends::InMemoryBackend;
 use redb::{Builder, StorageBackend};
 
 use crate::store::{FILE_NAME, Loaded, Store, load, prepare};
 
+/// What a disk does with what is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// It takes it.
+    #[default]
+    Works,
+    /// It is full.
+    Fails,
+    /// It does not come back, until it has another mood.
+    Hangs,
+}
+
+/// Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
+
+impl Disk {
+    /// From now on it does this with what is written.
+    pub(crate) fn set(&self, mood: Mood) {
+        *self.mood() = mood;
+        self.0.1.notify_all();
+    }
+
+    fn mood(&self) -> MutexGuard<'_, Mood> {
+        self.0.0.lock().expect("nobody panics with it")
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let hangs = |mood: &mut Mood| *mood == Mood::Hangs;
+        let mood = self.0.1.wait_while(self.mood(), hangs);
+        match *mood.expect("nobody panics with it") {
+            Mood::Fails => Err(io::ErrorKind::StorageFull.into()),
+            Mood::Works | Mood::Hangs => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Failing {
     memory: InMemoryBackend,
-    fails: Arc<AtomicBool>,
-}
-
-impl Failing {
-    fn check(&self) -> io::Result<()> {
-        match self.fails.load(Ordering::SeqCst) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
-    }
+    disk: Disk,
 }
 
 impl StorageBackend for Failing {
@@ -35,28 +62,28 @@ impl StorageBackend for Failing {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check()?;
+        self.disk.check()?;
         self.memory.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.check()?;
+        self.disk.check()?;
         self.memory.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
+        self.disk.check()?;
         self.memory.write(offset, data)
     }
 }
 
 impl Store {
-    /// An empty database in memory that fails while the switch is on. `directory` must not take a
-    /// file, so that it cannot be opened anew either.
-    pub(crate) fn failing(directory: &Path, fails: Arc<AtomicBool>) -> (Self, Loaded) {
+    /// An empty database in memory, on such a disk. `directory` must not take a file, so that it cannot be
+    /// opened anew either.
+    pub(crate) fn failing(directory: &Path, disk: Disk) -> (Self, Loaded) {
         let backend = Failing {
             memory: InMemoryBackend::new(),
-            fails,
+            disk,
         };
         let path = directory.join(FILE_NAME);
         let database = Builder::new()

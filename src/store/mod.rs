@@ -467,4 +467,6 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
+pub(crate) use failing::{Disk, Mood};
+#[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@
 //! The authorities are those of the system, so that hearth carries no list that grows old. With a pin
 //! no authority is asked.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::{fs, io};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -15,6 +15,9 @@ use rustls::crypto::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{Host, WebUrl};
 
@@ -47,6 +50,9 @@ pub enum ClientTlsError {
     /// The TLS library refuses the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
+    /// The connection failed, or the other end is not believed.
+    #[error("{0}")]
+    Connection(#[from] io::Error),
 }
 
 /// The settings of TLS connections that hearth makes.
@@ -57,11 +63,21 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// The settings for this URL, and the name that the other end must prove.
+    /// Encrypts a connection to the server of this URL, which must prove its name or its pinned certificate.
     ///
     /// # Errors
     /// [`ClientTlsError`].
-    pub fn settings(
+    pub async fn connect(
+        &self,
+        url: &WebUrl,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ClientTlsError> {
+        let (settings, name) = self.settings(url)?;
+        let connector = TlsConnector::from(settings);
+        Ok(Box::pin(connector.connect(name, stream)).await?)
+    }
+
+    fn settings(
         &self,
         url: &WebUrl,
     ) -> Result<(Arc<ClientConfig>, ServerName<'static>), ClientTlsError> {

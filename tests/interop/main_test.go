@@ -19,6 +19,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(wanClientEnv) != "" {
+		os.Exit(runWANClient())
+	}
 	flag.Parse()
 	address = harness.EnterNamespace()
 	// The client must neither upload logs nor ask the router for port mappings.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+#[cfg(feature = "policy-tools")]
 use crate::policy::TEMPLATES;
 
 /// Names the file with a policy.
@@ -68,12 +69,14 @@ pub enum PolicyCommand {
         #[arg(long, default_value = "tcp")]
         proto: String,
     },
+    #[cfg(feature = "policy-tools")]
     /// Print a policy to begin with, with tests in it.
     Template {
         /// Which.
         #[arg(value_parser = TEMPLATES)]
         name: String,
     },
+    #[cfg(feature = "policy-tools")]
     /// Read made-up tailnets from standard input, one JSON object a line, and print what every node would be
     /// sent.
     Eval,

@@ -9,14 +9,26 @@ use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
+use crate::qr;
 use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
 use crate::state::model::{Node, PendingState};
 
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the writer may take to answer before it counts as hanging.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Call<'_> {
-    pub(super) fn health(&self) -> Answer {
+    /// Asks the writer itself: the last state that it published looks the same while it hangs.
+    pub(super) async fn health(&self) -> Answer {
+        let answer = self.admin.engine.answers();
+        if !matches!(
+            tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
+            Ok(Ok(()))
+        ) {
+            return Err(Fault::new(Code::Internal, "the database does not answer"));
+        }
         if !self.admin.engine.snapshot().is_writable() {
             return Err(Fault::new(Code::Internal, "the database takes no changes"));
         }
@@ -90,11 +102,13 @@ impl Call<'_> {
             .await?;
         let url = &self.admin.about.addresses.server_url;
         let text = key.key;
+        let join_url = format!("{url}/join#{text}");
         json(&Invite {
             user: key.user.ok_or(Rejected::NoSuchUser)?,
             expiration: key.expiration,
             command: format!("tailscale up --login-server={url} --auth-key={text}"),
-            join_url: format!("{url}/join#{text}"),
+            qr: qr::rows(&join_url).unwrap_or_default(),
+            join_url,
             key: text,
         })
     }

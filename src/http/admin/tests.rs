@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod policy;
+mod wan;
 
 use std::sync::Arc;
 
@@ -70,6 +71,10 @@ fn server() -> Server {
         warnings: vec!["a warning".into()],
         board: BoardStatus::default(),
         policy_place: watch::channel(PolicyPlace::default()).1,
+        wan: wan::place(),
+        served: wan::served(directory.path()),
+        certificate_is_own: true,
+        memory_budget: Some(1 << 40),
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
@@ -370,6 +375,8 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
         invite["joinUrl"],
         format!("http://192.168.1.1:8080/join#{key}")
     );
+    let rows = crate::qr::rows(invite["joinUrl"].as_str().unwrap()).unwrap();
+    assert_eq!(invite["qr"], json!(rows), "the code is that of the page");
     let again = server.good("POST", "hearth/invite", json!({})).await;
     assert_eq!(again["user"]["id"], invite["user"]["id"]);
     server.good("POST", "user", json!({"name": "anna"})).await;

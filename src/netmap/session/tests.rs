@@ -607,6 +607,54 @@ fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
 }
 
 #[test]
+fn a_change_of_the_way_to_the_server_is_told_once_and_can_be_taken_back() {
+    let mut scene = Scene::introduced(3);
+    scene.connect(NodeId::FIRST);
+    let told = |scene: &mut Scene, addresses: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let notices = scene.tailnet.notices.with_addresses(&addresses);
+        scene.tailnet = scene.tailnet.clone().with_notices(notices);
+        let snapshot = scene.world.snapshot();
+        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let session = &mut scene.viewers[0].session;
+        let Next::Send(message) = session.advance(&source) else {
+            return None;
+        };
+        assert!(matches!(session.advance(&source), Next::Nothing));
+        let message: Value = serde_json::from_slice(message.json()).expect("JSON");
+        assert_eq!(message.as_object().map(serde_json::Map::len), Some(1));
+        let candidates = message["ControlDialPlan"]["Candidates"].as_array()?;
+        let ips = candidates
+            .iter()
+            .map(|one| one["IP"].as_str().unwrap().to_owned());
+        Some(ips.collect::<Vec<_>>())
+    };
+    let both = ["192.168.1.1", "203.0.113.5"];
+    assert_eq!(
+        told(&mut scene, &both),
+        Some(both.map(String::from).to_vec())
+    );
+    assert_eq!(told(&mut scene, &both), None);
+    assert_eq!(told(&mut scene, &[]), Some(Vec::new()));
+    // A client that comes back may remember the plan that was taken back.
+    let snapshot = scene.world.snapshot();
+    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let viewer = snapshot.node(NodeId::FIRST).unwrap();
+    let map = crate::netmap::full::full_map(
+        &source,
+        viewer,
+        crate::netmap::full::Scope::Everyone,
+        false,
+        "",
+    );
+    let map: Value = serde_json::from_slice(&unframe(&map.concat())).expect("JSON");
+    assert_eq!(
+        map["ControlDialPlan"],
+        serde_json::json!({"Candidates": []})
+    );
+}
+
+#[test]
 fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);

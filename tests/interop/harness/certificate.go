@@ -56,8 +56,8 @@ func NewAuthority(dir string) (*Authority, error) {
 	return &Authority{certificate: certificate, key: key, File: file}, nil
 }
 
-// Issue writes a server certificate for the address and its key into dir.
-func (a *Authority) Issue(t T, dir, address string) (certFile, keyFile string) {
+// Issue writes a server certificate for the host, an address or a name, and its key into dir.
+func (a *Authority) Issue(t T, dir, host string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,12 +65,16 @@ func (a *Authority) Issue(t T, dir, address string) (certFile, keyFile string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: address},
+		Subject:      pkix.Name{CommonName: host},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses:  []net.IP{net.ParseIP(address)},
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {

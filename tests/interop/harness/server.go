@@ -47,6 +47,10 @@ type Options struct {
 	Authority *Authority
 	// Args are added to the command line of `serve`.
 	Args []string
+	// Host, when not empty, stands in the server URL instead of Address.
+	Host string
+	// Wrap, when not empty, is a command that starts the program given to it.
+	Wrap []string
 	// Config, when not empty, is written to a file that is given by --config.
 	Config string
 }
@@ -55,6 +59,7 @@ type Options struct {
 type Server struct {
 	t      T
 	args   []string
+	wrap   []string
 	cmd    *exec.Cmd
 	exited chan error
 	log    *logBuffer
@@ -78,6 +83,7 @@ func Start(t T, o Options) *Server {
 	s := &Server{
 		t:       t,
 		log:     &logBuffer{},
+		wrap:    o.Wrap,
 		DataDir: filepath.Join(dir, "data"),
 		Address: o.Address,
 		HTTP:    net.JoinHostPort(o.Address, FreePort(t, o.Address)),
@@ -85,14 +91,17 @@ func Start(t T, o Options) *Server {
 		STUN:    net.JoinHostPort(o.Address, FreePort(t, o.Address)),
 		Socket:  filepath.Join(dir, "hearth.sock"),
 	}
-	s.URL = "http://" + s.HTTP
+	if o.Host == "" {
+		o.Host = o.Address
+	}
+	s.URL = "http://" + withHost(s.HTTP, o.Host)
 	s.args = []string{
 		"serve", "--data-dir", s.DataDir, "--socket", s.Socket,
 		"--http", s.HTTP, "--https", s.HTTPS, "--stun", s.STUN,
 	}
 	if o.Authority != nil {
-		s.URL = "https://" + s.HTTPS
-		cert, key := o.Authority.Issue(t, dir, o.Address)
+		s.URL = "https://" + withHost(s.HTTPS, o.Host)
+		cert, key := o.Authority.Issue(t, dir, o.Host)
 		s.args = append(s.args, "--tls-cert", cert, "--tls-key", key)
 	}
 	s.args = append(s.args, "--server-url", s.URL)
@@ -113,11 +122,20 @@ func Start(t T, o Options) *Server {
 	return s
 }
 
+// withHost puts another host into a host:port address.
+func withHost(address, host string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return net.JoinHostPort(host, port)
+}
+
 // Run starts the process of a stopped server again, on the same data directory
 // and ports.
 func (s *Server) Run() {
 	s.t.Helper()
 	s.cmd = command(s.args...)
+	if len(s.wrap) > 0 {
+		s.cmd = exec.Command(s.wrap[0], append(s.wrap[1:len(s.wrap):len(s.wrap)], s.cmd.Args...)...)
+	}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	// Should the test process be killed, the server must not outlive it.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -19,7 +19,10 @@ const LOOKS: u32 = 2;
 ///
 /// A machine that never had one has no way to lose, so nothing is said there, nor on systems without
 /// these files.
-pub(super) async fn watch_home(tailnet: watch::Sender<Arc<Tailnet>>, shutdown: Shutdown) {
+pub(in crate::server) async fn watch_home(
+    tailnet: watch::Sender<Arc<Tailnet>>,
+    shutdown: Shutdown,
+) {
     let mut watch = Watch::default();
     loop {
         let offline = watch.look(has_way_out());
@@ -58,7 +61,8 @@ impl Watch {
     }
 }
 
-fn has_way_out() -> bool {
+/// Whether there is a default route.
+pub(super) fn has_way_out() -> bool {
     let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     has_default_v4(&v4) || has_default_v6(&v6)

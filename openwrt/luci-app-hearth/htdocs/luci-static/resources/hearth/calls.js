@@ -1,0 +1,42 @@
+'use strict';
+'require baseclass';
+'require rpc';
+
+// The questions that the pages ask, answered by /usr/share/rpcd/ucode/luci.hearth.uc.
+//
+// A call never fails: what went wrong is `error` in its answer, with `message` for the refusals of hearth.
+
+function declare(method, params) {
+	const call = rpc.declare({ object: 'luci.hearth', method: method, params: params || [], expect: { '': {} } });
+
+	return function() {
+		return call.apply(null, arguments).then(function(answer) {
+			// LuCI makes an empty object of everything that is no answer.
+			return Object.keys(answer).length ? answer : { error: 'backend', message: '' };
+		}, function(fault) {
+			return { error: 'backend', message: String(fault.message || fault) };
+		});
+	};
+}
+
+return baseclass.extend({
+	status: declare('status'),
+	doctor: declare('doctor'),
+	nodes: declare('nodes'),
+	pending: declare('pending'),
+	users: declare('users'),
+	records: declare('records'),
+
+	setEnabled: declare('set_enabled', [ 'enabled' ]),
+	approveLogin: declare('approve_login', [ 'id', 'user' ]),
+	rejectLogin: declare('reject_login', [ 'id' ]),
+	authorize: declare('authorize', [ 'id' ]),
+	rename: declare('rename', [ 'id', 'name' ]),
+	expire: declare('expire', [ 'id', 'never' ]),
+	delete: declare('delete', [ 'id' ]),
+	setRoutes: declare('set_routes', [ 'id', 'routes' ]),
+	invite: declare('invite', [ 'user', 'hours' ]),
+	createUser: declare('create_user', [ 'name' ]),
+	addRecord: declare('add_record', [ 'name', 'type', 'value' ]),
+	deleteRecord: declare('delete_record', [ 'name', 'type', 'value' ])
+});

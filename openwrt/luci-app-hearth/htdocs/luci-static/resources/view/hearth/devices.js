@@ -1,0 +1,197 @@
+'use strict';
+'require view';
+'require poll';
+'require ui';
+'require hearth.calls as calls';
+'require hearth.parts as parts';
+
+// The user that is made for the first device, as `hearth invite` does.
+const FIRST_USER = 'home';
+
+return view.extend({
+	handleSave: null,
+	handleSaveApply: null,
+	handleReset: null,
+
+	load: function() {
+		return Promise.all([ calls.nodes(), calls.pending(), calls.users() ]);
+	},
+
+	render: function(answers) {
+		this.place = E('div', {});
+		this.filter = E('input', {
+			'type': 'search',
+			'class': 'cbi-input-text',
+			'placeholder': _('Name, address, owner or tag'),
+			'aria-label': _('Find a device'),
+			'input': L.bind(function() { this.sift(); }, this)
+		});
+		this.show(answers);
+		poll.add(L.bind(this.refresh, this), 10);
+		return E([], [ E('h2', {}, [ _('Devices') ]), this.place ]);
+	},
+
+	refresh: function() {
+		return this.load().then(L.bind(this.show, this));
+	},
+
+	// Shows the lists, when they are others than those that are shown.
+	show: function(answers) {
+		const nodes = answers[0], pending = answers[1], users = answers[2];
+		// The moment at which an online device was last seen is now; it alone is no change.
+		const shown = JSON.stringify(answers, function(key, value) {
+			return this.online && key == 'last_seen' ? undefined : value;
+		});
+
+		if (shown == this.shown)
+			return;
+		this.shown = shown;
+		if (nodes.error || pending.error) {
+			parts.replace(this.place, [ parts.problem(nodes.error ? nodes : pending) ]);
+			return;
+		}
+		parts.replace(this.place, [
+			this.renderPending(pending, users.users || []),
+			this.renderNodes(nodes)
+		]);
+		this.sift();
+	},
+
+	renderPending: function(answer, users) {
+		if (!answer.pending.length)
+			return '';
+		const rows = answer.pending.map(L.bind(function(login) {
+			const owner = E('select', { 'class': 'cbi-input-select', 'style': 'width:auto;min-width:6em;max-width:12em', 'aria-label': _('Owner'), 'disabled': parts.readonly() },
+				(users.length ? users.map(function(user) { return user.name; }) : [ FIRST_USER ]).map(function(name) {
+					return E('option', { 'value': name }, [ parts.name(name) ]);
+				}));
+			const approve = function() {
+				const made = users.length ? Promise.resolve({}) : calls.createUser(FIRST_USER);
+				return made.then(function(answer) {
+					return answer.error ? answer : calls.approveLogin(login.id, owner.value);
+				});
+			};
+			return {
+				attributes: { 'data-login': login.id },
+				cells: [
+					[ E('strong', {}, [ parts.name(login.name) ]) ].concat(
+						parts.lines(login.tags.length ? [ _('asks for %s').format(login.tags.join(', ')) ] : [])),
+					[ parts.name(login.os) ],
+					[ parts.ago(login.created) ],
+					[ E('code', {}, [ parts.words(login.machine_key).slice(0, 20) + '…' ]) ],
+					[ owner ],
+					[
+						parts.button(_('Let in'), 'apply', L.bind(function() {
+							return parts.change(approve(), L.bind(this.refresh, this));
+						}, this)), ' ',
+						parts.button(_('Turn away'), 'reset', L.bind(function() {
+							return parts.change(calls.rejectLogin(login.id), L.bind(this.refresh, this));
+						}, this))
+					]
+				]
+			};
+		}, this));
+		return E('div', { 'class': 'cbi-section', 'id': 'hearth-pending' }, [
+			E('h3', {}, [ _('Asking to join') ]),
+			E('p', {}, [ _('Let in only what you expect. A device can call itself anything: compare the key with the one that the device shows on its login page.') ]),
+			parts.table([ _('Device'), _('System'), _('Since'), _('Machine key'), _('Owner'), '' ], rows, ''),
+			parts.leftOut(answer)
+		]);
+	},
+
+	renderNodes: function(answer) {
+		const nodes = answer.nodes.slice().sort(function(a, b) {
+			return (a.authorized - b.authorized) || a.name.localeCompare(b.name, undefined, { numeric: true });
+		});
+		const rows = nodes.map(L.bind(this.row, this));
+		return E('div', { 'class': 'cbi-section', 'id': 'hearth-nodes' }, [
+			nodes.length > 8 ? E('p', {}, [ this.filter ]) : '',
+			parts.table([ _('Device'), _('Addresses'), _('Owner'), _('Last seen'), _('Expires'), '' ], rows,
+				_('There is no device yet.')),
+			nodes.length ? '' : E('p', {}, [ E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first one') ]) ]),
+			parts.leftOut(answer)
+		]);
+	},
+
+	row: function(node) {
+		const name = [ E('strong', {}, [ parts.name(node.name) ]) ];
+		if (node.hostname && node.hostname.toLowerCase() != node.name.toLowerCase())
+			name.push(E('div', {}, [ E('small', {}, [ parts.name(node.hostname) ]) ]));
+		if (!node.authorized)
+			name.push(E('div', {}, [ parts.label(_('waits for approval'), 'warning') ]));
+		if (node.wireguard)
+			name.push(E('div', {}, [ parts.label(_('WireGuard only'), 'notice') ]));
+		node.health.forEach(function(line) {
+			name.push(E('div', {}, [ E('small', {}, [ '⚠ ' + parts.words(line) ]) ]));
+		});
+
+		const expired = parts.hasPassed(node.expiry);
+		const buttons = [];
+		if (!node.authorized)
+			buttons.push(parts.button(_('Approve'), 'apply', L.bind(function() {
+				return parts.change(calls.authorize(node.id), L.bind(this.refresh, this));
+			}, this)), ' ');
+		buttons.push(
+			parts.button(_('Rename'), 'edit', L.bind(this.rename, this, node)), ' ',
+			node.wireguard ? '' : parts.button(_('Expire'), 'neutral', L.bind(this.expire, this, node)), ' ',
+			parts.button(_('Delete'), 'remove', L.bind(this.remove, this, node)));
+		return {
+			attributes: {
+				'data-node': node.id,
+				'data-find': parts.words([ node.name, node.hostname, node.user ].concat(node.addresses, node.tags).join(' ')).toLowerCase()
+			},
+			cells: [
+				name,
+				parts.lines(node.addresses),
+				node.tags.length ? parts.lines(node.tags) : [ parts.name(node.user) ],
+				[ node.online ? parts.label(_('online'), 'success') : parts.ago(node.last_seen) ],
+				[ expired == null ? _('never') : expired ? parts.label(_('expired'), 'important') : parts.moment(node.expiry) ],
+				buttons
+			]
+		};
+	},
+
+	// Shows the rows that hold what was typed.
+	sift: function() {
+		const wanted = this.filter.value.trim().toLowerCase();
+		this.place.querySelectorAll('[data-find]').forEach(function(row) {
+			row.style.display = row.getAttribute('data-find').indexOf(wanted) >= 0 ? '' : 'none';
+		});
+	},
+
+	rename: function(node) {
+		const field = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'value': parts.words(node.name), 'maxlength': 63, 'aria-label': _('New name') });
+		ui.showModal([ _('Rename %s').format(parts.name(node.name)) ], [
+			E('p', {}, [ _('Other devices find it by this name. Letters, digits and hyphens.') ]),
+			E('p', {}, [ field ]),
+			E('div', { 'class': 'right button-row' }, [
+				E('button', { 'class': 'btn', 'type': 'button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
+				parts.button(_('Rename'), 'apply important', L.bind(function() {
+					return parts.change(calls.rename(node.id, field.value.trim()), L.bind(this.refresh, this)).then(ui.hideModal);
+				}, this))
+			])
+		]);
+	},
+
+	expire: function(node) {
+		const set = L.bind(function(never) {
+			return parts.change(calls.expire(node.id, never), L.bind(this.refresh, this)).then(ui.hideModal);
+		}, this);
+		ui.showModal([ _('When shall the login of %s end?').format(parts.name(node.name)) ], [
+			E('p', {}, [ _('Now: the device is cut off until somebody logs in on it again. Never: as suits routers and servers.') ]),
+			E('div', { 'class': 'right button-row' }, [
+				E('button', { 'class': 'btn', 'type': 'button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
+				parts.button(_('Never'), 'neutral', function() { return set(true); }), ' ',
+				parts.button(_('Now'), 'negative important', function() { return set(false); })
+			])
+		]);
+	},
+
+	remove: function(node) {
+		parts.confirm(_('Delete %s?').format(parts.name(node.name)),
+			_('The device is cut off at once, and its name and addresses become free. To come back it has to join again.'),
+			_('Delete'), L.bind(function() {
+				return parts.change(calls.delete(node.id), L.bind(this.refresh, this));
+			}, this));
+	}
+});

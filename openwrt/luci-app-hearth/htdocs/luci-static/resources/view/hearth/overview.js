@@ -1,0 +1,206 @@
+'use strict';
+'require view';
+'require poll';
+'require hearth.calls as calls';
+'require hearth.parts as parts';
+
+const levels = {
+	problem: [ 'important', function() { return _('Problem'); } ],
+	warning: [ 'warning', function() { return _('Warning'); } ],
+	note: [ 'notice', function() { return _('Note'); } ],
+	ok: [ 'success', function() { return _('Good'); } ]
+};
+
+function bytes(count) {
+	return '%1024.1mB'.format(count);
+}
+
+return view.extend({
+	handleSave: null,
+	handleSaveApply: null,
+	handleReset: null,
+
+	load: function() {
+		return calls.status();
+	},
+
+	render: function(status) {
+		this.state = E('div', {});
+		this.doctor = E('div', { 'class': 'cbi-section', 'style': 'display:none' });
+		this.show(status);
+		this.examine();
+		poll.add(L.bind(function() {
+			return calls.status().then(L.bind(this.show, this));
+		}, this), 5);
+		return E([], [ E('h2', {}, [ _('hearth') ]), this.state, this.doctor ]);
+	},
+
+	// Shows the state, when it is another than the one that is shown.
+	show: function(status) {
+		const shown = JSON.stringify(Object.assign({}, status, { uptime: Math.floor((status.uptime || 0) / 60) }));
+		if (shown == this.shown)
+			return;
+		const wasDown = this.wasDown;
+		this.shown = shown;
+		this.wasDown = !!status.error;
+		parts.replace(this.state, [
+			status.error && status.error != 'off' ? parts.problem(status) : '',
+			this.renderSwitch(status)
+		].concat(status.error ? [] : [
+			this.renderWaiting(status),
+			this.renderWarnings(status),
+			this.renderFacts(status)
+		]));
+		if (status.error)
+			parts.replace(this.doctor, []);
+		else if (wasDown)
+			this.examine();
+	},
+
+	renderSwitch: function(status) {
+		if (status.error == 'backend' || status.error == 'unreadable')
+			return '';
+		const running = !status.error;
+		const word = running ? parts.label(_('running'), 'success')
+			: !status.enabled ? parts.label(_('switched off'), 'notice')
+			// There is a process, which does not answer yet, or not any more.
+			: status.running ? parts.label(_('not ready'), 'warning')
+			: parts.label(_('not running'), 'important');
+		const toggle = L.bind(function(enabled) {
+			return parts.change(calls.setEnabled(enabled), L.bind(function() {
+				return calls.status().then(L.bind(this.show, this));
+			}, this));
+		}, this);
+		const on = parts.button(_('Switch on'), 'apply', function() { return toggle(true); });
+		const off = parts.button(_('Switch off'), 'reset', function() {
+			parts.confirm(_('Switch hearth off?'),
+				_('Devices keep the connections they have, but find no new ones, and nobody can join.'),
+				_('Switch off'), function() { return toggle(false); });
+		});
+		return E('div', { 'class': 'cbi-section' }, [
+			E('p', {}, [
+				word,
+				status.enabled ? off : on
+			]),
+			status.enabled ? '' : E('p', {}, [
+				_('hearth is the control server and relay of your own network of Tailscale devices. See “Settings” for what the ports are and whether they are open to the outside.')
+			])
+		]);
+	},
+
+	renderWaiting: function(status) {
+		const items = [];
+		const line = function(text, path) {
+			items.push(E('li', {}, [ text, ' ', E('a', { 'href': L.url(path) }, [ _('Look') ]) ]));
+		};
+		const names = function(list) {
+			return list.first.map(function(node) { return parts.name(node.name); }).join(', ') +
+				(list.count > list.first.length ? ' …' : '');
+		};
+
+		if (status.pending > 0)
+			line(_('Devices that ask to join: %d.').format(status.pending), 'admin/services/hearth/devices');
+		if (status.unauthorized.count > 0)
+			line(_('Devices that may not take part yet: %s.').format(names(status.unauthorized)), 'admin/services/hearth/devices');
+		if (status.waiting_routes.count > 0)
+			line(_('Routes that nobody approved: %s.').format(names(status.waiting_routes)), 'admin/services/hearth/routes');
+		if (!status.nodes && !status.pending)
+			items.push(E('li', {}, [
+				_('There is no device yet.'), ' ',
+				E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first one') ])
+			]));
+		return items.length ? E('div', { 'class': 'cbi-section', 'id': 'hearth-waiting' }, [
+			E('h3', {}, [ _('Waiting for you') ]), E('ul', {}, items)
+		]) : '';
+	},
+
+	renderWarnings: function(status) {
+		const warnings = status.warnings.slice();
+		if (!status.clock_is_plausible)
+			warnings.unshift(_('The clock is not set. Nothing expires until it is.'));
+		if (!status.database_is_writable)
+			warnings.unshift(_('The database takes no changes: see the system log.'));
+		return E('div', {}, warnings.map(function(warning) {
+			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [ E('p', {}, [ parts.words(warning) ]) ]);
+		}));
+	},
+
+	renderFacts: function(status) {
+		const relay = status.relay, board = status.board;
+		const listeners = [
+			status.http ? _('HTTP at %s').format(status.http) : null,
+			status.https ? _('HTTPS at %s').format(status.https) : null,
+			status.stun ? _('STUN at %s').format(status.stun) : null
+		].filter(function(text) { return text; });
+		return E('div', { 'class': 'cbi-section' }, [ parts.facts([
+			[ _('Devices'), _('%d, of which %d are online').format(status.nodes, status.online) +
+				(status.expired ? ', ' + _('%d have to log in again').format(status.expired) : '') ],
+			[ _('Server URL'), status.server_url ],
+			[ _('Domain of the devices'), status.base_domain ],
+			[ _('Listens for'), parts.lines(listeners) ],
+			[ _('Relay'), relay
+				? _('%d connected, %s passed on, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
+				: _('off') ],
+			[ _('Policy'), status.policy_version
+				? _('version %s').format(status.policy_version)
+				: _('none: everyone may reach everyone') ],
+			[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
+			[ _('Memory'), board && board.budget ? _('hearth keeps itself below %s').format(bytes(board.budget)) : '' ],
+			[ _('Running for'), parts.span(status.uptime) ],
+			[ _('Version'), status.version ]
+		]) ]);
+	},
+
+	// Asks for the findings. A hearth without a doctor shows none.
+	examine: function() {
+		return calls.doctor().then(L.bind(function(answer) {
+			if (answer.error) {
+				this.doctor.style.display = 'none';
+				return;
+			}
+			this.doctor.style.display = '';
+			parts.replace(this.doctor, this.renderFindings(answer));
+		}, this));
+	},
+
+	renderFindings: function(answer) {
+		const wrong = answer.findings.filter(function(finding) { return finding.level != 'ok'; });
+		const good = answer.findings.filter(function(finding) { return finding.level == 'ok'; });
+		const again = E('button', {
+			'class': 'btn cbi-button cbi-button-neutral',
+			'type': 'button',
+			'click': L.bind(function(ev) {
+				ev.currentTarget.disabled = true;
+				return this.examine();
+			}, this)
+		}, [ _('Check again') ]);
+
+		return [
+			E('h3', {}, [ _('How devices reach this router') ]),
+			this.renderAddresses(answer.wan)
+		].concat(wrong.map(this.renderFinding), [
+			good.length ? E('details', {}, [
+				E('summary', { 'style': 'cursor:pointer' }, [ _('Checks that found nothing wrong: %d').format(good.length) ])
+			].concat(good.map(this.renderFinding))) : '',
+			E('p', {}, [ again ])
+		]);
+	},
+
+	renderAddresses: function(wan) {
+		const known = [ wan.ipv4, wan.ipv6 ].filter(function(text) { return text; }).map(parts.words).join(', ');
+		const lines = known ? [ _('Addresses at %s: %s').format(parts.words(wan.interface) || '?', known) ] : [];
+
+		if (wan.outside_ipv4 && wan.outside_ipv4 != wan.ipv4)
+			lines.push(_('Seen from outside: %s').format(parts.words(wan.outside_ipv4)));
+		return E('div', {}, parts.lines(lines));
+	},
+
+	renderFinding: function(finding) {
+		const level = levels[finding.level] || levels.note;
+		return E('div', { 'class': 'hearth-finding', 'style': 'margin:.8em 0;overflow-wrap:anywhere' }, [
+			E('div', {}, [ parts.label(level[1](), level[0]), E('strong', {}, [ parts.words(finding.title) ]) ]),
+			finding.detail ? E('div', {}, [ parts.words(finding.detail) ]) : '',
+			finding.advice ? E('div', {}, [ E('em', {}, [ _('What to do:') ]), ' ', parts.words(finding.advice) ]) : ''
+		]);
+	}
+});

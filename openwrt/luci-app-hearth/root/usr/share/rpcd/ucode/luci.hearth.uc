@@ -1,0 +1,516 @@
+// Answers LuCI's pages: asks hearth over its Unix socket, HTTP/1.1, one connection for each question.
+//
+// rpcd does one thing at a time, so each question has a deadline, and each answer a greatest size.
+// What comes from a page is checked here and then written as JSON or escaped into a path. No program is
+// run. What comes from hearth holds names that devices chose: it is cut to what the pages show.
+//
+// Answers are objects. One with `error` says why there is nothing else:
+//   off          hearth is switched off in its settings
+//   stopped      it is switched on, but nobody answers at its socket
+//   silent       it gave no answer in time
+//   unreadable   its answer makes no sense, or is too long
+//   refused      it said no; `message` is what it said
+//   invalid      the question makes no sense; `message` says why
+
+'use strict';
+
+import { connect, poll, POLLIN, POLLOUT } from 'socket';
+import { cursor } from 'uci';
+import { connect as bus } from 'ubus';
+
+const SOCKET = getenv('HEARTH_SOCKET') ?? '/var/run/hearth/hearth.sock';
+
+// Milliseconds for a question and for a change; slow flash may need seconds for a commit.
+const ASK = 5000;
+const CHANGE = 12000;
+// Longest answer that is read, in bytes. A thousand nodes are 1.3 MB.
+const ANSWER_MAX = 8 << 20;
+// Longest list that is handed on, in bytes of JSON. A message on ubus ends at 1 MiB (UBUS_MAX_MSGLEN in
+// libubus), and short texts take up to twice as much there.
+const LIST_MAX = 500 << 10;
+
+function fault(kind, message) {
+	return { error: kind, message: message ?? '' };
+}
+
+function milliseconds() {
+	let now = clock(true);
+	return now[0] * 1000 + now[1] / 1000000;
+}
+
+// A text of at most `limit` bytes.
+function words(value, limit) {
+	return type(value) == 'string' ? substr(value, 0, limit ?? 256) : '';
+}
+
+function number(value) {
+	return type(value) == 'int' || type(value) == 'double' ? value : 0;
+}
+
+// The first `limit` items, each as `made` says.
+function items(list, limit, made) {
+	return type(list) == 'array' ? map(slice(list, 0, limit), made) : [];
+}
+
+function texts(list, limit) {
+	return items(list, limit ?? 64, text => words(text, 256));
+}
+
+// A part of a path or of a query, whatever it holds. Source: RFC 3986 section 2.3.
+function escaped(text) {
+	let result = '';
+
+	for (let i = 0; i < length(text); i++) {
+		let byte = ord(text, i), letter = chr(byte);
+		result += match(letter, /^[A-Za-z0-9._~-]$/s) ? letter : sprintf('%%%02X', byte);
+	}
+	// A whole part of dots would mean another folder.
+	return match(result, /^[.]+$/s) ? replace(result, '.', '%2E') : result;
+}
+
+function is_enabled() {
+	let enabled = cursor().get('hearth', 'server', 'enabled');
+	return index([ '1', 'on', 'true', 'yes', 'enabled' ], enabled ?? '') >= 0;
+}
+
+function nobody() {
+	return fault(is_enabled() ? 'stopped' : 'off');
+}
+
+// Whether there is a process, as procd knows. `null` when procd does not answer.
+function is_running() {
+	let services = bus()?.call('service', 'list', { name: 'hearth' });
+
+	if (!services)
+		return null;
+	for (let name, instance in services?.hearth?.instances)
+		if (instance?.running)
+			return true;
+	return false;
+}
+
+// Sends the request and reads until hearth closes the connection: `[ bytes ]`, or `[ null, kind ]`.
+function exchange(request, deadline) {
+	let peer = connect(SOCKET, null, null, 1000);
+	if (!peer)
+		return [ null, 'stopped' ];
+
+	let left = () => max(0, int(deadline - milliseconds()));
+	let close = outcome => { peer.close(); return outcome; };
+
+	while (length(request)) {
+		if (!(poll(left(), [ peer, POLLOUT ])?.[0]?.[1] & POLLOUT))
+			return close([ null, 'silent' ]);
+		let sent = peer.send(substr(request, 0, 4096));
+		if (!sent)
+			return close([ null, 'unreadable' ]);
+		request = substr(request, sent);
+	}
+
+	let pieces = [], bytes = 0;
+	while (true) {
+		if (!poll(left(), [ peer, POLLIN ])?.[0]?.[1])
+			return close([ null, 'silent' ]);
+		// With a length: without one, ucode before 2025-11 takes an old error for one of its own.
+		let piece = peer.recv(65536);
+		if (piece == null)
+			return close([ null, 'unreadable' ]);
+		if (!length(piece))
+			return close([ join('', pieces) ]);
+		bytes += length(piece);
+		if (bytes > ANSWER_MAX)
+			return close([ null, 'unreadable' ]);
+		push(pieces, piece);
+	}
+}
+
+// One question to hearth: its answer, or a fault.
+function ask(method, path, body, patience) {
+	let text = body == null ? '' : sprintf('%J', body);
+	let request = `${method} /api/v1/${path} HTTP/1.1\r\nHost: hearth\r\nConnection: close\r\n` +
+		`Content-Type: application/json\r\nContent-Length: ${length(text)}\r\n\r\n${text}`;
+	let outcome = exchange(request, milliseconds() + patience), answer = outcome[0];
+
+	if (answer == null)
+		return outcome[1] == 'stopped' ? nobody() : fault(outcome[1]);
+
+	let end = index(answer, '\r\n\r\n');
+	let head = end < 0 ? '' : substr(answer, 0, end) + '\r\n';
+	let status = int(match(head, /^HTTP\/1\.[01] ([0-9][0-9][0-9])/s)?.[1] ?? 0);
+	let announced = match(head, /\r\ncontent-length: *([0-9]+)\r\n/is)?.[1];
+	let content = end < 0 ? '' : substr(answer, end + 4);
+
+	if (!status || announced == null || int(announced) != length(content))
+		return fault('unreadable');
+
+	let value;
+	try { value = json(content); }
+	catch (e) { return fault('unreadable'); }
+
+	if (type(value) != 'object')
+		return fault('unreadable');
+	if (status < 200 || status > 299)
+		return fault('refused', words(value.message, 2000));
+	return value;
+}
+
+function get(path) { return ask('GET', path, null, ASK); }
+function post(path, body) { return ask('POST', path, body ?? {}, CHANGE); }
+function remove(path) { return ask('DELETE', path, null, CHANGE); }
+
+// The answer with a list under `name`, until it is as long as ubus takes, and how many did not fit.
+function bounded(name, list, made) {
+	let kept = [], bytes = 0;
+
+	if (type(list) != 'array')
+		return fault('unreadable');
+	for (let item in list) {
+		item = made(item);
+		bytes += length(sprintf('%J', item));
+		if (bytes > LIST_MAX)
+			break;
+		push(kept, item);
+	}
+	return { [name]: kept, left_out: length(list) - length(kept) };
+}
+
+// The list under `key` in the answer to a question, as [bounded] says.
+function listed(path, key, name, made) {
+	let answer = get(path);
+	return answer.error ? answer : bounded(name, answer[key], made);
+}
+
+// Does what `change` does, unless an argument is wrong: each of `checks` is `[ whether it is right, what
+// was expected ]`.
+function checked(checks, change) {
+	for (let check in checks)
+		if (!check[0])
+			return fault('invalid', check[1]);
+
+	let answer = change();
+	return answer.error ? answer : { done: true };
+}
+
+// The flag `s` of a pattern makes `$` the end of the text. Without it the end of any line would do.
+
+function is_id(text) {
+	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/s), 'expected the number of a node' ];
+}
+
+function is_login(text) {
+	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected the id of a login' ];
+}
+
+// A text of 1 to `limit` bytes without control characters.
+function is_text(text, limit, what) {
+	return [
+		type(text) == 'string' && length(text) > 0 && length(text) <= limit && !match(text, /[[:cntrl:]]/s),
+		`expected ${what}, ${limit} bytes at most`
+	];
+}
+
+function is_route(text) {
+	return type(text) == 'string' && !!match(text, /^[0-9a-fA-F.:]{2,45}\/[0-9]{1,3}$/s);
+}
+
+// In RFC 3339, so many hours from now.
+function hours_from_now(hours) {
+	let t = gmtime(time() + hours * 3600);
+	return sprintf('%04d-%02d-%02dT%02d:%02d:%02dZ', t.year, t.mon, t.mday, t.hour, t.min, t.sec);
+}
+
+// What the pages show of a node.
+function shown_node(node) {
+	return {
+		id: words(node.id, 20),
+		name: words(node.givenName, 128),
+		hostname: words(node.name, 256),
+		user: words(node.user?.name, 128),
+		tags: texts(node.tags, 32),
+		addresses: texts(node.ipAddresses, 4),
+		online: !!node.online,
+		last_seen: words(node.lastSeen, 40),
+		expiry: words(node.expiry, 40),
+		created: words(node.createdAt, 40),
+		authorized: !!node.authorized,
+		unhealthy: !!node.unhealthy,
+		wireguard: !!node.wireguard,
+		health: items(node.health, 5, line => words(line, 300)),
+		offered: texts(node.availableRoutes),
+		approved: texts(node.approvedRoutes),
+		serving: texts(node.subnetRoutes)
+	};
+}
+
+function shown_user(user) {
+	return {
+		id: words(user.id, 20),
+		name: words(user.name, 128),
+		display_name: words(user.displayName, 128),
+		role: words(user.role, 20)
+	};
+}
+
+// The first few of a list of nodes' names, and how many there are.
+function shown_names(list) {
+	return {
+		count: length(list ?? []),
+		first: items(list, 10, node => ({ id: words(node.id, 20), name: words(node.givenName, 128) }))
+	};
+}
+
+const methods = {
+	// Whether hearth runs, and how it is.
+	status: {
+		call: function() {
+			let answer = get('hearth/status');
+			let common = { enabled: is_enabled(), running: is_running() };
+
+			if (answer.error)
+				return { ...common, ...answer };
+
+			let relay = answer.relay, board = answer.board;
+			return {
+				...common,
+				version: words(answer.version, 40),
+				server_url: words(answer.serverUrl, 512),
+				base_domain: words(answer.baseDomain),
+				http: words(answer.http, 64),
+				https: words(answer.https, 64),
+				stun: words(answer.stun, 64),
+				uptime: number(answer.uptimeSeconds),
+				clock_is_plausible: !!answer.clockIsPlausible,
+				database_is_writable: !!answer.databaseIsWritable,
+				users: number(answer.users),
+				nodes: number(answer.nodes),
+				online: number(answer.online),
+				expired: number(answer.expired),
+				pending: number(answer.pending),
+				unauthorized: shown_names(answer.unauthorized),
+				waiting_routes: shown_names(answer.waitingRoutes),
+				policy_version: words(answer.policyVersion, 20),
+				warnings: items(answer.warnings, 30, line => words(line, 1000)),
+				relay: type(relay) == 'object' ? {
+					connections: number(relay.connections),
+					packets_sent: number(relay.packetsSent),
+					bytes_sent: number(relay.bytesSent),
+					packets_dropped: number(relay.packetsDropped)
+				} : null,
+				board: type(board) == 'object' ? {
+					name: words(board.name, 128),
+					source: words(board.source, 128),
+					budget: number(board.memoryBudget)
+				} : null
+			};
+		}
+	},
+
+	// What stands in the way of devices, and what to do about it.
+	doctor: {
+		call: function() {
+			let answer = get('hearth/doctor');
+			if (answer.error)
+				return answer;
+			return {
+				worst: words(answer.worst, 20),
+				findings: items(answer.findings, 60, finding => ({
+					id: words(finding.id, 64),
+					level: words(finding.level, 20),
+					title: words(finding.title, 300),
+					detail: words(finding.detail, 2000),
+					advice: words(finding.advice, 2000)
+				})),
+				wan: {
+					interface: words(answer.wan?.interface, 32),
+					ipv4: words(answer.wan?.ipv4, 64),
+					ipv6: words(answer.wan?.ipv6, 64),
+					outside_ipv4: words(answer.wan?.outsideIpv4, 64)
+				}
+			};
+		}
+	},
+
+	nodes: {
+		call: function() {
+			return listed('node', 'nodes', 'nodes', shown_node);
+		}
+	},
+
+	// Devices that asked to join.
+	pending: {
+		call: function() {
+			let answer = get('hearth/pending');
+			if (answer.error)
+				return answer;
+			let waiting = filter(answer.pending ?? [], login => login.state == 'waiting');
+			return bounded('pending', waiting, login => ({
+				id: words(login.authId, 64),
+				name: words(login.name, 256),
+				os: words(login.os, 64),
+				machine_key: words(login.machineKey, 80),
+				tags: texts(login.requestTags, 32),
+				created: words(login.createdAt, 40)
+			}));
+		}
+	},
+
+	users: {
+		call: function() {
+			return listed('user', 'users', 'users', shown_user);
+		}
+	},
+
+	records: {
+		call: function() {
+			return listed('dns/records', 'records', 'records', record => ({
+				name: words(record.name),
+				type: words(record.type, 10),
+				value: words(record.value),
+				addresses: texts(record.addresses, 8),
+				source: words(record.source, 20)
+			}));
+		}
+	},
+
+	// Switches hearth on or off for good. procd hears of the change and starts or stops it.
+	set_enabled: {
+		args: { enabled: true },
+		call: function(request) {
+			let uci = cursor();
+			if (!uci.load('hearth') || !uci.get('hearth', 'server'))
+				return fault('invalid', 'there is no section `server` in /etc/config/hearth');
+			uci.set('hearth', 'server', 'enabled', request.args.enabled ? '1' : '0');
+			if (!uci.commit('hearth'))
+				return fault('refused', 'cannot write /etc/config/hearth');
+			bus()?.call('service', 'event', { type: 'config.change', data: { package: 'hearth' } });
+			return { done: true };
+		}
+	},
+
+	// Lets a waiting device in, as one of `user`.
+	approve_login: {
+		args: { id: '', user: '' },
+		call: function(request) {
+			let id = request.args.id, user = request.args.user;
+			return checked([ is_login(id), is_text(user, 255, 'the name of a user') ],
+				() => post('auth/register', { authId: id, user }));
+		}
+	},
+
+	reject_login: {
+		args: { id: '' },
+		call: function(request) {
+			let id = request.args.id;
+			return checked([ is_login(id) ], () => post('auth/reject', { authId: id }));
+		}
+	},
+
+	// Lets a device that joined take part.
+	authorize: {
+		args: { id: '' },
+		call: function(request) {
+			let id = request.args.id;
+			return checked([ is_id(id) ], () => post(`node/${escaped(id)}/approve`));
+		}
+	},
+
+	rename: {
+		args: { id: '', name: '' },
+		call: function(request) {
+			let id = request.args.id, name = request.args.name;
+			return checked([ is_id(id), is_text(name, 63, 'a name') ],
+				() => post(`node/${escaped(id)}/rename/${escaped(name)}`));
+		}
+	},
+
+	// The device has to log in again: now, or never again when `never`.
+	expire: {
+		args: { id: '', never: true },
+		call: function(request) {
+			let id = request.args.id, never = request.args.never;
+			return checked([ is_id(id) ],
+				() => post(`node/${escaped(id)}/expire`, never ? { disableExpiry: true } : {}));
+		}
+	},
+
+	delete: {
+		args: { id: '' },
+		call: function(request) {
+			let id = request.args.id;
+			return checked([ is_id(id) ], () => remove(`node/${escaped(id)}`));
+		}
+	},
+
+	// The routes that a device may serve: all of them, so those that are missing are taken away.
+	set_routes: {
+		args: { id: '', routes: [] },
+		call: function(request) {
+			let id = request.args.id, routes = request.args.routes;
+			let fit = type(routes) == 'array' && length(routes) <= 256 &&
+				!length(filter(routes, route => !is_route(route)));
+			return checked([ is_id(id), [ fit, 'expected prefixes such as 192.168.1.0/24' ] ],
+				() => post(`node/${escaped(id)}/approve_routes`, { routes }));
+		}
+	},
+
+	// A key for one device, its link and the QR code of that. An empty user is the only one there is.
+	invite: {
+		args: { user: '', hours: 24 },
+		call: function(request) {
+			let user = request.args.user, hours = request.args.hours;
+			user ??= '';
+			hours ??= 24;
+			if (user != '' && !is_text(user, 255, '')[0])
+				return fault('invalid', 'expected the name of a user');
+			if (type(hours) != 'int' || hours < 1 || hours > 8760)
+				return fault('invalid', 'expected 1 to 8760 hours');
+
+			let answer = post('hearth/invite', { user, expiration: hours_from_now(hours) });
+			if (answer.error)
+				return answer;
+			return {
+				user: words(answer.user?.name, 128),
+				expiration: words(answer.expiration, 40),
+				command: words(answer.command, 1024),
+				join_url: words(answer.joinUrl, 1024),
+				// The largest code has 177 modules on a side (ISO/IEC 18004 section 6.3.1).
+				qr: items(answer.qr, 177, row => words(row, 177))
+			};
+		}
+	},
+
+	create_user: {
+		args: { name: '' },
+		call: function(request) {
+			let name = request.args.name;
+			return checked([ is_text(name, 255, 'a name') ], () => post('user', { name }));
+		}
+	},
+
+	add_record: {
+		args: { name: '', type: '', value: '' },
+		call: function(request) {
+			let name = request.args.name, kind = request.args.type, value = request.args.value;
+			kind ??= '';
+			return checked([
+				is_text(name, 253, 'a name'),
+				[ index([ '', 'A', 'AAAA', 'ALIAS' ], kind) >= 0, 'expected A, AAAA or ALIAS' ],
+				is_text(value, 253, 'an address or the name of a device')
+			], () => post('dns/records', { name, type: kind, value }));
+		}
+	},
+
+	delete_record: {
+		args: { name: '', type: '', value: '' },
+		call: function(request) {
+			let name = request.args.name, kind = request.args.type, value = request.args.value;
+			return checked([
+				is_text(name, 253, 'a name'),
+				is_text(kind, 10, 'a type'),
+				is_text(value, 253, 'a value')
+			], () => remove(`dns/records?name=${escaped(name)}&type=${escaped(kind)}&value=${escaped(value)}`));
+		}
+	}
+};
+
+return { 'luci.hearth': methods };

@@ -1,0 +1,249 @@
+//! The `[wan]` section: the addresses outside, and how hearth learns of them.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::file::{RawConfig, RawValue};
+use super::value::{Label, List, Setting};
+
+/// Most servers that are asked for the address outside.
+const MAX_STUN_SERVERS: usize = 4;
+
+/// Most words of a command.
+const MAX_WORDS: usize = 16;
+
+/// Whether clients are told the addresses outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Publish {
+    /// Once the host of `server_url` has led to this machine.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A text that is none of the three words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected `auto`, `always` or `never`")]
+pub struct InvalidPublish;
+
+impl FromStr for Publish {
+    type Err = InvalidPublish;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPublish> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(InvalidPublish),
+        }
+    }
+}
+
+impl Setting for Publish {
+    const EXPECTED: &'static str = "one of `auto`, `always` and `never`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// A server that tells who asks it by STUN where the question came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StunServer {
+    /// Name or address, an IPv6 one without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// A text that names no such server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected `host:port`")]
+pub struct InvalidStunServer;
+
+impl FromStr for StunServer {
+    type Err = InvalidStunServer;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStunServer> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidStunServer)?;
+        let port = port.parse().map_err(|_| InvalidStunServer)?;
+        let bare = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').ok_or(InvalidStunServer)?,
+            None => host,
+        };
+        let is_v6 = bare.parse::<Ipv6Addr>().is_ok();
+        let is_name = !bare.is_empty()
+            && bare.len() <= 253
+            && bare
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        let is_good = is_v6 == host.starts_with('[') && (is_v6 || is_name) && port != 0;
+        is_good
+            .then(|| Self {
+                host: bare.to_owned(),
+                port,
+            })
+            .ok_or(InvalidStunServer)
+    }
+}
+
+impl fmt::Display for StunServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Setting for List<StunServer> {
+    const EXPECTED: &'static str = "a list of up to four servers such as `stun.example.org:3478`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        let RawValue::Texts(texts) = value else {
+            return None;
+        };
+        let servers = texts.iter().map(|text| text.parse().ok());
+        let servers = servers.collect::<Option<Vec<_>>>()?;
+        (servers.len() <= MAX_STUN_SERVERS).then_some(Self(servers))
+    }
+}
+
+/// A program with its arguments; no shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The program, an absolute path.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A program that may be missing: an empty list says that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MaybeProgram(Option<Program>);
+
+impl Setting for MaybeProgram {
+    const EXPECTED: &'static str = "a list with the absolute path of a program and its arguments";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        let RawValue::Texts(words) = value else {
+            return None;
+        };
+        let Some((path, arguments)) = words.split_first() else {
+            return Some(Self(None));
+        };
+        let has_zero = words.iter().any(|word| word.contains('\0'));
+        let is_good = Path::new(path).is_absolute() && words.len() <= MAX_WORDS && !has_zero;
+        is_good.then(|| {
+            Self(Some(Program {
+                path: path.into(),
+                arguments: arguments.to_vec(),
+            }))
+        })
+    }
+}
+
+/// The addresses outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WanSettings {
+    /// The interface outside; `None` is that of the default route.
+    pub interface: Option<String>,
+    /// IPv4 address that counts instead of what is found.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address that counts instead of what is found.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Whether clients are told.
+    pub publish: Publish,
+    /// Who is asked for the address outside when this machine has none.
+    pub stun_servers: Vec<StunServer>,
+    /// Whether the router in front is asked to forward the ports.
+    pub port_mapping: bool,
+    /// What runs after a change.
+    pub on_change: Option<Program>,
+}
+
+impl WanSettings {
+    /// Takes the section out of a configuration file.
+    pub(super) fn take(raw: &mut RawConfig) -> Self {
+        let interface: Option<Label> = raw.take("wan.interface");
+        let List(stun_servers) = raw.take("wan.stun_servers").unwrap_or(List(Vec::new()));
+        Self {
+            interface: interface.map(|Label(name)| name),
+            ipv4: raw.take("wan.ipv4"),
+            ipv6: raw.take("wan.ipv6"),
+            publish: raw.take("wan.publish").unwrap_or_default(),
+            stun_servers,
+            port_mapping: raw.take("wan.port_mapping").unwrap_or(false),
+            on_change: raw
+                .take("wan.on_change")
+                .and_then(|MaybeProgram(program)| program),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> (WanSettings, usize) {
+        let mut raw = RawConfig::parse("hearth.toml".into(), &format!("[wan]\n{text}"));
+        let settings = WanSettings::take(&mut raw);
+        (settings, raw.finish().len())
+    }
+
+    #[test]
+    fn servers_are_hosts_with_ports() {
+        for (text, host) in [
+            ("stun.example.org:3478", "stun.example.org"),
+            ("192.0.2.1:19302", "192.0.2.1"),
+            ("[2001:db8::1]:3478", "2001:db8::1"),
+        ] {
+            let server: StunServer = text.parse().unwrap();
+            assert_eq!(
+                (server.host.as_str(), server.to_string().as_str()),
+                (host, text)
+            );
+        }
+        for text in [
+            "",
+            "a",
+            "a:0",
+            ":3478",
+            "a b:1",
+            "2001:db8::1",
+            "[a]:1",
+            "a:65536",
+        ] {
+            assert_eq!(text.parse::<StunServer>(), Err(InvalidStunServer), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_a_path_and_words_and_never_a_line_for_a_shell() {
+        let (settings, faults) = of("on_change = [\"/bin/x\", \"a b; $(c)\"]\n");
+        let program = settings.on_change.unwrap();
+        assert_eq!((program.path.as_path(), faults), (Path::new("/bin/x"), 0));
+        assert_eq!(program.arguments, ["a b; $(c)"]);
+        for slip in ["[\"x\"]", "\"/bin/x\"", "[\"/bin/x\\u0000\"]"] {
+            let (settings, faults) = of(&format!("on_change = {slip}\n"));
+            assert_eq!((settings.on_change, faults), (None, 1), "{slip}");
+        }
+        assert_eq!(of("on_change = []\n"), (WanSettings::default(), 0));
+    }
+
+    #[test]
+    fn nothing_is_asked_of_others_by_itself() {
+        let (settings, faults) = of("");
+        assert_eq!((settings, faults), (WanSettings::default(), 0));
+        let (settings, faults) = of("publish = \"sometimes\"\nipv4 = \"2001:db8::1\"\n");
+        assert_eq!((settings, faults), (WanSettings::default(), 2));
+    }
+}

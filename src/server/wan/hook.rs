@@ -1,0 +1,147 @@
+//! The owner's program, which runs after a change of the addresses outside.
+//!
+//! One at a time: a change while it runs makes it run once more afterwards.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::config::wan::Program;
+use crate::shutdown::Shutdown;
+use crate::wan::Report;
+
+/// How long it may run.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The only variable that it gets besides the addresses.
+const PATH: &str = "PATH";
+
+/// Runs the program after each change of the addresses outside, until the server stops.
+pub(super) async fn keep_running(
+    program: Program,
+    mut reports: watch::Receiver<Arc<Report>>,
+    shutdown: Shutdown,
+) {
+    let mut told = reports.borrow_and_update().outside;
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return,
+            changed = reports.changed() => if changed.is_err() { return },
+        }
+        let report = reports.borrow_and_update().clone();
+        if report.outside == told {
+            continue;
+        }
+        told = report.outside;
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = run(&program, &report) => {}
+        }
+    }
+}
+
+async fn run(program: &Program, report: &Report) {
+    let path = program.path.display();
+    let text = |ip: Option<String>| ip.unwrap_or_default();
+    let mut command = Command::new(&program.path);
+    command
+        .args(&program.arguments)
+        .env_clear()
+        .envs(std::env::var_os(PATH).map(|value| (PATH, value)))
+        .env(
+            "HEARTH_WAN_IPV4",
+            text(report.outside.v4.map(|ip| ip.to_string())),
+        )
+        .env(
+            "HEARTH_WAN_IPV6",
+            text(report.outside.v6.map(|ip| ip.to_string())),
+        )
+        .env("HEARTH_WAN_INTERFACE", &report.interface)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(fault) => {
+            tracing::warn!(%path, %fault, "the program of wan.on_change cannot be started");
+            return;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, child.wait()).await {
+        Ok(Ok(status)) if status.success() => {
+            tracing::info!(%path, "the program of wan.on_change is done");
+        }
+        Ok(Ok(status)) => tracing::warn!(%path, %status, "the program of wan.on_change failed"),
+        Ok(Err(fault)) => tracing::warn!(%path, %fault, "the program of wan.on_change is lost"),
+        Err(_) => {
+            tracing::warn!(%path, "the program of wan.on_change took too long and is stopped");
+            // Waiting for its end leaves no zombie behind.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::wan::Addresses;
+
+    #[tokio::test]
+    async fn the_program_gets_words_and_addresses_and_no_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("changed");
+        let out = dir.path().join("out");
+        // Renamed when it is whole, so that whoever waits for it reads all of it.
+        let text = "#!/bin/sh\nenv >\"$2.new\"\necho \"$1\" >>\"$2.new\"\nmv \"$2.new\" \"$2\"\n";
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = Program {
+            path: script,
+            arguments: vec!["a b; $(c)".into(), out.display().to_string()],
+        };
+        let (reports, watched) = watch::channel(Arc::new(Report::default()));
+        let shutdown = Shutdown::new();
+        let running = keep_running(program, watched, shutdown.clone());
+        let changes = async {
+            // The same addresses are no change.
+            reports.send_replace(Arc::new(Report::default()));
+            tokio::task::yield_now().await;
+            assert!(!out.exists());
+            let outside = Addresses {
+                v4: Some([203, 0, 113, 5].into()),
+                v6: None,
+            };
+            reports.send_replace(Arc::new(Report {
+                outside,
+                interface: "wan".into(),
+                ..Report::default()
+            }));
+            let text = tokio::time::timeout(Duration::from_secs(20), async {
+                loop {
+                    match std::fs::read_to_string(&out) {
+                        Ok(text) => return text,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            });
+            let text = text.await.unwrap();
+            for line in [
+                "HEARTH_WAN_IPV4=203.0.113.5",
+                "HEARTH_WAN_IPV6=",
+                "a b; $(c)",
+            ] {
+                assert!(text.lines().any(|found| found == line), "{text}");
+            }
+            assert!(!text.contains("CARGO"), "{text}");
+            shutdown.trigger();
+        };
+        tokio::join!(running, changes);
+    }
+}

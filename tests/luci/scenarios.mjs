@@ -1,0 +1,203 @@
+// What the backend answers in different homes. The shapes are those of luci.hearth.uc: backend.mjs compares
+// `home` with what it says of a real hearth.
+
+import { readFileSync } from 'node:fs';
+
+const now = Date.now();
+const ago = seconds => new Date(now - seconds * 1000).toISOString();
+const none = { count: 0, first: [] };
+
+export const status = {
+	enabled: true, running: true,
+	version: '0.1.0', server_url: 'https://home.example.org:8443', base_domain: 'hearth.internal',
+	http: '[::]:8080', https: '[::]:8443', stun: '[::]:3478', uptime: 183845,
+	clock_is_plausible: true, database_is_writable: true,
+	users: 2, nodes: 4, online: 2, expired: 1, pending: 1,
+	unauthorized: { count: 1, first: [ { id: '4', name: 'tablet' } ] },
+	waiting_routes: { count: 1, first: [ { id: '1', name: 'router' } ] },
+	policy_version: '3', warnings: [],
+	relay: { connections: 3, packets_sent: 48211, bytes_sent: 61234567, packets_dropped: 12 },
+	board: { name: 'GL.iNet GL-MT6000', source: '/tmp/sysinfo/board_name', budget: 128 << 20 }
+};
+
+export function node(id, name, more) {
+	return {
+		id: String(id), name, hostname: name, user: 'home', tags: [],
+		addresses: [ `100.64.${id >> 8}.${id & 255}`, `fd7a:115c:a1e0::${id.toString(16)}` ],
+		online: false, last_seen: ago(7300), expiry: '', created: ago(900000),
+		authorized: true, unhealthy: false, wireguard: false, health: [], offered: [], approved: [], serving: [],
+		...more
+	};
+}
+
+const nodes = [
+	node(1, 'router', {
+		user: 'tagged-devices', tags: [ 'tag:router' ], online: true, last_seen: ago(0), hostname: 'OpenWrt',
+		offered: [ '192.168.1.0/24', '10.20.0.0/16', '0.0.0.0/0', '::/0' ], approved: [ '192.168.1.0/24', '0.0.0.0/0', '::/0' ],
+		serving: [ '192.168.1.0/24', '0.0.0.0/0', '::/0' ]
+	}),
+	node(2, 'annas-phone', { user: 'anna', online: true, last_seen: ago(0), hostname: 'Pixel 9', expiry: ago(-15000000) }),
+	node(3, 'nas', { expiry: ago(86400), last_seen: ago(200000), health: [ 'router: no default route' ], approved: [ '192.168.9.0/24' ] }),
+	node(4, 'tablet', { user: 'anna', authorized: false, last_seen: ago(400) })
+];
+
+const pending = [ {
+	id: 'fJ3kd93-KDw_39dkfoEWq1', name: 'kitchen-laptop', os: 'linux',
+	machine_key: 'mkey:5e9b1c7aa0b34f0d9e3b11fb27ad1d2c0d8f1a2b3c4d5e6f708192a3b4c5d6e7', tags: [ 'tag:kitchen' ], created: ago(95)
+} ];
+
+const users = [
+	{ id: '1', name: 'home', display_name: '', role: 'owner' },
+	{ id: '2', name: 'anna', display_name: 'Anna', role: 'member' }
+];
+
+const records = [
+	{ name: 'printer.hearth.internal', type: 'A', value: '192.168.1.20', addresses: [ '192.168.1.20' ], source: 'api' },
+	{ name: 'git.hearth.internal', type: 'ALIAS', value: 'nas', addresses: [ '100.64.0.3', 'fd7a:115c:a1e0::3' ], source: 'configuration' },
+	{ name: 'old.hearth.internal', type: 'ALIAS', value: 'gone', addresses: [], source: 'api' }
+];
+
+export const doctor = {
+	worst: 'problem',
+	findings: [
+		{ id: 'wan.carrier-nat', level: 'problem', title: 'The provider shares one IPv4 address between several homes',
+			detail: 'The address on pppoe-wan is 100.71.2.3, from the range for carrier-grade NAT (100.64.0.0/10). Nobody can reach this server over IPv4 from outside. Devices at home are not affected.',
+			advice: 'Ask the provider for a public IPv4 address, or let devices come over IPv6, or run `hearth derp` on a small rented server and name it in derp.map_files.' },
+		{ id: 'url.old-address', level: 'warning', title: 'home.example.org leads to another address',
+			detail: 'DNS says 203.0.113.4; the address outside is 203.0.113.9.',
+			advice: 'Check the dynamic DNS service (ddns-scripts). Devices that are connected were told the new address already.' },
+		{ id: 'wan.no-ipv6', level: 'note', title: 'There is no IPv6', detail: 'No interface has a public IPv6 address.',
+			advice: 'Ask the provider for IPv6: it makes direct connections between devices more likely.' },
+		{ id: 'database', level: 'ok', title: 'The database takes changes', detail: '', advice: '' },
+		{ id: 'clock', level: 'ok', title: 'The clock is set', detail: '', advice: '' }
+	],
+	wan: { interface: 'pppoe-wan', ipv4: '100.71.2.3', ipv6: '', outside_ipv4: '203.0.113.9' }
+};
+
+const joinUrl = 'https://home.example.org:8443/join#hskey-auth-0123456789ab-' + 'c'.repeat(64);
+
+export const invite = {
+	user: 'anna', expiration: ago(-86400), join_url: joinUrl,
+	command: `tailscale up --login-server=https://home.example.org:8443 --auth-key=${joinUrl.split('#')[1]}`,
+	// Three corners and a diagonal: tests read the modules, not the code.
+	qr: Array.from({ length: 45 }, (_, y) => Array.from({ length: 45 }, (_, x) => {
+		const inCorner = (cx, cy) => {
+			const ring = Math.max(Math.abs(x - cx - 3), Math.abs(y - cy - 3));
+			return ring <= 3 ? (ring == 2 ? '0' : '1') : null;
+		};
+		return inCorner(0, 0) ?? inCorner(38, 0) ?? inCorner(0, 38) ?? ((x * 7 + y * 13 + x * y) % 3 ? '0' : '1');
+	}).join(''))
+};
+
+const done = { done: true };
+export const changes = {
+	set_enabled: done, approve_login: done, reject_login: done, authorize: done, rename: done, expire: done,
+	delete: done, set_routes: done, create_user: done, add_record: done, delete_record: done
+};
+
+// The configuration that the package `hearth` installs.
+export function shippedConfiguration(path) {
+	const sections = {};
+	let section;
+	for (const line of readFileSync(path, 'utf8').split('\n')) {
+		const [ , word, name, value ] = line.match(/^\s*(config|option|list)\s+(\S+)(?:\s+'([^']*)')?/) ?? [];
+		if (word == 'config')
+			section = sections[value] = { '.name': value, '.type': name, '.anonymous': false };
+		else if (word == 'option')
+			section[name] = value;
+		else if (word == 'list')
+			section[name] = [ ...(section[name] ?? []), value ];
+	}
+	return sections;
+}
+
+const section = (name, values = {}, type = 'hearth') => [ name, { '.name': name, '.type': type, '.anonymous': false, ...values } ];
+export const uci = Object.fromEntries([
+	section('server', { enabled: '1', open_wan: '0', server_url: 'https://home.example.org:8443' }),
+	section('listen', { http: '8080', https: '8443', stun: '3478' }),
+	section('dns', { use_router: '1', nameservers: [ '9.9.9.9' ] }),
+	section('derp', { enabled: '0' }),
+	section('member', { enabled: '0', hostname: 'router', tag: 'tag:router', lan: [ 'lan' ], exit_node: '1', relay_port: '0', open_wan: '0', firewall: '1' }, 'member'),
+	section('cfg0a1b2c', { domain: 'corp.example', nameservers: [ '10.0.0.53' ], '.anonymous': true }, 'dns_split')
+]);
+
+const whole = list => name => ({ [name]: list, left_out: 0 });
+
+export const home = {
+	...changes, status, doctor, nodes: whole(nodes)('nodes'), pending: whole(pending)('pending'),
+	users: whole(users)('users'), records: whole(records)('records'), invite, uci
+};
+
+export const empty = {
+	...home,
+	status: { ...status, users: 0, nodes: 0, online: 0, expired: 0, pending: 0, unauthorized: none, waiting_routes: none, policy_version: '', relay: null, board: null },
+	nodes: { nodes: [], left_out: 0 }, pending: { pending: [], left_out: 0 }, users: { users: [], left_out: 0 },
+	records: { records: [], left_out: 0 }, doctor: { error: 'refused', message: 'Not Found' }
+};
+
+const failing = (error, message = '') => {
+	const answer = { error, message };
+	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'invite', ...Object.keys(changes) ];
+	return {
+		...Object.fromEntries(methods.map(name => [ name, answer ])),
+		status: { enabled: error != 'off', running: error == 'silent', ...answer }, uci
+	};
+};
+
+export const off = { ...failing('off'), set_enabled: done };
+export const stopped = failing('stopped');
+export const silent = failing('silent');
+export const unreadable = failing('unreadable');
+// rpcd does not know the backend, or the session may not use it.
+export const absent = { uci };
+export const denied = Object.fromEntries(Object.keys(home).map(name => [ name, name == 'uci' ? uci : null ]));
+export const refusing = {
+	...home,
+	...Object.fromEntries(Object.keys(changes).map(name => [ name, { error: 'refused', message: 'the database takes no changes' } ])),
+	invite: { error: 'refused', message: 'the database takes no changes' }
+};
+
+export const many = {
+	...home,
+	status: { ...status, nodes: 100, online: 50 },
+	nodes: { nodes: Array.from({ length: 100 }, (_, i) => node(i + 1, `device-${i + 1}`, {
+		online: i % 2 == 0, user: i % 3 ? 'home' : 'anna', offered: i % 10 ? [] : [ `10.${i}.0.0/16` ]
+	})), left_out: 17 }
+};
+
+export const attacks = [
+	'<img src=x onerror="window.hacked=1">',
+	'"><script>window.hacked=1</script>',
+	"'--><svg onload=window.hacked=1>",
+	'</td></tr></table><iframe srcdoc="<script>parent.hacked=1</script>">',
+	'javascript:window.hacked=1',
+	'nas\u202egnp.exe\u0007',
+	'x'.repeat(500)
+];
+
+// Every text that a device, a user or another person can choose is an attack.
+export const nasty = (() => {
+	let next = 0;
+	const keep = [ 'last_seen', 'expiry', 'created', 'machine_key', 'type', 'source', 'level', 'id' ];
+	const spoil = (value, key) => {
+		if (typeof value == 'string')
+			return keep.includes(key) ? value : attacks[next++ % attacks.length];
+		if (Array.isArray(value))
+			return value.map(item => spoil(item, key));
+		if (value && typeof value == 'object')
+			return Object.fromEntries(Object.entries(value).map(([ key, item ]) => [ key, spoil(item, key) ]));
+		return value;
+	};
+	const spoiled = name => spoil(home[name]);
+	return {
+		...changes, uci,
+		status: { ...spoil(status), warnings: attacks, version: attacks[0] },
+		doctor: spoiled('doctor'),
+		nodes: { nodes: attacks.map((attack, i) => ({ ...spoil(nodes[i % 4]), id: String(i + 1), name: attack, offered: [ attack, '::/0' ], approved: [ attack ] })), left_out: 0 },
+		pending: { pending: attacks.map(attack => ({ ...spoil(pending[0]), name: attack, os: attack, id: 'abc' })), left_out: 0 },
+		users: { users: attacks.map((attack, i) => ({ id: String(i + 1), name: attack, display_name: attack, role: 'member' })), left_out: 0 },
+		records: { records: attacks.map(attack => ({ ...spoil(records[0]), name: attack, value: attack, source: 'api' })), left_out: 0 },
+		invite: { ...invite, user: attacks[0], join_url: attacks[4], command: attacks[0] },
+		rename: { error: 'refused', message: attacks[0] }
+	};
+})();

@@ -1,0 +1,405 @@
+// What the pages show and do, in Chromium: node --test views.mjs
+//
+//   CHROMIUM        the browser; chromium
+//   LUCI_RESOURCES  a folder luci-static/resources of a real LuCI, in the place of the stub
+//   LUCI_THEME      the folder above its bootstrap/, for screenshots that look like LuCI
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { read } from './catalogue.mjs';
+import { Browser } from './chromium.mjs';
+import { Router, views } from './router.mjs';
+import * as scenarios from './scenarios.mjs';
+
+const { CHROMIUM = 'chromium', LUCI_RESOURCES, LUCI_THEME } = process.env;
+const isReal = !!LUCI_RESOURCES;
+let browser, router;
+
+before(async () => {
+	router = new Router(LUCI_RESOURCES, LUCI_THEME);
+	await router.start(scenarios.home);
+	browser = await Browser.start(CHROMIUM);
+});
+
+after(async () => {
+	await browser?.stop();
+	await router?.stop();
+});
+
+// Opens a page in a home, and closes it after the check.
+async function at(view, scenario, check, { readonly = false, faults = false, attacked = false } = {}) {
+	router.play(scenario, readonly);
+	const page = await browser.page();
+	try {
+		await page.open(router.view(view));
+		await page.until("document.querySelector('#view h2, #view .alert-message')");
+		await check(page);
+		if (!isReal && !attacked)
+			assert.equal(await page.value('window.textsAsHtml ?? 0'), 0, `${view}: a text was taken for HTML`);
+		if (!faults)
+			assert.deepEqual(page.faults, []);
+	}
+	finally {
+		await page.close();
+	}
+}
+
+// Changes that the page asked for.
+const asked = () => router.calls.filter(([ object, method ]) => object == 'luci.hearth' && method in { ...scenarios.changes, invite: 1 })
+	.map(([ , method, args ]) => [ method, args ]);
+
+// Waits until there are so many of them.
+const changes = count => router.until(() => asked().length >= count, `${count} changes`);
+
+const visible = words => `document.body.innerText.includes(${JSON.stringify(words)})`;
+
+test('every page shows itself without a fault', async () => {
+	for (const scenario of [ scenarios.home, scenarios.empty, scenarios.many ])
+		for (const view of views)
+			await at(view, scenario, async page => {
+				assert.equal(await page.value("document.querySelectorAll('#view h2').length"), 1, view);
+				assert.ok(!/undefined|NaN|\[object|%[sd]/.test(await page.text()), `${view}: ${await page.text()}`);
+			});
+});
+
+test('the overview tells the state, what waits, and what the doctor found', () =>
+	at('overview', scenarios.home, async page => {
+		await page.until("document.querySelectorAll('.hearth-finding').length == 5");
+		const text = await page.text();
+		for (const words of [ 'https://home.example.org:8443', '4, of which 2 are online', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3',
+			'Devices that ask to join: 1.', 'tablet', 'Routes that nobody approved: router.',
+			'The provider shares one IPv4 address', 'run `hearth derp` on a small rented server', 'Checks that found nothing wrong: 2' ])
+			assert.ok(text.includes(words), `${words} in ${text}`);
+		assert.equal(await page.value("document.querySelectorAll('details .hearth-finding').length"), 2);
+	}));
+
+test('a hearth without a doctor or devices shows neither findings nor zeros that alarm', () =>
+	at('overview', scenarios.empty, async page => {
+		await page.until(visible('Add the first one'));
+		assert.ok(!(await page.text()).includes('How devices reach this router'));
+	}));
+
+test('switching off asks first, switching on does not', async () => {
+	await at('overview', scenarios.home, async page => {
+		await page.click('Switch off', '#view');
+		await page.until(visible('Switch hearth off?'));
+		assert.deepEqual(asked(), []);
+		await page.click('Switch off', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		assert.deepEqual(asked(), [ [ 'set_enabled', { enabled: false } ] ]);
+	});
+	let state = scenarios.off;
+	await at('overview', {
+		...scenarios.home,
+		status: () => state.status,
+		set_enabled: () => {
+			state = scenarios.home;
+			return scenarios.changes.set_enabled;
+		}
+	}, async page => {
+		assert.match((await page.text()).toLowerCase(), /switched off/);
+		await page.click('Switch on', '#view');
+		await page.until(visible('https://home.example.org:8443'));
+		assert.deepEqual(asked(), [ [ 'set_enabled', { enabled: true } ] ]);
+	});
+});
+
+test('when hearth does not answer every page says why', async () => {
+	const expected = {
+		off: 'hearth is switched off', stopped: 'hearth does not run', silent: 'hearth does not answer',
+		unreadable: 'does not understand', absent: 'The backend of this page does not answer',
+		denied: 'The backend of this page does not answer'
+	};
+	for (const [ name, words ] of Object.entries(expected))
+		for (const view of views.filter(view => view != 'settings' && !(view == 'overview' && name == 'off')))
+			await at(view, scenarios[name], page => page.until(visible(words)), { faults: name == 'denied' });
+});
+
+test('a process that does not answer is told from none', async () => {
+	for (const [ name, words ] of [ [ 'stopped', 'not running' ], [ 'silent', 'not ready' ] ])
+		await at('overview', scenarios[name], async page => assert.ok((await page.text()).toLowerCase().includes(words), name));
+});
+
+test('settings can be changed while hearth is off', () =>
+	at('settings', scenarios.off, page => page.until(visible('Run hearth'))));
+
+test('a waiting device is let in as the chosen owner, or turned away', () =>
+	at('devices', scenarios.home, async page => {
+		await page.until(visible('kitchen-laptop'));
+		await page.fill('#hearth-pending select', 'anna');
+		await page.click('Let in', '#hearth-pending');
+		await page.click('Turn away', '#hearth-pending');
+		await changes(2);
+		const id = 'fJ3kd93-KDw_39dkfoEWq1';
+		assert.deepEqual(asked(), [ [ 'approve_login', { id, user: 'anna' } ], [ 'reject_login', { id } ] ]);
+	}));
+
+test('the first waiting device makes the first user', () =>
+	at('devices', { ...scenarios.home, users: scenarios.empty.users }, async page => {
+		await page.click('Let in', '#hearth-pending');
+		await changes(2);
+		assert.deepEqual(asked().map(([ method, args ]) => [ method, args.name ?? args.user ]), [ [ 'create_user', 'home' ], [ 'approve_login', 'home' ] ]);
+	}));
+
+test('the list of devices tells who, where, since when and until when', () =>
+	at('devices', scenarios.home, async page => {
+		const row = id => page.text(`[data-node="${id}"]`);
+		await page.until("document.querySelectorAll('[data-node]').length == 4");
+		for (const [ id, expected ] of [
+			[ 1, [ 'router', 'OpenWrt', '100.64.0.1', 'tag:router', 'online', 'never' ] ],
+			[ 2, [ 'annas-phone', 'Pixel 9', 'anna', 'online' ] ],
+			[ 3, [ 'nas', '2 d ago', 'expired', 'router: no default route' ] ],
+			[ 4, [ 'tablet', 'waits for approval', 'Approve' ] ]
+		])
+			for (const words of expected)
+				assert.ok((await row(id)).toLowerCase().includes(words.toLowerCase()), `${words} in ${await row(id)}`);
+		assert.ok(!(await row(2)).includes('Approve'));
+		assert.equal(await page.value("document.querySelector('[data-node]').dataset.node"), '4', 'who waits is on top');
+	}));
+
+test('a device is approved, renamed, expired and deleted, the last only after a question', () =>
+	at('devices', scenarios.home, async page => {
+		await page.click('Approve', '[data-node="4"]');
+		await changes(1);
+		await page.click('Rename', '[data-node="3"]');
+		await page.until("document.querySelector('.modal input')?.value == 'nas'");
+		await page.fill('.modal input', ' backup ');
+		await page.click('Rename', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		await page.click('Expire', '[data-node="2"]');
+		await page.until(visible('When shall the login of annas-phone end?'));
+		await page.click('Now', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		await page.click('Expire', '[data-node="1"]');
+		await page.click('Never', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		await page.click('Delete', '[data-node="2"]');
+		await page.until(visible('Delete annas-phone?'));
+		await page.click('Cancel', '.modal');
+		await page.click('Delete', '[data-node="2"]');
+		await page.click('Delete', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		assert.deepEqual(asked(), [
+			[ 'authorize', { id: '4' } ], [ 'rename', { id: '3', name: 'backup' } ], [ 'expire', { id: '2', never: false } ],
+			[ 'expire', { id: '1', never: true } ], [ 'delete', { id: '2' } ]
+		]);
+	}));
+
+test('a hundred devices can be searched, and what is left out is said', () =>
+	at('devices', scenarios.many, async page => {
+		await page.until("document.querySelectorAll('[data-node]').length == 100");
+		assert.ok((await page.text()).includes('17 more are not shown'));
+		await page.fill('#hearth-nodes input[type=search]', 'Device-77');
+		const shown = await page.value("[...document.querySelectorAll('[data-node]')].filter(row => row.offsetParent).map(row => row.dataset.node)");
+		assert.deepEqual(shown, [ '77' ]);
+	}));
+
+test('an invitation shows the QR code that hearth made, the link and the line', () =>
+	at('invite', scenarios.home, async page => {
+		await page.fill('#hearth-owner', 'anna');
+		await page.fill('#hearth-hours', '168');
+		await page.click('Make an invitation', '#view');
+		await page.until("document.querySelector('#hearth-invitation svg')");
+		assert.deepEqual(asked(), [ [ 'invite', { user: 'anna', hours: 168 } ] ]);
+		assert.equal(await page.value("document.getElementById('hearth-link').value"), scenarios.invite.join_url);
+		assert.equal(await page.value("document.getElementById('hearth-command').value"), scenarios.invite.command);
+
+		// The drawing, read back by its pixels.
+		const size = scenarios.invite.qr.length + 8;
+		const drawn = await page.value(`new Promise((resolve, reject) => {
+			const svg = document.querySelector('#hearth-invitation svg').cloneNode(true), size = ${size};
+			svg.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+			svg.setAttribute('width', size * 4);
+			svg.setAttribute('height', size * 4);
+			const image = new Image();
+			image.onerror = reject;
+			image.onload = () => {
+				const canvas = document.createElement('canvas');
+				canvas.width = canvas.height = size * 4;
+				const pen = canvas.getContext('2d');
+				pen.fillStyle = '#fff';
+				pen.fillRect(0, 0, size * 4, size * 4);
+				pen.drawImage(image, 0, 0);
+				const rows = [];
+				for (let y = 0; y < size; y++) {
+					let row = '';
+					for (let x = 0; x < size; x++)
+						row += pen.getImageData(x * 4 + 2, y * 4 + 2, 1, 1).data[0] < 128 ? '1' : '0';
+					rows.push(row);
+				}
+				resolve(rows);
+			};
+			image.src = 'data:image/svg+xml,' + encodeURIComponent(svg.outerHTML);
+		})`);
+		const quiet = Array(4).fill('0'.repeat(size));
+		assert.deepEqual(drawn, [ ...quiet, ...scenarios.invite.qr.map(row => `0000${row}0000`), ...quiet ]);
+	}));
+
+test('an invitation for somebody new makes the user first', () =>
+	at('invite', scenarios.home, async page => {
+		await page.value(`(() => {
+			const owner = document.getElementById('hearth-owner');
+			owner.selectedIndex = owner.options.length - 1;
+			owner.dispatchEvent(new Event('change'));
+		})()`);
+		await page.fill('#view input', 'bruno');
+		await page.click('Make an invitation', '#view');
+		await page.until("document.querySelector('#hearth-invitation svg')");
+		assert.deepEqual(asked(), [ [ 'create_user', { name: 'bruno' } ], [ 'invite', { user: 'bruno', hours: 24 } ] ]);
+		await page.click('Make an invitation', '#view');
+		await changes(3);
+		assert.deepEqual(asked()[2], [ 'invite', { user: 'bruno', hours: 24 } ]);
+	}));
+
+test('approving one route leaves the others as they were', () =>
+	at('routes', scenarios.home, async page => {
+		const tick = async route => {
+			const box = `document.querySelector('[data-node="1"] [data-route="${route}"]')`;
+			await page.until(`${box} && !${box}.disabled`);
+			await page.value(`${box}.click()`);
+			await page.until(`${box} && !${box}.disabled`);
+		};
+		await tick('10.20.0.0/16');
+		await tick('0.0.0.0/0');
+		await tick('192.168.1.0/24');
+		assert.deepEqual(asked(), [
+			[ 'set_routes', { id: '1', routes: [ '192.168.1.0/24', '0.0.0.0/0', '::/0', '10.20.0.0/16' ] } ],
+			[ 'set_routes', { id: '1', routes: [ '192.168.1.0/24' ] } ],
+			[ 'set_routes', { id: '1', routes: [ '0.0.0.0/0', '::/0' ] } ]
+		]);
+		assert.match((await page.text()).toLowerCase(), /not offered now/, 'an approved route that nobody offers is shown');
+	}));
+
+test('records are added and deleted, but only those that were made here', () =>
+	at('dns', scenarios.home, async page => {
+		assert.equal(await page.value("document.querySelectorAll('#hearth-records button').length"), 2);
+		await page.fill('#hearth-record-name', ' nas2 ');
+		await page.fill('#hearth-record-value', '192.168.1.9');
+		await page.click('Add', '#view');
+		await changes(1);
+		await page.click('Delete', '#hearth-records');
+		await page.until(visible('Delete printer.hearth.internal?'));
+		await page.click('Delete', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		assert.deepEqual(asked(), [
+			[ 'add_record', { name: 'nas2', type: '', value: '192.168.1.9' } ],
+			[ 'delete_record', { name: 'printer.hearth.internal', type: 'A', value: '192.168.1.20' } ]
+		]);
+	}));
+
+test('a refusal is shown with its reason and changes nothing on the page', async () => {
+	for (const [ view, button, within ] of [ [ 'devices', 'Let in', '#hearth-pending' ], [ 'invite', 'Make an invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
+		await at(view, scenarios.refusing, async page => {
+			await page.click(button, within);
+			await page.until(visible('the database takes no changes'));
+			await page.until(visible(button));
+		});
+});
+
+test('who may only look finds no button that works', async () => {
+	for (const view of views.filter(view => view != 'settings'))
+		await at(view, scenarios.home, async page => {
+			const working = await page.value(`[...document.querySelectorAll('#view button, #view input[type=checkbox]')]
+				.filter(one => !one.disabled).map(one => one.textContent)`);
+			assert.deepEqual(working.filter(words => words != 'Check again'), [], view);
+		}, { readonly: true });
+});
+
+test('what devices and people call themselves is text and nothing else', async () => {
+	for (const view of views)
+		await at(view, scenarios.nasty, async page => {
+			if (view == 'overview')
+				await page.until("document.querySelectorAll('.hearth-finding').length == 5");
+			if (view == 'invite') {
+				await page.click('Make an invitation', '#view');
+				await page.until("document.querySelector('#hearth-invitation svg')");
+				assert.equal(await page.value("document.querySelectorAll('#hearth-invitation a').length"), 0, 'no link to a script');
+			}
+			if (view == 'devices') {
+				for (const button of [ 'Rename', 'Expire', 'Delete' ]) {
+					await page.click(button, '[data-node="1"]');
+					await page.until("document.querySelector('.modal h4')?.textContent.includes('<img src=x')");
+					await page.click('Cancel', '.modal');
+				}
+				await page.click('Rename', '[data-node="1"]');
+				await page.click('Rename', '.modal');
+				await page.until("document.querySelector('.alert-message')?.textContent.includes('<img src=x')");
+			}
+			// Whatever was loaded by an attack would have run by now: its image fails at once.
+			await page.value('new Promise(resolve => { const image = new Image(); image.onerror = resolve; image.src = "x"; })');
+			assert.equal(await page.value('window.hacked ?? null'), null, view);
+			assert.equal(await page.value("document.querySelectorAll('#maincontent :is(img, iframe, script, object), #modal_overlay :is(img, iframe)').length"), 0, view);
+			assert.equal(await page.value("document.querySelectorAll('#view svg').length"), view == 'invite' ? 1 : 0, view);
+			if (view != 'settings' && view != 'invite')
+				assert.ok((await page.text()).includes('<img src=x onerror="window.hacked=1">'), view);
+			assert.ok(!/[\u0007\u202e]/.test(await page.text()), 'characters that are not seen are replaced');
+		}, { faults: true });
+});
+
+test('the settings show the file and save what changed, each to its section', () =>
+	at('settings', scenarios.home, async page => {
+		const field = name => `document.querySelector('[data-name="${name}"] input:not([type=hidden])')`;
+		await page.until(field('_server_server_url'));
+		assert.equal(await page.value(`${field('_server_server_url')}.value`), 'https://home.example.org:8443');
+		assert.equal(await page.value(`${field('_derp_enabled')}.checked`), false);
+		assert.equal(await page.value(`${field('_dns_magic_dns')}.checked`), true, 'a default that is on');
+		await page.value(`${field('_server_open_wan')}.click()`);
+		for (const [ name, value ] of [ [ '_node_expiry', '180d' ], [ '_limits_derp_total_rate', '1MiB' ] ])
+			await page.value(`(() => {
+				const field = ${field(name)};
+				field.value = '${value}';
+				for (const type of [ 'input', 'change', 'keyup', 'blur' ]) field.dispatchEvent(new Event(type, { bubbles: true }));
+			})()`);
+		await page.click('Save', '#view');
+		// LuCI writes switches again that were not changed, and new sections with what is in them.
+		const saved = () => {
+			const sections = {};
+			for (const [ object, method, args ] of router.calls)
+				if (object == 'uci' && (method == 'set' || method == 'add'))
+					for (const [ option, value ] of Object.entries(args.values ?? {}))
+						if (scenarios.uci[args.section ?? args.name]?.[option] != value)
+							sections[`${args.section ?? args.name}.${option}`] = value;
+			return sections;
+		};
+		await router.until(() => Object.keys(saved()).length >= 3, 'three settings');
+		assert.deepEqual(saved(), { 'server.open_wan': '1', 'node.expiry': '180d', 'limits.derp_total_rate': '1MiB' });
+	}));
+
+test('a setting that cannot be right is not saved', () =>
+	at('settings', scenarios.home, async page => {
+		const field = `document.querySelector('[data-name="_server_server_url"] input')`;
+		await page.until(field);
+		await page.value(`(() => {
+			${field}.value = 'home.example.org; reboot';
+			for (const type of [ 'input', 'change', 'keyup', 'blur' ]) ${field}.dispatchEvent(new Event(type, { bubbles: true }));
+		})()`);
+		await page.click('Save', '#view');
+		await page.until(visible('Expected a URL'));
+		assert.deepEqual(router.calls.filter(([ object, method ]) => object == 'uci' && method == 'set'), []);
+	}, { faults: true }));
+
+test('a file of the owner’s own is named, since the page then counts for little', () =>
+	at('settings', { ...scenarios.home, uci: { ...scenarios.uci, server: { ...scenarios.uci.server, config_file: '/etc/hearth/my.toml' } } },
+		page => page.until(visible('hearth takes its configuration from /etc/hearth/my.toml'))));
+
+test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI makes its own catalogues' }, async () => {
+	const known = read(new URL('../../openwrt/luci-app-hearth/po/de/hearth.po', import.meta.url));
+	router.translations = Object.fromEntries(known);
+	try {
+		await at('overview', scenarios.home, async page => {
+			await page.until(visible('Wie Geräte diesen Router erreichen'));
+			assert.ok((await page.text()).includes('4, davon 2 online'));
+		});
+		await at('devices', scenarios.home, page => page.until(visible('Bitten um Beitritt')));
+		await at('settings', scenarios.home, page => page.until(visible('Vom Internet erreichbar')));
+	}
+	finally {
+		router.translations = {};
+	}
+});
+
+test('the runtime treats a lone text as HTML, so these tests would notice an attack', () =>
+	at('overview', scenarios.home, async page => {
+		await page.value(`document.body.appendChild(E('div', {}, '<img src=x onerror="window.hacked=1">'))`);
+		await page.until('window.hacked == 1');
+	}, { attacked: true }));

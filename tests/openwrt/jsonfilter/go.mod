@@ -1,0 +1,3 @@
+module hearth.test/jsonfilter
+
+go 1.24
