@@ -52,6 +52,8 @@ need_go() {
 	export PATH="$PATH:/usr/local/go/bin"
 	need_package golang-go go "the official client is written in Go" || return 1
 	need_package iproute2 ip "the tests run in a network namespace of their own"
+	need_package nftables nft "the router in front forwards ports in a test" &&
+		need_package miniupnpd-nftables miniupnpd "it is the router in front in a test"
 	have=$(go env GOVERSION | sed 's/^go//')
 	if [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -1)" != "$wanted" ]; then
 		# The Go command fetches newer toolchains from the module proxy by itself.

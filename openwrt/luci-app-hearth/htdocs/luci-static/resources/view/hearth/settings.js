@@ -217,7 +217,7 @@ return view.extend({
 		publish.value('never', _('never'));
 		this.flag(section, 'outside', 'wan.port_mapping', _('Ask the router in front for port forwardings'), _('UPnP-IGD, NAT-PMP or PCP, when this router is behind another one.'), false);
 		this.list(section, 'outside', 'wan.stun_servers', _('Servers that tell the address outside'), _('Asked when the address of the interface is private.'), 'stun.example.org:3478');
-		this.list(section, 'outside', 'clients.addresses', _('Addresses at which devices find this router'), _('In the place of those that hearth finds. “none” stands for an empty list.'), '203.0.113.1');
+		this.list(section, 'outside', 'clients.addresses', _('Addresses at which devices find this router'), _('Beside those that hearth finds. “none” is no address at all, not even those.'), '203.0.113.1');
 	},
 
 	member: function(section) {
