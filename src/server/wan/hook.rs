@@ -89,9 +89,16 @@ async fn run(program: &Program, report: &Report) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
 
     use super::*;
     use crate::wan::Addresses;
+
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    fn executable(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
 
     #[tokio::test]
     async fn the_program_gets_words_and_addresses_and_no_shell() {
@@ -100,8 +107,7 @@ mod tests {
         let out = dir.path().join("out");
         // Renamed when it is whole, so that whoever waits for it reads all of it.
         let text = "#!/bin/sh\nenv >\"$2.new\"\necho \"$1\" >>\"$2.new\"\nmv \"$2.new\" \"$2\"\n";
-        std::fs::write(&script, text).unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&script, text);
         let program = Program {
             path: script,
             arguments: vec!["a b; $(c)".into(), out.display().to_string()],
