@@ -158,8 +158,6 @@ func (f *full) encryptedConn(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Small, so that what is not read stays with the server.
-	conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	return secured, secured.HandshakeContext(ctx)
 }
@@ -346,6 +344,8 @@ func (f *full) logIn(ctx context.Context, r *relayClient) error {
 	if err != nil {
 		return err
 	}
+	// A small buffer here too; maps would take for ever with one.
+	conn.(*tls.Conn).NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
 	defer conn.SetDeadline(time.Time{})
