@@ -74,7 +74,7 @@ fn server() -> Server {
         wan: wan::place(),
         served: wan::served(directory.path()),
         certificate_is_own: true,
-        memory_budget: Some(1 << 40),
+        memory_budget: Some(1 << 30),
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
