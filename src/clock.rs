@@ -114,14 +114,26 @@ pub fn now() -> Now {
 /// What the system's monotonic clock shows (`CLOCK_MONOTONIC`, which is also the clock of service managers). Unlike
 /// [`Now::mono`] it means the same to other processes of this machine.
 pub fn monotonic() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // The clock counts from the machine's start and never shows a negative time.
-    time.try_into().unwrap_or_default()
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    // Every Linux has this clock; it counts from the machine's start and never shows a negative time.
+    time.map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A library that takes the system's times for 64 bits where they have 32 shows years here, or nothing.
+    #[test]
+    fn the_monotonic_clock_is_that_of_the_system() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        // The file's clock goes on while the machine sleeps, and this one does not.
+        assert!(monotonic() > Duration::ZERO);
+        assert!(monotonic() < Duration::from_secs_f64(seconds + 60.0));
+        let (first, second) = (monotonic(), monotonic());
+        assert!(first <= second && second - first < Duration::from_secs(60));
+    }
 
     #[test]
     fn times_survive_text() {

@@ -70,7 +70,8 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("rustix", &["clock", "server/wan"]),
+    ("nix", &["clock"]),
+    ("rustix", &["server/wan"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

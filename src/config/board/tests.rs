@@ -126,7 +126,8 @@ fn within_a_class_the_limits_leave_room_for_each_other() {
         // At least one of the longest bodies can arrive.
         assert!(limits.request_bodies >= limits.map_body, "{name}");
         assert!(limits.request_bodies >= limits.register_body, "{name}");
-        let share = class.budget * 100 / (class.ram_mib << 20);
+        // Where a word has 32 bits, a hundred budgets may be too many for it.
+        let share = class.budget as u64 * 100 / ((class.ram_mib as u64) << 20);
         assert!((9..=15).contains(&share), "{name}: {share} % of the memory");
         if let Some(smaller) = smaller {
             assert!(smaller.ram_mib < class.ram_mib);
