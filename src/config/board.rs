@@ -1,7 +1,7 @@
 //! The boards that hearth knows, and the limits that fit each of them.
 //!
 //! A file of `board-configs/` is about one board or about one class of memory. All of them are part of the
-//! program ([`embedded`]). Which one applies is found out by [`choice`] from what [`machine`] reads.
+//! program (`embedded`). Which one applies is found out by [`choice`] from what [`machine`] reads.
 
 pub mod choice;
 mod embedded;
