@@ -399,7 +399,7 @@ fn ports(facts: &Facts) -> Option<Finding> {
         "{}. Whether they are cannot be seen from inside; {by} decides.",
         needed(facts)
     );
-    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Open to the internet\u{201d} in the settings of hearth), and try from a mobile network.";
+    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Reachable from the internet\u{201d} in the settings of hearth), and try from a mobile network.";
     Some(
         Finding::new("ports.needed", Level::Note, title)
             .detail(detail)
