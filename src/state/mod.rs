@@ -10,7 +10,9 @@ pub mod command;
 pub mod dns;
 pub mod model;
 pub mod name;
+pub mod principal;
 pub mod record;
+pub mod scope;
 pub mod secret;
 pub mod snapshot;
 
