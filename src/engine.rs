@@ -1,10 +1,14 @@
-//! The writer thread: applies commands, commits one transaction per batch, then publishes.
+//! The writer thread: applies commands, commits one transaction per batch, publishes, then replies.
 //!
 //! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
-//! order is the promise: nobody is answered, and nobody sees a state, before it is on disk.
+//! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
+
+mod handle;
+
+pub use handle::{Handle, Reply};
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,10 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use crate::clock::{self, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::{self, Flush};
-use crate::state::command::{Command, Rejected, Reply};
+use crate::state::command::{Command, Outcome, Rejected};
 use crate::state::model::{Model, PolicyText, SessionId, Settings};
+use crate::state::principal::Principal;
 use crate::state::record::Record;
 use crate::state::snapshot::Snapshot;
+use crate::state::tx::Tx;
 use crate::store::{Loaded, POLICIES_NAME, Store};
 
 /// Stack of the writer thread, in bytes.
@@ -27,13 +33,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The state's rules refuse it.
+    /// The state's rules reject it.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// Too many commands wait; try again shortly.
     #[error("hearth is busy; try again in a moment")]
     Busy,
-    /// The database takes no changes.
+    /// The database cannot be written.
     #[error("hearth cannot write to its database (disk full or broken?); see its log")]
     Unavailable,
     /// hearth is shutting down.
@@ -41,13 +47,15 @@ pub enum EngineError {
     Stopped,
 }
 
-type Answer = Result<Reply, EngineError>;
+/// What a command gives once it is on disk: its outcome, and the first state that has it.
+type Settled = Result<(Outcome, Arc<Snapshot>), EngineError>;
 
 enum Message {
-    /// A command, who waits for its answer, and its place in the queue.
+    /// A command, who makes it, who waits for its reply, and its place in the queue.
     Apply(
         Command,
-        oneshot::Sender<Answer>,
+        Principal,
+        oneshot::Sender<Settled>,
         Option<OwnedSemaphorePermit>,
     ),
     Closed(NodeId, SessionId),
@@ -58,78 +66,10 @@ enum Message {
 impl Message {
     /// The same out of the queue.
     fn taken(mut self) -> Self {
-        if let Self::Apply(_, _, place) = &mut self {
+        if let Self::Apply(_, _, _, place) = &mut self {
             *place = None;
         }
         self
-    }
-}
-
-/// Where commands are sent and states are seen. Clones are cheap.
-#[derive(Clone)]
-pub struct Handle {
-    commands: SyncSender<Message>,
-    /// Commands that may still wait. The channel has room for the ends of streams beside them.
-    places: Arc<Semaphore>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-}
-
-impl Handle {
-    /// Has a command applied, and waits until it is on disk and published.
-    ///
-    /// Cancel safe in the sense that the command happens or not as a whole; a caller that goes away
-    /// does not learn which.
-    ///
-    /// # Errors
-    /// When it is refused, cannot be written, or too many wait.
-    pub async fn apply(&self, command: Command) -> Answer {
-        let (sender, answer) = oneshot::channel();
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| EngineError::Busy)?;
-        self.send(Message::Apply(command, sender, Some(place)))?;
-        answer.await.unwrap_or(Err(EngineError::Stopped))
-    }
-
-    /// Tells that a map stream ended. Does not wait, so that a stream can say so when it is dropped.
-    ///
-    /// There is room for one such notice of each node, however many commands wait. Should it be lost even so, the
-    /// node counts as online until it comes back or hearth restarts.
-    pub fn stream_closed(&self, node: NodeId, session: SessionId) {
-        if let Err(fault) = self.send(Message::Closed(node, session)) {
-            tracing::warn!(%node, %fault, "the end of a map stream went unnoticed");
-        }
-    }
-
-    /// Whether the writer thread does its work: waits until it has dealt with all that was sent before.
-    /// Cancel safe.
-    ///
-    /// It says nothing about the database: what cannot be written is refused, and that is an answer too.
-    ///
-    /// # Errors
-    /// When too many commands wait, or the thread has ended.
-    pub async fn answers(&self) -> Result<(), EngineError> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Message::Question(sender))?;
-        answer.await.map_err(|_| EngineError::Stopped)
-    }
-
-    /// The newest published state.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.borrow().clone()
-    }
-
-    /// A receiver that is woken by each new state; it may skip some.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshots.clone()
-    }
-
-    fn send(&self, message: Message) -> Result<(), EngineError> {
-        self.commands
-            .try_send(message)
-            .map_err(|fault| match fault {
-                TrySendError::Full(_) => EngineError::Busy,
-                TrySendError::Disconnected(_) => EngineError::Stopped,
-            })
     }
 }
 
@@ -182,12 +122,12 @@ impl Engine {
         // A full queue drains while this waits for its turn; a broken one means that it ended before.
         let _ = commands.send(Message::Stop);
         if thread.join().is_err() {
-            tracing::error!("the writer thread ended by a panic");
+            tracing::error!("the writer thread panicked");
         }
     }
 }
 
-/// Stands for a policy that cannot be read: without one, everyone would reach everyone. It cannot be read
+/// Stands for a policy that cannot be read, since without a policy everyone may reach everyone. It is no policy
 /// either.
 const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 
@@ -227,14 +167,14 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
         .into_iter()
         .map(|login| (login.id.clone(), login));
     model.pending = Arc::new(pending.collect());
-    apply::settle_after_load(&mut model, now);
+    apply::restore(&mut model, now);
     model
 }
 
 fn close_stream(model: &mut Model, node: NodeId, session: SessionId, now: Now) {
     let command = Command::CloseStream { node, session };
-    // Refused only when the node is gone, and then there is nothing to close. It writes no record.
-    let _ = apply::apply(model, &mut Vec::new(), command, now);
+    // Rejected only when the node is gone, and then there is nothing to close. It writes no record.
+    let _ = apply::apply(&mut Tx::resume(model, now), command, &Principal::System);
 }
 
 struct Writer {
@@ -285,20 +225,18 @@ impl Writer {
 
     fn handle(&mut self, batch: Vec<Message>, now: Now, stopping: bool) {
         let mut work = self.model.clone();
-        work.revision = work.revision.next();
-        work.changed = false;
-        let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut tx = Tx::begin(&mut work, now);
+        let mut outcomes = Vec::with_capacity(batch.len());
         let (mut closed, mut questions) = (Vec::new(), Vec::new());
         for message in batch {
             match message {
-                Message::Apply(command, sender, _) => {
-                    let answer = apply::apply(&mut work, &mut records, command, now);
-                    answers.push((sender, answer.map_err(EngineError::from)));
+                Message::Apply(command, by, sender, _) => {
+                    outcomes.push((sender, apply::apply(&mut tx, command, &by)));
                 }
                 Message::Closed(node, session) => {
                     closed.push((node, session));
-                    close_stream(&mut work, node, session, now);
+                    let command = Command::CloseStream { node, session };
+                    let _ = apply::apply(&mut tx, command, &Principal::System);
                 }
                 Message::Question(sender) => questions.push(sender),
                 Message::Stop => {}
@@ -310,25 +248,33 @@ impl Writer {
             (false, true) => Flush::Now,
             (false, false) => Flush::WhenDue,
         };
-        apply::tick(&mut work, &mut records, now, flush);
-        if self.commit(&records, now) {
+        apply::tick(&mut tx, flush);
+        let changes = tx.finish();
+        let committed = self.commit(&changes.records, now);
+        if committed {
             self.adopt(work);
         } else {
             for (node, session) in closed {
                 close_stream(&mut self.model, node, session, now);
             }
-            for (_, answer) in &mut answers {
-                if answer.is_ok() {
-                    *answer = Err(EngineError::Unavailable);
-                }
-            }
         }
-        for (sender, answer) in answers {
-            // The one who asked may have gone away; the command stands.
-            let _ = sender.send(answer);
-        }
+        self.reply(outcomes, committed);
         for sender in questions {
             let _ = sender.send(());
+        }
+    }
+
+    /// Replies to those who sent the commands of a batch.
+    fn reply(&self, outcomes: Vec<(oneshot::Sender<Settled>, apply::Applied)>, committed: bool) {
+        let snapshot = self.publish.borrow().clone();
+        for (sender, outcome) in outcomes {
+            let settled = match outcome {
+                Ok(outcome) if committed => Ok((outcome, snapshot.clone())),
+                Ok(_) => Err(EngineError::Unavailable),
+                Err(rejected) => Err(rejected.into()),
+            };
+            // The one who asked may have gone away; the command stands.
+            let _ = sender.send(settled);
         }
     }
 
@@ -357,12 +303,12 @@ impl Writer {
         match self.store.commit(records) {
             Ok(()) => {
                 if self.blocked_until.take().is_some() {
-                    tracing::info!("the database takes changes again");
+                    tracing::info!("the database can be written again");
                 }
                 true
             }
             Err(fault) => {
-                tracing::error!(%fault, "changes are refused until the database can be written");
+                tracing::error!(%fault, "cannot write to the database; changes are refused until it works again");
                 self.blocked_until = Some(now.mono.saturating_add(RETRY_AFTER));
                 self.publish
                     .send_replace(Arc::new(Snapshot::of(&self.model, false)));

@@ -157,7 +157,7 @@ fn a_household_is_run_from_the_command_line() {
     assert!(
         server
             .refused("pending approve nobody")
-            .contains("no login waits")
+            .contains("no pending registration")
     );
     assert_eq!(
         json(&server.good("pending list -o json")),

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::id::Revision;
 use crate::state::command::{NewPolicy, NewUser};
+use crate::state::model::User;
 use crate::state::record::DecodeError;
 use crate::state::testing::settings;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
@@ -15,11 +16,12 @@ fn start(directory: &std::path::Path) -> (Engine, Handle) {
     Engine::start(store, loaded, settings(), 64, 16).unwrap()
 }
 
-fn user(name: &str) -> Command {
-    Command::CreateUser(NewUser {
+async fn create_user(handle: &Handle, name: &str) -> Result<Reply<Arc<User>>, EngineError> {
+    let new = NewUser {
         name: name.into(),
         ..NewUser::default()
-    })
+    };
+    handle.create_user(Principal::Socket, new).await
 }
 
 #[tokio::test]
@@ -27,10 +29,9 @@ async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
     let before = handle.snapshot();
-    assert!(matches!(
-        handle.apply(user("anna")).await,
-        Ok(Reply::User(_))
-    ));
+    let made = create_user(&handle, "anna").await.unwrap();
+    assert_eq!(&*made.value.name, "anna");
+    assert!(made.snapshot.users().contains_key(&made.value.id));
     assert_eq!(handle.snapshot().users().len(), 1);
     assert!(handle.snapshot().revision() > before.revision());
     assert!(before.users().is_empty(), "an old state stays as it was");
@@ -44,7 +45,7 @@ async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
 async fn a_refused_command_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
-    let refused = handle.apply(user("")).await;
+    let refused = create_user(&handle, "").await;
     let expected = EngineError::Rejected(Rejected::BadUserName("".into()));
     assert_eq!(refused.map(|_| ()), Err(expected));
     assert_eq!(handle.snapshot().revision(), Revision::ZERO);
@@ -58,8 +59,8 @@ async fn commands_that_come_together_share_a_transaction() {
     let names: Vec<String> = (0..8).map(|number| format!("user{number}")).collect();
     let asked = names.iter().map(|name| {
         let handle = handle.clone();
-        let command = user(name);
-        async move { handle.apply(command).await }
+        let name = name.clone();
+        async move { create_user(&handle, &name).await }
     });
     for answer in futures_join(asked).await {
         assert!(answer.is_ok(), "{answer:?}");
@@ -75,9 +76,9 @@ async fn commands_that_come_together_share_a_transaction() {
 }
 
 /// Sends all commands before it waits for the first answer.
-async fn futures_join<F: Future<Output = Result<Reply, EngineError>> + Send + 'static>(
+async fn futures_join<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     asked: impl Iterator<Item = F>,
-) -> Vec<Result<Reply, EngineError>> {
+) -> Vec<T> {
     let mut running = tokio::task::JoinSet::new();
     for future in asked {
         running.spawn(future);
@@ -90,7 +91,7 @@ async fn nobody_waits_for_a_server_that_has_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
     engine.stop();
-    let answer = tokio::time::timeout(Duration::from_secs(5), handle.apply(user("late"))).await;
+    let answer = tokio::time::timeout(Duration::from_secs(5), create_user(&handle, "late")).await;
     assert_eq!(answer.unwrap().map(|_| ()), Err(EngineError::Stopped));
 }
 
@@ -99,18 +100,18 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
     let disk = Disk::default();
     let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
     let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
-    handle.apply(user("anna")).await.unwrap();
+    create_user(&handle, "anna").await.unwrap();
     assert!(handle.snapshot().is_writable());
 
     disk.set(Mood::Fails);
-    let refused = handle.apply(user("ben")).await.map(|_| ());
+    let refused = create_user(&handle, "ben").await.map(|_| ());
     assert_eq!(refused, Err(EngineError::Unavailable));
     let snapshot = handle.snapshot();
     assert!(!snapshot.is_writable());
     assert_eq!(snapshot.users().len(), 1);
 
     // A refusal by the rules needs no disk, and is told as what it is.
-    let taken = handle.apply(user("anna")).await.map(|_| ());
+    let taken = create_user(&handle, "anna").await.map(|_| ());
     assert_eq!(
         taken,
         Err(EngineError::Rejected(Rejected::UserNameTaken(
@@ -131,7 +132,7 @@ async fn a_writer_that_hangs_gives_no_answer_and_one_that_ended_says_so() {
 
     disk.set(Mood::Hangs);
     let writer = handle.clone();
-    let writing = tokio::spawn(async move { writer.apply(user("anna")).await });
+    let writing = tokio::spawn(async move { create_user(&writer, "anna").await });
     // Questions that come before the command are still answered.
     let silence = async {
         let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
@@ -160,8 +161,8 @@ async fn a_policy_that_is_lost_opens_nothing() {
     assert!(handle.snapshot().compiled().policy().is_some());
     // The next version does not take the place of the lost one.
     let new = NewPolicy::parse("{}", true).unwrap();
-    let set = handle.apply(Command::SetPolicy(Box::new(new))).await;
-    assert!(matches!(set, Ok(Reply::Policy(version)) if version.id.number() == 8));
+    let set = handle.set_policy(Principal::System, new).await.unwrap();
+    assert_eq!(set.value.id.number(), 8);
     engine.stop();
 }
 
@@ -177,17 +178,17 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
         places: Arc::new(Semaphore::new(1)),
         snapshots,
     };
-    let mut first = std::pin::pin!(handle.apply(user("anna")));
+    let mut first = std::pin::pin!(create_user(&handle, "anna"));
     let waits = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));
     assert!(waits.await.is_pending());
-    let second = handle.apply(user("ben")).await.map(|_| ());
+    let second = create_user(&handle, "ben").await.map(|_| ());
     assert_eq!(second, Err(EngineError::Busy));
     let node = NodeId::new(7).unwrap();
     handle.stream_closed(node, SessionId(1));
     let queue: Vec<Message> = inbox.try_iter().map(Message::taken).collect();
     assert!(matches!(queue[..], [Message::Apply(..), Message::Closed(id, _)] if id == node));
     // What the writer has taken makes room.
-    let mut second = std::pin::pin!(handle.apply(user("ben")));
+    let mut second = std::pin::pin!(create_user(&handle, "ben"));
     let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
     assert!(waits.await.is_pending());
 }

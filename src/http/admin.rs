@@ -36,7 +36,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,6 +54,8 @@ use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
+use crate::state::principal::Principal;
+use crate::state::scope::Scopes;
 use crate::tls::Served;
 use auth::Gate;
 use fault::{Code, Fault};
@@ -130,19 +133,27 @@ impl Admin {
     /// Answers a request below [`ROOT`], or below `/api/v2/`.
     pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
         let now = clock::now();
-        if trust == Trust::Bearer {
-            let shown = request.headers().get(hyper::header::AUTHORIZATION);
-            let snapshot = self.engine.snapshot();
-            if let Err(refusal) = self.gate.admit(shown, snapshot.api_keys(), now) {
-                return refusal.response();
+        let by = match trust {
+            Trust::Socket => Principal::Socket,
+            Trust::Bearer => {
+                let shown = request.headers().get(hyper::header::AUTHORIZATION);
+                let snapshot = self.engine.snapshot();
+                match self.gate.admit(shown, snapshot.api_keys(), now) {
+                    Ok(key) => Principal::ApiKey {
+                        id: key.id,
+                        prefix: key.prefix.clone(),
+                        scopes: Scopes::ALL,
+                    },
+                    Err(refusal) => return refusal.response(),
+                }
             }
-        }
+        };
         let (parts, body) = request.into_parts();
         let is_v2 = parts.uri.path().starts_with(v2::ROOT);
         let read = body::read_limited(body, self.body_max(&parts.uri), self.body_timeout);
         let answer = match read.await {
-            Ok(body) if is_v2 => return v2::handle(self, &parts, &body).await,
-            Ok(body) => self.answer(&parts.method, &parts.uri, &body, now).await,
+            Ok(body) if is_v2 => return v2::handle(self, &by, &parts, &body).await,
+            Ok(body) => self.answer(&by, &parts, &body, now).await,
             Err(fault) => {
                 return body::json(
                     fault.status(),
@@ -166,16 +177,18 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, method: &Method, uri: &hyper::Uri, body: &Bytes, now: Now) -> Answer {
-        let target = Target::of(uri).ok_or_else(|| Fault::invalid("the path is not readable"))?;
+    async fn answer(&self, by: &Principal, request: &Parts, body: &Bytes, now: Now) -> Answer {
+        let target =
+            Target::of(&request.uri).ok_or_else(|| Fault::invalid("the path is not readable"))?;
         let call = Call {
             admin: self,
+            by,
             target: &target,
             body,
             now,
         };
         let parts: Vec<&str> = target.parts().collect();
-        match (method.as_str(), parts.as_slice()) {
+        match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["health"]) => call.health().await,
 
             ("POST", ["user"]) => call.create_user().await,
@@ -207,8 +220,8 @@ impl Admin {
             ("POST", ["node", id, "approve_routes"]) => call.approve_routes(id).await,
             ("POST", ["node", id, "user"]) => call.move_node(id).await,
             ("POST", ["node", id, "ip"]) => call.set_addresses(id).await,
-            ("POST", ["node", id, "approve"]) => call.authorize(id, true).await,
-            ("POST", ["node", id, "disapprove"]) => call.authorize(id, false).await,
+            ("POST", ["node", id, "approve"]) => call.approve_node(id).await,
+            ("POST", ["node", id, "disapprove"]) => call.revoke_approval(id).await,
             ("POST", ["node", id, "c2n"]) => call.ask_node(id).await,
             ("POST", ["node", id, "ping"]) => call.ping_node(id).await,
             ("POST", ["node", id, "open"]) => call.open_page(id),
@@ -252,12 +265,19 @@ impl Admin {
 /// One authenticated request.
 struct Call<'a> {
     admin: &'a Admin,
+    /// Who makes it.
+    by: &'a Principal,
     target: &'a Target,
     body: &'a [u8],
     now: Now,
 }
 
 impl Call<'_> {
+    /// The principal, for a command.
+    fn by(&self) -> Principal {
+        self.by.clone()
+    }
+
     /// The body as JSON; an empty one is an object without fields.
     fn read<T: DeserializeOwned + Default>(&self) -> Result<T, Fault> {
         // `null` is what clients send that always send a body.

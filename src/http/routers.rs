@@ -9,8 +9,8 @@ use crate::config::RouteSettings;
 use crate::http::App;
 use crate::http::contact::ContactError;
 use crate::http::contact::c2n::Question;
-use crate::state::command::Command;
 use crate::state::model::{Node, Presence, is_exit_route};
+use crate::state::principal::Principal;
 use crate::state::snapshot::Snapshot;
 
 /// Routers that are asked at the same time; more wait for the next round.
@@ -59,7 +59,7 @@ async fn ask(app: Arc<App>, router: Arc<Node>, timeout: Duration) {
     // Refused only when it is gone or hearth stops: nothing to do then.
     let _ = app
         .engine
-        .apply(Command::SetHealth(router.id, healthy))
+        .set_health(Principal::System, router.id, healthy)
         .await;
 }
 
@@ -83,7 +83,7 @@ fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::NodeUpdate;
+    use crate::state::command::{Command, NodeUpdate};
     use crate::state::model::Hostinfo;
     use crate::state::testing::World;
 

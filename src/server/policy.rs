@@ -13,8 +13,9 @@ use crate::files::{self, Stamp};
 use crate::http::policy::PolicyPlace;
 use crate::policy::{Diagnostic, MAX_BYTES};
 use crate::shutdown::Shutdown;
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
+use crate::state::command::{NewPolicy, Rejected};
 use crate::state::model::PolicyText;
+use crate::state::principal::Principal;
 use crate::state::snapshot::Snapshot;
 
 /// How often the file is looked at. It is read when two looks find it the same, so that nobody gets half of a
@@ -153,10 +154,8 @@ impl PolicyFile {
         }
         // What applies already is not refused for what has become of the nodes since.
         let new = NewPolicy::parse(text, must_hold && !is_known).map_err(FileFault::Policy)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
-            Reply::Policy(version) => Ok(version),
-            _ => Err(FileFault::Engine(EngineError::Unavailable)),
-        }
+        let set = self.engine.set_policy(Principal::System, new).await?;
+        Ok(set.value)
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::NodeId;
-use crate::state::apply::{Flush, tick};
+use crate::state::apply::Flush;
 use crate::state::command::{Command, NodeUpdate, RegisterReply};
 use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
@@ -52,7 +52,7 @@ fn eventful() -> World {
     let gone = DnsRecord::parse("gone", "", "::1").unwrap();
     world.apply(Command::DeleteDnsRecord(gone)).unwrap();
     world.wait(Duration::from_secs(1));
-    tick(&mut world.model, &mut world.records, world.now, Flush::Now);
+    world.tick(Flush::Now);
     world
 }
 

@@ -62,7 +62,7 @@ impl Gate {
         }
     }
 
-    /// Lets in who shows a key that is right and has not ended.
+    /// Admits requests with a key that is valid and has not expired, and gives the key.
     ///
     /// # Errors
     /// When the key is missing or wrong, or too many tried.
@@ -71,7 +71,7 @@ impl Gate {
         shown: Option<&HeaderValue>,
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Arc<ApiKey>, Refusal> {
         let text = shown.and_then(|header| key_in(header.to_str().ok()?));
         let split = text.as_deref().map(String::as_str);
         let split = split.and_then(|text| secret::split(SecretKind::Api, text));
@@ -92,7 +92,7 @@ impl Gate {
         if ended || !key.hash.matches(secret) {
             return Err(Refusal::Unauthorized);
         }
-        Ok(())
+        Ok(key.clone())
     }
 }
 
@@ -145,13 +145,13 @@ mod tests {
         };
         let gate = Gate::new();
         let right = basic(&format!("{text}:"));
-        assert_eq!(gate.admit(Some(&right), &keys, at(1)), Ok(()));
+        assert_eq!(gate.admit(Some(&right), &keys, at(1)).map(drop), Ok(()));
         for wrong in [
             basic(text),
             basic(&format!(":{text}")),
             basic(&format!("{text}x:")),
         ] {
-            let refusal = gate.admit(Some(&wrong), &keys, at(1));
+            let refusal = gate.admit(Some(&wrong), &keys, at(1)).map(drop);
             assert_eq!(refusal, Err(Refusal::Unauthorized));
         }
     }
@@ -160,9 +160,9 @@ mod tests {
     fn the_right_key_opens_until_it_ends() {
         let (keys, header) = with_key(Some(at(10).wall));
         let gate = Gate::new();
-        assert_eq!(gate.admit(Some(&header), &keys, at(9)), Ok(()));
+        assert_eq!(gate.admit(Some(&header), &keys, at(9)).map(drop), Ok(()));
         assert_eq!(
-            gate.admit(Some(&header), &keys, at(10)),
+            gate.admit(Some(&header), &keys, at(10)).map(drop),
             Err(Refusal::Unauthorized)
         );
     }
@@ -174,7 +174,10 @@ mod tests {
             wall: Timestamp::from_unix_ms(10),
             mono: Duration::ZERO,
         };
-        assert_eq!(Gate::new().admit(Some(&header), &keys, now), Ok(()));
+        assert_eq!(
+            Gate::new().admit(Some(&header), &keys, now).map(drop),
+            Ok(())
+        );
     }
 
     #[test]
@@ -189,10 +192,13 @@ mod tests {
         let gate = Gate::new();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
-            let outcome = gate.admit(Some(&header), &keys, at(0));
+            let outcome = gate.admit(Some(&header), &keys, at(0)).map(drop);
             assert_eq!(outcome, Err(Refusal::Unauthorized), "{text}");
         }
-        assert_eq!(gate.admit(None, &keys, at(0)), Err(Refusal::Unauthorized));
+        assert_eq!(
+            gate.admit(None, &keys, at(0)).map(drop),
+            Err(Refusal::Unauthorized)
+        );
     }
 
     #[test]
@@ -202,18 +208,18 @@ mod tests {
         let stranger = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)
-                .filter(|_| gate.admit(Some(header), &keys, at(0)) == Err(refusal))
+                .filter(|_| gate.admit(Some(header), &keys, at(0)).map(drop) == Err(refusal))
                 .count()
         };
         assert_eq!(refused(Refusal::Unauthorized, &stranger, 1000), 10);
-        assert_eq!(gate.admit(Some(&header), &keys, at(0)), Ok(()));
+        assert_eq!(gate.admit(Some(&header), &keys, at(0)).map(drop), Ok(()));
         let wrong = format!("{}x", header.to_str().unwrap());
         let wrong = HeaderValue::from_str(&wrong).unwrap();
         assert_eq!(refused(Refusal::Unauthorized, &wrong, 1000), 99);
         assert_eq!(
-            gate.admit(Some(&header), &keys, at(0)),
+            gate.admit(Some(&header), &keys, at(0)).map(drop),
             Err(Refusal::TooMany)
         );
-        assert_eq!(gate.admit(Some(&header), &keys, at(1)), Ok(()));
+        assert_eq!(gate.admit(Some(&header), &keys, at(1)).map(drop), Ok(()));
     }
 }

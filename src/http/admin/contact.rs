@@ -21,7 +21,7 @@ use crate::http::contact::{ContactError, ping};
 use crate::http::machine::reports::attribute;
 use crate::id::NodeId;
 use crate::state::attributes::AttributeValue;
-use crate::state::command::{Command, Rejected};
+use crate::state::command::Rejected;
 use crate::state::model::{AuthId, Node};
 use crate::state::snapshot::Snapshot;
 
@@ -128,8 +128,8 @@ impl Call<'_> {
             updates.push((name.as_str().into(), value));
         }
         let node = node_id(id)?;
-        let command = Command::SetAttributes { node, updates };
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.set_attributes(self.by(), node, updates).await?;
         self.show_attributes(id)
     }
 

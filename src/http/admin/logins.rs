@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::{Answer, Call, convert, json, users};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
-use crate::state::command::{Command, Rejected};
+use crate::state::command::Rejected;
 use crate::state::model::AuthId;
 
 impl Call<'_> {
@@ -28,7 +28,8 @@ impl Call<'_> {
         }
         let snapshot = self.admin.engine.snapshot();
         let user = users::only(&snapshot)?.ok_or(Rejected::NoSuchUser)?;
-        self.admin.engine.apply(Command::Approve(id, user)).await?;
+        let engine = &self.admin.engine;
+        engine.approve_registration(self.by(), id, user).await?;
         json(&EmptyAnswer {})
     }
 
@@ -38,7 +39,7 @@ impl Call<'_> {
         if self.is_ssh_check(&id) {
             return self.decide_ssh(&id, false);
         }
-        self.admin.engine.apply(Command::Reject(id)).await?;
+        self.admin.engine.reject_registration(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
@@ -56,7 +57,8 @@ impl Call<'_> {
     async fn let_in(&self, id: &str, who: &str) -> Answer {
         let id = auth_id(id)?;
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::Approve(id, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_registration(self.by(), id, user).await?)
     }
 }
 

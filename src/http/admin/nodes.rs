@@ -1,6 +1,7 @@
 //! Nodes.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -10,8 +11,9 @@ use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
 };
+use crate::engine::Reply;
 use crate::id::NodeId;
-use crate::state::command::{Command, Rejected, Reply};
+use crate::state::command::Rejected;
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 
@@ -39,8 +41,8 @@ impl Call<'_> {
     }
 
     pub(super) async fn delete_node(&self, id: &str) -> Answer {
-        let command = Command::DeleteNode(node_id(id)?);
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.delete_node(self.by(), node_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
@@ -62,25 +64,29 @@ impl Call<'_> {
             (false, None) => Some(self.now.wall),
             (false, expiry) => expiry,
         };
-        self.node_after(Command::ExpireNode(id, expiry)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)
     }
 
     pub(super) async fn rename_node(&self, id: &str, name: &str) -> Answer {
         let id = node_id(id)?;
-        self.node_after(Command::RenameNode(id, name.into())).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.rename_node(self.by(), id, name.into()).await?)
     }
 
     pub(super) async fn approve_routes(&self, id: &str) -> Answer {
         let wish: ApproveRoutes = self.read()?;
         let routes = routes(&wish.routes)?;
-        self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.approve_routes(self.by(), node_id(id)?, routes);
+        self.changed_node(&changed.await?)
     }
 
     pub(super) async fn set_tags(&self, id: &str) -> Answer {
         let wish: SetTags = self.read()?;
         let tags = wish.tags.into_iter().map(Into::into).collect();
-        self.node_after(Command::SetTags(node_id(id)?, tags)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
     }
 
     /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
@@ -91,7 +97,8 @@ impl Call<'_> {
             who => who,
         };
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::MoveNode(node_id(id)?, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.move_node(self.by(), node_id(id)?, user).await?)
     }
 
     pub(super) async fn set_addresses(&self, id: &str) -> Answer {
@@ -101,13 +108,19 @@ impl Call<'_> {
         if ipv4.is_none() && ipv6.is_none() {
             return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
         }
-        self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.set_addresses(self.by(), node_id(id)?, ipv4, ipv6);
+        self.changed_node(&changed.await?)
     }
 
-    pub(super) async fn authorize(&self, id: &str, whether: bool) -> Answer {
-        self.node_after(Command::Authorize(node_id(id)?, whether))
-            .await
+    pub(super) async fn approve_node(&self, id: &str) -> Answer {
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_node(self.by(), node_id(id)?).await?)
+    }
+
+    pub(super) async fn revoke_approval(&self, id: &str) -> Answer {
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.revoke_approval(self.by(), node_id(id)?).await?)
     }
 
     /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
@@ -118,12 +131,9 @@ impl Call<'_> {
             ));
         }
         let before = self.admin.engine.snapshot();
-        let reply = self.admin.engine.apply(Command::BackfillAddresses).await?;
-        let Reply::Nodes(nodes) = reply else {
-            return json(&EmptyAnswer {});
-        };
+        let moved = self.admin.engine.backfill_addresses(self.by()).await?;
         let mut changes = Vec::new();
-        for node in nodes {
+        for node in moved.value {
             let whom = format!("to Node({}) {:?}", node.id, node.label);
             let old = before.node(node.id);
             if old.is_none_or(|old| old.ipv4 != node.ipv4) {
@@ -143,18 +153,11 @@ impl Call<'_> {
         }
     }
 
-    pub(super) async fn node_after(&self, command: Command) -> Answer {
-        match self.admin.engine.apply(command).await? {
-            Reply::Node(node) => {
-                let snapshot = self.admin.engine.snapshot();
-                // The reply was given before it was known who serves which route.
-                let node = snapshot.node(node.id).unwrap_or(&node);
-                json(&NodeAnswer {
-                    node: self.node(node, &snapshot),
-                })
-            }
-            _ => json(&EmptyAnswer {}),
-        }
+    /// The answer to a command that changed a node.
+    pub(super) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> Answer {
+        json(&NodeAnswer {
+            node: self.node(&changed.value, &changed.snapshot),
+        })
     }
 }
 

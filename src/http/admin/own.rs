@@ -10,7 +10,7 @@ use super::{Answer, Call, convert, json, users};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::id::UserId;
 use crate::qr;
-use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
+use crate::state::command::{NewPreAuthKey, NewUser, Rejected};
 use crate::state::model::{Node, PendingState};
 
 /// How long an invitation is good when nobody says.
@@ -125,10 +125,8 @@ impl Call<'_> {
             name: FIRST_USER.into(),
             ..NewUser::default()
         };
-        match self.admin.engine.apply(Command::CreateUser(new)).await? {
-            Reply::User(user) => Ok(user.id),
-            _ => Err(Fault::new(Code::Internal, "internal error")),
-        }
+        let made = self.admin.engine.create_user(self.by(), new).await?;
+        Ok(made.value.id)
     }
 }
 

@@ -12,8 +12,9 @@ use crate::api::{
 use crate::engine::EngineError;
 use crate::id::PolicyId;
 use crate::policy::{Diagnostic, MAX_BYTES};
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
+use crate::state::command::{NewPolicy, Rejected};
 use crate::state::model::PolicyText;
+use crate::state::principal::Principal;
 
 /// What the paths of requests with a policy begin with.
 pub(super) const PATH: &str = "/api/v1/policy";
@@ -67,7 +68,7 @@ impl Call<'_> {
     pub(super) async fn set_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
-        let version = self.admin.take_over(&wish.policy).await?;
+        let version = self.admin.take_over(self.by(), &wish.policy).await?;
         json(&self.admin.shown(&version))
     }
 
@@ -108,7 +109,7 @@ impl Call<'_> {
             }
             version => self.admin.version(version)?,
         };
-        let version = self.admin.take_over(&wanted.source).await?;
+        let version = self.admin.take_over(self.by(), &wanted.source).await?;
         json(&self.admin.shown(&version))
     }
 }
@@ -129,7 +130,11 @@ impl Admin {
     ///
     /// # Errors
     /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(super) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
+    pub(super) async fn take_over(
+        &self,
+        by: Principal,
+        text: &str,
+    ) -> Result<Arc<PolicyText>, Unfit> {
         if let Some(file) = &self.about.policy_place.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = Fault::invalid(&format!(
@@ -140,12 +145,8 @@ impl Admin {
             return Err(fault.into());
         }
         let new = parsed(text)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await {
-            Ok(Reply::Policy(version)) => {
-                tracing::info!(version = %version.id, "the policy was set");
-                Ok(version)
-            }
-            Ok(_) => Err(Fault::new(Code::Internal, "internal error").into()),
+        match self.engine.set_policy(by, new).await {
+            Ok(set) => Ok(set.value),
             Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
             Err(error) => Err(Unfit::Request(error.into())),
         }

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::dns::DnsSources;
-use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use crate::state::command::{Register, RegisterReply, RequestedExpiry};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{Hostinfo, Settings};
 use crate::state::secret::new_auth_id;
@@ -134,7 +134,7 @@ impl Server {
             key: NodeKey::from_bytes([number; 32]),
             lock: None,
             auth_key: None,
-            expiry: ExpiryWish::None,
+            expiry: RequestedExpiry::None,
             followup: None,
             ephemeral: false,
             hostinfo: Arc::new(Hostinfo {
@@ -145,9 +145,8 @@ impl Server {
             capability: 130,
             fresh_id: new_auth_id().unwrap(),
         };
-        let command = Command::Register(Box::new(register));
-        match self.admin.engine.apply(command).await.unwrap() {
-            Reply::Registered(RegisterReply::NeedsLogin(id)) => id.to_string(),
+        match self.admin.engine.register(register).await.unwrap().value {
+            RegisterReply::NeedsLogin(id) => id.to_string(),
             other => panic!("{other:?}"),
         }
     }

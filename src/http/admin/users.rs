@@ -1,11 +1,14 @@
 //! Users.
 
+use std::sync::Arc;
+
 use super::fault::Fault;
 use super::{Answer, Call, convert, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::config::value::parse_duration;
+use crate::engine::Reply;
 use crate::id::UserId;
-use crate::state::command::{Command, NewUser, Rejected, Reply};
+use crate::state::command::{NewUser, Rejected};
 use crate::state::model::{KeyLife, Role, User};
 use crate::state::snapshot::Snapshot;
 
@@ -18,17 +21,18 @@ impl Call<'_> {
             email: wish.email.into(),
             picture_url: wish.picture_url.into(),
         };
-        self.user_after(Command::CreateUser(new)).await
+        changed_user(&self.admin.engine.create_user(self.by(), new).await?)
     }
 
     pub(super) async fn rename_user(&self, id: &str, name: &str) -> Answer {
         let id = user_id(id)?;
-        self.user_after(Command::RenameUser(id, name.into())).await
+        let engine = &self.admin.engine;
+        changed_user(&engine.rename_user(self.by(), id, name.into()).await?)
     }
 
     pub(super) async fn delete_user(&self, id: &str) -> Answer {
-        let command = Command::DeleteUser(user_id(id)?);
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.delete_user(self.by(), user_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
@@ -43,7 +47,8 @@ impl Call<'_> {
                 return Err(Fault::invalid(&message));
             }
         };
-        self.user_after(Command::SetRole(user_id(id)?, role)).await
+        let engine = &self.admin.engine;
+        changed_user(&engine.set_role(self.by(), user_id(id)?, role).await?)
     }
 
     pub(super) async fn set_user_expiry(&self, id: &str) -> Answer {
@@ -59,8 +64,9 @@ impl Call<'_> {
                     })?,
             )),
         };
-        self.user_after(Command::SetUserExpiry(user_id(id)?, life))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.set_user_expiry(self.by(), user_id(id)?, life);
+        changed_user(&changed.await?)
     }
 
     /// Headscale's precedence of filters: name, then email, then id.
@@ -83,15 +89,12 @@ impl Call<'_> {
             users: users.map(|user| convert::user(user)).collect(),
         })
     }
+}
 
-    async fn user_after(&self, command: Command) -> Answer {
-        match self.admin.engine.apply(command).await? {
-            Reply::User(user) => json(&UserAnswer {
-                user: convert::user(&user),
-            }),
-            _ => json(&EmptyAnswer {}),
-        }
-    }
+fn changed_user(changed: &Reply<Arc<User>>) -> Answer {
+    json(&UserAnswer {
+        user: convert::user(&changed.value),
+    })
 }
 
 /// The id of a user.

@@ -19,6 +19,7 @@ use super::policy::{self, Unfit};
 use crate::http::body::{self, Body};
 use crate::http::query::value;
 use crate::policy::{Cause, Diagnostic, Policy, as_json};
+use crate::state::principal::Principal;
 
 /// What all paths of this interface begin with.
 pub(super) const ROOT: &str = "/api/v2/";
@@ -102,7 +103,12 @@ impl From<Unfit> for Refusal {
 }
 
 /// Answers a request below [`ROOT`] from somebody who may make it.
-pub(super) async fn handle(admin: &Admin, request: &Parts, body: &[u8]) -> Response<Body> {
+pub(super) async fn handle(
+    admin: &Admin,
+    by: &Principal,
+    request: &Parts,
+    body: &[u8],
+) -> Response<Body> {
     let path = request.uri.path().strip_prefix(ROOT).unwrap_or_default();
     let parts: Vec<&str> = path.split('/').collect();
     let missing = || Refusal::new(StatusCode::NOT_FOUND, "Not Found");
@@ -114,7 +120,7 @@ pub(super) async fn handle(admin: &Admin, request: &Parts, body: &[u8]) -> Respo
     }
     let answer = match (request.method.as_str(), rest) {
         ("GET", []) => show(admin, request),
-        ("POST", []) => set(admin, request, body).await,
+        ("POST", []) => set(admin, by, request, body).await,
         ("POST", ["validate"]) => return validate(admin, body),
         ("POST", ["preview"]) => preview(admin, request, body),
         _ => Err(missing()),
@@ -175,7 +181,7 @@ fn matches(wanted: &HeaderValue, text: &str) -> bool {
     wanted == "*" || wanted == tag_of(text) || wanted == DEFAULT_TAG && text == DEFAULT
 }
 
-async fn set(admin: &Admin, request: &Parts, body: &[u8]) -> Answer {
+async fn set(admin: &Admin, by: &Principal, request: &Parts, body: &[u8]) -> Answer {
     let text = text_of(body)?;
     let _turn = admin.policy_turn.lock().await;
     let before = current(admin);
@@ -185,7 +191,7 @@ async fn set(admin: &Admin, request: &Parts, body: &[u8]) -> Answer {
         let message = "precondition failed, invalid old hash";
         return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    let version = admin.take_over(text).await?;
+    let version = admin.take_over(by.clone(), text).await?;
     given(request, &version.source)
 }
 

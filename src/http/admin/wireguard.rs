@@ -9,7 +9,7 @@ use super::nodes::{address, routes};
 use super::{Answer, Call, users};
 use crate::api::AddWireGuard;
 use crate::keys::NodeKey;
-use crate::state::command::{Command, NewWireGuard, Rejected};
+use crate::state::command::{NewWireGuard, Rejected};
 use crate::state::model::{Owner, WireGuard};
 use crate::state::snapshot::Snapshot;
 
@@ -47,7 +47,8 @@ impl Call<'_> {
                 exit_dns: wish.exit_dns.into_iter().map(Into::into).collect(),
             },
         };
-        self.node_after(Command::AddWireGuard(Box::new(new))).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.add_wireguard(self.by(), new).await?)
     }
 }
 

@@ -20,8 +20,8 @@ use crate::netmap::frame::frame;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{self, Source};
-use crate::state::command::Command;
 use crate::state::model::{Node, SessionId};
+use crate::state::principal::Principal;
 use crate::tailcfg::capability::CapabilityVersion;
 use crate::tailcfg::map::MapRequest;
 
@@ -122,10 +122,8 @@ async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Re
         return Ok(());
     }
     let update = convert::update(node, request, app.limits.hostinfo);
-    let told = app
-        .engine
-        .apply(Command::UpdateNode(Box::new(update)))
-        .await;
+    let by = Principal::Node { id: node.id };
+    let told = app.engine.update_node(by, update).await;
     told.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
@@ -134,13 +132,8 @@ async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Respons
         return too_many();
     };
     let session = app.next_session();
-    let fallback = Box::new(convert::update(node, request, app.limits.hostinfo));
-    let open = Command::OpenStream {
-        node: node.id,
-        session,
-        fallback,
-    };
-    if let Err(fault) = app.engine.apply(open).await {
+    let fallback = convert::update(node, request, app.limits.hostinfo);
+    if let Err(fault) = app.engine.open_stream(node.id, session, fallback).await {
         return refused(&fault);
     }
     let open = OpenStream {

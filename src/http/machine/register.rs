@@ -7,13 +7,13 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
 use crate::clock::{self, Now};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Reply};
 use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
 use crate::keys::{MachineKey, NodeKey};
-use crate::state::command::{Command, RegisterReply, Rejected, Reply};
+use crate::state::command::{RegisterReply, Rejected};
 use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
 use crate::tailcfg::json;
@@ -61,10 +61,7 @@ pub(super) async fn register(
         clock::now(),
         limits.hostinfo,
     );
-    answer(
-        app,
-        app.engine.apply(Command::Register(Box::new(command))).await,
-    )
+    answer(app, app.engine.register(command).await)
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
@@ -147,22 +144,21 @@ async fn decided(app: &App, peer: &Peer, id: &AuthId) {
     }
 }
 
-fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
+fn answer(app: &App, outcome: Result<Reply<RegisterReply>, EngineError>) -> Response<Body> {
     let response = match outcome {
-        Ok(Reply::Registered(RegisterReply::Welcome(node))) => {
-            convert::welcome(&app.engine.snapshot(), &node)
-        }
-        Ok(Reply::Registered(RegisterReply::NeedsLogin(id))) => RegisterResponse {
-            auth_url: app.login_url(&id),
-            ..RegisterResponse::default()
+        Ok(Reply { value, snapshot }) => match value {
+            RegisterReply::Welcome(node) => convert::welcome(&snapshot, &node),
+            RegisterReply::NeedsLogin(id) => RegisterResponse {
+                auth_url: app.login_url(&id),
+                ..RegisterResponse::default()
+            },
+            RegisterReply::KeyExpired(node) => RegisterResponse {
+                node_key_expired: true,
+                ..node.map_or_else(RegisterResponse::default, |node| {
+                    convert::welcome(&snapshot, &node)
+                })
+            },
         },
-        Ok(Reply::Registered(RegisterReply::KeyExpired(node))) => RegisterResponse {
-            node_key_expired: true,
-            ..node.map_or_else(RegisterResponse::default, |node| {
-                convert::welcome(&app.engine.snapshot(), &node)
-            })
-        },
-        Ok(_) => return body::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         Err(EngineError::Rejected(fault @ Rejected::MachineMismatch)) => {
             return body::text(StatusCode::UNAUTHORIZED, &fault.to_string());
         }

@@ -10,7 +10,7 @@ use crate::http::body::{self, Body};
 use crate::http::machine::{ask, refused};
 use crate::http::ts2021::Peer;
 use crate::state::attributes::AttributeValue;
-use crate::state::command::Command;
+use crate::state::principal::Principal;
 
 /// `POST /machine/update-health`, of clients from before October 2025. They do not look at the answer.
 pub(super) async fn health(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
@@ -104,11 +104,8 @@ pub(super) async fn attributes(
         return body::text(StatusCode::BAD_REQUEST, fault);
     };
     let node = node.id;
-    match app
-        .engine
-        .apply(Command::SetAttributes { node, updates })
-        .await
-    {
+    let by = Principal::Node { id: node };
+    match app.engine.set_attributes(by, node, updates).await {
         Ok(_) => body::json(StatusCode::OK, &json!({})),
         Err(fault) => refused(&fault),
     }

@@ -3,9 +3,9 @@
 mod address;
 mod invariants;
 mod login;
-mod owner;
 mod policy;
 mod routes;
+mod tags;
 mod wireguard;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,9 +15,9 @@ use std::time::Duration;
 use crate::clock::{Now, PLAUSIBLE_FROM, Timestamp};
 use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::DiscoKey;
-use crate::state::apply::{Flush, next_deadline, settle_after_load, tick};
+use crate::state::apply::{Flush, next_deadline, restore};
 use crate::state::command::{
-    Command, ExpiryWish, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply,
+    Command, NewUser, NodeUpdate, Outcome, Register, RegisterReply, Rejected, RequestedExpiry,
 };
 use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
 use crate::state::record::{Record, Stored};
@@ -32,7 +32,7 @@ fn another_user(world: &mut World, name: &str) -> UserId {
         ..NewUser::default()
     };
     match world.apply(Command::CreateUser(new)) {
-        Ok(Reply::User(user)) => user.id,
+        Ok(Outcome::User(user)) => user,
         other => panic!("{other:?}"),
     }
 }
@@ -163,13 +163,17 @@ fn a_login_waits_for_a_person() {
         panic!("let in without being asked for");
     };
     assert_eq!(id, same);
-    world.apply(Command::Approve(id.clone(), user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(id.clone(), user))
+        .unwrap();
     let node = world.join(Register {
         followup: Some(id.clone()),
         ..plain(1, 1)
     });
     assert_eq!(node.owner, Owner::User(user));
-    let twice = world.apply(Command::Approve(id, user)).unwrap_err();
+    let twice = world
+        .apply(Command::ApproveRegistration(id, user))
+        .unwrap_err();
     assert_eq!(twice, Rejected::LoginDecided);
 }
 
@@ -179,7 +183,9 @@ fn a_rejected_login_is_told_and_may_be_tried_anew() {
     let Ok(RegisterReply::NeedsLogin(id)) = world.register(plain(1, 1)) else {
         panic!("let in without being asked for");
     };
-    world.apply(Command::Reject(id.clone())).unwrap();
+    world
+        .apply(Command::RejectRegistration(id.clone()))
+        .unwrap();
     let told = world.register(Register {
         followup: Some(id.clone()),
         ..plain(1, 1)
@@ -214,7 +220,7 @@ fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
     let (mut world, user) = World::with_user();
     let id = world.node_number(1);
     let left = world.register(Register {
-        expiry: ExpiryWish::Logout,
+        expiry: RequestedExpiry::Logout,
         ..plain(1, 1)
     });
     assert!(matches!(left, Ok(RegisterReply::KeyExpired(_))));
@@ -227,7 +233,9 @@ fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
     let Ok(RegisterReply::NeedsLogin(login)) = world.register(plain(1, 2)) else {
         panic!("let in without being asked for");
     };
-    world.apply(Command::Approve(login, user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, user))
+        .unwrap();
     assert_eq!(world.join(plain(1, 2)).id, id);
     assert!(world.snapshot().admits(&world.node(id).key));
 }
@@ -237,7 +245,7 @@ fn logout_with_the_preauth_key_still_in_hand_is_a_logout() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     let leaving = Register {
-        expiry: ExpiryWish::Logout,
+        expiry: RequestedExpiry::Logout,
         ..with_key(1, 1, "key1")
     };
     assert!(matches!(
@@ -255,7 +263,7 @@ fn an_ephemeral_node_goes_at_logout_and_after_being_away() {
     let two = world.join(with_key(2, 2, "e")).id;
     world
         .register(Register {
-            expiry: ExpiryWish::Logout,
+            expiry: RequestedExpiry::Logout,
             ..plain(1, 1)
         })
         .unwrap();
@@ -304,7 +312,7 @@ fn a_router_that_boots_in_1970_lets_nobody_back_in() {
         world.model.put_node(stored);
     }
     let mut expired_at = |wall| {
-        settle_after_load(&mut world.model, Now { wall, ..now });
+        restore(&mut world.model, Now { wall, ..now });
         [ended, lives].map(|id| world.node(id).expired)
     };
     assert_eq!(expired_at(Timestamp::from_unix_ms(0)), [true, false]);
@@ -316,7 +324,7 @@ fn a_router_that_boots_in_1970_lets_nobody_back_in() {
 fn a_client_may_shorten_its_expiry_and_not_extend_it() {
     let (mut world, _) = World::with_user();
     world.node_number(1);
-    let at = |seconds| ExpiryWish::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
+    let at = |seconds| RequestedExpiry::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
     world.join(Register {
         expiry: at(100),
         ..plain(1, 1)
@@ -534,10 +542,10 @@ fn user_names_are_unique_and_never_look_like_ids() {
     };
     let refused = world.apply(Command::CreateUser(new)).unwrap_err();
     assert_eq!(refused, Rejected::UserNameTaken("Anna".into()));
-    let Ok(Reply::User(renamed)) = world.apply(Command::RenameUser(user, "anne".into())) else {
-        panic!("the new name was refused");
-    };
-    assert_eq!(&*renamed.name, "anne");
+    world
+        .apply(Command::RenameUser(user, "anne".into()))
+        .unwrap();
+    assert_eq!(&*world.model.users[&user].name, "anne");
 }
 
 #[test]
@@ -563,7 +571,7 @@ fn shutting_down_writes_what_was_only_in_memory() {
         .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2"))))
         .unwrap();
     world.records.clear();
-    tick(&mut world.model, &mut world.records, world.now, Flush::Now);
+    world.tick(Flush::Now);
     let [Record::PutNode(written)] = &world.records[..] else {
         panic!("not written: {:?}", world.records);
     };
