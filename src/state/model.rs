@@ -37,14 +37,14 @@ pub struct User {
     /// What it may do.
     pub role: Role,
     /// How long the keys of its nodes live, where that differs from the configuration.
-    pub node_expiry: Option<KeyLife>,
+    pub node_expiry: Option<KeyLifetime>,
     /// When the user was made.
     pub created: Timestamp,
 }
 
 /// How long a node key lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLife {
+pub enum KeyLifetime {
     /// For ever.
     Unlimited,
     /// So long from each login.
@@ -138,7 +138,7 @@ impl Presence {
 
     /// Whether other nodes are told of it: not before it has asked for its own map, since until then
     /// nobody could reach it.
-    pub fn is_introduced(self) -> bool {
+    pub fn is_visible(self) -> bool {
         self != Self::New
     }
 
@@ -267,7 +267,7 @@ impl Node {
             Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
         let state = |node: &Self| {
             let online = node.presence.is_online();
-            (online, node.is_member(), node.expired, node.unhealthy)
+            (online, node.is_active(), node.expired, node.unhealthy)
         };
         same_machine
             && self.owner == other.owner
@@ -278,12 +278,12 @@ impl Node {
     }
 
     /// Whether the policy knows it: it takes part, and it was there at least once.
-    pub fn is_member(&self) -> bool {
-        self.authorized && self.presence.is_introduced()
+    pub fn is_active(&self) -> bool {
+        self.authorized && self.presence.is_visible()
     }
 
     /// Whether it sees nobody: its key has ended, or nobody has let it take part yet.
-    pub fn is_alone(&self) -> bool {
+    pub fn is_isolated(&self) -> bool {
         self.expired || !self.authorized
     }
 }
@@ -398,7 +398,7 @@ pub enum PendingState {
 
 /// A machine that asked to join and waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingRegistration {
     /// Name of the login.
     pub id: AuthId,
     /// Key of the installation that asked; only it may collect the answer.
@@ -526,7 +526,7 @@ pub struct Model {
     /// DNS records made by the API.
     pub dns_records: Arc<BTreeSet<DnsRecord>>,
     /// Logins that wait or were lately decided.
-    pub pending: Arc<BTreeMap<AuthId, Arc<Pending>>>,
+    pub pending: Arc<BTreeMap<AuthId, Arc<PendingRegistration>>>,
     /// The last changes, oldest first.
     pub changes: Arc<VecDeque<(Revision, Change)>>,
     /// All changes after this revision are in `changes`.

@@ -16,8 +16,8 @@ use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
-    ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLife, Node, Owner, Pending, PendingState,
-    PolicyText, PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
+    ApiKey, AuthId, Counters, Facets, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration,
+    PendingState, PolicyText, PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::secret::SecretHash;
 
@@ -55,7 +55,7 @@ pub enum Record {
     /// A version of the policy is not kept any more.
     DeletePolicy(PolicyId),
     /// A login as it now stands.
-    PutPending(Arc<Pending>),
+    PutPending(Arc<PendingRegistration>),
     /// A login is gone.
     DeletePending(AuthId),
 }
@@ -206,8 +206,8 @@ impl Stored for User {
                 Role::Member => RoleV2::Member,
             },
             node_expiry: self.node_expiry.map(|life| match life {
-                KeyLife::Unlimited => KeyLifeV2::Unlimited,
-                KeyLife::For(life) => {
+                KeyLifetime::Unlimited => KeyLifeV2::Unlimited,
+                KeyLifetime::For(life) => {
                     KeyLifeV2::Ms(u64::try_from(life.as_millis()).unwrap_or(u64::MAX))
                 }
             }),
@@ -234,8 +234,8 @@ impl Stored for User {
                 RoleV2::Member => Role::Member,
             },
             node_expiry: stored.node_expiry.map(|life| match life {
-                KeyLifeV2::Unlimited => KeyLife::Unlimited,
-                KeyLifeV2::Ms(life) => KeyLife::For(Duration::from_millis(life)),
+                KeyLifeV2::Unlimited => KeyLifetime::Unlimited,
+                KeyLifeV2::Ms(life) => KeyLifetime::For(Duration::from_millis(life)),
             }),
             created: Timestamp::from_unix_ms(first.created_ms),
         })
@@ -656,7 +656,7 @@ struct PendingV1 {
     state: PendingStateV1,
 }
 
-impl Stored for Pending {
+impl Stored for PendingRegistration {
     fn encode(&self) -> Vec<u8> {
         encode_as(
             1,

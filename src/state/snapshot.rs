@@ -13,7 +13,8 @@ use crate::state::apply;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, Pending, PolicyText, PreAuthKey, Settings, User,
+    ApiKey, AuthId, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Settings,
+    User,
 };
 
 /// One published state.
@@ -88,7 +89,7 @@ impl Snapshot {
     }
 
     /// All logins that wait or were lately decided.
-    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
+    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<PendingRegistration>> {
         &self.model.pending
     }
 
@@ -110,7 +111,8 @@ impl Snapshot {
     /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not
     /// expired.
     pub fn admits(&self, key: &NodeKey) -> bool {
-        self.node_by_key(key).is_some_and(|node| !node.is_alone())
+        self.node_by_key(key)
+            .is_some_and(|node| !node.is_isolated())
     }
 
     /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.

@@ -6,7 +6,7 @@ use crate::id::NodeId;
 use crate::state::apply::{Flush, tick};
 use crate::state::command::{Command, NodeUpdate, RegisterReply};
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
+use crate::state::model::{ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use crate::state::testing::{World, plain, with_key};
 use crate::store::{FILE_NAME, Store, StoreError};
@@ -237,7 +237,7 @@ fn damaged_bytes_are_an_error_wherever_they_are_cut() {
     assert_eq!(User::decode(&[]).unwrap_err(), DecodeError::Damaged);
     assert_eq!(Counters::decode(&[2]).unwrap_err(), DecodeError::Newer(2));
     assert!(PreAuthKey::decode(&[1]).is_err() && ApiKey::decode(&[1]).is_err());
-    assert!(Pending::decode(&[1]).is_err());
+    assert!(PendingRegistration::decode(&[1]).is_err());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
 use crate::netmap::dns::DnsSources;
-use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use crate::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{Hostinfo, Settings};
 use crate::state::secret::new_auth_id;
@@ -134,7 +134,7 @@ impl Server {
             key: NodeKey::from_bytes([number; 32]),
             lock: None,
             auth_key: None,
-            expiry: ExpiryWish::None,
+            expiry: RequestedExpiry::None,
             followup: None,
             ephemeral: false,
             hostinfo: Arc::new(Hostinfo {

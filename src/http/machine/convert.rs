@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::clock::Now;
 use crate::netmap::{owner_number, owner_profile};
-use crate::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
+use crate::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
 use crate::state::model::{AuthId, Hostinfo, Node};
 use crate::state::secret::{self, SecretHash, SecretKind};
 use crate::state::snapshot::Snapshot;
@@ -96,9 +96,9 @@ pub(super) fn register(
 ) -> Register {
     let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
     let expiry = match request.expiry {
-        None => ExpiryWish::None,
-        Some(at) if at <= now.wall => ExpiryWish::Logout,
-        Some(at) => ExpiryWish::At(at),
+        None => RequestedExpiry::None,
+        Some(at) if at <= now.wall => RequestedExpiry::Logout,
+        Some(at) => RequestedExpiry::At(at),
     };
     Register {
         machine,

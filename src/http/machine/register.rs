@@ -14,7 +14,7 @@ use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::command::{Command, RegisterReply, Rejected, Reply};
-use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
+use crate::state::model::{AuthId, PendingRegistration, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
 use crate::tailcfg::json;
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
@@ -96,7 +96,7 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
 /// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
 /// each key makes a login of its own, and pushes out somebody else's.
 fn waits<'a>(
-    mut logins: impl Iterator<Item = &'a Arc<Pending>>,
+    mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
     key: &NodeKey,
 ) -> bool {
