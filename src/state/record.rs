@@ -767,3 +767,6 @@ impl Stored for PolicyText {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
