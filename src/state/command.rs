@@ -18,6 +18,7 @@ use crate::state::model::{
     ApiKey, AuthId, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration, PolicyText,
     PreAuthKey, Role, SessionId, User, WireGuard,
 };
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
 /// One wish to change the state.
@@ -257,6 +258,8 @@ pub struct NewPreAuthKey {
 /// An API key to be made.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it ends; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.

@@ -19,6 +19,7 @@ pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
 /// A person (or a role of one) that owns nodes.
@@ -329,6 +330,8 @@ pub struct ApiKey {
     pub prefix: Box<str>,
     /// What the secret part must hash to.
     pub hash: SecretHash,
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it ends; `None` is never.
     pub expiry: Option<Timestamp>,
     /// When it was made.

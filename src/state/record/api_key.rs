@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::ApiKeyId;
 use crate::state::model::ApiKey;
-use crate::state::record::codec::{decode, encode};
+use crate::state::record::codec::{Reader, encode};
 use crate::state::record::{DecodeError, Stored};
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
+
+const NEWEST: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct ApiKeyV1 {
@@ -16,6 +19,19 @@ struct ApiKeyV1 {
     hash: [u8; 32],
     expiry_ms: Option<i64>,
     created_ms: i64,
+}
+
+/// What version 2 added.
+#[derive(Serialize, Deserialize)]
+struct ApiKeyV2 {
+    scopes: u64,
+}
+
+impl ApiKeyV2 {
+    /// For a key of version 1, which could do everything.
+    const BEFORE: Self = Self {
+        scopes: Scopes::ALL.to_bits(),
+    };
 }
 
 impl Stored for ApiKey {
@@ -27,15 +43,21 @@ impl Stored for ApiKey {
             expiry_ms: self.expiry.map(Timestamp::unix_ms),
             created_ms: self.created.unix_ms(),
         };
-        encode(1, &first)
+        let second = ApiKeyV2 {
+            scopes: self.scopes.to_bits(),
+        };
+        encode(NEWEST, &(first, second))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let first: ApiKeyV1 = decode(bytes)?;
+        let mut reader = Reader::open(bytes, NEWEST)?;
+        let first: ApiKeyV1 = reader.read()?;
+        let second = reader.added(2, ApiKeyV2::BEFORE)?;
         Ok(Self {
             id: first.id,
             prefix: first.prefix,
             hash: SecretHash::from_bytes(first.hash),
+            scopes: Scopes::from_bits(second.scopes),
             expiry: first.expiry_ms.map(Timestamp::from_unix_ms),
             created: Timestamp::from_unix_ms(first.created_ms),
         })

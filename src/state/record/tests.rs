@@ -17,6 +17,7 @@ use crate::state::model::{
     PendingState, PolicyText, PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::record::{DecodeError, Stored};
+use crate::state::scope::{Scope, Scopes};
 use crate::state::secret::SecretHash;
 
 const CREATED: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
@@ -262,11 +263,21 @@ fn api_keys_are_read_as_every_version_wrote_them() {
         id: ApiKeyId::new(3).unwrap(),
         prefix: "abcdefghijkl".into(),
         hash: SecretHash::from_bytes([8; 32]),
+        scopes: Scopes::ALL,
         expiry: Some(LATER),
         created: CREATED,
     };
     let stored = "03 0c 6162636465666768696a6b6c 08*32 01 c0a4e8fef962 80a0abfef962";
-    is_stored_as(&key, &format!("01 {stored}"));
+    is_read_from(&key, &format!("01 {stored}"));
+    is_stored_as(&key, &format!("02 {stored} ff*9 01"));
+    let reader = ApiKey {
+        scopes: ["devices:core:read", "dns"]
+            .iter()
+            .map(|scope| scope.parse::<Scope>().unwrap())
+            .collect(),
+        ..key
+    };
+    is_stored_as(&reader, &format!("02 {stored} 808203"));
 }
 
 #[test]
