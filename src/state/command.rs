@@ -9,14 +9,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration, PolicyText,
-    PreAuthKey, Role, SessionId, User, WireGuard,
+    ApiKey, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration, PolicyText, PreAuthKey, Role,
+    SessionId, User, WireGuard,
 };
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;

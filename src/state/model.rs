@@ -3,16 +3,14 @@
 //! Must not know: wire formats, the database, the system's clocks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::clock::{Now, Timestamp};
-use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
@@ -336,45 +334,6 @@ pub struct ApiKey {
     pub expiry: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
-}
-
-/// Longest text of an [`AuthId`], in bytes.
-pub const AUTH_ID_MAX: usize = 48;
-
-/// The unguessable name of a pending login: the last part of its URL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AuthId(Box<str>);
-
-impl AuthId {
-    /// The text of the id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A text that cannot be the id of a login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a login id has at most 48 letters, digits, `-` and `_`")]
-pub struct InvalidAuthId;
-
-impl FromStr for AuthId {
-    type Err = InvalidAuthId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAuthId> {
-        let fits = (1..=AUTH_ID_MAX).contains(&text.len());
-        let clean = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if fits && text.bytes().all(clean) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidAuthId)
-        }
-    }
-}
-
-impl fmt::Display for AuthId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// One version of the policy.

@@ -18,11 +18,11 @@ mod user;
 
 use std::sync::Arc;
 
-use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
+    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
 };
 
 /// One durable change: a value to store, or one to delete.

@@ -6,15 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::{Compiled, Policy};
 use crate::state::apply;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Settings,
-    User,
+    ApiKey, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Settings, User,
 };
 
 /// One published state.

@@ -4,7 +4,8 @@ use hyper::StatusCode;
 
 use super::html::{Builder, Page, Piece};
 use crate::clock::Timestamp;
-use crate::state::model::{AuthId, PendingRegistration, PendingState};
+use crate::id::AuthId;
+use crate::state::model::{PendingRegistration, PendingState};
 use crate::state::snapshot::Snapshot;
 
 /// How often a page that waits looks again, in seconds.

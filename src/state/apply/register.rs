@@ -7,15 +7,14 @@
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::id::{NodeId, UserId};
+use crate::id::{AuthId, NodeId, UserId};
 use crate::state::apply::admit::{Admission, admit, owns};
 use crate::state::apply::{Applied, keys, node};
 use crate::state::command::{
     PresentedKey, Register, RegisterReply, Rejected, Reply, RequestedExpiry,
 };
 use crate::state::model::{
-    AuthId, Hostinfo, Model, Node, Owner, PendingRegistration, PendingState, PreAuthKey,
-    RegisteredBy,
+    Hostinfo, Model, Node, Owner, PendingRegistration, PendingState, PreAuthKey, RegisteredBy,
 };
 use crate::state::record::Record;
 

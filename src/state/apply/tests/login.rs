@@ -12,7 +12,7 @@ fn with_approval() -> (World, UserId) {
     (world, user)
 }
 
-fn knocks(world: &mut World, request: Register) -> crate::state::model::AuthId {
+fn knocks(world: &mut World, request: Register) -> crate::id::AuthId {
     match world.register(request) {
         Ok(RegisterReply::NeedsLogin(id)) => id,
         other => panic!("{other:?}"),
