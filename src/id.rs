@@ -87,6 +87,46 @@ id_type!(
 #[error("an id is a whole number from 1 to 9007199254740991")]
 pub struct InvalidId;
 
+/// Longest [`AuthId`], in bytes.
+pub const AUTH_ID_MAX: usize = 48;
+
+/// A pending registration or SSH check: the unguessable last part of its URL. At most [`AUTH_ID_MAX`]
+/// letters, digits, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuthId(Box<str>);
+
+impl AuthId {
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AuthId {
+    type Err = InvalidAuthId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAuthId> {
+        let fits = (1..=AUTH_ID_MAX).contains(&text.len());
+        let clean = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if fits && text.bytes().all(clean) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidAuthId)
+        }
+    }
+}
+
+impl fmt::Display for AuthId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not an [`AuthId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid ID: expected 1 to 48 letters, digits, `-` or `_`")]
+pub struct InvalidAuthId;
+
 /// A point in the history of the state: each published change has the next number.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{EngineError, Message, Settled};
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::state::attributes::AttributeValue;
 use crate::state::command::{
     Command, NewApiKey, NewPolicy, NewPreAuthKey, NewUser, NewWireGuard, NodeUpdate, Outcome,
@@ -17,7 +17,7 @@ use crate::state::command::{
 };
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, KeyLife, Node, PolicyText, PreAuthKey, Role, SessionId, User,
+    ApiKey, KeyLifetime, Node, PolicyText, PreAuthKey, Role, SessionId, User,
 };
 use crate::state::principal::Principal;
 use crate::state::snapshot::Snapshot;
@@ -365,7 +365,7 @@ impl Handle {
         &self,
         by: Principal,
         id: UserId,
-        lifetime: Option<KeyLife>,
+        lifetime: Option<KeyLifetime>,
     ) -> impl Future<Output = Answer<Arc<User>>> {
         self.user(by, Command::SetUserExpiry(id, lifetime))
     }

@@ -55,7 +55,6 @@ use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
 use crate::state::principal::Principal;
-use crate::state::scope::Scopes;
 use crate::tls::Served;
 use auth::Gate;
 use fault::{Code, Fault};
@@ -142,7 +141,7 @@ impl Admin {
                     Ok(key) => Principal::ApiKey {
                         id: key.id,
                         prefix: key.prefix.clone(),
-                        scopes: Scopes::ALL,
+                        scopes: key.scopes,
                     },
                     Err(refusal) => return refusal.response(),
                 }

@@ -235,7 +235,7 @@ impl Choice {
             Reach::Open
         };
         let is_hidden = |node: &&NodeId| {
-            **node != viewer.id && (viewer.is_alone() || !policy.are_peers(viewer.id, **node))
+            **node != viewer.id && (viewer.is_isolated() || !policy.are_peers(viewer.id, **node))
         };
         Self {
             rule,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{AuthId, Hostinfo, KeyLife, Node, Owner, Role, SessionId, WireGuard};
+use crate::state::model::{Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, WireGuard};
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
 /// One requested change of the state.
@@ -49,7 +50,7 @@ pub enum Command {
     /// Sets the role of a user.
     SetRole(UserId, Role),
     /// Sets the lifetime of the keys of a user's nodes; `None` is that of the configuration.
-    SetUserExpiry(UserId, Option<KeyLife>),
+    SetUserExpiry(UserId, Option<KeyLifetime>),
     /// Renames a node, which no longer follows its hostname.
     RenameNode(NodeId, Box<str>),
     /// Sets when a node's key expires; `None` is never.
@@ -266,6 +267,8 @@ pub struct NewPreAuthKey {
 /// An API key to create.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it expires; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.

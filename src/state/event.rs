@@ -7,9 +7,10 @@
 use std::fmt;
 
 use crate::clock::Timestamp;
+use crate::id::AuthId;
 use crate::policy::Owner;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, AuthId, Model, Node, Pending, PreAuthKey, User};
+use crate::state::model::{ApiKey, Model, Node, PendingRegistration, PreAuthKey, User};
 use crate::state::principal::Principal;
 use crate::state::secret::SecretKind;
 
@@ -361,7 +362,7 @@ impl Target {
     }
 
     /// A pending registration, by the beginning of its id: whoever knows the whole of it may decide about it.
-    pub(super) fn registration(pending: &Pending) -> Self {
+    pub(super) fn registration(pending: &PendingRegistration) -> Self {
         let hostname = &pending.hostinfo.hostname;
         Self::new(TargetKind::Registration, &shown(&pending.id), hostname)
     }

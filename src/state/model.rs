@@ -3,22 +3,21 @@
 //! Must not know: wire formats, the database, the system's clocks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::clock::{Now, Timestamp};
-use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
 /// A person (or a role of one) that owns nodes.
@@ -37,14 +36,14 @@ pub struct User {
     /// What it may do.
     pub role: Role,
     /// How long the keys of its nodes live, where that differs from the configuration.
-    pub node_expiry: Option<KeyLife>,
+    pub node_expiry: Option<KeyLifetime>,
     /// When the user was made.
     pub created: Timestamp,
 }
 
 /// How long a node key lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLife {
+pub enum KeyLifetime {
     /// For ever.
     Unlimited,
     /// So long from each login.
@@ -138,7 +137,7 @@ impl Presence {
 
     /// Whether other nodes are told of it: not before it has asked for its own map, since until then
     /// nobody could reach it.
-    pub fn is_introduced(self) -> bool {
+    pub fn is_visible(self) -> bool {
         self != Self::New
     }
 
@@ -267,7 +266,7 @@ impl Node {
             Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
         let state = |node: &Self| {
             let online = node.presence.is_online();
-            (online, node.is_member(), node.expired, node.unhealthy)
+            (online, node.is_active(), node.expired, node.unhealthy)
         };
         same_machine
             && self.owner == other.owner
@@ -278,12 +277,12 @@ impl Node {
     }
 
     /// Whether the policy knows it: it takes part, and it was there at least once.
-    pub fn is_member(&self) -> bool {
-        self.authorized && self.presence.is_introduced()
+    pub fn is_active(&self) -> bool {
+        self.authorized && self.presence.is_visible()
     }
 
     /// Whether it sees nobody: its key has ended, or nobody has let it take part yet.
-    pub fn is_alone(&self) -> bool {
+    pub fn is_isolated(&self) -> bool {
         self.expired || !self.authorized
     }
 }
@@ -329,49 +328,12 @@ pub struct ApiKey {
     pub prefix: Box<str>,
     /// What the secret part must hash to.
     pub hash: SecretHash,
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it ends; `None` is never.
     pub expiry: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
-}
-
-/// Longest text of an [`AuthId`], in bytes.
-pub const AUTH_ID_MAX: usize = 48;
-
-/// The unguessable name of a pending login: the last part of its URL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AuthId(Box<str>);
-
-impl AuthId {
-    /// The text of the id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A text that cannot be the id of a login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a login id has at most 48 letters, digits, `-` and `_`")]
-pub struct InvalidAuthId;
-
-impl FromStr for AuthId {
-    type Err = InvalidAuthId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAuthId> {
-        let fits = (1..=AUTH_ID_MAX).contains(&text.len());
-        let clean = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if fits && text.bytes().all(clean) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidAuthId)
-        }
-    }
-}
-
-impl fmt::Display for AuthId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// One version of the policy.
@@ -398,7 +360,7 @@ pub enum PendingState {
 
 /// A machine that asked to join and waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingRegistration {
     /// Name of the login.
     pub id: AuthId,
     /// Key of the installation that asked; only it may collect the answer.
@@ -526,7 +488,7 @@ pub struct Model {
     /// DNS records made by the API.
     pub dns_records: Arc<BTreeSet<DnsRecord>>,
     /// Logins that wait or were lately decided.
-    pub pending: Arc<BTreeMap<AuthId, Arc<Pending>>>,
+    pub pending: Arc<BTreeMap<AuthId, Arc<PendingRegistration>>>,
     /// The last changes, oldest first.
     pub changes: Arc<VecDeque<(Revision, Change)>>,
     /// All changes after this revision are in `changes`.

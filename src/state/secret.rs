@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::state::model::AuthId;
+use crate::id::AuthId;
 
 /// What a key is for; part of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::{Compiled, Policy};
 use crate::state::apply;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, Pending, PolicyText, PreAuthKey, Settings, User,
+    ApiKey, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Settings, User,
 };
 
 /// One published state.
@@ -88,7 +88,7 @@ impl Snapshot {
     }
 
     /// All logins that wait or were lately decided.
-    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
+    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<PendingRegistration>> {
         &self.model.pending
     }
 
@@ -110,7 +110,8 @@ impl Snapshot {
     /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not
     /// expired.
     pub fn admits(&self, key: &NodeKey) -> bool {
-        self.node_by_key(key).is_some_and(|node| !node.is_alone())
+        self.node_by_key(key)
+            .is_some_and(|node| !node.is_isolated())
     }
 
     /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.

@@ -8,14 +8,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::policy::Compiled;
 use crate::state::attributes::Attributes;
 use crate::state::command::Rejected;
 use crate::state::dns::DnsRecord;
 use crate::state::event::{Action, Actor, Event, Target, Values};
 use crate::state::model::{
-    ApiKey, AuthId, Change, FLUSH_SOON, Model, Node, Pending, PolicyText, PreAuthKey, User,
+    ApiKey, Change, FLUSH_SOON, Model, Node, PendingRegistration, PolicyText, PreAuthKey, User,
 };
 use crate::state::principal::Principal;
 use crate::state::record::Record;
@@ -167,7 +167,7 @@ impl Tx<'_> {
         }
         let old = self.model.node(id);
         let (is_changed, is_admission) = match old {
-            Some(old) => (**old != node, old.is_alone() != node.is_alone()),
+            Some(old) => (**old != node, old.is_isolated() != node.is_isolated()),
             None => (true, true),
         };
         self.model.changed |= is_changed;
@@ -354,7 +354,7 @@ impl Tx<'_> {
     }
 
     /// Adds a pending registration, or puts it in the place of the one with its id.
-    pub(super) fn put_pending(&mut self, pending: Pending) {
+    pub(super) fn put_pending(&mut self, pending: PendingRegistration) {
         let pending = Arc::new(pending);
         self.model.changed = true;
         Arc::make_mut(&mut self.model.pending).insert(pending.id.clone(), pending.clone());

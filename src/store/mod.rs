@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
+use crate::state::model::{
+    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
+};
 use crate::state::record::{DecodeError, Record, Stored};
 use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
@@ -112,7 +114,7 @@ pub struct Loaded {
     /// The last versions of the policy, oldest first.
     pub policies: Vec<Arc<PolicyText>>,
     /// Pending logins.
-    pub pending: Vec<Arc<Pending>>,
+    pub pending: Vec<Arc<PendingRegistration>>,
     /// What could not be read.
     pub skipped: Vec<Skipped>,
 }
@@ -285,7 +287,7 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let mut pending = Vec::new();
     for entry in transaction.open_table(PENDING)?.iter()? {
         let (key, value) = entry?;
-        match Pending::decode(value.value()) {
+        match PendingRegistration::decode(value.value()) {
             Ok(login) => pending.push(Arc::new(login)),
             Err(fault) => {
                 let key = key.value().to_owned();

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::state::apply::Flush;
-use crate::state::command::{Command, NodeUpdate, RegisterReply};
+use crate::state::command::{Command, NewApiKey, NodeUpdate, RegisterReply};
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
+use crate::state::model::{ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
+use crate::state::scope::{Area, Scope, Scopes};
+use crate::state::secret::SecretHash;
 use crate::state::testing::{World, plain, with_key};
 use crate::store::{FILE_NAME, Store, StoreError};
 
@@ -51,9 +53,20 @@ fn eventful() -> World {
     }
     let gone = DnsRecord::parse("gone", "", "::1").unwrap();
     world.apply(Command::DeleteDnsRecord(gone)).unwrap();
+    let key = NewApiKey {
+        scopes: read_devices(),
+        expiry: None,
+        prefix: "abcdefghijkl".into(),
+        hash: SecretHash::of("secret"),
+    };
+    world.apply(Command::CreateApiKey(key)).unwrap();
     world.wait(Duration::from_secs(1));
     world.tick(Flush::Now);
     world
+}
+
+fn read_devices() -> Scopes {
+    [Scope::read(Area::DevicesCore)].into_iter().collect()
 }
 
 fn stored<V: Stored + std::fmt::Debug>(values: impl Iterator<Item = Arc<V>>) -> Vec<Vec<u8>> {
@@ -83,6 +96,8 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(*before.secrets.derp, *loaded.secrets.derp);
     assert_eq!(loaded.counters, world.model.counters);
     assert!(loaded.skipped.is_empty());
+    let scopes: Vec<_> = loaded.api_keys.values().map(|key| key.scopes).collect();
+    assert_eq!(scopes, [read_devices()]);
     let image_loaded = [
         stored(loaded.users.into_values()),
         stored(loaded.nodes.into_iter()),
@@ -237,7 +252,7 @@ fn damaged_bytes_are_an_error_wherever_they_are_cut() {
     assert_eq!(User::decode(&[]).unwrap_err(), DecodeError::Damaged);
     assert_eq!(Counters::decode(&[2]).unwrap_err(), DecodeError::Newer(2));
     assert!(PreAuthKey::decode(&[1]).is_err() && ApiKey::decode(&[1]).is_err());
-    assert!(Pending::decode(&[1]).is_err());
+    assert!(PendingRegistration::decode(&[1]).is_err());
 }
 
 #[test]

@@ -112,6 +112,7 @@ fn key_in(header: &str) -> Option<Zeroizing<String>> {
 mod tests {
     use super::*;
     use crate::clock::{PLAUSIBLE_FROM, Timestamp};
+    use crate::state::scope::Scopes;
     use crate::state::secret::new_secret;
 
     fn at(seconds: u64) -> Now {
@@ -128,6 +129,7 @@ mod tests {
             id: ApiKeyId::FIRST,
             prefix: secret.prefix.clone(),
             hash: secret.hash,
+            scopes: Scopes::ALL,
             expiry,
             created: PLAUSIBLE_FROM,
         };

@@ -19,10 +19,10 @@ use crate::http::contact::inbox::Undelivered;
 use crate::http::contact::ssh_check::{Check, Undecidable, Verdict};
 use crate::http::contact::{ContactError, ping};
 use crate::http::machine::reports::attribute;
-use crate::id::NodeId;
+use crate::id::{AuthId, NodeId};
 use crate::state::attributes::AttributeValue;
 use crate::state::command::Rejected;
-use crate::state::model::{AuthId, Node};
+use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 
 /// How long a node may take for its answer; less than the command line waits for ours.

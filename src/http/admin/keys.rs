@@ -10,6 +10,7 @@ use crate::api::{
 };
 use crate::id::{ApiKeyId, PreAuthKeyId, UserId};
 use crate::state::command::{NewApiKey, NewPreAuthKey, Rejected};
+use crate::state::scope::Scopes;
 use crate::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
 /// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
@@ -87,6 +88,7 @@ impl Call<'_> {
         let wish: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
+            scopes: Scopes::ALL,
             expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,

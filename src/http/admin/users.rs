@@ -9,7 +9,7 @@ use crate::config::value::parse_duration;
 use crate::engine::Reply;
 use crate::id::UserId;
 use crate::state::command::{NewUser, Rejected};
-use crate::state::model::{KeyLife, Role, User};
+use crate::state::model::{KeyLifetime, Role, User};
 use crate::state::snapshot::Snapshot;
 
 impl Call<'_> {
@@ -55,8 +55,8 @@ impl Call<'_> {
         let wish: SetUserExpiry = self.read()?;
         let life = match wish.expiry.as_str() {
             "default" => None,
-            "never" => Some(KeyLife::Unlimited),
-            text => Some(KeyLife::For(
+            "never" => Some(KeyLifetime::Unlimited),
+            text => Some(KeyLifetime::For(
                 parse_duration(text)
                     .filter(|life| !life.is_zero())
                     .ok_or_else(|| {

@@ -19,8 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::{Now, Timestamp};
-use crate::id::NodeId;
-use crate::state::model::AuthId;
+use crate::id::{AuthId, NodeId};
 
 /// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
 /// tailscale `ssh/tailssh/tailssh.go`).

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::Now;
+use crate::id::AuthId;
 use crate::netmap::{owner_number, owner_profile};
 use crate::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
-use crate::state::model::{AuthId, Hostinfo, Node};
+use crate::state::model::{Hostinfo, Node};
 use crate::state::secret::{self, SecretHash, SecretKind};
 use crate::state::snapshot::Snapshot;
 use crate::tailcfg::hostinfo as wire;

@@ -12,9 +12,10 @@ use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
+use crate::id::AuthId;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::command::{RegisterReply, Rejected};
-use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
+use crate::state::model::{PendingRegistration, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
 use crate::tailcfg::json;
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
@@ -93,7 +94,7 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
 /// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
 /// each key makes a login of its own, and pushes out somebody else's.
 fn waits<'a>(
-    mut logins: impl Iterator<Item = &'a Arc<Pending>>,
+    mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
     key: &NodeKey,
 ) -> bool {

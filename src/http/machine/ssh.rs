@@ -186,7 +186,7 @@ impl Checking<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::model::AuthId;
+    use crate::id::AuthId;
     use crate::state::testing::World;
 
     const HOUR: Option<Duration> = Some(Duration::from_secs(3600));

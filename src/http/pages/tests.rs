@@ -7,7 +7,7 @@ use crate::clock::PLAUSIBLE_FROM;
 use crate::http::policy::PolicyPlace;
 use crate::id::NodeId;
 use crate::keys::{MachineKey, NodeKey};
-use crate::state::model::{Hostinfo, Model, Pending, PendingState};
+use crate::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
 use crate::state::snapshot::Snapshot;
 use crate::state::testing::World;
 
@@ -15,7 +15,7 @@ const URL: &str = "http://192.168.1.1:8080";
 
 fn with_login(hostname: &str, state: PendingState) -> Model {
     let (mut world, _) = World::with_user();
-    let login = Pending {
+    let login = PendingRegistration {
         id: "abc-DEF_1".parse().unwrap(),
         machine: MachineKey::from_bytes([1; 32]),
         key: NodeKey::from_bytes([2; 32]),

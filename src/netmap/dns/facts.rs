@@ -23,7 +23,7 @@ pub(super) struct Named {
 }
 
 pub(super) fn is_there(node: &Node) -> bool {
-    node.is_member() && !node.expired
+    node.is_active() && !node.expired
 }
 
 /// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are

@@ -8,7 +8,9 @@ use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
 use crate::state::apply::{address, key_expiry, node, routes};
 use crate::state::command::Rejected;
-use crate::state::model::{Facets, Hostinfo, KeyLife, Model, Node, Owner, Presence, RegisteredBy};
+use crate::state::model::{
+    Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
+};
 use crate::state::name;
 use crate::state::tx::Tx;
 
@@ -91,8 +93,8 @@ fn expiry_for(
     let own = model.users.get(user).and_then(|user| user.node_expiry);
     let life = match own {
         None => model.settings.node_expiry,
-        Some(KeyLife::Unlimited) => None,
-        Some(KeyLife::For(life)) => Some(life),
+        Some(KeyLifetime::Unlimited) => None,
+        Some(KeyLifetime::For(life)) => Some(life),
     };
     let default = life.map(|life| now.wall.plus(life));
     [default, requested].into_iter().flatten().min()

@@ -101,6 +101,7 @@ pub(super) fn create_api(tx: &mut Tx<'_>, new: NewApiKey) -> Applied {
         id,
         prefix: new.prefix,
         hash: new.hash,
+        scopes: new.scopes,
         expiry: new.expiry,
         created: tx.now().wall,
     };

@@ -40,7 +40,7 @@ pub(super) fn open_stream(
     }
     let mut touched = merge(tx, &mut node, &fallback);
     touched.presence = !node.presence.is_online();
-    let introduced = node.presence.is_introduced();
+    let introduced = node.presence.is_visible();
     touched.core |= !introduced;
     // Whether an ephemeral node was ever online decides whether it is removed when it is offline.
     touched.durable |= !introduced && node.ephemeral;

@@ -1,18 +1,20 @@
-//! Pending registrations: devices that wait until a person approves or rejects them.
+//! PendingRegistration registrations: devices that wait until a person approves or rejects them.
 
 use std::sync::Arc;
 
-use crate::id::UserId;
+use crate::id::{AuthId, UserId};
 use crate::state::apply::admit::{Admission, admit};
 use crate::state::apply::{Applied, tags};
 use crate::state::command::{Outcome, Register, Registration, Rejected};
 use crate::state::event::{Action, Target, Values};
-use crate::state::model::{AuthId, Model, Owner, Pending, PendingState, RegisteredBy};
+use crate::state::model::{Model, Owner, PendingRegistration, PendingState, RegisteredBy};
 use crate::state::tx::Tx;
 
 /// The pending registration of a device that nobody knows, which may be there already.
 pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration, Rejected> {
-    let same = |pending: &Pending| pending.machine == request.machine && pending.key == request.key;
+    let same = |pending: &PendingRegistration| {
+        pending.machine == request.machine && pending.key == request.key
+    };
     let mut all = tx.pending.values();
     if let Some(known) = all.find(|pending| same(pending) && pending.state == PendingState::Waiting)
     {
@@ -23,7 +25,7 @@ pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration
         return Err(Rejected::LoginRejected);
     }
     make_room(tx);
-    let pending = Pending {
+    let pending = PendingRegistration {
         id: request.fresh_id.clone(),
         machine: request.machine,
         key: request.key,
@@ -47,8 +49,9 @@ pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration
 /// Removes the oldest registrations, decided ones first, so that one more fits.
 fn make_room(tx: &mut Tx<'_>) {
     while tx.pending.len() >= tx.settings.max_pending.max(1) {
-        let age =
-            |pending: &&Arc<Pending>| (pending.state == PendingState::Waiting, pending.created);
+        let age = |pending: &&Arc<PendingRegistration>| {
+            (pending.state == PendingState::Waiting, pending.created)
+        };
         let oldest = tx.pending.values().min_by_key(age);
         let Some(oldest) = oldest.map(|oldest| oldest.id.clone()) else {
             return;
@@ -85,7 +88,7 @@ pub(super) fn approve(tx: &mut Tx<'_>, id: &AuthId, user: UserId) -> Applied {
     let details = format!("node {node} {}", label.unwrap_or_default());
     let values = Values::made(&owner, &details);
     tx.event(Action::Approve, Target::registration(&pending), values);
-    tx.put_pending(Pending {
+    tx.put_pending(PendingRegistration {
         state: PendingState::Approved(node),
         ..(*pending).clone()
     });
@@ -99,14 +102,14 @@ pub(super) fn reject(tx: &mut Tx<'_>, id: &AuthId) -> Applied {
         Target::registration(&pending),
         Values::default(),
     );
-    tx.put_pending(Pending {
+    tx.put_pending(PendingRegistration {
         state: PendingState::Rejected,
         ..(*pending).clone()
     });
     Ok(Outcome::Done)
 }
 
-fn waiting(model: &Model, id: &AuthId) -> Result<Arc<Pending>, Rejected> {
+fn waiting(model: &Model, id: &AuthId) -> Result<Arc<PendingRegistration>, Rejected> {
     let pending = model.pending.get(id).ok_or(Rejected::NoSuchLogin)?;
     if pending.state != PendingState::Waiting {
         return Err(Rejected::LoginDecided);

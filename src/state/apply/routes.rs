@@ -98,7 +98,7 @@ pub fn recompile(tx: &mut Tx<'_>) {
     let mut removed = Vec::new();
     for id in tx.take_touched().iter() {
         let compiled = tx.compiled.node(*id);
-        match tx.node(*id).filter(|node| node.is_member()) {
+        match tx.node(*id).filter(|node| node.is_active()) {
             Some(node) => {
                 let facts = facts(tx, node);
                 if compiled != Some(&facts) {
@@ -126,7 +126,7 @@ pub(super) fn compile_all(tx: &mut Tx<'_>, policy: Option<&Arc<Policy>>) {
 
 /// The users, and the nodes that the policy knows.
 pub fn directory(model: &Model) -> Directory {
-    let members = model.nodes.iter().filter(|node| node.is_member());
+    let members = model.nodes.iter().filter(|node| node.is_active());
     Directory {
         users: users(model),
         nodes: members.map(|node| facts(model, node)).collect(),
@@ -188,7 +188,7 @@ pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
 /// Whoever comes back does not take a route back, so that connections live on.
 fn elect(tx: &mut Tx<'_>) {
     let mut servers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
-    for node in tx.nodes.iter().filter(|node| node.is_member()) {
+    for node in tx.nodes.iter().filter(|node| node.is_active()) {
         for route in node.served_routes().filter(|route| !is_exit_route(route)) {
             servers.entry(route).or_default().push(node);
         }

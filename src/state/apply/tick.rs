@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::id::NodeId;
 use crate::state::apply::{key_expiry, policy, routes};
 use crate::state::event::{Action, Target, Values};
-use crate::state::model::{Model, Node, Pending, PendingState, Presence};
+use crate::state::model::{Model, Node, PendingRegistration, PendingState, Presence};
 use crate::state::principal::Principal;
 use crate::state::tx::{Touched, Tx};
 
@@ -166,8 +166,8 @@ fn drop_expired_registrations(tx: &mut Tx<'_>) {
         return;
     }
     let lifetime = tx.settings.pending_lifetime;
-    let is_old = |pending: &&Arc<Pending>| now.wall.since(pending.created) > lifetime;
-    let old: Vec<Arc<Pending>> = tx.pending.values().filter(is_old).cloned().collect();
+    let is_old = |pending: &&Arc<PendingRegistration>| now.wall.since(pending.created) > lifetime;
+    let old: Vec<Arc<PendingRegistration>> = tx.pending.values().filter(is_old).cloned().collect();
     for pending in old {
         if pending.state == PendingState::Waiting {
             let target = Target::registration(&pending);

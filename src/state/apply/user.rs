@@ -4,7 +4,7 @@ use crate::id::UserId;
 use crate::state::apply::{Applied, check_length, routes};
 use crate::state::command::{NewUser, Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values};
-use crate::state::model::{KeyLife, Model, Role, User};
+use crate::state::model::{KeyLifetime, Model, Role, User};
 use crate::state::tx::Tx;
 
 const NAME_MAX: usize = 63;
@@ -89,7 +89,7 @@ pub(super) fn set_role(tx: &mut Tx<'_>, id: UserId, role: Role) -> Applied {
 pub(super) fn set_key_lifetime(
     tx: &mut Tx<'_>,
     id: UserId,
-    node_expiry: Option<KeyLife>,
+    node_expiry: Option<KeyLifetime>,
 ) -> Applied {
     let user = tx.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
     if user.node_expiry == node_expiry {
@@ -145,11 +145,11 @@ fn role_text(role: Role) -> &'static str {
     }
 }
 
-fn lifetime_text(lifetime: Option<KeyLife>) -> String {
+fn lifetime_text(lifetime: Option<KeyLifetime>) -> String {
     match lifetime {
         None => "default".into(),
-        Some(KeyLife::Unlimited) => "never".into(),
-        Some(KeyLife::For(lifetime)) => format!("{}s", lifetime.as_secs()),
+        Some(KeyLifetime::Unlimited) => "never".into(),
+        Some(KeyLifetime::For(lifetime)) => format!("{}s", lifetime.as_secs()),
     }
 }
 
