@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::state::model::Node;
 use crate::state::name::{LABEL_MAX, is_label};
 
 /// Most records of each source: the configuration, the file, the API.
@@ -229,26 +228,18 @@ pub enum Router {
     Resolver(Nameserver),
 }
 
-/// Names nodes: a label or full name, or a tag.
+/// The label or full name of a node, or a tag, which stands for all nodes that have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Box<str>);
 
 impl NodeName {
-    /// Whether this is the node, or one of them.
-    pub fn is(&self, node: &Node, base_domain: &str) -> bool {
-        is_named(&self.0, node, base_domain)
+    /// The text, as `Node::is_named` takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-/// Whether a text names the node: its label or full name, or one of its tags.
-pub fn is_named(text: &str, node: &Node, base_domain: &str) -> bool {
-    match text.starts_with("tag:") {
-        true => node.tags().iter().any(|tag| **tag == *text),
-        false => label_in(text, base_domain) == Some(&*node.label),
-    }
-}
-
-/// The label in a node's label or full name; `None` for a name that is no node's.
+/// The label in a node's label or full name; `None` for a name outside the tailnet.
 pub fn label_in<'a>(name: &'a str, base_domain: &str) -> Option<&'a str> {
     let label = match name.contains('.') {
         true => name.strip_suffix(base_domain)?.strip_suffix('.')?,
@@ -377,11 +368,6 @@ impl DnsSettings {
         let rules = self.rules.iter().map(|rule| &rule.resolution);
         let mut all = rules.chain([&self.usual]);
         self.lan_domain.is_some() || all.any(|resolution| resolution.use_router)
-    }
-
-    /// Whether all names below a node's own lead to it.
-    pub fn is_wildcard(&self, node: &Node, base_domain: &str) -> bool {
-        self.wildcard.iter().any(|name| name.is(node, base_domain))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
 use crate::state::attributes::Attributes;
-use crate::state::dns::DnsRecord;
+use crate::state::dns::{DnsRecord, NodeName, label_in};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
@@ -246,6 +246,20 @@ impl Node {
             Owner::User(_) => &[],
             Owner::Tags(tags) => tags,
         }
+    }
+
+    /// Whether `name` is the label or full name of the node, or one of its tags.
+    pub fn is_named(&self, name: &str, base_domain: &str) -> bool {
+        match name.starts_with("tag:") {
+            true => self.tags().iter().any(|tag| **tag == *name),
+            false => label_in(name, base_domain) == Some(&*self.label),
+        }
+    }
+
+    /// Whether one of these names the node.
+    pub fn is_one_of(&self, names: &[NodeName], base_domain: &str) -> bool {
+        let mut names = names.iter();
+        names.any(|name| self.is_named(name.as_str(), base_domain))
     }
 
     /// The routes that it offers and that are approved, sorted.

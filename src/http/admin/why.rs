@@ -8,7 +8,6 @@ use super::{Answer, Call, json, users};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
 use crate::id::NodeId;
 use crate::policy::protocol;
-use crate::state::dns::is_named;
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 
@@ -72,7 +71,7 @@ impl Call<'_> {
             let nodes = snapshot.nodes().iter().filter(|node| is(node));
             nodes.cloned().map(End::Node).collect()
         };
-        let named = chosen(&|node| is_named(name, node, base_domain));
+        let named = chosen(&|node| node.is_named(name, base_domain));
         if !named.is_empty() {
             return Ok(named);
         }

@@ -58,7 +58,7 @@ pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> 
     };
     let is_router = |node: &Node| match &settings.router {
         _ if !needs_router => false,
-        Router::Node(name) => name.is(node, base),
+        Router::Node(name) => node.is_named(name.as_str(), base),
         Router::Resolver(resolver) if !is_this_machine => {
             let address = resolver.address();
             address == Some(node.ipv4.into()) || address == Some(node.ipv6.into())
