@@ -4,6 +4,7 @@
 //! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
 
 mod handle;
+mod journal;
 
 pub use handle::{Handle, Reply};
 
@@ -18,12 +19,13 @@ use crate::clock::{self, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::{self, Flush};
 use crate::state::command::{Command, Outcome, Rejected};
+use crate::state::event::{AuditEntry, PAGE_MAX};
 use crate::state::model::{Model, PolicyText, SessionId, Settings};
 use crate::state::principal::Principal;
-use crate::state::record::Record;
 use crate::state::snapshot::Snapshot;
-use crate::state::tx::Tx;
+use crate::state::tx::{Changes, Tx};
 use crate::store::{Loaded, POLICIES_NAME, Store};
+use journal::{Applicant, Journal};
 
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
@@ -60,13 +62,23 @@ enum Message {
     ),
     Closed(NodeId, SessionId),
     Question(oneshot::Sender<()>),
+    Audit(AuditQuery),
     Stop,
+}
+
+/// A page of the audit log that somebody waits for.
+struct AuditQuery {
+    before: Option<u64>,
+    max: usize,
+    sender: oneshot::Sender<Result<Vec<AuditEntry>, EngineError>>,
+    /// Its place in the queue.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Message {
     /// The same out of the queue.
     fn taken(mut self) -> Self {
-        if let Self::Apply(_, _, _, place) = &mut self {
+        if let Self::Apply(_, _, _, place) | Self::Audit(AuditQuery { place, .. }) = &mut self {
             *place = None;
         }
         self
@@ -103,6 +115,7 @@ impl Engine {
             publish,
             batch,
             blocked_until: None,
+            journal: Journal::new(),
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())
@@ -185,6 +198,7 @@ struct Writer {
     batch: usize,
     /// While the database fails: when it is tried again, on the monotonic clock.
     blocked_until: Option<Duration>,
+    journal: Journal,
 }
 
 impl Writer {
@@ -227,11 +241,16 @@ impl Writer {
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
         let mut outcomes = Vec::with_capacity(batch.len());
-        let (mut closed, mut questions) = (Vec::new(), Vec::new());
+        let (mut closed, mut questions, mut queries) = (Vec::new(), Vec::new(), Vec::new());
         for message in batch {
             match message {
                 Message::Apply(command, by, sender, _) => {
-                    outcomes.push((sender, apply::apply(&mut tx, command, &by)));
+                    let device = Applicant::of(&command);
+                    let outcome = apply::apply(&mut tx, command, &by);
+                    if let (Some(device), Err(rejected)) = (&device, &outcome) {
+                        self.journal.refused(device, rejected, now);
+                    }
+                    outcomes.push((sender, outcome));
                 }
                 Message::Closed(node, session) => {
                     closed.push((node, session));
@@ -239,6 +258,7 @@ impl Writer {
                     let _ = apply::apply(&mut tx, command, &Principal::System);
                 }
                 Message::Question(sender) => questions.push(sender),
+                Message::Audit(query) => queries.push(query),
                 Message::Stop => {}
             }
         }
@@ -249,10 +269,13 @@ impl Writer {
             (false, false) => Flush::WhenDue,
         };
         apply::tick(&mut tx, flush);
-        let changes = tx.finish();
-        let committed = self.commit(&changes.records, now);
+        let mut changes = tx.finish();
+        let journal = &self.journal;
+        changes.events.retain(|event| journal.keeps(event, now));
+        let committed = self.commit(&changes, now);
         if committed {
             self.adopt(work);
+            changes.events.iter().for_each(journal::log);
         } else {
             for (node, session) in closed {
                 close_stream(&mut self.model, node, session, now);
@@ -262,6 +285,18 @@ impl Writer {
         for sender in questions {
             let _ = sender.send(());
         }
+        for query in queries {
+            self.read_audit(query);
+        }
+    }
+
+    fn read_audit(&mut self, query: AuditQuery) {
+        let entries = self.store.audit(query.before, query.max.min(PAGE_MAX));
+        let entries = entries.map_err(|fault| {
+            tracing::error!(%fault, "cannot read the audit log");
+            EngineError::Unavailable
+        });
+        let _ = query.sender.send(entries);
     }
 
     /// Replies to those who sent the commands of a batch.
@@ -293,14 +328,14 @@ impl Writer {
     }
 
     /// Whether all records are on disk. Without records there is nothing to fail.
-    fn commit(&mut self, records: &[Record], now: Now) -> bool {
-        if records.is_empty() {
+    fn commit(&mut self, changes: &Changes, now: Now) -> bool {
+        if changes.records.is_empty() {
             return true;
         }
         if self.is_blocked(now) {
             return false;
         }
-        match self.store.commit(records) {
+        match self.store.commit(&changes.records, &changes.events) {
             Ok(()) => {
                 if self.blocked_until.take().is_some() {
                     tracing::info!("the database can be written again");

@@ -45,7 +45,7 @@ use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
-use crate::store::{Store, StoreError};
+use crate::store::{AuditLimits, Store, StoreError};
 use crate::supervise::Tasks;
 use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
 use dns::Dns;
@@ -109,7 +109,11 @@ pub fn run(
     let manager = Manager::of_this_process();
     manager.status("opening the database");
     let limits = &config.limits;
-    let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    let (mut store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    store.limit_audit(AuditLimits {
+        entries: limits.audit_log_entries,
+        bytes: limits.audit_log_bytes,
+    });
     for skipped in &loaded.skipped {
         let (table, key, fault) = (skipped.table, &skipped.key, skipped.fault);
         tracing::error!(table, key, %fault, "a record of the database is passed over; it stays there");

@@ -28,7 +28,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
-    ("engine", &["state", "store", "id", "keys", "clock"]),
+    (
+        "engine",
+        &["state", "store", "bucket", "id", "keys", "clock"],
+    ),
     (
         "config",
         &["id", "keys", "policy", "state", "release", "files"],

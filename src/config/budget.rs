@@ -6,6 +6,7 @@
 //! not counted.
 
 use super::limits::Limits;
+use crate::state::event::PAGE_MAX;
 
 const KIB: usize = 1 << 10;
 
@@ -35,6 +36,8 @@ const NODE_HOSTINFO_COPIES: usize = 6;
 const CHANGE: usize = KIB;
 /// A user, a key, a login that waits.
 const RECORD: usize = 512;
+/// An entry of the audit log while it is read, at its longest: six texts (`state::event::TEXT_MAX`).
+const AUDIT_ENTRY: usize = 1800;
 /// A report of a node, at its longest (`http::contact::reports`).
 const REPORT: usize = 1200;
 /// A key that another relay of the region has (`hearth_derp::Limits`), or an answer about one.
@@ -69,6 +72,8 @@ impl Needs {
             limits.pending_registrations,
             RECORD.saturating_add(told(HOSTINFO_COPIES)),
         );
+        // The rest of it is in the database only.
+        let audit_page = each(PAGE_MAX, AUDIT_ENTRY).min(limits.audit_log_bytes);
         let parts = vec![
             ("program", PROGRAM.saturating_add(WORK)),
             ("database cache", limits.database_cache),
@@ -95,6 +100,7 @@ impl Needs {
             ("answers of nodes", answers),
             ("users and keys", each(records, RECORD)),
             ("reports", each(limits.audit_entries, REPORT)),
+            ("audit log", audit_page),
             (
                 "other relays",
                 each(

@@ -164,6 +164,10 @@ limits! {
     node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
     /// Reports of nodes about what was done on them; the oldest one makes room.
     audit_entries: count = 128, 1, 65_536;
+    /// Entries of the audit log; the oldest ones are deleted.
+    audit_log_entries: count = 4096, 16, 65_536;
+    /// Size of the audit log in the database, in bytes; the oldest entries are deleted.
+    audit_log_bytes: bytes = MIB, 16 * KIB, 64 * MIB;
     /// SSH connections that wait for a person; the oldest one makes room.
     ssh_checks: count = 64, 4, 4096;
     /// Changes that wait for the writer; when full, requests get 503.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::{EngineError, Message, Settled};
+use super::{AuditQuery, EngineError, Message, Settled};
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::state::attributes::AttributeValue;
@@ -16,6 +16,7 @@ use crate::state::command::{
     Register, RegisterReply, Rejected,
 };
 use crate::state::dns::DnsRecord;
+use crate::state::event::AuditEntry;
 use crate::state::model::{
     ApiKey, KeyLifetime, Node, PolicyText, PreAuthKey, Role, SessionId, User,
 };
@@ -70,6 +71,28 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.send(Message::Question(sender))?;
         answer.await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// The newest entries of the audit log before number `before`, newest first: at most `max`, and no more than
+    /// [`PAGE_MAX`](crate::state::event::PAGE_MAX). Entries that cannot be read are skipped. Cancel safe.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or too many wait.
+    pub async fn audit(
+        &self,
+        before: Option<u64>,
+        max: usize,
+    ) -> Result<Vec<AuditEntry>, EngineError> {
+        let (sender, answer) = oneshot::channel();
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| EngineError::Busy)?;
+        self.send(Message::Audit(AuditQuery {
+            before,
+            max,
+            sender,
+            place: Some(place),
+        }))?;
+        answer.await.unwrap_or(Err(EngineError::Stopped))
     }
 
     /// The newest published state.

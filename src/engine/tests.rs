@@ -192,3 +192,59 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
     let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
     assert!(waits.await.is_pending());
 }
+
+/// A reply that was made before the rest of the batch told of what no longer was.
+#[tokio::test]
+async fn a_reply_has_what_the_whole_batch_made_of_it() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    let anna = create_user(&handle, "anna").await.unwrap().value.id;
+    disk.set(Mood::Hangs);
+    let busy = handle.clone();
+    let busy = tokio::spawn(async move { create_user(&busy, "ben").await });
+    // Once the writer hangs, what comes next waits together.
+    let silence = async {
+        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
+        while question().await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), silence)
+        .await
+        .unwrap();
+    let first = handle.rename_user(Principal::Socket, anna, "berta".into());
+    let second = handle.rename_user(Principal::Socket, anna, "carla".into());
+    let free = async { disk.set(Mood::Works) };
+    let (first, second, ()) = tokio::join!(first, second, free);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(&*first.value.name, "carla");
+    assert_eq!(second.snapshot.revision(), first.snapshot.revision());
+    assert!(busy.await.unwrap().is_ok());
+    engine.stop();
+}
+
+#[tokio::test]
+async fn committed_commands_are_in_the_audit_log_and_others_are_not() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    let anna = create_user(&handle, "anna").await.unwrap().value.id;
+    assert!(create_user(&handle, "anna").await.is_err(), "rejected");
+    let renamed = handle.rename_user(Principal::Socket, anna, "berta".into());
+    renamed.await.unwrap();
+    let entries = handle.audit(None, usize::MAX).await.unwrap();
+    let shown = entries.iter().map(|entry| {
+        let event = &entry.event;
+        (entry.number, event.summary(), event.actor.to_string())
+    });
+    let shown: Vec<_> = shown.collect();
+    let expected = [(2, "user renamed"), (1, "user created")];
+    let expected = expected.map(|(number, text)| (number, text.to_owned(), "socket".to_owned()));
+    assert_eq!(shown, expected);
+    assert_eq!(handle.audit(Some(2), 9).await.unwrap(), entries[1..]);
+    disk.set(Mood::Fails);
+    assert!(create_user(&handle, "ben").await.is_err());
+    // It cannot be read either, and says so.
+    let after = handle.audit(None, usize::MAX).await;
+    assert_eq!(after, Err(EngineError::Unavailable));
+    engine.stop();
+}

@@ -17,6 +17,9 @@ use crate::state::secret::SecretKind;
 /// Longest text of an event, in bytes; longer ones are cut.
 pub const TEXT_MAX: usize = 256;
 
+/// Most entries of the audit log that are read at once.
+pub const PAGE_MAX: usize = 32;
+
 /// Characters that are shown of the id of a pending registration.
 const ID_SHOWN: usize = 8;
 

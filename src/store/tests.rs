@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::state::apply::Flush;
-use crate::state::command::{Command, NewApiKey, NodeUpdate, RegisterReply};
+use crate::state::command::{Command, NewApiKey, NewUser, NodeUpdate, RegisterReply};
 use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User};
 use crate::state::record::{DecodeError, Record, Stored};
 use crate::state::scope::{Area, Scope, Scopes};
 use crate::state::secret::SecretHash;
 use crate::state::testing::{World, plain, with_key};
-use crate::store::{FILE_NAME, Store, StoreError};
+use crate::store::{AuditLimits, FILE_NAME, Store, StoreError};
 
 const CACHE: usize = 256 * 1024;
 
@@ -89,7 +89,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, before) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records).unwrap();
+    store.commit(&world.records, &[]).unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     assert_eq!(*before.secrets.noise, *loaded.secrets.noise);
@@ -151,7 +151,7 @@ fn a_record_that_cannot_be_read_is_passed_over_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records).unwrap();
+    store.commit(&world.records, &[]).unwrap();
     let database = store.database.as_ref().unwrap();
     let transaction = database.begin_write().unwrap();
     let mut table = transaction.open_table(super::NODES).unwrap();
@@ -178,7 +178,7 @@ fn a_database_from_before_the_dns_records_gets_them() {
     assert!(loaded.dns_records.is_empty());
     let record = DnsRecord::parse("nas", "", "192.168.1.2").unwrap();
     store
-        .commit(&[Record::PutDnsRecord(record.clone())])
+        .commit(&[Record::PutDnsRecord(record.clone())], &[])
         .unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
@@ -272,4 +272,73 @@ fn decoding_gives_what_was_encoded() {
         .iter()
         .filter(|record| matches!(record, Record::PutNode(_)));
     assert!(records.count() >= 3);
+}
+
+fn users_created(count: usize) -> (Vec<Record>, Vec<crate::state::event::Event>) {
+    let mut world = World::new();
+    for number in 0..count {
+        let new = NewUser {
+            name: format!("user{number}").into(),
+            ..NewUser::default()
+        };
+        world.apply(Command::CreateUser(new)).unwrap();
+    }
+    (world.records, world.events)
+}
+
+fn names(store: &mut Store, before: Option<u64>, max: usize) -> Vec<(u64, String)> {
+    let entries = store.audit(before, max).unwrap().into_iter();
+    let entries = entries.map(|entry| (entry.number, entry.event.target.name.to_string()));
+    entries.collect()
+}
+
+#[test]
+fn the_audit_log_is_read_in_pages_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(5);
+    store.commit(&records, &events[..3]).unwrap();
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    store.commit(&records, &events[3..]).unwrap();
+    let newest = names(&mut store, None, 2);
+    assert_eq!(newest, [(5, "user4".into()), (4, "user3".into())]);
+    let next = names(&mut store, Some(4), 9);
+    let numbers: Vec<u64> = next.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [3, 2, 1]);
+    assert!(names(&mut store, Some(1), 9).is_empty());
+}
+
+#[test]
+fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let limits = |entries, bytes| AuditLimits { entries, bytes };
+    let numbers = |store: &mut Store| -> Vec<u64> {
+        let entries = store.audit(None, usize::MAX).unwrap();
+        entries.iter().map(|entry| entry.number).collect()
+    };
+    let (records, events) = users_created(9);
+    store.limit_audit(limits(3, usize::MAX));
+    store.commit(&records, &events[..5]).unwrap();
+    assert_eq!(numbers(&mut store), [5, 4, 3]);
+    // Other bounds hold from the next entry on, after a restart as well.
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let size = events[0].encode().len();
+    store.limit_audit(limits(100, 2 * size));
+    assert_eq!(numbers(&mut store), [5, 4, 3]);
+    store.commit(&records, &events[5..6]).unwrap();
+    assert_eq!(numbers(&mut store), [6, 5]);
+}
+
+#[test]
+fn a_damaged_entry_of_the_audit_log_is_skipped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    store.damage_audit_entry(2);
+    let numbers: Vec<u64> = names(&mut store, None, 2).iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers, [3, 1]);
 }

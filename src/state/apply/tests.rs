@@ -1,6 +1,7 @@
 //! The rules of the state, one scene each.
 
 mod address;
+mod events;
 mod invariants;
 mod login;
 mod policy;
