@@ -94,7 +94,8 @@ pub struct Engine {
 impl Engine {
     /// Starts the writer thread with what the database holds.
     ///
-    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are refused as busy. At most `batch` share a transaction.
+    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are
+    /// refused as busy. At most `batch` share a transaction.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -178,7 +179,7 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let pending = loaded
         .pending
         .into_iter()
-        .map(|login| (login.id.clone(), login));
+        .map(|pending| (pending.id.clone(), pending));
     model.pending = Arc::new(pending.collect());
     apply::restore(&mut model, now);
     model

@@ -120,7 +120,7 @@ impl PolicyFile {
         let fault = match self.hand_over(path, must_hold).await {
             Ok(version) => {
                 if before.is_none_or(|before| before.id != version.id) {
-                    tracing::info!(%file, version = %version.id, "the policy has changed");
+                    tracing::debug!(%file, version = %version.id, "read the policy file");
                 }
                 String::new()
             }

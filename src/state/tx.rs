@@ -188,12 +188,12 @@ impl Tx<'_> {
         self.put_node(node, Touched::WHOLE);
     }
 
-    /// Puts a node that changed in nothing that anybody is told or that is kept on disk.
+    /// Puts a node of which nothing changed that peers get or that is on disk.
     pub(super) fn put_node_silently(&mut self, node: Node) {
         self.model.put_node(node);
     }
 
-    /// Has nodes sent whole to all who are told of them, without anything of their own having changed.
+    /// Has nodes sent whole to their peers, without anything of their own having changed.
     pub(super) fn resend_nodes(&mut self, which: impl Fn(&Node) -> bool) {
         let nodes = self.model.nodes.iter().filter(|node| which(node));
         let nodes: Vec<Arc<Node>> = nodes.cloned().collect();

@@ -114,7 +114,7 @@ pub(super) fn backfill(tx: &mut Tx<'_>) -> Applied {
     Ok(Outcome::Nodes(moved))
 }
 
-/// A node with new addresses in the place of those outside the prefixes.
+/// A node with new addresses in place of those outside the prefixes.
 fn with_addresses_within(model: &Model, old: &Node) -> Result<Node, Rejected> {
     let prefixes = model.settings.prefixes;
     let own = prefixes_for(model, &routes::facts(model, old));

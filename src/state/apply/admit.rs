@@ -46,8 +46,8 @@ impl Admission {
         !self.is_by_person() && node.registered_by == self.registered_by
     }
 
-    /// Whose the node is from now on. Who has it stays unless the login says otherwise; that the key which
-    /// let it in says otherwise is no reason, since an administrator may have moved it.
+    /// Owner of the node from now on: the one it has, unless the login asks for another. The key with which the node
+    /// joined does not ask for another, since an administrator may have moved the node.
     fn owner_of(&self, node: &Node) -> Owner {
         if owns(&self.owner, node) || (self.shows_key_of(node) && !self.gives_tags_to(node)) {
             return node.owner.clone();
@@ -56,7 +56,7 @@ impl Admission {
     }
 }
 
-/// The node that a newcomer is, come back.
+/// The node as which the device is already known.
 fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
     let of_machine =
         |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == admission.machine;
@@ -70,7 +70,7 @@ fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, R
             None => Ok(Some(holder.clone())),
         };
     }
-    // The only node of a machine loses its tags when a person lets it in as a user's.
+    // The only node of a machine loses its tags when a person approves it as a user's.
     let loses_tags =
         |node: &Node| admission.is_by_person() && nodes.len() == 1 && node.user().is_none();
     let known = first(&|node| owns(&admission.owner, node))
@@ -80,7 +80,7 @@ fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, R
     Ok(known.cloned())
 }
 
-/// When the key of a node with this owner ends that logs in now.
+/// When the key of a node with this owner expires that logs in now.
 fn expiry_for(
     model: &Model,
     owner: &Owner,
@@ -100,7 +100,7 @@ fn expiry_for(
     [default, requested].into_iter().flatten().min()
 }
 
-/// Whether a newcomer with this owner is the node itself come back. Which tags does not matter:
+/// Whether a device that joins with this owner is this node. Which tags does not matter:
 /// an administrator may have changed them.
 pub(super) fn owns(owner: &Owner, node: &Node) -> bool {
     match (owner, &node.owner) {
@@ -161,7 +161,7 @@ pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bo
     Ok((id, true))
 }
 
-/// Gives a node that comes back its new key.
+/// Gives a known node its new key.
 fn readmit(tx: &mut Tx<'_>, admission: Admission, old: &Node) {
     let owner = admission.owner_of(old);
     let expiry = expiry_for(tx, &owner, admission.requested_expiry, tx.now());

@@ -23,7 +23,7 @@ const BYTES_MAX: usize = 512 * 1024;
 const CLOSED: &str = r#"{"acls": []}"#;
 
 /// Sets the policy, unless it names what does not exist or its tests fail. The same text as now is no change; it is
-/// still tried, since users and nodes may have changed meanwhile.
+/// still tried, since users and nodes may have changed since.
 pub(super) fn set(tx: &mut Tx<'_>, new: NewPolicy) -> Applied {
     let directory = routes::directory(tx);
     let compiled = Compiled::compile(&new.policy, &directory);

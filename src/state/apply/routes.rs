@@ -185,7 +185,7 @@ pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
 
 /// Chooses who serves each subnet route that several may serve: the one that does, as long as it is
 /// there; then the one with the lowest number that is there; then, while nobody is, the one that did.
-/// Whoever comes back does not take a route back, so that connections live on.
+/// A node that comes back does not take a route back, so that connections survive.
 fn elect(tx: &mut Tx<'_>) {
     let mut servers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
     for node in tx.nodes.iter().filter(|node| node.is_active()) {
