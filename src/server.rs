@@ -36,19 +36,20 @@ use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
 use crate::http::routers::ask_routers;
 use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
-use crate::netmap::Tailnet;
-use crate::netmap::notices::Notices;
+use crate::relay_key::node_key;
 use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::addr::Prefixes;
-use crate::state::model::Settings;
-use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
 use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
 use dns::Dns;
+use hearth_core::keys::{ChallengeKey, MachineSecret};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::notices::Notices;
+use hearth_core::state::addr::Prefixes;
+use hearth_core::state::model::Settings;
+use hearth_core::state::secret::{NoRandomness, random};
 use listeners::Listeners;
 use policy::PolicyFile;
 use regions::Regions;
@@ -312,7 +313,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
             seen = snapshot.admission();
             app.contact.prune(&snapshot);
             if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
-                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+                relay.retain(|key| snapshot.admits(&node_key(key)));
             }
         }
     }

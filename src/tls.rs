@@ -25,9 +25,9 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, Res
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
-use crate::clock::Timestamp;
 use crate::config::Host;
 use crate::files;
+use hearth_core::clock::Timestamp;
 
 /// The longest certificate or key file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;

@@ -33,14 +33,14 @@ use crate::http::ts2021::Peer;
 use crate::http::turns::Turns;
 use crate::http::wan::WanPlace;
 use crate::http::{derp, machine, pages, public, query, relay, ts2021};
-use crate::keys::{MachineKey, NodeKey};
-use crate::netmap::Tailnet;
-use crate::netmap::fragment::Fragments;
 use crate::shutdown::Shutdown;
-use crate::state::model::{AuthId, SessionId};
-use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
 use crate::tls::Served;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::fragment::Fragments;
+use hearth_core::state::model::{AuthId, SessionId};
+use hearth_core::state::snapshot::Snapshot;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.

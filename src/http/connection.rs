@@ -190,14 +190,15 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::noise_stream::NoiseStream;
     use crate::http::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
     use crate::http::{body, derp, ts2021};
-    use crate::keys::{ChallengeKey, MachineSecret};
-    use crate::noise::early_payload;
-    use crate::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
-    use crate::noise::stream::NoiseStream;
     use crate::supervise::Tasks;
     use crate::tls::{Identity, Names, Served, server_config};
+    use hearth_core::keys::{ChallengeKey, MachineSecret};
+    use hearth_core::noise::early_payload;
+    use hearth_core::noise::handshake::RESPONSE_BYTES;
+    use hearth_core::noise::handshake::testing::Initiator;
     use hyper::StatusCode;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};

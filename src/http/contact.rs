@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::state::secret::NoRandomness;
-use crate::state::snapshot::Snapshot;
 use calls::{Calls, TooManyCalls};
+use hearth_core::state::secret::NoRandomness;
+use hearth_core::state::snapshot::Snapshot;
 use inbox::{Inboxes, Undelivered};
 use reports::Reports;
 use ssh_check::SshChecks;

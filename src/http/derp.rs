@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::body::{self, Body};
 use super::front::{RelayUpgrade, Upgrade};
 use super::websocket;
-use crate::keys::NodeKey;
+use hearth_core::keys::NodeKey;
 
 /// What a request to the relay wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

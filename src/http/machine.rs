@@ -19,9 +19,9 @@ use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::contact::c2n::ANSWERS;
 use crate::http::ts2021::Peer;
-use crate::keys::NodeKey;
-use crate::state::model::Node;
-use crate::tailcfg::requests::NodeRequest;
+use hearth_core::keys::NodeKey;
+use hearth_core::state::model::Node;
+use hearth_core::tailcfg::requests::NodeRequest;
 
 /// Body of a small request, in bytes.
 const SMALL_BODY: usize = 32 * 1024;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::shutdown::Shutdown;
-use crate::state::snapshot::Snapshot;
+use hearth_core::state::snapshot::Snapshot;
 
 /// In a long run there is one moment each such time.
 const PACE: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub async fn pace<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::testing::World;
+    use hearth_core::state::testing::World;
 
     #[tokio::test(start_paused = true)]
     async fn a_change_goes_out_at_once_and_a_burst_at_the_pace() {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::policy::Policy;
-use crate::state::snapshot::Snapshot;
+use hearth_core::policy::Policy;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Where the policy comes from, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ fn first_of(faults: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::testing::World;
+    use hearth_core::state::testing::World;
     use std::sync::Arc;
 
     #[test]

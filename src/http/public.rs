@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::body::{self, Body};
-use crate::keys::MachineKey;
+use hearth_core::keys::MachineKey;
 
 /// The first capability version that speaks the Noise protocol and so reads `/key` as JSON.
 /// Source: `NoiseCapabilityVersion` in headscale `hscontrol/handlers.go`.

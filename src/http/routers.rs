@@ -9,9 +9,9 @@ use crate::config::RouteSettings;
 use crate::http::App;
 use crate::http::contact::ContactError;
 use crate::http::contact::c2n::Question;
-use crate::state::command::Command;
-use crate::state::model::{Node, Presence, is_exit_route};
-use crate::state::snapshot::Snapshot;
+use hearth_core::state::command::Command;
+use hearth_core::state::model::{Node, Presence, is_exit_route};
+use hearth_core::state::snapshot::Snapshot;
 
 /// Routers that are asked at the same time; more wait for the next round.
 const ROUTERS_MAX: usize = 64;
@@ -83,9 +83,9 @@ fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::NodeUpdate;
-    use crate::state::model::Hostinfo;
-    use crate::state::testing::World;
+    use hearth_core::state::command::NodeUpdate;
+    use hearth_core::state::model::Hostinfo;
+    use hearth_core::state::testing::World;
 
     #[test]
     fn only_routers_that_can_be_replaced_are_asked() {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::body;
 use super::outbound::OutboundError;
-use crate::wan::portmap::upnp::{Action, Place};
+use hearth_core::wan::portmap::upnp::{Action, Place};
 
 /// Fetches a resource, or has an action carried out. The answer has at most `most` bytes.
 ///

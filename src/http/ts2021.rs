@@ -38,11 +38,12 @@ use super::limits::Limits;
 use super::requests::Requests;
 use super::stream::Stream;
 use super::{query, websocket};
-use crate::keys::{ChallengeKey, MachineKey, MachineSecret};
-use crate::noise::handshake::{self, Accepted, HandshakeError};
-use crate::noise::stream::NoiseStream;
-use crate::noise::{EARLY_PAYLOAD_FROM, early_payload};
+use crate::control::noise_stream::NoiseStream;
 use crate::shutdown::Shutdown;
+use hearth_core::keys::{ChallengeKey, MachineKey, MachineSecret};
+use hearth_core::noise::handshake;
+use hearth_core::noise::handshake::{Accepted, HandshakeError};
+use hearth_core::noise::{EARLY_PAYLOAD_FROM, early_payload};
 
 /// The path of the upgrade.
 pub const PATH: &str = "/ts2021";
@@ -369,9 +370,9 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::handshake::testing::Initiator;
-    use crate::noise::record::{Open, Seal};
     use crate::supervise::Tasks;
+    use hearth_core::noise::handshake::testing::Initiator;
+    use hearth_core::noise::record::{Open, Seal};
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http2::SendRequest;
     use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::wan::Report;
+use hearth_core::wan::Report;
 
 /// How long a refresh may take.
 const PATIENCE: Duration = Duration::from_secs(5);

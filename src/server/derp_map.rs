@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use crate::config::{Config, Host, Scheme};
 use crate::http::app::Addresses;
-use crate::tailcfg::derpmap::{DerpNode, DerpRegion};
-use crate::wan::{Addresses as Outside, Kind, kind_of};
+use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
+use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
 
 /// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand; `outside`
 /// are the addresses that clients are told instead of asking DNS. None when there is no relay, or no way to
@@ -124,7 +124,7 @@ fn ways(addresses: Outside, missing: &str) -> [String; 2] {
 mod tests {
     use super::*;
     use crate::config::{Overrides, Surroundings};
-    use crate::derp_map::{Part, join};
+    use hearth_core::derp_map::{Part, join};
 
     fn map(url: &str, pin: Option<&str>) -> String {
         map_outside(url, pin, Outside::default())

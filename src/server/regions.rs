@@ -11,14 +11,14 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{DerpSettings, WebUrl};
-use crate::derp_map::{InvalidMap, Part, join};
 use crate::files;
 use crate::http::outbound::{Outbound, OutboundError};
-use crate::netmap::Tailnet;
-use crate::policy::Policy;
 use crate::shutdown::Shutdown;
-use crate::state::snapshot::Snapshot;
-use crate::tailcfg::derpmap::{DerpMap, DerpRegion};
+use hearth_core::derp_map::{InvalidMap, Part, join};
+use hearth_core::netmap::Tailnet;
+use hearth_core::policy::Policy;
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
 
 /// Folder of the kept answers, below the data directory.
 const FOLDER: &str = "derp-maps";
@@ -311,7 +311,7 @@ fn part_of(bytes: &[u8]) -> Result<Part, SourceFault> {
 mod tests {
     use super::*;
     use crate::config::{Config, Overrides, Surroundings};
-    use crate::state::testing::World;
+    use hearth_core::state::testing::World;
 
     #[test]
     fn files_and_kept_answers_make_a_map_without_the_internet() {

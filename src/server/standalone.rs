@@ -17,14 +17,14 @@ use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
 use crate::http::standalone::RelayOnly;
 use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
 use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::secret::random;
 use crate::supervise::Tasks;
 use crate::tls::{self, Served};
 use crate::{files, http};
+use hearth_core::keys::{ChallengeKey, MachineSecret};
+use hearth_core::state::secret::random;
 
 /// The relay's private key, below the data directory: 32 bytes.
 const KEY_FILE: &str = "relay.key";

@@ -11,7 +11,7 @@
     )
 )]
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;

@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 
 use super::later;
 use crate::bucket::TokenBucket;
-use crate::clock::Now;
 use crate::http::body::{self, Body};
-use crate::id::ApiKeyId;
-use crate::state::model::ApiKey;
-use crate::state::secret::{self, SecretKind};
+use hearth_core::clock::Now;
+use hearth_core::id::ApiKeyId;
+use hearth_core::state::model::ApiKey;
+use hearth_core::state::secret;
+use hearth_core::state::secret::SecretKind;
 
 /// Requests with a key that exists, right or wrong: 100 at once, then 20 a second.
 const CHECKED: (u32, Duration) = (100, Duration::from_millis(50));
@@ -111,8 +112,8 @@ fn key_in(header: &str) -> Option<Zeroizing<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{PLAUSIBLE_FROM, Timestamp};
-    use crate::state::secret::new_secret;
+    use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
+    use hearth_core::state::secret::new_secret;
 
     fn at(seconds: u64) -> Now {
         let mono = Duration::from_secs(seconds);

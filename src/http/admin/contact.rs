@@ -19,11 +19,11 @@ use crate::http::contact::inbox::Undelivered;
 use crate::http::contact::ssh_check::{Check, Undecidable, Verdict};
 use crate::http::contact::{ContactError, ping};
 use crate::http::machine::reports::attribute;
-use crate::id::NodeId;
-use crate::state::attributes::AttributeValue;
-use crate::state::command::{Command, Rejected};
-use crate::state::model::{AuthId, Node};
-use crate::state::snapshot::Snapshot;
+use hearth_core::id::NodeId;
+use hearth_core::state::attributes::AttributeValue;
+use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::model::{AuthId, Node};
+use hearth_core::state::snapshot::Snapshot;
 
 /// How long a node may take for its answer; less than the command line waits for ours.
 const PATIENCE: Duration = Duration::from_secs(20);

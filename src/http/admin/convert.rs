@@ -4,16 +4,16 @@ use ipnet::IpNet;
 
 use super::fault::Fault;
 use crate::api;
-use crate::clock::{Now, Timestamp};
 use crate::config::value::show_duration;
-use crate::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
-use crate::keys::DiscoKey;
-use crate::state::model::{
+use hearth_core::clock::{Now, Timestamp};
+use hearth_core::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
+use hearth_core::keys::DiscoKey;
+use hearth_core::state::model::{
     ApiKey, KeyLife, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, Role, User,
     is_exit_route,
 };
-use crate::state::secret::SecretKind;
-use crate::state::snapshot::Snapshot;
+use hearth_core::state::secret::SecretKind;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Go's zero time, 0001-01-01T00:00:00Z: "nothing said".
 pub const ZERO_TIME: Timestamp = Timestamp::from_unix_ms(-62_135_596_800_000);

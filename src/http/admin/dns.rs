@@ -3,9 +3,9 @@
 use super::fault::Fault;
 use super::{Answer, Call, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
-use crate::netmap::dns::{addresses_of, records_of};
-use crate::state::command::{Command, Rejected};
-use crate::state::dns::DnsRecord;
+use hearth_core::netmap::dns::{addresses_of, records_of};
+use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::dns::DnsRecord;
 
 /// Where a record was made.
 const FROM_CONFIGURATION: &str = "configuration";

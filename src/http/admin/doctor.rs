@@ -5,9 +5,10 @@ use ipnet::Ipv4Net;
 use super::{Answer, Call, json, wan};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
-use crate::doctor::{self, Certificate, Facts, Filling, Level, Memory};
-use crate::state::model::PendingState;
-use crate::state::snapshot::Snapshot;
+use hearth_core::doctor;
+use hearth_core::doctor::{Certificate, Facts, Filling, Level, Memory};
+use hearth_core::state::model::PendingState;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Longest file of /proc that is read, in bytes.
 const FILE_MAX: usize = 4096;

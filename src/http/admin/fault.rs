@@ -6,8 +6,8 @@ use super::later;
 use crate::api::ErrorAnswer;
 use crate::engine::EngineError;
 use crate::http::body::{self, Body};
-use crate::policy::Diagnostic;
-use crate::state::command::Rejected;
+use hearth_core::policy::Diagnostic;
+use hearth_core::state::command::Rejected;
 
 /// The kind of a refusal. Source: `google/rpc/code.proto` in googleapis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

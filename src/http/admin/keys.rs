@@ -8,9 +8,9 @@ use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
     PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
 };
-use crate::id::{ApiKeyId, PreAuthKeyId, UserId};
-use crate::state::command::{Command, NewApiKey, NewPreAuthKey, Rejected, Reply};
-use crate::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
+use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
+use hearth_core::state::command::{Command, NewApiKey, NewPreAuthKey, Rejected, Reply};
+use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
 /// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
 /// `cmd/headscale/cli/preauthkeys.go`.

@@ -3,8 +3,8 @@
 use super::fault::Fault;
 use super::{Answer, Call, convert, json, users};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
-use crate::state::command::{Command, Rejected};
-use crate::state::model::AuthId;
+use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::model::AuthId;
 
 impl Call<'_> {
     pub(super) async fn approve_for_user(&self) -> Answer {

@@ -10,10 +10,10 @@ use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
 };
-use crate::id::NodeId;
-use crate::state::command::{Command, Rejected, Reply};
-use crate::state::model::Node;
-use crate::state::snapshot::Snapshot;
+use hearth_core::id::NodeId;
+use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::model::Node;
+use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
     pub(super) fn list_nodes(&self) -> Answer {
@@ -51,7 +51,7 @@ impl Call<'_> {
         let query = |key| self.target.query(key);
         wish.disable_expiry |= query("disableExpiry") == "true";
         if wish.expiry.is_none() && !query("expiry").is_empty() {
-            let time = crate::clock::Timestamp::parse(query("expiry"));
+            let time = hearth_core::clock::Timestamp::parse(query("expiry"));
             wish.expiry = Some(time.ok_or_else(|| Fault::invalid("expiry is no RFC 3339 time"))?);
         }
         let expiry = match (wish.disable_expiry, wish.expiry) {

@@ -8,10 +8,10 @@ use hearth_derp::relay::Relay;
 use super::fault::{Code, Fault};
 use super::{Answer, Call, convert, json, users};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
-use crate::id::UserId;
 use crate::qr;
-use crate::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
-use crate::state::model::{Node, PendingState};
+use hearth_core::id::UserId;
+use hearth_core::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
+use hearth_core::state::model::{Node, PendingState};
 
 /// How long an invitation is good when nobody says.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);

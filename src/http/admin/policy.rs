@@ -10,10 +10,10 @@ use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
 use crate::engine::EngineError;
-use crate::id::PolicyId;
-use crate::policy::{Diagnostic, MAX_BYTES};
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
-use crate::state::model::PolicyText;
+use hearth_core::id::PolicyId;
+use hearth_core::policy::{Diagnostic, MAX_BYTES};
+use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::model::PolicyText;
 
 /// What the paths of requests with a policy begin with.
 pub(super) const PATH: &str = "/api/v1/policy";

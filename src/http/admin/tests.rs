@@ -4,6 +4,7 @@ mod lifecycle;
 mod policy;
 mod wan;
 
+use crate::system_clock;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Full};
@@ -13,15 +14,15 @@ use super::*;
 use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
-use crate::keys::{MachineKey, NodeKey};
-use crate::netmap::dns::DnsSources;
-use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
-use crate::state::dns::{DnsRecord, DnsSettings};
-use crate::state::model::{Hostinfo, Settings};
-use crate::state::secret::new_auth_id;
-use crate::state::testing::settings;
 use crate::store::Store;
-use crate::tailcfg::derpmap::DerpMap;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::netmap::dns::DnsSources;
+use hearth_core::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use hearth_core::state::dns::{DnsRecord, DnsSettings};
+use hearth_core::state::model::{Hostinfo, Settings};
+use hearth_core::state::secret::new_auth_id;
+use hearth_core::state::testing::settings;
+use hearth_core::tailcfg::derpmap::DerpMap;
 
 struct Server {
     admin: Admin,
@@ -497,7 +498,10 @@ async fn node_with_stream(server: &Server) -> crate::http::contact::inbox::Inbox
     let body = json!({"user": "anna", "authId": id});
     server.good("POST", "auth/register", body).await;
     let inboxes = &server.admin.contact.inboxes;
-    inboxes.open(crate::id::NodeId::FIRST, crate::state::model::SessionId(1))
+    inboxes.open(
+        hearth_core::id::NodeId::FIRST,
+        hearth_core::state::model::SessionId(1),
+    )
 }
 
 /// The request for a ping or an answer that a message holds.
@@ -603,7 +607,7 @@ async fn a_node_that_cannot_be_asked_is_not_waited_for() {
 #[tokio::test]
 async fn ssh_connections_are_decided_in_both_ways() {
     use crate::http::contact::ssh_check::Way;
-    use crate::id::NodeId;
+    use hearth_core::id::NodeId;
     let server = server();
     let _inbox = node_with_stream(&server).await;
     let checks = &server.admin.contact.ssh_checks;
@@ -614,7 +618,7 @@ async fn ssh_connections_are_decided_in_both_ways() {
             target: NodeId::FIRST,
             local_user: "root".into(),
         };
-        checks.begin(id.clone(), way, clock::now());
+        checks.begin(id.clone(), way, system_clock::now());
         id.to_string()
     };
     let (first, second) = (begin(), begin());
@@ -666,8 +670,13 @@ async fn attributes_and_health_are_shown() {
         400
     );
     let reports = &server.admin.contact.reports;
-    reports.set_health(crate::id::NodeId::FIRST, "dns", "none");
-    reports.audit(clock::now().wall, crate::id::NodeId::FIRST, "X", "why");
+    reports.set_health(hearth_core::id::NodeId::FIRST, "dns", "none");
+    reports.audit(
+        system_clock::now().wall,
+        hearth_core::id::NodeId::FIRST,
+        "X",
+        "why",
+    );
     let node = server.good("GET", "node/1", Value::Null).await;
     assert_eq!(node["node"]["health"], json!(["dns: none"]));
     let audit = server.good("GET", "hearth/audit", Value::Null).await;

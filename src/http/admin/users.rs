@@ -4,10 +4,10 @@ use super::fault::Fault;
 use super::{Answer, Call, convert, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::config::value::parse_duration;
-use crate::id::UserId;
-use crate::state::command::{Command, NewUser, Rejected, Reply};
-use crate::state::model::{KeyLife, Role, User};
-use crate::state::snapshot::Snapshot;
+use hearth_core::id::UserId;
+use hearth_core::state::command::{Command, NewUser, Rejected, Reply};
+use hearth_core::state::model::{KeyLife, Role, User};
+use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
     pub(super) async fn create_user(&self) -> Answer {

@@ -18,7 +18,7 @@ use super::Admin;
 use super::policy::{self, Unfit};
 use crate::http::body::{self, Body};
 use crate::http::query::value;
-use crate::policy::{Cause, Diagnostic, Policy, as_json};
+use hearth_core::policy::{Cause, Diagnostic, Policy, as_json};
 
 /// What all paths of this interface begin with.
 pub(super) const ROOT: &str = "/api/v2/";

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::fault::{Code, Fault};
 use super::{Answer, Call, json};
 use crate::api::{MappedPort, PortMapping, Wan};
-use crate::wan::mapping::Mapping;
-use crate::wan::{NoticedBy, Report, kind_of};
+use hearth_core::wan::mapping::Mapping;
+use hearth_core::wan::{NoticedBy, Report, kind_of};
 
 impl Call<'_> {
     pub(super) fn show_wan(&self) -> Answer {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::{Answer, Call, json, users};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
-use crate::id::NodeId;
-use crate::policy::protocol;
-use crate::state::dns::is_named;
-use crate::state::model::Node;
-use crate::state::snapshot::Snapshot;
+use hearth_core::id::NodeId;
+use hearth_core::policy::protocol;
+use hearth_core::state::dns::is_named;
+use hearth_core::state::model::Node;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Most pairs of an answer.
 const PAIRS_MAX: usize = 64;

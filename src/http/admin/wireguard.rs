@@ -8,10 +8,10 @@ use super::fault::Fault;
 use super::nodes::{address, routes};
 use super::{Answer, Call, users};
 use crate::api::AddWireGuard;
-use crate::keys::NodeKey;
-use crate::state::command::{Command, NewWireGuard, Rejected};
-use crate::state::model::{Owner, WireGuard};
-use crate::state::snapshot::Snapshot;
+use hearth_core::keys::NodeKey;
+use hearth_core::state::command::{Command, NewWireGuard, Rejected};
+use hearth_core::state::model::{Owner, WireGuard};
+use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
     pub(super) async fn add_wireguard(&self) -> Answer {

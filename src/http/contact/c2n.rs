@@ -19,8 +19,8 @@ use data_encoding::BASE64;
 
 use super::calls::Way;
 use super::{Contact, ContactError};
-use crate::state::model::Node;
-use crate::tailcfg::notice::PingRequest;
+use hearth_core::state::model::Node;
+use hearth_core::tailcfg::notice::PingRequest;
 
 /// Where nodes post their answers, inside the Noise tunnel; the name of the call follows.
 pub const ANSWERS: &str = "/machine/c2n/";

@@ -8,8 +8,8 @@ use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 
 use super::ContactError;
-use crate::keys::MachineKey;
-use crate::state::secret::random;
+use hearth_core::keys::MachineKey;
+use hearth_core::state::secret::random;
 
 /// How an answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

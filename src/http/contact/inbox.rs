@@ -7,9 +7,9 @@ use std::task::{Poll, Waker};
 
 use serde::Serialize;
 
-use crate::id::NodeId;
-use crate::state::model::SessionId;
-use crate::tailcfg::notice::PingRequest;
+use hearth_core::id::NodeId;
+use hearth_core::state::model::SessionId;
+use hearth_core::tailcfg::notice::PingRequest;
 
 /// Messages that may wait for one stream: a stream that takes none of them is stuck.
 const MESSAGES: usize = 4;
@@ -47,7 +47,7 @@ pub enum Undelivered {
 
 /// What a message is made of. It is sent as a keep-alive: these fields are looked at there as well, and
 /// the client does not go through its map for nothing. More than the bare flag is always in it, see
-/// [`crate::netmap::keep_alive`].
+/// [`hearth_core::netmap::keep_alive`].
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Message<'a> {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::c2n::noise_url;
 use super::calls::Way;
 use super::{Contact, ContactError};
-use crate::state::model::Node;
-use crate::tailcfg::notice::PingRequest;
+use hearth_core::state::model::Node;
+use hearth_core::tailcfg::notice::PingRequest;
 
 /// Where nodes show by a HEAD that they reach this server outside of the Noise tunnel; the name of the
 /// call is the value of `id`. Source: `PingResponseHandler` in headscale `hscontrol/noise.go`.

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::clock::Timestamp;
-use crate::id::NodeId;
+use hearth_core::clock::Timestamp;
+use hearth_core::id::NodeId;
 
 /// Parts of one client that may be unwell at a time.
 const PROBLEMS: usize = 16;

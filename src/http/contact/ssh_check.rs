@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::{Now, Timestamp};
-use crate::id::NodeId;
-use crate::state::model::AuthId;
+use hearth_core::clock::{Now, Timestamp};
+use hearth_core::id::NodeId;
+use hearth_core::state::model::AuthId;
 
 /// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
 /// tailscale `ssh/tailssh/tailssh.go`).
@@ -234,7 +234,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::secret::new_auth_id;
+    use hearth_core::state::secret::new_auth_id;
 
     fn at(seconds: u64) -> Now {
         Now {

@@ -8,7 +8,7 @@ use crate::http::body::{self, Body};
 use crate::http::contact::c2n::ANSWERS;
 use crate::http::contact::calls::Way;
 use crate::http::ts2021::Peer;
-use crate::netmap::owner_profile;
+use hearth_core::netmap::owner_profile;
 
 /// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.
 pub(super) async fn answer(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::clock::Now;
-use crate::netmap::{owner_number, owner_profile};
-use crate::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
-use crate::state::model::{AuthId, Hostinfo, Node};
-use crate::state::secret::{self, SecretHash, SecretKind};
-use crate::state::snapshot::Snapshot;
-use crate::tailcfg::hostinfo as wire;
-use crate::tailcfg::map::MapRequest;
-use crate::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
+use hearth_core::clock::Now;
+use hearth_core::netmap::{owner_number, owner_profile};
+use hearth_core::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
+use hearth_core::state::model::{AuthId, Hostinfo, Node};
+use hearth_core::state::secret;
+use hearth_core::state::secret::{SecretHash, SecretKind};
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::tailcfg::hostinfo as wire;
+use hearth_core::tailcfg::map::MapRequest;
+use hearth_core::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
 
 /// Most routes that one client can offer; fewer where the limit for what it tells is below 18 KiB.
 const ROUTES_MAX: usize = 1024;
@@ -89,7 +90,7 @@ fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
 /// The command that a registration asks for.
 pub(super) fn register(
     request: RegisterRequest,
-    machine: crate::keys::MachineKey,
+    machine: hearth_core::keys::MachineKey,
     fresh_id: AuthId,
     now: Now,
     hostinfo_limit: usize,

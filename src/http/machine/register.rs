@@ -6,18 +6,20 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
-use crate::clock::{self, Now};
 use crate::engine::EngineError;
 use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
-use crate::keys::{MachineKey, NodeKey};
-use crate::state::command::{Command, RegisterReply, Rejected, Reply};
-use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
-use crate::state::secret::{self, SecretKind};
-use crate::tailcfg::json;
-use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
+use crate::system_clock;
+use hearth_core::clock::Now;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::state::command::{Command, RegisterReply, Rejected, Reply};
+use hearth_core::state::model::{AuthId, Pending, PendingState, PreAuthKey};
+use hearth_core::state::secret;
+use hearth_core::state::secret::SecretKind;
+use hearth_core::tailcfg::json;
+use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
 
 /// What a client that came too often waits, in seconds.
 const RETRY_SECONDS: &str = "10";
@@ -58,7 +60,7 @@ pub(super) async fn register(
         request,
         peer.machine,
         fresh_id,
-        clock::now(),
+        system_clock::now(),
         limits.hostinfo,
     );
     answer(
@@ -71,8 +73,8 @@ pub(super) async fn register(
 /// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
 fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Response<Body>> {
     let snapshot = app.engine.snapshot();
-    let now = clock::now();
-    let ours = |node: &Arc<crate::state::model::Node>| node.machine == peer.machine;
+    let now = system_clock::now();
+    let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
     if known
         || waits(
@@ -179,8 +181,8 @@ fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{PreAuthKeyId, UserId};
-    use crate::state::testing::{World, plain};
+    use hearth_core::id::{PreAuthKeyId, UserId};
+    use hearth_core::state::testing::{World, plain};
     use std::time::Duration;
 
     #[test]
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
-        let now = clock::now();
+        let now = system_clock::now();
         let made = secret::new_secret(SecretKind::PreAuth).unwrap();
         let key = PreAuthKey {
             id: PreAuthKeyId::FIRST,

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use super::html::{Builder, Page, Piece};
 use crate::http::policy::PolicyPlace;
-use crate::state::snapshot::Snapshot;
+use hearth_core::state::snapshot::Snapshot;
 
 /// The page. It tells nothing about the tailnet to strangers.
 pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyPlace) -> Page {

@@ -3,9 +3,9 @@
 use hyper::StatusCode;
 
 use super::html::{Builder, Page, Piece};
-use crate::clock::Timestamp;
-use crate::state::model::{AuthId, Pending, PendingState};
-use crate::state::snapshot::Snapshot;
+use hearth_core::clock::Timestamp;
+use hearth_core::state::model::{AuthId, Pending, PendingState};
+use hearth_core::state::snapshot::Snapshot;
 
 /// How often a page that waits looks again, in seconds.
 const LOOK_AGAIN: u32 = 3;

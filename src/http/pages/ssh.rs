@@ -5,8 +5,8 @@ use hyper::StatusCode;
 use super::html::{Builder, Page, Piece};
 use super::register::{minutes, shown};
 use crate::http::contact::ssh_check::{Check, Verdict};
-use crate::id::NodeId;
-use crate::state::snapshot::Snapshot;
+use hearth_core::id::NodeId;
+use hearth_core::state::snapshot::Snapshot;
 
 /// How often a page that waits looks again, in seconds.
 const LOOK_AGAIN: u32 = 3;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::clock::PLAUSIBLE_FROM;
 use crate::http::policy::PolicyPlace;
-use crate::id::NodeId;
-use crate::keys::{MachineKey, NodeKey};
-use crate::state::model::{Hostinfo, Model, Pending, PendingState};
-use crate::state::snapshot::Snapshot;
-use crate::state::testing::World;
+use hearth_core::clock::PLAUSIBLE_FROM;
+use hearth_core::id::NodeId;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::state::model::{Hostinfo, Model, Pending, PendingState};
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::state::testing::World;
 
 const URL: &str = "http://192.168.1.1:8080";
 

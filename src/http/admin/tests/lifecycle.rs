@@ -1,7 +1,7 @@
 //! Routes, tags, owners, addresses, approval, roles and WireGuard-only peers.
 
 use super::*;
-use crate::state::command::NodeUpdate;
+use hearth_core::state::command::NodeUpdate;
 
 impl Server {
     /// A node of anna's that offers this route.

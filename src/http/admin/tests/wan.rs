@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::http::wan::{Refreshed, WanPlace};
 use crate::tls::{Identity, Names, Served};
-use crate::wan::{Addresses, Report};
+use hearth_core::wan::{Addresses, Report};
 
 fn report() -> Report {
     let own = Addresses {

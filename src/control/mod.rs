@@ -1,0 +1,3 @@
+//! The control protocol: what clients say inside the Noise session.
+
+pub mod noise_stream;
