@@ -18,8 +18,9 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::body::{self, Body};
 use crate::config::{Config, Host};
+use crate::net::body;
+use crate::net::body::Body;
 use crate::shutdown::Shutdown;
 
 /// Where clients ask. Source: tailscale `net/dnsfallback/dnsfallback.go`.

@@ -28,9 +28,10 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, Body};
-use super::front::{RelayUpgrade, Upgrade};
-use super::websocket;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::http1::{RelayUpgrade, Upgrade};
+use crate::net::websocket;
 use hearth_core::keys::NodeKey;
 
 /// What a request to the relay wants.

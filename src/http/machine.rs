@@ -16,9 +16,10 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::engine::EngineError;
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::contact::c2n::ANSWERS;
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::requests::NodeRequest;

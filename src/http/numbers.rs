@@ -19,12 +19,13 @@ use hearth_derp::udp::{StunCounters, StunStats};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use super::body::{self, Body};
-use super::connection::Answer;
-use super::front;
-use super::limits::Limits;
-use super::stream::Stream;
 use crate::api::{RelayDrops, RelayReport, StunReport};
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::connection::Answer;
+use crate::net::http1 as front;
+use crate::net::limits::Limits;
+use crate::net::stream::Stream;
 use crate::shutdown::Shutdown;
 
 /// Where the numbers are, for the command line.

@@ -24,10 +24,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::body;
-use super::stream::Stream;
 use crate::config::{Host, Scheme, WebUrl};
-use crate::tls::client::{ClientTls, ClientTlsError};
+use crate::net::body;
+use crate::net::stream::Stream;
+use crate::net::tls::client::{ClientTls, ClientTlsError};
 
 /// Longest head of an answer to an upgrade request, in bytes.
 const MAX_HEAD: usize = 4096;

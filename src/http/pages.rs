@@ -24,7 +24,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
 use crate::http::App;
-use crate::http::body::{self, Body};
+use crate::net::body;
+use crate::net::body::Body;
 use crate::system_clock;
 use html::Page;
 

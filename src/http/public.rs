@@ -5,7 +5,8 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::body::{self, Body};
+use crate::net::body;
+use crate::net::body::Body;
 use hearth_core::keys::MachineKey;
 
 /// The first capability version that speaks the Noise protocol and so reads `/key` as JSON.

@@ -17,13 +17,14 @@ use hearth_derp::relay::{Relay, WebSocket};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::body::{self, Body};
 use super::bootstrap::{self, BootstrapDns};
-use super::connection::Next;
 use super::derp;
-use super::front::RelayUpgrade;
 use super::public;
-use super::stream::Stream;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::connection::Next;
+use crate::net::http1::RelayUpgrade;
+use crate::net::stream::Stream;
 
 /// The public answers around a relay, with and without a control server: none if the path is none of
 /// them. Source: tailscale `cmd/derper/derper.go`.

@@ -18,15 +18,16 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
-use super::body::{self, Body};
 use super::bootstrap::BootstrapDns;
-use super::connection::{Answer, Next, Origin, Service};
-use super::front::RelayUpgrade;
 use super::numbers::{self, Numbers};
 use super::public;
 use super::relay::{around_relay, serve_relay};
-use super::stream::Stream;
 use super::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::connection::{Answer, Next, Origin, Service};
+use crate::net::http1::RelayUpgrade;
+use crate::net::stream::Stream;
 
 /// A relay without a control server.
 pub struct RelayOnly {

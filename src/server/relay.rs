@@ -13,10 +13,10 @@ use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
 use crate::http::derp;
 use crate::http::outbound::Outbound;
+use crate::net::tls::{MetaCertificate, Served};
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::system_clock;
-use crate::tls::{MetaCertificate, Served};
 use hearth_core::clock::Timestamp;
 use hearth_core::state::snapshot::Snapshot;
 

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::later;
 use crate::bucket::TokenBucket;
-use crate::http::body::{self, Body};
+use crate::net::body;
+use crate::net::body::Body;
 use hearth_core::clock::Now;
 use hearth_core::id::ApiKeyId;
 use hearth_core::state::model::ApiKey;

@@ -5,7 +5,8 @@ use hyper::{Response, StatusCode};
 use super::later;
 use crate::api::ErrorAnswer;
 use crate::engine::EngineError;
-use crate::http::body::{self, Body};
+use crate::net::body;
+use crate::net::body::Body;
 use hearth_core::policy::Diagnostic;
 use hearth_core::state::command::Rejected;
 

@@ -3,7 +3,7 @@
 use hyper::Uri;
 
 use super::ROOT;
-use crate::http::query::{pairs, unescaped};
+use crate::net::query::{pairs, unescaped};
 
 /// The parts of a path below the interface's root, and its query.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::policy::{self, Unfit};
-use crate::http::body::{self, Body};
-use crate::http::query::value;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::query::value;
 use hearth_core::policy::{Cause, Diagnostic, Policy, as_json};
 
 /// What all paths of this interface begin with.

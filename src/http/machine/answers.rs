@@ -4,10 +4,11 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::contact::c2n::ANSWERS;
 use crate::http::contact::calls::Way;
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
 use hearth_core::netmap::owner_profile;
 
 /// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.

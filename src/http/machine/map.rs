@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::engine::Handle;
 use crate::http::App;
-use crate::http::body::{self, Body, Sender};
 use crate::http::machine::{convert, node_of, refused};
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::{Body, Sender};
 use crate::system_clock;
 use hearth_core::id::NodeId;
 use hearth_core::netmap;

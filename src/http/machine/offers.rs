@@ -5,9 +5,10 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::machine::ask;
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
 
 /// `POST /machine/feature/query`: the client shows the text to its user and ends.
 /// Source: `enableFeatureInteractive` in tailscale `cmd/tailscale/cli/serve_legacy.go`.

@@ -8,9 +8,10 @@ use hyper::{Request, Response, StatusCode};
 
 use crate::engine::EngineError;
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::machine::{convert, refused};
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::clock::Now;
 use hearth_core::keys::{MachineKey, NodeKey};

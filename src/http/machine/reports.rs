@@ -5,9 +5,10 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::machine::{ask, refused};
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::Command;

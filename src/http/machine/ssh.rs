@@ -11,10 +11,11 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use crate::http::App;
-use crate::http::body::{self, Body};
 use crate::http::contact::ssh_check::{SshChecks, Verdict, Way};
-use crate::http::query;
 use crate::http::ts2021::Peer;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::net::query;
 use crate::shutdown::Shutdown;
 use crate::system_clock;
 use hearth_core::id::NodeId;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::http::wan::{Refreshed, WanPlace};
-use crate::tls::{Identity, Names, Served};
+use crate::net::tls::{Identity, Names, Served};
 use hearth_core::wan::{Addresses, Report};
 
 fn report() -> Report {

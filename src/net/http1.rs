@@ -30,9 +30,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-use super::connection::Answer;
-use super::derp;
-use super::limits::{Limits, MAX_HEAD_BYTES};
+use crate::http::derp;
+use crate::net::connection::Answer;
+use crate::net::limits::{Limits, MAX_HEAD_BYTES};
 use crate::shutdown::Shutdown;
 
 /// The most headers of a request.
@@ -316,7 +316,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::body;
+    use crate::net::body;
     use hyper::StatusCode;
     use tokio::io::{DuplexStream, duplex};
 

@@ -19,7 +19,8 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Response, StatusCode};
 
-use super::body::{self, Body};
+use crate::net::body;
+use crate::net::body::Body;
 
 /// Whether the client names this subprotocol among those that it speaks.
 pub fn speaks(request: &HeaderMap, subprotocol: &str) -> bool {

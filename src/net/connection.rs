@@ -14,14 +14,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::body::Body;
-use super::early::{Early, HANDSHAKE_BYTES};
-use super::front::{self, ControlUpgrade, Ended, RelayUpgrade, Upgrade};
-use super::limits::Limits;
-use super::stream::Stream;
-use super::ts2021::{Control, ControlError, Peer};
+use crate::http::ts2021::{Control, ControlError, Peer};
+use crate::net::body::Body;
+use crate::net::handshake_limit::{Early, HANDSHAKE_BYTES};
+use crate::net::http1 as front;
+use crate::net::http1::{ControlUpgrade, Ended, RelayUpgrade, Upgrade};
+use crate::net::limits::Limits;
+use crate::net::stream::Stream;
+use crate::net::tls;
 use crate::shutdown::Shutdown;
-use crate::tls;
 
 /// The most unsent plaintext that TLS holds for one connection.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
@@ -191,10 +192,11 @@ impl Connections {
 mod tests {
     use super::*;
     use crate::control::noise_stream::NoiseStream;
-    use crate::http::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
-    use crate::http::{body, derp, ts2021};
+    use crate::http::{derp, ts2021};
+    use crate::net::body;
+    use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
+    use crate::net::tls::{Identity, Names, Served, server_config};
     use crate::supervise::Tasks;
-    use crate::tls::{Identity, Names, Served, server_config};
     use hearth_core::keys::{ChallengeKey, MachineSecret};
     use hearth_core::noise::early_payload;
     use hearth_core::noise::handshake::RESPONSE_BYTES;

@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connection::Next;
+use crate::net::connection::Next;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 

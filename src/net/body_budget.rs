@@ -24,7 +24,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use tokio::sync::oneshot;
 
-use super::body::ReadError;
+use crate::net::body::ReadError;
 
 /// The bodies that are arriving.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ async fn read_into<B: HttpBody>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::body::Body;
+    use crate::net::body::Body;
     use http_body_util::Full;
 
     const SOON: Duration = Duration::from_secs(5);

@@ -19,7 +19,7 @@ const ROUNDS: usize = 16;
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The running requests. They are dropped with this.
-pub(super) struct Requests {
+pub struct Requests {
     begun: Arc<Mutex<Vec<Request>>>,
     running: Vec<Request>,
     task: Arc<Task>,
@@ -31,7 +31,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// No requests yet.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         let task = Arc::new(Task::default());
         Self {
             begun: Arc::default(),
@@ -43,12 +43,12 @@ impl Requests {
     }
 
     /// Where the connection leaves its requests.
-    pub(super) fn executor(&self) -> Begin {
+    pub fn executor(&self) -> Begin {
         Begin(Arc::downgrade(&self.begun))
     }
 
     /// To be called after the connection was changed otherwise than by polling it.
-    pub(super) fn connection_changed(&self) {
+    pub fn connection_changed(&self) {
         self.connection.woken.store(true, Ordering::SeqCst);
     }
 
@@ -56,7 +56,7 @@ impl Requests {
     ///
     /// Requests go first, so that what they send leaves in the same turn. A side is polled only when it was
     /// woken, for what is polled has to be fetched from far memory where there are many connections.
-    pub(super) fn poll<C: Future>(
+    pub fn poll<C: Future>(
         &mut self,
         mut connection: Pin<&mut C>,
         context: &mut Context<'_>,
@@ -163,7 +163,7 @@ impl Wake for Side {
 ///
 /// Requests hold one of these too, so it does not keep them alive.
 #[derive(Clone)]
-pub(super) struct Begin(Weak<Mutex<Vec<Request>>>);
+pub struct Begin(Weak<Mutex<Vec<Request>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Begin {
     fn execute(&self, request: F) {
