@@ -27,13 +27,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config, Host, Limits};
+use crate::control::route_failover::ask_routers;
+use crate::control::ts2021::Control;
 use crate::engine::{Engine, Handle};
 use crate::http::app::{App, Parts};
 use crate::http::bootstrap::BootstrapDns;
 use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
-use crate::http::routers::ask_routers;
-use crate::http::ts2021::Control;
 use crate::logging::LogControl;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;

@@ -44,9 +44,9 @@ use tokio::sync::{Mutex, watch};
 
 use crate::api::BoardStatus;
 use crate::config::Limits;
+use crate::control::c2n::Contact;
 use crate::engine::Handle;
 use crate::http::app::Addresses;
-use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;

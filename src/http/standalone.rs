@@ -22,7 +22,7 @@ use super::bootstrap::BootstrapDns;
 use super::numbers::{self, Numbers};
 use super::public;
 use super::relay::{around_relay, serve_relay};
-use super::ts2021::Peer;
+use crate::control::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::connection::{Answer, Next, Origin, Service};

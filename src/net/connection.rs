@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::ts2021::{Control, ControlError, Peer};
+use crate::control::ts2021::{Control, ControlError, Peer};
 use crate::net::body::Body;
 use crate::net::handshake_limit::{Early, HANDSHAKE_BYTES};
 use crate::net::http1 as front;
@@ -192,7 +192,8 @@ impl Connections {
 mod tests {
     use super::*;
     use crate::control::noise_stream::NoiseStream;
-    use crate::http::{derp, ts2021};
+    use crate::control::ts2021;
+    use crate::http::derp;
     use crate::net::body;
     use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
     use crate::net::tls::{Identity, Names, Served, server_config};

@@ -14,11 +14,11 @@ use crate::api::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
     PingAnswer, PingNode, SshCheck, SshChecksAnswer,
 };
-use crate::http::contact::c2n::Question;
-use crate::http::contact::inbox::Undelivered;
-use crate::http::contact::ssh_check::{Check, Undecidable, Verdict};
-use crate::http::contact::{ContactError, ping};
-use crate::http::machine::reports::attribute;
+use crate::control::c2n::mailbox::Undelivered;
+use crate::control::c2n::request::Question;
+use crate::control::c2n::{ContactError, ping};
+use crate::control::reports::attribute;
+use crate::control::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::NodeId;
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{Command, Rejected};

@@ -492,7 +492,7 @@ async fn dns_records_are_added_listed_and_removed() {
 }
 
 /// A node that has joined and holds a stream, with the end of the stream where messages arrive.
-async fn node_with_stream(server: &Server) -> crate::http::contact::inbox::Inbox {
+async fn node_with_stream(server: &Server) -> crate::control::c2n::mailbox::Inbox {
     server.good("POST", "user", json!({"name": "anna"})).await;
     let id = server.knock("laptop").await;
     let body = json!({"user": "anna", "authId": id});
@@ -505,7 +505,7 @@ async fn node_with_stream(server: &Server) -> crate::http::contact::inbox::Inbox
 }
 
 /// The request for a ping or an answer that a message holds.
-async fn request_in(inbox: &mut crate::http::contact::inbox::Inbox) -> Value {
+async fn request_in(inbox: &mut crate::control::c2n::mailbox::Inbox) -> Value {
     let message: Value = serde_json::from_str(&inbox.next().await).unwrap();
     assert_eq!(message["KeepAlive"], true);
     message["PingRequest"].clone()
@@ -518,7 +518,7 @@ fn call_in(request: &Value) -> String {
 
 #[tokio::test]
 async fn a_node_is_asked_and_its_answer_is_given() {
-    use crate::http::contact::calls::Way;
+    use crate::control::c2n::calls::Way;
     let server = server();
     let mut inbox = node_with_stream(&server).await;
     let machine = Way::Noise(MachineKey::from_bytes([6; 32]));
@@ -606,7 +606,7 @@ async fn a_node_that_cannot_be_asked_is_not_waited_for() {
 
 #[tokio::test]
 async fn ssh_connections_are_decided_in_both_ways() {
-    use crate::http::contact::ssh_check::Way;
+    use crate::control::ssh_checks::Way;
     use hearth_core::id::NodeId;
     let server = server();
     let _inbox = node_with_stream(&server).await;

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use super::html::{Builder, Page, Piece};
 use super::register::{minutes, shown};
-use crate::http::contact::ssh_check::{Check, Verdict};
+use crate::control::ssh_checks::{Check, Verdict};
 use hearth_core::id::NodeId;
 use hearth_core::state::snapshot::Snapshot;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::RouteSettings;
+use crate::control::c2n::ContactError;
+use crate::control::c2n::request::Question;
 use crate::http::App;
-use crate::http::contact::ContactError;
-use crate::http::contact::c2n::Question;
 use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, Presence, is_exit_route};
 use hearth_core::state::snapshot::Snapshot;

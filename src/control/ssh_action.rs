@@ -10,9 +10,9 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
+use crate::control::ssh_checks::{SshChecks, Verdict, Way};
+use crate::control::ts2021::Peer;
 use crate::http::App;
-use crate::http::contact::ssh_check::{SshChecks, Verdict, Way};
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::c2n::noise_url;
-use super::calls::Way;
-use super::{Contact, ContactError};
+use crate::control::c2n::calls::Way;
+use crate::control::c2n::request::noise_url;
+use crate::control::c2n::{Contact, ContactError};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 

@@ -1,23 +1,16 @@
 //! What clients ask inside the Noise tunnel: requests are decoded here, turned into commands, and the
 //! state's answers turned back into the wire's.
 
-mod answers;
-mod convert;
-mod map;
-mod offers;
-mod register;
-pub mod reports;
-pub mod ssh;
-
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::control::c2n::request::ANSWERS;
+use crate::control::ts2021::Peer;
+use crate::control::{c2n_reply, map, register, reports, ssh_action, unsupported};
 use crate::engine::EngineError;
 use crate::http::App;
-use crate::http::contact::c2n::ANSWERS;
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::keys::NodeKey;
@@ -25,7 +18,7 @@ use hearth_core::state::model::Node;
 use hearth_core::tailcfg::requests::NodeRequest;
 
 /// Body of a small request, in bytes.
-const SMALL_BODY: usize = 32 * 1024;
+pub(super) const SMALL_BODY: usize = 32 * 1024;
 
 /// Answers one request of the client whose Noise session `peer` is.
 pub async fn handle(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
@@ -35,24 +28,26 @@ pub async fn handle(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Re
         (&Method::POST, "/machine/register") => register::register(&app, peer, request).await,
         (&Method::POST, "/machine/map") => map::map(app, peer, request).await,
         (&Method::POST, _) if path.starts_with(ANSWERS) => {
-            answers::answer(&app, peer, request).await
+            c2n_reply::answer(&app, peer, request).await
         }
         (&Method::POST, "/machine/update-health") => reports::health(&app, peer, request).await,
         (&Method::POST, "/machine/audit-log") => reports::audit(&app, peer, request).await,
         (&Method::PATCH, "/machine/set-device-attr") => {
             reports::attributes(&app, peer, request).await
         }
-        (&Method::POST, "/machine/feature/query") => offers::feature(&app, peer, request).await,
-        (&Method::POST, "/machine/set-dns") => offers::set_dns(&app, peer, request).await,
-        (&Method::POST, "/machine/id-token") => offers::id_token(&app, peer, request).await,
-        (&Method::POST, "/machine/ssh/notify") => reports::ssh_event(&app, peer, request).await,
-        (&Method::GET, _) if path.starts_with(ssh::PATH) => {
-            let (parts, _) = request.into_parts();
-            ssh::action(&app, peer, &parts).await
+        (&Method::POST, "/machine/feature/query") => {
+            unsupported::feature(&app, peer, request).await
         }
-        (&Method::GET, "/machine/whoami") => answers::whoami(&app, peer),
-        (_, _) if path.starts_with("/machine/tka/") => offers::tailnet_lock(),
-        (_, _) if path.starts_with("/machine/webclient/") => offers::web_client(),
+        (&Method::POST, "/machine/set-dns") => unsupported::set_dns(&app, peer, request).await,
+        (&Method::POST, "/machine/id-token") => unsupported::id_token(&app, peer, request).await,
+        (&Method::POST, "/machine/ssh/notify") => reports::ssh_event(&app, peer, request).await,
+        (&Method::GET, _) if path.starts_with(ssh_action::PATH) => {
+            let (parts, _) = request.into_parts();
+            ssh_action::action(&app, peer, &parts).await
+        }
+        (&Method::GET, "/machine/whoami") => c2n_reply::whoami(&app, peer),
+        (_, _) if path.starts_with("/machine/tka/") => unsupported::tailnet_lock(),
+        (_, _) if path.starts_with("/machine/webclient/") => unsupported::web_client(),
         (_, _) if is_known(path) => {
             body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
         }
@@ -75,12 +70,12 @@ fn is_known(path: &str) -> bool {
         "/machine/whoami",
         ANSWERS,
     ];
-    PATHS.contains(&path) || path.starts_with(ssh::PATH) || path.starts_with(ANSWERS)
+    PATHS.contains(&path) || path.starts_with(ssh_action::PATH) || path.starts_with(ANSWERS)
 }
 
 /// Why a request is not believed to come from the node that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Stranger {
+pub(super) enum Stranger {
     #[error("node not found")]
     NoNode,
     #[error("node exists with a different machine key")]
@@ -89,7 +84,7 @@ enum Stranger {
 
 impl Stranger {
     /// What the client is told. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
-    fn answer(self) -> Response<Body> {
+    pub(super) fn answer(self) -> Response<Body> {
         let status = match self {
             Self::NoNode => StatusCode::NOT_FOUND,
             Self::OtherMachine => StatusCode::UNAUTHORIZED,
@@ -99,7 +94,7 @@ impl Stranger {
 }
 
 /// The node with this key, if it is one of this machine: only the Noise session says who asks.
-fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Stranger> {
+pub(super) fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Stranger> {
     let snapshot = app.engine.snapshot();
     let node = snapshot.node_by_key(key).ok_or(Stranger::NoNode)?;
     if node.machine != peer.machine {
@@ -109,7 +104,7 @@ fn node_of(app: &App, peer: &Peer, key: &NodeKey) -> Result<Arc<Node>, Stranger>
 }
 
 /// Reads a small request, and finds out which node asks.
-async fn ask(
+pub(super) async fn ask(
     app: &App,
     peer: Peer,
     request: Request<Incoming>,
@@ -130,7 +125,7 @@ async fn ask(
 }
 
 /// The status for a command that did not happen. Clients repeat their request after a while.
-fn refused(fault: &EngineError) -> Response<Body> {
+pub(super) fn refused(fault: &EngineError) -> Response<Body> {
     let status = match fault {
         EngineError::Rejected(_) => StatusCode::BAD_REQUEST,
         EngineError::Busy | EngineError::Unavailable | EngineError::Stopped => {

@@ -1,23 +1,21 @@
 //! What hearth and its nodes say to each other beside maps. In memory only: nothing here outlives a
 //! restart.
 
-pub mod c2n;
 pub mod calls;
-pub mod inbox;
+pub mod mailbox;
 pub mod ping;
-pub mod reports;
-pub mod ssh_check;
+pub mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Limits;
+use crate::control::client_reports::Reports;
+use crate::control::ssh_checks::SshChecks;
 use calls::{Calls, TooManyCalls};
 use hearth_core::state::secret::NoRandomness;
 use hearth_core::state::snapshot::Snapshot;
-use inbox::{Inboxes, Undelivered};
-use reports::Reports;
-use ssh_check::SshChecks;
+use mailbox::{Inboxes, Undelivered};
 
 /// All of it, shared by the requests of nodes and those of administrators.
 #[derive(Debug)]

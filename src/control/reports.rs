@@ -4,9 +4,9 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::control::machine::{ask, refused};
+use crate::control::ts2021::Peer;
 use crate::http::App;
-use crate::http::machine::{ask, refused};
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
@@ -117,7 +117,7 @@ pub(super) async fn attributes(
 
 /// A value as the state has it; the inner `None` takes the attribute away, the outer one says that there
 /// are no such values.
-pub(in crate::http) fn attribute(value: &Value) -> Option<Option<AttributeValue>> {
+pub fn attribute(value: &Value) -> Option<Option<AttributeValue>> {
     match value {
         Value::Null => Some(None),
         Value::Bool(flag) => Some(Some(AttributeValue::Flag(*flag))),

@@ -3,10 +3,10 @@
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
+use crate::control::c2n::calls::Way;
+use crate::control::c2n::request::ANSWERS;
+use crate::control::ts2021::Peer;
 use crate::http::App;
-use crate::http::contact::c2n::ANSWERS;
-use crate::http::contact::calls::Way;
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::netmap::owner_profile;

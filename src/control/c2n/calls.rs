@@ -7,7 +7,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 
-use super::ContactError;
+use crate::control::c2n::ContactError;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::secret::random;
 

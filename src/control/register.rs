@@ -6,10 +6,11 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
+use crate::control::convert;
+use crate::control::machine::refused;
+use crate::control::ts2021::Peer;
 use crate::engine::EngineError;
 use crate::http::App;
-use crate::http::machine::{convert, refused};
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
@@ -46,7 +47,7 @@ pub(super) async fn register(
     // What follows may wait, and the room for the body is given back already.
     drop(bytes);
     if !request.version.is_served() {
-        return super::map::too_old(request.version);
+        return crate::control::map::too_old(request.version);
     }
     if let Some(answer) = slow_down(app, &peer, &request) {
         return answer;

@@ -9,10 +9,11 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
+use crate::control::convert;
+use crate::control::machine::{node_of, refused};
+use crate::control::ts2021::Peer;
 use crate::engine::Handle;
 use crate::http::App;
-use crate::http::machine::{convert, node_of, refused};
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::{Body, Sender};
 use crate::system_clock;

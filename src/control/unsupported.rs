@@ -4,9 +4,9 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
+use crate::control::machine::ask;
+use crate::control::ts2021::Peer;
 use crate::http::App;
-use crate::http::machine::ask;
-use crate::http::ts2021::Peer;
 use crate::net::body;
 use crate::net::body::Body;
 

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_encoding::BASE64;
 
-use super::calls::Way;
-use super::{Contact, ContactError};
+use crate::control::c2n::calls::Way;
+use crate::control::c2n::{Contact, ContactError};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
