@@ -24,6 +24,7 @@ pub mod logging;
 pub mod net;
 pub mod panics;
 pub mod qr;
+pub mod relay;
 pub mod relay_key;
 pub mod server;
 pub mod service;

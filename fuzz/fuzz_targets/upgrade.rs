@@ -6,7 +6,7 @@ use hearth::net::http1 as front;
 use hearth::net::http1::{Ended, Upgrade};
 use hearth::net::limits::Limits;
 use hearth::control::ts2021;
-use hearth::http::derp;
+use hearth::relay::upgrade as derp;
 use hearth::net::body;
 use hearth::shutdown::Shutdown;
 use hyper::body::Incoming;

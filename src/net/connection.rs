@@ -193,10 +193,10 @@ mod tests {
     use super::*;
     use crate::control::noise_stream::NoiseStream;
     use crate::control::ts2021;
-    use crate::http::derp;
     use crate::net::body;
     use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
     use crate::net::tls::{Identity, Names, Served, server_config};
+    use crate::relay::upgrade as derp;
     use crate::supervise::Tasks;
     use hearth_core::keys::{ChallengeKey, MachineSecret};
     use hearth_core::noise::early_payload;

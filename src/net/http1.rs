@@ -30,9 +30,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-use crate::http::derp;
 use crate::net::connection::Answer;
 use crate::net::limits::{Limits, MAX_HEAD_BYTES};
+use crate::relay::upgrade as derp;
 use crate::shutdown::Shutdown;
 
 /// The most headers of a request.

@@ -9,17 +9,18 @@ use hearth_derp::udp::StunCounters;
 use zeroize::Zeroizing;
 
 use super::listeners::Listeners;
-use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, relay, system};
+use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, system};
 use crate::config::{Admission, Config};
 use crate::control::ts2021::Control;
-use crate::http::bootstrap::BootstrapDns;
 use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
-use crate::http::standalone::RelayOnly;
 use crate::logging::LogControl;
 use crate::net::connection::Connections;
 use crate::net::tls;
 use crate::net::tls::Served;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::setup as relay_setup;
+use crate::relay::standalone::RelayOnly;
 use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::supervise::Tasks;
@@ -87,7 +88,7 @@ async fn serve(
     let addresses = listeners.addresses(&config.server_url)?;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
-    let relay = relay::start(config, secret, None, &outbound, &tasks, &shutdown);
+    let relay = relay_setup::start(config, secret, None, &outbound, &tasks, &shutdown);
     let numbers = Numbers {
         relay: relay.clone(),
         stun: StunCounters::default(),
@@ -105,7 +106,7 @@ async fn serve(
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::tell(&served, relay, &tasks, &shutdown);
     }
     let service = Arc::new(RelayOnly {
         numbers: numbers.clone(),
@@ -113,7 +114,7 @@ async fn serve(
     });
     let connections = Connections::new(service, Arc::new(control), limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay::stun_options(config));
+    let stun = (&numbers.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
 
     let text = banner(config, &addresses, pin.as_deref());
@@ -138,7 +139,7 @@ async fn serve(
         let fresh = reload();
         super::reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
-            relay.set_rates(relay::rates(&fresh.limits));
+            relay.set_rates(relay_setup::rates(&fresh.limits));
         }
         manager.ready(READY);
     }

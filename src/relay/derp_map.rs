@@ -10,7 +10,7 @@ use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
 /// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand; `outside`
 /// are the addresses that clients are told instead of asking DNS. None when there is no relay, or no way to
 /// it: clients speak to relays over TLS only.
-pub(super) fn region(
+pub fn region(
     config: &Config,
     addresses: &Addresses,
     pin: Option<&str>,

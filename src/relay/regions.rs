@@ -43,7 +43,7 @@ enum SourceFault {
 }
 
 /// All sources, with what they said last.
-pub(super) struct Regions {
+pub struct Regions {
     /// hearth's own region, which changes with the address outside.
     own: watch::Receiver<Option<DerpRegion>>,
     score: Option<f64>,
@@ -64,7 +64,7 @@ pub(super) struct Regions {
 
 impl Regions {
     /// The sources in the configuration. `own` is hearth's own region.
-    pub(super) fn new(
+    pub fn new(
         derp: &DerpSettings,
         own: watch::Receiver<Option<DerpRegion>>,
         most_bytes: usize,
@@ -88,7 +88,7 @@ impl Regions {
     }
 
     /// The map from the policy, files and kept answers, without asking anybody.
-    pub(super) fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
+    pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
             let kept = files::read(&self.kept(at), self.most_bytes);
             // The first time there is none.
@@ -104,7 +104,7 @@ impl Regions {
     /// Keeps the map of all clients as the sources have it: asks them at once, then now and then, and
     /// when told to by `again`. The policy and hearth's own region count when they change, also while a URL
     /// takes its time.
-    pub(super) async fn keep(
+    pub async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<Tailnet>>,
         mut states: watch::Receiver<Arc<Snapshot>>,

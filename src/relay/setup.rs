@@ -8,12 +8,12 @@ use hearth_derp::udp::StunOptions;
 use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use tokio::sync::watch;
 
-use super::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
-use crate::http::derp;
 use crate::http::outbound::Outbound;
 use crate::net::tls::{MetaCertificate, Served};
+use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
+use crate::relay::upgrade as derp;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::system_clock;
@@ -38,7 +38,7 @@ const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
 /// The relay of this configuration and its tasks; none if it is off. `states` are those of the control
 /// server, where there is one.
-pub(super) fn start(
+pub fn start(
     config: &Config,
     secret: ServerSecret,
     states: Option<watch::Receiver<Arc<Snapshot>>>,
@@ -156,7 +156,7 @@ fn limits(limits: &Limits) -> hearth_derp::Limits {
 }
 
 /// How fast clients may send. These can change while the relay runs.
-pub(super) fn rates(limits: &Limits) -> Rates {
+pub fn rates(limits: &Limits) -> Rates {
     let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     Rates {
         client_bytes_per_second: as_u32(limits.derp_client_rate),
@@ -167,7 +167,7 @@ pub(super) fn rates(limits: &Limits) -> Rates {
 }
 
 /// How STUN is answered.
-pub(super) fn stun_options(config: &Config) -> StunOptions {
+pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
         home_address: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
@@ -175,7 +175,7 @@ pub(super) fn stun_options(config: &Config) -> StunOptions {
 }
 
 /// Tells clients about the relay in the TLS handshake, as long as the server runs.
-pub(super) fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
+pub fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
     let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
     tasks.spawn("relay certificate", telling);
 }

@@ -18,16 +18,17 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
-use super::bootstrap::BootstrapDns;
-use super::numbers::{self, Numbers};
-use super::public;
-use super::relay::{around_relay, serve_relay};
 use crate::control::ts2021::Peer;
+use crate::http::numbers;
+use crate::http::numbers::Numbers;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::connection::{Answer, Next, Origin, Service};
 use crate::net::http1::RelayUpgrade;
 use crate::net::stream::Stream;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::endpoints::{around_relay, serve_relay};
+use crate::relay::probes as public;
 
 /// A relay without a control server.
 pub struct RelayOnly {

@@ -17,14 +17,15 @@ use hearth_derp::relay::{Relay, WebSocket};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::bootstrap::{self, BootstrapDns};
-use super::derp;
-use super::public;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::connection::Next;
 use crate::net::http1::RelayUpgrade;
 use crate::net::stream::Stream;
+use crate::relay::bootstrap_dns as bootstrap;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::probes as public;
+use crate::relay::upgrade as derp;
 
 /// The public answers around a relay, with and without a control server: none if the path is none of
 /// them. Source: tailscale `cmd/derper/derper.go`.

@@ -11,8 +11,8 @@ use hearth_derp::{Admit, Key};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Limits, WebUrl};
-use crate::http::derp::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::http::outbound::{Outbound, OutboundError};
+use crate::relay::upgrade::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::relay_key::{node_key, relay_key};
 use crate::shutdown::Shutdown;
 use crate::system_clock;
@@ -35,7 +35,7 @@ const REFUSED: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// Lets onto the relay whoever the newest state admits.
-pub(super) struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
+pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
 
 impl Admit for AdmitNodes {
     fn admit(&self, key: &Key, _source: IpAddr) -> bool {
@@ -44,7 +44,7 @@ impl Admit for AdmitNodes {
 }
 
 /// Lets anybody in.
-pub(super) struct AdmitAnyone;
+pub struct AdmitAnyone;
 
 impl Admit for AdmitAnyone {
     fn admit(&self, _key: &Key, _source: IpAddr) -> bool {
@@ -53,10 +53,11 @@ impl Admit for AdmitAnyone {
 }
 
 /// Lets the owners of these keys in.
-pub(super) struct AdmitKeys(BTreeSet<Key>);
+pub struct AdmitKeys(BTreeSet<Key>);
 
 impl AdmitKeys {
-    pub(super) fn new(keys: &[NodeKey]) -> Self {
+    /// Admits these keys only.
+    pub fn new(keys: &[NodeKey]) -> Self {
         Self(keys.iter().map(relay_key).collect())
     }
 }
@@ -69,7 +70,7 @@ impl Admit for AdmitKeys {
 
 /// Asks another server, and remembers its answers for a while.
 #[derive(Clone)]
-pub(super) struct AdmitByUrl(Arc<ByUrl>);
+pub struct AdmitByUrl(Arc<ByUrl>);
 
 struct ByUrl {
     url: WebUrl,
@@ -80,12 +81,8 @@ struct ByUrl {
 }
 
 impl AdmitByUrl {
-    pub(super) fn new(
-        url: &WebUrl,
-        is_fail_open: bool,
-        outbound: Arc<Outbound>,
-        limits: &Limits,
-    ) -> Self {
+    /// Asks this URL for each client, and remembers its answers for a while.
+    pub fn new(url: &WebUrl, is_fail_open: bool, outbound: Arc<Outbound>, limits: &Limits) -> Self {
         let url = match url.has_no_path() {
             true => url.with_path(VERIFY),
             false => url.clone(),
@@ -103,7 +100,7 @@ impl AdmitByUrl {
     }
 
     /// Asks about the clients that are connected, now and then, until the server stops.
-    pub(super) async fn keep_asking(self, relay: Relay, shutdown: Shutdown) {
+    pub async fn keep_asking(self, relay: Relay, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
