@@ -2,12 +2,5 @@
 
 pub mod admin;
 pub mod app;
-pub mod numbers;
-pub mod outbound;
-pub mod pages;
-pub mod policy;
-#[cfg(feature = "portmap")]
-pub mod soap;
 
 pub use app::App;
-pub mod wan;

@@ -11,7 +11,7 @@ use hearth_derp::{Admit, Key};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Limits, WebUrl};
-use crate::http::outbound::{Outbound, OutboundError};
+use crate::outbound::client::{Outbound, OutboundError};
 use crate::relay::upgrade::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::relay_key::{node_key, relay_key};
 use crate::shutdown::Shutdown;

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{DerpSettings, WebUrl};
 use crate::files;
-use crate::http::outbound::{Outbound, OutboundError};
+use crate::outbound::client::{Outbound, OutboundError};
 use crate::shutdown::Shutdown;
 use hearth_core::derp_map::{InvalidMap, Part, join};
 use hearth_core::netmap::Tailnet;

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
-use crate::http::outbound::Outbound;
 use crate::net::tls::{MetaCertificate, Served};
+use crate::outbound::client::Outbound;
 use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
 use crate::relay::upgrade as derp;
 use crate::shutdown::Shutdown;

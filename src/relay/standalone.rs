@@ -19,8 +19,8 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
 use crate::control::ts2021::Peer;
-use crate::http::numbers;
-use crate::http::numbers::Numbers;
+use crate::metrics as numbers;
+use crate::metrics::Numbers;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::connection::{Answer, Next, Origin, Service};

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
 use crate::http::app::Addresses;
-use crate::http::numbers::Numbers;
+use crate::metrics::Numbers;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;
 use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};

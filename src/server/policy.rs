@@ -10,8 +10,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
-use crate::http::policy::PolicyPlace;
 use crate::shutdown::Shutdown;
+use crate::status::policy::PolicyPlace;
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;

@@ -1,7 +1,7 @@
 //! The policy: set, compared, set back, and asked about.
 
 use super::*;
-use crate::http::policy::PolicyPlace;
+use crate::status::policy::PolicyPlace;
 
 const CLOSED: &str = "{\n\t// Nobody.\n\t\"acls\": [],\n}";
 const OPEN: &str = r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#;

@@ -5,8 +5,8 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::http::wan::{Refreshed, WanPlace};
 use crate::net::tls::{Identity, Names, Served};
+use crate::status::wan::{Refreshed, WanPlace};
 use hearth_core::wan::{Addresses, Report};
 
 fn report() -> Report {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::soap;
+use crate::outbound::soap;
 use hearth_core::wan::mapping::Port;
 use hearth_core::wan::portmap::upnp::{
     Action, DESCRIPTION_MAX, FOUND_MAX, GROUP, ONLY_FOR_EVER, Place, Service, address_answer,

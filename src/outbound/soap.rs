@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::outbound::OutboundError;
 use crate::net::body;
+use crate::outbound::client::OutboundError;
 use hearth_core::wan::portmap::upnp::{Action, Place};
 
 /// Fetches a resource, or has an action carried out. The answer has at most `most` bytes.

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::html::{Builder, Page, Piece};
+use crate::web::html::{Builder, Page, Piece};
 use hearth_core::clock::Timestamp;
 use hearth_core::state::model::{AuthId, Pending, PendingState};
 use hearth_core::state::snapshot::Snapshot;

@@ -2,8 +2,8 @@
 
 use hyper::StatusCode;
 
-use super::html::{Builder, Page, Piece};
-use crate::http::policy::PolicyPlace;
+use crate::status::policy::PolicyPlace;
+use crate::web::html::{Builder, Page, Piece};
 use hearth_core::state::snapshot::Snapshot;
 
 /// The page. It tells nothing about the tailnet to strangers.

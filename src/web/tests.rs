@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::http::policy::PolicyPlace;
+use crate::status::policy::PolicyPlace;
 use hearth_core::clock::PLAUSIBLE_FROM;
 use hearth_core::id::NodeId;
 use hearth_core::keys::{MachineKey, NodeKey};

@@ -2,9 +2,9 @@
 
 use hyper::StatusCode;
 
-use super::html::{Builder, Page, Piece};
-use super::register::{minutes, shown};
 use crate::control::ssh_checks::{Check, Verdict};
+use crate::web::html::{Builder, Page, Piece};
+use crate::web::register::{minutes, shown};
 use hearth_core::id::NodeId;
 use hearth_core::state::snapshot::Snapshot;
 

@@ -3,7 +3,7 @@
 
 use hyper::StatusCode;
 
-use super::html::{Builder, Page, Piece};
+use crate::web::html::{Builder, Page, Piece};
 
 /// Stands where the key goes until the script fills it in, and when there is none.
 const NO_KEY: &str = "KEY";
