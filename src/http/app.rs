@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admin::{About, Admin, Trust};
 use crate::api::BoardStatus;
 use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
@@ -23,7 +24,6 @@ use crate::control::full_map_slots::Turns;
 use crate::control::ts2021::Peer;
 use crate::control::{machine, ts2021};
 use crate::engine::Handle;
-use crate::http::admin::{About, Admin, Trust};
 use crate::metrics::Numbers;
 use crate::net::body;
 use crate::net::body::Body;

@@ -1,6 +1,5 @@
 //! The HTTP shell: connections in, requests decoded, answers out.
 
-pub mod admin;
 pub mod app;
 
 pub use app::App;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use hearth_derp::relay::Relay;
 
-use super::fault::{Code, Fault};
-use super::{Answer, Call, convert, json, users};
+use crate::admin::problem::{Code, Fault};
+use crate::admin::v1::{convert, users};
+use crate::admin::{Answer, Call, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
 use hearth_core::id::UserId;
@@ -21,7 +22,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Asks the writer itself: the last state that it published looks the same while it hangs.
-    pub(super) async fn health(&self) -> Answer {
+    pub(in crate::admin) async fn health(&self) -> Answer {
         let answer = self.admin.engine.answers();
         if !matches!(
             tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
@@ -37,7 +38,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn status(&self) -> Answer {
+    pub(in crate::admin) fn status(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
@@ -84,7 +85,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn invite(&self) -> Answer {
+    pub(in crate::admin) async fn invite(&self) -> Answer {
         let wish: CreateInvite = self.read()?;
         let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
         let owner = self.owner_of_invite(&wish.user).await?;

@@ -14,8 +14,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Admin;
-use super::policy::{self, Unfit};
+use crate::admin::Admin;
+use crate::admin::v1::policy;
+use crate::admin::v1::policy::Unfit;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query::value;

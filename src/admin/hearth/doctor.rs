@@ -2,7 +2,8 @@
 
 use ipnet::Ipv4Net;
 
-use super::{Answer, Call, json, wan};
+use crate::admin::hearth::wan;
+use crate::admin::{Answer, Call, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
@@ -14,7 +15,7 @@ use hearth_core::state::snapshot::Snapshot;
 const FILE_MAX: usize = 4096;
 
 impl Call<'_> {
-    pub(super) fn diagnose(&self) -> Answer {
+    pub(in crate::admin) fn diagnose(&self) -> Answer {
         let facts = self.facts();
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();

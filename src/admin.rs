@@ -12,23 +12,12 @@
     )
 )]
 
-mod auth;
-mod contact;
-mod convert;
-mod dns;
-mod doctor;
-mod fault;
-mod keys;
-mod logins;
-mod nodes;
-mod own;
-mod policy;
+mod authenticate;
+mod hearth;
+mod problem;
 mod target;
-mod users;
+mod v1;
 mod v2;
-mod wan;
-mod why;
-mod wireguard;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +43,10 @@ use crate::net::tls::Served;
 use crate::status::policy::PolicyPlace;
 use crate::status::wan::WanPlace;
 use crate::system_clock;
-use auth::Gate;
-use fault::{Code, Fault};
+use authenticate::Gate;
 use hearth_core::clock::Now;
 use hearth_core::netmap::Tailnet;
+use problem::{Code, Fault};
 use target::Target;
 
 /// What all paths of the interface begin with.
@@ -161,9 +150,9 @@ impl Admin {
     /// Policies are longer than anything else, and escaped within JSON longer still.
     fn body_max(&self, uri: &hyper::Uri) -> usize {
         let path = uri.path();
-        let has_policy = path.starts_with(v2::ROOT) || path.starts_with(policy::PATH);
+        let has_policy = path.starts_with(v2::ROOT) || path.starts_with(v1::policy::PATH);
         match has_policy {
-            true => self.body_max.max(policy::BODY_MAX),
+            true => self.body_max.max(v1::policy::BODY_MAX),
             false => self.body_max,
         }
     }

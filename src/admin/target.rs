@@ -2,7 +2,7 @@
 
 use hyper::Uri;
 
-use super::ROOT;
+use crate::admin::ROOT;
 use crate::net::query::{pairs, unescaped};
 
 /// The parts of a path below the interface's root, and its query.

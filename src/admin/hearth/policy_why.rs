@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::fault::Fault;
-use super::{Answer, Call, json, users};
+use crate::admin::problem::Fault;
+use crate::admin::v1::users;
+use crate::admin::{Answer, Call, json};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
 use hearth_core::id::NodeId;
 use hearth_core::policy::protocol;
@@ -27,7 +28,7 @@ enum End {
 
 impl Call<'_> {
     /// `?src=&dst=&port=&proto=`: `src` and `dst` are names of nodes, users, tags or addresses.
-    pub(super) fn why(&self) -> Answer {
+    pub(in crate::admin) fn why(&self) -> Answer {
         let [src, dst, port, proto] =
             ["src", "dst", "port", "proto"].map(|key| self.target.query(key));
         let proto = protocol(proto).map_err(|fault| Fault::invalid(&fault))?;

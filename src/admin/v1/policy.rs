@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::fault::{Code, Fault};
-use super::{Admin, Answer, Call, json};
+use crate::admin::problem::{Code, Fault};
+use crate::admin::{Admin, Answer, Call, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
@@ -16,10 +16,10 @@ use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;
 
 /// What the paths of requests with a policy begin with.
-pub(super) const PATH: &str = "/api/v1/policy";
+pub(in crate::admin) const PATH: &str = "/api/v1/policy";
 
 /// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
-pub(super) const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
+pub(in crate::admin) const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
 
 /// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with what its
 /// handler puts before it; web interfaces know it by this.
@@ -28,7 +28,7 @@ const NONE: &str = "loading ACL from database: acl policy not found: everyone ma
 
 /// Why a policy is not taken over.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(in crate::admin) enum Unfit {
     /// What is wrong with it.
     Policy(Vec<Diagnostic>),
     /// It does not come to that.
@@ -51,7 +51,7 @@ impl From<Unfit> for Fault {
 }
 
 impl Call<'_> {
-    pub(super) fn show_policy(&self) -> Answer {
+    pub(in crate::admin) fn show_policy(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         match snapshot.policies().last() {
             Some(version) => json(&self.admin.shown(version)),
@@ -64,7 +64,7 @@ impl Call<'_> {
         }
     }
 
-    pub(super) async fn set_policy(&self) -> Answer {
+    pub(in crate::admin) async fn set_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
         let version = self.admin.take_over(&wish.policy).await?;
@@ -72,13 +72,13 @@ impl Call<'_> {
     }
 
     /// Says whether a policy could be set, without setting it.
-    pub(super) fn check_policy(&self) -> Answer {
+    pub(in crate::admin) fn check_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         self.admin.check(&wish.policy)?;
         json(&EmptyAnswer {})
     }
 
-    pub(super) fn list_policies(&self) -> Answer {
+    pub(in crate::admin) fn list_policies(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let versions = snapshot.policies().iter().map(|version| PolicyVersion {
             version: version.id.to_string(),
@@ -90,13 +90,13 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn show_policy_version(&self, version: &str) -> Answer {
+    pub(in crate::admin) fn show_policy_version(&self, version: &str) -> Answer {
         let version = self.admin.version(version)?;
         json(&self.admin.shown(&version))
     }
 
     /// Sets an older version again, as a new one.
-    pub(super) async fn roll_back_policy(&self) -> Answer {
+    pub(in crate::admin) async fn roll_back_policy(&self) -> Answer {
         let RollBackPolicy { version } = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
         let wanted = match version.0.as_str() {
@@ -129,7 +129,7 @@ impl Admin {
     ///
     /// # Errors
     /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(super) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
+    pub(in crate::admin) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
         if let Some(file) = &self.about.policy_place.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = Fault::invalid(&format!(
@@ -155,7 +155,7 @@ impl Admin {
     ///
     /// # Errors
     /// When it has faults, or its tests fail.
-    pub(super) fn check(&self, text: &str) -> Result<(), Unfit> {
+    pub(in crate::admin) fn check(&self, text: &str) -> Result<(), Unfit> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
         compiled.check().map_err(Unfit::Policy)
@@ -176,7 +176,7 @@ impl Admin {
 }
 
 /// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
-pub(super) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
+pub(in crate::admin) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
     if text.trim().is_empty() {
         let message = "the policy is empty; one that lets everyone reach everyone is {}";
         return Err(Fault::invalid(message).into());

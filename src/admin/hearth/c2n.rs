@@ -7,9 +7,9 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use super::fault::{Code, Fault};
-use super::nodes::node_id;
-use super::{Answer, Call, json};
+use crate::admin::problem::{Code, Fault};
+use crate::admin::v1::nodes::node_id;
+use crate::admin::{Answer, Call, json};
 use crate::api::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
     PingAnswer, PingNode, SshCheck, SshChecksAnswer,
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const URL_BYTES: usize = 2048;
 
 impl Call<'_> {
-    pub(super) async fn ask_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn ask_node(&self, id: &str) -> Answer {
         let wish: AskNode = self.read()?;
         let node = self.node_with(id)?;
         let method = match wish.method.as_str() {
@@ -64,7 +64,7 @@ impl Call<'_> {
         Ok(node.ok_or(Rejected::NoSuchNode)?)
     }
 
-    pub(super) async fn ping_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn ping_node(&self, id: &str) -> Answer {
         let wish: PingNode = self.read()?;
         let node = self.node_with(id)?;
         if wish.target.is_empty() {
@@ -85,7 +85,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn open_page(&self, id: &str) -> Answer {
+    pub(in crate::admin) fn open_page(&self, id: &str) -> Answer {
         let wish: OpenPage = self.read()?;
         let url = wish.url.as_str();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
@@ -100,7 +100,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(super) fn show_attributes(&self, id: &str) -> Answer {
+    pub(in crate::admin) fn show_attributes(&self, id: &str) -> Answer {
         let id = node_id(id)?;
         let snapshot = self.admin.engine.snapshot();
         snapshot.node(id).ok_or(Rejected::NoSuchNode)?;
@@ -118,7 +118,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn set_attributes(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn set_attributes(&self, id: &str) -> Answer {
         let wish: Attributes = self.read()?;
         let mut updates = Vec::new();
         for (name, value) in &wish.attributes {
@@ -133,7 +133,7 @@ impl Call<'_> {
         self.show_attributes(id)
     }
 
-    pub(super) fn audit(&self) -> Answer {
+    pub(in crate::admin) fn audit(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let entries = self.admin.contact.reports.audit_log().into_iter();
         let entries = entries.map(|entry| AuditEntry {
@@ -148,7 +148,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn list_ssh_checks(&self) -> Answer {
+    pub(in crate::admin) fn list_ssh_checks(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let checks = self.admin.contact.ssh_checks.list(self.now);
         let checks = checks.iter().map(|check| ssh_check(check, &snapshot));
@@ -157,14 +157,14 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn decide_ssh_check(&self, approve: bool) -> Answer {
+    pub(in crate::admin) fn decide_ssh_check(&self, approve: bool) -> Answer {
         let wish: DecideSshCheck = self.read()?;
         let id = wish.id.parse();
         let id = id.map_err(|fault| Fault::invalid(&format!("invalid id: {fault}")))?;
         self.decide_ssh(&id, approve)
     }
 
-    pub(super) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
+    pub(in crate::admin) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
         let decided = self.admin.contact.ssh_checks.decide(id, approve, self.now);
         decided.map_err(|fault| {
             let code = match fault {
@@ -177,7 +177,7 @@ impl Call<'_> {
     }
 
     /// Whether this is the id of an SSH connection and not of a login.
-    pub(super) fn is_ssh_check(&self, id: &AuthId) -> bool {
+    pub(in crate::admin) fn is_ssh_check(&self, id: &AuthId) -> bool {
         self.admin.contact.ssh_checks.find(id, self.now).is_some()
     }
 }

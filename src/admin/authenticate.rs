@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use super::later;
+use crate::admin::later;
 use crate::bucket::TokenBucket;
 use crate::net::body;
 use crate::net::body::Body;

@@ -1,26 +1,27 @@
 //! Machines that wait for a person.
 
-use super::fault::Fault;
-use super::{Answer, Call, convert, json, users};
+use crate::admin::problem::Fault;
+use crate::admin::v1::{convert, users};
+use crate::admin::{Answer, Call, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
 use hearth_core::state::command::{Command, Rejected};
 use hearth_core::state::model::AuthId;
 
 impl Call<'_> {
-    pub(super) async fn approve_for_user(&self) -> Answer {
+    pub(in crate::admin) async fn approve_for_user(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         self.let_in(&wish.auth_id, &wish.user).await
     }
 
     /// Headscale's older way, with everything in the query.
-    pub(super) async fn register_node(&self) -> Answer {
+    pub(in crate::admin) async fn register_node(&self) -> Answer {
         let query = |key| self.target.query(key);
         self.let_in(query("key"), query("user")).await
     }
 
     /// Lets a machine in without naming a user, which only works when there is just one; or an SSH
     /// connection, which Headscale has decided here too.
-    pub(super) async fn approve(&self) -> Answer {
+    pub(in crate::admin) async fn approve(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         let id = auth_id(&wish.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -32,7 +33,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(super) async fn reject(&self) -> Answer {
+    pub(in crate::admin) async fn reject(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         let id = auth_id(&wish.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -42,7 +43,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(super) fn list_pending(&self) -> Answer {
+    pub(in crate::admin) fn list_pending(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let mut pending: Vec<_> = snapshot
             .pending()

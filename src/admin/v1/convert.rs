@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::fault::Fault;
+use crate::admin::problem::Fault;
 use crate::api;
 use crate::config::value::show_duration;
 use hearth_core::clock::{Now, Timestamp};

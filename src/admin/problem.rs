@@ -2,7 +2,7 @@
 
 use hyper::{Response, StatusCode};
 
-use super::later;
+use crate::admin::later;
 use crate::api::ErrorAnswer;
 use crate::engine::EngineError;
 use crate::net::body;

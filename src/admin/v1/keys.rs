@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::fault::{Code, Fault};
-use super::{Answer, Call, convert, json};
+use crate::admin::problem::{Code, Fault};
+use crate::admin::v1::convert;
+use crate::admin::{Answer, Call, json};
 use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
     PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
@@ -20,7 +21,7 @@ const PREAUTH_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const API_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 impl Call<'_> {
-    pub(super) async fn create_preauth_key(&self) -> Answer {
+    pub(in crate::admin) async fn create_preauth_key(&self) -> Answer {
         let wish: CreatePreAuthKey = self.read()?;
         let user = match wish.user.0.as_str() {
             "" | "0" => None,
@@ -47,7 +48,7 @@ impl Call<'_> {
     }
 
     /// Makes a key and gives it with its whole text.
-    pub(super) async fn make_preauth_key(
+    pub(in crate::admin) async fn make_preauth_key(
         &self,
         with_secret: impl FnOnce(Box<str>, SecretHash) -> NewPreAuthKey,
     ) -> Result<PreAuthKey, Fault> {
@@ -68,7 +69,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn list_preauth_keys(&self) -> Answer {
+    pub(in crate::admin) fn list_preauth_keys(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.preauth_keys().values();
         let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
@@ -77,20 +78,20 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn expire_preauth_key(&self) -> Answer {
+    pub(in crate::admin) async fn expire_preauth_key(&self) -> Answer {
         let named: NameKey = self.read()?;
         let command = Command::ExpirePreAuthKey(preauth_id(&named.id.0)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(super) async fn delete_preauth_key(&self) -> Answer {
+    pub(in crate::admin) async fn delete_preauth_key(&self) -> Answer {
         let command = Command::DeletePreAuthKey(preauth_id(self.target.query("id"))?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(super) async fn create_api_key(&self) -> Answer {
+    pub(in crate::admin) async fn create_api_key(&self) -> Answer {
         let wish: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
@@ -104,7 +105,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn list_api_keys(&self) -> Answer {
+    pub(in crate::admin) fn list_api_keys(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.api_keys().values();
         json(&ApiKeysAnswer {
@@ -112,14 +113,14 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn expire_api_key(&self) -> Answer {
+    pub(in crate::admin) async fn expire_api_key(&self) -> Answer {
         let named: NameKey = self.read()?;
         let id = self.api_key_named(&named.id.0, &named.prefix)?;
         self.admin.engine.apply(Command::ExpireApiKey(id)).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(super) async fn delete_api_key(&self, prefix: &str) -> Answer {
+    pub(in crate::admin) async fn delete_api_key(&self, prefix: &str) -> Answer {
         let id = self.api_key_named(self.target.query("id"), prefix)?;
         self.admin.engine.apply(Command::DeleteApiKey(id)).await?;
         json(&EmptyAnswer {})

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::fault::Fault;
-use super::{Answer, Call, convert, json, users};
+use crate::admin::problem::Fault;
+use crate::admin::v1::{convert, users};
+use crate::admin::{Answer, Call, json};
 use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
@@ -16,7 +17,7 @@ use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
-    pub(super) fn list_nodes(&self) -> Answer {
+    pub(in crate::admin) fn list_nodes(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let owner = match self.target.query("user") {
             "" => None,
@@ -30,7 +31,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn show_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) fn show_node(&self, id: &str) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
@@ -38,14 +39,14 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn delete_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn delete_node(&self, id: &str) -> Answer {
         let command = Command::DeleteNode(node_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
     /// The wishes may stand in the body or in the query; without any the node expires now.
-    pub(super) async fn expire_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn expire_node(&self, id: &str) -> Answer {
         let id = node_id(id)?;
         let mut wish: ExpireNode = self.read()?;
         let query = |key| self.target.query(key);
@@ -65,26 +66,26 @@ impl Call<'_> {
         self.node_after(Command::ExpireNode(id, expiry)).await
     }
 
-    pub(super) async fn rename_node(&self, id: &str, name: &str) -> Answer {
+    pub(in crate::admin) async fn rename_node(&self, id: &str, name: &str) -> Answer {
         let id = node_id(id)?;
         self.node_after(Command::RenameNode(id, name.into())).await
     }
 
-    pub(super) async fn approve_routes(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn approve_routes(&self, id: &str) -> Answer {
         let wish: ApproveRoutes = self.read()?;
         let routes = routes(&wish.routes)?;
         self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
             .await
     }
 
-    pub(super) async fn set_tags(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn set_tags(&self, id: &str) -> Answer {
         let wish: SetTags = self.read()?;
         let tags = wish.tags.into_iter().map(Into::into).collect();
         self.node_after(Command::SetTags(node_id(id)?, tags)).await
     }
 
     /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
-    pub(super) async fn move_node(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn move_node(&self, id: &str) -> Answer {
         let wish: MoveNode = self.read()?;
         let who = match wish.user.0.as_str() {
             "" => self.target.query("user"),
@@ -94,7 +95,7 @@ impl Call<'_> {
         self.node_after(Command::MoveNode(node_id(id)?, user)).await
     }
 
-    pub(super) async fn set_addresses(&self, id: &str) -> Answer {
+    pub(in crate::admin) async fn set_addresses(&self, id: &str) -> Answer {
         let wish: SetAddresses = self.read()?;
         let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
         let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
@@ -105,13 +106,13 @@ impl Call<'_> {
             .await
     }
 
-    pub(super) async fn authorize(&self, id: &str, whether: bool) -> Answer {
+    pub(in crate::admin) async fn authorize(&self, id: &str, whether: bool) -> Answer {
         self.node_after(Command::Authorize(node_id(id)?, whether))
             .await
     }
 
     /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
-    pub(super) async fn backfill_addresses(&self) -> Answer {
+    pub(in crate::admin) async fn backfill_addresses(&self) -> Answer {
         if self.target.query("confirmed") != "true" {
             return Err(Fault::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
@@ -143,7 +144,7 @@ impl Call<'_> {
         }
     }
 
-    pub(super) async fn node_after(&self, command: Command) -> Answer {
+    pub(in crate::admin) async fn node_after(&self, command: Command) -> Answer {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();
@@ -158,7 +159,7 @@ impl Call<'_> {
     }
 }
 
-pub(super) fn node_id(text: &str) -> Result<NodeId, Fault> {
+pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, Fault> {
     text.parse().map_err(|_| Fault::invalid("invalid node id"))
 }
 

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use data_encoding::BASE64;
 
-use super::fault::Fault;
-use super::nodes::{address, routes};
-use super::{Answer, Call, users};
+use crate::admin::problem::Fault;
+use crate::admin::v1::nodes::{address, routes};
+use crate::admin::v1::users;
+use crate::admin::{Answer, Call};
 use crate::api::AddWireGuard;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::command::{Command, NewWireGuard, Rejected};
@@ -14,7 +15,7 @@ use hearth_core::state::model::{Owner, WireGuard};
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
-    pub(super) async fn add_wireguard(&self) -> Answer {
+    pub(in crate::admin) async fn add_wireguard(&self) -> Answer {
         let wish: AddWireGuard = self.read()?;
         let owner = owner(&self.admin.engine.snapshot(), &wish)?;
         let mut served = routes(&wish.routes)?;

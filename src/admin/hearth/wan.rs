@@ -2,19 +2,19 @@
 
 use std::net::IpAddr;
 
-use super::fault::{Code, Fault};
-use super::{Answer, Call, json};
+use crate::admin::problem::{Code, Fault};
+use crate::admin::{Answer, Call, json};
 use crate::api::{MappedPort, PortMapping, Wan};
 use hearth_core::wan::mapping::Mapping;
 use hearth_core::wan::{NoticedBy, Report, kind_of};
 
 impl Call<'_> {
-    pub(super) fn show_wan(&self) -> Answer {
+    pub(in crate::admin) fn show_wan(&self) -> Answer {
         json(&shown(&self.admin.about.wan.report(), false))
     }
 
     /// Has the addresses looked at now: what a router's own scripts do when the connection changes.
-    pub(super) async fn refresh_wan(&self) -> Answer {
+    pub(in crate::admin) async fn refresh_wan(&self) -> Answer {
         let refreshed = self.admin.about.wan.refresh().await;
         let refreshed = refreshed.ok_or_else(|| {
             Fault::new(Code::Unavailable, "the addresses cannot be looked at now")
@@ -24,7 +24,7 @@ impl Call<'_> {
 }
 
 /// What is known, for programs.
-pub(super) fn shown(report: &Report, changed: bool) -> Wan {
+pub(in crate::admin) fn shown(report: &Report, changed: bool) -> Wan {
     let v4 = |ip: Option<std::net::Ipv4Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     let v6 = |ip: Option<std::net::Ipv6Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     let kind = report.own.v4.map(|ip| kind_of(IpAddr::V4(ip)).word());
