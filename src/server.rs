@@ -1,14 +1,10 @@
 //! The server as a whole: starts the parts in order, waits for signals, stops them in order.
 
-mod admission;
 mod banner;
-mod derp_map;
 mod dns;
 mod listeners;
 mod manager;
 mod policy;
-mod regions;
-mod relay;
 #[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
@@ -27,31 +23,34 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config, Host, Limits};
+use crate::control::route_failover::ask_routers;
+use crate::control::ts2021::Control;
 use crate::engine::{Engine, Handle};
 use crate::http::app::{App, Parts};
-use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::Connections;
-use crate::http::limits as http_limits;
-use crate::http::numbers::Numbers;
-use crate::http::outbound::Outbound;
-use crate::http::routers::ask_routers;
-use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
-use crate::netmap::Tailnet;
-use crate::netmap::notices::Notices;
+use crate::metrics::Numbers;
+use crate::net::connection::Connections;
+use crate::net::limits as http_limits;
+use crate::net::tls;
+use crate::net::tls::{Aes, Identity, Names, Served, TlsError};
+use crate::outbound::client::Outbound;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::regions::Regions;
+use crate::relay::setup as relay_setup;
+use crate::relay_key::node_key;
 use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::addr::Prefixes;
-use crate::state::model::Settings;
-use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
 use dns::Dns;
+use hearth_core::keys::{ChallengeKey, MachineSecret};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::notices::Notices;
+use hearth_core::state::addr::Prefixes;
+use hearth_core::state::model::Settings;
+use hearth_core::state::secret::{NoRandomness, random};
 use listeners::Listeners;
 use policy::PolicyFile;
-use regions::Regions;
 use wan::{Watcher, WatcherParts};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
@@ -196,7 +195,7 @@ async fn serve(
     tasks.spawn("relays", keeping);
     tasks.spawn("dns", dns.keep(new_tailnet, shutdown.clone()));
     let states = Some(engine.watch());
-    let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
+    let relay = relay_setup::start(config, derp, states, &outbound, &tasks, &shutdown);
     let numbers = Numbers {
         relay: relay.clone(),
         stun: StunCounters::default(),
@@ -232,7 +231,7 @@ async fn serve(
     });
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::tell(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(
         app.clone(),
@@ -241,7 +240,7 @@ async fn serve(
         shutdown.clone(),
     );
     listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay::stun_options(config));
+    let stun = (&numbers.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
     tasks.spawn(
         "questions to routers",
@@ -269,7 +268,7 @@ async fn serve(
         let fresh = reload();
         reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
-            relay.set_rates(relay::rates(&fresh.limits));
+            relay.set_rates(relay_setup::rates(&fresh.limits));
         }
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
@@ -312,7 +311,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
             seen = snapshot.admission();
             app.contact.prune(&snapshot);
             if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
-                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+                relay.retain(|key| snapshot.admits(&node_key(key)));
             }
         }
     }

@@ -10,12 +10,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
-use crate::http::policy::PolicyPlace;
-use crate::policy::{Diagnostic, MAX_BYTES};
 use crate::shutdown::Shutdown;
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
-use crate::state::model::PolicyText;
-use crate::state::snapshot::Snapshot;
+use crate::status::policy::PolicyPlace;
+use hearth_core::policy::{Diagnostic, MAX_BYTES};
+use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::model::PolicyText;
+use hearth_core::state::snapshot::Snapshot;
 
 /// How often the file is looked at. It is read when two looks find it the same, so that nobody gets half of a
 /// policy that is just being written.
@@ -176,8 +176,8 @@ fn warn_of_stored(snapshot: &Snapshot) {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::state::testing::settings;
     use crate::store::Store;
+    use hearth_core::state::testing::settings;
 
     struct World {
         dir: tempfile::TempDir,

@@ -1,0 +1,14 @@
+//! Bytes to requests: listeners, TLS, HTTP/1, WebSocket, bodies. Knows no path.
+
+pub mod body;
+pub mod body_budget;
+pub mod connection;
+mod handshake_limit;
+pub mod http1;
+pub mod inline_executor;
+pub mod limits;
+pub mod listener;
+pub mod query;
+pub mod stream;
+pub mod tls;
+pub mod websocket;
