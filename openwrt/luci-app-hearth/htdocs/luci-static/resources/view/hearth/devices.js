@@ -93,7 +93,7 @@ return view.extend({
 		}, this));
 		return E('div', { 'class': 'cbi-section', 'id': 'hearth-pending' }, [
 			E('h3', {}, [ _('Pending registrations') ]),
-			E('p', {}, [ _('Approve only devices that you recognize. A device can claim any name, so compare the machine key with the one on its login page.') ]),
+			E('p', {}, [ _('Approve only devices that you recognize. A device can claim any name.') ]),
 			parts.table([ _('Device'), _('System'), _('Since'), _('Machine key'), _('Owner'), '' ], rows, ''),
 			parts.leftOut(answer)
 		]);
