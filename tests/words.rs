@@ -176,7 +176,7 @@ impl Text {
     fn push(&mut self, line: usize, words: &str) {
         self.lines.push((self.text.len(), line));
         for word in words.split_whitespace() {
-            self.text.extend(word.chars().flat_map(char::to_lowercase));
+            self.text.push_str(&word.to_lowercase());
             self.text.push(' ');
         }
     }
@@ -279,7 +279,8 @@ fn token(rest: &str, first: char) -> (usize, Kind) {
         return (rest.find('\n').unwrap_or(rest.len()), Kind::Other);
     }
     if first.is_whitespace() {
-        return (first.len_utf8(), Kind::Space);
+        let is_end = |c: char| !c.is_whitespace();
+        return (rest.find(is_end).unwrap_or(rest.len()), Kind::Space);
     }
     if first == '"' {
         return (literal(rest), Kind::Literal);
