@@ -188,7 +188,7 @@ test('a device is approved, renamed, expired and deleted, the last only after co
 test('a hundred devices can be searched, and omitted entries are reported', () =>
 	at('devices', scenarios.many, async page => {
 		await page.until("document.querySelectorAll('[data-node]').length == 100");
-		assert.ok((await page.text()).includes('17 more are not shown'));
+		assert.ok((await page.text()).includes('17 more entries are not shown'));
 		await page.fill('#hearth-nodes input[type=search]', 'Device-77');
 		const shown = await page.value("[...document.querySelectorAll('[data-node]')].filter(row => row.offsetParent).map(row => row.dataset.node)");
 		assert.deepEqual(shown, [ '77' ]);
