@@ -212,7 +212,7 @@ return view.extend({
 		this.text(section, 'wan', 'wan.ipv4', _('Public IPv4 address'), _('Overrides the detected address.'), '203.0.113.7').datatype = 'ip4addr';
 		this.text(section, 'wan', 'wan.ipv6', _('Public IPv6 address'), null, '2001:db8::1').datatype = 'ip6addr';
 		const publish = this.option(section, 'wan', form.ListValue, 'wan', 'publish', _('Advertise public addresses'), _('Devices can then connect even if the server name does not resolve.'));
-		publish.value('', _('if the server URL is a name'));
+		publish.value('', _('if the server URL resolves to this router'));
 		publish.value('always', _('always'));
 		publish.value('never', _('never'));
 		this.flag(section, 'wan', 'wan.port_mapping', _('Request port mappings from the upstream router'), _('By PCP, NAT-PMP or UPnP-IGD, if this router is behind another one.'), false);
