@@ -12,69 +12,63 @@
     )
 )]
 
-mod authenticate;
+pub mod authenticate;
 mod hearth;
-mod problem;
-mod target;
-mod v1;
+pub mod problem;
+pub mod v1;
 mod v2;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::api::BoardStatus;
 use crate::config::Limits;
-use crate::control::c2n::Contact;
+use crate::control::c2n::NodeCalls;
 use crate::engine::Handle;
-use crate::http::app::Addresses;
 use crate::metrics::Numbers;
-use crate::net::body;
-use crate::net::body::Body;
+use crate::net::body::{self, Body};
+use crate::net::connection::Origin;
+use crate::net::params::Params;
+use crate::net::query::pairs;
 use crate::net::tls::Served;
-use crate::status::policy::PolicyPlace;
-use crate::status::wan::WanPlace;
-use crate::system_clock;
-use authenticate::Gate;
+use crate::status::addresses::Addresses;
+use crate::status::client_reports::ClientReports;
+use crate::status::policy::PolicyStatus;
+use crate::status::ssh_checks::SshChecks;
+use crate::status::wan::WanStatus;
+use authenticate::{Gate, Refusal};
 use hearth_core::clock::Now;
 use hearth_core::netmap::Tailnet;
-use problem::{Code, Fault};
-use target::Target;
+use hearth_core::state::principal::Principal;
+use problem::Fault;
 
-/// What all paths of the interface begin with.
-pub const ROOT: &str = "/api/v1/";
-
-/// Why a request is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// It came over the Unix socket, which only those may open whom the owner lets.
-    Socket,
-    /// It came over the network and must show an API key.
-    Bearer,
-}
-
-/// What the answers are made of, besides the state.
-pub struct Admin {
-    engine: Handle,
-    contact: Arc<Contact>,
-    gate: Gate,
-    about: About,
-    limits: Limits,
+/// What the API's answers are made of.
+pub struct AdminContext {
+    /// Where commands go and states come from.
+    pub engine: Handle,
+    /// The bounds.
+    pub limits: Limits,
+    /// Requests to nodes.
+    pub calls: Arc<NodeCalls>,
+    /// What nodes report about themselves.
+    pub reports: Arc<ClientReports>,
+    /// SSH connections that wait for a person.
+    pub ssh_checks: Arc<SshChecks>,
+    /// Facts about the server itself.
+    pub about: About,
     /// Held while a policy is compared and set, so that nobody's is overwritten unseen.
-    policy_turn: Mutex<()>,
-    body_max: usize,
-    body_timeout: Duration,
+    pub policy_turn: Mutex<()>,
+    /// Who may ask over the network.
+    pub gate: Gate,
 }
 
-/// What the answers tell about the server itself.
+/// Facts about the server itself, for status, doctor and health.
 pub struct About {
     /// Where the server is reached.
     pub addresses: Addresses,
@@ -87,168 +81,115 @@ pub struct About {
     /// The board that hearth runs on.
     pub board: BoardStatus,
     /// Where the policy comes from.
-    pub policy_place: watch::Receiver<PolicyPlace>,
-    /// Where the addresses outside are known.
-    pub wan: WanPlace,
+    pub policy_status: watch::Receiver<PolicyStatus>,
+    /// The public addresses.
+    pub wan: WanStatus,
     /// The certificate that is served.
     pub served: Arc<Served>,
     /// Whether it is one that hearth made.
     pub certificate_is_own: bool,
-    /// What the program should take of memory at most, in bytes, where that is known.
+    /// The memory budget, in bytes, where it is known.
     pub memory_budget: Option<usize>,
-    /// The relay, unless it is off, and its numbers.
+    /// Counters of the relay and of STUN.
     pub relay: Numbers,
 }
 
-/// A handler's answer: JSON, or why there is none.
-type Answer = Result<Value, Fault>;
+/// A handler's answer.
+pub type Answer = Result<Response<Body>, Fault>;
 
-impl Admin {
-    /// The interface to this engine.
-    pub fn new(engine: Handle, contact: Arc<Contact>, about: About, limits: &Limits) -> Self {
-        Self {
-            engine,
-            contact,
-            gate: Gate::new(),
-            about,
-            limits: limits.clone(),
-            policy_turn: Mutex::new(()),
-            body_max: limits.admin_body,
-            body_timeout: limits.request_timeout,
+impl AdminContext {
+    /// Who makes a request: the owner of the socket, or of an API key.
+    ///
+    /// # Errors
+    /// When the key is missing or wrong, or too many tried.
+    pub fn authenticate(
+        &self,
+        origin: Origin,
+        headers: &HeaderMap,
+        now: Now,
+    ) -> Result<Principal, Refusal> {
+        if origin == Origin::Local {
+            return Ok(Principal::Socket);
+        }
+        let shown = headers.get(hyper::header::AUTHORIZATION);
+        let snapshot = self.engine.snapshot();
+        self.gate.admit(shown, snapshot.api_keys(), now)
+    }
+
+    /// Whether changes can be stored.
+    pub fn is_writable(&self) -> bool {
+        self.engine.snapshot().is_writable()
+    }
+}
+
+/// The form of refusals, which depends on the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Headscale's, and hearth's own part.
+    V1,
+    /// The official API's.
+    V2,
+}
+
+impl Style {
+    /// The form for a path.
+    pub fn of(path: &str) -> Self {
+        match path.starts_with(v2::ROOT) {
+            true => Self::V2,
+            false => Self::V1,
         }
     }
 
-    /// Answers a request below [`ROOT`], or below `/api/v2/`.
-    pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
-        let now = system_clock::now();
-        if trust == Trust::Bearer {
-            let shown = request.headers().get(hyper::header::AUTHORIZATION);
-            let snapshot = self.engine.snapshot();
-            if let Err(refusal) = self.gate.admit(shown, snapshot.api_keys(), now) {
-                return refusal.response();
-            }
-        }
-        let (parts, body) = request.into_parts();
-        let is_v2 = parts.uri.path().starts_with(v2::ROOT);
-        let read = body::read_limited(body, self.body_max(&parts.uri), self.body_timeout);
-        let answer = match read.await {
-            Ok(body) if is_v2 => return v2::handle(self, &parts, &body).await,
-            Ok(body) => self.answer(&parts.method, &parts.uri, &body, now).await,
-            Err(fault) => {
-                return body::json(
-                    fault.status(),
-                    &Fault::new(Code::InvalidArgument, fault.to_string()).answer(),
-                );
-            }
-        };
-        match answer {
-            Ok(json) => body::json(StatusCode::OK, &json),
-            Err(fault) => fault.response(),
-        }
-    }
-
-    /// Policies are longer than anything else, and escaped within JSON longer still.
-    fn body_max(&self, uri: &hyper::Uri) -> usize {
-        let path = uri.path();
-        let has_policy = path.starts_with(v2::ROOT) || path.starts_with(v1::policy::PATH);
-        match has_policy {
-            true => self.body_max.max(v1::policy::BODY_MAX),
-            false => self.body_max,
-        }
-    }
-
-    async fn answer(&self, method: &Method, uri: &hyper::Uri, body: &Bytes, now: Now) -> Answer {
-        let target = Target::of(uri).ok_or_else(|| Fault::invalid("the path is not readable"))?;
-        let call = Call {
-            admin: self,
-            target: &target,
-            body,
-            now,
-        };
-        let parts: Vec<&str> = target.parts().collect();
-        match (method.as_str(), parts.as_slice()) {
-            ("GET", ["health"]) => call.health().await,
-
-            ("POST", ["user"]) => call.create_user().await,
-            ("GET", ["user"]) => call.list_users(),
-            ("POST", ["user", id, "rename", name]) => call.rename_user(id, name).await,
-            ("POST", ["user", id, "role"]) => call.set_role(id).await,
-            ("POST", ["user", id, "expiry"]) => call.set_user_expiry(id).await,
-            ("DELETE", ["user", id]) => call.delete_user(id).await,
-
-            ("POST", ["preauthkey"]) => call.create_preauth_key().await,
-            ("GET", ["preauthkey"]) => call.list_preauth_keys(),
-            ("POST", ["preauthkey", "expire"]) => call.expire_preauth_key().await,
-            ("DELETE", ["preauthkey"]) => call.delete_preauth_key().await,
-
-            ("POST", ["apikey"]) => call.create_api_key().await,
-            ("GET", ["apikey"]) => call.list_api_keys(),
-            ("POST", ["apikey", "expire"]) => call.expire_api_key().await,
-            ("DELETE", ["apikey", prefix]) => call.delete_api_key(prefix).await,
-
-            ("GET", ["node"]) => call.list_nodes(),
-            ("POST", ["node", "register"]) => call.register_node().await,
-            ("POST", ["node", "backfillips"]) => call.backfill_addresses().await,
-            ("POST", ["node", "wireguard"]) => call.add_wireguard().await,
-            ("GET", ["node", id]) => call.show_node(id),
-            ("DELETE", ["node", id]) => call.delete_node(id).await,
-            ("POST", ["node", id, "expire"]) => call.expire_node(id).await,
-            ("POST", ["node", id, "rename", name]) => call.rename_node(id, name).await,
-            ("POST", ["node", id, "tags"]) => call.set_tags(id).await,
-            ("POST", ["node", id, "approve_routes"]) => call.approve_routes(id).await,
-            ("POST", ["node", id, "user"]) => call.move_node(id).await,
-            ("POST", ["node", id, "ip"]) => call.set_addresses(id).await,
-            ("POST", ["node", id, "approve"]) => call.authorize(id, true).await,
-            ("POST", ["node", id, "disapprove"]) => call.authorize(id, false).await,
-            ("POST", ["node", id, "c2n"]) => call.ask_node(id).await,
-            ("POST", ["node", id, "ping"]) => call.ping_node(id).await,
-            ("POST", ["node", id, "open"]) => call.open_page(id),
-            ("GET", ["node", id, "attributes"]) => call.show_attributes(id),
-            ("POST", ["node", id, "attributes"]) => call.set_attributes(id).await,
-
-            ("POST", ["auth", "register"]) => call.approve_for_user().await,
-            ("POST", ["auth", "approve"]) => call.approve().await,
-            ("POST", ["auth", "reject"]) => call.reject().await,
-
-            ("GET", ["dns", "records"]) => call.list_dns_records(),
-            ("POST", ["dns", "records"]) => call.add_dns_record().await,
-            ("DELETE", ["dns", "records"]) => call.delete_dns_records().await,
-
-            ("GET", ["policy"]) => call.show_policy(),
-            ("PUT", ["policy"]) => call.set_policy().await,
-            ("POST", ["policy", "check"]) => call.check_policy(),
-
-            ("GET", ["hearth", "policy", "history"]) => call.list_policies(),
-            ("GET", ["hearth", "policy", "history", version]) => call.show_policy_version(version),
-            ("POST", ["hearth", "policy", "rollback"]) => call.roll_back_policy().await,
-            ("GET", ["hearth", "policy", "why"]) => call.why(),
-            ("GET", ["hearth", "status"]) => call.status(),
-            ("GET", ["hearth", "doctor"]) => call.diagnose(),
-            ("GET", ["hearth", "wan"]) => call.show_wan(),
-            ("POST", ["hearth", "wan"]) => call.refresh_wan().await,
-            ("GET", ["hearth", "relay"]) => json(&self.about.relay.report()),
-            ("GET", ["hearth", "pending"]) => call.list_pending(),
-            ("GET", ["hearth", "audit"]) => call.audit(),
-            ("GET", ["hearth", "ssh"]) => call.list_ssh_checks(),
-            ("POST", ["hearth", "ssh", "approve"]) => call.decide_ssh_check(true),
-            ("POST", ["hearth", "ssh", "reject"]) => call.decide_ssh_check(false),
-            ("POST", ["hearth", "invite"]) => call.invite().await,
-
-            (_, ["debug", ..]) => Err(Fault::missing("debug")),
-            _ => Err(Fault::new(Code::NotFound, "Not Found")),
+    /// The response to a request that is refused.
+    pub fn refuse(self, fault: &Fault) -> Response<Body> {
+        match self {
+            Self::V1 => fault.response(),
+            Self::V2 => v2::refuse(fault),
         }
     }
 }
 
 /// One authenticated request.
-struct Call<'a> {
-    admin: &'a Admin,
-    target: &'a Target,
+pub struct Call<'a> {
+    /// What answers are made of.
+    pub admin: &'a AdminContext,
+    /// Who asks.
+    pub principal: Principal,
+    /// The names in the path.
+    pub params: Params,
+    parts: &'a Parts,
+    query: Vec<(String, String)>,
     body: &'a [u8],
     now: Now,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A request with its body; `None` when the query's escapes are not UTF-8.
+    pub fn new(
+        admin: &'a AdminContext,
+        principal: Principal,
+        parts: &'a Parts,
+        params: Params,
+        body: &'a [u8],
+        now: Now,
+    ) -> Option<Self> {
+        Some(Self {
+            admin,
+            principal,
+            params,
+            query: pairs(parts.uri.query().unwrap_or_default())?,
+            parts,
+            body,
+            now,
+        })
+    }
+
+    /// The value of a key of the query; empty when it is not there.
+    fn query(&self, key: &str) -> &str {
+        let pair = self.query.iter().find(|(name, _)| name == key);
+        pair.map_or("", |(_, value)| value)
+    }
+
     /// The body as JSON; an empty one is an object without fields.
     fn read<T: DeserializeOwned + Default>(&self) -> Result<T, Fault> {
         // `null` is what clients send that always send a body.
@@ -256,18 +197,20 @@ impl Call<'_> {
             return Ok(T::default());
         }
         serde_json::from_slice(self.body)
-            .map_err(|error| Fault::invalid(&format!("the body is not as expected: {error}")))
+            .map_err(|error| Fault::invalid(&format!("invalid body: {error}")))
+    }
+
+    /// `GET /api/v1/hearth/relay`.
+    pub fn relay(&self) -> Answer {
+        json(&self.admin.about.relay.report())
     }
 }
 
 fn json(answer: &impl Serialize) -> Answer {
-    serde_json::to_value(answer).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be written as JSON");
-        Fault::new(Code::Internal, "internal error")
-    })
+    Ok(body::json(StatusCode::OK, answer))
 }
 
-/// A refusal that tells when to come again.
+/// A refusal that says when to try again.
 fn later(mut response: Response<Body>, seconds: u32) -> Response<Body> {
     response
         .headers_mut()

@@ -11,6 +11,7 @@
 )]
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
@@ -22,11 +23,12 @@ use hyper::{Request, Response, StatusCode};
 use crate::api::{RelayDrops, RelayReport, StunReport};
 use crate::net::body;
 use crate::net::body::Body;
-use crate::net::connection::Answer;
-use crate::net::http1 as front;
+use crate::net::http1;
 use crate::net::limits::Limits;
 use crate::net::stream::Stream;
+use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
+use crate::status::http_counters::HttpCounters;
 
 /// Where the numbers are, for the command line.
 pub const PATH: &str = "/api/v1/hearth/relay";
@@ -38,6 +40,8 @@ pub struct Numbers {
     pub relay: Option<Relay>,
     /// The STUN responder.
     pub stun: StunCounters,
+    /// Requests by route; a relay alone has none.
+    pub http: Option<Arc<HttpCounters>>,
 }
 
 impl Numbers {
@@ -48,19 +52,23 @@ impl Numbers {
 
     /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
     pub fn prometheus(&self) -> String {
-        prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats())
+        let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
+        if let Some(counters) = &self.http {
+            counters.prometheus(&mut text);
+        }
+        text
     }
 
     /// Answers one monitoring system: `GET /metrics`.
     pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
-        let answer = |request: Request<Incoming>| -> Answer {
+        let answer = |request: Request<Incoming>| -> PendingResponse {
             Box::pin(std::future::ready(match request.uri().path() {
                 "/metrics" => self.metrics(),
                 _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
             }))
         };
         let limits = Limits::default();
-        if let Err(error) = front::serve(stream, &limits, shutdown, &answer).await {
+        if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
             tracing::debug!(%error, "connection for metrics ended");
         }
     }

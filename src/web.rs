@@ -19,40 +19,54 @@ mod join;
 mod register;
 mod ssh;
 
-use hyper::header::{ALLOW, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use std::sync::Arc;
 
-use crate::http::App;
+use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::sync::watch;
+
+use crate::engine::Handle;
 use crate::net::body;
 use crate::net::body::Body;
+use crate::status::policy::PolicyStatus;
+use crate::status::ssh_checks::SshChecks;
 use crate::system_clock;
 use html::Page;
 
-/// Answers a request for a page.
-pub fn handle(app: &App, request: &Parts) -> Response<Body> {
-    if request.method != Method::GET && request.method != Method::HEAD {
-        let mut response = body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(ALLOW, allowed);
-        return response;
-    }
-    let url = &app.addresses.server_url;
-    let snapshot = app.engine.snapshot();
-    let path = request.uri.path();
-    let page = match path {
-        "/" => home::page(url, &snapshot, &app.policy_place.borrow()),
-        "/join" | "/join/" => join::page(url),
-        _ => match (path.strip_prefix("/register/"), path.strip_prefix("/ssh/")) {
-            (Some(id), _) => register::page(id, &snapshot),
-            (None, Some(id)) => {
-                let find = |id| app.contact.ssh_checks.find(&id, system_clock::now());
-                ssh::page(id.parse().ok().and_then(find).as_ref(), &snapshot)
-            }
-            (None, None) => return body::text(StatusCode::NOT_FOUND, "not found"),
-        },
-    };
-    answer(page)
+/// What the pages are made of.
+pub struct WebContext {
+    /// Where states come from.
+    pub engine: Handle,
+    /// The URL that clients connect to.
+    pub server_url: String,
+    /// Where the policy comes from.
+    pub policy: watch::Receiver<PolicyStatus>,
+    /// SSH connections that wait for a person.
+    pub ssh_checks: Arc<SshChecks>,
+}
+
+/// `GET /`: what this is and where to go.
+pub fn home(context: &WebContext) -> Response<Body> {
+    let snapshot = context.engine.snapshot();
+    let policy = context.policy.borrow();
+    answer(home::page(&context.server_url, &snapshot, &policy))
+}
+
+/// `GET /join`: the steps for each system.
+pub fn join(context: &WebContext) -> Response<Body> {
+    answer(join::page(&context.server_url))
+}
+
+/// `GET /register/{id}`: a pending registration.
+pub fn register(context: &WebContext, id: &str) -> Response<Body> {
+    answer(register::page(id, &context.engine.snapshot()))
+}
+
+/// `GET /ssh/{id}`: an SSH connection that waits for a person.
+pub fn ssh(context: &WebContext, id: &str) -> Response<Body> {
+    let find = |id| context.ssh_checks.find(&id, system_clock::now());
+    let check = id.parse().ok().and_then(find);
+    answer(ssh::page(check.as_ref(), &context.engine.snapshot()))
 }
 
 fn answer(page: Page) -> Response<Body> {

@@ -9,13 +9,16 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use crate::admin::later;
+use crate::admin::problem::{Code, Fault};
+use crate::admin::{Style, later};
 use crate::bucket::TokenBucket;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::clock::Now;
 use hearth_core::id::ApiKeyId;
 use hearth_core::state::model::ApiKey;
+use hearth_core::state::principal::Principal;
+use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
@@ -34,12 +37,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer. Source of its text: `httpAuthenticationMiddleware` in headscale `hscontrol/app.go`.
-    pub fn response(self) -> Response<Body> {
-        match self {
-            Self::Unauthorized => body::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::TooMany => later(
-                body::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"),
+    /// The response. Source of the text: `httpAuthenticationMiddleware` in headscale `hscontrol/app.go`,
+    /// which ends without a newline; headscale-admin compares it whole.
+    pub fn response(self, style: Style) -> Response<Body> {
+        match (self, style) {
+            (Self::Unauthorized, Style::V1) => {
+                body::typed(StatusCode::UNAUTHORIZED, "text/plain", "Unauthorized")
+            }
+            (Self::Unauthorized, Style::V2) => {
+                style.refuse(&Fault::new(Code::Unauthenticated, "API token invalid"))
+            }
+            (Self::TooMany, _) => later(
+                style.refuse(&Fault::new(Code::ResourceExhausted, "too many requests")),
                 1,
             ),
         }
@@ -73,7 +82,7 @@ impl Gate {
         shown: Option<&HeaderValue>,
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Principal, Refusal> {
         let text = shown.and_then(|header| key_in(header.to_str().ok()?));
         let split = text.as_deref().map(String::as_str);
         let split = split.and_then(|text| secret::split(SecretKind::Api, text));
@@ -94,7 +103,11 @@ impl Gate {
         if ended || !key.hash.matches(secret) {
             return Err(Refusal::Unauthorized);
         }
-        Ok(())
+        Ok(Principal::ApiKey {
+            id: key.id,
+            prefix: key.prefix.clone(),
+            scopes: Scopes::ALL,
+        })
     }
 }
 
@@ -149,7 +162,7 @@ mod tests {
         };
         let gate = Gate::new();
         let right = basic(&format!("{text}:"));
-        assert_eq!(gate.admit(Some(&right), &keys, at(1)), Ok(()));
+        assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
         for wrong in [
             basic(text),
             basic(&format!(":{text}")),
@@ -164,7 +177,7 @@ mod tests {
     fn the_right_key_opens_until_it_ends() {
         let (keys, header) = with_key(Some(at(10).wall));
         let gate = Gate::new();
-        assert_eq!(gate.admit(Some(&header), &keys, at(9)), Ok(()));
+        assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
             gate.admit(Some(&header), &keys, at(10)),
             Err(Refusal::Unauthorized)
@@ -178,7 +191,7 @@ mod tests {
             wall: Timestamp::from_unix_ms(10),
             mono: Duration::ZERO,
         };
-        assert_eq!(Gate::new().admit(Some(&header), &keys, now), Ok(()));
+        assert!(Gate::new().admit(Some(&header), &keys, now).is_ok());
     }
 
     #[test]
@@ -210,7 +223,7 @@ mod tests {
                 .count()
         };
         assert_eq!(refused(Refusal::Unauthorized, &stranger, 1000), 10);
-        assert_eq!(gate.admit(Some(&header), &keys, at(0)), Ok(()));
+        assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
         let wrong = format!("{}x", header.to_str().unwrap());
         let wrong = HeaderValue::from_str(&wrong).unwrap();
         assert_eq!(refused(Refusal::Unauthorized, &wrong, 1000), 99);
@@ -218,6 +231,6 @@ mod tests {
             gate.admit(Some(&header), &keys, at(0)),
             Err(Refusal::TooMany)
         );
-        assert_eq!(gate.admit(Some(&header), &keys, at(1)), Ok(()));
+        assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());
     }
 }

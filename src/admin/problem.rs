@@ -23,6 +23,8 @@ pub enum Code {
     NotFound = 5,
     /// What the request makes is there already.
     AlreadyExists = 6,
+    /// The API key lacks a scope.
+    PermissionDenied = 7,
     /// A limit is reached.
     ResourceExhausted = 8,
     /// What the request names is in no state for it.
@@ -31,8 +33,12 @@ pub enum Code {
     Unimplemented = 12,
     /// A fault of the server.
     Internal = 13,
-    /// Another time, perhaps.
+    /// Try again later.
     Unavailable = 14,
+    /// There is no valid API key.
+    Unauthenticated = 16,
+    /// The path exists with other methods. Not a code of gRPC, whose gateway says 12 there.
+    MethodNotAllowed = 405,
 }
 
 impl Code {
@@ -42,6 +48,9 @@ impl Code {
         match self {
             Self::InvalidArgument | Self::FailedPrecondition => StatusCode::BAD_REQUEST,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::AlreadyExists => StatusCode::CONFLICT,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
@@ -89,15 +98,13 @@ impl Fault {
         self.code.status()
     }
 
-    /// A part of Headscale's interface that hearth has not.
-    pub fn missing(what: &str) -> Self {
-        Self::new(Code::Unimplemented, format!("hearth has no {what} yet"))
-    }
-
     /// The body of the answer.
     pub fn answer(&self) -> ErrorAnswer {
         ErrorAnswer {
-            code: self.code as u32,
+            code: match self.code {
+                Code::MethodNotAllowed => Code::Unimplemented as u32,
+                code => code as u32,
+            },
             message: self.message.clone(),
             details: Vec::new(),
         }

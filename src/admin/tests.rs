@@ -13,8 +13,11 @@ use serde_json::json;
 use super::*;
 use crate::api::BoardStatus;
 use crate::engine::Engine;
-use crate::http::app::Addresses;
+use crate::routes::answer_api;
+use crate::status::addresses::Addresses;
+use crate::status::http_counters::HttpCounters;
 use crate::store::Store;
+use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::netmap::dns::DnsSources;
 use hearth_core::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
@@ -23,11 +26,21 @@ use hearth_core::state::model::{Hostinfo, Settings};
 use hearth_core::state::secret::new_auth_id;
 use hearth_core::state::testing::settings;
 use hearth_core::tailcfg::derpmap::DerpMap;
+use hyper::Request;
+use serde_json::Value;
 
 struct Server {
-    admin: Admin,
+    admin: AdminContext,
+    counters: HttpCounters,
     engine: Option<Engine>,
     _directory: tempfile::TempDir,
+}
+
+fn network() -> Origin {
+    Origin::Network {
+        source: ([192, 0, 2, 1], 1234).into(),
+        tls: true,
+    }
 }
 
 impl Drop for Server {
@@ -57,7 +70,7 @@ fn server() -> Server {
         settings: Arc::new(dns),
         ..DnsSources::default()
     });
-    let contact = Arc::new(Contact::new(server_url, &Limits::default()));
+    let limits = Limits::default();
     let about = About {
         addresses: Addresses {
             server_url: server_url.into(),
@@ -71,7 +84,7 @@ fn server() -> Server {
         tailnet: watch::channel(Arc::new(tailnet)).1,
         warnings: vec!["a warning".into()],
         board: BoardStatus::default(),
-        policy_place: watch::channel(PolicyPlace::default()).1,
+        policy_status: watch::channel(PolicyStatus::default()).1,
         wan: wan::place(),
         served: wan::served(directory.path()),
         certificate_is_own: true,
@@ -79,18 +92,29 @@ fn server() -> Server {
         relay: Numbers {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
+            http: None,
         },
     };
     Server {
-        admin: Admin::new(handle, contact, about, &Limits::default()),
+        admin: AdminContext {
+            engine: handle,
+            calls: Arc::new(NodeCalls::new(server_url, &limits)),
+            reports: Arc::new(ClientReports::new(limits.audit_entries)),
+            ssh_checks: Arc::new(SshChecks::new(limits.ssh_checks)),
+            limits,
+            about,
+            policy_turn: Mutex::default(),
+            gate: Gate::new(),
+        },
+        counters: HttpCounters::new(std::iter::empty()),
         engine: Some(engine),
         _directory: directory,
     }
 }
 
 impl Server {
-    async fn raw(&self, trust: Trust, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
-        let answer = self.admin.handle(trust, request).await;
+    async fn raw(&self, origin: Origin, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+        let answer = answer_api(&self.admin, &self.counters, origin, request).await;
         let status = answer.status();
         (
             status,
@@ -108,7 +132,7 @@ impl Server {
             .uri(format!("/api/v1/{path}"))
             .body(Full::new(body))
             .unwrap();
-        let (status, body) = self.raw(Trust::Socket, request).await;
+        let (status, body) = self.raw(Origin::Local, request).await;
         (status, serde_json::from_slice(&body).unwrap())
     }
 
@@ -256,7 +280,7 @@ async fn an_api_key_opens_the_interface_until_it_is_deleted() {
             .header("Authorization", format!("Bearer {key}"))
             .body(Full::default())
             .unwrap();
-        server.raw(Trust::Bearer, request).await
+        server.raw(network(), request).await
     };
     assert_eq!(ask(&key).await.0, StatusCode::OK);
     assert_eq!(
@@ -428,7 +452,7 @@ async fn bodies_that_are_too_long_or_no_json_are_refused() {
     let server = server();
     let ask = async |body: Vec<u8>| {
         let request = Request::post("/api/v1/user").body(Full::new(body.into()));
-        server.raw(Trust::Socket, request.unwrap()).await.0
+        server.raw(Origin::Local, request.unwrap()).await.0
     };
     let too_long = Limits::default().admin_body + 1;
     assert_eq!(
@@ -497,7 +521,7 @@ async fn node_with_stream(server: &Server) -> crate::control::c2n::mailbox::Inbo
     let id = server.knock("laptop").await;
     let body = json!({"user": "anna", "authId": id});
     server.good("POST", "auth/register", body).await;
-    let inboxes = &server.admin.contact.inboxes;
+    let inboxes = &server.admin.calls.mailboxes;
     inboxes.open(
         hearth_core::id::NodeId::FIRST,
         hearth_core::state::model::SessionId(1),
@@ -518,11 +542,11 @@ fn call_in(request: &Value) -> String {
 
 #[tokio::test]
 async fn a_node_is_asked_and_its_answer_is_given() {
-    use crate::control::c2n::calls::Way;
+    use crate::control::c2n::calls::ReplyChannel;
     let server = server();
     let mut inbox = node_with_stream(&server).await;
-    let machine = Way::Noise(MachineKey::from_bytes([6; 32]));
-    let calls = &server.admin.contact.calls;
+    let machine = ReplyChannel::Noise(MachineKey::from_bytes([6; 32]));
+    let calls = &server.admin.calls.pending;
     let answer = |request: &Value, way, answer| {
         let claim = calls.claim(&call_in(request), way);
         claim.is_some_and(|claim| claim.give(answer))
@@ -547,7 +571,7 @@ async fn a_node_is_asked_and_its_answer_is_given() {
                 .unwrap()
                 .starts_with("http://192.168.1.1:8080/machine/ping-response?id=")
         );
-        assert!(answer(&request, Way::Plain, Bytes::new()));
+        assert!(answer(&request, ReplyChannel::Plain, Bytes::new()));
     };
     let admin = async {
         let asked = server
@@ -606,14 +630,14 @@ async fn a_node_that_cannot_be_asked_is_not_waited_for() {
 
 #[tokio::test]
 async fn ssh_connections_are_decided_in_both_ways() {
-    use crate::control::ssh_checks::Way;
+    use crate::status::ssh_checks::SshAttempt;
     use hearth_core::id::NodeId;
     let server = server();
     let _inbox = node_with_stream(&server).await;
-    let checks = &server.admin.contact.ssh_checks;
+    let checks = &server.admin.ssh_checks;
     let begin = || {
         let id = new_auth_id().unwrap();
-        let way = Way {
+        let way = SshAttempt {
             source: NodeId::FIRST,
             target: NodeId::FIRST,
             local_user: "root".into(),
@@ -669,7 +693,7 @@ async fn attributes_and_health_are_shown() {
         server.refused("POST", "node/1/attributes", body).await.0,
         400
     );
-    let reports = &server.admin.contact.reports;
+    let reports = &server.admin.reports;
     reports.set_health(hearth_core::id::NodeId::FIRST, "dns", "none");
     reports.audit(
         system_clock::now().wall,

@@ -1,8 +1,8 @@
 //! Headscale's REST API v1.
 
-pub(super) mod convert;
-mod keys;
-pub(super) mod nodes;
-mod pending;
-pub(super) mod policy;
-pub(super) mod users;
+pub mod convert;
+pub mod keys;
+pub mod nodes;
+pub mod pending;
+pub mod policy;
+pub mod users;

@@ -14,9 +14,10 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::admin::Admin;
+use crate::admin::problem::Fault;
 use crate::admin::v1::policy;
 use crate::admin::v1::policy::Unfit;
+use crate::admin::{AdminContext, Call};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query::value;
@@ -103,28 +104,51 @@ impl From<Unfit> for Refusal {
     }
 }
 
-/// Answers a request below [`ROOT`] from somebody who may make it.
-pub(super) async fn handle(admin: &Admin, request: &Parts, body: &[u8]) -> Response<Body> {
-    let path = request.uri.path().strip_prefix(ROOT).unwrap_or_default();
-    let parts: Vec<&str> = path.split('/').collect();
-    let missing = || Refusal::new(StatusCode::NOT_FOUND, "Not Found");
-    let ["tailnet", tailnet, "acl", rest @ ..] = parts.as_slice() else {
-        return missing().response();
-    };
-    if *tailnet != "-" && *tailnet != admin.about.base_domain {
-        return Refusal::new(StatusCode::NOT_FOUND, "tailnet not found: it is `-`").response();
-    }
-    let answer = match (request.method.as_str(), rest) {
-        ("GET", []) => show(admin, request),
-        ("POST", []) => set(admin, request, body).await,
-        ("POST", ["validate"]) => return validate(admin, body),
-        ("POST", ["preview"]) => preview(admin, request, body),
-        _ => Err(missing()),
-    };
-    answer.unwrap_or_else(|refusal| refusal.response())
+/// A refusal of anything else than a policy.
+pub(super) fn refuse(fault: &Fault) -> Response<Body> {
+    Refusal::new(fault.status(), fault.message()).response()
 }
 
-fn current(admin: &Admin) -> String {
+impl Call<'_> {
+    /// `GET /api/v2/tailnet/{tailnet}/acl`.
+    pub(crate) async fn v2_show_policy(&self, tailnet: &str) -> crate::admin::Answer {
+        Ok(self.of_tailnet(tailnet, || show(self.admin, self.parts)))
+    }
+
+    /// `POST /api/v2/tailnet/{tailnet}/acl`.
+    pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::Answer {
+        if let Err(refusal) = self.check_tailnet(tailnet) {
+            return Ok(refusal.response());
+        }
+        let set = set(self, self.body).await;
+        Ok(set.unwrap_or_else(|refusal| refusal.response()))
+    }
+
+    /// `POST /api/v2/tailnet/{tailnet}/acl/validate`.
+    pub(crate) async fn v2_validate_policy(&self, tailnet: &str) -> crate::admin::Answer {
+        Ok(self.of_tailnet(tailnet, || Ok(validate(self.admin, self.body))))
+    }
+
+    /// `POST /api/v2/tailnet/{tailnet}/acl/preview`.
+    pub(crate) async fn v2_preview_policy(&self, tailnet: &str) -> crate::admin::Answer {
+        Ok(self.of_tailnet(tailnet, || preview(self.admin, self.parts, self.body)))
+    }
+
+    fn check_tailnet(&self, tailnet: &str) -> Result<(), Refusal> {
+        if tailnet == "-" || tailnet == self.admin.about.base_domain {
+            return Ok(());
+        }
+        let message = "tailnet not found: use `-`";
+        Err(Refusal::new(StatusCode::NOT_FOUND, message))
+    }
+
+    fn of_tailnet(&self, tailnet: &str, answer: impl FnOnce() -> Answer) -> Response<Body> {
+        let answer = self.check_tailnet(tailnet).and_then(|()| answer());
+        answer.unwrap_or_else(|refusal| refusal.response())
+    }
+}
+
+fn current(admin: &AdminContext) -> String {
     let snapshot = admin.engine.snapshot();
     let newest = snapshot.policies().last();
     newest.map_or_else(|| DEFAULT.to_owned(), |newest| newest.source.to_string())
@@ -135,7 +159,7 @@ fn tag_of(text: &str) -> String {
     HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }
 
-fn show(admin: &Admin, request: &Parts) -> Answer {
+fn show(admin: &AdminContext, request: &Parts) -> Answer {
     let text = current(admin);
     let details = value(request.uri.query(), "details");
     if wants_hujson(request) && matches!(details.as_str(), "1" | "true") {
@@ -177,7 +201,8 @@ fn matches(wanted: &HeaderValue, text: &str) -> bool {
     wanted == "*" || wanted == tag_of(text) || wanted == DEFAULT_TAG && text == DEFAULT
 }
 
-async fn set(admin: &Admin, request: &Parts, body: &[u8]) -> Answer {
+async fn set(call: &Call<'_>, body: &[u8]) -> Answer {
+    let (admin, request) = (call.admin, call.parts);
     let text = text_of(body)?;
     let _turn = admin.policy_turn.lock().await;
     let before = current(admin);
@@ -202,7 +227,7 @@ fn read(text: &str) -> Result<Arc<Policy>, Refusal> {
 
 /// Whether a policy could be set; or, given a list, whether these tests hold of the one that applies. What is
 /// wrong comes with 200: that is how tools tell it from a failed request.
-fn validate(admin: &Admin, body: &[u8]) -> Response<Body> {
+fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     let checked = text_of(body).and_then(|text| match text.trim_start().starts_with('[') {
         true => run_tests(admin, text),
         false => Ok(admin.check(text)?),
@@ -213,7 +238,7 @@ fn validate(admin: &Admin, body: &[u8]) -> Response<Body> {
     }
 }
 
-fn run_tests(admin: &Admin, tests: &str) -> Result<(), Refusal> {
+fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
     let tests = read(&format!("{{\"tests\": {tests}}}"))?;
     let snapshot = admin.engine.snapshot();
     let applies = match snapshot.compiled().policy() {
@@ -227,7 +252,7 @@ fn run_tests(admin: &Admin, tests: &str) -> Result<(), Refusal> {
 }
 
 /// The rules of a policy that are about a user (`?type=user`) or an address and port (`ipport`).
-fn preview(admin: &Admin, request: &Parts, body: &[u8]) -> Answer {
+fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
     let query = request.uri.query();
     let (kind, about) = (value(query, "type"), value(query, "previewFor"));
     let text = text_of(body)?;

@@ -10,54 +10,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::control::client_reports::Reports;
-use crate::control::ssh_checks::SshChecks;
-use calls::{Calls, TooManyCalls};
+use calls::{PendingCalls, TooManyCalls};
 use hearth_core::state::secret::NoRandomness;
-use hearth_core::state::snapshot::Snapshot;
-use mailbox::{Inboxes, Undelivered};
+use mailbox::{Mailboxes, Undelivered};
 
-/// All of it, shared by the requests of nodes and those of administrators.
+/// Requests to nodes, shared by the handlers of nodes and those of administrators.
 #[derive(Debug)]
-pub struct Contact {
+pub struct NodeCalls {
     /// Messages to nodes outside of their maps.
-    pub inboxes: Arc<Inboxes>,
-    /// Questions to nodes that wait for an answer.
-    pub calls: Arc<Calls>,
-    /// What nodes tell of themselves.
-    pub reports: Reports,
-    /// SSH connections that wait for a person.
-    pub ssh_checks: SshChecks,
+    pub mailboxes: Arc<Mailboxes>,
+    /// Requests that wait for an answer.
+    pub pending: Arc<PendingCalls>,
     /// Longest answer of a node, in bytes.
     answer_bytes: usize,
-    /// What clients are told to connect to.
+    /// The URL that clients connect to.
     server_url: String,
 }
 
-impl Contact {
-    /// Nobody has said anything yet.
+impl NodeCalls {
+    /// No requests yet.
     pub fn new(server_url: &str, limits: &Limits) -> Self {
         Self {
-            inboxes: Arc::default(),
-            calls: Arc::new(Calls::new(limits.node_calls)),
-            reports: Reports::new(limits.audit_entries),
-            ssh_checks: SshChecks::new(limits.ssh_checks),
+            mailboxes: Arc::default(),
+            pending: Arc::new(PendingCalls::new(limits.node_calls)),
             answer_bytes: limits.node_answer,
             server_url: server_url.to_owned(),
         }
-    }
-
-    /// Forgets nodes that are gone.
-    pub fn prune(&self, snapshot: &Snapshot) {
-        let exists = |id| snapshot.node(id).is_some();
-        self.reports.retain(exists);
-        self.ssh_checks.retain(exists);
     }
 }
 
 /// Why a node gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ContactError {
+pub enum NodeCallError {
     /// It cannot be told anything now.
     #[error(transparent)]
     Undelivered(#[from] Undelivered),
@@ -75,5 +59,5 @@ pub enum ContactError {
     Answer,
     /// The question cannot be asked.
     #[error("{0}")]
-    Question(&'static str),
+    C2nRequest(&'static str),
 }

@@ -3,23 +3,31 @@
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use crate::control::c2n::calls::Way;
+use crate::control::c2n::calls::ReplyChannel;
 use crate::control::c2n::request::ANSWERS;
+use crate::control::context::ControlContext;
 use crate::control::ts2021::Peer;
-use crate::http::App;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::netmap::owner_profile;
 
 /// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.
-pub(super) async fn answer(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+pub async fn answer(
+    context: &ControlContext,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let path = request.uri().path();
     let call = path.strip_prefix(ANSWERS).unwrap_or_default();
     // Before it is read: what nobody waits for costs no memory.
-    let Some(claim) = app.contact.calls.claim(call, Way::Noise(peer.machine)) else {
+    let Some(claim) = context
+        .calls
+        .pending
+        .claim(call, ReplyChannel::Noise(peer.machine))
+    else {
         return nobody();
     };
-    let (most, patience) = (claim.answer_bytes(), app.limits.request_timeout);
+    let (most, patience) = (claim.answer_bytes(), context.limits.request_timeout);
     match body::read_limited(request.into_body(), most, patience).await {
         Ok(answer) => match claim.give(answer) {
             true => body::status(StatusCode::NO_CONTENT),
@@ -34,8 +42,8 @@ fn nobody() -> Response<Body> {
 }
 
 /// `GET /machine/whoami`: a text for people.
-pub(super) fn whoami(app: &App, peer: Peer) -> Response<Body> {
-    let snapshot = app.engine.snapshot();
+pub fn whoami(context: &ControlContext, peer: Peer) -> Response<Body> {
+    let snapshot = context.engine.snapshot();
     let mut text = format!("machine {}", peer.machine);
     let nodes = snapshot.nodes().iter();
     for node in nodes.filter(|node| node.machine == peer.machine) {

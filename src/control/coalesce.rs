@@ -1,4 +1,4 @@
-//! How fast the map streams hear of changes: a few at once, then one each tenth of a second.
+//! Coalesces snapshots for map streams: a few changes at once, then one each tenth of a second.
 //!
 //! A single change goes out when it happens. A burst of them (a hundred machines after a power cut) goes out
 //! as a few messages, and since all streams wait for the same moments, they say the same, and what they say
@@ -23,7 +23,7 @@ const BURST: u32 = 32;
 
 /// Hands the newest of `states` on at the pace, and once more when what all maps share has changed, until hearth
 /// shuts down or nobody makes states any more. So each stream waits for one thing only.
-pub async fn pace<T>(
+pub async fn coalesce_snapshots<T>(
     mut states: watch::Receiver<Arc<Snapshot>>,
     mut shared: watch::Receiver<T>,
     news: watch::Sender<Arc<Snapshot>>,
@@ -60,7 +60,7 @@ mod tests {
         let (sender, mut news) = watch::channel(Arc::new(world.snapshot()));
         let start = Instant::now();
         let (_shared, unchanged) = watch::channel(());
-        let paced = pace(states, unchanged, sender, Shutdown::new());
+        let paced = coalesce_snapshots(states, unchanged, sender, Shutdown::new());
         let changes = async {
             let mut moments = Vec::new();
             while moments.len() < BURST as usize + 4 {
@@ -73,7 +73,7 @@ mod tests {
         };
         let moments = tokio::select! {
             moments = changes => moments,
-            () = paced => panic!("the pace ended"),
+            () = paced => panic!("the coalesce_snapshots ended"),
         };
         let (burst, paced) = moments.split_at(BURST as usize - 1);
         assert!(burst.iter().all(|moment| *moment == 0), "{moments:?}");
@@ -91,7 +91,7 @@ mod tests {
         let (share, shared) = watch::channel(0);
         let (sender, mut news) = watch::channel(state);
         let shutdown = Shutdown::new();
-        let paced = pace(states, shared, sender, shutdown.clone());
+        let paced = coalesce_snapshots(states, shared, sender, shutdown.clone());
         let changes = async {
             share.send_replace(1);
             assert!(news.changed().await.is_ok());

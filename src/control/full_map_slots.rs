@@ -1,4 +1,4 @@
-//! Turns at making first maps: few at a time, and nobody holds one up by reading slowly.
+//! FullMapSlots at making first maps: few at a time, and nobody holds one up by reading slowly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// The turns that there are.
 #[derive(Debug)]
-pub struct Turns(Arc<Semaphore>);
+pub struct FullMapSlots(Arc<Semaphore>);
 
-impl Turns {
+impl FullMapSlots {
     /// So many at the same time.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
     }
 
     /// Waits for a turn, first come, first served. It ends when it is dropped, or after two seconds. Cancel safe.
-    pub async fn take(&self, tasks: &Tasks) -> Turn {
+    pub async fn take(&self, tasks: &Tasks) -> FullMapSlot {
         let (over, dropped) = oneshot::channel();
         // Nobody closes the semaphore; a turn without a permit would do no harm either.
         let permit = self.0.clone().acquire_owned().await;
@@ -29,13 +29,13 @@ impl Turns {
             let _ = tokio::time::timeout(LONGEST, dropped).await;
             drop(permit);
         });
-        Turn { _over: over }
+        FullMapSlot { _over: over }
     }
 }
 
 /// One turn.
 #[derive(Debug)]
-pub struct Turn {
+pub struct FullMapSlot {
     _over: oneshot::Sender<()>,
 }
 
@@ -46,7 +46,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_keeps_a_turn_holds_the_others_up_for_two_seconds_only() {
-        let (turns, tasks) = (Turns::new(1), Tasks::new());
+        let (turns, tasks) = (FullMapSlots::new(1), Tasks::new());
         let start = Instant::now();
         drop(turns.take(&tasks).await);
         let _kept = turns.take(&tasks).await;

@@ -1,19 +1,17 @@
-//! `POST /machine/map`: news of a node, its map once, or its map and all that follows.
+//! `POST /machine/map`: news of a node, its map poll_once, or its map and all that follows.
 
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
+use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
-use crate::control::machine::{node_of, refused};
-use crate::control::ts2021::Peer;
+use crate::control::node_auth::{node_of, refused};
 use crate::engine::Handle;
-use crate::http::App;
 use crate::net::body;
 use crate::net::body::{Body, Sender};
 use crate::system_clock;
@@ -28,34 +26,29 @@ use hearth_core::state::model::{Node, SessionId};
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
 
-pub(super) async fn map(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let limits = &app.limits;
-    let read = app
-        .bodies
-        .read(request.into_body(), limits.map_body, limits.request_timeout);
-    let bytes = match read.await {
-        Ok(bytes) => bytes,
-        Err(fault) => return body::text(fault.status(), &fault.to_string()),
-    };
-    let mut request = match MapRequest::decode(&bytes, limits.endpoints) {
+/// `POST /machine/map`: endpoint update, one map, or a stream of maps.
+pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Response<Body> {
+    let NoiseRequest {
+        peer, body: bytes, ..
+    } = request;
+    let mut request = match MapRequest::decode(&bytes, context.limits.endpoints) {
         Ok(request) => request,
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    // What follows may wait, and the room for the body is given back already.
     drop(bytes);
     if !request.version.is_served() {
         return too_old(request.version);
     }
-    let node = match node_of(&app, &peer, &request.node_key) {
+    let node = match node_of(&context, &peer, &request.node_key) {
         Ok(node) => node,
         Err(stranger) => return stranger.answer(),
     };
     if request.stream {
-        return stream(app, &node, &mut request).await;
+        return stream(context, &node, &mut request).await;
     }
     match request.omit_peers && !request.read_only {
-        true => lite(&app, &node, &mut request).await,
-        false => once(&app, &node, &mut request).await,
+        true => endpoint_update(&context, &node, &mut request).await,
+        false => poll_once(&context, &node, &mut request).await,
     }
 }
 
@@ -69,24 +62,32 @@ pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
 }
 
 /// Takes news; the client throws the answer's body away.
-async fn lite(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body> {
-    match tell(app, node, request).await {
+async fn endpoint_update(
+    context: &ControlContext,
+    node: &Node,
+    request: &mut MapRequest,
+) -> Response<Body> {
+    match apply_update(context, node, request).await {
         Ok(()) => body::status(StatusCode::OK),
         Err(answer) => answer,
     }
 }
 
-/// Takes news, unless the request says that there is none, and gives the map once.
-async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body> {
-    if let Err(answer) = tell(app, node, request).await {
+/// Takes news, unless the request says that there is none, and gives the map poll_once.
+async fn poll_once(
+    context: &ControlContext,
+    node: &Node,
+    request: &mut MapRequest,
+) -> Response<Body> {
+    if let Err(answer) = apply_update(context, node, request).await {
         return answer;
     }
     // As long as it is read, it counts like a stream.
-    let Ok(permit) = app.streams.clone().try_acquire_owned() else {
+    let Ok(permit) = context.streams.clone().try_acquire_owned() else {
         return too_many();
     };
-    let turn = app.full_maps.take(&app.tasks).await;
-    let snapshot = app.engine.snapshot();
+    let turn = context.full_maps.take(&context.tasks).await;
+    let snapshot = context.engine.snapshot();
     let Some(viewer) = snapshot.node(node.id) else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
     };
@@ -95,10 +96,10 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         false => Scope::Everyone,
     };
     let now = system_clock::now().wall;
-    let tailnet = app.tailnet.borrow().clone();
+    let tailnet = context.tailnet.borrow().clone();
     let source = Source {
         tailnet: &tailnet,
-        fragments: &app.fragments,
+        fragments: &context.fragments,
         snapshot: &snapshot,
         now,
     };
@@ -120,43 +121,51 @@ fn as_json(body: Body) -> Response<Body> {
     body::typed(StatusCode::OK, "application/json", body)
 }
 
-async fn tell(app: &App, node: &Node, request: &mut MapRequest) -> Result<(), Response<Body>> {
+async fn apply_update(
+    context: &ControlContext,
+    node: &Node,
+    request: &mut MapRequest,
+) -> Result<(), Response<Body>> {
     if request.read_only {
         return Ok(());
     }
-    let update = convert::update(node, request, app.limits.hostinfo);
-    let told = app
+    let update = convert::update(node, request, context.limits.hostinfo);
+    let told = context
         .engine
         .apply(Command::UpdateNode(Box::new(update)))
         .await;
     told.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
-async fn stream(app: Arc<App>, node: &Node, request: &mut MapRequest) -> Response<Body> {
-    let Ok(permit) = app.streams.clone().try_acquire_owned() else {
+async fn stream(
+    context: Arc<ControlContext>,
+    node: &Node,
+    request: &mut MapRequest,
+) -> Response<Body> {
+    let Ok(permit) = context.streams.clone().try_acquire_owned() else {
         return too_many();
     };
-    let session = app.next_session();
-    let fallback = Box::new(convert::update(node, request, app.limits.hostinfo));
+    let session = context.next_session();
+    let fallback = Box::new(convert::update(node, request, context.limits.hostinfo));
     let open = Command::OpenStream {
         node: node.id,
         session,
         fallback,
     };
-    if let Err(fault) = app.engine.apply(open).await {
+    if let Err(fault) = context.engine.apply(open).await {
         return refused(&fault);
     }
     let open = OpenStream {
-        engine: app.engine.clone(),
+        engine: context.engine.clone(),
         node: node.id,
         session,
-        over: Over::Gone,
+        over: StreamEnd::Gone,
         _permit: permit,
     };
     let zstd = request.zstd;
     // A slow client holds the body back: the next message is made from the newest state when there is room.
     as_json(Body::stream(|sender| async move {
-        let over = drive(&app, &open, zstd, &sender).await;
+        let over = drive(&context, &open, zstd, &sender).await;
         open.end(over);
     }))
 }
@@ -166,12 +175,12 @@ struct OpenStream {
     engine: Handle,
     node: NodeId,
     session: SessionId,
-    over: Over,
+    over: StreamEnd,
     _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
-    fn end(mut self, over: Over) {
+    fn end(mut self, over: StreamEnd) {
         self.over = over;
     }
 }
@@ -184,7 +193,7 @@ impl Drop for OpenStream {
 }
 
 /// Why a stream was over.
-enum Over {
+enum StreamEnd {
     /// The client is gone.
     Gone,
     /// hearth shuts down.
@@ -193,7 +202,7 @@ enum Over {
     Ended(EndReason),
 }
 
-impl fmt::Display for Over {
+impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gone => "the client is gone",
@@ -206,25 +215,30 @@ impl fmt::Display for Over {
 }
 
 /// Sends the map, then each change of it, until somebody ends that.
-async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Over {
-    let mut news = app.news.clone();
-    let mut inbox = app.contact.inboxes.open(open.node, open.session);
+async fn drive(
+    context: &ControlContext,
+    open: &OpenStream,
+    zstd: bool,
+    sender: &Sender,
+) -> StreamEnd {
+    let mut news = context.updates.clone();
+    let mut inbox = context.calls.mailboxes.open(open.node, open.session);
     // Held while the first map is made and sent.
-    let mut turn = Some(app.full_maps.take(&app.tasks).await);
+    let mut turn = Some(context.full_maps.take(&context.tasks).await);
     let mut begun: Option<MapSession> = None;
-    let mut keep_alive = pin!(sleep(app.keep_alive_interval()));
+    let mut keep_alive = pin!(sleep(context.keep_alive_interval()));
     loop {
         let next = {
             // The first map is of the state that knows of this stream, which news may not yet do.
             let newest = news.borrow_and_update().clone();
             let snapshot = match begun {
                 Some(_) => newest,
-                None => app.engine.snapshot(),
+                None => context.engine.snapshot(),
             };
-            let tailnet = app.tailnet.borrow().clone();
+            let tailnet = context.tailnet.borrow().clone();
             let source = Source {
                 tailnet: &tailnet,
-                fragments: &app.fragments,
+                fragments: &context.fragments,
                 snapshot: &snapshot,
                 now: system_clock::now().wall,
             };
@@ -246,23 +260,23 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
                     sender.send(piece).await;
                 }
             }
-            Next::End(reason) => return Over::Ended(reason),
+            Next::End(reason) => return StreamEnd::Ended(reason),
         }
         drop(turn.take());
         if is_news {
             // What was sent is a sign of life as well.
             keep_alive
                 .as_mut()
-                .reset(Instant::now() + app.keep_alive_interval());
+                .reset(Instant::now() + context.keep_alive_interval());
         }
         tokio::select! {
             biased;
-            changed = news.changed() => if changed.is_err() { return Over::Shutdown },
+            changed = news.changed() => if changed.is_err() { return StreamEnd::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {
                 let message = netmap::keep_alive(system_clock::now().wall);
                 sender.send(frame(message.as_bytes(), zstd)).await;
-                keep_alive.as_mut().reset(Instant::now() + app.keep_alive_interval());
+                keep_alive.as_mut().reset(Instant::now() + context.keep_alive_interval());
             }
         }
     }

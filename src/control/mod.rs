@@ -1,18 +1,18 @@
 //! The control protocol: what clients say inside the Noise session.
 
 pub mod c2n;
-mod c2n_reply;
-pub mod client_reports;
+pub mod c2n_reply;
 pub mod coalesce;
+pub mod context;
 mod convert;
 pub mod full_map_slots;
-pub mod machine;
-mod map;
+pub mod key;
+pub mod map;
+mod node_auth;
 pub mod noise_stream;
-mod register;
+pub mod register;
 pub mod reports;
 pub mod route_failover;
 pub mod ssh_action;
-pub mod ssh_checks;
 pub mod ts2021;
-mod unsupported;
+pub mod unsupported;

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 
+use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
-use crate::control::machine::refused;
+use crate::control::node_auth::refused;
 use crate::control::ts2021::Peer;
 use crate::engine::EngineError;
-use crate::http::App;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
@@ -27,34 +26,24 @@ use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
 /// What a client that came too often waits, in seconds.
 const RETRY_SECONDS: &str = "10";
 
-pub(super) async fn register(
-    app: &Arc<App>,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let limits = &app.limits;
-    let patience = limits.request_timeout;
-    let read = app
-        .bodies
-        .read(request.into_body(), limits.register_body, patience);
-    let bytes = match read.await {
-        Ok(bytes) => bytes,
-        Err(fault) => return body::text(fault.status(), &fault.to_string()),
-    };
+/// `POST /machine/register`: registers a node, renews its key, or logs it out.
+pub async fn register(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let NoiseRequest {
+        peer, body: bytes, ..
+    } = request;
     let request = match RegisterRequest::decode(&bytes) {
         Ok(request) => request,
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    // What follows may wait, and the room for the body is given back already.
     drop(bytes);
     if !request.version.is_served() {
         return crate::control::map::too_old(request.version);
     }
-    if let Some(answer) = slow_down(app, &peer, &request) {
+    if let Some(answer) = slow_down(context, &peer, &request) {
         return answer;
     }
     if let Some(id) = convert::followup(&request.followup) {
-        decided(app, &peer, &id).await;
+        decided(context, &peer, &id).await;
     }
     let Ok(fresh_id) = secret::new_auth_id() else {
         return body::text(StatusCode::SERVICE_UNAVAILABLE, "no random bytes");
@@ -64,18 +53,25 @@ pub(super) async fn register(
         peer.machine,
         fresh_id,
         system_clock::now(),
-        limits.hostinfo,
+        context.limits.hostinfo,
     );
     answer(
-        app,
-        app.engine.apply(Command::Register(Box::new(command))).await,
+        context,
+        context
+            .engine
+            .apply(Command::Register(Box::new(command)))
+            .await,
     )
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
 /// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
-fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Response<Body>> {
-    let snapshot = app.engine.snapshot();
+fn slow_down(
+    context: &ControlContext,
+    peer: &Peer,
+    request: &RegisterRequest,
+) -> Option<Response<Body>> {
+    let snapshot = context.engine.snapshot();
     let now = system_clock::now();
     let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
@@ -86,7 +82,7 @@ fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Respon
             &request.node_key,
         )
         || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
-        || app.newcomers.take(now.mono)
+        || context.newcomers.take(now.mono)
     {
         return None;
     }
@@ -131,8 +127,8 @@ fn is_invited<'a>(
 /// Waits until somebody has decided about a login of this machine, or it is no more.
 ///
 /// Ends too when hearth shuts down; when the client goes away the future is dropped.
-async fn decided(app: &App, peer: &Peer, id: &AuthId) {
-    let mut states = app.engine.watch();
+async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
+    let mut states = context.engine.watch();
     loop {
         let waits = states
             .borrow_and_update()
@@ -146,25 +142,25 @@ async fn decided(app: &App, peer: &Peer, id: &AuthId) {
         }
         tokio::select! {
             biased;
-            () = app.shutdown.wait() => return,
+            () = context.shutdown.wait() => return,
             changed = states.changed() => if changed.is_err() { return },
         }
     }
 }
 
-fn answer(app: &App, outcome: Result<Reply, EngineError>) -> Response<Body> {
+fn answer(context: &ControlContext, outcome: Result<Reply, EngineError>) -> Response<Body> {
     let response = match outcome {
         Ok(Reply::Registered(RegisterReply::Welcome(node))) => {
-            convert::welcome(&app.engine.snapshot(), &node)
+            convert::welcome(&context.engine.snapshot(), &node)
         }
         Ok(Reply::Registered(RegisterReply::NeedsLogin(id))) => RegisterResponse {
-            auth_url: app.login_url(&id),
+            auth_url: context.login_url(&id),
             ..RegisterResponse::default()
         },
         Ok(Reply::Registered(RegisterReply::KeyExpired(node))) => RegisterResponse {
             node_key_expired: true,
             ..node.map_or_else(RegisterResponse::default, |node| {
-                convert::welcome(&app.engine.snapshot(), &node)
+                convert::welcome(&context.engine.snapshot(), &node)
             })
         },
         Ok(_) => return body::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),

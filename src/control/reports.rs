@@ -1,12 +1,10 @@
 //! What clients report: their health, what was done on them, attributes for postures.
 
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::control::machine::{ask, refused};
-use crate::control::ts2021::Peer;
-use crate::http::App;
+use crate::control::context::{ControlContext, NoiseRequest};
+use crate::control::node_auth::{ask, refused};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
@@ -14,14 +12,14 @@ use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::Command;
 
 /// `POST /machine/update-health`, of clients from before October 2025. They do not look at the answer.
-pub(super) async fn health(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let (node, request) = match ask(app, peer, request).await {
+pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let (node, request) = match ask(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
     match request.health() {
         Ok((part, problem)) => {
-            app.contact.reports.set_health(node.id, part, problem);
+            context.reports.set_health(node.id, part, problem);
             body::status(StatusCode::NO_CONTENT)
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
@@ -29,14 +27,14 @@ pub(super) async fn health(app: &App, peer: Peer, request: Request<Incoming>) ->
 }
 
 /// `POST /machine/audit-log`.
-pub(super) async fn audit(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let (node, request) = match ask(app, peer, request).await {
+pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let (node, request) = match ask(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
     match request.audit() {
         Ok((action, details)) => {
-            note(app, node.id, action, details);
+            note(context, node.id, action, details);
             body::json(StatusCode::OK, &json!({}))
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
@@ -45,8 +43,8 @@ pub(super) async fn audit(app: &App, peer: Peer, request: Request<Incoming>) -> 
 
 /// `POST /machine/ssh/notify`, the address for `onRecordingFailure.NotifyURL`: a session could not be
 /// recorded. Clients want to hear 201.
-pub(super) async fn ssh_event(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let (node, request) = match ask(app, peer, request).await {
+pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let (node, request) = match ask(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -58,17 +56,17 @@ pub(super) async fn ssh_event(app: &App, peer: Peer, request: Request<Incoming>)
                 _ => "not recorded",
             };
             let details = format!("from node {source} as {user:?}: {event}");
-            note(app, node.id, "SSH_RECORDING_FAILED", &details);
+            note(context, node.id, "SSH_RECORDING_FAILED", &details);
             body::status(StatusCode::CREATED)
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     }
 }
 
-fn note(app: &App, node: hearth_core::id::NodeId, action: &str, details: &str) {
+fn note(context: &ControlContext, node: hearth_core::id::NodeId, action: &str, details: &str) {
     tracing::info!(%node, action, details, "a node reports");
     let now = system_clock::now().wall;
-    app.contact.reports.audit(now, node, action, details);
+    context.reports.audit(now, node, action, details);
 }
 
 /// What the policy (`nodeAttrs`) gives to nodes that may set their own attributes. Others may not: a
@@ -76,16 +74,12 @@ fn note(app: &App, node: hearth_core::id::NodeId, action: &str, details: &str) {
 const OWN_ATTRIBUTES: &str = "hearth:set-device-attr";
 
 /// `PATCH /machine/set-device-attr`.
-pub(super) async fn attributes(
-    app: &App,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let (node, request) = match ask(app, peer, request).await {
+pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let (node, request) = match ask(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
-    let snapshot = app.engine.snapshot();
+    let snapshot = context.engine.snapshot();
     let given = snapshot.compiled().attributes(node.id);
     if !given.contains_key(OWN_ATTRIBUTES) {
         let fault = format!(
@@ -105,7 +99,7 @@ pub(super) async fn attributes(
         return body::text(StatusCode::BAD_REQUEST, fault);
     };
     let node = node.id;
-    match app
+    match context
         .engine
         .apply(Command::SetAttributes { node, updates })
         .await

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::RouteSettings;
-use crate::control::c2n::ContactError;
-use crate::control::c2n::request::Question;
-use crate::http::App;
+use crate::control::c2n::NodeCallError;
+use crate::control::c2n::request::C2nRequest;
+use crate::control::context::ControlContext;
 use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, Presence, is_exit_route};
 use hearth_core::state::snapshot::Snapshot;
@@ -17,37 +17,37 @@ use hearth_core::state::snapshot::Snapshot;
 const ROUTERS_MAX: usize = 64;
 
 /// Asks all routers of routes with more than one, each interval, until hearth shuts down.
-pub async fn ask_routers(app: Arc<App>, settings: RouteSettings) {
+pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) {
     let Some(interval) = settings.probe_interval else {
         return;
     };
     loop {
         tokio::select! {
-            () = app.shutdown.wait() => return,
+            () = context.shutdown.wait() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        for router in routers(&app.engine.snapshot()) {
-            let asking = ask(app.clone(), router, settings.probe_timeout);
-            app.tasks.spawn("question to a router", asking);
+        for router in routers(&context.engine.snapshot()) {
+            let asking = ask(context.clone(), router, settings.probe_timeout);
+            context.tasks.spawn("question to a router", asking);
         }
     }
 }
 
 /// Asks one router, and tells the state when the answer is another than before.
-async fn ask(app: Arc<App>, router: Arc<Node>, timeout: Duration) {
-    let question = Question {
+async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
+    let question = C2nRequest {
         method: "GET",
         path: "/echo",
         body: &[],
         timeout,
     };
-    let healthy = match app.contact.ask(&router, &question).await {
-        Ok(_) | Err(ContactError::Answer) => true,
-        Err(ContactError::Timeout(_)) => false,
+    let healthy = match context.calls.ask(&router, &question).await {
+        Ok(_) | Err(NodeCallError::Answer) => true,
+        Err(NodeCallError::Timeout(_)) => false,
         // It was not asked at all.
         Err(_) => return,
     };
-    let snapshot = app.engine.snapshot();
+    let snapshot = context.engine.snapshot();
     let Some(now) = snapshot.node(router.id) else {
         return;
     };
@@ -57,7 +57,7 @@ async fn ask(app: Arc<App>, router: Arc<Node>, timeout: Duration) {
     }
     tracing::info!(node = %router.id, healthy, "a router has changed");
     // Refused only when it is gone or hearth stops: nothing to do then.
-    let _ = app
+    let _ = context
         .engine
         .apply(Command::SetHealth(router.id, healthy))
         .await;

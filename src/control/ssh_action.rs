@@ -10,13 +10,13 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::control::ssh_checks::{SshChecks, Verdict, Way};
+use crate::control::context::ControlContext;
 use crate::control::ts2021::Peer;
-use crate::http::App;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query;
 use crate::shutdown::Shutdown;
+use crate::status::ssh_checks::{SshAttempt, SshChecks, Verdict};
 use crate::system_clock;
 use hearth_core::id::NodeId;
 use hearth_core::policy::CheckPeriod;
@@ -25,16 +25,17 @@ use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::ssh_action::SshAction;
 
 /// What paths of this request begin with.
-pub(super) const PATH: &str = "/machine/ssh/action/";
+const PATH: &str = "/machine/ssh/action/";
 
 /// Longest name of a local user, in bytes. Linux has 32.
 const USER_BYTES: usize = 64;
 
-pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<Body> {
+/// Answers with what the SSH server is to do.
+pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Response<Body> {
     let Some((source, target)) = nodes(request.uri.path()) else {
         return body::text(StatusCode::BAD_REQUEST, "expected two node ids");
     };
-    let snapshot = app.engine.snapshot();
+    let snapshot = context.engine.snapshot();
     // The SSH server asks about itself: nobody else may make, or wait for, a connection to it.
     let Some(node) = snapshot.node(target) else {
         return body::text(StatusCode::NOT_FOUND, "target node not found");
@@ -51,7 +52,7 @@ pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<B
     if local_user.len() > USER_BYTES {
         return body::text(StatusCode::BAD_REQUEST, "the local user's name is too long");
     }
-    let way = Way {
+    let way = SshAttempt {
         source,
         target,
         local_user: local_user.into(),
@@ -60,9 +61,9 @@ pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<B
     let period = period(&snapshot, &way);
     drop(snapshot);
     let checking = Checking {
-        checks: &app.contact.ssh_checks,
-        shutdown: &app.shutdown,
-        server_url: &app.addresses.server_url,
+        checks: &context.ssh_checks,
+        shutdown: &context.shutdown,
+        server_url: &context.server_url,
     };
     let waiting = query::value(query, "auth_id");
     match checking.action(way, period, &waiting).await {
@@ -73,7 +74,7 @@ pub(super) async fn action(app: &App, peer: Peer, request: &Parts) -> Response<B
 
 /// How long a confirmation of a connection counts; zero is for that connection only. `None` where the policy
 /// asks for none.
-fn period(snapshot: &Snapshot, way: &Way) -> Option<Duration> {
+fn period(snapshot: &Snapshot, way: &SshAttempt) -> Option<Duration> {
     let compiled = snapshot.compiled();
     let period = compiled.ssh_check(way.source, way.target, &way.local_user)?;
     Some(match period {
@@ -121,7 +122,7 @@ impl Checking<'_> {
     /// What becomes of a connection; `waiting` is the id under which it waits already, or empty.
     async fn action(
         &self,
-        way: Way,
+        way: SshAttempt,
         period: Option<Duration>,
         waiting: &str,
     ) -> Result<SshAction, Fault> {
@@ -139,7 +140,7 @@ impl Checking<'_> {
     }
 
     /// Has the connection wait for a person.
-    fn hold(&self, way: Way) -> Result<SshAction, Fault> {
+    fn hold(&self, way: SshAttempt) -> Result<SshAction, Fault> {
         let id = new_auth_id()?;
         let action = SshAction {
             message: format!(
@@ -163,7 +164,7 @@ impl Checking<'_> {
 
     /// Waits for the decision about a connection. One that is not known, after a restart perhaps, begins
     /// anew: the client would ask for it until it gives up.
-    async fn follow(&self, way: Way, waiting: &str) -> Result<SshAction, Fault> {
+    async fn follow(&self, way: SshAttempt, waiting: &str) -> Result<SshAction, Fault> {
         let id = waiting.parse().map_err(|_| Fault::Id)?;
         match self.checks.find(&id, system_clock::now()) {
             None => return self.hold(way),
@@ -210,7 +211,7 @@ mod tests {
         world.open_stream(target);
         let of = |world: &World, user: &str| {
             let local_user = user.into();
-            let way = Way {
+            let way = SshAttempt {
                 source,
                 target,
                 local_user,
@@ -230,8 +231,8 @@ mod tests {
         assert_eq!(of(&world, "root"), Some(Duration::ZERO));
     }
 
-    fn way(local_user: &str) -> Way {
-        Way {
+    fn way(local_user: &str) -> SshAttempt {
+        SshAttempt {
             source: NodeId::new(3).unwrap(),
             target: NodeId::new(12).unwrap(),
             local_user: local_user.into(),
@@ -239,10 +240,10 @@ mod tests {
     }
 
     /// What the client would do with the URL that it is to ask next.
-    fn asked_next(action: &SshAction) -> (Way, String) {
+    fn asked_next(action: &SshAction) -> (SshAttempt, String) {
         let uri: hyper::Uri = action.hold_and_delegate.parse().unwrap();
         let (source, target) = nodes(uri.path()).unwrap();
-        let way = Way {
+        let way = SshAttempt {
             source,
             target,
             local_user: query::value(uri.query(), "local_user").into(),

@@ -11,12 +11,9 @@
     )
 )]
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -24,26 +21,21 @@ use hearth_derp::relay::WebSocket;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::control::noise_stream::NoiseStream;
-use crate::net::body;
-use crate::net::body::Body;
-use crate::net::http1::{ControlUpgrade, Upgrade};
-use crate::net::inline_executor::Requests;
+use crate::net::body::{self, Body};
+use crate::net::http2::{self, Http2Error};
 use crate::net::limits::Limits;
 use crate::net::stream::Stream;
+use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::net::{query, websocket};
 use crate::shutdown::Shutdown;
 use hearth_core::keys::{ChallengeKey, MachineKey, MachineSecret};
-use hearth_core::noise::handshake;
-use hearth_core::noise::handshake::{Accepted, HandshakeError};
+use hearth_core::noise::handshake::{self, Accepted, HandshakeError};
 use hearth_core::noise::{EARLY_PAYLOAD_FROM, early_payload};
 
 /// The path of the upgrade.
@@ -61,26 +53,36 @@ const HANDSHAKE_PARAMETER: &str = "X-Tailscale-Handshake";
 /// Close code for a WebSocket that is used in another way than agreed. Source: RFC 6455 section 7.4.1.
 const POLICY_VIOLATION: u16 = 1008;
 
-/// The smallest frame size that HTTP/2 allows. Source: RFC 9113 section 6.5.2.
-const FRAME_BYTES: u32 = 16 * 1024;
+/// How a client begins a control connection; the bytes are its handshake message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlUpgrade {
+    /// On the connection itself.
+    Plain(Vec<u8>),
+    /// Inside WebSocket messages.
+    WebSocket(Vec<u8>),
+    /// Inside WebSocket messages, but not as the protocol wants it: the WebSocket is closed.
+    Misused,
+}
 
 /// Any method on [`PATH`]: 101, or 400 with the texts of the reference.
 ///
-/// The answer carries [`Upgrade::Control`], on which the connection goes to [`Control::serve`] or
-/// [`Control::serve_web_socket`].
-pub fn upgrade(request: &Parts) -> Response<Body> {
+/// `take_over` makes the upgrade that the response carries.
+pub fn upgrade(
+    request: &Parts,
+    take_over: impl FnOnce(ControlUpgrade) -> Upgrade,
+) -> Response<Body> {
     let protocol = header(request, UPGRADE.as_str());
     if protocol.eq_ignore_ascii_case(b"websocket") {
-        return web_socket(request);
+        return web_socket(request, take_over);
     }
     match check(request, protocol) {
         Ok(initiation) => {
             let mut response = body::status(StatusCode::SWITCHING_PROTOCOLS);
+            let upgrade = take_over(ControlUpgrade::Plain(initiation));
+            response.extensions_mut().insert(upgrade);
             let headers = response.headers_mut();
             headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            let upgrade = Upgrade::Control(ControlUpgrade::Plain(initiation));
-            response.extensions_mut().insert(upgrade);
             response
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, fault),
@@ -115,7 +117,10 @@ fn check(request: &Parts, protocol: &[u8]) -> Result<Vec<u8>, &'static str> {
 /// Clients in a browser cannot set headers: their handshake is in the query. One that is missing, or a
 /// subprotocol that is not ours, is told by closing the WebSocket.
 /// Source: `acceptWebsocket` in tailscale `control/controlhttp/controlhttpserver/controlhttpserver.go`.
-fn web_socket(request: &Parts) -> Response<Body> {
+fn web_socket(
+    request: &Parts,
+    take_over: impl FnOnce(ControlUpgrade) -> Upgrade,
+) -> Response<Body> {
     let is_ours = websocket::speaks(&request.headers, PROTOCOL);
     let initiation = query::value(request.uri.query(), HANDSHAKE_PARAMETER);
     let upgrade = match BASE64.decode(initiation.as_bytes()) {
@@ -126,8 +131,7 @@ fn web_socket(request: &Parts) -> Response<Body> {
     };
     let mut response = websocket::accept(&request.headers, is_ours.then_some(PROTOCOL));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let upgrade = Upgrade::Control(upgrade);
-        response.extensions_mut().insert(upgrade);
+        response.extensions_mut().insert(take_over(upgrade));
     }
     response
 }
@@ -153,22 +157,19 @@ pub enum ControlError {
     #[error("noise: the machine key is zero")]
     NoMachine,
     /// The handshake took too long.
-    #[error("noise: the handshake took too long")]
+    #[error("noise: the handshake timed out")]
     Timeout,
-    /// No request came after the handshake.
-    #[error("no request after the handshake")]
-    Idle,
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
-    /// HTTP/2 failed, or the client is gone.
-    #[error("HTTP/2: {0}")]
-    Http(#[from] hyper::Error),
+    /// HTTP/2 ended early.
+    #[error(transparent)]
+    Http2(#[from] Http2Error),
 }
 
-/// What all control connections share.
+/// The server's end of all Noise sessions.
 #[derive(Debug)]
-pub struct Control {
+pub struct NoiseServer {
     secret: MachineSecret,
     challenge: ChallengeKey,
     handshakes: Semaphore,
@@ -176,10 +177,10 @@ pub struct Control {
     shutdown: Shutdown,
 }
 
-impl Control {
+impl NoiseServer {
     /// Control connections of the server with this key.
     ///
-    /// `challenge` is what the early payload says; no client answers it today.
+    /// `challenge` goes into the early payload; no client answers it today.
     pub fn new(
         secret: MachineSecret,
         challenge: ChallengeKey,
@@ -195,66 +196,69 @@ impl Control {
         }
     }
 
-    /// Serves one connection after its 101, until it ends or the server stops.
-    ///
-    /// `received` is what the client sent after its request. On a stop no new requests are taken,
-    /// and the running ones are awaited.
-    ///
-    /// # Errors
-    /// [`ControlError`]; the connection is then dropped.
-    pub async fn serve<S, F, R>(
-        &self,
-        stream: S,
-        received: Bytes,
-        initiation: Vec<u8>,
-        source: SocketAddr,
-        answer: F,
-    ) -> Result<(), ControlError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send + 'static,
-    {
-        let handshake = Box::pin(self.handshake(stream, received, initiation, source, true));
-        let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
-            .await
-            .map_err(|_| ControlError::Timeout)??;
-        self.requests(stream, peer, answer).await
+    /// The server's public key.
+    pub fn public_key(&self) -> MachineKey {
+        self.secret.public()
     }
 
-    /// The same inside WebSocket messages. Clients there get no early payload.
-    ///
-    /// # Errors
-    /// [`ControlError`]; the connection is then dropped.
-    pub async fn serve_web_socket<S, F, R>(
+    /// Goes on with a connection after its 101: the upgrade that the response carries. The handlers'
+    /// responses come from `answer`.
+    pub fn take_over<F>(self: &Arc<Self>, begin: ControlUpgrade, answer: F) -> Upgrade
+    where
+        F: Fn(Request<Incoming>, Peer) -> PendingResponse + Send + Sync + 'static,
+    {
+        let server = Arc::clone(self);
+        Upgrade::new(PROTOCOL, move |stream, received, source| {
+            let log = move |ended: Result<(), ControlError>| {
+                if let Err(error) = ended {
+                    tracing::debug!(%source, %error, "control connection ended");
+                }
+            };
+            // Each kind is a future of its own, so that a connection pays for the memory of its kind only.
+            match begin {
+                ControlUpgrade::Plain(initiation) => Box::pin(async move {
+                    log(server
+                        .serve(stream, received, initiation, source, true, answer)
+                        .await);
+                }),
+                // Clients in a browser get no early payload.
+                ControlUpgrade::WebSocket(initiation) => Box::pin(async move {
+                    let stream: Stream = Box::new(WebSocket::new(stream, received));
+                    log(server
+                        .serve(stream, Bytes::new(), initiation, source, false, answer)
+                        .await);
+                }),
+                ControlUpgrade::Misused => Box::pin(async move {
+                    log(server.refuse_web_socket(stream, received).await);
+                }),
+            }
+        })
+    }
+
+    /// Serves one connection until it ends or the server stops. `received` is what the client sent after
+    /// its request.
+    async fn serve<F>(
         &self,
-        stream: S,
+        stream: Stream,
         received: Bytes,
         initiation: Vec<u8>,
         source: SocketAddr,
+        early: bool,
         answer: F,
     ) -> Result<(), ControlError>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send + 'static,
+        F: Fn(Request<Incoming>, Peer) -> PendingResponse + Send + Sync + 'static,
     {
-        let stream: Stream = Box::new(WebSocket::new(stream, received));
-        let handshake = Box::pin(self.handshake(stream, Bytes::new(), initiation, source, false));
+        let handshake = Box::pin(self.handshake(stream, received, initiation, source, early));
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
-        self.requests(stream, peer, answer).await
+        let answer = move |request| answer(request, peer);
+        Ok(http2::serve(stream, &self.limits, &self.shutdown, answer).await?)
     }
 
     /// Closes a WebSocket that was not opened as the protocol wants it.
-    ///
-    /// # Errors
-    /// When the client does not take the farewell.
-    pub async fn refuse_web_socket<S>(&self, stream: S, received: Bytes) -> Result<(), ControlError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn refuse_web_socket(&self, stream: Stream, received: Bytes) -> Result<(), ControlError> {
         let mut stream = WebSocket::new(stream, received);
         stream.close(POLICY_VIOLATION);
         timeout(self.limits.noise_handshake, stream.shutdown())
@@ -263,14 +267,14 @@ impl Control {
             .map_err(ControlError::from)
     }
 
-    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn handshake(
         &self,
-        mut stream: S,
+        mut stream: Stream,
         received: Bytes,
         initiation: Vec<u8>,
         source: SocketAddr,
         early: bool,
-    ) -> Result<(NoiseStream<S>, Peer), ControlError> {
+    ) -> Result<(NoiseStream<Stream>, Peer), ControlError> {
         // Nobody closes the semaphore; without a permit the work is only less fair.
         let permit = self.handshakes.acquire().await.ok();
         let accepted = handshake::respond(&self.secret, &initiation);
@@ -308,76 +312,22 @@ impl Control {
         };
         Ok((stream, peer))
     }
-
-    /// Not an `async fn`, which would have room for the stream beside the connection that it is part of.
-    fn requests<S, F, R>(
-        &self,
-        stream: NoiseStream<S>,
-        peer: Peer,
-        answer: F,
-    ) -> impl Future<Output = Result<(), ControlError>> + Send
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send + 'static,
-    {
-        let asked = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&asked);
-        let service = service_fn(move |request| {
-            seen.store(true, Ordering::Relaxed);
-            // Boxed, so that a stream which lives for days holds no memory for how it began.
-            let answer = Box::pin(answer(request, peer));
-            async move { Ok::<_, Infallible>(answer.await) }
-        });
-        let limits = &self.limits;
-        let mut requests = Requests::new();
-        let mut http = http2::Builder::new(requests.executor());
-        http.timer(TokioTimer::new())
-            .initial_connection_window_size(limits.window_bytes)
-            .initial_stream_window_size(limits.window_bytes)
-            .max_frame_size(FRAME_BYTES)
-            .max_send_buf_size(limits.send_bytes)
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(limits.header_list_bytes)
-            .keep_alive_interval(limits.ping)
-            .keep_alive_timeout(limits.pong);
-        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
-        async move {
-            let mut first_request = std::pin::pin!(sleep(self.limits.first_request));
-            let (mut stopping, mut waiting) = (false, true);
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => {
-                        return Ok(ended?);
-                    }
-                    () = self.shutdown.wait(), if !stopping => {
-                        connection.as_mut().graceful_shutdown();
-                        requests.connection_changed();
-                        stopping = true;
-                    }
-                    () = &mut first_request, if waiting => {
-                        if !asked.load(Ordering::Relaxed) {
-                            return Err(ControlError::Idle);
-                        }
-                        waiting = false;
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::http1::{self, Ended};
     use crate::supervise::Tasks;
     use hearth_core::noise::handshake::testing::Initiator;
     use hearth_core::noise::record::{Open, Seal};
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http2::SendRequest;
+    use hyper_util::rt::TokioIo;
+    use std::future::Future;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::sleep;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().uri(PATH).method("POST");
@@ -385,6 +335,16 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    /// The response, and what would take the connection over.
+    fn upgraded(request: &Parts) -> (Response<Body>, Option<ControlUpgrade>) {
+        let mut begin = None;
+        let response = upgrade(request, |asked| {
+            begin = Some(asked);
+            Upgrade::new(PROTOCOL, |_, _, _| Box::pin(std::future::ready(())))
+        });
+        (response, begin)
     }
 
     #[tokio::test]
@@ -399,19 +359,20 @@ mod tests {
                 "invalid tailscale handshake header\n",
             ),
         ] {
-            let answer = upgrade(&parts(&headers));
+            let (answer, _) = upgraded(&parts(&headers));
             assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
             let bytes = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(bytes, text);
         }
-        let answer = upgrade(&parts(&[("Upgrade", "WebSocket")]));
+        let (answer, _) = upgraded(&parts(&[("Upgrade", "WebSocket")]));
         assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
-        let answer = upgrade(&parts(&[protocol, ("X-Tailscale-Handshake", "AAE=")]));
+        let (answer, begin) = upgraded(&parts(&[protocol, ("X-Tailscale-Handshake", "AAE=")]));
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(answer.headers()["upgrade"], PROTOCOL);
         assert_eq!(answer.headers()["connection"], "upgrade");
-        let expected = Upgrade::Control(ControlUpgrade::Plain(vec![0, 1]));
-        assert_eq!(answer.extensions().get::<Upgrade>(), Some(&expected));
+        assert_eq!(begin, Some(ControlUpgrade::Plain(vec![0, 1])));
+        let upgrade = answer.extensions().get::<Upgrade>();
+        assert_eq!(upgrade.map(Upgrade::protocol), Some(PROTOCOL));
     }
 
     #[test]
@@ -441,12 +402,11 @@ mod tests {
                 ("Sec-WebSocket-Protocol", protocols),
             ]);
             request.uri = format!("{PATH}?{query}").parse().unwrap();
-            let answer = upgrade(&request);
+            let (answer, begin) = upgraded(&request);
             assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
             let named = answer.headers().contains_key("sec-websocket-protocol");
             assert_eq!(named, protocols != "derp");
-            let upgrade = answer.extensions().get::<Upgrade>();
-            assert_eq!(upgrade, Some(&Upgrade::Control(expected)));
+            assert_eq!(begin, Some(expected));
         }
     }
 
@@ -456,14 +416,14 @@ mod tests {
     }
 
     struct Setup {
-        control: Arc<Control>,
+        control: Arc<NoiseServer>,
         shutdown: Shutdown,
         tasks: Tasks,
     }
 
     fn setup() -> Setup {
         let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
-        let control = Control::new(
+        let control = NoiseServer::new(
             MachineSecret::from_bytes([0x11; 32]),
             ChallengeKey::from_bytes([0xcc; 32]),
             Limits::default(),
@@ -476,7 +436,11 @@ mod tests {
         }
     }
 
-    async fn answer(request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    fn answer(request: Request<Incoming>, peer: Peer) -> PendingResponse {
+        Box::pin(answered(request, peer))
+    }
+
+    async fn answered(request: Request<Incoming>, peer: Peer) -> Response<Body> {
         if request.uri().path() == "/wait" {
             std::future::pending::<()>().await;
         }
@@ -489,8 +453,10 @@ mod tests {
         let (client, server) = duplex(64 * 1024);
         let control = Arc::clone(&setup.control);
         setup.tasks.spawn("control", async move {
-            let served = control.serve(server, Bytes::new(), initiation, source(), answer);
-            let _ = served.await;
+            let upgrade = control.take_over(ControlUpgrade::Plain(initiation), answer);
+            upgrade
+                .start(Box::new(server), Bytes::new(), source())
+                .await;
         });
         client
     }
@@ -530,6 +496,61 @@ mod tests {
     fn get(path: &str) -> Request<Empty<Bytes>> {
         let uri = format!("https://unused{path}");
         Request::get(uri).body(Empty::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_control_connection_starts_after_its_upgrade() {
+        let setup = setup();
+        let (mut stream, server) = duplex(64 * 1024);
+        let (control, stop) = (setup.control.clone(), setup.shutdown.clone());
+        setup.tasks.spawn("connection", async move {
+            let serve = |request: Request<Incoming>| -> PendingResponse {
+                let (head, _) = request.into_parts();
+                let upgraded = upgrade(&head, |begin| control.take_over(begin, answer));
+                Box::pin(std::future::ready(upgraded))
+            };
+            let limits = Limits::default();
+            let ended = http1::serve(
+                Box::new(server) as Stream,
+                &limits,
+                &stop,
+                &serve,
+                &|_, _| None,
+            );
+            if let Ok(Ended::Upgraded {
+                stream,
+                received,
+                upgrade,
+            }) = ended.await
+            {
+                upgrade.start(stream, received, source()).await;
+            }
+        });
+        let secret = MachineSecret::from_bytes([0x22; 32]);
+        let key = MachineSecret::from_bytes([0x11; 32]).public();
+        let client = Initiator::new(&secret, key, 137);
+        let request = format!(
+            "POST /ts2021 HTTP/1.1\r\nContent-Length: 0\r\nUpgrade: tailscale-control-protocol\r\n\
+             Connection: upgrade\r\nX-Tailscale-Handshake: {}\r\n\r\n",
+            BASE64.encode(&client.initiation)
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(head.contains("\r\nupgrade: tailscale-control-protocol\r\n"));
+        let mut response = [0; handshake::RESPONSE_BYTES];
+        stream.read_exact(&mut response).await.unwrap();
+        let (seal, open) = client.finish(&response);
+        let mut stream = NoiseStream::new(stream, seal, open, &[], &[]);
+        let expected = early_payload(&ChallengeKey::from_bytes([0xcc; 32]));
+        let mut early = vec![0; expected.len()];
+        stream.read_exact(&mut early).await.unwrap();
+        assert_eq!(early, expected);
+        drop(stream);
     }
 
     #[tokio::test]

@@ -1,19 +1,17 @@
 //! What clients ask for and hearth has not: answers from which they see that, and go on.
 
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use crate::control::machine::ask;
-use crate::control::ts2021::Peer;
-use crate::http::App;
+use crate::control::context::{ControlContext, NoiseRequest};
+use crate::control::node_auth::ask;
 use crate::net::body;
 use crate::net::body::Body;
 
 /// `POST /machine/feature/query`: the client shows the text to its user and ends.
 /// Source: `enableFeatureInteractive` in tailscale `cmd/tailscale/cli/serve_legacy.go`.
-pub(super) async fn feature(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let (_, request) = match ask(app, peer, request).await {
+pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let (_, request) = match ask(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -34,8 +32,8 @@ pub(super) async fn feature(app: &App, peer: Peer, request: Request<Incoming>) -
 
 /// `POST /machine/set-dns`: a record that proves a name to a certificate authority.
 /// Source of the refusals: `serveSetDNS` in tailscale `tstest/integration/testcontrol/testcontrol.go`.
-pub(super) async fn set_dns(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let request = match ask(app, peer, request).await {
+pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let request = match ask(context, &request) {
         Ok((_, request)) => request,
         Err(answer) => return answer,
     };
@@ -50,21 +48,21 @@ pub(super) async fn set_dns(app: &App, peer: Peer, request: Request<Incoming>) -
 }
 
 /// `POST /machine/id-token`: a token that says to others which node it is.
-pub(super) async fn id_token(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    match ask(app, peer, request).await {
+pub async fn id_token(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    match ask(context, &request) {
         Ok(_) => not_offered("this control server issues no identity tokens"),
         Err(answer) => answer,
     }
 }
 
 /// `/machine/tka/...`: the client logs the refusal, and its Tailnet Lock stays as it is.
-pub(super) fn tailnet_lock() -> Response<Body> {
+pub fn tailnet_lock() -> Response<Body> {
     not_offered("this control server has no Tailnet Lock")
 }
 
 /// `POST /machine/webclient/...`: clients ask only control servers of Tailscale's own, and let their own
 /// checks suffice with others. Source: `controlSupportsCheckMode` in tailscale `client/web/auth.go`.
-pub(super) fn web_client() -> Response<Body> {
+pub fn web_client() -> Response<Body> {
     not_offered("this control server has no check mode for the web interface of devices")
 }
 

@@ -1,4 +1,4 @@
-//! Bodies: the one response type, the small answers made with it, and reading a request's body within limits.
+//! BodyBudget: the one response type, the small answers made with it, and reading a request's body within limits.
 #![cfg_attr(
     not(test),
     deny(

@@ -2,7 +2,7 @@
 //!
 //! Anybody may open a control connection and send half of a body. So the bodies have one budget, and where it is
 //! used up the body that began first makes room: those of real clients arrive within a few round trips, and
-//! it is the one that does not go on that goes. Bounded by the bytes given to [`Bodies::new`], and by the numbers of
+//! it is the one that does not go on that goes. Bounded by the bytes given to [`BodyBudget::new`], and by the numbers of
 //! connections and of their requests.
 #![cfg_attr(
     not(test),
@@ -28,7 +28,7 @@ use crate::net::body::ReadError;
 
 /// The bodies that are arriving.
 #[derive(Debug)]
-pub struct Bodies(Mutex<Shared>);
+pub struct BodyBudget(Mutex<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -46,7 +46,7 @@ struct Arriving {
     _stay: oneshot::Sender<()>,
 }
 
-impl Bodies {
+impl BodyBudget {
     /// Room for so many bytes.
     pub fn new(bytes: usize) -> Self {
         Self(Mutex::new(Shared {
@@ -83,7 +83,7 @@ impl Bodies {
         }
     }
 
-    fn enter(&self) -> (Place<'_>, oneshot::Receiver<()>) {
+    fn enter(&self) -> (Reservation<'_>, oneshot::Receiver<()>) {
         let (stay, leave) = oneshot::channel();
         let mut shared = self.lock();
         let number = shared.begun;
@@ -94,7 +94,7 @@ impl Bodies {
         };
         shared.arriving.insert(number, arriving);
         let bodies = self;
-        (Place { bodies, number }, leave)
+        (Reservation { bodies, number }, leave)
     }
 
     /// A panic while the lock is held cannot leave the sums wrong: they are changed together.
@@ -112,12 +112,12 @@ impl Shared {
 }
 
 /// One body's part of the room; given back when dropped.
-struct Place<'a> {
-    bodies: &'a Bodies,
+struct Reservation<'a> {
+    bodies: &'a BodyBudget,
     number: u64,
 }
 
-impl Place<'_> {
+impl Reservation<'_> {
     /// Has room for `bytes` in all, at the cost of bodies that began earlier; says no if there is none even so.
     fn grow_to(&self, bytes: usize) -> bool {
         let mut shared = self.bodies.lock();
@@ -147,7 +147,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.bodies.lock().leave(self.number);
     }
@@ -156,7 +156,7 @@ impl Drop for Place<'_> {
 async fn read_into<B: HttpBody>(
     body: B,
     max_bytes: usize,
-    place: &Place<'_>,
+    place: &Reservation<'_>,
 ) -> Result<Bytes, ReadError> {
     let mut body = pin!(body);
     let mut whole = Vec::new();
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reading_stops_at_the_limit_and_at_the_deadline_and_gives_its_room_back() {
-        let bodies = Bodies::new(100);
+        let bodies = BodyBudget::new(100);
         let read = bodies.read(full(10), 10, SOON).await;
         assert_eq!(read.map(|bytes| bytes.len()), Ok(10));
         for (body, fault) in [
@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_body_that_began_first_makes_room() {
-        let bodies = Bodies::new(100);
+        let bodies = BodyBudget::new(100);
         let first = bodies.read(stalled(60), 60, SOON);
         let second = bodies.read(stalled(30), 60, SOON);
         let third = async {
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_fits_is_refused_and_throws_nobody_out_for_nothing() {
-        let bodies = Bodies::new(100);
+        let bodies = BodyBudget::new(100);
         let other = bodies.read(stalled(60), 60, SOON);
         let too_long = bodies.read(full(101), 200, SOON);
         let (other, too_long) = tokio::join!(biased; other, too_long);

@@ -1,90 +1,63 @@
-//! The life of one connection: TLS, plain HTTP, and what it may become after that.
+//! The life of one connection: TLS, HTTP/1, and what it becomes after that.
 //!
 //! Must not know: what the requests mean; that is the [`Service`]'s.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::control::ts2021::{Control, ControlError, Peer};
-use crate::net::body::Body;
-use crate::net::handshake_limit::{Early, HANDSHAKE_BYTES};
-use crate::net::http1 as front;
-use crate::net::http1::{ControlUpgrade, Ended, RelayUpgrade, Upgrade};
-use crate::net::limits::Limits;
-use crate::net::stream::Stream;
-use crate::net::tls;
+use super::handshake_limit::{HANDSHAKE_BYTES, HandshakeLimit};
+use super::http1::{self, Ended};
+use super::limits::Limits;
+use super::stream::Stream;
+use super::tls;
+use super::upgrade::{Continuation, PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
-/// The most unsent plaintext that TLS holds for one connection.
+/// The most unsent plaintext that TLS holds for one connection, in bytes.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Where a request outside of a control connection comes from.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// From the network.
+    /// The network.
     Network {
         /// The peer's address; IPv4 addresses are never in their IPv6 form.
         source: SocketAddr,
         /// Whether the connection is encrypted.
         tls: bool,
     },
-    /// From the admin socket, whose file permissions say who may.
+    /// The admin socket, whose file permissions are the authentication.
     Local,
 }
 
-/// An answer that is being made.
-pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
 /// What the server answers.
 pub trait Service: Send + Sync + 'static {
-    /// Answers a plain request. An answer with an [`Upgrade`] among its extensions ends the HTTP part.
-    fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer;
+    /// Answers a request. A response with an [`Upgrade`] among its extensions ends the HTTP part.
+    fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse;
 
-    /// Answers a request of a client that has proven who it is. Dropped when the client takes the request back.
-    fn machine(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer;
-
-    /// Relays for a connection until it ends; `received` is to be read before the stream.
-    fn relay(
-        self: Arc<Self>,
-        stream: Stream,
-        received: Bytes,
-        source: SocketAddr,
-        upgrade: RelayUpgrade,
-    ) -> Next;
+    /// Takes over the connection of a request that expects no answer, if it is one.
+    fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade>;
 }
-
-/// What a connection becomes after its HTTP part.
-pub type Next = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What all connections share.
 #[derive(Clone)]
 pub struct Connections {
-    app: Arc<dyn Service>,
-    control: Arc<Control>,
+    service: Arc<dyn Service>,
     limits: Arc<Limits>,
     shutdown: Shutdown,
 }
 
 impl Connections {
-    /// Connections to this server.
-    pub fn new(
-        app: Arc<dyn Service>,
-        control: Arc<Control>,
-        limits: Limits,
-        shutdown: Shutdown,
-    ) -> Self {
+    /// Connections to this service.
+    pub fn new(service: Arc<dyn Service>, limits: Limits, shutdown: Shutdown) -> Self {
         Self {
-            app,
-            control,
+            service,
             limits: Arc::new(limits),
             shutdown,
         }
@@ -109,8 +82,8 @@ impl Connections {
         stream: TcpStream,
         source: SocketAddr,
         tls: tls::Settings,
-    ) -> Option<Next> {
-        let stream = Early::new(stream, HANDSHAKE_BYTES);
+    ) -> Option<Continuation> {
+        let stream = HandshakeLimit::new(stream, HANDSHAKE_BYTES);
         let accept = TlsAcceptor::from(tls).accept_with(stream, |connection| {
             connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         });
@@ -120,14 +93,14 @@ impl Connections {
                 return self.network(Box::new(stream), source, true).await;
             }
             Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%source, "TLS handshake took too long"),
+            Err(_) => tracing::debug!(%source, "TLS handshake timed out"),
         }
         None
     }
 
     /// Serves a connection to the admin socket.
     pub async fn local(self, stream: UnixStream) {
-        match Box::pin(self.front(Box::new(stream), Origin::Local)).await {
+        match Box::pin(self.http1(Box::new(stream), Origin::Local)).await {
             Ok(Ended::Closed) => {}
             Ok(Ended::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
             Err(error) => tracing::debug!(%error, "admin connection ended"),
@@ -135,73 +108,45 @@ impl Connections {
     }
 
     /// The HTTP part of a connection. Gives what follows it, if anything.
-    async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Next> {
+    async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Continuation> {
         let origin = Origin::Network { source, tls };
-        let (stream, received, upgrade) = match Box::pin(self.front(stream, origin)).await {
-            Ok(Ended::Closed) => return None,
+        match Box::pin(self.http1(stream, origin)).await {
+            Ok(Ended::Closed) => None,
             Ok(Ended::Upgraded {
                 stream,
                 received,
                 upgrade,
-            }) => (stream, received, upgrade),
+            }) => Some(upgrade.start(stream, received, source)),
             Err(error) => {
                 tracing::debug!(%source, %error, "connection ended");
-                return None;
+                None
             }
-        };
-        let upgrade = match upgrade {
-            Upgrade::Relay(upgrade) => {
-                return Some(self.app.relay(stream, received, source, upgrade));
-            }
-            Upgrade::Control(upgrade) => upgrade,
-        };
-        let (app, control) = (self.app, self.control);
-        let answer = move |request, peer| app.clone().machine(request, peer);
-        let log = move |ended: Result<(), ControlError>| {
-            if let Err(error) = ended {
-                tracing::debug!(%source, %error, "control connection ended");
-            }
-        };
-        // Each kind is a future of its own, so that a connection pays for the memory of its kind only.
-        Some(match upgrade {
-            ControlUpgrade::Plain(initiation) => Box::pin(async move {
-                let served = control.serve(stream, received, initiation, source, answer);
-                log(served.await);
-            }),
-            ControlUpgrade::WebSocket(initiation) => Box::pin(async move {
-                let served = control.serve_web_socket(stream, received, initiation, source, answer);
-                log(served.await);
-            }),
-            ControlUpgrade::Misused => Box::pin(async move {
-                log(control.refuse_web_socket(stream, received).await);
-            }),
-        })
+        }
     }
 
-    async fn front(
+    async fn http1(
         &self,
         stream: Stream,
         origin: Origin,
-    ) -> Result<Ended<Stream>, front::FrontError> {
-        let answer = |request| self.app.clone().plain(request, origin);
-        front::serve(stream, &self.limits, &self.shutdown, &answer).await
+    ) -> Result<Ended<Stream>, http1::FrontError> {
+        let answer = |request| self.service.clone().answer(request, origin);
+        let fast_start = |path: &str, header: &dyn Fn(&str) -> Vec<u8>| {
+            // Upgrades are for the network only.
+            (origin != Origin::Local)
+                .then(|| self.service.fast_start(path, header))
+                .flatten()
+        };
+        http1::serve(stream, &self.limits, &self.shutdown, &answer, &fast_start).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::noise_stream::NoiseStream;
-    use crate::control::ts2021;
     use crate::net::body;
     use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
     use crate::net::tls::{Identity, Names, Served, server_config};
-    use crate::relay::upgrade as derp;
     use crate::supervise::Tasks;
-    use hearth_core::keys::{ChallengeKey, MachineSecret};
-    use hearth_core::noise::early_payload;
-    use hearth_core::noise::handshake::RESPONSE_BYTES;
-    use hearth_core::noise::handshake::testing::Initiator;
     use hyper::StatusCode;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};
@@ -213,12 +158,25 @@ mod tests {
 
     struct Echo;
 
+    /// A protocol that repeats what came with the request.
+    fn echo(protocol: &'static str) -> Upgrade {
+        Upgrade::new(protocol, move |mut stream, received, _| {
+            Box::pin(async move {
+                let text = [protocol.as_bytes(), b":", received.as_ref()].concat();
+                let _ = stream.write_all(&text).await;
+                let _ = stream.shutdown().await;
+            })
+        })
+    }
+
     impl Service for Echo {
-        fn plain(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
-            let (head, _) = request.into_parts();
-            let answer = match head.uri.path() {
-                ts2021::PATH => ts2021::upgrade(&head),
-                derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
+        fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse {
+            let answer = match request.uri().path() {
+                "/echo" => {
+                    let mut answer = body::status(StatusCode::SWITCHING_PROTOCOLS);
+                    answer.extensions_mut().insert(echo("echo"));
+                    answer
+                }
                 _ => {
                     let from = match origin {
                         Origin::Network { tls: true, .. } => "tls",
@@ -232,22 +190,8 @@ mod tests {
             Box::pin(std::future::ready(answer))
         }
 
-        fn machine(self: Arc<Self>, _: Request<Incoming>, _: Peer) -> Answer {
-            Box::pin(std::future::ready(body::status(StatusCode::OK)))
-        }
-
-        fn relay(
-            self: Arc<Self>,
-            mut stream: Stream,
-            received: Bytes,
-            _: SocketAddr,
-            _: RelayUpgrade,
-        ) -> Next {
-            Box::pin(async move {
-                let text = [b"relay:", received.as_ref()].concat();
-                let _ = stream.write_all(&text).await;
-                let _ = stream.shutdown().await;
-            })
+        fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
+            (path == "/echo" && header("fast-start") == b"1").then(|| echo("fast"))
         }
     }
 
@@ -261,14 +205,7 @@ mod tests {
         fn start(tls: Option<tls::Settings>, socket: Option<&Path>) -> Self {
             let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
             let limits = Limits::default();
-            let control = Control::new(
-                MachineSecret::from_bytes([0x11; 32]),
-                ChallengeKey::from_bytes([9; 32]),
-                limits.clone(),
-                shutdown.clone(),
-            );
-            let connections =
-                Connections::new(Arc::new(Echo), Arc::new(control), limits, shutdown.clone());
+            let connections = Connections::new(Arc::new(Echo), limits, shutdown.clone());
             let gate = Gate::new(8, 8);
             if let Some(path) = socket {
                 let listener = bind_unix(path).unwrap();
@@ -317,51 +254,19 @@ mod tests {
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
-    const DERP: &str = "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n";
+    const ECHO: &str = "GET /echo HTTP/1.1\r\nUpgrade: echo\r\nConnection: Upgrade\r\n";
 
     #[tokio::test]
-    async fn plain_requests_and_relay_connections_are_told_apart() {
+    async fn plain_requests_and_upgrades_are_told_apart() {
         let server = Running::start(None, None);
         let answer = ask(&mut server.connect().await, GET).await;
         assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
-        let answer = ask(&mut server.connect().await, &format!("{DERP}\r\nearly")).await;
+        let answer = ask(&mut server.connect().await, &format!("{ECHO}\r\nearly")).await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(answer.ends_with("\r\n\r\nrelay:early"), "{answer}");
-        let fast = format!("{DERP}Derp-Fast-Start: 1\r\n\r\nearly");
+        assert!(answer.ends_with("\r\n\r\necho:early"), "{answer}");
+        let fast = format!("{ECHO}Fast-Start: 1\r\n\r\nearly");
         let answer = ask(&mut server.connect().await, &fast).await;
-        assert_eq!(answer, "relay:early");
-        server.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_control_connection_starts_after_its_upgrade() {
-        let server = Running::start(None, None);
-        let secret = MachineSecret::from_bytes([0x22; 32]);
-        let key = MachineSecret::from_bytes([0x11; 32]).public();
-        let client = Initiator::new(&secret, key, 137);
-        let mut stream = server.connect().await;
-        let request = format!(
-            "POST /ts2021 HTTP/1.1\r\nContent-Length: 0\r\nUpgrade: tailscale-control-protocol\r\n\
-             Connection: upgrade\r\nX-Tailscale-Handshake: {}\r\n\r\n",
-            data_encoding::BASE64.encode(&client.initiation)
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
-        assert!(head.contains("\r\nupgrade: tailscale-control-protocol\r\n"));
-        let mut response = [0; RESPONSE_BYTES];
-        stream.read_exact(&mut response).await.unwrap();
-        let (seal, open) = client.finish(&response);
-        let mut stream = NoiseStream::new(stream, seal, open, &[], &[]);
-        let expected = early_payload(&ChallengeKey::from_bytes([9; 32]));
-        let mut early = vec![0; expected.len()];
-        stream.read_exact(&mut early).await.unwrap();
-        assert_eq!(early, expected);
-        drop(stream);
+        assert_eq!(answer, "fast:early");
         server.stop().await;
     }
 
@@ -409,7 +314,7 @@ mod tests {
         let connector = TlsConnector::from(Arc::new(config));
         for (request, expected) in [
             (GET.to_owned(), "tls\n"),
-            (format!("{DERP}Derp-Fast-Start: 1\r\n\r\n"), "relay:"),
+            (format!("{ECHO}Fast-Start: 1\r\n\r\n"), "fast:"),
         ] {
             let name = ServerName::try_from("hearth.lan").unwrap();
             let stream = server.connect().await;

@@ -15,13 +15,13 @@ pub(super) const HANDSHAKE_BYTES: usize = 8 * 1024;
 
 /// A stream with an allowance for reading.
 #[derive(Debug)]
-pub(super) struct Early<S> {
+pub(super) struct HandshakeLimit<S> {
     stream: S,
     /// Bytes that may still be read; `None` is any number.
     left: Option<usize>,
 }
 
-impl<S> Early<S> {
+impl<S> HandshakeLimit<S> {
     /// The stream with so many bytes to read.
     pub(super) fn new(stream: S, bytes: usize) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl<S> Early<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Early<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HandshakeLimit<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -61,7 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Early<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Early<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeLimit<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_than_the_allowance_is_read_until_the_stream_is_trusted() {
-        let mut early = Early::new(&b"0123456789"[..], 6);
+        let mut early = HandshakeLimit::new(&b"0123456789"[..], 6);
         let mut buffer = [0; 4];
         for expected in [&b"0123"[..], b"45"] {
             let length = early.read(&mut buffer).await.unwrap();

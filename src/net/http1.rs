@@ -30,9 +30,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-use crate::net::connection::Answer;
 use crate::net::limits::{Limits, MAX_HEAD_BYTES};
-use crate::relay::upgrade as derp;
+use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
 /// The most headers of a request.
@@ -41,34 +40,8 @@ const MAX_HEADERS: usize = 64;
 /// How long a finished connection may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// What a connection becomes after an answer that has this among its extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upgrade {
-    /// A control connection.
-    Control(ControlUpgrade),
-    /// A relay connection.
-    Relay(RelayUpgrade),
-}
-
-/// How a client begins a control connection; the bytes are its handshake message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ControlUpgrade {
-    /// On the connection itself.
-    Plain(Vec<u8>),
-    /// Inside WebSocket messages.
-    WebSocket(Vec<u8>),
-    /// Inside WebSocket messages, but not as the protocol wants it: the WebSocket is closed.
-    Misused,
-}
-
-/// How a client wants the relay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RelayUpgrade {
-    /// Frames come inside WebSocket messages.
-    pub is_web_socket: bool,
-    /// The client would rather use another relay of the region.
-    pub not_ideal: bool,
-}
+/// Recognizes a request that expects no answer: gets its path and a look-up of its headers.
+pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> + Sync);
 
 /// How the HTTP part of a connection ended.
 #[derive(Debug)]
@@ -114,7 +87,8 @@ pub async fn serve<S>(
     mut stream: S,
     limits: &Limits,
     shutdown: &Shutdown,
-    answer: &(dyn Fn(Request<Incoming>) -> Answer + Sync),
+    answer: &(dyn Fn(Request<Incoming>) -> PendingResponse + Sync),
+    fast_start: FastStart<'_>,
 ) -> Result<Ended<S>, FrontError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -127,11 +101,11 @@ where
     if head.is_empty() {
         return Ok(Ended::Closed);
     }
-    if let Some((received, upgrade)) = after_fast_start(&head) {
+    if let Some((received, upgrade)) = after_fast_start(&head, fast_start) {
         return Ok(Ended::Upgraded {
             stream,
             received,
-            upgrade: Upgrade::Relay(upgrade),
+            upgrade,
         });
     }
 
@@ -225,8 +199,8 @@ fn has_end(bytes: &[u8]) -> bool {
 }
 
 /// What follows the head, if the head is one that wants frames and no answer.
-fn after_fast_start(received: &Bytes) -> Option<(Bytes, RelayUpgrade)> {
-    if !received.starts_with(b"GET /derp") {
+fn after_fast_start(received: &Bytes, recognize: FastStart<'_>) -> Option<(Bytes, Upgrade)> {
+    if !received.starts_with(b"GET ") {
         return None;
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -242,7 +216,7 @@ fn after_fast_start(received: &Bytes) -> Option<(Bytes, RelayUpgrade)> {
             .map(|header| header.value.to_vec())
             .unwrap_or_default()
     };
-    let upgrade = derp::fast_start(request.path?, header)?;
+    let upgrade = recognize(request.path?, &header)?;
     Some((received.slice(length..), upgrade))
 }
 
@@ -320,21 +294,34 @@ mod tests {
     use hyper::StatusCode;
     use tokio::io::{DuplexStream, duplex};
 
-    fn answer(request: Request<Incoming>) -> Answer {
+    fn upgrade() -> Upgrade {
+        Upgrade::new("test", |_, _, _| Box::pin(std::future::ready(())))
+    }
+
+    fn answer(request: Request<Incoming>) -> PendingResponse {
         let mut response = match request.uri().path() {
             "/derp" => body::status(StatusCode::SWITCHING_PROTOCOLS),
             _ => body::text(StatusCode::OK, "hello"),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            response
-                .extensions_mut()
-                .insert(Upgrade::Relay(RelayUpgrade::default()));
+            response.extensions_mut().insert(upgrade());
         }
         Box::pin(std::future::ready(response))
     }
 
+    fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
+        (path == "/derp" && header("derp-fast-start") == b"1").then(upgrade)
+    }
+
     async fn run(stream: DuplexStream) -> Result<Ended<DuplexStream>, FrontError> {
-        serve(stream, &Limits::default(), &Shutdown::new(), &answer).await
+        serve(
+            stream,
+            &Limits::default(),
+            &Shutdown::new(),
+            &answer,
+            &fast_start,
+        )
+        .await
     }
 
     #[tokio::test]
@@ -368,8 +355,8 @@ mod tests {
             panic!("not upgraded");
         };
         assert_eq!(
-            (received.as_ref(), upgrade),
-            (&b"first"[..], Upgrade::Relay(RelayUpgrade::default()))
+            (received.as_ref(), upgrade.protocol()),
+            (&b"first"[..], "test")
         );
         stream.write_all(b"frames").await.unwrap();
         drop(stream);
@@ -442,7 +429,10 @@ mod tests {
                 }
                 shutdown.trigger();
             };
-            let (ended, ()) = tokio::join!(serve(server, &limits, &shutdown, &answer), stop);
+            let (ended, ()) = tokio::join!(
+                serve(server, &limits, &shutdown, &answer, &fast_start),
+                stop
+            );
             assert!(matches!(ended, Ok(Ended::Closed)));
         }
     }

@@ -19,32 +19,32 @@ const ROUNDS: usize = 16;
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The running requests. They are dropped with this.
-pub struct Requests {
+pub struct InlineExecutor {
     begun: Arc<Mutex<Vec<Request>>>,
     running: Vec<Request>,
-    task: Arc<Task>,
+    task: Arc<ParentTask>,
     /// Wakes the requests.
-    requests: Arc<Side>,
+    requests: Arc<WakeFlag>,
     /// Wakes the connection.
-    connection: Arc<Side>,
+    connection: Arc<WakeFlag>,
 }
 
-impl Requests {
+impl InlineExecutor {
     /// No requests yet.
     pub fn new() -> Self {
-        let task = Arc::new(Task::default());
+        let task = Arc::new(ParentTask::default());
         Self {
             begun: Arc::default(),
             running: Vec::new(),
-            requests: Side::new(&task),
-            connection: Side::new(&task),
+            requests: WakeFlag::new(&task),
+            connection: WakeFlag::new(&task),
             task,
         }
     }
 
     /// Where the connection leaves its requests.
-    pub fn executor(&self) -> Begin {
-        Begin(Arc::downgrade(&self.begun))
+    pub fn spawner(&self) -> Spawner {
+        Spawner(Arc::downgrade(&self.begun))
     }
 
     /// To be called after the connection was changed otherwise than by polling it.
@@ -54,7 +54,7 @@ impl Requests {
 
     /// Lets the requests and the connection that they came from go on, until the connection ends.
     ///
-    /// Requests go first, so that what they send leaves in the same turn. A side is polled only when it was
+    /// InlineExecutor go first, so that what they send leaves in the same turn. A side is polled only when it was
     /// woken, for what is polled has to be fetched from far memory where there are many connections.
     pub fn poll<C: Future>(
         &mut self,
@@ -102,12 +102,12 @@ impl Requests {
 
 /// The task that polls both sides.
 #[derive(Default)]
-struct Task {
+struct ParentTask {
     is_polled: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Task {
+impl ParentTask {
     fn enter(&self, current: &Waker) {
         let mut waker = lock(&self.waker);
         if !waker.as_ref().is_some_and(|known| known.will_wake(current)) {
@@ -119,13 +119,13 @@ impl Task {
 }
 
 /// What wakes one of the two sides, and the task unless it is running.
-struct Side {
+struct WakeFlag {
     woken: AtomicBool,
-    task: Arc<Task>,
+    task: Arc<ParentTask>,
 }
 
-impl Side {
-    fn new(task: &Arc<Task>) -> Arc<Self> {
+impl WakeFlag {
+    fn new(task: &Arc<ParentTask>) -> Arc<Self> {
         Arc::new(Self {
             // Both begin by being polled.
             woken: AtomicBool::new(true),
@@ -142,7 +142,7 @@ impl Side {
     }
 }
 
-impl Wake for Side {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -161,11 +161,11 @@ impl Wake for Side {
 
 /// Begins the requests of a connection.
 ///
-/// Requests hold one of these too, so it does not keep them alive.
+/// InlineExecutor hold one of these too, so it does not keep them alive.
 #[derive(Clone)]
-pub struct Begin(Weak<Mutex<Vec<Request>>>);
+pub struct Spawner(Weak<Mutex<Vec<Request>>>);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Begin {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, request: F) {
         if let Some(begun) = self.0.upgrade() {
             lock(&begun).push(Box::pin(request));
@@ -186,8 +186,8 @@ mod tests {
 
     /// Runs a connection that begins what it is given, until that has an end.
     async fn serve(mut given: mpsc::Receiver<Request>) {
-        let mut requests = Requests::new();
-        let begin = requests.executor();
+        let mut requests = InlineExecutor::new();
+        let begin = requests.spawner();
         let connection = async move {
             while let Some(request) = given.recv().await {
                 begin.execute(request);

@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::net::connection::Next;
+use crate::net::upgrade::Continuation;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 
@@ -279,7 +279,7 @@ impl Listener for UnixListener {
 }
 
 /// What is done with each connection.
-pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Next + Send>;
+pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Continuation + Send>;
 
 /// Accepts connections through the gate and serves each in a task of its own, until the server stops.
 pub async fn accept_all<L: Listener>(
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Next {
+    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Continuation {
         Box::pin(async move {
             let mut byte = [0];
             while let Ok(1) = stream.read(&mut byte).await {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::{Config, Host, Scheme};
-use crate::http::app::Addresses;
+use crate::status::addresses::Addresses;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
 use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
 

@@ -2,11 +2,10 @@
 
 pub mod admission;
 pub mod bootstrap_dns;
+pub mod context;
 pub mod derp_map;
-pub mod endpoints;
+
 pub mod probes;
 pub mod regions;
 pub mod setup;
-#[cfg(feature = "standalone-relay")]
-pub mod standalone;
 pub mod upgrade;

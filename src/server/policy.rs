@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
-use crate::status::policy::PolicyPlace;
+use crate::status::policy::PolicyStatus;
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;
@@ -54,7 +54,7 @@ fn lines(faults: &[Diagnostic]) -> String {
 /// The file, if there is one, and what is known of it.
 pub(super) struct PolicyFile {
     engine: Handle,
-    place: watch::Sender<PolicyPlace>,
+    place: watch::Sender<PolicyStatus>,
     path: Option<PathBuf>,
     /// How the file was when it was read: `None` when it was not there.
     read: Option<Stamp>,
@@ -67,8 +67,8 @@ impl PolicyFile {
     pub(super) fn new(
         path: Option<PathBuf>,
         engine: Handle,
-    ) -> (Self, watch::Receiver<PolicyPlace>) {
-        let (place, told) = watch::channel(PolicyPlace {
+    ) -> (Self, watch::Receiver<PolicyStatus>) {
+        let (place, told) = watch::channel(PolicyStatus {
             file: path.clone(),
             fault: String::new(),
         });
@@ -162,7 +162,7 @@ impl PolicyFile {
 
 /// Tells what does not hold of the policy that applies; it applies all the same.
 fn warn_of_stored(snapshot: &Snapshot) {
-    if let Some(trouble) = PolicyPlace::default().trouble(snapshot) {
+    if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
         tracing::error!("{trouble}");
     }
     if let Err(faults) = snapshot.compiled().check() {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::listeners::Listeners;
 use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, system};
 use crate::config::{Admission, Config};
-use crate::control::ts2021::Control;
+use crate::files;
 use crate::logging::LogControl;
 use crate::metrics::Numbers;
 use crate::net::connection::Connections;
@@ -19,13 +19,13 @@ use crate::net::tls;
 use crate::net::tls::Served;
 use crate::outbound::client::Outbound;
 use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::context::RelayContext;
 use crate::relay::setup as relay_setup;
-use crate::relay::standalone::RelayOnly;
+use crate::routes::RelayOnly;
 use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
+use crate::status::addresses::Addresses;
 use crate::supervise::Tasks;
-use crate::{files, http};
-use hearth_core::keys::{ChallengeKey, MachineSecret};
 use hearth_core::state::secret::random;
 
 /// The relay's private key, below the data directory: 32 bytes.
@@ -92,27 +92,24 @@ async fn serve(
     let numbers = Numbers {
         relay: relay.clone(),
         stun: StunCounters::default(),
+        http: None,
     };
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
     let limits = super::http_limits(&config.limits);
-    // No request ever becomes a control connection: the key is nobody's.
-    let control = Control::new(
-        MachineSecret::from_bytes(random()?),
-        ChallengeKey::from_bytes(random()?),
-        limits.clone(),
-        shutdown.clone(),
-    );
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay_setup::tell(&served, relay, &tasks, &shutdown);
     }
     let service = Arc::new(RelayOnly {
+        relay: RelayContext {
+            relay: relay.clone(),
+            names,
+        },
         numbers: numbers.clone(),
-        names,
     });
-    let connections = Connections::new(service, Arc::new(control), limits, shutdown.clone());
+    let connections = Connections::new(service, limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
     let stun = (&numbers.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
@@ -159,7 +156,7 @@ async fn serve(
 }
 
 /// What a person needs to know to use the relay.
-fn banner(config: &Config, addresses: &http::app::Addresses, pin: Option<&str>) -> String {
+fn banner(config: &Config, addresses: &Addresses, pin: Option<&str>) -> String {
     let mut text = format!("hearth {} relay\n", env!("CARGO_PKG_VERSION"));
     let listeners = [
         ("http", addresses.http),

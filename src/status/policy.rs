@@ -7,14 +7,14 @@ use hearth_core::state::snapshot::Snapshot;
 
 /// Where the policy comes from, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PolicyPlace {
+pub struct PolicyStatus {
     /// The file; `None` is the database.
     pub file: Option<PathBuf>,
     /// Why what is in the file does not apply, one fault a line; empty: it does.
     pub fault: String,
 }
 
-impl PolicyPlace {
+impl PolicyStatus {
     /// What a person should know of the policy, if something is wrong with it.
     pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
         let applies = match snapshot.compiled().policy() {
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn trouble_names_the_file_the_fault_and_what_applies() {
         let (mut world, _) = World::with_user();
-        let mut place = PolicyPlace::default();
+        let mut place = PolicyStatus::default();
         assert_eq!(place.trouble(&world.snapshot()), None);
         place.file = Some("/p".into());
         assert_eq!(place.trouble(&world.snapshot()), None);
@@ -76,7 +76,7 @@ mod tests {
         world.set_policy("{}");
         let newest = Arc::make_mut(&mut world.model.policies).last_mut();
         Arc::make_mut(newest.unwrap()).source = "{\"x\": 1}".into();
-        let text = PolicyPlace::default().trouble(&world.snapshot()).unwrap();
+        let text = PolicyStatus::default().trouble(&world.snapshot()).unwrap();
         assert!(text.contains("nobody may reach anybody"), "{text}");
         let text = place.trouble(&world.snapshot()).unwrap();
         assert!(text.contains("the one before it applies"), "{text}");

@@ -22,12 +22,12 @@ pub struct Refreshed {
 
 /// Where the addresses outside are known.
 #[derive(Debug, Clone)]
-pub struct WanPlace {
+pub struct WanStatus {
     report: watch::Receiver<Arc<Report>>,
     refreshes: mpsc::Sender<oneshot::Sender<Refreshed>>,
 }
 
-impl WanPlace {
+impl WanStatus {
     /// Knows what `report` says; a refresh is asked for by `refreshes`.
     pub fn new(
         report: watch::Receiver<Arc<Report>>,

@@ -2,12 +2,12 @@
 
 use hyper::StatusCode;
 
-use crate::status::policy::PolicyPlace;
+use crate::status::policy::PolicyStatus;
 use crate::web::html::{Builder, Page, Piece};
 use hearth_core::state::snapshot::Snapshot;
 
 /// The page. It tells nothing about the tailnet to strangers.
-pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyPlace) -> Page {
+pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyStatus) -> Page {
     let state = if !snapshot.is_writable() {
         "It is running, but cannot store changes at the moment: see its log."
     } else if !place.fault.is_empty() {

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use crate::control::ssh_checks::{Check, Verdict};
+use crate::status::ssh_checks::{Check, Verdict};
 use crate::web::html::{Builder, Page, Piece};
 use crate::web::register::{minutes, shown};
 use hearth_core::id::NodeId;

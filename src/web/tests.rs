@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::status::policy::PolicyPlace;
+use crate::status::policy::PolicyStatus;
 use hearth_core::clock::PLAUSIBLE_FROM;
 use hearth_core::id::NodeId;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::state::testing::World;
+use hyper::StatusCode;
 
 const URL: &str = "http://192.168.1.1:8080";
 
@@ -101,7 +102,7 @@ fn the_join_page_has_the_server_and_a_place_for_the_key() {
 fn no_page_loads_anything_from_elsewhere() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
     let pages = [
-        home::page(URL, &snapshot, &PolicyPlace::default()),
+        home::page(URL, &snapshot, &PolicyStatus::default()),
         join::page(URL),
         register("laptop", PendingState::Waiting),
     ];

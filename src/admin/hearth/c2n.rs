@@ -15,10 +15,10 @@ use crate::api::{
     PingAnswer, PingNode, SshCheck, SshChecksAnswer,
 };
 use crate::control::c2n::mailbox::Undelivered;
-use crate::control::c2n::request::Question;
-use crate::control::c2n::{ContactError, ping};
+use crate::control::c2n::request::C2nRequest;
+use crate::control::c2n::{NodeCallError, ping};
 use crate::control::reports::attribute;
-use crate::control::ssh_checks::{Check, Undecidable, Verdict};
+use crate::status::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{Command, Rejected};
@@ -32,20 +32,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const URL_BYTES: usize = 2048;
 
 impl Call<'_> {
-    pub(in crate::admin) async fn ask_node(&self, id: &str) -> Answer {
+    pub(crate) async fn ask_node(&self, id: &str) -> Answer {
         let wish: AskNode = self.read()?;
         let node = self.node_with(id)?;
         let method = match wish.method.as_str() {
             "" => "GET",
             method => method,
         };
-        let question = Question {
+        let question = C2nRequest {
             method,
             path: &wish.path,
             body: wish.body.as_bytes(),
             timeout: PATIENCE,
         };
-        let answer = self.admin.contact.ask(&node, &question).await?;
+        let answer = self.admin.calls.ask(&node, &question).await?;
         let (body, body_base64) = match String::from_utf8(answer.body.to_vec()) {
             Ok(text) => (text, String::new()),
             Err(other) => (String::new(), BASE64.encode(other.as_bytes())),
@@ -64,11 +64,11 @@ impl Call<'_> {
         Ok(node.ok_or(Rejected::NoSuchNode)?)
     }
 
-    pub(in crate::admin) async fn ping_node(&self, id: &str) -> Answer {
+    pub(crate) async fn ping_node(&self, id: &str) -> Answer {
         let wish: PingNode = self.read()?;
         let node = self.node_with(id)?;
         if wish.target.is_empty() {
-            let time = self.admin.contact.reach(&node).await?;
+            let time = self.admin.calls.reach(&node).await?;
             return json(&PingAnswer {
                 pings: Vec::new(),
                 reached_after_seconds: Some(time.as_secs_f64()),
@@ -80,12 +80,12 @@ impl Call<'_> {
             kinds.extend(ping::KINDS.first());
         }
         json(&PingAnswer {
-            pings: self.admin.contact.ping(&node, target, &kinds).await?,
+            pings: self.admin.calls.ping(&node, target, &kinds).await?,
             reached_after_seconds: None,
         })
     }
 
-    pub(in crate::admin) fn open_page(&self, id: &str) -> Answer {
+    pub(crate) fn open_page(&self, id: &str) -> Answer {
         let wish: OpenPage = self.read()?;
         let url = wish.url.as_str();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
@@ -95,12 +95,12 @@ impl Call<'_> {
             return Err(Fault::invalid(fault));
         }
         let node = self.node_with(id)?;
-        let told = self.admin.contact.inboxes.pop_browser(node.id, url);
-        told.map_err(ContactError::from)?;
+        let told = self.admin.calls.mailboxes.pop_browser(node.id, url);
+        told.map_err(NodeCallError::from)?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) fn show_attributes(&self, id: &str) -> Answer {
+    pub(crate) fn show_attributes(&self, id: &str) -> Answer {
         let id = node_id(id)?;
         let snapshot = self.admin.engine.snapshot();
         snapshot.node(id).ok_or(Rejected::NoSuchNode)?;
@@ -118,7 +118,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn set_attributes(&self, id: &str) -> Answer {
+    pub(crate) async fn set_attributes(&self, id: &str) -> Answer {
         let wish: Attributes = self.read()?;
         let mut updates = Vec::new();
         for (name, value) in &wish.attributes {
@@ -133,9 +133,9 @@ impl Call<'_> {
         self.show_attributes(id)
     }
 
-    pub(in crate::admin) fn audit(&self) -> Answer {
+    pub(crate) fn audit(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
-        let entries = self.admin.contact.reports.audit_log().into_iter();
+        let entries = self.admin.reports.audit_log().into_iter();
         let entries = entries.map(|entry| AuditEntry {
             at: entry.at,
             node_id: entry.node.to_string(),
@@ -148,24 +148,24 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn list_ssh_checks(&self) -> Answer {
+    pub(crate) fn list_ssh_checks(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
-        let checks = self.admin.contact.ssh_checks.list(self.now);
+        let checks = self.admin.ssh_checks.list(self.now);
         let checks = checks.iter().map(|check| ssh_check(check, &snapshot));
         json(&SshChecksAnswer {
             checks: checks.collect(),
         })
     }
 
-    pub(in crate::admin) fn decide_ssh_check(&self, approve: bool) -> Answer {
+    pub(crate) fn decide_ssh_check(&self, approve: bool) -> Answer {
         let wish: DecideSshCheck = self.read()?;
         let id = wish.id.parse();
         let id = id.map_err(|fault| Fault::invalid(&format!("invalid id: {fault}")))?;
         self.decide_ssh(&id, approve)
     }
 
-    pub(in crate::admin) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
-        let decided = self.admin.contact.ssh_checks.decide(id, approve, self.now);
+    pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
+        let decided = self.admin.ssh_checks.decide(id, approve, self.now);
         decided.map_err(|fault| {
             let code = match fault {
                 Undecidable::Unknown => Code::NotFound,
@@ -177,8 +177,8 @@ impl Call<'_> {
     }
 
     /// Whether this is the id of an SSH connection and not of a login.
-    pub(in crate::admin) fn is_ssh_check(&self, id: &AuthId) -> bool {
-        self.admin.contact.ssh_checks.find(id, self.now).is_some()
+    pub(crate) fn is_ssh_check(&self, id: &AuthId) -> bool {
+        self.admin.ssh_checks.find(id, self.now).is_some()
     }
 }
 
@@ -215,19 +215,19 @@ fn ssh_check(check: &Check, snapshot: &Snapshot) -> SshCheck {
     }
 }
 
-impl From<ContactError> for Fault {
-    fn from(error: ContactError) -> Self {
+impl From<NodeCallError> for Fault {
+    fn from(error: NodeCallError) -> Self {
         let code = match &error {
-            ContactError::Undelivered(Undelivered::NotConnected) => Code::FailedPrecondition,
-            ContactError::Undelivered(Undelivered::TooLong) | ContactError::Question(_) => {
+            NodeCallError::Undelivered(Undelivered::NotConnected) => Code::FailedPrecondition,
+            NodeCallError::Undelivered(Undelivered::TooLong) | NodeCallError::C2nRequest(_) => {
                 Code::InvalidArgument
             }
-            ContactError::Undelivered(Undelivered::Full) | ContactError::TooMany(_) => {
+            NodeCallError::Undelivered(Undelivered::Full) | NodeCallError::TooMany(_) => {
                 Code::ResourceExhausted
             }
-            ContactError::Timeout(_) => Code::DeadlineExceeded,
-            ContactError::Answer => Code::Internal,
-            ContactError::NoRandomness(_) => Code::Unavailable,
+            NodeCallError::Timeout(_) => Code::DeadlineExceeded,
+            NodeCallError::Answer => Code::Internal,
+            NodeCallError::NoRandomness(_) => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }

@@ -17,7 +17,7 @@ const FROM_FILE: &str = "file";
 const FROM_API: &str = "api";
 
 impl Call<'_> {
-    pub(in crate::admin) fn list_dns_records(&self) -> Answer {
+    pub(crate) fn list_dns_records(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let tailnet = self.admin.about.tailnet.borrow().clone();
         let of = |source: &'static str| move |record| (source, record);
@@ -33,7 +33,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn add_dns_record(&self) -> Answer {
+    pub(crate) async fn add_dns_record(&self) -> Answer {
         let wish: CreateDnsRecord = self.read()?;
         let record = DnsRecord::parse(&wish.name, &wish.r#type, &wish.value);
         let record = record.map_err(|fault| Fault::invalid(&fault.to_string()))?;
@@ -45,8 +45,8 @@ impl Call<'_> {
     }
 
     /// Removes all records of the name in the query and, if given, of the type and the value there.
-    pub(in crate::admin) async fn delete_dns_records(&self) -> Answer {
-        let [name, kind, value] = ["name", "type", "value"].map(|key| self.target.query(key));
+    pub(crate) async fn delete_dns_records(&self) -> Answer {
+        let [name, kind, value] = ["name", "type", "value"].map(|key| self.query(key));
         if name.is_empty() {
             return Err(Fault::invalid("name the record: ?name="));
         }

@@ -15,7 +15,7 @@ use hearth_core::state::snapshot::Snapshot;
 const FILE_MAX: usize = 4096;
 
 impl Call<'_> {
-    pub(in crate::admin) fn diagnose(&self) -> Answer {
+    pub(crate) fn diagnose(&self) -> Answer {
         let facts = self.facts();
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();
@@ -50,7 +50,7 @@ impl Call<'_> {
         let about = &self.admin.about;
         let addresses = &about.addresses;
         let url = &addresses.url;
-        let trouble = about.policy_place.borrow().trouble(&snapshot);
+        let trouble = about.policy_status.borrow().trouble(&snapshot);
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
         let relay_is_on = about.relay.relay.is_some();

@@ -27,9 +27,8 @@ enum End {
 
 impl Call<'_> {
     /// `?src=&dst=&port=&proto=`: `src` and `dst` are names of nodes, users, tags or addresses.
-    pub(in crate::admin) fn why(&self) -> Answer {
-        let [src, dst, port, proto] =
-            ["src", "dst", "port", "proto"].map(|key| self.target.query(key));
+    pub(crate) fn why(&self) -> Answer {
+        let [src, dst, port, proto] = ["src", "dst", "port", "proto"].map(|key| self.query(key));
         let proto = protocol(proto).map_err(|fault| Fault::invalid(&fault))?;
         let proto = proto.unwrap_or(TCP);
         let port = match (port, proto) {

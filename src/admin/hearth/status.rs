@@ -22,7 +22,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Asks the writer itself: the last state that it published looks the same while it hangs.
-    pub(in crate::admin) async fn health(&self) -> Answer {
+    pub(crate) async fn health(&self) -> Answer {
         let answer = self.admin.engine.answers();
         if !matches!(
             tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
@@ -38,12 +38,12 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn status(&self) -> Answer {
+    pub(crate) fn status(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
         let about = &self.admin.about;
-        let trouble = about.policy_place.borrow().trouble(&snapshot);
+        let trouble = about.policy_status.borrow().trouble(&snapshot);
         let warnings = about.warnings.iter().cloned().chain(trouble);
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
@@ -85,7 +85,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn invite(&self) -> Answer {
+    pub(crate) async fn invite(&self) -> Answer {
         let wish: CreateInvite = self.read()?;
         let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
         let owner = self.owner_of_invite(&wish.user).await?;

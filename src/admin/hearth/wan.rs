@@ -9,12 +9,12 @@ use hearth_core::wan::mapping::Mapping;
 use hearth_core::wan::{NoticedBy, Report, kind_of};
 
 impl Call<'_> {
-    pub(in crate::admin) fn show_wan(&self) -> Answer {
+    pub(crate) fn show_wan(&self) -> Answer {
         json(&shown(&self.admin.about.wan.report(), false))
     }
 
     /// Has the addresses looked at now: what a router's own scripts do when the connection changes.
-    pub(in crate::admin) async fn refresh_wan(&self) -> Answer {
+    pub(crate) async fn refresh_wan(&self) -> Answer {
         let refreshed = self.admin.about.wan.refresh().await;
         let refreshed = refreshed.ok_or_else(|| {
             Fault::new(Code::Unavailable, "the addresses cannot be looked at now")

@@ -15,7 +15,7 @@ use hearth_core::state::model::{Owner, WireGuard};
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
-    pub(in crate::admin) async fn add_wireguard(&self) -> Answer {
+    pub(crate) async fn add_wireguard(&self) -> Answer {
         let wish: AddWireGuard = self.read()?;
         let owner = owner(&self.admin.engine.snapshot(), &wish)?;
         let mut served = routes(&wish.routes)?;

@@ -1,7 +1,7 @@
 //! The policy: set, compared, set back, and asked about.
 
 use super::*;
-use crate::status::policy::PolicyPlace;
+use crate::status::policy::PolicyStatus;
 
 const CLOSED: &str = "{\n\t// Nobody.\n\t\"acls\": [],\n}";
 const OPEN: &str = r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#;
@@ -30,7 +30,7 @@ impl Server {
         let request = request
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
-        let answer = self.admin.handle(Trust::Socket, request).await;
+        let answer = answer_api(&self.admin, &self.counters, Origin::Local, request).await;
         let status = answer.status().as_u16();
         let tag = answer.headers().get("etag");
         let tag = tag.map(|tag| tag.to_str().unwrap().to_owned());
@@ -118,11 +118,11 @@ async fn faults_are_told_with_their_places_and_change_nothing() {
 async fn where_a_file_is_the_place_nothing_else_sets_the_policy() {
     let mut server = server();
     server.set(CLOSED).await;
-    let place = PolicyPlace {
+    let place = PolicyStatus {
         file: Some("/etc/hearth/policy.hujson".into()),
         fault: "line 1, column 2: x".into(),
     };
-    server.admin.about.policy_place = watch::channel(place).1;
+    server.admin.about.policy_status = watch::channel(place).1;
     for (method, path) in [("PUT", "policy"), ("POST", "hearth/policy/rollback")] {
         let body = json!({"policy": OPEN, "version": "1"});
         let (status, message) = server.refused(method, path, body).await;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::net::tls::{Identity, Names, Served};
-use crate::status::wan::{Refreshed, WanPlace};
+use crate::status::wan::{Refreshed, WanStatus};
 use hearth_core::wan::{Addresses, Report};
 
 fn report() -> Report {
@@ -23,7 +23,7 @@ fn report() -> Report {
 }
 
 /// A place that knows [`report`], and answers the first refresh with a change.
-pub(super) fn place() -> WanPlace {
+pub(super) fn place() -> WanStatus {
     let (asking, mut refreshes) = mpsc::channel::<tokio::sync::oneshot::Sender<Refreshed>>(1);
     let report = Arc::new(report());
     let (_, known) = watch::channel(report.clone());
@@ -34,7 +34,7 @@ pub(super) fn place() -> WanPlace {
             let _ = asker.send(Refreshed { changed, report });
         }
     });
-    WanPlace::new(known, asking)
+    WanStatus::new(known, asking)
 }
 
 /// A certificate that hearth made itself.

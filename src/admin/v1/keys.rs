@@ -22,7 +22,7 @@ const PREAUTH_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const API_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 impl Call<'_> {
-    pub(in crate::admin) async fn create_preauth_key(&self) -> Answer {
+    pub(crate) async fn create_preauth_key(&self) -> Answer {
         let wish: CreatePreAuthKey = self.read()?;
         let user = match wish.user.0.as_str() {
             "" | "0" => None,
@@ -70,7 +70,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn list_preauth_keys(&self) -> Answer {
+    pub(crate) fn list_preauth_keys(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.preauth_keys().values();
         let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
@@ -79,20 +79,20 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn expire_preauth_key(&self) -> Answer {
+    pub(crate) async fn expire_preauth_key(&self) -> Answer {
         let named: NameKey = self.read()?;
         let command = Command::ExpirePreAuthKey(preauth_id(&named.id.0)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) async fn delete_preauth_key(&self) -> Answer {
-        let command = Command::DeletePreAuthKey(preauth_id(self.target.query("id"))?);
+    pub(crate) async fn delete_preauth_key(&self) -> Answer {
+        let command = Command::DeletePreAuthKey(preauth_id(self.query("id"))?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) async fn create_api_key(&self) -> Answer {
+    pub(crate) async fn create_api_key(&self) -> Answer {
         let wish: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
@@ -107,7 +107,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn list_api_keys(&self) -> Answer {
+    pub(crate) fn list_api_keys(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.api_keys().values();
         json(&ApiKeysAnswer {
@@ -115,15 +115,15 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn expire_api_key(&self) -> Answer {
+    pub(crate) async fn expire_api_key(&self) -> Answer {
         let named: NameKey = self.read()?;
         let id = self.api_key_named(&named.id.0, &named.prefix)?;
         self.admin.engine.apply(Command::ExpireApiKey(id)).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) async fn delete_api_key(&self, prefix: &str) -> Answer {
-        let id = self.api_key_named(self.target.query("id"), prefix)?;
+    pub(crate) async fn delete_api_key(&self, prefix: &str) -> Answer {
+        let id = self.api_key_named(self.query("id"), prefix)?;
         self.admin.engine.apply(Command::DeleteApiKey(id)).await?;
         json(&EmptyAnswer {})
     }

@@ -17,9 +17,9 @@ use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
-    pub(in crate::admin) fn list_nodes(&self) -> Answer {
+    pub(crate) fn list_nodes(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
-        let owner = match self.target.query("user") {
+        let owner = match self.query("user") {
             "" => None,
             who => Some(users::find(&snapshot, who)?),
         };
@@ -31,7 +31,7 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn show_node(&self, id: &str) -> Answer {
+    pub(crate) fn show_node(&self, id: &str) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
@@ -39,17 +39,17 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) async fn delete_node(&self, id: &str) -> Answer {
+    pub(crate) async fn delete_node(&self, id: &str) -> Answer {
         let command = Command::DeleteNode(node_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
     /// The wishes may stand in the body or in the query; without any the node expires now.
-    pub(in crate::admin) async fn expire_node(&self, id: &str) -> Answer {
+    pub(crate) async fn expire_node(&self, id: &str) -> Answer {
         let id = node_id(id)?;
         let mut wish: ExpireNode = self.read()?;
-        let query = |key| self.target.query(key);
+        let query = |key| self.query(key);
         wish.disable_expiry |= query("disableExpiry") == "true";
         if wish.expiry.is_none() && !query("expiry").is_empty() {
             let time = hearth_core::clock::Timestamp::parse(query("expiry"));
@@ -66,36 +66,36 @@ impl Call<'_> {
         self.node_after(Command::ExpireNode(id, expiry)).await
     }
 
-    pub(in crate::admin) async fn rename_node(&self, id: &str, name: &str) -> Answer {
+    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> Answer {
         let id = node_id(id)?;
         self.node_after(Command::RenameNode(id, name.into())).await
     }
 
-    pub(in crate::admin) async fn approve_routes(&self, id: &str) -> Answer {
+    pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
         let wish: ApproveRoutes = self.read()?;
         let routes = routes(&wish.routes)?;
         self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
             .await
     }
 
-    pub(in crate::admin) async fn set_tags(&self, id: &str) -> Answer {
+    pub(crate) async fn set_tags(&self, id: &str) -> Answer {
         let wish: SetTags = self.read()?;
         let tags = wish.tags.into_iter().map(Into::into).collect();
         self.node_after(Command::SetTags(node_id(id)?, tags)).await
     }
 
     /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
-    pub(in crate::admin) async fn move_node(&self, id: &str) -> Answer {
+    pub(crate) async fn move_node(&self, id: &str) -> Answer {
         let wish: MoveNode = self.read()?;
         let who = match wish.user.0.as_str() {
-            "" => self.target.query("user"),
+            "" => self.query("user"),
             who => who,
         };
         let user = users::find(&self.admin.engine.snapshot(), who)?;
         self.node_after(Command::MoveNode(node_id(id)?, user)).await
     }
 
-    pub(in crate::admin) async fn set_addresses(&self, id: &str) -> Answer {
+    pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
         let wish: SetAddresses = self.read()?;
         let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
         let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
@@ -106,14 +106,14 @@ impl Call<'_> {
             .await
     }
 
-    pub(in crate::admin) async fn authorize(&self, id: &str, whether: bool) -> Answer {
+    pub(crate) async fn authorize(&self, id: &str, whether: bool) -> Answer {
         self.node_after(Command::Authorize(node_id(id)?, whether))
             .await
     }
 
     /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
-    pub(in crate::admin) async fn backfill_addresses(&self) -> Answer {
-        if self.target.query("confirmed") != "true" {
+    pub(crate) async fn backfill_addresses(&self) -> Answer {
+        if self.query("confirmed") != "true" {
             return Err(Fault::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
             ));
@@ -139,12 +139,12 @@ impl Call<'_> {
 
     fn node(&self, node: &Node, snapshot: &Snapshot) -> api::Node {
         api::Node {
-            health: self.admin.contact.reports.health(node.id),
+            health: self.admin.reports.health(node.id),
             ..convert::node(node, snapshot, self.now)
         }
     }
 
-    pub(in crate::admin) async fn node_after(&self, command: Command) -> Answer {
+    pub(crate) async fn node_after(&self, command: Command) -> Answer {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();

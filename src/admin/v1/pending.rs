@@ -8,20 +8,20 @@ use hearth_core::id::AuthId;
 use hearth_core::state::command::{Command, Rejected};
 
 impl Call<'_> {
-    pub(in crate::admin) async fn approve_for_user(&self) -> Answer {
+    pub(crate) async fn approve_for_user(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         self.let_in(&wish.auth_id, &wish.user).await
     }
 
     /// Headscale's older way, with everything in the query.
-    pub(in crate::admin) async fn register_node(&self) -> Answer {
-        let query = |key| self.target.query(key);
+    pub(crate) async fn register_node(&self) -> Answer {
+        let query = |key| self.query(key);
         self.let_in(query("key"), query("user")).await
     }
 
     /// Lets a machine in without naming a user, which only works when there is just one; or an SSH
     /// connection, which Headscale has decided here too.
-    pub(in crate::admin) async fn approve(&self) -> Answer {
+    pub(crate) async fn approve(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         let id = auth_id(&wish.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -33,7 +33,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) async fn reject(&self) -> Answer {
+    pub(crate) async fn reject(&self) -> Answer {
         let wish: DecideLogin = self.read()?;
         let id = auth_id(&wish.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -43,7 +43,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) fn list_pending(&self) -> Answer {
+    pub(crate) fn list_pending(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let mut pending: Vec<_> = snapshot
             .pending()

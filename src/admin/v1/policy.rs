@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::admin::problem::{Code, Fault};
-use crate::admin::{Admin, Answer, Call, json};
+use crate::admin::{AdminContext, Answer, Call, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
@@ -15,11 +15,8 @@ use hearth_core::policy::{Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;
 
-/// What the paths of requests with a policy begin with.
-pub(in crate::admin) const PATH: &str = "/api/v1/policy";
-
 /// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
-pub(in crate::admin) const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
+pub const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
 
 /// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with what its
 /// handler puts before it; web interfaces know it by this.
@@ -28,7 +25,7 @@ const NONE: &str = "loading ACL from database: acl policy not found: everyone ma
 
 /// Why a policy is not taken over.
 #[derive(Debug)]
-pub(in crate::admin) enum Unfit {
+pub(crate) enum Unfit {
     /// What is wrong with it.
     Policy(Vec<Diagnostic>),
     /// It does not come to that.
@@ -51,12 +48,12 @@ impl From<Unfit> for Fault {
 }
 
 impl Call<'_> {
-    pub(in crate::admin) fn show_policy(&self) -> Answer {
+    pub(crate) fn show_policy(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         match snapshot.policies().last() {
             Some(version) => json(&self.admin.shown(version)),
             None => {
-                let place = self.admin.about.policy_place.borrow();
+                let place = self.admin.about.policy_status.borrow();
                 let trouble = place.trouble(&snapshot);
                 let message = trouble.unwrap_or_else(|| NONE.into());
                 Err(Fault::new(Code::Unknown, message))
@@ -64,7 +61,7 @@ impl Call<'_> {
         }
     }
 
-    pub(in crate::admin) async fn set_policy(&self) -> Answer {
+    pub(crate) async fn set_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
         let version = self.admin.take_over(&wish.policy).await?;
@@ -72,13 +69,13 @@ impl Call<'_> {
     }
 
     /// Says whether a policy could be set, without setting it.
-    pub(in crate::admin) fn check_policy(&self) -> Answer {
+    pub(crate) fn check_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         self.admin.check(&wish.policy)?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) fn list_policies(&self) -> Answer {
+    pub(crate) fn list_policies(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let versions = snapshot.policies().iter().map(|version| PolicyVersion {
             version: version.id.to_string(),
@@ -90,13 +87,13 @@ impl Call<'_> {
         })
     }
 
-    pub(in crate::admin) fn show_policy_version(&self, version: &str) -> Answer {
+    pub(crate) fn show_policy_version(&self, version: &str) -> Answer {
         let version = self.admin.version(version)?;
         json(&self.admin.shown(&version))
     }
 
     /// Sets an older version again, as a new one.
-    pub(in crate::admin) async fn roll_back_policy(&self) -> Answer {
+    pub(crate) async fn roll_back_policy(&self) -> Answer {
         let RollBackPolicy { version } = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
         let wanted = match version.0.as_str() {
@@ -113,7 +110,7 @@ impl Call<'_> {
     }
 }
 
-impl Admin {
+impl AdminContext {
     fn version(&self, version: &str) -> Result<Arc<PolicyText>, Fault> {
         let id: Option<PolicyId> = version.parse().ok();
         let snapshot = self.engine.snapshot();
@@ -129,8 +126,8 @@ impl Admin {
     ///
     /// # Errors
     /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(in crate::admin) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
-        if let Some(file) = &self.about.policy_place.borrow().file {
+    pub(crate) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
+        if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = Fault::invalid(&format!(
                 "update is disabled for modes other than 'database': the policy is in {}; what is saved there \
@@ -155,14 +152,14 @@ impl Admin {
     ///
     /// # Errors
     /// When it has faults, or its tests fail.
-    pub(in crate::admin) fn check(&self, text: &str) -> Result<(), Unfit> {
+    pub(crate) fn check(&self, text: &str) -> Result<(), Unfit> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
         compiled.check().map_err(Unfit::Policy)
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
-        let place = self.about.policy_place.borrow();
+        let place = self.about.policy_status.borrow();
         let file = place.file.as_ref().map(|file| file.display().to_string());
         let trouble = place.trouble(&self.engine.snapshot());
         PolicyAnswer {
@@ -176,7 +173,7 @@ impl Admin {
 }
 
 /// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
-pub(in crate::admin) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
+pub(crate) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
     if text.trim().is_empty() {
         let message = "the policy is empty; one that lets everyone reach everyone is {}";
         return Err(Fault::invalid(message).into());

@@ -11,7 +11,7 @@ use hearth_core::state::model::{KeyLifetime, Role, User};
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
-    pub(in crate::admin) async fn create_user(&self) -> Answer {
+    pub(crate) async fn create_user(&self) -> Answer {
         let wish: CreateUser = self.read()?;
         let new = NewUser {
             name: wish.name.into(),
@@ -22,18 +22,18 @@ impl Call<'_> {
         self.user_after(Command::CreateUser(new)).await
     }
 
-    pub(in crate::admin) async fn rename_user(&self, id: &str, name: &str) -> Answer {
+    pub(crate) async fn rename_user(&self, id: &str, name: &str) -> Answer {
         let id = user_id(id)?;
         self.user_after(Command::RenameUser(id, name.into())).await
     }
 
-    pub(in crate::admin) async fn delete_user(&self, id: &str) -> Answer {
+    pub(crate) async fn delete_user(&self, id: &str) -> Answer {
         let command = Command::DeleteUser(user_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(in crate::admin) async fn set_role(&self, id: &str) -> Answer {
+    pub(crate) async fn set_role(&self, id: &str) -> Answer {
         let wish: SetRole = self.read()?;
         let role = match wish.role.as_str() {
             "owner" => Role::Owner,
@@ -47,7 +47,7 @@ impl Call<'_> {
         self.user_after(Command::SetRole(user_id(id)?, role)).await
     }
 
-    pub(in crate::admin) async fn set_user_expiry(&self, id: &str) -> Answer {
+    pub(crate) async fn set_user_expiry(&self, id: &str) -> Answer {
         let wish: SetUserExpiry = self.read()?;
         let life = match wish.expiry.as_str() {
             "default" => None,
@@ -65,8 +65,8 @@ impl Call<'_> {
     }
 
     /// Headscale's precedence of filters: name, then email, then id.
-    pub(in crate::admin) fn list_users(&self) -> Answer {
-        let query = |key| self.target.query(key);
+    pub(crate) fn list_users(&self) -> Answer {
+        let query = |key| self.query(key);
         let (name, email, id) = (query("name"), query("email"), query("id"));
         let id = match id {
             "" | "0" => None,

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 
-use crate::control::c2n::ContactError;
+use crate::control::c2n::NodeCallError;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::secret::random;
 
 /// How an answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum ReplyChannel {
     /// Through the Noise tunnel of this machine.
     Noise(MachineKey),
     /// By plain HTTP from anywhere; the name of the call is the proof.
@@ -22,14 +22,14 @@ pub enum Way {
 
 /// All calls that wait.
 #[derive(Debug)]
-pub struct Calls {
+pub struct PendingCalls {
     waiting: Mutex<HashMap<String, Waiting>>,
     most: usize,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    way: Way,
+    way: ReplyChannel,
     answers: mpsc::Sender<Bytes>,
     answer_bytes: usize,
 }
@@ -41,7 +41,7 @@ pub struct TooManyCalls {
     most: usize,
 }
 
-impl Calls {
+impl PendingCalls {
     /// No call; at most `most` will wait.
     pub fn new(most: usize) -> Self {
         Self {
@@ -56,10 +56,10 @@ impl Calls {
     /// When too many calls wait, or the system gives no random bytes.
     pub fn begin(
         self: &Arc<Self>,
-        way: Way,
+        way: ReplyChannel,
         answers: usize,
         answer_bytes: usize,
-    ) -> Result<Call, ContactError> {
+    ) -> Result<Call, NodeCallError> {
         let name = HEXLOWER.encode(&random::<16>()?);
         let (sender, answers) = mpsc::channel(answers.max(1));
         let mut waiting = self.lock();
@@ -84,7 +84,7 @@ impl Calls {
 
     /// A place for an answer, to be had before the answer is read, so that no more are read than are
     /// waited for; `None` when nobody waits for an answer that comes this way.
-    pub fn claim(&self, name: &str, way: Way) -> Option<Claim> {
+    pub fn claim(&self, name: &str, way: ReplyChannel) -> Option<Claim> {
         let waiting = self.lock();
         let call = waiting.get(name).filter(|call| call.way == way)?;
         let place = call.answers.clone().try_reserve_owned().ok()?;
@@ -121,7 +121,7 @@ impl Claim {
 /// A call that waits until it is dropped.
 #[derive(Debug)]
 pub struct Call {
-    calls: Arc<Calls>,
+    calls: Arc<PendingCalls>,
     name: String,
     answers: mpsc::Receiver<Bytes>,
 }
@@ -152,21 +152,21 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
-    fn machine(number: u8) -> Way {
-        Way::Noise(MachineKey::from_bytes([number; 32]))
+    fn machine(number: u8) -> ReplyChannel {
+        ReplyChannel::Noise(MachineKey::from_bytes([number; 32]))
     }
 
     /// Whether an answer was taken.
-    fn answer(calls: &Calls, name: &str, way: Way) -> bool {
+    fn answer(calls: &PendingCalls, name: &str, way: ReplyChannel) -> bool {
         let claim = calls.claim(name, way);
         claim.is_some_and(|claim| claim.give(Bytes::from_static(b"yes")))
     }
 
     #[tokio::test]
     async fn only_the_machine_that_was_asked_may_answer() {
-        let calls = Arc::new(Calls::new(2));
+        let calls = Arc::new(PendingCalls::new(2));
         let mut call = calls.begin(machine(1), 1, 10).unwrap();
-        for way in [machine(2), Way::Plain] {
+        for way in [machine(2), ReplyChannel::Plain] {
             assert!(!answer(&calls, call.name(), way));
         }
         assert!(!answer(&calls, "another", machine(1)));
@@ -176,28 +176,28 @@ mod tests {
 
     #[test]
     fn no_more_answers_are_read_than_are_waited_for() {
-        let calls = Arc::new(Calls::new(2));
-        let call = calls.begin(Way::Plain, 2, 10).unwrap();
-        let first = calls.claim(call.name(), Way::Plain).unwrap();
+        let calls = Arc::new(PendingCalls::new(2));
+        let call = calls.begin(ReplyChannel::Plain, 2, 10).unwrap();
+        let first = calls.claim(call.name(), ReplyChannel::Plain).unwrap();
         assert_eq!(first.answer_bytes(), 10);
-        let second = calls.claim(call.name(), Way::Plain);
+        let second = calls.claim(call.name(), ReplyChannel::Plain);
         assert!(second.is_some());
-        assert!(calls.claim(call.name(), Way::Plain).is_none());
+        assert!(calls.claim(call.name(), ReplyChannel::Plain).is_none());
         // One that breaks off leaves its place to another try.
         drop(second);
-        assert!(answer(&calls, call.name(), Way::Plain));
-        assert!(!answer(&calls, call.name(), Way::Plain));
+        assert!(answer(&calls, call.name(), ReplyChannel::Plain));
+        assert!(!answer(&calls, call.name(), ReplyChannel::Plain));
         drop(call);
         assert!(!first.give(Bytes::new()));
     }
 
     #[test]
     fn calls_are_bounded_and_leave_nothing_behind() {
-        let calls = Arc::new(Calls::new(2));
-        let first = calls.begin(Way::Plain, 1, 10).unwrap();
-        let second = calls.begin(Way::Plain, 1, 10).unwrap();
+        let calls = Arc::new(PendingCalls::new(2));
+        let first = calls.begin(ReplyChannel::Plain, 1, 10).unwrap();
+        let second = calls.begin(ReplyChannel::Plain, 1, 10).unwrap();
         assert_ne!(first.name(), second.name());
-        let third = calls.begin(Way::Plain, 1, 10).unwrap_err();
+        let third = calls.begin(ReplyChannel::Plain, 1, 10).unwrap_err();
         assert_eq!(third, TooManyCalls { most: 2 }.into());
         drop((first, second));
         assert!(calls.lock().is_empty());

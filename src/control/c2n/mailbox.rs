@@ -19,14 +19,14 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// The inboxes of all open streams; their number is bounded by that of the streams.
 #[derive(Debug, Default)]
-pub struct Inboxes(Mutex<Open>);
+pub struct Mailboxes(Mutex<Open>);
 
 /// The newest stream of each node and what waits for it.
-type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Letters>>)>;
+type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Mailbox>>)>;
 
 /// What waits for one stream, and the stream if it waits for that. A channel would take a kilobyte for each stream.
 #[derive(Debug, Default)]
-struct Letters {
+struct Mailbox {
     messages: VecDeque<String>,
     reader: Option<Waker>,
 }
@@ -58,22 +58,22 @@ struct Message<'a> {
     pop_browser_url: Option<&'a str>,
 }
 
-impl Inboxes {
+impl Mailboxes {
     /// The inbox of a stream, which takes the place of an older stream's. Next to that of a newer stream,
     /// where the older one only now gets going, it stays empty.
     pub fn open(self: &Arc<Self>, node: NodeId, session: SessionId) -> Inbox {
-        let letters = Arc::<Mutex<Letters>>::default();
+        let mailbox = Arc::<Mutex<Mailbox>>::default();
         let mut inboxes = self.lock();
         let is_newer = |(known, _): &(SessionId, _)| session > *known;
         if inboxes.get(&node).is_none_or(is_newer) {
-            inboxes.insert(node, (session, letters.clone()));
+            inboxes.insert(node, (session, mailbox.clone()));
         }
         drop(inboxes);
         Inbox {
             inboxes: Arc::clone(self),
             node,
             session,
-            letters,
+            mailbox,
         }
     }
 
@@ -114,12 +114,12 @@ impl Inboxes {
         }
         let inboxes = self.lock();
         let (_, inbox) = inboxes.get(&node).ok_or(Undelivered::NotConnected)?;
-        let mut letters = lock(inbox);
-        if letters.messages.len() >= MESSAGES {
+        let mut mailbox = lock(inbox);
+        if mailbox.messages.len() >= MESSAGES {
             return Err(Undelivered::Full);
         }
-        letters.messages.push_back(message);
-        if let Some(reader) = letters.reader.take() {
+        mailbox.messages.push_back(message);
+        if let Some(reader) = mailbox.reader.take() {
             reader.wake();
         }
         Ok(())
@@ -133,21 +133,21 @@ impl Inboxes {
 /// The stream's end of an inbox; gone when it is dropped.
 #[derive(Debug)]
 pub struct Inbox {
-    inboxes: Arc<Inboxes>,
+    inboxes: Arc<Mailboxes>,
     node: NodeId,
     session: SessionId,
-    letters: Arc<Mutex<Letters>>,
+    mailbox: Arc<Mutex<Mailbox>>,
 }
 
 impl Inbox {
     /// The next message as JSON. None come once a newer stream has taken over. Cancel safe.
     pub async fn next(&mut self) -> String {
         poll_fn(|context| {
-            let mut letters = lock(&self.letters);
-            match letters.messages.pop_front() {
+            let mut mailbox = lock(&self.mailbox);
+            match mailbox.messages.pop_front() {
                 Some(message) => Poll::Ready(message),
                 None => {
-                    letters.reader = Some(context.waker().clone());
+                    mailbox.reader = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_reaches_the_newest_stream_and_no_other() {
-        let inboxes = Arc::new(Inboxes::default());
+        let inboxes = Arc::new(Mailboxes::default());
         let node = NodeId::FIRST;
         assert_eq!(
             inboxes.pop_browser(node, URL),
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_inbox_that_nobody_empties_is_full() {
-        let inboxes = Arc::new(Inboxes::default());
+        let inboxes = Arc::new(Mailboxes::default());
         let _inbox = inboxes.open(NodeId::FIRST, SessionId(1));
         for _ in 0..MESSAGES {
             inboxes.pop_browser(NodeId::FIRST, URL).unwrap();

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::control::c2n::calls::Way;
+use crate::control::c2n::calls::ReplyChannel;
 use crate::control::c2n::request::noise_url;
-use crate::control::c2n::{Contact, ContactError};
+use crate::control::c2n::{NodeCallError, NodeCalls};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
@@ -30,7 +30,7 @@ const RESULT_BYTES: usize = 4 * 1024;
 /// Kinds of ping. Source: `PingType` in tailscale `tailcfg/tailcfg.go`.
 pub const KINDS: [&str; 4] = ["disco", "TSMP", "ICMP", "peerapi"];
 
-impl Contact {
+impl NodeCalls {
     /// Has a node ping an address in these ways, and gives what it says of each that worked, as
     /// `tailcfg.PingResponse`.
     ///
@@ -41,15 +41,15 @@ impl Contact {
         node: &Node,
         target: IpAddr,
         kinds: &[&str],
-    ) -> Result<Vec<Value>, ContactError> {
+    ) -> Result<Vec<Value>, NodeCallError> {
         let known = kinds.iter().all(|kind| KINDS.contains(kind));
         if !(1..=KINDS.len()).contains(&kinds.len()) || !known {
             let fault = "the kinds of ping are disco, TSMP, ICMP and peerapi";
-            return Err(ContactError::Question(fault));
+            return Err(NodeCallError::C2nRequest(fault));
         }
-        let mut call = self
-            .calls
-            .begin(Way::Noise(node.machine), kinds.len(), RESULT_BYTES)?;
+        let mut call =
+            self.pending
+                .begin(ReplyChannel::Noise(node.machine), kinds.len(), RESULT_BYTES)?;
         let request = PingRequest {
             url: &noise_url(call.name()),
             url_is_noise: true,
@@ -57,14 +57,14 @@ impl Contact {
             ip: Some(target),
             payload: "",
         };
-        self.inboxes.ping(node.id, &request)?;
+        self.mailboxes.ping(node.id, &request)?;
         let deadline = Instant::now() + PATIENCE;
         let mut answers = Vec::new();
         while answers.len() < kinds.len() {
             let Ok(answer) = timeout_at(deadline, call.next()).await else {
                 break;
             };
-            answers.push(serde_json::from_slice(&answer).map_err(|_| ContactError::Answer)?);
+            answers.push(serde_json::from_slice(&answer).map_err(|_| NodeCallError::Answer)?);
         }
         Ok(answers)
     }
@@ -74,8 +74,8 @@ impl Contact {
     ///
     /// # Errors
     /// When the node is not connected, or nothing arrives.
-    pub async fn reach(&self, node: &Node) -> Result<Duration, ContactError> {
-        let mut call = self.calls.begin(Way::Plain, 1, 0)?;
+    pub async fn reach(&self, node: &Node) -> Result<Duration, NodeCallError> {
+        let mut call = self.pending.begin(ReplyChannel::Plain, 1, 0)?;
         let request = PingRequest {
             url: &format!("{}{REACHED}?id={}", self.server_url, call.name()),
             url_is_noise: false,
@@ -83,10 +83,10 @@ impl Contact {
             ip: None,
             payload: "",
         };
-        self.inboxes.ping(node.id, &request)?;
+        self.mailboxes.ping(node.id, &request)?;
         let asked = Instant::now();
         let arrived = timeout(TRIES, call.next()).await;
-        arrived.map_err(|_| ContactError::Timeout(TRIES))?;
+        arrived.map_err(|_| NodeCallError::Timeout(TRIES))?;
         Ok(asked.elapsed())
     }
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_encoding::BASE64;
 
-use crate::control::c2n::calls::Way;
-use crate::control::c2n::{Contact, ContactError};
+use crate::control::c2n::calls::ReplyChannel;
+use crate::control::c2n::{NodeCallError, NodeCalls};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
@@ -30,7 +30,7 @@ const MAX_HEADERS: usize = 32;
 
 /// What a node is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question<'a> {
+pub struct C2nRequest<'a> {
     /// Method of HTTP.
     pub method: &'a str,
     /// Path and query.
@@ -43,7 +43,7 @@ pub struct Question<'a> {
 
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct C2nResponse {
     /// Status of HTTP.
     pub status: u16,
     /// Type of the body; empty when it is not said.
@@ -52,18 +52,22 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Contact {
+impl NodeCalls {
     /// Asks a node and waits for its answer.
     ///
     /// Cancel safe in the sense that the node may have been asked and the answer is lost.
     ///
     /// # Errors
     /// When the node is not connected, says nothing in time, or what it says is no HTTP response.
-    pub async fn ask(&self, node: &Node, question: &Question<'_>) -> Result<Answer, ContactError> {
+    pub async fn ask(
+        &self,
+        node: &Node,
+        question: &C2nRequest<'_>,
+    ) -> Result<C2nResponse, NodeCallError> {
         let payload = BASE64.encode(&question.request()?);
-        let mut call = self
-            .calls
-            .begin(Way::Noise(node.machine), 1, self.answer_bytes)?;
+        let mut call =
+            self.pending
+                .begin(ReplyChannel::Noise(node.machine), 1, self.answer_bytes)?;
         let request = PingRequest {
             url: &noise_url(call.name()),
             url_is_noise: true,
@@ -71,10 +75,10 @@ impl Contact {
             ip: None,
             payload: &payload,
         };
-        self.inboxes.ping(node.id, &request)?;
+        self.mailboxes.ping(node.id, &request)?;
         let answer = tokio::time::timeout(question.timeout, call.next()).await;
-        let bytes = answer.map_err(|_| ContactError::Timeout(question.timeout))?;
-        Answer::read(&bytes).ok_or(ContactError::Answer)
+        let bytes = answer.map_err(|_| NodeCallError::Timeout(question.timeout))?;
+        C2nResponse::read(&bytes).ok_or(NodeCallError::Answer)
     }
 }
 
@@ -83,17 +87,17 @@ pub(super) fn noise_url(call: &str) -> String {
     format!("https://unused{ANSWERS}{call}")
 }
 
-impl Question<'_> {
+impl C2nRequest<'_> {
     /// The request as it goes over the wire.
-    fn request(&self) -> Result<Vec<u8>, ContactError> {
+    fn request(&self) -> Result<Vec<u8>, NodeCallError> {
         let is_method = self.method.bytes().all(|byte| byte.is_ascii_uppercase());
         if self.method.is_empty() || !is_method {
-            return Err(ContactError::Question("the method must be one of HTTP"));
+            return Err(NodeCallError::C2nRequest("the method must be one of HTTP"));
         }
         // What is no visible ASCII would end the line, or mean something else to the node.
         if !self.path.starts_with('/') || !self.path.bytes().all(|byte| byte.is_ascii_graphic()) {
             let fault = "the path must begin with `/` and have no blanks; escape them with `%20`";
-            return Err(ContactError::Question(fault));
+            return Err(NodeCallError::C2nRequest(fault));
         }
         let head = format!(
             "{} {} HTTP/1.1\r\nHost: node\r\nC2n-Handler-Timeout: {}s\r\nContent-Length: {}\r\n\r\n",
@@ -106,7 +110,7 @@ impl Question<'_> {
     }
 }
 
-impl Answer {
+impl C2nResponse {
     /// Reads a response. Clients write the body up to the end, or with its length.
     fn read(bytes: &Bytes) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -142,8 +146,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn question<'a>(method: &'a str, path: &'a str) -> Question<'a> {
-        Question {
+    fn question<'a>(method: &'a str, path: &'a str) -> C2nRequest<'a> {
+        C2nRequest {
             method,
             path,
             body: b"hello",
@@ -172,9 +176,9 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_go_and_rust_write_them() {
-        let read = |text: &'static str| Answer::read(&Bytes::from_static(text.as_bytes()));
+        let read = |text: &'static str| C2nResponse::read(&Bytes::from_static(text.as_bytes()));
         let go = read("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nhi");
-        let expected = Answer {
+        let expected = C2nResponse {
             status: 200,
             content_type: "text/plain".into(),
             body: Bytes::from_static(b"hi"),

@@ -19,11 +19,11 @@ use super::{hook, outside};
 use crate::bucket::TokenBucket;
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
-use crate::http::app::Addresses as Listening;
 use crate::relay::bootstrap_dns::BootstrapDns;
 use crate::relay::derp_map;
 use crate::shutdown::Shutdown;
-use crate::status::wan::{Refreshed, WanPlace};
+use crate::status::addresses::Addresses as Listening;
+use crate::status::wan::{Refreshed, WanStatus};
 use crate::supervise::Tasks;
 use crate::system_clock;
 use hearth_core::netmap::Tailnet;
@@ -76,7 +76,7 @@ pub(in crate::server) struct Watcher {
     region: watch::Sender<Option<DerpRegion>>,
     report: watch::Sender<Arc<Report>>,
     refreshes: mpsc::Receiver<oneshot::Sender<Refreshed>>,
-    place: WanPlace,
+    place: WanStatus,
     /// When it has to be settled again, without news.
     due: Option<Duration>,
     #[cfg(feature = "portmap")]
@@ -123,7 +123,7 @@ impl Watcher {
             region,
             report,
             refreshes,
-            place: WanPlace::new(watched, asking),
+            place: WanStatus::new(watched, asking),
             due: None,
             #[cfg(feature = "portmap")]
             front: watch::channel(Front::default()).0,
@@ -144,7 +144,7 @@ impl Watcher {
     }
 
     /// Where others ask about the addresses.
-    pub(in crate::server) fn place(&self) -> WanPlace {
+    pub(in crate::server) fn place(&self) -> WanStatus {
         self.place.clone()
     }
 

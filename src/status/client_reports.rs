@@ -15,9 +15,9 @@ const TEXT_BYTES: usize = 512;
 
 /// The reports of all nodes that exist.
 #[derive(Debug)]
-pub struct Reports {
+pub struct ClientReports {
     health: Mutex<HashMap<NodeId, Problems>>,
-    audit: Mutex<VecDeque<Entry>>,
+    audit: Mutex<VecDeque<ClientReport>>,
     audit_entries: usize,
 }
 
@@ -26,7 +26,7 @@ type Problems = BTreeMap<Box<str>, Box<str>>;
 
 /// One thing that was done on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ClientReport {
     /// When the server was told.
     pub at: Timestamp,
     /// The node.
@@ -37,7 +37,7 @@ pub struct Entry {
     pub details: Box<str>,
 }
 
-impl Reports {
+impl ClientReports {
     /// No reports; of the audit the last `audit_entries` will be kept.
     pub fn new(audit_entries: usize) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Reports {
         while audit.len() >= self.audit_entries {
             audit.pop_front();
         }
-        audit.push_back(Entry {
+        audit.push_back(ClientReport {
             at,
             node,
             action: cut(action),
@@ -87,7 +87,7 @@ impl Reports {
     }
 
     /// The audit, oldest entry first.
-    pub fn audit_log(&self) -> Vec<Entry> {
+    pub fn audit_log(&self) -> Vec<ClientReport> {
         lock(&self.audit).iter().cloned().collect()
     }
 
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_problem_stays_until_it_is_cleared() {
-        let reports = Reports::new(2);
+        let reports = ClientReports::new(2);
         let node = NodeId::FIRST;
         reports.set_health(node, "dns", "no resolver");
         reports.set_health(node, "router", "old");
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_node_cannot_fill_the_memory() {
-        let reports = Reports::new(2);
+        let reports = ClientReports::new(2);
         let long = "é".repeat(10_000);
         for part in 0..100 {
             reports.set_health(NodeId::FIRST, &format!("{part}{long}"), &long);

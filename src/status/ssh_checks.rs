@@ -37,7 +37,7 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(168 * 60 * 60);
 
 /// Who wants to be whom where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct SshAttempt {
     /// The node where the connection comes from.
     pub source: NodeId,
     /// The node that it goes to.
@@ -63,7 +63,7 @@ pub struct Check {
     /// The last part of the address of its page.
     pub id: AuthId,
     /// What it is about.
-    pub way: Way,
+    pub way: SshAttempt,
     /// When it came.
     pub since: Timestamp,
     /// Where it stands.
@@ -85,7 +85,7 @@ struct State {
     /// Oldest first.
     checks: Vec<Check>,
     /// When (monotonic) a way was confirmed last.
-    approvals: HashMap<Way, Duration>,
+    approvals: HashMap<SshAttempt, Duration>,
 }
 
 /// Why nothing was decided.
@@ -110,14 +110,14 @@ impl SshChecks {
     }
 
     /// Whether this way was confirmed within the last `period`; zero is never.
-    pub fn is_approved(&self, way: &Way, period: Duration, now: Now) -> bool {
+    pub fn is_approved(&self, way: &SshAttempt, period: Duration, now: Now) -> bool {
         let state = self.lock();
         let approved = state.approvals.get(way);
         approved.is_some_and(|at| now.mono.saturating_sub(*at) < period)
     }
 
     /// Has a connection wait under this id.
-    pub fn begin(&self, id: AuthId, way: Way, now: Now) {
+    pub fn begin(&self, id: AuthId, way: SshAttempt, now: Now) {
         let mut state = self.lock();
         state.forget(now);
         let to_target = |check: &Check| check.way.target == way.target;
@@ -175,7 +175,7 @@ impl SshChecks {
     ///
     /// # Errors
     /// When it does not wait any more.
-    pub fn decide(&self, id: &AuthId, approve: bool, now: Now) -> Result<Way, Undecidable> {
+    pub fn decide(&self, id: &AuthId, approve: bool, now: Now) -> Result<SshAttempt, Undecidable> {
         let mut state = self.lock();
         state.forget(now);
         let check = state.checks.iter_mut().find(|check| check.id == *id);
@@ -201,7 +201,7 @@ impl SshChecks {
     /// Forgets nodes that are gone.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         let mut state = self.lock();
-        let is_there = |way: &Way| exists(way.source) && exists(way.target);
+        let is_there = |way: &SshAttempt| exists(way.source) && exists(way.target);
         state.checks.retain(|check| is_there(&check.way));
         state.approvals.retain(|way, _| is_there(way));
         drop(state);
@@ -218,7 +218,7 @@ impl State {
         self.checks.retain(|check| now.mono < check.ends);
     }
 
-    fn remember(&mut self, way: Way, now: Now) {
+    fn remember(&mut self, way: SshAttempt, now: Now) {
         let counts = |at: &Duration| now.mono.saturating_sub(*at) < LONGEST_PERIOD;
         self.approvals.retain(|_, at| counts(at));
         if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&way) {
@@ -242,15 +242,15 @@ mod tests {
         }
     }
 
-    fn way(source: u64, target: u64, user: &str) -> Way {
-        Way {
+    fn way(source: u64, target: u64, user: &str) -> SshAttempt {
+        SshAttempt {
             source: NodeId::new(source).unwrap(),
             target: NodeId::new(target).unwrap(),
             local_user: user.into(),
         }
     }
 
-    fn begin(checks: &SshChecks, way: &Way, now: Now) -> AuthId {
+    fn begin(checks: &SshChecks, way: &SshAttempt, now: Now) -> AuthId {
         let id = new_auth_id().unwrap();
         checks.begin(id.clone(), way.clone(), now);
         id
