@@ -6,7 +6,7 @@
 //! not counted.
 
 use super::limits::Limits;
-use crate::state::event::PAGE_MAX;
+use hearth_core::state::event::PAGE_MAX;
 
 const KIB: usize = 1 << 10;
 

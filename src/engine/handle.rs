@@ -8,20 +8,20 @@ use ipnet::IpNet;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{AuditQuery, EngineError, Message, Settled};
-use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
-use crate::state::attributes::AttributeValue;
-use crate::state::command::{
+use hearth_core::clock::Timestamp;
+use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
+use hearth_core::state::attributes::AttributeValue;
+use hearth_core::state::command::{
     Command, NewApiKey, NewPolicy, NewPreAuthKey, NewUser, NewWireGuard, NodeUpdate, Outcome,
     Register, RegisterReply, Rejected,
 };
-use crate::state::dns::DnsRecord;
-use crate::state::event::AuditEntry;
-use crate::state::model::{
+use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::event::AuditEntry;
+use hearth_core::state::model::{
     ApiKey, KeyLifetime, Node, PolicyText, PreAuthKey, Role, SessionId, User,
 };
-use crate::state::principal::Principal;
-use crate::state::snapshot::Snapshot;
+use hearth_core::state::principal::Principal;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Where commands are sent and states are seen. Clones are cheap.
 ///
@@ -74,7 +74,7 @@ impl Handle {
     }
 
     /// The newest entries of the audit log before number `before`, newest first: at most `max`, and no more than
-    /// [`PAGE_MAX`](crate::state::event::PAGE_MAX). Entries that cannot be read are skipped. Cancel safe.
+    /// [`PAGE_MAX`](hearth_core::state::event::PAGE_MAX). Entries that cannot be read are skipped. Cancel safe.
     ///
     /// # Errors
     /// When the database cannot be read, or too many wait.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bucket::TokenBucket;
-use crate::clock::Now;
-use crate::state::command::{Command, PresentedKey, Rejected};
-use crate::state::event::{Action, ActorKind, Event, TargetKind};
-use crate::state::model::Hostinfo;
+use hearth_core::clock::Now;
+use hearth_core::state::command::{Command, PresentedKey, Rejected};
+use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
+use hearth_core::state::model::Hostinfo;
 
 /// Registrations by strangers that are logged: 16 at once, then one in 10 s.
 const STRANGERS: (u32, Duration) = (16, Duration::from_secs(10));
@@ -135,7 +135,7 @@ pub(super) fn log(event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::testing::{World, plain, with_key};
+    use hearth_core::state::testing::{World, plain, with_key};
 
     #[test]
     fn strangers_and_restless_nodes_are_limited_and_nobody_else() {

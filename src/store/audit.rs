@@ -3,8 +3,8 @@
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::schema::AUDIT;
-use crate::state::event::{AuditEntry, Event};
-use crate::state::record::Stored;
+use hearth_core::state::event::{AuditEntry, Event};
+use hearth_core::state::record::Stored;
 
 /// How much the audit log keeps; the oldest entries are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,14 +20,14 @@ use redb::{
 };
 use zeroize::Zeroizing;
 
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
-use crate::state::attributes::Attributes;
-use crate::state::dns::DnsRecord;
-use crate::state::event::{AuditEntry, Event};
-use crate::state::model::{
+use hearth_core::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use hearth_core::state::attributes::Attributes;
+use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::event::{AuditEntry, Event};
+use hearth_core::state::model::{
     ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
 };
-use crate::state::record::{DecodeError, Record, Stored};
+use hearth_core::state::record::{DecodeError, Record, Stored};
 pub use schema::POLICIES_NAME;
 use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
@@ -79,7 +79,7 @@ pub enum StoreError {
     Failed(#[from] Box<redb::Error>),
     /// The system gave no random bytes for the server's keys.
     #[error(transparent)]
-    NoRandomness(#[from] crate::state::secret::NoRandomness),
+    NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
 }
 
 /// A stored value that cannot be read. It is left in the database.
@@ -249,8 +249,8 @@ fn prepare(database: &Database, path: &Path) -> Result<(), StoreError> {
         }),
         Some(_) => Ok(()),
         None => {
-            let noise = Zeroizing::new(crate::state::secret::random::<32>()?);
-            let derp = Zeroizing::new(crate::state::secret::random::<32>()?);
+            let noise = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
+            let derp = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
             create(database, &noise, &derp).map_err(Box::new)?;
             Ok(())
         }
