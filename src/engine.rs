@@ -187,12 +187,6 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     model
 }
 
-fn close_stream(model: &mut Model, node: NodeId, session: SessionId, now: Now) {
-    let command = Command::CloseStream { node, session };
-    // Rejected only when the node is gone, and then there is nothing to close. It writes no record.
-    let _ = apply::apply(&mut Tx::resume(model, now), command, &Principal::System);
-}
-
 struct Writer {
     model: Model,
     store: Store,
@@ -256,8 +250,9 @@ impl Writer {
                     outcomes.push((sender, outcome));
                 }
                 Message::Closed(node, session) => {
-                    closed.push((node, session));
+                    closed.push(Message::Closed(node, session));
                     let command = Command::CloseStream { node, session };
+                    // Rejected only when the node is gone, and then there is nothing to close.
                     let _ = apply::apply(&mut tx, command, &Principal::System);
                 }
                 Message::Question(sender) => questions.push(sender),
@@ -280,9 +275,8 @@ impl Writer {
             self.adopt(work);
             changes.events.iter().for_each(journal::log);
         } else {
-            for (node, session) in closed {
-                close_stream(&mut self.model, node, session, now);
-            }
+            // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
+            self.handle(closed, now, stopping);
         }
         self.reply(outcomes, committed);
         for sender in questions {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
-use hearth_core::id::Revision;
+use hearth_core::id::{Revision, UserId};
 use hearth_core::state::command::{NewPolicy, NewUser};
 use hearth_core::state::model::User;
 use hearth_core::state::record::DecodeError;
-use hearth_core::state::testing::settings;
+use hearth_core::state::testing::{plain, settings};
 
 const CACHE: usize = 256 * 1024;
 
@@ -247,5 +247,28 @@ async fn committed_commands_are_in_the_audit_log_and_others_are_not() {
     // It cannot be read either, and says so.
     let after = handle.audit(None, usize::MAX).await;
     assert_eq!(after, Err(EngineError::Unavailable));
+    engine.stop();
+}
+
+/// The expiry is written at once, and must not wait for a disk that works.
+#[tokio::test]
+async fn a_key_expires_while_the_disk_is_full() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    create_user(&handle, "anna").await.unwrap();
+    let request = plain(1, 1);
+    let id = request.fresh_id.clone();
+    handle.register(request).await.unwrap();
+    let joined = handle.approve_registration(Principal::Socket, id, UserId::FIRST);
+    let node = joined.await.unwrap().value.id;
+    let soon = system_clock::now().wall.plus(Duration::from_millis(500));
+    let expires = handle.expire_node(Principal::Socket, node, Some(soon));
+    assert!(!expires.await.unwrap().value.expired);
+    disk.set(Mood::Fails);
+    let mut states = handle.watch();
+    let expired = states.wait_for(|state| state.node(node).is_some_and(|node| node.expired));
+    let expired = tokio::time::timeout(Duration::from_secs(8), expired).await;
+    assert!(expired.is_ok(), "it waits for the disk");
     engine.stop();
 }

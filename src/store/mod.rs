@@ -174,7 +174,7 @@ impl Store {
 
     /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it.
     ///
-    /// After a failure the next call opens the file anew first, since redb refuses further writes
+    /// After a failure the next call reopens the file first, since redb refuses further writes
     /// once one failed.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl Store {
         Ok(entries.map_err(Box::new)?)
     }
 
-    /// The open database, or the file opened anew after a failed write.
+    /// The open database, or the reopened file after a failed write.
     fn take_database(&mut self) -> Result<Database, StoreError> {
         match self.database.take() {
             Some(database) => Ok(database),

@@ -364,7 +364,7 @@ impl Target {
         Self::new(TargetKind::ApiKey, &key.id.to_string(), &text)
     }
 
-    /// A pending registration, by the beginning of its id: whoever knows the whole of it may decide about it.
+    /// A pending registration, by the beginning of its id: the whole of it is needed to approve it.
     pub(super) fn registration(pending: &PendingRegistration) -> Self {
         let hostname = &pending.hostinfo.hostname;
         Self::new(TargetKind::Registration, &shown(&pending.id), hostname)

@@ -146,11 +146,11 @@ impl World {
         }
     }
 
-    /// Registers and expects to be let in.
+    /// Registers and expects to join.
     pub fn join(&mut self, request: Register) -> Arc<Node> {
         match self.register(request) {
             Ok(RegisterReply::Welcome(node)) => node,
-            other => panic!("not let in: {other:?}"),
+            other => panic!("did not join: {other:?}"),
         }
     }
 

@@ -77,7 +77,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Goes on at the revision that the model has.
-    pub fn resume(model: &'a mut Model, now: Now) -> Self {
+    pub(super) fn resume(model: &'a mut Model, now: Now) -> Self {
         let actor = Actor::of(&Principal::System, model);
         Self {
             model,
@@ -147,7 +147,7 @@ impl Tx<'_> {
         Ok(id)
     }
 
-    /// Adds a node, or puts it in the place of the one with its number. Peers and the disk get what `touched` says.
+    /// Adds a node, or replaces the one with the same number. Peers and the disk get what `touched` says.
     pub(super) fn put_node(&mut self, mut node: Node, touched: Touched) {
         let id = node.id;
         let revision = self.model.revision;
@@ -301,7 +301,7 @@ impl Tx<'_> {
         Ok(id)
     }
 
-    /// Adds a user, or puts it in the place of the one with its number.
+    /// Adds a user, or replaces the one with the same number.
     pub(super) fn put_user(&mut self, user: User) {
         let user = Arc::new(user);
         Arc::make_mut(&mut self.model.users).insert(user.id, user.clone());
@@ -323,7 +323,7 @@ impl Tx<'_> {
         keys.len()
     }
 
-    /// Adds a preauth key, or puts it in the place of the one with its number.
+    /// Adds a preauth key, or replaces the one with the same number.
     pub(super) fn put_preauth_key(&mut self, key: PreAuthKey) {
         let key = Arc::new(key);
         self.model.changed = true;
@@ -338,7 +338,7 @@ impl Tx<'_> {
         self.changes.records.push(Record::DeletePreAuthKey(id));
     }
 
-    /// Adds an API key, or puts it in the place of the one with its number.
+    /// Adds an API key, or replaces the one with the same number.
     pub(super) fn put_api_key(&mut self, key: ApiKey) {
         let key = Arc::new(key);
         self.model.changed = true;
@@ -353,7 +353,7 @@ impl Tx<'_> {
         self.changes.records.push(Record::DeleteApiKey(id));
     }
 
-    /// Adds a pending registration, or puts it in the place of the one with its id.
+    /// Adds a pending registration, or replaces the one with the same id.
     pub(super) fn put_pending(&mut self, pending: PendingRegistration) {
         let pending = Arc::new(pending);
         self.model.changed = true;

@@ -22,7 +22,7 @@ pub enum Flush {
     WhenDue,
     /// Now, because hearth shuts down.
     Now,
-    /// Not at all, and nothing else either: the database takes no changes.
+    /// Not at all, and nothing else either: the database cannot be written.
     Never,
 }
 
