@@ -37,6 +37,7 @@ pub mod shutdown;
 pub mod state;
 pub mod store;
 pub mod supervise;
+pub mod system_clock;
 pub mod tailcfg;
 pub mod tls;
 pub mod wan;

@@ -36,7 +36,7 @@ use crate::http::numbers::Numbers;
 use crate::http::outbound::Outbound;
 use crate::http::routers::ask_routers;
 use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
+use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
 use crate::netmap::notices::Notices;
@@ -312,7 +312,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
             seen = snapshot.admission();
             app.contact.prune(&snapshot);
             if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
-                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+                relay.retain(|key| snapshot.admits(&admission::node_key(key)));
             }
         }
     }

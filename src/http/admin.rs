@@ -43,7 +43,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::api::BoardStatus;
-use crate::clock::{self, Now};
+use crate::clock::Now;
 use crate::config::Limits;
 use crate::engine::Handle;
 use crate::http::app::Addresses;
@@ -53,6 +53,7 @@ use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
+use crate::system_clock;
 use crate::tls::Served;
 use auth::Gate;
 use fault::{Code, Fault};
@@ -129,7 +130,7 @@ impl Admin {
 
     /// Answers a request below [`ROOT`], or below `/api/v2/`.
     pub async fn handle<B: HttpBody>(&self, trust: Trust, request: Request<B>) -> Response<Body> {
-        let now = clock::now();
+        let now = system_clock::now();
         if trust == Trust::Bearer {
             let shown = request.headers().get(hyper::header::AUTHORIZATION);
             let snapshot = self.engine.snapshot();

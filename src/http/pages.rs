@@ -23,9 +23,9 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
-use crate::clock;
 use crate::http::App;
 use crate::http::body::{self, Body};
+use crate::system_clock;
 use html::Page;
 
 /// Answers a request for a page.
@@ -45,7 +45,7 @@ pub fn handle(app: &App, request: &Parts) -> Response<Body> {
         _ => match (path.strip_prefix("/register/"), path.strip_prefix("/ssh/")) {
             (Some(id), _) => register::page(id, &snapshot),
             (None, Some(id)) => {
-                let find = |id| app.contact.ssh_checks.find(&id, clock::now());
+                let find = |id| app.contact.ssh_checks.find(&id, system_clock::now());
                 ssh::page(id.parse().ok().and_then(find).as_ref(), &snapshot)
             }
             (None, None) => return body::text(StatusCode::NOT_FOUND, "not found"),

@@ -10,13 +10,13 @@ use hearth_derp::relay::Relay;
 use hearth_derp::{Admit, Key};
 use tokio::sync::{Semaphore, watch};
 
-use crate::clock;
 use crate::config::{Limits, WebUrl};
 use crate::http::derp::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::http::outbound::{Outbound, OutboundError};
 use crate::keys::NodeKey;
 use crate::shutdown::Shutdown;
 use crate::state::snapshot::Snapshot;
+use crate::system_clock;
 
 /// How long one question may take. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go`.
@@ -38,7 +38,7 @@ pub(super) struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
 
 impl Admit for AdmitNodes {
     fn admit(&self, key: &Key, _source: IpAddr) -> bool {
-        self.0.borrow().admits(&NodeKey::from(*key))
+        self.0.borrow().admits(&node_key(key))
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) struct AdmitKeys(BTreeSet<Key>);
 
 impl AdmitKeys {
     pub(super) fn new(keys: &[NodeKey]) -> Self {
-        Self(keys.iter().map(|key| Key::from(*key)).collect())
+        Self(keys.iter().map(relay_key).collect())
     }
 }
 
@@ -64,6 +64,16 @@ impl Admit for AdmitKeys {
     fn admit(&self, key: &Key, _source: IpAddr) -> bool {
         self.0.contains(key)
     }
+}
+
+/// The DERP key of a node: the same 32 bytes.
+fn relay_key(key: &NodeKey) -> Key {
+    Key::from(*key.as_bytes())
+}
+
+/// The node key of a DERP client: the same 32 bytes.
+pub(super) fn node_key(key: &Key) -> NodeKey {
+    NodeKey::from_bytes(*key.as_bytes())
 }
 
 /// Asks another server, and remembers its answers for a while.
@@ -143,7 +153,7 @@ impl Admit for AdmitByUrl {
 
 impl ByUrl {
     fn known(&self, key: &Key) -> Option<bool> {
-        self.answers().fresh(key, clock::now().mono)
+        self.answers().fresh(key, system_clock::now().mono)
     }
 
     fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
@@ -164,7 +174,7 @@ impl ByUrl {
     async fn ask(&self, key: &Key, source: Option<IpAddr>) -> Result<bool, OutboundError> {
         let _permit = self.questions.acquire().await;
         let question = AdmitRequest {
-            node_public: NodeKey::from(*key),
+            node_public: node_key(key),
             source: source.map(|source| source.to_string()).unwrap_or_default(),
         };
         let question = serde_json::to_vec(&question).unwrap_or_default();
@@ -183,7 +193,8 @@ impl ByUrl {
             }
             Err(fault) => return Err(fault),
         };
-        self.answers().remember(*key, answer, clock::now().mono);
+        self.answers()
+            .remember(*key, answer, system_clock::now().mono);
         Ok(answer)
     }
 }

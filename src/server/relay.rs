@@ -9,7 +9,7 @@ use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use tokio::sync::watch;
 
 use super::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
 use crate::http::derp;
@@ -17,6 +17,7 @@ use crate::http::outbound::Outbound;
 use crate::shutdown::Shutdown;
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
+use crate::system_clock;
 use crate::tls::{MetaCertificate, Served};
 
 /// Time between two tries to reach another relay. Source: `retryInterval` in tailscale
@@ -184,7 +185,7 @@ async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shu
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
-        let now = clock::now().wall;
+        let now = system_clock::now().wall;
         let since = made.map(|made| now.since(made).max(made.since(now)));
         if since.is_none_or(|since| since > RENEW_META) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {

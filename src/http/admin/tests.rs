@@ -614,7 +614,7 @@ async fn ssh_connections_are_decided_in_both_ways() {
             target: NodeId::FIRST,
             local_user: "root".into(),
         };
-        checks.begin(id.clone(), way, clock::now());
+        checks.begin(id.clone(), way, system_clock::now());
         id.to_string()
     };
     let (first, second) = (begin(), begin());
@@ -667,7 +667,12 @@ async fn attributes_and_health_are_shown() {
     );
     let reports = &server.admin.contact.reports;
     reports.set_health(crate::id::NodeId::FIRST, "dns", "none");
-    reports.audit(clock::now().wall, crate::id::NodeId::FIRST, "X", "why");
+    reports.audit(
+        system_clock::now().wall,
+        crate::id::NodeId::FIRST,
+        "X",
+        "why",
+    );
     let node = server.good("GET", "node/1", Value::Null).await;
     assert_eq!(node["node"]["health"], json!(["dns: none"]));
     let audit = server.good("GET", "hearth/audit", Value::Null).await;

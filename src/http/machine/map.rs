@@ -9,7 +9,6 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use crate::clock;
 use crate::engine::Handle;
 use crate::http::App;
 use crate::http::body::{self, Body, Sender};
@@ -22,6 +21,7 @@ use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{self, Source};
 use crate::state::command::Command;
 use crate::state::model::{Node, SessionId};
+use crate::system_clock;
 use crate::tailcfg::capability::CapabilityVersion;
 use crate::tailcfg::map::MapRequest;
 
@@ -91,7 +91,7 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
         true => Scope::Itself,
         false => Scope::Everyone,
     };
-    let now = clock::now().wall;
+    let now = system_clock::now().wall;
     let tailnet = app.tailnet.borrow().clone();
     let source = Source {
         tailnet: &tailnet,
@@ -223,7 +223,7 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
                 tailnet: &tailnet,
                 fragments: &app.fragments,
                 snapshot: &snapshot,
-                now: clock::now().wall,
+                now: system_clock::now().wall,
             };
             match &mut begun {
                 Some(session) => session.advance(&source),
@@ -257,7 +257,7 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
             changed = news.changed() => if changed.is_err() { return Over::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {
-                let message = netmap::keep_alive(clock::now().wall);
+                let message = netmap::keep_alive(system_clock::now().wall);
                 sender.send(frame(message.as_bytes(), zstd)).await;
                 keep_alive.as_mut().reset(Instant::now() + app.keep_alive_interval());
             }

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
-use crate::clock::{self, Now};
+use crate::clock::Now;
 use crate::engine::EngineError;
 use crate::http::App;
 use crate::http::body::{self, Body};
@@ -16,6 +16,7 @@ use crate::keys::{MachineKey, NodeKey};
 use crate::state::command::{Command, RegisterReply, Rejected, Reply};
 use crate::state::model::{AuthId, Pending, PendingState, PreAuthKey};
 use crate::state::secret::{self, SecretKind};
+use crate::system_clock;
 use crate::tailcfg::json;
 use crate::tailcfg::register::{RegisterRequest, RegisterResponse};
 
@@ -58,7 +59,7 @@ pub(super) async fn register(
         request,
         peer.machine,
         fresh_id,
-        clock::now(),
+        system_clock::now(),
         limits.hostinfo,
     );
     answer(
@@ -71,7 +72,7 @@ pub(super) async fn register(
 /// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
 fn slow_down(app: &App, peer: &Peer, request: &RegisterRequest) -> Option<Response<Body>> {
     let snapshot = app.engine.snapshot();
-    let now = clock::now();
+    let now = system_clock::now();
     let ours = |node: &Arc<crate::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
     if known
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
-        let now = clock::now();
+        let now = system_clock::now();
         let made = secret::new_secret(SecretKind::PreAuth).unwrap();
         let key = PreAuthKey {
             id: PreAuthKeyId::FIRST,

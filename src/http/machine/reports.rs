@@ -4,13 +4,13 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::clock;
 use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::machine::{ask, refused};
 use crate::http::ts2021::Peer;
 use crate::state::attributes::AttributeValue;
 use crate::state::command::Command;
+use crate::system_clock;
 
 /// `POST /machine/update-health`, of clients from before October 2025. They do not look at the answer.
 pub(super) async fn health(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
@@ -66,7 +66,7 @@ pub(super) async fn ssh_event(app: &App, peer: Peer, request: Request<Incoming>)
 
 fn note(app: &App, node: crate::id::NodeId, action: &str, details: &str) {
     tracing::info!(%node, action, details, "a node reports");
-    let now = clock::now().wall;
+    let now = system_clock::now().wall;
     app.contact.reports.audit(now, node, action, details);
 }
 

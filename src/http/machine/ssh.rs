@@ -10,7 +10,6 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::clock;
 use crate::http::App;
 use crate::http::body::{self, Body};
 use crate::http::contact::ssh_check::{SshChecks, Verdict, Way};
@@ -21,6 +20,7 @@ use crate::policy::CheckPeriod;
 use crate::shutdown::Shutdown;
 use crate::state::secret::{NoRandomness, new_auth_id};
 use crate::state::snapshot::Snapshot;
+use crate::system_clock;
 use crate::tailcfg::ssh_action::SshAction;
 
 /// What paths of this request begin with.
@@ -131,7 +131,7 @@ impl Checking<'_> {
         if !waiting.is_empty() {
             return self.follow(way, waiting).await;
         }
-        if self.checks.is_approved(&way, period, clock::now()) {
+        if self.checks.is_approved(&way, period, system_clock::now()) {
             return Ok(SshAction::accepted());
         }
         self.hold(way)
@@ -156,7 +156,7 @@ impl Checking<'_> {
         };
         let (source, target, user) = (way.source, way.target, &way.local_user);
         tracing::info!(%id, %source, %target, %user, "an SSH connection waits to be confirmed");
-        self.checks.begin(id, way, clock::now());
+        self.checks.begin(id, way, system_clock::now());
         Ok(action)
     }
 
@@ -164,7 +164,7 @@ impl Checking<'_> {
     /// anew: the client would ask for it until it gives up.
     async fn follow(&self, way: Way, waiting: &str) -> Result<SshAction, Fault> {
         let id = waiting.parse().map_err(|_| Fault::Id)?;
-        match self.checks.find(&id, clock::now()) {
+        match self.checks.find(&id, system_clock::now()) {
             None => return self.hold(way),
             Some(known) if known.way != way => return Err(Fault::OtherConnection),
             Some(_) => {}
@@ -172,7 +172,7 @@ impl Checking<'_> {
         let verdict = tokio::select! {
             biased;
             () = self.shutdown.wait() => return Err(Fault::Shutdown),
-            verdict = self.checks.decided(&id, clock::now) => verdict,
+            verdict = self.checks.decided(&id, system_clock::now) => verdict,
         };
         Ok(match verdict {
             Verdict::Approved => SshAction::accepted(),
@@ -275,7 +275,7 @@ mod tests {
 
         let decide = async {
             let id: AuthId = id.parse().unwrap();
-            checks.decide(&id, true, clock::now()).unwrap();
+            checks.decide(&id, true, system_clock::now()).unwrap();
         };
         let (followed, ()) = tokio::join!(checking.action(root.clone(), HOUR, &id), decide);
         assert_eq!(followed, Ok(SshAction::accepted()));
@@ -301,7 +301,7 @@ mod tests {
         let held = checking.action(way("root"), HOUR, "").await.unwrap();
         let (_, id) = asked_next(&held);
         checks
-            .decide(&id.parse().unwrap(), false, clock::now())
+            .decide(&id.parse().unwrap(), false, system_clock::now())
             .unwrap();
         let followed = checking.action(way("root"), HOUR, &id).await.unwrap();
         assert!(followed.reject && !followed.accept && followed.hold_and_delegate.is_empty());

@@ -17,7 +17,6 @@ use super::portmap::{self, Front};
 use super::system::System;
 use super::{hook, outside};
 use crate::bucket::TokenBucket;
-use crate::clock;
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::http::app::Addresses as Listening;
@@ -27,6 +26,7 @@ use crate::netmap::Tailnet;
 use crate::server::derp_map;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
+use crate::system_clock;
 use crate::tailcfg::derpmap::DerpRegion;
 use crate::wan::mapping::Mapping;
 #[cfg(feature = "portmap")]
@@ -168,7 +168,7 @@ impl Watcher {
             let asker = tokio::select! {
                 () = shutdown.wait() => return,
                 () = self.system.changed() => {
-                    let wait = if calm.take(clock::now().mono) { DEBOUNCE } else { CALM };
+                    let wait = if calm.take(system_clock::now().mono) { DEBOUNCE } else { CALM };
                     sleep(wait).await;
                     self.system.drain();
                     self.look();
@@ -314,7 +314,7 @@ impl Watcher {
 
     /// Draws the conclusions; says whether the addresses outside have changed.
     fn settle(&mut self) -> bool {
-        let now = clock::now();
+        let now = system_clock::now();
         let outcome = self.known.settle(now.mono, now.wall);
         self.due = outcome.again_in;
         self.told = outcome.told;
