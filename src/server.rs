@@ -38,8 +38,7 @@ use crate::http::routers::ask_routers;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
-use crate::netmap::Tailnet;
-use crate::netmap::notices::Notices;
+use crate::netmap::{DialPlan, SharedMapData};
 use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
@@ -176,13 +175,14 @@ async fn serve(
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
-    let tailnet = Tailnet::new(
+    let tailnet = SharedMapData::new(
         config.base_domain.to_string(),
         &regions.at_start(&engine.snapshot()),
     );
     let tailnet = tailnet.with_dns(dns.look());
-    let notices = Notices::new(watcher.server(), config.clients.latest_version);
-    let tailnet = tailnet.with_notices(notices);
+    let tailnet = tailnet
+        .with_dial_plan(DialPlan::new(watcher.server()))
+        .with_latest_client(config.clients.latest_version);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let home = new_tailnet.clone();
     let outside = new_tailnet.clone();
@@ -307,7 +307,7 @@ async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
             changed = states.changed() => if changed.is_err() { return },
         }
         let snapshot = states.borrow_and_update().clone();
-        app.fragments.prune(&snapshot);
+        app.map_cache.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
             app.contact.prune(&snapshot);

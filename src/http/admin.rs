@@ -52,7 +52,7 @@ use crate::http::contact::Contact;
 use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;
-use crate::netmap::Tailnet;
+use crate::netmap::SharedMapData;
 use crate::system_clock;
 use crate::tls::Served;
 use auth::Gate;
@@ -91,7 +91,7 @@ pub struct About {
     /// Domain of the nodes' names.
     pub base_domain: String,
     /// What all maps have in common: the DNS settings are in it.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
     /// The board that hearth runs on.

@@ -34,8 +34,7 @@ use crate::http::turns::Turns;
 use crate::http::wan::WanPlace;
 use crate::http::{derp, machine, pages, public, query, relay, ts2021};
 use crate::keys::{MachineKey, NodeKey};
-use crate::netmap::Tailnet;
-use crate::netmap::fragment::Fragments;
+use crate::netmap::{MapCache, SharedMapData};
 use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
 use crate::state::snapshot::Snapshot;
@@ -75,9 +74,9 @@ pub struct App {
     /// The states of which map streams tell. It also changes when `tailnet` does, and ends when hearth shuts down.
     pub news: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map; the relays in it can change.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The shared parts of maps.
-    pub fragments: Fragments,
+    pub map_cache: MapCache,
     /// The bounds.
     pub limits: Limits,
     /// Where the server is reached.
@@ -156,7 +155,7 @@ impl App {
             admin: Admin::new(engine.clone(), contact.clone(), about, &limits),
             engine,
             tailnet,
-            fragments: Fragments::default(),
+            map_cache: MapCache::default(),
             addresses,
             noise,
             relay,
@@ -246,7 +245,7 @@ pub struct Parts {
     /// Where changes go and states come from.
     pub engine: Handle,
     /// What is the same in every map.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The bounds.
     pub limits: Limits,
     /// Where the server is reached.

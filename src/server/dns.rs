@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
 use crate::files::{self, Stamp};
-use crate::netmap::Tailnet;
-use crate::netmap::dns::DnsSources;
+use crate::netmap::{DnsSources, SharedMapData};
 use crate::shutdown::Shutdown;
 use crate::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
 use crate::tailcfg::json::{self, DecodeError, Object};
@@ -79,7 +78,11 @@ impl Dns {
     }
 
     /// Keeps what clients are told as the sources have it.
-    pub(super) async fn keep(mut self, tailnet: watch::Sender<Arc<Tailnet>>, shutdown: Shutdown) {
+    pub(super) async fn keep(
+        mut self,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
+        shutdown: Shutdown,
+    ) {
         loop {
             let changes = {
                 let settings = self.settings.borrow();
@@ -233,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
         let (settings, mut dns) = watching(&path);
-        let first = Tailnet::new("t.net".into(), &Default::default()).with_dns(dns.look());
+        let first = SharedMapData::new("t.net".into(), &Default::default()).with_dns(dns.look());
         let (sender, mut tailnets) = watch::channel(Arc::new(first));
         let shutdown = Shutdown::new();
         let kept = dns.keep(sender, shutdown.clone());

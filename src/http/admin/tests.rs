@@ -14,7 +14,7 @@ use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::http::app::Addresses;
 use crate::keys::{MachineKey, NodeKey};
-use crate::netmap::dns::DnsSources;
+use crate::netmap::DnsSources;
 use crate::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{Hostinfo, Settings};
@@ -51,7 +51,7 @@ fn server() -> Server {
         records: vec![of_configuration],
         ..DnsSettings::default()
     };
-    let tailnet = Tailnet::new("hearth.internal".into(), &DerpMap::default());
+    let tailnet = SharedMapData::new("hearth.internal".into(), &DerpMap::default());
     let tailnet = tailnet.with_dns(DnsSources {
         settings: Arc::new(dns),
         ..DnsSources::default()

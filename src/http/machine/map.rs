@@ -18,7 +18,7 @@ use crate::id::NodeId;
 use crate::netmap::frame::frame;
 use crate::netmap::full::{Scope, full_map};
 use crate::netmap::session::{EndReason, MapSession, Next};
-use crate::netmap::{self, Source};
+use crate::netmap::{self, MapContext};
 use crate::state::command::Command;
 use crate::state::model::{Node, SessionId};
 use crate::system_clock;
@@ -93,13 +93,12 @@ async fn once(app: &App, node: &Node, request: &mut MapRequest) -> Response<Body
     };
     let now = system_clock::now().wall;
     let tailnet = app.tailnet.borrow().clone();
-    let source = Source {
-        tailnet: &tailnet,
-        fragments: &app.fragments,
+    let context = MapContext {
+        shared: &tailnet,
         snapshot: &snapshot,
         now,
     };
-    let pieces = full_map(&source, viewer, scope, request.zstd, "");
+    let pieces = full_map(&context, &app.map_cache, viewer, scope, request.zstd, "");
     as_json(Body::stream(|sender| async move {
         let _held = (permit, turn);
         for piece in pieces {
@@ -219,16 +218,16 @@ async fn drive(app: &App, open: &OpenStream, zstd: bool, sender: &Sender) -> Ove
                 None => app.engine.snapshot(),
             };
             let tailnet = app.tailnet.borrow().clone();
-            let source = Source {
-                tailnet: &tailnet,
-                fragments: &app.fragments,
+            let context = MapContext {
+                shared: &tailnet,
                 snapshot: &snapshot,
                 now: system_clock::now().wall,
             };
             match &mut begun {
-                Some(session) => session.advance(&source),
+                Some(session) => session.advance(&context, &app.map_cache),
                 None => {
-                    let (session, next) = MapSession::begin(open.node, open.session, zstd, &source);
+                    let (session, next) =
+                        MapSession::begin(open.node, open.session, zstd, &context, &app.map_cache);
                     begun = Some(session);
                     next
                 }
