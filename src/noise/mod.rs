@@ -1,7 +1,7 @@
 //! The Noise transport of the control protocol (TS2021): handshake, records, stream.
 //!
-//! `handshake` and `record` take and give bytes; only `stream` does I/O.
-//! Must not know: HTTP, nodes, what is said over the stream.
+//! `handshake` and `record` take and return bytes; only `stream` does I/O.
+//! Must not know: HTTP, nodes, what the stream carries.
 //! Source: tailscale `control/controlbase`.
 
 pub mod handshake;
@@ -14,13 +14,13 @@ use crate::keys::ChallengeKey;
 /// Source: `EarlyPayloadMagic` in tailscale `control/ts2021/conn.go`.
 pub const EARLY_PAYLOAD_MAGIC: [u8; 5] = *b"\xff\xff\xffTS";
 
-/// The first capability version that reads an early payload.
+/// The first capability version that supports an early payload.
 /// Source: version 49 in tailscale `tailcfg/tailcfg.go`, `CapabilityVersion`.
 pub const EARLY_PAYLOAD_FROM: u16 = 49;
 
-/// The early payload: the first plaintext that the server sends to a client which reads it.
+/// The early payload: the first plaintext that the server sends to a client that supports it.
 ///
-/// Below 1024 bytes, which is the most that the Rust client takes.
+/// Below 1024 bytes, the maximum of the Rust client.
 /// Source: `EarlyNoise` in tailscale `tailcfg/tailcfg.go`.
 pub fn early_payload(challenge: &ChallengeKey) -> Vec<u8> {
     let json = format!(r#"{{"nodeKeyChallenge":"{challenge}"}}"#);
