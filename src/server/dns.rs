@@ -218,7 +218,7 @@ mod tests {
         let good = r#"{"name": "a", "value": "::1"}"#;
         assert_eq!(
             fault(&format!(r#"[{good}, {{"name": 5}}]"#)),
-            "record 2: field Name: expected a text"
+            "record 2: field Name: expected a string"
         );
         assert!(
             fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))

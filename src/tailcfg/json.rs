@@ -77,7 +77,7 @@ impl<'a> Object<'a> {
             None => Ok(""),
             Some(value) => value.as_str().ok_or(DecodeError::Field {
                 field,
-                expected: "a text",
+                expected: "a string",
             }),
         }
     }
@@ -105,7 +105,7 @@ impl<'a> Object<'a> {
             None => Ok(0),
             Some(value) => value.as_i64().ok_or(DecodeError::Field {
                 field,
-                expected: "a whole number",
+                expected: "an integer",
             }),
         }
     }
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(object.text("NodeKey"), Ok(""));
         let fault = DecodeError::Field {
             field: "Version",
-            expected: "a whole number",
+            expected: "an integer",
         };
         assert_eq!(object.number("Version"), Err(fault));
     }
