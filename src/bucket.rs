@@ -1,9 +1,9 @@
-//! A token bucket: so many at once, so many a second after that.
+//! A token bucket: rate limiting with a burst.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Counts what may happen. Shared by reference.
+/// A token bucket, shared by reference.
 #[derive(Debug)]
 pub struct TokenBucket {
     burst: u32,
@@ -14,12 +14,12 @@ pub struct TokenBucket {
 #[derive(Debug)]
 struct State {
     tokens: u32,
-    /// Up to when tokens have been given out for the time that passed, on the monotonic clock.
+    /// Monotonic time up to which tokens were added.
     counted_to: Duration,
 }
 
 impl TokenBucket {
-    /// A full bucket for `burst` events, which gets one more each `interval`.
+    /// A full bucket of `burst` tokens, refilled by one each `interval`.
     pub fn new(burst: u32, interval: Duration) -> Self {
         let state = State {
             tokens: burst,
@@ -32,7 +32,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token, if there is one. `now` is on the monotonic clock.
+    /// Takes a token; false if there is none. `now` is monotonic time.
     pub fn take(&self, now: Duration) -> bool {
         // The two numbers are valid in any combination; a panic elsewhere cannot spoil them.
         let mut state = self

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("keys", &[]),
     ("clock", &[]),
+    ("system_clock", &["clock"]),
     ("bucket", &[]),
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
@@ -28,7 +29,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
-    ("engine", &["state", "store", "id", "keys", "clock"]),
+    (
+        "engine",
+        &["state", "store", "id", "keys", "clock", "system_clock"],
+    ),
     (
         "config",
         &["id", "keys", "policy", "state", "release", "files"],
@@ -41,7 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
     ("release", &[]),
-    ("service", &["clock", "config", "shutdown"]),
+    ("service", &["system_clock", "config", "shutdown"]),
     ("shutdown", &[]),
     ("panics", &[]),
     ("supervise", &["shutdown"]),
@@ -70,7 +74,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("nix", &["clock"]),
+    ("nix", &["system_clock"]),
     ("rustix", &["server/wan"]),
 ];
 
@@ -78,6 +82,9 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
 const WITHOUT_IO: &[&str] = &[
     "id",
     "keys",
+    "clock",
+    "bucket",
+    "release",
     "tailcfg",
     "derp_map",
     "wan",

@@ -25,8 +25,8 @@ use crate::status::ssh_checks::SshChecks;
 use crate::supervise::Tasks;
 use bytes::Bytes;
 use hearth_core::id::AuthId;
-use hearth_core::netmap::Tailnet;
-use hearth_core::netmap::fragment::Fragments;
+use hearth_core::netmap::SharedMapData;
+use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -46,9 +46,9 @@ pub struct ControlContext {
     /// The states that map streams send. It also changes when `tailnet` does, and ends when hearth shuts down.
     pub updates: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map; the relays in it can change.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The shared parts of maps.
-    pub fragments: Fragments,
+    pub map_cache: MapCache,
     /// The bounds.
     pub limits: Limits,
     /// The URL that clients connect to, without a slash at the end.
@@ -86,7 +86,7 @@ pub struct ControlParts {
     /// The states that map streams send.
     pub updates: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The bounds.
     pub limits: Limits,
     /// The URL that clients connect to.
@@ -115,7 +115,7 @@ impl ControlContext {
             engine: parts.engine,
             updates: parts.updates,
             tailnet: parts.tailnet,
-            fragments: Fragments::default(),
+            map_cache: MapCache::default(),
             server_url: parts.server_url,
             noise: parts.noise,
             calls: parts.calls,

@@ -26,7 +26,7 @@ use crate::status::addresses::Addresses as Listening;
 use crate::status::wan::{Refreshed, WanStatus};
 use crate::supervise::Tasks;
 use crate::system_clock;
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::{DialPlan, SharedMapData};
 use hearth_core::tailcfg::derpmap::DerpRegion;
 use hearth_core::wan::mapping::Mapping;
 #[cfg(feature = "portmap")]
@@ -151,7 +151,7 @@ impl Watcher {
     /// Tells clients of changes until the server stops. The tasks that ask others are among `tasks`.
     pub(in crate::server) async fn keep(
         mut self,
-        tailnet: watch::Sender<Arc<Tailnet>>,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
         names: BootstrapDns,
         tasks: Tasks,
         shutdown: Shutdown,
@@ -200,10 +200,10 @@ impl Watcher {
                 again.iter().for_each(|task| task.notify_one());
             }
             tailnet.send_if_modified(|now| {
-                let notices = now.notices.with_addresses(&self.told.server);
-                let is_other = notices != now.notices;
+                let dial_plan = DialPlan::new(&self.told.server);
+                let is_other = dial_plan != now.dial_plan;
                 if is_other {
-                    *now = Arc::new((**now).clone().with_notices(notices));
+                    *now = Arc::new((**now).clone().with_dial_plan(dial_plan));
                 }
                 is_other
             });
