@@ -18,13 +18,13 @@ pub trait Admit: Send + Sync {
     /// For a host program that has to ask somebody else first: the answer to wait for. None means
     /// that [`Admit::admit`] can answer at once. While it waits, nothing more is read from the
     /// client, and the time for the login goes on. Dropped when the client goes away.
-    fn ask(&self, _key: &Key, _source: IpAddr) -> Option<Asked> {
+    fn admit_async(&self, _key: &Key, _source: IpAddr) -> Option<AdmissionFuture> {
         None
     }
 }
 
 /// An admission that is still being decided.
-pub type Asked = Pin<Box<dyn Future<Output = bool> + Send>>;
+pub type AdmissionFuture = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl<F> Admit for F
 where

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::frame::{Frame, FrameError, Kind, PROTOCOL_VERSION};
-use crate::nacl::{NONCE_LEN, NotAuthentic, Shared};
+use crate::nacl::{NONCE_LEN, NotAuthentic, SharedKey};
 use crate::{Key, MeshKey, ServerSecret};
 
 /// What a client says about itself. Unknown fields are ignored. Source: `derp.ClientInfo`.
@@ -124,7 +124,7 @@ impl Greeting {
         if key.is_zero() {
             return Err(LoginError::ZeroKey);
         }
-        let shared = Shared::new(&self.0, &key);
+        let shared = SharedKey::new(&self.0, &key);
         let text = shared.open(sealed)?;
         let info = serde_json::from_slice(&text).map_err(|_| LoginError::Json)?;
         Ok(Proven { key, info, shared })
@@ -137,7 +137,7 @@ pub struct Proven {
     pub key: Key,
     /// What it says about itself.
     pub info: ClientInfo,
-    shared: Shared,
+    shared: SharedKey,
 }
 
 impl Proven {
@@ -187,7 +187,7 @@ mod tests {
             .server_info(&ServerInfo::default(), &[4; 24], &mut out)
             .unwrap();
         assert_eq!(out[..5], [3, 0, 0, 0, 53]);
-        let text = Shared::new(&client, &server.public())
+        let text = SharedKey::new(&client, &server.public())
             .open(&out[5..])
             .unwrap();
         assert_eq!(text, br#"{"version":2}"#);

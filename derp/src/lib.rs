@@ -44,17 +44,20 @@
     )
 )]
 
+pub mod address;
 pub mod admit;
 pub mod bucket;
 pub mod conn;
+mod deframer;
 pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod key;
 pub mod limits;
-pub mod link;
-pub mod mesh;
+pub mod mesh_key;
+pub mod mesh_link;
 pub mod nacl;
+pub mod outbox;
 pub mod pool;
 pub mod queue;
 pub mod registry;
@@ -71,6 +74,6 @@ pub mod websocket;
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};
 pub use limits::{Limits, Rates};
-pub use mesh::MeshKey;
-pub use registry::{Arrival, Closed};
+pub use mesh_key::MeshKey;
+pub use registry::{CloseReason, ConnInfo};
 pub use stats::Stats;

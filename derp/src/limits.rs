@@ -79,7 +79,7 @@ pub struct Rates {
     /// `derpserver.RateConfig`.
     pub client_bytes_per_second: u32,
     /// Bytes that one client may send at once above that rate. The relay takes no less than
-    /// [`LEAST_BURST_BYTES`].
+    /// [`MIN_BURST_BYTES`].
     pub client_burst_bytes: u32,
     /// Bytes each second that all clients together may send; 0 is no limit.
     pub total_bytes_per_second: u32,
@@ -101,10 +101,10 @@ impl Default for Rates {
 
 impl Rates {
     /// The same with bursts that let every frame through.
-    pub(crate) fn with_room_for_frames(self) -> Self {
+    pub(crate) fn with_min_burst(self) -> Self {
         Rates {
-            client_burst_bytes: self.client_burst_bytes.max(LEAST_BURST_BYTES),
-            total_burst_bytes: self.total_burst_bytes.max(LEAST_BURST_BYTES),
+            client_burst_bytes: self.client_burst_bytes.max(MIN_BURST_BYTES),
+            total_burst_bytes: self.total_burst_bytes.max(MIN_BURST_BYTES),
             ..self
         }
     }
@@ -113,7 +113,7 @@ impl Rates {
 /// The least burst in bytes: the largest frame of a client with its header. With less, clients that
 /// keep to the rate could never send such a frame. Source:
 /// `derpserver.minRateLimitTokenBucketSize`.
-pub const LEAST_BURST_BYTES: u32 = (64 << 10) + 32 + 5;
+pub const MIN_BURST_BYTES: u32 = (64 << 10) + 32 + 5;
 
 impl Default for Limits {
     /// Values for a board with 128 MB of memory.

@@ -16,18 +16,18 @@ pub const OVERHEAD: usize = NONCE_LEN.saturating_add(16);
 
 /// The shared secret of two keys, good for both directions. Making it costs the scalar
 /// multiplication, so one is made for each login and used twice.
-pub struct Shared(SalsaBox);
+pub struct SharedKey(SalsaBox);
 
 /// The box was not made by the owner of the key, or was changed on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the box does not open with the key it names")]
 pub struct NotAuthentic;
 
-impl Shared {
+impl SharedKey {
     /// Agrees on the secret shared by `secret` and `peer`.
     pub fn new(secret: &ServerSecret, peer: &Key) -> Self {
         let secret = SecretKey::from_bytes(secret.to_bytes());
-        Shared(SalsaBox::new(
+        SharedKey(SalsaBox::new(
             &PublicKey::from_bytes(*peer.as_bytes()),
             &secret,
         ))
@@ -68,11 +68,11 @@ mod tests {
             ServerSecret::from_bytes([1; 32]),
             ServerSecret::from_bytes([2; 32]),
         );
-        let sealed = Shared::new(&client, &server.public())
+        let sealed = SharedKey::new(&client, &server.public())
             .seal(&[7; 24], b"hello")
             .unwrap();
         assert_eq!(sealed.len(), 5 + OVERHEAD);
-        let opener = Shared::new(&server, &client.public());
+        let opener = SharedKey::new(&server, &client.public());
         assert_eq!(opener.open(&sealed).unwrap(), b"hello");
         for bit in 0..sealed.len() * 8 {
             let mut bad = sealed.clone();

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A budget in bytes. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(Arc<Budget>);
 
 #[derive(Debug)]
-struct Shared {
+struct Budget {
     total: usize,
     used: AtomicUsize,
 }
@@ -16,7 +16,7 @@ struct Shared {
 impl Pool {
     /// A pool of `total` bytes.
     pub fn new(total: usize) -> Self {
-        Pool(Arc::new(Shared {
+        Pool(Arc::new(Budget {
             total,
             used: AtomicUsize::new(0),
         }))

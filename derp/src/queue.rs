@@ -16,7 +16,7 @@ const PACKET_COST: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// To the receiver itself, from this key.
-    Last(Key),
+    Deliver(Key),
     /// To another relay.
     Forward {
         /// Who sent it.
@@ -30,7 +30,7 @@ impl Route {
     /// Bytes of the frame before the packet's own: header and keys.
     fn prefix(&self) -> usize {
         HEADER_LEN.saturating_add(match self {
-            Route::Last(_) => Key::LEN,
+            Route::Deliver(_) => Key::LEN,
             Route::Forward { .. } => Key::LEN.saturating_mul(2),
         })
     }
@@ -57,7 +57,7 @@ impl Packet {
         let prefix = route.prefix();
         let mut frame = Vec::with_capacity(payload.len().saturating_add(prefix));
         match *route {
-            Route::Last(source) => Frame::RecvPacket {
+            Route::Deliver(source) => Frame::RecvPacket {
                 source,
                 packet: payload,
             },
@@ -122,7 +122,7 @@ pub struct Queue {
     /// What the packets that are being written are charged for.
     writing: usize,
     /// That it fills was told since the last packet was taken.
-    filling_told: bool,
+    filling_reported: bool,
 }
 
 impl Queue {
@@ -179,21 +179,21 @@ impl Queue {
     /// Whether a lane has become half full since a packet was last taken. Says so once, so that a
     /// receiver that takes nothing holds nobody up.
     pub fn is_filling(&mut self, limits: &Limits) -> bool {
-        if self.filling_told {
+        if self.filling_reported {
             return false;
         }
         let is_half_full = |lane: &Lane, lane_bytes: usize| {
             lane.packets.len() >= limits.queue_slots.div_ceil(2)
                 || lane.bytes >= lane_bytes.div_ceil(2)
         };
-        self.filling_told = is_half_full(&self.data, limits.data_queue_bytes)
+        self.filling_reported = is_half_full(&self.data, limits.data_queue_bytes)
             || is_half_full(&self.disco, limits.disco_queue_bytes);
-        self.filling_told
+        self.filling_reported
     }
 
     /// Takes the next packet, from the lanes in turn.
     pub fn pop(&mut self) -> Option<Packet> {
-        self.filling_told = false;
+        self.filling_reported = false;
         self.disco_next = !self.disco_next;
         let (first, second) = if self.disco_next {
             (&mut self.disco, &mut self.data)
@@ -338,7 +338,7 @@ mod tests {
                 drops,
             } = self;
             queue.push(
-                &Route::Last(Key::from([9; 32])),
+                &Route::Deliver(Key::from([9; 32])),
                 payload,
                 limits,
                 pool,
@@ -471,7 +471,7 @@ mod tests {
         for _ in 0..1000 {
             for queue in &mut queues {
                 assert!(queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 100],
                     &limits,
                     &pool,
@@ -503,7 +503,7 @@ mod tests {
         for queue in &mut queues {
             for _ in 0..1000 {
                 queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 1000],
                     &limits,
                     &pool,
@@ -513,7 +513,7 @@ mod tests {
             }
             for _ in 0..1000 {
                 queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 1000],
                     &limits,
                     &pool,
@@ -525,7 +525,7 @@ mod tests {
         written.clear();
         queues[0].note_written();
         assert!(queues[0].push(
-            &Route::Last(Key::from([9; 32])),
+            &Route::Deliver(Key::from([9; 32])),
             &[0; 20_000],
             &limits,
             &pool,

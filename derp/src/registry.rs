@@ -9,18 +9,19 @@ mod tests;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::conn::Fault;
+use crate::address::source_prefix;
+use crate::conn::ConnError;
 use crate::frame::Presence;
 use crate::pool::Pool;
 use crate::queue::{Mailbox, Restart, Route};
 use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
 use crate::{Key, Limits};
-use mesh::Link;
-pub use mesh::LinkId;
+use mesh::LinkSlot;
+pub use mesh::MeshLinkId;
 use peer::Peer;
 
 /// Names a connection; never used twice.
@@ -29,7 +30,7 @@ pub struct ConnId(u64);
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct ConnInfo {
     /// Where it comes from.
     pub source: SocketAddr,
     /// Whether the client would rather use another relay of the region, see
@@ -37,10 +38,10 @@ pub struct Arrival {
     pub not_ideal: bool,
 }
 
-impl From<SocketAddr> for Arrival {
+impl From<SocketAddr> for ConnInfo {
     /// A connection from there, of a client that wants this relay.
     fn from(source: SocketAddr) -> Self {
-        Arrival {
+        ConnInfo {
             source: SocketAddr::new(source.ip().to_canonical(), source.port()),
             not_ideal: false,
         }
@@ -49,26 +50,26 @@ impl From<SocketAddr> for Arrival {
 
 /// What a client is, beside its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ClientRole {
     /// It has shown the mesh key: it is another relay of the region.
     pub is_mesh_peer: bool,
     /// It says that it measures the relay rather than using it.
     pub is_prober: bool,
 }
 
-impl Standing {
+impl ClientRole {
     /// What other relays are told. Source: `derpserver.sclient.presentFlags`.
-    fn presence(self, arrival: Arrival) -> Presence {
+    fn presence(self, conn_info: ConnInfo) -> Presence {
         let mut flags = 0;
         for (bit, set) in [
             (2, self.is_mesh_peer),
             (4, self.is_prober),
-            (8, arrival.not_ideal),
+            (8, conn_info.not_ideal),
         ] {
             flags |= if set { bit } else { 0 };
         }
         Presence {
-            address: arrival.source,
+            address: conn_info.source,
             flags: if flags == 0 { 1 } else { flags },
         }
     }
@@ -77,7 +78,7 @@ impl Standing {
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Closed {
+pub enum CloseReason {
     /// The client closed it.
     #[error("client closed the connection")]
     ByPeer,
@@ -86,10 +87,10 @@ pub enum Closed {
     Io(std::io::ErrorKind),
     /// The client broke the protocol or ran out of time.
     #[error("{0}")]
-    Fault(#[from] Fault),
+    Protocol(#[from] ConnError),
     /// The client is not admitted.
     #[error("client {0:?} is not admitted")]
-    Refused(Key),
+    NotAdmitted(Key),
     /// The client's key was disconnected: it is not admitted any more.
     #[error("client is not admitted any more")]
     Disconnected,
@@ -104,10 +105,10 @@ pub enum Closed {
     Full,
     /// The address has all the connections that one address may have.
     #[error("too many connections from one address")]
-    FullAddress,
+    TooManyFromAddress,
     /// Another relay of the region did not take the notices about clients that come and go.
     #[error("relay of the region takes no notices")]
-    Behind,
+    MeshPeerTooSlow,
     /// It said nothing for too long.
     #[error("client said nothing for too long")]
     Idle,
@@ -169,7 +170,7 @@ type IdMap<V> = HashMap<ConnId, V, BuildHasherDefault<IdHasher>>;
 enum State {
     Login,
     Open(Key),
-    Closed(Closed),
+    Closed(CloseReason),
 }
 
 struct Slot {
@@ -177,10 +178,10 @@ struct Slot {
     mailbox: Mailbox,
     waker: Option<Waker>,
     preferred: bool,
-    arrival: Arrival,
-    standing: Standing,
+    conn_info: ConnInfo,
+    role: ClientRole,
     /// There was no room for a notice that it must not miss.
-    is_behind: bool,
+    missed_presence: bool,
 }
 
 /// Bytes of a WireGuard handshake initiation, and what each begins with.
@@ -189,12 +190,12 @@ const INITIATION_BYTES: usize = 148;
 const INITIATION_START: [u8; 4] = [1, 0, 0, 0];
 
 /// Handshake initiations that are kept for receivers which are not here yet.
-const EARLY_MAX: usize = 64;
+const MAX_HELD_INITIATIONS: usize = 64;
 
 /// A handshake initiation for a receiver that is not here yet. A client that joins is told to others when it
 /// asks for its first map, a moment before it connects here; without this the initiation of whoever dials
 /// it at once is lost, and WireGuard repeats it only after five seconds.
-struct Early {
+struct HeldInitiation {
     source: Key,
     destination: Key,
     payload: [u8; INITIATION_BYTES],
@@ -204,7 +205,7 @@ struct Early {
 #[derive(Clone, Copy)]
 enum Hop {
     Connection(ConnId),
-    Link(LinkId),
+    Link(MeshLinkId),
 }
 
 /// All connections of the relay.
@@ -220,13 +221,13 @@ pub struct Registry {
     slots: IdMap<Box<Slot>>,
     logins: BTreeSet<ConnId>,
     peers: HashMap<Key, Peer>,
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<MeshLinkId, LinkSlot>,
     remote: usize,
     watchers: Vec<ConnId>,
     sources: HashMap<IpAddr, usize>,
     open: usize,
     /// The oldest first.
-    early: VecDeque<Early>,
+    held: VecDeque<HeldInitiation>,
     restart: Option<Restart>,
     stats: Stats,
 }
@@ -246,7 +247,7 @@ impl Registry {
             watchers: Vec::new(),
             sources: HashMap::new(),
             open: 0,
-            early: VecDeque::new(),
+            held: VecDeque::new(),
             restart: None,
             stats: Stats::default(),
         }
@@ -255,16 +256,16 @@ impl Registry {
     /// Takes a new connection, which has to log in. The bound for one address does not hold for
     /// loopback, where a proxy may stand for all its clients. If too many are logging in, or the relay is
     /// full, the oldest of those logging in gives way; its driver is to be woken.
-    pub fn connect(&mut self, arrival: Arrival) -> Result<(ConnId, Option<Waker>), Closed> {
-        let source = network_of(arrival.source.ip());
-        let is_local = arrival.source.ip().to_canonical().is_loopback();
+    pub fn connect(&mut self, conn_info: ConnInfo) -> Result<(ConnId, Option<Waker>), CloseReason> {
+        let source = source_prefix(conn_info.source.ip());
+        let is_local = conn_info.source.ip().to_canonical().is_loopback();
         let from_there = self.sources.get(&source).copied().unwrap_or_default();
         let refusal = if self.restart.is_some() {
-            Some(Closed::ShuttingDown)
+            Some(CloseReason::ShuttingDown)
         } else if self.open >= self.limits.connections || self.limits.logins == 0 {
-            Some(Closed::Full)
+            Some(CloseReason::Full)
         } else if from_there >= self.limits.connections_per_address && !is_local {
-            Some(Closed::FullAddress)
+            Some(CloseReason::TooManyFromAddress)
         } else {
             None
         };
@@ -278,7 +279,7 @@ impl Registry {
             && let Some(oldest) = self.logins.first().copied()
         {
             count(&mut self.stats.logins_evicted);
-            evicted = self.close(oldest, Closed::Evicted);
+            evicted = self.close(oldest, CloseReason::Evicted);
         }
         let id = ConnId(self.next);
         self.next = self.next.wrapping_add(1);
@@ -287,9 +288,9 @@ impl Registry {
             mailbox: Mailbox::default(),
             waker: None,
             preferred: false,
-            arrival,
-            standing: Standing::default(),
-            is_behind: false,
+            conn_info,
+            role: ClientRole::default(),
+            missed_presence: false,
         };
         self.sources.insert(source, from_there.saturating_add(1));
         self.slots.insert(id, Box::new(slot));
@@ -305,9 +306,9 @@ impl Registry {
         &mut self,
         id: ConnId,
         key: Key,
-        standing: Standing,
-    ) -> Result<Vec<Waker>, Closed> {
-        let slot = self.slots.get_mut(&id).ok_or(Closed::Disconnected)?;
+        role: ClientRole,
+    ) -> Result<Vec<Waker>, CloseReason> {
+        let slot = self.slots.get_mut(&id).ok_or(CloseReason::Disconnected)?;
         if let State::Closed(reason) = slot.state {
             return Err(reason);
         }
@@ -315,8 +316,8 @@ impl Registry {
             return Ok(Vec::new());
         }
         slot.state = State::Open(key);
-        slot.standing = standing;
-        let presence = standing.presence(slot.arrival);
+        slot.role = role;
+        let presence = role.presence(slot.conn_info);
         self.open = self.open.saturating_add(1);
         let peer = self.peers.entry(key).or_default();
         if peer.is_connected() {
@@ -326,9 +327,9 @@ impl Registry {
         let mut wakers = self.announce(key, Some(presence));
         wakers.extend(surplus.and_then(|surplus| {
             count(&mut self.stats.replaced);
-            self.close(surplus, Closed::Replaced)
+            self.close(surplus, CloseReason::Replaced)
         }));
-        wakers.extend(self.hand_over_early(id, key));
+        wakers.extend(self.deliver_held(id, key));
         Ok(wakers)
     }
 
@@ -371,7 +372,7 @@ impl Registry {
             if payload.starts_with(&INITIATION_START)
                 && let Ok(payload) = payload.try_into()
             {
-                self.keep_early(source, *destination, payload);
+                self.hold_initiation(source, *destination, payload);
                 return Forwarded::Dropped;
             }
             self.stats
@@ -397,19 +398,19 @@ impl Registry {
     }
 
     /// Keeps an initiation for a receiver that may come; of one sender to it the newest only.
-    fn keep_early(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
-        let same = |early: &Early| early.source == source && early.destination == destination;
-        let old = self.early.iter().position(same);
+    fn hold_initiation(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
+        let same = |held: &HeldInitiation| held.source == source && held.destination == destination;
+        let old = self.held.iter().position(same);
         let gone = match old {
-            Some(at) => self.early.remove(at),
-            None if self.early.len() >= EARLY_MAX => self.early.pop_front(),
+            Some(at) => self.held.remove(at),
+            None if self.held.len() >= MAX_HELD_INITIATIONS => self.held.pop_front(),
             None => None,
         };
         if let Some(gone) = gone {
             let reason = DropReason::UnknownDestination;
             self.stats.drops.record(reason, &gone.payload);
         }
-        self.early.push_back(Early {
+        self.held.push_back(HeldInitiation {
             source,
             destination,
             payload,
@@ -417,14 +418,14 @@ impl Registry {
     }
 
     /// Queues what was kept for a receiver that is here now.
-    fn hand_over_early(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
+    fn deliver_held(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        let (mine, others) = std::mem::take(&mut self.early)
+        let (mine, others) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition::<VecDeque<Early>, _>(|early| early.destination == key);
-        self.early = others;
-        for early in mine {
-            match self.push(receiver, early.source, &early.payload) {
+            .partition::<VecDeque<HeldInitiation>, _>(|held| held.destination == key);
+        self.held = others;
+        for held in mine {
+            match self.push(receiver, held.source, &held.payload) {
                 Forwarded::Queued(waker) | Forwarded::Filling(waker) => wakers.extend(waker),
                 Forwarded::Dropped | Forwarded::NotHere => {}
             }
@@ -448,7 +449,7 @@ impl Registry {
         };
         let queue = &mut slot.mailbox.queue;
         if queue.push(
-            &Route::Last(source),
+            &Route::Deliver(source),
             payload,
             &self.limits,
             &self.pool,
@@ -462,7 +463,7 @@ impl Registry {
 
     /// Notes a packet that was lost because the pool had no room to assemble it. Its length is not
     /// known.
-    pub fn note_no_room(&mut self, id: ConnId) {
+    pub fn note_pool_exhausted(&mut self, id: ConnId) {
         self.note_activity(id);
         self.stats.drops.record(DropReason::QueueTail, &[]);
     }
@@ -508,15 +509,15 @@ impl Registry {
 
     /// Called by a driver at the start of each turn: remembers how to wake it, and says whether it
     /// has to end.
-    pub fn attend(&mut self, id: ConnId, waker: &Waker) -> Option<Closed> {
+    pub fn register_waker(&mut self, id: ConnId, waker: &Waker) -> Option<CloseReason> {
         let Some(slot) = self.slots.get_mut(&id) else {
-            return Some(Closed::Disconnected);
+            return Some(CloseReason::Disconnected);
         };
         if let State::Closed(reason) = slot.state {
             return Some(reason);
         }
-        if slot.is_behind {
-            return Some(Closed::Behind);
+        if slot.missed_presence {
+            return Some(CloseReason::MeshPeerTooSlow);
         }
         if !slot
             .waker
@@ -545,7 +546,7 @@ impl Registry {
         for id in ids {
             count(&mut self.stats.disconnected);
             wakers.extend(self.detach(id));
-            wakers.extend(self.close(id, Closed::Disconnected));
+            wakers.extend(self.close(id, CloseReason::Disconnected));
         }
         wakers
     }
@@ -554,7 +555,7 @@ impl Registry {
     /// the mesh key that lets them in.
     pub fn keys(&self) -> Vec<Key> {
         let clients = self.slots.values().filter_map(|slot| match slot.state {
-            State::Open(key) if !slot.standing.is_mesh_peer => Some(key),
+            State::Open(key) if !slot.role.is_mesh_peer => Some(key),
             _ => None,
         });
         clients.collect()
@@ -569,7 +570,7 @@ impl Registry {
             slot.waker.take()
         };
         let slots = self.slots.values_mut().filter_map(notify);
-        let links = self.links.values_mut().filter_map(Link::take_waker);
+        let links = self.links.values_mut().filter_map(LinkSlot::take_waker);
         slots.chain(links).collect()
     }
 
@@ -579,21 +580,25 @@ impl Registry {
     pub fn remove(
         &mut self,
         id: ConnId,
-        reason: Option<Closed>,
+        reason: Option<CloseReason>,
         last: impl FnOnce(&mut Stats),
     ) -> Vec<Waker> {
         last(&mut self.stats);
         match reason {
-            Some(Closed::Fault(Fault::WriteTimeout)) => count(&mut self.stats.write_timeouts),
-            Some(Closed::Fault(fault)) if fault.is_login() => count(&mut self.stats.logins_failed),
-            Some(Closed::Fault(_)) => count(&mut self.stats.faults),
-            Some(Closed::Refused(_)) => count(&mut self.stats.refused),
+            Some(CloseReason::Protocol(ConnError::WriteTimeout)) => {
+                count(&mut self.stats.write_timeouts)
+            }
+            Some(CloseReason::Protocol(fault)) if fault.is_login() => {
+                count(&mut self.stats.logins_failed)
+            }
+            Some(CloseReason::Protocol(_)) => count(&mut self.stats.faults),
+            Some(CloseReason::NotAdmitted(_)) => count(&mut self.stats.refused),
             _ => {}
         }
         let wakers = self.detach(id);
         self.logins.remove(&id);
         if let Some(mut slot) = self.slots.remove(&id) {
-            let source = network_of(slot.arrival.source.ip());
+            let source = source_prefix(slot.conn_info.source.ip());
             if let Entry::Occupied(mut entry) = self.sources.entry(source) {
                 *entry.get_mut() = entry.get().saturating_sub(1);
                 if *entry.get() == 0 {
@@ -637,8 +642,8 @@ impl Registry {
                 .filter(|peer| peer.connections().len() > 1)
                 .count(),
             home_connections: open().filter(|slot| slot.preferred).count(),
-            not_ideal_connections: open().filter(|slot| slot.arrival.not_ideal).count(),
-            mesh_connections: open().filter(|slot| slot.standing.is_mesh_peer).count(),
+            not_ideal_connections: open().filter(|slot| slot.conn_info.not_ideal).count(),
+            mesh_connections: open().filter(|slot| slot.role.is_mesh_peer).count(),
             mesh_links: self.links.len(),
             remote_keys: self
                 .peers
@@ -663,7 +668,7 @@ impl Registry {
         let key = *key;
         self.open = self.open.saturating_sub(1);
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.state = State::Closed(Closed::Disconnected);
+            slot.state = State::Closed(CloseReason::Disconnected);
         }
         self.watchers.retain(|watcher| *watcher != id);
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -707,7 +712,7 @@ impl Registry {
     }
 
     /// Marks a connection as closed; its driver ends it at its next turn.
-    fn close(&mut self, id: ConnId, reason: Closed) -> Option<Waker> {
+    fn close(&mut self, id: ConnId, reason: CloseReason) -> Option<Waker> {
         if let Some(Slot {
             state: State::Open(_),
             ..
@@ -720,15 +725,5 @@ impl Registry {
         let slot = self.slots.get_mut(&id)?;
         slot.state = State::Closed(reason);
         slot.waker.take()
-    }
-}
-
-/// What one client can be held to: an IPv4 address, or the /64 that a home has of IPv6.
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
-        address => address,
     }
 }

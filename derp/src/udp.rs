@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use crate::registry::network_of;
+use crate::address::source_prefix;
 use crate::stats::count;
 use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
 
@@ -61,13 +61,13 @@ pub struct StunOptions {
     pub answers_per_second: u32,
     /// The address that sources at home are told instead of their own: their packets do not pass
     /// the router's address translation, so that their own is of no use to others.
-    pub home_address: Option<Ipv4Addr>,
+    pub public_ipv4_for_lan: Option<Ipv4Addr>,
 }
 
 impl StunOptions {
     /// What a source is told.
     fn address_for(&self, source: SocketAddr) -> SocketAddr {
-        match (source.ip().to_canonical(), self.home_address) {
+        match (source.ip().to_canonical(), self.public_ipv4_for_lan) {
             (IpAddr::V4(ip), Some(home)) if ip.is_private() => {
                 SocketAddr::new(home.into(), source.port())
             }
@@ -105,7 +105,7 @@ impl Rate {
             self.since = Instant::now();
             self.seen.clear();
         }
-        let network = network_of(source.ip());
+        let network = source_prefix(source.ip());
         if self.seen.len() >= SOURCES && !self.seen.contains_key(&network) {
             return true;
         }
@@ -185,7 +185,7 @@ mod tests {
         let patience = tokio::time::timeout(Duration::from_secs(20), client(at));
         let options = StunOptions {
             answers_per_second: 5,
-            home_address: None,
+            public_ipv4_for_lan: None,
         };
         serve(&socket, &counters, options, async {
             patience.await.unwrap()
@@ -241,7 +241,7 @@ mod tests {
     fn sources_at_home_are_told_the_address_of_the_home() {
         let options = StunOptions {
             answers_per_second: 0,
-            home_address: Some(Ipv4Addr::new(203, 0, 113, 1)),
+            public_ipv4_for_lan: Some(Ipv4Addr::new(203, 0, 113, 1)),
         };
         for (source, told) in [
             ("192.168.1.5:41641", "203.0.113.1:41641"),

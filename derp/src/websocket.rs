@@ -4,7 +4,13 @@
 //! Nothing of a message is held: what is decoded is handed on at once. Extensions are never agreed
 //! on, so there is no compression.
 
+#[cfg(feature = "tokio")]
+mod stream;
+
+use data_encoding::BASE64;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+#[cfg(feature = "tokio")]
+pub use stream::WebSocket;
 
 /// The subprotocol that clients name. Source: `derpserver.AddWebSocketSupport`.
 pub const SUBPROTOCOL: &str = "derp";
@@ -28,17 +34,19 @@ const MAX_HEADER: usize = 14;
 /// Room for a control frame that the server sends, in bytes.
 pub const CONTROL_LEN: usize = MAX_CONTROL + 2;
 
-/// SHA-1 of the client's key and a fixed text, whose base64 is the answer's `Sec-WebSocket-Accept`.
-/// Source: RFC 6455 section 4.2.2.
-pub fn accept(key: &[u8]) -> [u8; 20] {
-    let text = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &text);
-    hash.as_ref().try_into().unwrap_or_default()
+/// The response's `Sec-WebSocket-Accept` to the request's `Sec-WebSocket-Key`; none if the key is
+/// not 16 bytes in base64. Source: RFC 6455 section 4.2.
+pub fn accept(key: &[u8]) -> Option<String> {
+    let is_valid = BASE64.decode(key).is_ok_and(|key| key.len() == 16);
+    is_valid.then(|| {
+        let text = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+        BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).as_ref())
+    })
 }
 
-/// How the client broke the protocol; the connection is closed with [`Broken::code`].
+/// How the client broke the protocol; the connection is closed with [`WebSocketError::code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum WebSocketError {
     /// A frame that RFC 6455 does not allow.
     #[error("not a WebSocket frame of a client")]
     Frame,
@@ -47,12 +55,12 @@ pub enum Broken {
     Text,
 }
 
-impl Broken {
+impl WebSocketError {
     /// The code that the close frame gives.
     pub fn code(self) -> u16 {
         match self {
-            Broken::Frame => PROTOCOL_ERROR,
-            Broken::Text => UNSUPPORTED,
+            WebSocketError::Frame => PROTOCOL_ERROR,
+            WebSocketError::Text => UNSUPPORTED,
         }
     }
 }
@@ -137,7 +145,7 @@ pub struct Decoder {
 impl Decoder {
     /// Takes bytes of the client, leaves the bytes of messages among them at the front, and gives
     /// their number.
-    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, Broken> {
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, WebSocketError> {
         let (mut read, mut kept) = (0_usize, 0_usize);
         while !self.is_closed {
             let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) else {
@@ -176,8 +184,8 @@ impl Decoder {
         self.is_closed
     }
 
-    fn take_header(&mut self, byte: u8) -> Result<(), Broken> {
-        self.header.push(byte).map_err(|_| Broken::Frame)?;
+    fn take_header(&mut self, byte: u8) -> Result<(), WebSocketError> {
+        self.header.push(byte).map_err(|_| WebSocketError::Frame)?;
         let &[first, second, ref rest @ ..] = self.header.as_slice() else {
             return Ok(());
         };
@@ -202,21 +210,21 @@ impl Decoder {
         };
         let (is_last, is_masked) = (first & 0x80 != 0, second & 0x80 != 0);
         if first & 0x70 != 0 || !is_masked || left > u64::MAX >> 1 {
-            return Err(Broken::Frame);
+            return Err(WebSocketError::Frame);
         }
         let content = match (first & 0x0f, self.is_continued) {
             (0, true) | (2, false) => {
                 self.is_continued = !is_last;
                 Content::Message
             }
-            (1, false) => return Err(Broken::Text),
+            (1, false) => return Err(WebSocketError::Text),
             (8, _) => Content::Close,
             (9, _) => Content::Ping,
             (10, _) => Content::Pong,
-            _ => return Err(Broken::Frame),
+            _ => return Err(WebSocketError::Frame),
         };
         if content != Content::Message && (!is_last || left > MAX_CONTROL as u64) {
-            return Err(Broken::Frame);
+            return Err(WebSocketError::Frame);
         }
         self.header.clear();
         self.payload = Some(Payload {
@@ -280,7 +288,11 @@ mod tests {
     }
 
     /// Decodes in pieces, as if so many bytes were read at once.
-    fn decode(decoder: &mut Decoder, bytes: &[u8], piece: usize) -> Result<Vec<u8>, Broken> {
+    fn decode(
+        decoder: &mut Decoder,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<Vec<u8>, WebSocketError> {
         let mut all = Vec::new();
         for part in bytes.chunks(piece) {
             let mut part = part.to_vec();
@@ -293,8 +305,10 @@ mod tests {
     /// RFC 6455 section 1.3.
     #[test]
     fn accept_is_that_of_the_standard() {
-        let expected = crate::testing::hex("b37a4f2cc0624f1690f64606cf385945b2bec4ea");
-        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ==")[..], expected);
+        let expected = Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ==").as_deref(), expected);
+        assert_eq!(accept(b"dGhlIHNhbXBsZQ=="), None);
+        assert_eq!(accept(b"no base64"), None);
     }
 
     /// RFC 6455 section 5.7.
@@ -349,16 +363,19 @@ mod tests {
     #[test]
     fn frames_against_the_rules_are_refused() {
         for (bytes, broken) in [
-            (frame(0x81, b"text", [0; 4]), Broken::Text),
-            (frame(0xc2, b"compressed", [0; 4]), Broken::Frame),
-            (frame(0x80, b"continues nothing", [0; 4]), Broken::Frame),
-            (frame(0x83, b"unknown", [0; 4]), Broken::Frame),
-            (frame(0x09, b"ping in parts", [0; 4]), Broken::Frame),
-            (frame(0x89, &[0; 126], [0; 4]), Broken::Frame),
-            (vec![0x82, 0x04, 1, 2, 3, 4], Broken::Frame),
+            (frame(0x81, b"text", [0; 4]), WebSocketError::Text),
+            (frame(0xc2, b"compressed", [0; 4]), WebSocketError::Frame),
+            (
+                frame(0x80, b"continues nothing", [0; 4]),
+                WebSocketError::Frame,
+            ),
+            (frame(0x83, b"unknown", [0; 4]), WebSocketError::Frame),
+            (frame(0x09, b"ping in parts", [0; 4]), WebSocketError::Frame),
+            (frame(0x89, &[0; 126], [0; 4]), WebSocketError::Frame),
+            (vec![0x82, 0x04, 1, 2, 3, 4], WebSocketError::Frame),
             (
                 vec![0x82, 0xff, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                Broken::Frame,
+                WebSocketError::Frame,
             ),
         ] {
             assert_eq!(
@@ -370,7 +387,7 @@ mod tests {
         let started = [frame(0x02, b"a", [0; 4]), frame(0x82, b"b", [0; 4])].concat();
         assert_eq!(
             decode(&mut Decoder::default(), &started, 9),
-            Err(Broken::Frame)
+            Err(WebSocketError::Frame)
         );
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_derp::frame::{DISCO_MAGIC, Frame, HEADER_LEN, Header, Kind};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use hearth_derp::relay::Relay;
 use hearth_derp::stats::Tally;
 use hearth_derp::{Key, Limits, MeshKey, Rates, ServerSecret};
@@ -189,7 +189,7 @@ async fn life(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mu
     let source = SocketAddr::from(([192, 0, 2, mark], 1));
     let serve = relay.serve(far, Bytes::new(), source);
     let (mut reader, mut writer) = tokio::io::split(near);
-    let sealed = Shared::new(&secret, &relay.public_key()).seal(&[1; 24], br#"{"version":2}"#);
+    let sealed = SharedKey::new(&secret, &relay.public_key()).seal(&[1; 24], br#"{"version":2}"#);
     let login = encoded(Frame::ClientInfo {
         key: secret.public(),
         sealed: &sealed.unwrap(),
@@ -271,7 +271,7 @@ async fn link(world: Arc<World>, from: usize, to: usize, mut dice: Dice, end: In
         let source = SocketAddr::from(([198, 51, 100, 1], 1));
         tokio::select! {
             _ = world.relays[to].serve(far, Bytes::new(), source) => {}
-            _ = world.relays[from].mesh(near, Bytes::new(), mesh_key()) => {}
+            _ = world.relays[from].serve_mesh_link(near, Bytes::new(), mesh_key()) => {}
             () = sleep_until(end) => {}
         }
         sleep(Duration::from_millis(200)).await;

@@ -12,8 +12,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use hearth_derp::Arrival;
-use hearth_derp::relay::{Relay, WebSocket};
+use hearth_derp::ConnInfo;
+use hearth_derp::relay::Relay;
+use hearth_derp::websocket::WebSocket;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
@@ -56,9 +57,9 @@ pub fn serve_relay(
     source: SocketAddr,
     upgrade: RelayUpgrade,
 ) -> Next {
-    let arrival = Arrival {
+    let conn_info = ConnInfo {
         not_ideal: upgrade.not_ideal,
-        ..Arrival::from(source)
+        ..ConnInfo::from(source)
     };
     let (stream, received) = match upgrade.is_web_socket {
         true => (
@@ -67,7 +68,7 @@ pub fn serve_relay(
         ),
         false => (stream, received),
     };
-    let serve = relay.map(|relay| relay.serve(stream, received, arrival));
+    let serve = relay.map(|relay| relay.serve(stream, received, conn_info));
     Box::pin(async move {
         if let Some(serve) = serve {
             let closed = serve.await;

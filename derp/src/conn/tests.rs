@@ -5,7 +5,7 @@ use crate::frame::{HEADER_LEN, MAX_PACKET_LEN};
 use crate::handshake::LoginError;
 use crate::nacl::NotAuthentic;
 use crate::queue::{Restart, Route};
-use crate::stats::{DropReason, PacketKind};
+use crate::stats::{DropReason, Drops, PacketKind, Tally};
 use crate::testing::{Owned, client_info, disco, encoded, frames, secret};
 
 /// What the relay says its key is.
@@ -19,29 +19,29 @@ fn seconds(number: u64) -> Duration {
 
 /// What an event says, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum OwnedEvent {
     Login(Key),
     Packet(Key, Vec<u8>),
-    NoRoom,
+    PoolExhausted,
     Mesh,
     Preferred(bool),
     Ping,
     Other,
 }
 
-impl From<Event<'_>> for Said {
+impl From<Event<'_>> for OwnedEvent {
     fn from(event: Event<'_>) -> Self {
         match event {
-            Event::Login { key, .. } => Said::Login(key),
+            Event::Login { key, .. } => OwnedEvent::Login(key),
             Event::Packet {
                 destination,
                 packet,
-            } => Said::Packet(destination, packet.to_vec()),
-            Event::Forward { .. } | Event::Watch | Event::ClosePeer(_) => Said::Mesh,
-            Event::NoRoom => Said::NoRoom,
-            Event::Preferred(preferred) => Said::Preferred(preferred),
-            Event::Ping => Said::Ping,
-            Event::Other => Said::Other,
+            } => OwnedEvent::Packet(destination, packet.to_vec()),
+            Event::Forward { .. } | Event::Watch | Event::ClosePeer(_) => OwnedEvent::Mesh,
+            Event::PoolExhausted => OwnedEvent::PoolExhausted,
+            Event::Preferred(preferred) => OwnedEvent::Preferred(preferred),
+            Event::Ping => OwnedEvent::Ping,
+            Event::Other => OwnedEvent::Other,
         }
     }
 }
@@ -85,12 +85,12 @@ impl Bench {
     fn open(limits: Limits) -> Self {
         let mut bench = Bench::new(limits);
         bench.conn.phase = Phase::Open;
-        bench.conn.login_deadline = None;
+        bench.conn.outbox.login_done();
         bench.written();
         bench
     }
 
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Said>, Fault> {
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<OwnedEvent>, ConnError> {
         let mut said = Vec::new();
         loop {
             let received = self.conn.recv(bytes)?;
@@ -112,7 +112,7 @@ impl Bench {
             ..
         } = self;
         mailbox.queue.push(
-            &Route::Last(Key::from([7; 32])),
+            &Route::Deliver(Key::from([7; 32])),
             packet,
             limits,
             pool,
@@ -125,12 +125,13 @@ impl Bench {
         self.conn.load(&mut self.mailbox);
         let bytes: Vec<u8> = self
             .conn
+            .outbox()
             .slices()
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect();
         let length = bytes.len().min(most);
-        self.conn.transmitted(length);
+        self.conn.outbox().transmitted(length);
         bytes[..length].to_vec()
     }
 
@@ -166,7 +167,7 @@ fn login_sends_the_key_first_and_the_info_after_the_decision() {
     let said = bench
         .feed(&client_info(&secret(1), &secret(2).public()))
         .unwrap();
-    assert_eq!(said, [Said::Login(secret(1).public())]);
+    assert_eq!(said, [OwnedEvent::Login(secret(1).public())]);
     assert_eq!(bench.written(), []);
     bench.conn.accept(&ServerInfo::default(), false).unwrap();
     let info = bench.written();
@@ -182,16 +183,19 @@ fn anything_but_client_info_ends_a_login() {
     {
         let mut bench = Bench::new(Limits::default());
         let byte = kind.to_byte();
-        assert_eq!(bench.feed(&header(byte, 8)), Err(Fault::BeforeLogin(byte)));
+        assert_eq!(
+            bench.feed(&header(byte, 8)),
+            Err(ConnError::BeforeLogin(byte))
+        );
     }
     // The first bytes of an HTTP request and of a TLS hello.
     assert_eq!(
         Bench::new(Limits::default()).feed(b"GET /"),
-        Err(Fault::BeforeLogin(b'G'))
+        Err(ConnError::BeforeLogin(b'G'))
     );
     assert_eq!(
         Bench::new(Limits::default()).feed(b"\x16\x03\x01\0\0"),
-        Err(Fault::BeforeLogin(0x16))
+        Err(ConnError::BeforeLogin(0x16))
     );
 }
 
@@ -218,7 +222,7 @@ fn forged_login_is_a_fault() {
     let mut frame = client_info(&secret(1), &secret(2).public());
     *frame.last_mut().unwrap() ^= 1;
     let fault = Bench::new(Limits::default()).feed(&frame).unwrap_err();
-    assert_eq!(fault, Fault::Login(LoginError::Box(NotAuthentic)));
+    assert_eq!(fault, ConnError::Login(LoginError::Box(NotAuthentic)));
     assert!(fault.is_login());
 }
 
@@ -231,7 +235,7 @@ fn login_has_a_deadline_that_slow_bytes_do_not_move() {
     assert_eq!(bench.conn.handle_timeout(seconds(9)), Ok(()));
     assert_eq!(
         bench.conn.handle_timeout(seconds(10)),
-        Err(Fault::LoginTimeout)
+        Err(ConnError::LoginTimeout)
     );
 }
 
@@ -257,12 +261,15 @@ fn ping_is_echoed_and_only_one_answer_waits() {
     let mut bench = Bench::open(Limits::default());
     let mut pings = encoded(Frame::Ping(*b"12345678"));
     pings.extend(encoded(Frame::Ping(*b"abcdefgh")));
-    assert_eq!(bench.feed(&pings).unwrap(), [Said::Ping, Said::Ping]);
+    assert_eq!(
+        bench.feed(&pings).unwrap(),
+        [OwnedEvent::Ping, OwnedEvent::Ping]
+    );
     let written = bench.written();
     assert_eq!(written.len(), 1);
     assert_eq!(written[0].frame(), Ok(Frame::Pong(*b"12345678")));
     let long = [header(0x12, 1000), b"longping".to_vec(), vec![0; 992]].concat();
-    assert_eq!(bench.feed(&long).unwrap(), [Said::Ping]);
+    assert_eq!(bench.feed(&long).unwrap(), [OwnedEvent::Ping]);
     assert_eq!(bench.written()[0].frame(), Ok(Frame::Pong(*b"longping")));
 }
 
@@ -279,7 +286,7 @@ fn wrong_lengths_are_refused_by_the_header_alone() {
         let fault = Bench::open(Limits::default())
             .feed(&header(kind.to_byte(), length))
             .unwrap_err();
-        assert_eq!(fault, Fault::Frame(FrameError::Length { kind, length }));
+        assert_eq!(fault, ConnError::Frame(FrameError::Length { kind, length }));
     }
 }
 
@@ -289,7 +296,7 @@ fn frames_of_mesh_peers_are_refused() {
         let fault = Bench::open(Limits::default())
             .feed(&header(kind.to_byte(), 64))
             .unwrap_err();
-        assert_eq!(fault, Fault::NotMeshPeer(kind));
+        assert_eq!(fault, ConnError::NotMeshPeer(kind));
     }
 }
 
@@ -301,12 +308,12 @@ fn unknown_frames_are_read_over_whatever_their_length() {
     bytes.extend(encoded(Frame::NotePreferred(true)));
     bytes.extend(header(0xff, u32::MAX));
     bytes.extend([0; 5000]);
-    let other = Said::Other;
+    let other = OwnedEvent::Other;
     let expected = [
         other.clone(),
         other.clone(),
         other.clone(),
-        Said::Preferred(true),
+        OwnedEvent::Preferred(true),
         other,
     ];
     assert_eq!(bench.feed(&bytes).unwrap(), expected);
@@ -340,8 +347,8 @@ fn packet_without_room_is_lost_alone() {
         said.extend(bench.feed(chunk).unwrap());
     }
     assert_eq!(said.len(), 3);
-    assert_eq!(said[1], Said::NoRoom);
-    assert!(matches!(&said[2], Said::Packet(_, packet) if packet.len() == 20));
+    assert_eq!(said[1], OwnedEvent::PoolExhausted);
+    assert!(matches!(&said[2], OwnedEvent::Packet(_, packet) if packet.len() == 20));
     assert_eq!(bench.pool.used(), 0);
 }
 
@@ -350,7 +357,7 @@ fn not_here_is_told_three_times_at_once_and_then_each_second() {
     let mut bench = Bench::open(Limits::default());
     let ask = |bench: &mut Bench, now| {
         (0..5)
-            .filter(|_| bench.conn.tell_not_here(Key::from([6; 32]), now))
+            .filter(|_| bench.conn.push_not_here(Key::from([6; 32]), now))
             .count()
     };
     assert_eq!(ask(&mut bench, seconds(0)), 3);
@@ -379,15 +386,15 @@ fn blocked_client_is_closed_unless_it_takes_something() {
     let mut bench = Bench::open(Limits::default());
     bench.push(&[0; 1000]);
     bench.write_some(10);
-    bench.conn.blocked(seconds(0));
-    bench.conn.blocked(seconds(1));
+    bench.conn.outbox().blocked(seconds(0));
+    bench.conn.outbox().blocked(seconds(1));
     assert_eq!(bench.conn.poll_timeout(), seconds(2));
     bench.write_some(1);
-    bench.conn.blocked(seconds(1));
+    bench.conn.outbox().blocked(seconds(1));
     assert_eq!(bench.conn.handle_timeout(seconds(2)), Ok(()));
     assert_eq!(
         bench.conn.handle_timeout(seconds(3)),
-        Err(Fault::WriteTimeout)
+        Err(ConnError::WriteTimeout)
     );
 }
 
@@ -405,7 +412,7 @@ fn batch_in_flight_is_finished_before_the_next_is_loaded() {
     let kinds: Vec<Kind> = frames(bytes).iter().map(|frame| frame.kind).collect();
     assert_eq!(kinds, [Kind::RecvPacket, Kind::Pong, Kind::RecvPacket]);
     assert_eq!(
-        bench.conn.take_sent(),
+        bench.conn.outbox().take_sent(),
         Tally {
             packets: 2,
             bytes: 11
@@ -433,7 +440,7 @@ fn unwritten_packets_are_counted_as_lost() {
     bench.push(&[0; 100]);
     bench.push(&disco(100, 0));
     bench.write_some(200);
-    bench.conn.abandon(&mut bench.drops);
+    bench.conn.outbox().abandon(&mut bench.drops);
     let lost = PacketKind::ALL.map(|kind| bench.drops.of(DropReason::WriteError, kind).packets);
     assert_eq!((lost[0] + lost[1], bench.drops.total().packets), (1, 1));
     assert_eq!(bench.pool.used(), 0);

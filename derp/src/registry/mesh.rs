@@ -11,16 +11,16 @@ use crate::stats::{DropReason, Drops, PacketKind, Tally};
 
 /// Names a link to another relay; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(u64);
+pub struct MeshLinkId(u64);
 
 /// A link to another relay.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct LinkSlot {
     queue: Queue,
     waker: Option<Waker>,
 }
 
-impl Link {
+impl LinkSlot {
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
@@ -47,7 +47,7 @@ impl Registry {
             return None;
         }
         if !slot.mailbox.push_presence(key, presence, most) {
-            slot.is_behind = true;
+            slot.missed_presence = true;
         }
         slot.waker.take()
     }
@@ -60,14 +60,14 @@ impl Registry {
             return;
         };
         if !matches!(slot.state, State::Open(_))
-            || !slot.standing.is_mesh_peer
+            || !slot.role.is_mesh_peer
             || self.watchers.contains(&id)
         {
             return;
         }
         let here = self.peers.iter().filter_map(|(key, peer)| {
             let slot = self.slots.get(&peer.receiver()?)?;
-            Some((*key, slot.standing.presence(slot.arrival)))
+            Some((*key, slot.role.presence(slot.conn_info)))
         });
         let here: Vec<(Key, Presence)> = here.collect();
         for (key, presence) in here {
@@ -106,7 +106,7 @@ impl Registry {
     /// Queues a packet for another relay.
     pub(super) fn push_to_link(
         &mut self,
-        link: LinkId,
+        link: MeshLinkId,
         source: Key,
         destination: Key,
         payload: &[u8],
@@ -129,16 +129,16 @@ impl Registry {
     }
 
     /// Takes a link to another relay, which reaches nobody yet.
-    pub fn add_link(&mut self) -> LinkId {
-        let id = LinkId(self.next);
+    pub fn add_link(&mut self) -> MeshLinkId {
+        let id = MeshLinkId(self.next);
         self.next = self.next.wrapping_add(1);
-        self.links.insert(id, Link::default());
+        self.links.insert(id, LinkSlot::default());
         id
     }
 
     /// Called by the driver of a link at the start of each turn: remembers how to wake it, and says
     /// whether it goes on.
-    pub fn attend_link(&mut self, id: LinkId, waker: &Waker) -> bool {
+    pub fn register_link_waker(&mut self, id: MeshLinkId, waker: &Waker) -> bool {
         let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
@@ -147,7 +147,7 @@ impl Registry {
     }
 
     /// What waits for a link.
-    pub fn link_queue(&mut self, id: LinkId) -> Option<&mut Queue> {
+    pub fn link_queue(&mut self, id: MeshLinkId) -> Option<&mut Queue> {
         self.links.get_mut(&id).map(|link| &mut link.queue)
     }
 
@@ -163,7 +163,7 @@ impl Registry {
 
     /// A key is connected to the relay at the other end. Does nothing when too many keys are known
     /// already. Source: `derpserver.Server.AddPacketForwarder`.
-    pub fn add_forwarder(&mut self, id: LinkId, key: Key) {
+    pub fn add_forwarder(&mut self, id: MeshLinkId, key: Key) {
         if !self.links.contains_key(&id) || self.remote >= self.limits.mesh_keys {
             return;
         }
@@ -175,7 +175,7 @@ impl Registry {
     /// A key has left the relay at the other end. If it is not reached any more, all who had packets
     /// from it will be told; their drivers are to be woken. Source:
     /// `derpserver.Server.RemovePacketForwarder`.
-    pub fn remove_forwarder(&mut self, id: LinkId, key: &Key) -> Vec<Waker> {
+    pub fn remove_forwarder(&mut self, id: MeshLinkId, key: &Key) -> Vec<Waker> {
         let peer = self.peers.get_mut(key);
         if !peer.is_some_and(|peer| peer.remove_forwarder(id)) {
             return Vec::new();
@@ -186,7 +186,7 @@ impl Registry {
 
     /// Removes a link that has ended, with all that is reached through it. The drivers are to be
     /// woken.
-    pub fn remove_link(&mut self, id: LinkId) -> Vec<Waker> {
+    pub fn remove_link(&mut self, id: MeshLinkId) -> Vec<Waker> {
         let Some(mut link) = self.links.remove(&id) else {
             return Vec::new();
         };

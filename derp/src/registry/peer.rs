@@ -1,6 +1,6 @@
 //! One key: its connections, and who had packets from it.
 
-use super::{ConnId, LinkId};
+use super::{ConnId, MeshLinkId};
 
 /// Most connections of one key. The reference has no bound; clients have one, or two while they
 /// change networks.
@@ -18,7 +18,7 @@ const MAX_FORWARDERS: usize = 4;
 pub(super) struct Peer {
     connections: heapless::Vec<ConnId, MAX_CONNECTIONS>,
     /// Links to relays that have said that the key is connected to them; the first is used.
-    forwarders: Vec<LinkId>,
+    forwarders: Vec<MeshLinkId>,
     /// Connections that were sent a packet from this key. Some may be gone.
     destinations: Vec<ConnId>,
     /// The value of `newest` when the list was last searched for connections that are gone.
@@ -35,12 +35,12 @@ impl Peer {
     }
 
     /// The link through which the key is reached when it is not connected here.
-    pub(super) fn forwarder(&self) -> Option<LinkId> {
+    pub(super) fn forwarder(&self) -> Option<MeshLinkId> {
         self.forwarders.first().copied()
     }
 
     /// Adds a link. Says false if it is known already or there are too many.
-    pub(super) fn add_forwarder(&mut self, link: LinkId) -> bool {
+    pub(super) fn add_forwarder(&mut self, link: MeshLinkId) -> bool {
         let new = self.forwarders.len() < MAX_FORWARDERS && !self.forwarders.contains(&link);
         if new {
             self.forwarders.push(link);
@@ -49,7 +49,7 @@ impl Peer {
     }
 
     /// Removes a link; says whether it was there.
-    pub(super) fn remove_forwarder(&mut self, link: LinkId) -> bool {
+    pub(super) fn remove_forwarder(&mut self, link: MeshLinkId) -> bool {
         let before = self.forwarders.len();
         self.forwarders.retain(|known| *known != link);
         self.forwarders.len() < before

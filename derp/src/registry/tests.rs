@@ -4,7 +4,7 @@ use std::task::Wake;
 use proptest::prelude::*;
 
 use super::*;
-use crate::conn::Fault;
+use crate::conn::ConnError;
 use crate::testing::disco;
 
 /// Counts how often a driver was woken.
@@ -21,8 +21,8 @@ fn key(mark: u8) -> Key {
     Key::new([mark; 32])
 }
 
-fn arrival() -> Arrival {
-    Arrival::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
+fn conn_info() -> ConnInfo {
+    ConnInfo::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
 }
 
 fn registry(limits: Limits) -> Registry {
@@ -32,8 +32,8 @@ fn registry(limits: Limits) -> Registry {
 
 impl Registry {
     fn open_client(&mut self, key: Key) -> ConnId {
-        let (id, _) = self.connect(arrival()).unwrap();
-        self.login(id, key, Standing::default()).unwrap();
+        let (id, _) = self.connect(conn_info()).unwrap();
+        self.login(id, key, ClientRole::default()).unwrap();
         id
     }
 
@@ -56,7 +56,7 @@ impl Registry {
     }
 
     fn leave(&mut self, id: ConnId) -> usize {
-        self.remove(id, Some(Closed::ByPeer), |_| {}).len()
+        self.remove(id, Some(CloseReason::ByPeer), |_| {}).len()
     }
 
     fn send(&mut self, from: ConnId, to: Key, packet: &[u8]) -> bool {
@@ -64,8 +64,8 @@ impl Registry {
     }
 
     /// The reason for which a connection has to end.
-    fn verdict(&mut self, id: ConnId) -> Option<Closed> {
-        self.attend(id, Waker::noop())
+    fn verdict(&mut self, id: ConnId) -> Option<CloseReason> {
+        self.register_waker(id, Waker::noop())
     }
 
     /// The invariants that the type promises.
@@ -106,7 +106,10 @@ fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
     let mut registry = registry(Limits::default());
     let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
     let woken = Arc::new(Woken::default());
-    assert_eq!(registry.attend(b, &Waker::from(woken.clone())), None);
+    assert_eq!(
+        registry.register_waker(b, &Waker::from(woken.clone())),
+        None
+    );
     for _ in 0..3 {
         let Forwarded::Queued(waker) = registry.forward(a, &key(2), b"hello") else {
             panic!("b is connected");
@@ -182,20 +185,20 @@ fn initiations_wait_for_a_receiver_that_is_about_to_come() {
     // Nothing is given twice, and what waits is bounded.
     let again = registry.open_client(key(2));
     assert!(registry.packets(again).is_empty());
-    for receiver in 10..10 + 2 * u8::try_from(EARLY_MAX).unwrap() {
+    for receiver in 10..10 + 2 * u8::try_from(MAX_HELD_INITIATIONS).unwrap() {
         registry.forward(a, &key(receiver), &initiation(3));
     }
-    assert_eq!(dropped(&registry), 2 + EARLY_MAX as u64);
+    assert_eq!(dropped(&registry), 2 + MAX_HELD_INITIATIONS as u64);
 }
 
 #[test]
 fn connection_that_is_logging_in_neither_sends_nor_receives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
-    let (b, _) = registry.connect(arrival()).unwrap();
+    let (b, _) = registry.connect(conn_info()).unwrap();
     assert!(!registry.send(b, key(1), b"early"));
     assert!(!registry.send(a, key(2), b"early"));
-    registry.login(b, key(2), Standing::default()).unwrap();
+    registry.login(b, key(2), ClientRole::default()).unwrap();
     assert!(registry.send(a, key(2), b"now"));
 }
 
@@ -240,16 +243,16 @@ fn ninth_connection_of_a_key_replaces_the_least_active() {
         .map(|_| registry.open_client(key(2)))
         .collect();
     registry.note_activity(ids[0]);
-    registry.attend(ids[1], Waker::noop());
-    let (ninth, _) = registry.connect(arrival()).unwrap();
+    registry.register_waker(ids[1], Waker::noop());
+    let (ninth, _) = registry.connect(conn_info()).unwrap();
     assert!(
         registry
-            .login(ninth, key(2), Standing::default())
+            .login(ninth, key(2), ClientRole::default())
             .unwrap()
             .len()
             == 1
     );
-    assert_eq!(registry.verdict(ids[1]), Some(Closed::Replaced));
+    assert_eq!(registry.verdict(ids[1]), Some(CloseReason::Replaced));
     assert_eq!(registry.verdict(ids[0]), None);
     assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
     registry.check();
@@ -261,7 +264,7 @@ fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
     let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
     let (b, c) = (registry.open_client(key(2)), registry.open_client(key(3)));
     assert!(registry.send(a1, key(2), b"x") && registry.send(c, key(1), b"y"));
-    registry.attend(b, Waker::noop());
+    registry.register_waker(b, Waker::noop());
     assert_eq!(registry.leave(a1), 0);
     assert_eq!(registry.notices(b), []);
     assert_eq!(registry.leave(a2), 1);
@@ -307,14 +310,14 @@ fn oldest_login_gives_way_to_new_ones() {
         ..Limits::default()
     });
     let ids: Vec<ConnId> = (0..5)
-        .map(|_| registry.connect(arrival()).unwrap().0)
+        .map(|_| registry.connect(conn_info()).unwrap().0)
         .collect();
-    assert_eq!(registry.verdict(ids[0]), Some(Closed::Evicted));
-    assert_eq!(registry.verdict(ids[1]), Some(Closed::Evicted));
+    assert_eq!(registry.verdict(ids[0]), Some(CloseReason::Evicted));
+    assert_eq!(registry.verdict(ids[1]), Some(CloseReason::Evicted));
     assert_eq!(registry.verdict(ids[2]), None);
     assert_eq!(
-        registry.login(ids[0], key(1), Standing::default()).err(),
-        Some(Closed::Evicted)
+        registry.login(ids[0], key(1), ClientRole::default()).err(),
+        Some(CloseReason::Evicted)
     );
     assert_eq!(
         (registry.stats().logins, registry.stats().logins_evicted),
@@ -331,15 +334,15 @@ fn full_relay_keeps_its_clients_and_turns_others_away() {
         ..Limits::default()
     });
     let a = registry.open_client(key(1));
-    let waiting = registry.connect(arrival()).unwrap().0;
+    let waiting = registry.connect(conn_info()).unwrap().0;
     registry.open_client(key(2));
     // The room of the one that is still logging in goes to the newer one.
     registry.open_client(key(3));
-    assert_eq!(registry.verdict(waiting), Some(Closed::Evicted));
-    assert_eq!(registry.connect(arrival()).err(), Some(Closed::Full));
+    assert_eq!(registry.verdict(waiting), Some(CloseReason::Evicted));
+    assert_eq!(registry.connect(conn_info()).err(), Some(CloseReason::Full));
     assert_eq!(registry.verdict(a), None);
     registry.leave(a);
-    assert!(registry.connect(arrival()).is_ok());
+    assert!(registry.connect(conn_info()).is_ok());
     assert_eq!(registry.stats().turned_away, 1);
     registry.check();
 }
@@ -351,12 +354,12 @@ fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
     let b = registry.open_client(key(2));
     assert!(registry.send(a1, key(2), b"x") && registry.send(b, key(1), b"queued"));
     for id in [a1, a2, b] {
-        registry.attend(id, Waker::noop());
+        registry.register_waker(id, Waker::noop());
     }
     assert_eq!(registry.disconnect(&key(1)).len(), 3);
     assert!(!registry.send(a1, key(2), b"x") && !registry.send(b, key(1), b"x"));
-    assert_eq!(registry.verdict(a1), Some(Closed::Disconnected));
-    assert_eq!(registry.verdict(a2), Some(Closed::Disconnected));
+    assert_eq!(registry.verdict(a1), Some(CloseReason::Disconnected));
+    assert_eq!(registry.verdict(a2), Some(CloseReason::Disconnected));
     assert_eq!(registry.notices(b), [key(1)]);
     registry.check();
     registry.leave(a1);
@@ -394,10 +397,10 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
     let mut registry = registry(Limits::default());
     let (a, b) = (
         registry.open_client(key(1)),
-        registry.connect(arrival()).unwrap().0,
+        registry.connect(conn_info()).unwrap().0,
     );
-    registry.attend(a, Waker::noop());
-    registry.attend(b, Waker::noop());
+    registry.register_waker(a, Waker::noop());
+    registry.register_waker(b, Waker::noop());
     let restart = Restart {
         reconnect_in: 1,
         try_for: 2,
@@ -405,8 +408,8 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
     assert_eq!(registry.shutdown(restart).len(), 2);
     assert_eq!(registry.mailbox(a).unwrap().restart, Some(restart));
     assert_eq!(
-        registry.connect(arrival()).err(),
-        Some(Closed::ShuttingDown)
+        registry.connect(conn_info()).err(),
+        Some(CloseReason::ShuttingDown)
     );
     assert!(!registry.send(a, key(1), b"x"));
 }
@@ -415,11 +418,11 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
 fn ends_are_counted_by_their_reason() {
     let mut registry = registry(Limits::default());
     for reason in [
-        Closed::Fault(Fault::WriteTimeout),
-        Closed::Fault(Fault::LoginTimeout),
-        Closed::Fault(Fault::NotMeshPeer(crate::frame::Kind::WatchConns)),
-        Closed::Refused(key(1)),
-        Closed::ByPeer,
+        CloseReason::Protocol(ConnError::WriteTimeout),
+        CloseReason::Protocol(ConnError::LoginTimeout),
+        CloseReason::Protocol(ConnError::NotMeshPeer(crate::frame::Kind::WatchConns)),
+        CloseReason::NotAdmitted(key(1)),
+        CloseReason::ByPeer,
     ] {
         let id = registry.open_client(key(1));
         registry.remove(id, Some(reason), |_| {});
@@ -472,14 +475,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The registry's rules, told again in the plainest way: connections that are logged in, in the
-const MESH: Standing = Standing {
+const MESH: ClientRole = ClientRole {
     is_mesh_peer: true,
     is_prober: false,
 };
 
 impl Registry {
     fn open_mesh_peer(&mut self, key: Key) -> ConnId {
-        let (id, _) = self.connect(arrival()).unwrap();
+        let (id, _) = self.connect(conn_info()).unwrap();
         self.login(id, key, MESH).unwrap();
         id
     }
@@ -493,7 +496,7 @@ impl Registry {
     }
 
     /// Takes the packets that wait for a link.
-    fn link_packets(&mut self, id: LinkId) -> Vec<Vec<u8>> {
+    fn link_packets(&mut self, id: MeshLinkId) -> Vec<Vec<u8>> {
         let queue = self.link_queue(id).unwrap();
         std::iter::from_fn(|| queue.pop())
             .map(|packet| packet.payload().to_vec())
@@ -546,7 +549,10 @@ fn watcher_that_takes_no_notices_is_closed() {
         registry.leave(id);
     }
     let id = registry.open_client(key(18));
-    assert_eq!(registry.verdict(watcher), Some(Closed::Behind));
+    assert_eq!(
+        registry.verdict(watcher),
+        Some(CloseReason::MeshPeerTooSlow)
+    );
     registry.leave(id);
     registry.check();
 }
@@ -624,19 +630,19 @@ fn one_address_cannot_take_all_connections() {
         ..Limits::default()
     };
     let mut registry = registry(limits);
-    let from = |text: &str| Arrival::from(text.parse::<SocketAddr>().unwrap());
+    let from = |text: &str| ConnInfo::from(text.parse::<SocketAddr>().unwrap());
     let (first, _) = registry.connect(from("192.0.2.1:1")).unwrap();
     registry.connect(from("[::ffff:192.0.2.1]:2")).unwrap();
     assert_eq!(
         registry.connect(from("192.0.2.1:3")).err(),
-        Some(Closed::FullAddress)
+        Some(CloseReason::TooManyFromAddress)
     );
     for host in ["[2001:db8::1]:1", "[2001:db8::2]:1"] {
         assert!(registry.connect(from(host)).is_ok());
     }
     assert_eq!(
         registry.connect(from("[2001:db8::3]:1")).err(),
-        Some(Closed::FullAddress)
+        Some(CloseReason::TooManyFromAddress)
     );
     for local in ["127.0.0.1:1", "[::1]:1"] {
         for _ in 0..4 {
@@ -699,7 +705,7 @@ proptest! {
         for step in steps {
             let at = |at: usize| ids.get(at % ids.len().max(1)).copied();
             match step {
-                Step::Connect => ids.extend(registry.connect(arrival()).ok().map(|(id, _)| id)),
+                Step::Connect => ids.extend(registry.connect(conn_info()).ok().map(|(id, _)| id)),
                 Step::Login(index, mark) => {
                     let Some(id) = at(index).filter(|id| registry.logins.contains(id)) else { continue };
                     if model.active.iter().filter(|(_, known)| *known == mark).count() == peer::MAX_CONNECTIONS {
@@ -707,7 +713,7 @@ proptest! {
                         model.active.retain(|(id, _)| *id != first);
                         model.notices.retain(|(id, _)| *id != first);
                     }
-                    registry.login(id, key(mark), Standing::default()).unwrap();
+                    registry.login(id, key(mark), ClientRole::default()).unwrap();
                     model.active.push((id, mark));
                 }
                 Step::Send(index, mark) => {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::conn::Fault;
+use crate::conn::ConnError;
 use crate::frame::{Frame, Kind, PeerGoneReason};
 use crate::stats::{DropReason, PacketKind};
 use crate::testing::{Owned, client_info, disco, encoded, secret, take_frame};
@@ -32,7 +32,7 @@ struct Client {
     key: Key,
     stream: DuplexStream,
     received: Vec<u8>,
-    task: JoinHandle<Closed>,
+    task: JoinHandle<CloseReason>,
 }
 
 fn source() -> SocketAddr {
@@ -44,7 +44,7 @@ fn relay(limits: Limits) -> Relay {
 }
 
 /// A task for the test's own connection; the crate itself spawns none.
-fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<Closed> {
+fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<CloseReason> {
     let serve = relay.serve(stream, early.into(), source());
     #[expect(
         clippy::disallowed_methods,
@@ -117,7 +117,7 @@ impl Client {
         );
     }
 
-    async fn closed(self) -> Closed {
+    async fn closed(self) -> CloseReason {
         timeout(Duration::from_secs(300), self.task)
             .await
             .expect("an end in time")
@@ -209,7 +209,7 @@ async fn client_that_is_not_admitted_gets_no_frame_after_the_key() {
     client.stream.write_all(&info).await.unwrap();
     assert_eq!(client.try_next().await, None);
     let key = client.key;
-    assert_eq!(client.closed().await, Closed::Refused(key));
+    assert_eq!(client.closed().await, CloseReason::NotAdmitted(key));
     let stats = relay.stats();
     assert_eq!((stats.refused, stats.connections, stats.keys), (1, 0, 0));
 }
@@ -261,7 +261,7 @@ async fn key_that_loses_admission_during_the_login_is_not_let_in() {
     client.stream.write_all(&info).await.unwrap();
     let frame = client.try_next().await;
     assert!(frame.is_none_or(|frame| frame.kind == Kind::ServerKey));
-    assert!(matches!(client.closed().await, Closed::Refused(_)));
+    assert!(matches!(client.closed().await, CloseReason::NotAdmitted(_)));
     assert_eq!(relay.stats().keys, 0);
 }
 
@@ -280,10 +280,10 @@ async fn disconnect_and_retain_cut_clients_off() {
     };
     assert_eq!(b.next().await.frame(), Ok(gone));
     assert_eq!(a.try_next().await, None);
-    assert_eq!(a.closed().await, Closed::Disconnected);
+    assert_eq!(a.closed().await, CloseReason::Disconnected);
     let kept = b.key;
     relay.retain(|key| *key == kept);
-    assert_eq!(c.closed().await, Closed::Disconnected);
+    assert_eq!(c.closed().await, CloseReason::Disconnected);
     assert_eq!(relay.stats().connections, 1);
 }
 
@@ -348,8 +348,14 @@ async fn silent_and_slow_logins_end_after_ten_seconds() {
         slow.stream.write_all(&[*byte]).await.unwrap();
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(silent.closed().await, Closed::Fault(Fault::LoginTimeout));
-    assert_eq!(slow.closed().await, Closed::Fault(Fault::LoginTimeout));
+    assert_eq!(
+        silent.closed().await,
+        CloseReason::Protocol(ConnError::LoginTimeout)
+    );
+    assert_eq!(
+        slow.closed().await,
+        CloseReason::Protocol(ConnError::LoginTimeout)
+    );
     assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(relay.stats().logins_failed, 2);
 }
@@ -368,7 +374,10 @@ async fn reader_that_stops_is_closed_and_delays_nobody() {
         assert!(relay.stats().pool_bytes_used <= 128 << 10);
     }
     assert!(start.elapsed() < Duration::from_secs(2));
-    assert_eq!(stopped.closed().await, Closed::Fault(Fault::WriteTimeout));
+    assert_eq!(
+        stopped.closed().await,
+        CloseReason::Protocol(ConnError::WriteTimeout)
+    );
     let stats = relay.stats();
     assert_eq!((stats.write_timeouts, stats.pool_bytes_used), (1, 0));
     // Every packet is accounted for: written, or dropped for a reason. A few of those that were
@@ -420,7 +429,7 @@ async fn end_of_a_client_is_told_and_cleaned_up() {
         key, stream, task, ..
     } = a;
     drop(stream);
-    assert_eq!(task.await.unwrap(), Closed::ByPeer);
+    assert_eq!(task.await.unwrap(), CloseReason::ByPeer);
     let gone = Frame::PeerGone {
         peer: key,
         reason: PeerGoneReason::Disconnected,
@@ -439,7 +448,10 @@ async fn malformed_frame_ends_only_its_own_connection() {
     let b = Client::login(&relay, 2, 1 << 16).await;
     a.stream.write_all(&[4, 0, 1, 0, 33]).await.unwrap();
     assert_eq!(a.try_next().await, None);
-    assert!(matches!(a.closed().await, Closed::Fault(Fault::Frame(_))));
+    assert!(matches!(
+        a.closed().await,
+        CloseReason::Protocol(ConnError::Frame(_))
+    ));
     assert!(!b.task.is_finished());
     assert_eq!(relay.stats().faults, 1);
 }
@@ -484,12 +496,15 @@ async fn shutdown_tells_clients_and_then_closes_all() {
     assert_eq!(a.try_next().await, None);
     let start = Instant::now();
     drop(a.stream);
-    assert_eq!(a.task.await.unwrap(), Closed::ShuttingDown);
-    assert_eq!(waiting.closed().await, Closed::ShuttingDown);
-    assert_eq!(deaf.closed().await, Closed::Fault(Fault::WriteTimeout));
+    assert_eq!(a.task.await.unwrap(), CloseReason::ShuttingDown);
+    assert_eq!(waiting.closed().await, CloseReason::ShuttingDown);
+    assert_eq!(
+        deaf.closed().await,
+        CloseReason::Protocol(ConnError::WriteTimeout)
+    );
     assert!(start.elapsed() <= Duration::from_secs(3));
     let late = Client::connect(&relay, 4, 1 << 16);
-    assert_eq!(late.closed().await, Closed::ShuttingDown);
+    assert_eq!(late.closed().await, CloseReason::ShuttingDown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -501,7 +516,7 @@ async fn peer_that_does_not_close_is_waited_for_only_shortly() {
     let start = Instant::now();
     // What the client still says is read and thrown away, so that its side is not reset.
     a.send(Key::new([1; 32]), &[0; 5000]).await;
-    assert_eq!(a.closed().await, Closed::ShuttingDown);
+    assert_eq!(a.closed().await, CloseReason::ShuttingDown);
     assert!(start.elapsed() <= Duration::from_millis(1100));
 }
 

@@ -12,10 +12,14 @@ fn mesh_relay(mark: u8) -> Relay {
 }
 
 /// Links `from` to `to` with this key.
-fn link(from: &Relay, to: &Relay, key: MeshKey) -> (JoinHandle<LinkEnd>, JoinHandle<Closed>) {
+fn link(
+    from: &Relay,
+    to: &Relay,
+    key: MeshKey,
+) -> (JoinHandle<MeshLinkEnd>, JoinHandle<CloseReason>) {
     let (near, far) = duplex(1 << 16);
     let server = serve(to, far, Vec::new());
-    let mesh = from.mesh(near, Bytes::new(), key);
+    let mesh = from.serve_mesh_link(near, Bytes::new(), key);
     #[expect(
         clippy::disallowed_methods,
         reason = "each test awaits or outlives its tasks"
@@ -60,7 +64,7 @@ async fn two_relays_form_one_region() {
     // When a relay stops, its clients are gone.
     two.shutdown(Duration::from_secs(1), Duration::from_secs(1));
     assert!(there.0.await.is_ok());
-    assert_eq!(back.0.await.unwrap(), LinkEnd::ShuttingDown);
+    assert_eq!(back.0.await.unwrap(), MeshLinkEnd::ShuttingDown);
     settle().await;
     assert_eq!(one.stats().remote_keys, 0);
 }
@@ -69,9 +73,9 @@ async fn two_relays_form_one_region() {
 async fn relay_with_a_wrong_mesh_key_is_an_ordinary_client() {
     let (one, two) = (mesh_relay(100), mesh_relay(101));
     let (end, closed) = link(&one, &two, "cd".repeat(32).parse().unwrap());
-    let fault = Closed::Fault(Fault::NotMeshPeer(Kind::WatchConns));
+    let fault = CloseReason::Protocol(ConnError::NotMeshPeer(Kind::WatchConns));
     assert_eq!(closed.await.unwrap(), fault);
-    assert!(matches!(end.await.unwrap(), LinkEnd::Closed { .. }));
+    assert!(matches!(end.await.unwrap(), MeshLinkEnd::Closed { .. }));
     assert_eq!(two.stats().mesh_connections, 0);
 }
 
@@ -81,7 +85,7 @@ async fn relay_that_dials_itself_notices() {
     let (end, _) = link(&one, &one, mesh_key());
     assert_eq!(
         end.await.unwrap(),
-        LinkEnd::Fault(crate::link::LinkFault::Itself)
+        MeshLinkEnd::Error(crate::mesh_link::MeshLinkError::ConnectedToSelf)
     );
 }
 
@@ -99,7 +103,7 @@ async fn mesh_peer_can_close_the_connections_of_a_key() {
     near.write_all(&encoded(Frame::ClosePeer(a.key)))
         .await
         .unwrap();
-    assert_eq!(a.closed().await, Closed::Disconnected);
+    assert_eq!(a.closed().await, CloseReason::Disconnected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +198,7 @@ impl Admit for Slow {
         false
     }
 
-    fn ask(&self, _key: &Key, _source: IpAddr) -> Option<crate::admit::Asked> {
+    fn admit_async(&self, _key: &Key, _source: IpAddr) -> Option<crate::admit::AdmissionFuture> {
         let answer = self.0;
         Some(Box::pin(async move {
             sleep(Duration::from_secs(1)).await;
@@ -223,7 +227,7 @@ async fn client_waits_for_an_answer_that_takes_time() {
     let info = client_info(&client.secret, &relay.public_key());
     client.stream.write_all(&info).await.unwrap();
     let key = client.key;
-    assert_eq!(client.closed().await, Closed::Refused(key));
+    assert_eq!(client.closed().await, CloseReason::NotAdmitted(key));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +238,7 @@ async fn silent_client_is_closed_only_if_that_is_asked_for() {
     };
     let start = Instant::now();
     let client = Client::login(&relay(limits), 1, 1 << 16).await;
-    assert_eq!(client.closed().await, Closed::Idle);
+    assert_eq!(client.closed().await, CloseReason::Idle);
     assert!(start.elapsed() >= Duration::from_secs(200));
 }
 

@@ -4,11 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::conn::MAX_SLICES;
-use crate::websocket::{CONTROL_LEN, Control, Decoder, NORMAL, binary_header};
+use super::{CONTROL_LEN, Control, Decoder, NORMAL, binary_header};
+use crate::outbox::MAX_SLICES;
+use crate::relay::Rewind;
 
 /// Reads without a byte for the reader, after which the other connections get their turn.
 const EMPTY_READS: usize = 8;
@@ -24,8 +25,7 @@ const MAX_MESSAGE: usize = 16 << 10;
 /// bytes that were left, as a driver of a queue does anyway.
 #[derive(Debug)]
 pub struct WebSocket<S> {
-    stream: S,
-    early: Bytes,
+    stream: Rewind<S>,
     decoder: Decoder,
     /// What is left of a message's header.
     header: heapless::Vec<u8, 10>,
@@ -40,8 +40,7 @@ impl<S> WebSocket<S> {
     /// A WebSocket on a stream, of which `already_read` came before.
     pub fn new(stream: S, already_read: Bytes) -> Self {
         WebSocket {
-            stream,
-            early: already_read,
+            stream: Rewind::new(stream, already_read),
             decoder: Decoder::default(),
             header: heapless::Vec::new(),
             announced: 0,
@@ -83,20 +82,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         Poll::Ready(Ok(()))
     }
-
-    fn poll_bytes(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = self.early.len().min(buffer.remaining());
-        buffer.put_slice(self.early.get(..length).unwrap_or_default());
-        self.early.advance(length);
-        Poll::Ready(Ok(()))
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
@@ -111,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
-            ready!(this.poll_bytes(cx, buffer))?;
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
             let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
             if new.is_empty() {
                 return Poll::Ready(Ok(()));
