@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_derp::bucket::SharedTokenBucket;
 use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use hyper::body::Incoming;
@@ -14,7 +15,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::BoardStatus;
-use crate::bucket::TokenBucket;
 use crate::config::{Limits, ServerUrl};
 use crate::engine::Handle;
 use crate::http::admin::{About, Admin, Trust};
@@ -103,7 +103,7 @@ pub struct App {
     /// First maps that may be made at the same time.
     pub full_maps: Turns,
     /// How fast strangers may come.
-    pub newcomers: TokenBucket,
+    pub newcomers: SharedTokenBucket,
     admin: Admin,
     /// Numbers of map streams; unique as long as a stream lives.
     sessions: AtomicU32,
@@ -168,7 +168,7 @@ impl App {
             streams: Arc::new(Semaphore::new(limits.map_streams)),
             bodies: Bodies::new(limits.request_bodies),
             full_maps: Turns::new(limits.full_map_builds),
-            newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
             limits,
         })

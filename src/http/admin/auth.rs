@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use hearth_derp::bucket::SharedTokenBucket;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::later;
-use crate::bucket::TokenBucket;
 use crate::clock::Now;
 use crate::http::body::{self, Body};
 use crate::id::ApiKeyId;
@@ -49,16 +49,16 @@ impl Refusal {
 /// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
 #[derive(Debug)]
 pub struct Gate {
-    checked: TokenBucket,
-    strangers: TokenBucket,
+    checked: SharedTokenBucket,
+    strangers: SharedTokenBucket,
 }
 
 impl Gate {
     /// A gate at which nobody has tried yet.
     pub fn new() -> Self {
         Self {
-            checked: TokenBucket::new(CHECKED.0, CHECKED.1),
-            strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
+            strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
 
