@@ -80,7 +80,7 @@ pub enum Event<'a> {
     Login {
         /// The client's key.
         key: Key,
-        /// What it says about itself.
+        /// Its client information.
         info: ClientInfo,
     },
     /// A packet.

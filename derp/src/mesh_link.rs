@@ -433,4 +433,16 @@ mod tests {
         let end = link.poll_timeout();
         assert_eq!(link.handle_timeout(end), Err(MeshLinkError::LoginTimeout));
     }
+
+    #[test]
+    fn link_that_accepts_no_bytes_times_out() {
+        let mut link = open();
+        link.outbox().blocked(NOW);
+        let timeout = Limits::default().mesh_write_timeout;
+        assert_eq!(link.poll_timeout(), NOW + timeout);
+        assert_eq!(link.handle_timeout(NOW), Ok(()));
+        let error = link.handle_timeout(NOW + timeout).unwrap_err();
+        assert_eq!(error, MeshLinkError::WriteTimeout);
+        assert_eq!(error.to_string(), "write timed out");
+    }
 }

@@ -37,7 +37,7 @@ impl Registry {
         id
     }
 
-    /// Takes the packets that wait for a connection.
+    /// Takes the packets queued for a connection.
     fn packets(&mut self, id: ConnId) -> Vec<Vec<u8>> {
         let Some(mailbox) = self.mailbox(id) else {
             return Vec::new();
@@ -47,7 +47,7 @@ impl Registry {
             .collect()
     }
 
-    /// Takes the notices that wait for a connection.
+    /// Takes the `PeerGone` notices queued for a connection.
     fn notices(&mut self, id: ConnId) -> Vec<Key> {
         let Some(mailbox) = self.mailbox(id) else {
             return Vec::new();
@@ -63,12 +63,12 @@ impl Registry {
         matches!(self.forward(from, &to, packet), Forwarded::Queued(_))
     }
 
-    /// The reason for which a connection has to end.
-    fn verdict(&mut self, id: ConnId) -> Option<CloseReason> {
+    /// Why a connection must close.
+    fn close_reason(&mut self, id: ConnId) -> Option<CloseReason> {
         self.register_waker(id, Waker::noop())
     }
 
-    /// The invariants that the type promises.
+    /// Checks the invariants of the type.
     fn check(&self) {
         let mut open = 0;
         for (id, slot) in &self.slots {
@@ -128,7 +128,7 @@ fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
 }
 
 #[test]
-fn packet_to_oneself_arrives() {
+fn packet_to_the_sender_itself_arrives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     assert!(registry.send(a, key(1), b"self"));
@@ -136,7 +136,7 @@ fn packet_to_oneself_arrives() {
 }
 
 #[test]
-fn unknown_destination_is_told_for_discovery_only() {
+fn unknown_destination_is_reported_for_discovery_packets_only() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     assert!(matches!(
@@ -163,7 +163,7 @@ fn unknown_destination_is_told_for_discovery_only() {
 }
 
 #[test]
-fn initiations_wait_for_a_receiver_that_is_about_to_come() {
+fn handshake_initiations_are_held_for_a_receiver_that_connects_soon() {
     let initiation = |mark: u8| {
         let mut packet = [mark; 148];
         packet[..4].copy_from_slice(&[1, 0, 0, 0]);
@@ -182,7 +182,7 @@ fn initiations_wait_for_a_receiver_that_is_about_to_come() {
     assert_eq!(dropped(&registry), 2);
     let b = registry.open_client(key(2));
     assert_eq!(registry.packets(b), [initiation(2).to_vec()]);
-    // Nothing is given twice, and what waits is bounded.
+    // Nothing is delivered twice, and the number of held packets is bounded.
     let again = registry.open_client(key(2));
     assert!(registry.packets(again).is_empty());
     for receiver in 10..10 + 2 * u8::try_from(MAX_HELD_INITIATIONS).unwrap() {
@@ -203,7 +203,7 @@ fn connection_that_is_logging_in_neither_sends_nor_receives() {
 }
 
 #[test]
-fn newest_duplicate_receives_until_another_speaks() {
+fn newest_connection_of_a_key_receives_until_another_one_sends() {
     let mut registry = registry(Limits::default());
     let sender = registry.open_client(key(1));
     let (old, new) = (registry.open_client(key(2)), registry.open_client(key(2)));
@@ -221,7 +221,7 @@ fn newest_duplicate_receives_until_another_speaks() {
 }
 
 #[test]
-fn among_the_remaining_duplicates_the_last_active_one_receives() {
+fn last_active_of_the_remaining_connections_receives() {
     let mut registry = registry(Limits::default());
     let sender = registry.open_client(key(1));
     let ids: Vec<ConnId> = (0..3).map(|_| registry.open_client(key(2))).collect();
@@ -237,7 +237,7 @@ fn among_the_remaining_duplicates_the_last_active_one_receives() {
 }
 
 #[test]
-fn ninth_connection_of_a_key_replaces_the_least_active() {
+fn ninth_connection_of_a_key_replaces_the_least_active_one() {
     let mut registry = registry(Limits::default());
     let ids: Vec<ConnId> = (0..peer::MAX_CONNECTIONS)
         .map(|_| registry.open_client(key(2)))
@@ -252,14 +252,14 @@ fn ninth_connection_of_a_key_replaces_the_least_active() {
             .len()
             == 1
     );
-    assert_eq!(registry.verdict(ids[1]), Some(CloseReason::Replaced));
-    assert_eq!(registry.verdict(ids[0]), None);
+    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Replaced));
+    assert_eq!(registry.close_reason(ids[0]), None);
     assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
     registry.check();
 }
 
 #[test]
-fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
+fn receivers_get_peer_gone_when_the_last_connection_of_a_key_closes() {
     let mut registry = registry(Limits::default());
     let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
     let (b, c) = (registry.open_client(key(2)), registry.open_client(key(3)));
@@ -269,7 +269,7 @@ fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
     assert_eq!(registry.notices(b), []);
     assert_eq!(registry.leave(a2), 1);
     assert_eq!(registry.notices(b), [key(1)]);
-    // c had no packet from a, it sent one.
+    // c has not received a packet from a; it sent one.
     assert_eq!(registry.notices(c), []);
     let a3 = registry.open_client(key(1));
     registry.leave(a3);
@@ -278,7 +278,7 @@ fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
 }
 
 #[test]
-fn destinations_are_bounded_and_forget_those_that_left() {
+fn destinations_are_bounded_and_closed_ones_are_removed() {
     let mut registry = registry(Limits {
         destinations_per_key: 4,
         ..Limits::default()
@@ -304,7 +304,7 @@ fn destinations_are_bounded_and_forget_those_that_left() {
 }
 
 #[test]
-fn oldest_login_gives_way_to_new_ones() {
+fn oldest_login_is_evicted_by_new_ones() {
     let mut registry = registry(Limits {
         logins: 3,
         ..Limits::default()
@@ -312,9 +312,9 @@ fn oldest_login_gives_way_to_new_ones() {
     let ids: Vec<ConnId> = (0..5)
         .map(|_| registry.connect(conn_info()).unwrap().0)
         .collect();
-    assert_eq!(registry.verdict(ids[0]), Some(CloseReason::Evicted));
-    assert_eq!(registry.verdict(ids[1]), Some(CloseReason::Evicted));
-    assert_eq!(registry.verdict(ids[2]), None);
+    assert_eq!(registry.close_reason(ids[0]), Some(CloseReason::Evicted));
+    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Evicted));
+    assert_eq!(registry.close_reason(ids[2]), None);
     assert_eq!(
         registry.login(ids[0], key(1), ClientRole::default()).err(),
         Some(CloseReason::Evicted)
@@ -327,7 +327,7 @@ fn oldest_login_gives_way_to_new_ones() {
 }
 
 #[test]
-fn full_relay_keeps_its_clients_and_turns_others_away() {
+fn full_relay_keeps_its_clients_and_refuses_others() {
     let mut registry = registry(Limits {
         connections: 3,
         logins: 3,
@@ -336,11 +336,11 @@ fn full_relay_keeps_its_clients_and_turns_others_away() {
     let a = registry.open_client(key(1));
     let waiting = registry.connect(conn_info()).unwrap().0;
     registry.open_client(key(2));
-    // The room of the one that is still logging in goes to the newer one.
+    // The newer connection evicts the one that is still logging in.
     registry.open_client(key(3));
-    assert_eq!(registry.verdict(waiting), Some(CloseReason::Evicted));
+    assert_eq!(registry.close_reason(waiting), Some(CloseReason::Evicted));
     assert_eq!(registry.connect(conn_info()).err(), Some(CloseReason::Full));
-    assert_eq!(registry.verdict(a), None);
+    assert_eq!(registry.close_reason(a), None);
     registry.leave(a);
     assert!(registry.connect(conn_info()).is_ok());
     assert_eq!(registry.stats().turned_away, 1);
@@ -358,8 +358,8 @@ fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
     }
     assert_eq!(registry.disconnect(&key(1)).len(), 3);
     assert!(!registry.send(a1, key(2), b"x") && !registry.send(b, key(1), b"x"));
-    assert_eq!(registry.verdict(a1), Some(CloseReason::Disconnected));
-    assert_eq!(registry.verdict(a2), Some(CloseReason::Disconnected));
+    assert_eq!(registry.close_reason(a1), Some(CloseReason::Disconnected));
+    assert_eq!(registry.close_reason(a2), Some(CloseReason::Disconnected));
     assert_eq!(registry.notices(b), [key(1)]);
     registry.check();
     registry.leave(a1);
@@ -368,14 +368,14 @@ fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
         (registry.stats().connections, registry.stats().disconnected),
         (1, 2)
     );
-    // A new connection of the key is a matter of admission, not of the registry.
+    // Whether the key may connect again is decided by admission, not by the registry.
     registry.open_client(key(1));
     assert!(registry.send(b, key(1), b"x"));
     assert!(registry.disconnect(&key(77)).is_empty());
 }
 
 #[test]
-fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
+fn queued_packets_of_a_closed_connection_are_counted_and_freed() {
     let mut registry = registry(Limits::default());
     let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
     assert!(registry.send(a, key(2), b"12345"));
@@ -393,7 +393,7 @@ fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
 }
 
 #[test]
-fn shutdown_tells_all_takes_none_and_forwards_nothing() {
+fn shutdown_notifies_all_accepts_none_and_forwards_nothing() {
     let mut registry = registry(Limits::default());
     let (a, b) = (
         registry.open_client(key(1)),
@@ -415,7 +415,7 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
 }
 
 #[test]
-fn ends_are_counted_by_their_reason() {
+fn closed_connections_are_counted_by_reason() {
     let mut registry = registry(Limits::default());
     for reason in [
         CloseReason::Protocol(ConnError::WriteTimeout),
@@ -438,7 +438,7 @@ fn ends_are_counted_by_their_reason() {
 }
 
 #[test]
-fn home_connections_are_counted_while_they_last() {
+fn home_connections_are_counted_while_open() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     registry.note_preferred(a, true);
@@ -474,7 +474,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
-/// The registry's rules, told again in the plainest way: connections that are logged in, in the
+/// Role of a mesh peer.
 const MESH: ClientRole = ClientRole {
     is_mesh_peer: true,
     is_prober: false,
@@ -487,7 +487,7 @@ impl Registry {
         id
     }
 
-    /// Takes what a watcher is told: who comes, and who goes.
+    /// Takes the presence updates queued for a watcher.
     fn presences(&mut self, id: ConnId) -> Vec<(Key, bool)> {
         let mailbox = self.mailbox(id).unwrap();
         std::iter::from_fn(|| mailbox.pop_presence())
@@ -495,7 +495,7 @@ impl Registry {
             .collect()
     }
 
-    /// Takes the packets that wait for a link.
+    /// Takes the packets queued for a link.
     fn link_packets(&mut self, id: MeshLinkId) -> Vec<Vec<u8>> {
         let queue = self.link_queue(id).unwrap();
         std::iter::from_fn(|| queue.pop())
@@ -505,7 +505,7 @@ impl Registry {
 }
 
 #[test]
-fn watcher_hears_of_all_but_itself() {
+fn watcher_gets_presence_of_all_but_itself() {
     let mut registry = registry(Limits::default());
     registry.open_client(key(1));
     let watcher = registry.open_mesh_peer(key(9));
@@ -535,7 +535,7 @@ fn client_without_the_mesh_key_cannot_watch() {
 }
 
 #[test]
-fn watcher_that_takes_no_notices_is_closed() {
+fn watcher_too_slow_for_presence_updates_is_closed() {
     let limits = Limits {
         connections: 4,
         ..Limits::default()
@@ -544,13 +544,13 @@ fn watcher_that_takes_no_notices_is_closed() {
     let watcher = registry.open_mesh_peer(key(9));
     registry.watch(watcher);
     for mark in 10..18 {
-        assert_eq!(registry.verdict(watcher), None);
+        assert_eq!(registry.close_reason(watcher), None);
         let id = registry.open_client(key(mark));
         registry.leave(id);
     }
     let id = registry.open_client(key(18));
     assert_eq!(
-        registry.verdict(watcher),
+        registry.close_reason(watcher),
         Some(CloseReason::MeshPeerTooSlow)
     );
     registry.leave(id);
@@ -558,7 +558,7 @@ fn watcher_that_takes_no_notices_is_closed() {
 }
 
 #[test]
-fn client_here_comes_before_a_link_and_one_link_before_another() {
+fn local_connection_is_preferred_to_a_link_and_the_first_link_to_others() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     let (first, second) = (registry.add_link(), registry.add_link());
@@ -584,7 +584,7 @@ fn client_here_comes_before_a_link_and_one_link_before_another() {
 }
 
 #[test]
-fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
+fn packet_from_a_mesh_peer_is_delivered_or_dropped_but_never_forwarded_again() {
     let mut registry = registry(Limits::default());
     let peer = registry.open_mesh_peer(key(9));
     let a = registry.open_client(key(1));
@@ -593,7 +593,7 @@ fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
     let forwarded = registry.forward_from_mesh(peer, &key(2), &key(1), b"hello");
     assert!(matches!(forwarded, Forwarded::Queued(_)));
     assert_eq!(registry.packets(a), [b"hello"]);
-    // The sender of a packet leaves the other relay: the receiver is told.
+    // The sender disconnects from the other relay: the receiver gets `PeerGone`.
     registry.add_forwarder(link, key(3));
     registry.remove_forwarder(link, &key(2));
     assert_eq!(registry.notices(a), [key(2)]);
@@ -606,7 +606,7 @@ fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
 }
 
 #[test]
-fn keys_of_other_relays_are_bounded() {
+fn keys_of_mesh_links_are_bounded() {
     let limits = Limits {
         mesh_keys: 3,
         ..Limits::default()
@@ -624,7 +624,7 @@ fn keys_of_other_relays_are_bounded() {
 }
 
 #[test]
-fn one_address_cannot_take_all_connections() {
+fn one_address_cannot_use_all_connections() {
     let limits = Limits {
         connections_per_address: 2,
         ..Limits::default()
@@ -654,13 +654,13 @@ fn one_address_cannot_take_all_connections() {
     registry.check();
 }
 
-/// order of their activity.
+/// A simple model of the registry: logged-in connections in the order of their activity.
 #[derive(Default)]
 struct Model {
     active: Vec<(ConnId, u8)>,
-    /// Key, and connection that had a packet from it.
+    /// Key, and connection that received a packet from it.
     had: BTreeSet<(u8, ConnId)>,
-    /// Connection, and key whose leaving it must hear of.
+    /// Connection, and key for which it must get `PeerGone`.
     notices: Vec<(ConnId, u8)>,
 }
 
@@ -698,7 +698,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn registry_agrees_with_a_plain_model(steps in steps()) {
+    fn registry_agrees_with_a_simple_model(steps in steps()) {
         let mut registry = registry(Limits { connections: 16, logins: 4, ..Limits::default() });
         let mut model = Model::default();
         let mut ids: Vec<ConnId> = Vec::new();

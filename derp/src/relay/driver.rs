@@ -46,12 +46,12 @@ struct Session {
     /// Set while the host decides about admission.
     pending_admission: Option<Box<PendingAdmission>>,
     /// The client's rate limit; none during the login, without a rate, and for mesh peers.
-    rate: Option<TokenBucket>,
+    bucket: Option<TokenBucket>,
     rates_version: usize,
-    is_rated: bool,
+    is_rate_limited: bool,
     /// Nothing is read before this moment.
     paused_until: Duration,
-    last_heard: Duration,
+    last_read: Duration,
     deferred: Option<Deferred>,
 }
 
@@ -112,11 +112,11 @@ impl<S> Serve<S> {
             dirty: false,
             ending: Ending::No,
             pending_admission: None,
-            rate: None,
+            bucket: None,
             rates_version: 0,
-            is_rated: false,
+            is_rate_limited: false,
             paused_until: Duration::ZERO,
-            last_heard: shared.now(),
+            last_read: shared.now(),
             deferred: None,
         });
         Serve {
@@ -253,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     return Err(self.end_of_input());
                 }
                 Poll::Ready(Ok(())) => {
-                    self.session.last_heard = self.now;
+                    self.session.last_read = self.now;
                     self.consume(buffer.filled())?;
                     self.charge(buffer.filled().len());
                 }
@@ -266,21 +266,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
     /// TCP flow control slows the client down.
     fn charge(&mut self, bytes: usize) {
         let Session {
-            rate,
+            bucket,
             rates_version,
-            is_rated,
+            is_rate_limited,
             paused_until,
             ..
         } = &mut *self.session;
-        if !*is_rated {
+        if !*is_rate_limited {
             return;
         }
         let version = self.shared.rates_version.load(Ordering::Relaxed);
         if *rates_version != version {
             *rates_version = version;
-            *rate = self.shared.client_bucket();
+            *bucket = self.shared.client_bucket();
         }
-        let own = rate.as_mut().map(|rate| rate.charge(bytes, self.now));
+        let own = bucket.as_mut().map(|bucket| bucket.charge(bytes, self.now));
         let all = self.shared.charge_total(bytes, self.now);
         *paused_until = all.max(own.unwrap_or_default());
         if *paused_until > self.now {
@@ -290,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
 
     fn idle_at(&self) -> Option<Duration> {
         let timeout = self.shared.limits.idle_timeout;
-        let at = self.session.last_heard.saturating_add(timeout);
+        let at = self.session.last_read.saturating_add(timeout);
         (!timeout.is_zero()).then_some(at)
     }
 
@@ -324,9 +324,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             .shared
             .admit(session.id, key, self.source, role, already_admitted)?;
         session.conn.accept(&info, role.is_mesh_peer)?;
-        session.is_rated = !role.is_mesh_peer;
+        session.is_rate_limited = !role.is_mesh_peer;
         session.rates_version = self.shared.rates_version.load(Ordering::Relaxed);
-        session.rate = match session.is_rated {
+        session.bucket = match session.is_rate_limited {
             true => self.shared.client_bucket(),
             false => None,
         };
