@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
-use hearth_derp::stats::{METRICS, MetricKind, Tally};
+use hearth_derp::stats::{DropReason, METRICS, MetricKind, PacketKind};
 use hearth_derp::udp::{StunCounters, StunStats};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -147,31 +147,30 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
 }
 
 fn dropped_metrics(text: &mut String, stats: &Stats) {
-    let value_of: [(&str, &str, fn(Tally) -> u64); 2] = [
-        ("derp_packets_dropped_total", "Dropped packets", |tally| {
-            tally.packets
-        }),
-        (
-            "derp_bytes_dropped_total",
-            "Bytes of dropped packets",
-            |tally| tally.bytes,
-        ),
-    ];
-    for (name, help, value_of) in value_of {
-        header(text, MetricKind::Counter, name, help);
-        for (reason, kind, tally) in stats.drops.rows() {
-            let (reason, kind, value) = (reason.label(), kind.label(), value_of(tally));
-            let _ = writeln!(
-                text,
-                "hearth_{name}{{reason=\"{reason}\",kind=\"{kind}\"}} {value}"
-            );
-        }
+    let (name, help) = ("derp_packets_dropped_total", "Dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.packets);
     }
+    let (name, help) = ("derp_bytes_dropped_total", "Bytes of dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.bytes);
+    }
+}
+
+fn dropped(text: &mut String, name: &str, reason: DropReason, kind: PacketKind, value: u64) {
+    let (reason, kind) = (reason.label(), kind.label());
+    let _ = writeln!(
+        text,
+        "hearth_{name}{{reason=\"{reason}\",kind=\"{kind}\"}} {value}"
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_derp::stats::Tally;
 
     #[test]
     fn every_line_is_in_the_form_of_prometheus() {
