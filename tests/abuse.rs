@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use hearth_derp::frame::{Frame, HEADER_LEN, Header, Kind};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use hearth_derp::{Key, Limits, ServerSecret};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
@@ -183,7 +183,7 @@ const REQUEST: &[u8] = b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConne
 
 fn client_info(secret: &ServerSecret, relay: &Key) -> Vec<u8> {
     let text = br#"{"version":2,"CanAckPings":true}"#;
-    let sealed = Shared::new(secret, relay).seal(&[3; 24], text).unwrap();
+    let sealed = SharedKey::new(secret, relay).seal(&[3; 24], text).unwrap();
     encoded(Frame::ClientInfo {
         key: secret.public(),
         sealed: &sealed,

@@ -16,7 +16,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("clock", &[]),
     ("system_clock", &["clock"]),
-    ("bucket", &[]),
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
@@ -99,7 +98,7 @@ const WITHOUT_IO: &[&str] = &[
 
 /// The files of the relay that may use the tokio runtime; the rest of that
 /// package does no I/O.
-const RELAY_SHELL: &[&str] = &["relay", "udp"];
+const RELAY_SHELL: &[&str] = &["relay", "udp", "websocket/stream"];
 
 /// What a module without I/O must not name.
 const IO: &[&[&str]] = &[

@@ -12,7 +12,6 @@ use super::c2n::NodeCalls;
 use super::c2n::calls::ReplyChannel;
 use super::full_map_slots::FullMapSlots;
 use super::ts2021::{NoiseServer, Peer};
-use crate::bucket::TokenBucket;
 use crate::config::Limits;
 use crate::engine::Handle;
 use crate::net::body::{self, Body};
@@ -29,6 +28,7 @@ use hearth_core::netmap::SharedMapData;
 use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
+use hearth_derp::bucket::SharedTokenBucket;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -72,7 +72,7 @@ pub struct ControlContext {
     /// Full maps that may be built at the same time.
     pub full_maps: FullMapSlots,
     /// How fast unknown machines may register.
-    pub newcomers: TokenBucket,
+    pub newcomers: SharedTokenBucket,
     /// Requests by route and status.
     pub counters: Arc<HttpCounters>,
     /// Numbers of map streams; unique as long as a stream lives.
@@ -127,7 +127,7 @@ impl ControlContext {
             streams: Arc::new(Semaphore::new(limits.map_streams)),
             bodies: BodyBudget::new(limits.request_bodies),
             full_maps: FullMapSlots::new(limits.full_map_builds),
-            newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
             limits,
         })

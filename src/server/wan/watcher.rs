@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_derp::bucket::TokenBucket;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,7 +17,7 @@ use super::knowledge::Knowledge;
 use super::portmap::{self, Front};
 use super::system::System;
 use super::{hook, outside};
-use crate::bucket::TokenBucket;
+
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::relay::bootstrap_dns::BootstrapDns;
@@ -157,7 +158,7 @@ impl Watcher {
         shutdown: Shutdown,
     ) {
         let (mut others, again) = self.ask_others(&tasks, &shutdown);
-        let calm = TokenBucket::new(LOOKS, CALM);
+        let mut calm = TokenBucket::new(LOOKS, CALM);
         names.tell(&self.told.server);
         loop {
             let poll = match self.system.noticed_by() {
