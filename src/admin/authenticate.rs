@@ -106,7 +106,7 @@ impl Gate {
         Ok(Principal::ApiKey {
             id: key.id,
             prefix: key.prefix.clone(),
-            scopes: Scopes::ALL,
+            scopes: key.scopes,
         })
     }
 }
