@@ -268,7 +268,7 @@ impl Writer {
         };
         apply::tick(&mut tx, flush);
         let mut changes = tx.finish();
-        let journal = &self.journal;
+        let journal = &mut self.journal;
         changes.events.retain(|event| journal.keeps(event, now));
         let committed = self.commit(&changes, now);
         if committed {

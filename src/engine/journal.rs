@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bucket::TokenBucket;
+use hearth_derp::bucket::TokenBucket;
+
 use hearth_core::clock::Now;
 use hearth_core::state::command::{Command, PresentedKey, Rejected};
 use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
@@ -61,11 +62,11 @@ impl Journal {
     }
 
     /// Whether an event is logged and audited.
-    pub(super) fn keeps(&self, event: &Event, now: Now) -> bool {
+    pub(super) fn keeps(&mut self, event: &Event, now: Now) -> bool {
         let is_by_node = event.actor.kind == ActorKind::Node;
         let bucket = match event.action {
-            Action::Request => &self.requested,
-            Action::Update | Action::Login if is_by_node => &self.nodes,
+            Action::Request => &mut self.requested,
+            Action::Update | Action::Login if is_by_node => &mut self.nodes,
             _ => return true,
         };
         bucket.take(now.mono)
@@ -145,7 +146,7 @@ mod tests {
         world.join(with_key(1, 2, "k"));
         world.register(plain(9, 9)).unwrap();
         let kept = |summary: &str| {
-            let journal = Journal::new();
+            let mut journal = Journal::new();
             let mut events = world.events.iter();
             let event = events.find(|event| event.summary() == summary).unwrap();
             (0..100).filter(|_| journal.keeps(event, world.now)).count()
