@@ -72,6 +72,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["clock"]),
     ("rustix", &["server/wan"]),
+    ("strsim", &["config/near"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.
