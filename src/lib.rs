@@ -23,6 +23,7 @@ pub mod engine;
 pub mod files;
 pub mod http;
 pub mod id;
+pub mod interfaces;
 pub mod keys;
 pub mod logging;
 pub mod netmap;

@@ -248,8 +248,8 @@ async fn serve(
         ask_routers(app.clone(), config.routes),
     );
     tasks.spawn(
-        "way to the internet",
-        wan::watch_home(home, shutdown.clone()),
+        "uplink",
+        wan::watch_uplink(home, shutdown.clone()),
     );
     tasks.spawn(
         "admission",

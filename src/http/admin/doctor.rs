@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use super::{Answer, Call, json, wan};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
-use crate::doctor::{self, Certificate, Facts, Filling, Level, Memory};
+use crate::doctor::{self, Certificate, Facts, Level, LimitUsage, Memory};
 use crate::state::model::PendingState;
 use crate::state::snapshot::Snapshot;
 
@@ -80,7 +80,7 @@ impl Call<'_> {
                 }
             }),
             database_is_writable: snapshot.is_writable(),
-            fillings: self.fillings(&snapshot),
+            limit_usages: self.limit_usages(&snapshot),
             memory: about.memory_budget.and_then(|budget| {
                 let used = resident_bytes()?;
                 Some(Memory { used, budget })
@@ -96,7 +96,7 @@ impl Call<'_> {
         }
     }
 
-    fn fillings(&self, snapshot: &Snapshot) -> Vec<Filling> {
+    fn limit_usages(&self, snapshot: &Snapshot) -> Vec<LimitUsage> {
         let limits = &self.admin.limits;
         let online = snapshot.nodes().iter();
         let online = online.filter(|node| node.presence.is_online()).count();
@@ -140,13 +140,13 @@ impl Call<'_> {
                 limits.derp_connections,
             ),
         ];
-        let fillings = all.map(|(what, key, used, most)| Filling {
+        let usages = all.map(|(what, key, used, most)| LimitUsage {
             what,
             key,
             used,
             most,
         });
-        fillings.into()
+        usages.into()
     }
 }
 
