@@ -40,14 +40,14 @@ use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
 use crate::netmap::Tailnet;
 use crate::netmap::notices::Notices;
-use crate::service::{Manager, Sockets};
+use crate::service::{SystemdNotifier, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::addr::Prefixes;
 use crate::state::model::Settings;
 use crate::state::secret::{NoRandomness, random};
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
+use crate::tls::{self, Aes, CertNames, CertResolver, Identity, TlsError};
 use dns::Dns;
 use listeners::Listeners;
 use policy::PolicyFile;
@@ -106,7 +106,7 @@ pub fn run(
     reload: impl Fn() -> Config,
     sockets: Sockets,
 ) -> Result<(), ServeError> {
-    let manager = Manager::of_this_process();
+    let manager = SystemdNotifier::of_this_process();
     manager.status("opening the database");
     let limits = &config.limits;
     let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
@@ -149,7 +149,7 @@ async fn serve(
     reload: &impl Fn() -> Config,
     (engine, noise, derp): (Handle, MachineSecret, ServerSecret),
     sockets: Sockets,
-    manager: &Manager,
+    manager: &SystemdNotifier,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
@@ -210,7 +210,7 @@ async fn serve(
     let http_limits = http_limits(&config.limits);
     let public = noise.public();
     let control = Control::new(noise, challenge, http_limits.clone(), shutdown.clone());
-    let served = Served::new(identity);
+    let served = CertResolver::new(identity);
     let app = App::new(Parts {
         engine,
         tailnet,
@@ -324,7 +324,7 @@ fn reload_files(
     running: &Config,
     fresh: &Config,
     log: &LogControl,
-    served: &Served,
+    served: &CertResolver,
     is_pinned: bool,
 ) {
     for warning in &fresh.warnings {
@@ -379,7 +379,7 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
             }
         }
     }
-    let mut names = Names {
+    let mut names = CertNames {
         common_name: "hearth".to_owned(),
         dns: Vec::new(),
         addresses: vec![IpAddr::from([127, 0, 0, 1])],

@@ -53,7 +53,7 @@ use crate::http::numbers::Numbers;
 use crate::http::policy::PolicyPlace;
 use crate::http::wan::WanPlace;
 use crate::netmap::Tailnet;
-use crate::tls::Served;
+use crate::tls::CertResolver;
 use auth::Gate;
 use fault::{Code, Fault};
 use target::Target;
@@ -100,7 +100,7 @@ pub struct About {
     /// Where the addresses outside are known.
     pub wan: WanPlace,
     /// The certificate that is served.
-    pub served: Arc<Served>,
+    pub served: Arc<CertResolver>,
     /// Whether it is one that hearth made.
     pub certificate_is_own: bool,
     /// What the program should take of memory at most, in bytes, where that is known.

@@ -40,7 +40,7 @@ use crate::shutdown::Shutdown;
 use crate::state::model::{AuthId, SessionId};
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
-use crate::tls::Served;
+use crate::tls::CertResolver;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -268,7 +268,7 @@ pub struct Parts {
     /// Where the addresses outside are known.
     pub wan: WanPlace,
     /// The certificate that is served.
-    pub served: Arc<Served>,
+    pub served: Arc<CertResolver>,
     /// Whether it is one that hearth made.
     pub certificate_is_own: bool,
     /// What the program should take of memory at most, in bytes, where that is known.

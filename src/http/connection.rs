@@ -197,7 +197,7 @@ mod tests {
     use crate::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
     use crate::noise::stream::NoiseStream;
     use crate::supervise::Tasks;
-    use crate::tls::{Identity, Names, Served, server_config};
+    use crate::tls::{CertNames, CertResolver, Identity, server_config};
     use hyper::StatusCode;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};
@@ -362,13 +362,13 @@ mod tests {
     }
 
     fn tls_settings(dir: &Path) -> tls::Settings {
-        let names = Names {
+        let names = CertNames {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
         let identity = Identity::self_signed(dir, &names).unwrap();
-        server_config(Served::new(identity), tls::Aes::InSoftware).unwrap()
+        server_config(CertResolver::new(identity), tls::Aes::InSoftware).unwrap()
     }
 
     #[tokio::test]

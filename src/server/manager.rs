@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::http::app::App;
-use crate::service::{Manager, Watchdog};
+use crate::service::{SystemdNotifier, Watchdog};
 use crate::supervise::Tasks;
 
 /// Tells that the server is ready, and from now on how it is.
-pub(super) fn start(manager: &Manager, app: &Arc<App>, tasks: &Tasks) {
+pub(super) fn start(manager: &SystemdNotifier, app: &Arc<App>, tasks: &Tasks) {
     tell_ready(manager, app);
     if !manager.is_there() {
         return;
@@ -24,12 +24,12 @@ pub(super) fn start(manager: &Manager, app: &Arc<App>, tasks: &Tasks) {
 }
 
 /// Tells that the server does its work.
-pub(super) fn tell_ready(manager: &Manager, app: &App) {
+pub(super) fn tell_ready(manager: &SystemdNotifier, app: &App) {
     manager.ready(&status(app, app.engine.snapshot().is_writable()));
 }
 
 /// Tells each time when the database stops taking changes, or takes them again.
-async fn tell_status(manager: Manager, app: Arc<App>) {
+async fn tell_status(manager: SystemdNotifier, app: Arc<App>) {
     let mut states = app.engine.watch();
     let mut told = states.borrow().is_writable();
     loop {

@@ -17,7 +17,7 @@ use crate::http::outbound::Outbound;
 use crate::shutdown::Shutdown;
 use crate::state::snapshot::Snapshot;
 use crate::supervise::Tasks;
-use crate::tls::{MetaCertificate, Served};
+use crate::tls::{MetaCertificate, CertResolver};
 
 /// Time between two tries to reach another relay. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
@@ -174,13 +174,13 @@ pub(super) fn stun_options(config: &Config) -> StunOptions {
 }
 
 /// Tells clients about the relay in the TLS handshake, as long as the server runs.
-pub(super) fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
+pub(super) fn tell(served: &Arc<CertResolver>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
     let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
     tasks.spawn("relay certificate", telling);
 }
 
 /// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
-async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+async fn tell_of_relay(served: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
@@ -188,7 +188,7 @@ async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shu
         let since = made.map(|made| now.since(made).max(made.since(now)));
         if since.is_none_or(|since| since > RENEW_META) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.tell_of_relay(meta),
+                Ok(meta) => served.set_meta(meta),
                 Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
             }
             made = Some(now);

@@ -19,11 +19,11 @@ use crate::http::standalone::RelayOnly;
 use crate::http::ts2021::Control;
 use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
-use crate::service::{Manager, Sockets, Watchdog};
+use crate::service::{SystemdNotifier, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::state::secret::random;
 use crate::supervise::Tasks;
-use crate::tls::{self, Served};
+use crate::tls::{self, CertResolver};
 use crate::{files, http};
 
 /// The relay's private key, below the data directory: 32 bytes.
@@ -79,7 +79,7 @@ async fn serve(
     secret: ServerSecret,
     sockets: Sockets,
 ) -> Result<(), ServeError> {
-    let manager = Manager::of_this_process();
+    let manager = SystemdNotifier::of_this_process();
     let mut signals = Signals::new().map_err(system("signal handlers"))?;
     let (identity, pin) = identity(config)?;
     let mut listeners = Listeners::bind(config, sockets).await?;
@@ -101,7 +101,7 @@ async fn serve(
         limits.clone(),
         shutdown.clone(),
     );
-    let served = Served::new(identity);
+    let served = CertResolver::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
         relay::tell(&served, relay, &tasks, &shutdown);

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::http::wan::{Refreshed, WanPlace};
-use crate::tls::{Identity, Names, Served};
+use crate::tls::{CertNames, CertResolver, Identity};
 use crate::wan::{Addresses, Report};
 
 fn report() -> Report {
@@ -38,13 +38,13 @@ pub(super) fn place() -> WanPlace {
 }
 
 /// A certificate that hearth made itself.
-pub(super) fn served(directory: &Path) -> Arc<Served> {
-    let names = Names {
+pub(super) fn served(directory: &Path) -> Arc<CertResolver> {
+    let names = CertNames {
         common_name: "hearth".into(),
         addresses: vec!["192.168.1.1".parse().unwrap()],
-        ..Names::default()
+        ..CertNames::default()
     };
-    Served::new(Identity::self_signed(directory, &names).unwrap())
+    CertResolver::new(Identity::self_signed(directory, &names).unwrap())
 }
 
 #[tokio::test]
