@@ -282,6 +282,19 @@ fn the_example_shows_the_defaults() {
 }
 
 #[test]
+fn a_line_that_is_appended_to_the_example_is_reported_with_its_section() {
+    let example = include_str!("../../hearth.example.toml");
+    let config = from_text(&format!("{example}server_url = \"https://a.example\"\n"));
+    let line = example.lines().count() + 1;
+    assert_eq!(
+        warnings(&config),
+        [format!(
+            "hearth.toml:{line}:1: unknown key `limits.server_url`; did you mean `server_url`?"
+        )]
+    );
+}
+
+#[test]
 fn the_example_as_it_is_changes_nothing() {
     let defaults = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
     let example = from_text(include_str!("../../hearth.example.toml"));

@@ -211,7 +211,7 @@ fn mapping(facts: &Facts) -> Option<Finding> {
         let finding = Finding::new("mapping.failed", Level::Warning, title);
         return Some(
             finding
-                .detail(format!("Upstream router: {fault}."))
+                .detail(format!("Error: {fault}."))
                 .advice(advice),
         );
     }

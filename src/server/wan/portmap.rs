@@ -48,7 +48,7 @@ enum Session {
     Upnp(upnp::Router),
 }
 
-/// Why port mapping failed. Follows `Upstream router: ` in a finding.
+/// Why port mapping failed.
 #[derive(Debug, thiserror::Error)]
 enum MappingFault {
     #[error("no response to PCP, NAT-PMP or UPnP")]
