@@ -209,11 +209,7 @@ fn mapping(facts: &Facts) -> Option<Finding> {
         };
         let advice = "Enable UPnP, NAT-PMP or PCP in the upstream router, or forward the ports there manually.";
         let finding = Finding::new("mapping.failed", Level::Warning, title);
-        return Some(
-            finding
-                .detail(format!("Error: {fault}."))
-                .advice(advice),
-        );
+        return Some(finding.detail(format!("Error: {fault}.")).advice(advice));
     }
     if !other.is_empty() {
         let title = "The upstream router assigned different ports";

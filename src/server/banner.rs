@@ -30,7 +30,10 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
     line(format_args!("  data     {}", config.data_dir.display()));
     line(format_args!("  names    *.{}", config.base_domain));
     line(format_args!("  board    {}", board(config)));
-    line(format_args!("  clients  connect to {}", addresses.server_url));
+    line(format_args!(
+        "  clients  connect to {}",
+        addresses.server_url
+    ));
     for warning in &config.warnings {
         line(format_args!("  warning  {warning}"));
     }
