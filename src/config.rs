@@ -40,10 +40,10 @@ pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
 pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
-use crate::state::dns::DnsSettings;
-use crate::wan::address::prefix_without;
 use board::machine::Machine;
 use file::RawConfig;
+use hearth_core::state::dns::DnsSettings;
+use hearth_core::wan::address::prefix_without;
 use lan::Network;
 use value::{Expiry, Range};
 

@@ -14,8 +14,8 @@ use rustix::net::{
     socket_with,
 };
 
-use crate::wan::Addresses;
-use crate::wan::netlink::{GROUPS, Progress, Request, Table, request};
+use hearth_core::wan::Addresses;
+use hearth_core::wan::netlink::{GROUPS, Progress, Request, Table, request};
 
 /// Room for one datagram of the kernel, which are not longer. Source: `NLMSG_GOODSIZE` and
 /// `netlink_dump` in Linux `net/netlink/af_netlink.c`.

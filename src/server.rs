@@ -1,15 +1,11 @@
 //! The control server: starts its parts in order and stops them in order.
 
-mod admission;
 mod banner;
 mod base;
-mod derp_map;
 mod dns;
 mod listeners;
 mod notify;
 mod policy;
-mod regions;
-mod relay;
 #[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
@@ -21,27 +17,41 @@ use std::io;
 use std::sync::Arc;
 
 use hearth_derp::ServerSecret;
-use tokio::sync::{Notify, watch};
+use hearth_derp::relay::Relay;
+use tokio::sync::{Mutex, Notify, watch};
 
+use crate::admin::authenticate::Gate;
+use crate::admin::{About, AdminContext};
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config};
+use crate::control::c2n::NodeCalls;
+use crate::control::coalesce::coalesce_snapshots;
+use crate::control::context::{ControlContext, ControlParts};
+use crate::control::route_failover::ask_routers;
+use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts};
-use crate::http::routers::ask_routers;
-use crate::keys::{MachineSecret, NodeKey};
 use crate::logging::LogControl;
-use crate::netmap::Tailnet;
-use crate::netmap::notices::Notices;
+use crate::net::tls::TlsError;
+use crate::relay::context::RelayContext;
+use crate::relay::regions::Regions;
+use crate::relay_key::node_key;
+use crate::routes::Router;
+use crate::routes::table::ROUTES;
 use crate::service::{Sockets, SystemdNotifier};
-use crate::state::addr::Prefixes;
-use crate::state::model::Settings;
-use crate::state::secret::NoRandomness;
+use crate::status::client_reports::ClientReports;
+use crate::status::http_counters::HttpCounters;
+use crate::status::ssh_checks::SshChecks;
 use crate::store::{Store, StoreError};
-use crate::tls::TlsError;
+use crate::web::WebContext;
 use base::Base;
 use dns::Dns;
+use hearth_core::keys::{ChallengeKey, MachineSecret};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::notices::Notices;
+use hearth_core::state::addr::Prefixes;
+use hearth_core::state::model::Settings;
+use hearth_core::state::secret::{NoRandomness, random};
 use policy::PolicyFile;
-use regions::Regions;
 use wan::{Watcher, WatcherParts};
 
 /// Why the server did not start.
@@ -142,7 +152,7 @@ async fn serve(
         pin: base.pin.as_deref(),
     });
 
-    let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
+    let (mut policy, policy_status) = PolicyFile::new(config.policy.file.clone(), engine.clone());
     policy.load().await;
     let reload_policy = Arc::new(Notify::new());
     tasks.spawn(
@@ -174,7 +184,10 @@ async fn serve(
     );
     tasks.spawn("DERP map", keeping);
     tasks.spawn("dns", dns.keep(new_tailnet.clone(), shutdown.clone()));
-    let numbers = base.start_relay(config, derp, Some(engine.watch()));
+    let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
+    let counters = Arc::new(HttpCounters::new(labels));
+    let states = Some(engine.watch());
+    let numbers = base.start_relay(config, derp, states, Some(counters.clone()));
     let names = base.start_names(config);
     let wan = watcher.place();
     let watching = watcher.keep(
@@ -184,65 +197,109 @@ async fn serve(
         shutdown.clone(),
     );
     tasks.spawn("public addresses", watching);
-    let app = App::new(Parts {
-        engine,
-        tailnet,
+    let challenge = ChallengeKey::from_bytes(random()?);
+    let http_limits = base::http_limits(&config.limits);
+    let noise = NoiseServer::new(noise, challenge, http_limits, shutdown.clone());
+    let calls = Arc::new(NodeCalls::new(&base.addresses.server_url, &config.limits));
+    let reports = Arc::new(ClientReports::new(config.limits.audit_entries));
+    let ssh_checks = Arc::new(SshChecks::new(config.limits.ssh_checks));
+    let (sender, updates) = watch::channel(engine.snapshot());
+    let coalescing = coalesce_snapshots(engine.watch(), tailnet.clone(), sender, shutdown.clone());
+    tasks.spawn("snapshots for map streams", coalescing);
+    let control = ControlContext::new(ControlParts {
+        engine: engine.clone(),
+        updates,
+        tailnet: tailnet.clone(),
         limits: config.limits.clone(),
+        server_url: base.addresses.server_url.clone(),
+        noise: Arc::new(noise),
+        calls: calls.clone(),
+        reports: reports.clone(),
+        ssh_checks: ssh_checks.clone(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        counters: counters.clone(),
+    });
+    let about = About {
+        addresses: base.addresses.clone(),
+        base_domain: config.base_domain.to_string(),
+        tailnet,
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
         board: board_status(&config.board),
-        policy_place,
-        addresses: base.addresses.clone(),
-        noise: noise.public(),
-        relay: numbers.relay.clone(),
-        stun: numbers.stun.clone(),
-        names,
+        policy_status: policy_status.clone(),
         wan,
         served: base.certificate.clone(),
         certificate_is_own: base.pin.is_some(),
         memory_budget: config.board.budget(),
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-    });
-    base.serve(config, listeners, app.clone(), noise, &numbers)?;
-    tasks.spawn("route probes", ask_routers(app.clone(), config.routes));
+        relay: numbers.clone(),
+    };
+    let router = Router {
+        control: control.clone(),
+        relay: RelayContext {
+            relay: numbers.relay.clone(),
+            names,
+        },
+        admin: AdminContext {
+            engine: engine.clone(),
+            limits: config.limits.clone(),
+            calls,
+            reports,
+            ssh_checks: ssh_checks.clone(),
+            about,
+            policy_turn: Mutex::default(),
+            gate: Gate::new(),
+        },
+        web: WebContext {
+            engine: engine.clone(),
+            server_url: base.addresses.server_url.clone(),
+            policy: policy_status,
+            ssh_checks,
+        },
+        counters,
+    };
+    base.serve(config, listeners, Arc::new(router), &numbers)?;
+    let probing = ask_routers(control.clone(), config.routes);
+    tasks.spawn("route probes", probing);
     tasks.spawn("uplink", wan::watch_uplink(new_tailnet, shutdown));
-    tasks.spawn(
-        "admission",
-        watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
-    );
+    let relay = numbers.relay.clone();
+    let relay = relay.filter(|_| config.derp.admission == Admission::Tailnet);
+    tasks.spawn("admission", watch_admission(control.clone(), relay));
 
-    let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
+    let text = banner::banner(config, &base.addresses, &engine.snapshot());
     base::print(&text);
-    tracing::info!(server_url = app.addresses.server_url, "ready");
-    notify::start(notifier, &app, &tasks);
+    tracing::info!(server_url = base.addresses.server_url, "ready");
+    notify::start(notifier, &control, &tasks);
     let mut reloaded = |fresh: Config| {
         dns_settings.send_replace(Arc::new(fresh.dns));
         reload_regions.notify_one();
         reload_policy.notify_one();
-        notify::ready(notifier, &app);
+        notify::ready(notifier, &control);
     };
     base.run(config, log, (reload, &mut reloaded), notifier, &numbers)
         .await;
     Ok(())
 }
 
-/// Drops cached data of deleted nodes, and disconnects nodes that lose admission to the relay if `is_by_tailnet`.
-async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
-    let mut states = app.engine.watch();
+/// Drops cached data of deleted nodes, and disconnects relay clients that are no longer admitted; `relay` is
+/// `None` if admission does not depend on the tailnet.
+async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>) {
+    let mut states = context.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
         tokio::select! {
             biased;
-            () = app.shutdown.wait() => return,
+            () = context.shutdown.wait() => return,
             changed = states.changed() => if changed.is_err() { return },
         }
         let snapshot = states.borrow_and_update().clone();
-        app.fragments.prune(&snapshot);
+        context.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
-            app.contact.prune(&snapshot);
-            if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
-                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+            let exists = |id| snapshot.node(id).is_some();
+            context.reports.retain(exists);
+            context.ssh_checks.retain(exists);
+            if let Some(relay) = &relay {
+                relay.retain(|key| snapshot.admits(&node_key(key)));
             }
         }
     }

@@ -16,9 +16,10 @@ use super::contact::{self, Ssh};
 use super::output::{Format, Output};
 use super::wan::WanCommand;
 use super::{dns, keys, pending, relay, server, users};
-use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
 use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
 
 /// A Tailscale-compatible control server, relay and STUN responder in one small binary.
 #[derive(Debug, Parser)]
@@ -490,7 +491,7 @@ fn key_life(text: &str) -> Result<String, &'static str> {
 }
 
 fn moment(text: &str) -> Result<Timestamp, &'static str> {
-    let from_now = || Some(clock::now().wall.plus(parse_duration(text)?));
+    let from_now = || Some(system_clock::now().wall.plus(parse_duration(text)?));
     Timestamp::parse(text)
         .or_else(from_now)
         .ok_or("expected a time such as 2027-01-31T12:00:00Z, or from now, such as 30d")
@@ -498,7 +499,7 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
 
 /// When something ends that is good for so long; `None` is never.
 pub fn end_of(lifetime: Duration) -> Option<Timestamp> {
-    (!lifetime.is_zero()).then(|| clock::now().wall.plus(lifetime))
+    (!lifetime.is_zero()).then(|| system_clock::now().wall.plus(lifetime))
 }
 
 /// Carries out a command that needs the server.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::api::ErrorAnswer;
-pub use crate::http::query::escaped;
+pub use crate::net::query::escaped;
 
 /// Longest answer that is read, in bytes: a full tailnet of nodes fits many times.
 const ANSWER_MAX: u64 = 64 << 20;

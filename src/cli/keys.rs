@@ -10,8 +10,8 @@ use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreateInvite, CreatePreAuthKey, Invite, NameKey, NewApiKeyAnswer,
     NumberText, PreAuthKeyAnswer, PreAuthKeysAnswer,
 };
-use crate::clock::Timestamp;
 use crate::qr;
+use hearth_core::clock::Timestamp;
 
 const SHOWN_ONCE: &str = "This key is shown this once: hearth keeps only its hash.";
 

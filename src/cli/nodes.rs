@@ -12,7 +12,8 @@ use crate::api::{
     BackfillAnswer, ExpireNode, MoveNode, Node, NodeAnswer, NodesAnswer, NumberText, SetAddresses,
     SetTags,
 };
-use crate::clock::{self, Timestamp};
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
 
 /// Carries out a command about nodes.
 pub fn run(command: Nodes, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
@@ -239,7 +240,7 @@ fn state(node: &Node) -> &'static str {
     if !node.authorized {
         return "waits for approval";
     }
-    let expired = |end: Timestamp| end <= clock::now().wall;
+    let expired = |end: Timestamp| end <= system_clock::now().wall;
     match (&node.wireguard, node.online) {
         _ if node.expiry.is_some_and(expired) => "expired",
         (Some(_), _) => "WireGuard",

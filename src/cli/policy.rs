@@ -13,7 +13,7 @@ use crate::api::{
     NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
 };
 use crate::files;
-use crate::policy::{MAX_BYTES, Policy};
+use hearth_core::policy::{MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
 const CHECK: &str = "/api/v1/policy/check";
@@ -43,7 +43,7 @@ pub fn run(
         PolicyCommand::Why { src, dst, proto } => why(client, format, &src, &dst, &proto),
         #[cfg(feature = "policy-tools")]
         PolicyCommand::Template { name } => {
-            let text = crate::policy::template(&name).unwrap_or_default();
+            let text = hearth_core::policy::template(&name).unwrap_or_default();
             Ok(Output::of(format, &json!({ "policy": text }), || {
                 text.trim_end().into()
             }))

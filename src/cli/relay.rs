@@ -8,7 +8,7 @@ use super::output::{Format, Output};
 use super::server;
 use crate::api::RelayReport;
 use crate::config::Overrides;
-use crate::http::numbers;
+use crate::metrics as numbers;
 
 /// Runs the relay and STUN until told to stop.
 #[cfg(feature = "standalone-relay")]

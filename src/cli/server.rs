@@ -17,9 +17,9 @@ use crate::config::value::show_duration;
 use crate::config::{Config, Overrides, Surroundings, Warning};
 use crate::files;
 use crate::logging::{self, LogControl};
-use crate::policy::{MAX_BYTES, Policy};
 use crate::server::ServeError;
 use crate::service::Sockets;
+use hearth_core::policy::{MAX_BYTES, Policy};
 
 /// Most lines of one kind about what waits.
 const LINES_MAX: usize = 8;

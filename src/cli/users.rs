@@ -6,7 +6,7 @@ use super::args::{OneUser, Users};
 use super::client::{CliError, Client, escaped, read};
 use super::output::{Format, Output, cell, table};
 use crate::api::{CreateUser, FIRST_USER, SetRole, SetUserExpiry, User, UserAnswer, UsersAnswer};
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Carries out a command about users.
 pub fn run(command: Users, client: &Client, format: Option<Format>) -> Result<Output, CliError> {

@@ -8,7 +8,7 @@ use super::fault::ConfigFault;
 use super::file::RawConfig;
 use super::value::{AdmitKind, Label, List, Range, Score};
 use super::web_url::WebUrl;
-use crate::keys::NodeKey;
+use hearth_core::keys::NodeKey;
 
 /// Admission to the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use super::file::RawConfig;
 use super::name::DnsName;
 use super::raw::RawTable;
 use super::value::{List, Setting};
-use crate::state::dns::{DnsRecord, DnsRule, DnsSettings, Nameserver, RECORDS_MAX, Resolution};
+use hearth_core::state::dns::{
+    DnsRecord, DnsRule, DnsSettings, Nameserver, RECORDS_MAX, Resolution,
+};
 
 const SPLIT: &str = "dns.split";
 const RECORDS: &str = "dns.records";
@@ -170,7 +172,7 @@ fn skip(raw: &mut RawConfig, key: &'static str, table: &RawTable, reason: String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::dns::Router;
+    use hearth_core::state::dns::Router;
 
     fn read(text: &str) -> (DnsSettings, Vec<String>) {
         let mut raw = RawConfig::parse("hearth.toml".into(), text);
@@ -245,7 +247,7 @@ mod tests {
                 "hearth.toml:3:1: invalid item in `dns.split` (skipped): \"a b\" is not a valid DNS name",
                 "hearth.toml:5:15: invalid value for `dns.split`: expected a list of DNS resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
                 "hearth.toml:10:1: unknown key `dns.records.ttl`",
-                "hearth.toml:11:1: invalid item in `dns.records` (skipped): \"\" is no value for ALIAS: expected the name of a node",
+                "hearth.toml:11:1: invalid item in `dns.records` (skipped): invalid ALIAS value \"\": expected a node name",
                 "hearth.toml:13:1: unknown key `dns.records.values`; did you mean `dns.records.value`?",
                 "hearth.toml:14:1: invalid item in `dns.rules` (skipped): `target` is missing: the nodes that the rule applies to",
             ]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::fault::ConfigFault;
 use super::raw::{Entry, ParsedText, RawTable, RawValue, Spot};
-use crate::policy::{Kind, Member, Position, Value, parse_hujson};
+use hearth_core::policy::{Kind, Member, Position, Value, parse_hujson};
 
 /// Parses a text. With a syntax error there are no keys.
 pub(super) fn read(text: &str) -> ParsedText {

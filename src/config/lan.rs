@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::interfaces::{self, Interfaces};
-use crate::wan::address::{Kind, is_cgnat, is_tailnet_interface, kind_of};
+use hearth_core::wan::address::{Kind, is_cgnat, is_tailnet_interface, kind_of};
 
 /// The LAN bridge on OpenWrt.
 const HOME_BRIDGE: &str = "br-lan";

@@ -12,10 +12,10 @@ use super::name::DnsName;
 use super::raw::{RawTable, RawValue};
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
-use crate::keys::NodeKey;
-use crate::release::Release;
-use crate::state::dns::{Nameserver, NodeName, Router};
-use crate::wan::address::{TAILNET_V4, TAILNET_V6};
+use hearth_core::keys::NodeKey;
+use hearth_core::release::Release;
+use hearth_core::state::dns::{Nameserver, NodeName, Router};
+use hearth_core::wan::address::{TAILNET_V4, TAILNET_V6};
 
 /// A type of a setting.
 pub trait Setting: Sized {

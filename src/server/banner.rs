@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::config::budget::show_mib;
 use crate::config::{Config, Host, Scheme, Surroundings};
-use crate::http::app::Addresses;
-use crate::state::snapshot::Snapshot;
-use crate::wan::{Kind, kind_of};
+use crate::status::addresses::Addresses;
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::wan::{Kind, kind_of};
 
 /// The text on standard output.
 pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot) -> String {

@@ -11,23 +11,22 @@ use hearth_derp::udp::StunCounters;
 use tokio::sync::watch;
 
 use super::listeners::Listeners;
-use super::{ServeError, relay, system};
+use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
-use crate::http::app::Addresses;
-use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::{Connections, Service};
-use crate::http::limits as http_limits;
-use crate::http::numbers::Numbers;
-use crate::http::outbound::Outbound;
-use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret};
 use crate::logging::LogControl;
+use crate::metrics::Numbers;
+use crate::net::connection::{Connections, Service};
+use crate::net::limits as http_limits;
+use crate::net::tls::{self, Aes, CertNames, CertResolver, Identity};
+use crate::outbound::client::Outbound;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::setup as relay;
 use crate::service::{Sockets, SystemdNotifier};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::secret::random;
-use crate::state::snapshot::Snapshot;
+use crate::status::addresses::Addresses;
+use crate::status::http_counters::HttpCounters;
 use crate::supervise::Tasks;
-use crate::tls::{self, Aes, CertNames, CertResolver, Identity};
+use hearth_core::state::snapshot::Snapshot;
 
 /// Connections get this part of the shutdown timeout (one half); the rest is for the database.
 const TASKS_SHARE: u32 = 2;
@@ -77,12 +76,13 @@ impl Base {
         Ok((base, listeners))
     }
 
-    /// Starts the relay, unless it is off. `states` are those of the control server, if there is one.
+    /// Starts the relay, unless it is off. `states` and `http` are those of the control server, if there is one.
     pub(super) fn start_relay(
         &self,
         config: &Config,
         secret: ServerSecret,
         states: Option<watch::Receiver<Arc<Snapshot>>>,
+        http: Option<Arc<HttpCounters>>,
     ) -> Numbers {
         let (tasks, shutdown) = (&self.tasks, &self.shutdown);
         let relay = relay::start(config, secret, states, &self.outbound, tasks, shutdown);
@@ -92,6 +92,7 @@ impl Base {
         Numbers {
             relay,
             stun: StunCounters::default(),
+            http,
         }
     }
 
@@ -103,21 +104,17 @@ impl Base {
         names
     }
 
-    /// Accepts connections and hands their requests to `service`. `noise` is the key of control connections.
+    /// Accepts connections and hands their requests to `service`.
     pub(super) fn serve(
         &self,
         config: &Config,
         mut listeners: Listeners,
         service: Arc<dyn Service>,
-        noise: MachineSecret,
         numbers: &Numbers,
     ) -> Result<(), ServeError> {
         let limits = http_limits(&config.limits);
-        let challenge = ChallengeKey::from_bytes(random()?);
-        let control = Control::new(noise, challenge, limits.clone(), self.shutdown.clone());
         let tls = tls::server_config(self.certificate.clone(), aes(config))?;
-        let connections =
-            Connections::new(service, Arc::new(control), limits, self.shutdown.clone());
+        let connections = Connections::new(service, limits, self.shutdown.clone());
         listeners.start_metrics(numbers, &self.tasks, &self.shutdown);
         listeners.start(
             &connections,
@@ -261,7 +258,7 @@ fn aes(config: &Config) -> Aes {
 }
 
 /// The limits of connections. Every field is listed, so that a new one must be mapped.
-fn http_limits(limits: &Limits) -> http_limits::Limits {
+pub(super) fn http_limits(limits: &Limits) -> http_limits::Limits {
     let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let fixed = http_limits::Limits::default();
     http_limits::Limits {

@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
 use crate::files::{self, Stamp};
-use crate::netmap::Tailnet;
-use crate::netmap::dns::DnsSources;
 use crate::shutdown::Shutdown;
-use crate::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
-use crate::tailcfg::json::{self, DecodeError, Object};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::dns::DnsSources;
+use hearth_core::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
+use hearth_core::tailcfg::json;
+use hearth_core::tailcfg::json::{DecodeError, Object};
 
 /// Time between two checks of the file and the addresses.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -219,7 +220,7 @@ mod tests {
         );
         assert!(
             fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))
-                .starts_with("record 2: \"*.a\" is a wildcard")
+                .starts_with("record 2: invalid record name \"*.a\": wildcards")
         );
         let many = vec![good; RECORDS_MAX + 1].join(",");
         assert_eq!(fault(&format!("[{many}]")), "more than 1024 records");

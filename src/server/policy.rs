@@ -10,12 +10,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
-use crate::http::policy::PolicyPlace;
-use crate::policy::{Diagnostic, MAX_BYTES};
 use crate::shutdown::Shutdown;
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
-use crate::state::model::PolicyText;
-use crate::state::snapshot::Snapshot;
+use crate::status::policy::PolicyStatus;
+use hearth_core::policy::{Diagnostic, MAX_BYTES};
+use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::model::PolicyText;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Time between two checks of the file. It is read when two checks find it unchanged, so that a half-written
 /// policy is not loaded.
@@ -54,7 +54,7 @@ fn lines(faults: &[Diagnostic]) -> String {
 /// The policy file, if there is one.
 pub(super) struct PolicyFile {
     engine: Handle,
-    place: watch::Sender<PolicyPlace>,
+    place: watch::Sender<PolicyStatus>,
     path: Option<PathBuf>,
     /// Stamp of the file when it was read; `None` if it was missing.
     read: Option<Stamp>,
@@ -67,8 +67,8 @@ impl PolicyFile {
     pub(super) fn new(
         path: Option<PathBuf>,
         engine: Handle,
-    ) -> (Self, watch::Receiver<PolicyPlace>) {
-        let (place, watched) = watch::channel(PolicyPlace {
+    ) -> (Self, watch::Receiver<PolicyStatus>) {
+        let (place, watched) = watch::channel(PolicyStatus {
             file: path.clone(),
             fault: String::new(),
         });
@@ -167,7 +167,7 @@ impl PolicyFile {
 
 /// Logs the faults and failing tests of the policy in force.
 fn warn_of_stored(snapshot: &Snapshot) {
-    if let Some(trouble) = PolicyPlace::default().trouble(snapshot) {
+    if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
         tracing::error!("{trouble}");
     }
     if let Err(faults) = snapshot.compiled().check() {
@@ -181,8 +181,8 @@ fn warn_of_stored(snapshot: &Snapshot) {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::state::testing::settings;
     use crate::store::Store;
+    use hearth_core::state::testing::settings;
 
     struct World {
         dir: tempfile::TempDir,

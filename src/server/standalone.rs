@@ -10,12 +10,13 @@ use zeroize::Zeroizing;
 use super::base::{self, Base};
 use super::{ServeError, system};
 use crate::config::{Admission, Config};
-use crate::http::standalone::RelayOnly;
-use crate::keys::MachineSecret;
+use crate::files;
 use crate::logging::LogControl;
+use crate::relay::context::RelayContext;
+use crate::routes::RelayOnly;
 use crate::service::{Sockets, SystemdNotifier, Watchdog};
-use crate::state::secret::random;
-use crate::{files, http};
+use crate::status::addresses::Addresses;
+use hearth_core::state::secret::random;
 
 /// The relay's private key, below the data directory: 32 bytes.
 const KEY_FILE: &str = "relay.key";
@@ -72,14 +73,15 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let notifier = SystemdNotifier::of_this_process();
     let (base, listeners) = Base::open(config, sockets).await?;
-    let numbers = base.start_relay(config, secret, None);
+    let numbers = base.start_relay(config, secret, None, None);
     let service = Arc::new(RelayOnly {
+        relay: RelayContext {
+            relay: numbers.relay.clone(),
+            names: base.start_names(config),
+        },
         numbers: numbers.clone(),
-        names: base.start_names(config),
     });
-    // No request ever becomes a control connection: nobody knows this key.
-    let noise = MachineSecret::from_bytes(random()?);
-    base.serve(config, listeners, service, noise, &numbers)?;
+    base.serve(config, listeners, service, &numbers)?;
 
     base::print(&banner(config, &base.addresses, base.pin.as_deref()));
     if config.derp.admission == Admission::Tailnet {
@@ -100,7 +102,7 @@ async fn serve(
 }
 
 /// The text on standard output: listeners, certificate, admission.
-fn banner(config: &Config, addresses: &http::app::Addresses, pin: Option<&str>) -> String {
+fn banner(config: &Config, addresses: &Addresses, pin: Option<&str>) -> String {
     let mut text = format!("hearth {} relay\n", env!("CARGO_PKG_VERSION"));
     let listeners = [
         ("http", addresses.http),

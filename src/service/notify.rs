@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock;
+use crate::system_clock;
 
 /// The environment variable with the address of the service manager's socket. Source: `sd_notify(3)`.
 const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -65,7 +65,7 @@ impl SystemdNotifier {
     /// The process reloads its configuration; [`SystemdNotifier::ready`] must follow.
     pub fn reloading(&self) {
         // By the time systemd matches this to its request.
-        let now = clock::monotonic().as_micros();
+        let now = system_clock::monotonic().as_micros();
         self.send(&format!(
             "RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading the configuration\n"
         ));
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(heard(&socket), "WATCHDOG=1\n");
         notifier.status(&"ä".repeat(300));
         assert_eq!(heard(&socket), format!("STATUS={}\n", "ä".repeat(100)));
-        let before = clock::monotonic();
+        let before = system_clock::monotonic();
         notifier.reloading();
         let text = heard(&socket);
         let time = text.lines().find_map(|line| {

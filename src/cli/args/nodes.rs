@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
 use super::super::contact::ToNode;
 use super::moment;
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Names one node.
 #[derive(Debug, ClapArgs)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 #[cfg(feature = "policy-tools")]
-use crate::policy::TEMPLATES;
+use hearth_core::policy::TEMPLATES;
 
 /// Names the file with a policy.
 #[derive(Debug, ClapArgs)]

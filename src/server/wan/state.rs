@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::host::ServerHost;
-use crate::clock::Timestamp;
 use crate::config::wan::{Publish, WanSettings};
-use crate::wan::choose::WanInterface;
-use crate::wan::mapping::Mapping;
-use crate::wan::publish::{Advertised, ConfiguredAddresses, advertise, advertised_public};
-use crate::wan::report::Lookup;
-use crate::wan::track::Debounce;
-use crate::wan::{AddressSource, Addresses, NoticedBy, Report};
+use hearth_core::clock::Timestamp;
+use hearth_core::wan::choose::WanInterface;
+use hearth_core::wan::mapping::Mapping;
+use hearth_core::wan::publish::{Advertised, ConfiguredAddresses, advertise, advertised_public};
+use hearth_core::wan::report::Lookup;
+use hearth_core::wan::track::Debounce;
+use hearth_core::wan::{AddressSource, Addresses, NoticedBy, Report};
 
 /// The state of the public addresses.
 pub(super) struct WanState {
@@ -182,8 +182,8 @@ impl WanState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::wan::track::HOLD;
+    use hearth_core::clock::Timestamp;
+    use hearth_core::wan::track::HOLD;
 
     fn v4(text: &str) -> Addresses {
         Addresses {

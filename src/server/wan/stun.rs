@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::config::wan::StunServer;
 use crate::shutdown::Shutdown;
-use crate::state::secret::random;
-use crate::wan::Addresses;
+use hearth_core::state::secret::random;
+use hearth_core::wan::Addresses;
 
 /// Time between two requests.
 const REFRESH: Duration = Duration::from_secs(5 * 60);

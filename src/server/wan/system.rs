@@ -5,8 +5,8 @@ use std::io;
 use tokio::net::UnixDatagram;
 
 use crate::interfaces::{self, Interfaces};
-use crate::wan::choose::{WanInterface, select_wan};
-use crate::wan::{Addresses, NoticedBy};
+use hearth_core::wan::choose::{WanInterface, select_wan};
+use hearth_core::wan::{Addresses, NoticedBy};
 
 /// Most notifications that are drained at once.
 const NOTIFICATIONS: usize = 64;

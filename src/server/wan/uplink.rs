@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::interfaces;
-use crate::netmap::Tailnet;
 use crate::shutdown::Shutdown;
+use hearth_core::netmap::Tailnet;
 
 /// Time between two checks of the default routes.
 const INTERVAL: Duration = Duration::from_secs(30);

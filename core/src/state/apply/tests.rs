@@ -1,0 +1,571 @@
+//! The rules of the state, one scene each.
+
+mod address;
+mod invariants;
+mod login;
+mod owner;
+mod policy;
+mod routes;
+mod wireguard;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Now, PLAUSIBLE_FROM, Timestamp};
+use crate::id::{NodeId, PreAuthKeyId, UserId};
+use crate::keys::DiscoKey;
+use crate::state::apply::{Flush, next_deadline, settle_after_load, tick};
+use crate::state::command::{
+    Command, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply, RequestedExpiry,
+};
+use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
+use crate::state::record::{Record, Stored};
+use crate::state::testing::{World, plain, with_key};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Makes a user besides the one that a world has, and gives its id.
+fn another_user(world: &mut World, name: &str) -> UserId {
+    let new = NewUser {
+        name: name.into(),
+        ..NewUser::default()
+    };
+    match world.apply(Command::CreateUser(new)) {
+        Ok(Reply::User(user)) => user.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn says(node: NodeId, endpoint: &str) -> NodeUpdate {
+    let endpoint: SocketAddr = endpoint.parse().unwrap();
+    NodeUpdate {
+        node: Some(node),
+        endpoints: Some(Arc::from([endpoint])),
+        disco: Some(DiscoKey::from_bytes([9; 32])),
+        ..NodeUpdate::default()
+    }
+}
+
+#[test]
+fn a_key_lets_in_one_machine_and_names_and_addresses_it() {
+    let (mut world, user) = World::with_user();
+    world.preauth_key("k", |_| {});
+    let node = world.join(with_key(1, 1, "k"));
+    assert_eq!(node.owner, Owner::User(user));
+    assert_eq!(
+        (&*node.label, node.ipv4),
+        ("host1", Ipv4Addr::new(100, 64, 0, 1))
+    );
+    let again = world.register(with_key(2, 2, "k"));
+    assert_eq!(again.unwrap_err(), Rejected::PreAuthKeyUsed);
+}
+
+#[test]
+fn wrong_and_ended_keys_are_refused() {
+    let (mut world, _) = World::with_user();
+    let unknown = world.register(with_key(1, 1, "nope")).unwrap_err();
+    assert_eq!(unknown, Rejected::UnknownPreAuthKey);
+    let end = world.now.wall.plus(SECOND);
+    world.preauth_key("short", |key| key.expiry = Some(end));
+    world.wait(SECOND * 2);
+    let ended = world.register(with_key(1, 1, "short")).unwrap_err();
+    assert_eq!(ended, Rejected::PreAuthKeyExpired);
+    assert!(world.model.nodes.is_empty());
+}
+
+#[test]
+fn nothing_ends_before_the_clock_is_right() {
+    let (mut world, _) = World::with_user();
+    world.now.wall = Timestamp::from_unix_ms(0);
+    let end = world.now.wall.plus(SECOND);
+    world.preauth_key("short", |key| key.expiry = Some(end));
+    world.wait(SECOND * 60);
+    world.join(with_key(1, 1, "short"));
+    world.now.wall = PLAUSIBLE_FROM;
+    let ended = world.register(with_key(2, 2, "short")).unwrap_err();
+    assert_eq!(ended, Rejected::PreAuthKeyExpired);
+}
+
+#[test]
+fn a_container_that_restarts_may_show_its_used_or_deleted_key() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |_| {});
+    let first = world.join(with_key(1, 1, "k"));
+    assert_eq!(world.join(with_key(1, 1, "k")).id, first.id);
+    world
+        .apply(Command::DeletePreAuthKey(PreAuthKeyId::FIRST))
+        .unwrap();
+    assert_eq!(world.join(with_key(1, 1, "k")).id, first.id);
+    let new_node_key = world.register(with_key(1, 2, "k")).unwrap_err();
+    assert_eq!(new_node_key, Rejected::UnknownPreAuthKey);
+}
+
+#[test]
+fn a_machine_with_a_new_key_stays_the_same_node() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |key| key.reusable = true);
+    let before = world.join(with_key(1, 1, "k"));
+    let after = world.join(with_key(1, 2, "k"));
+    assert_eq!(
+        (before.id, before.ipv4, &before.label),
+        (after.id, after.ipv4, &after.label)
+    );
+    assert!(world.model.node_by_key(&before.key).is_none());
+    assert_eq!(world.model.node_by_key(&after.key).unwrap().id, before.id);
+}
+
+#[test]
+fn another_user_on_the_same_machine_is_another_node() {
+    let (mut world, _) = World::with_user();
+    let new = NewUser {
+        name: "ben".into(),
+        ..NewUser::default()
+    };
+    world.apply(Command::CreateUser(new)).unwrap();
+    world.preauth_key("anna", |_| {});
+    world.preauth_key("ben", |key| key.user = UserId::new(2));
+    let anna = world.join(with_key(1, 1, "anna"));
+    let ben = world.join(with_key(1, 2, "ben"));
+    assert_ne!(anna.id, ben.id);
+    assert_eq!(&*ben.label, "host1-1");
+}
+
+#[test]
+fn a_node_key_of_another_machine_is_refused() {
+    let (mut world, _) = World::with_user();
+    world.node_number(1);
+    world.preauth_key("k", |_| {});
+    let stolen = world.register(with_key(2, 1, "k")).unwrap_err();
+    assert_eq!(stolen, Rejected::MachineMismatch);
+}
+
+#[test]
+fn tags_come_from_the_key_and_leave_no_owner() {
+    let (mut world, _) = World::with_user();
+    world.model.settings = Arc::new(crate::state::model::Settings {
+        node_expiry: Some(SECOND * 60),
+        ..(*world.model.settings).clone()
+    });
+    world.preauth_key("k", |key| key.tags = vec!["tag:b".into(), "tag:a".into()]);
+    let node = world.join(with_key(1, 1, "k"));
+    assert_eq!(node.tags(), [Box::from("tag:a"), Box::from("tag:b")]);
+    assert_eq!((node.user(), node.expiry), (None, None));
+}
+
+#[test]
+fn a_login_waits_for_a_person() {
+    let (mut world, user) = World::with_user();
+    let Ok(RegisterReply::NeedsLogin(id)) = world.register(plain(1, 1)) else {
+        panic!("let in without being asked for");
+    };
+    let Ok(RegisterReply::NeedsLogin(same)) = world.register(plain(1, 1)) else {
+        panic!("let in without being asked for");
+    };
+    assert_eq!(id, same);
+    world.apply(Command::Approve(id.clone(), user)).unwrap();
+    let node = world.join(Register {
+        followup: Some(id.clone()),
+        ..plain(1, 1)
+    });
+    assert_eq!(node.owner, Owner::User(user));
+    let twice = world.apply(Command::Approve(id, user)).unwrap_err();
+    assert_eq!(twice, Rejected::LoginDecided);
+}
+
+#[test]
+fn a_rejected_login_is_told_and_may_be_tried_anew() {
+    let (mut world, _) = World::with_user();
+    let Ok(RegisterReply::NeedsLogin(id)) = world.register(plain(1, 1)) else {
+        panic!("let in without being asked for");
+    };
+    world.apply(Command::Reject(id.clone())).unwrap();
+    let told = world.register(Register {
+        followup: Some(id.clone()),
+        ..plain(1, 1)
+    });
+    assert_eq!(told.unwrap_err(), Rejected::LoginRejected);
+    let anew = Register {
+        fresh_id: "other".parse().unwrap(),
+        ..plain(1, 1)
+    };
+    let Ok(RegisterReply::NeedsLogin(other)) = world.register(anew) else {
+        panic!("let in without being asked for");
+    };
+    assert_ne!(id, other);
+}
+
+#[test]
+fn logins_are_bounded_and_the_oldest_gives_way() {
+    let (mut world, _) = World::with_user();
+    for number in 1..=9 {
+        world.wait(SECOND);
+        world.register(plain(number, number)).unwrap();
+    }
+    assert_eq!(world.model.pending.len(), world.model.settings.max_pending);
+    let newest = "login-9-9".parse().unwrap();
+    assert_eq!(world.model.pending[&newest].state, PendingState::Waiting);
+    world.wait(SECOND * 3601);
+    assert!(world.model.pending.is_empty());
+}
+
+#[test]
+fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
+    let (mut world, user) = World::with_user();
+    let id = world.node_number(1);
+    let left = world.register(Register {
+        expiry: RequestedExpiry::Logout,
+        ..plain(1, 1)
+    });
+    assert!(matches!(left, Ok(RegisterReply::KeyExpired(_))));
+    assert_eq!(world.node(id).expiry, Some(world.now.wall));
+    assert!(!world.snapshot().admits(&world.node(id).key));
+    assert!(matches!(
+        world.register(plain(1, 1)),
+        Ok(RegisterReply::KeyExpired(Some(_)))
+    ));
+    let Ok(RegisterReply::NeedsLogin(login)) = world.register(plain(1, 2)) else {
+        panic!("let in without being asked for");
+    };
+    world.apply(Command::Approve(login, user)).unwrap();
+    assert_eq!(world.join(plain(1, 2)).id, id);
+    assert!(world.snapshot().admits(&world.node(id).key));
+}
+
+#[test]
+fn logout_with_the_preauth_key_still_in_hand_is_a_logout() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let leaving = Register {
+        expiry: RequestedExpiry::Logout,
+        ..with_key(1, 1, "key1")
+    };
+    assert!(matches!(
+        world.register(leaving),
+        Ok(RegisterReply::KeyExpired(_))
+    ));
+    assert!(world.node(id).expired);
+}
+
+#[test]
+fn an_ephemeral_node_goes_at_logout_and_after_being_away() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("e", |key| (key.ephemeral, key.reusable) = (true, true));
+    let one = world.join(with_key(1, 1, "e")).id;
+    let two = world.join(with_key(2, 2, "e")).id;
+    world
+        .register(Register {
+            expiry: RequestedExpiry::Logout,
+            ..plain(1, 1)
+        })
+        .unwrap();
+    assert!(world.model.node(one).is_none());
+    world.wait(SECOND * 600);
+    assert!(
+        world.model.node(two).is_some(),
+        "collected before its first map"
+    );
+    let session = world.open_stream(two);
+    world
+        .apply(Command::CloseStream { node: two, session })
+        .unwrap();
+    world.wait(SECOND * 10);
+    world.wait(SECOND * 59);
+    assert!(world.model.node(two).is_some());
+    world.wait(SECOND);
+    assert!(world.model.node(two).is_none());
+}
+
+#[test]
+fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let end = world.now.wall.plus(SECOND * 5);
+    world.apply(Command::ExpireNode(id, Some(end))).unwrap();
+    assert_eq!(
+        next_deadline(&world.model, world.now),
+        world.now.mono + SECOND * 5
+    );
+    let before = world.node(id).facets.core;
+    world.wait(SECOND * 5);
+    assert!(world.node(id).expired && world.node(id).facets.core > before);
+    world.apply(Command::ExpireNode(id, None)).unwrap();
+    assert!(!world.node(id).expired && world.snapshot().admits(&world.node(id).key));
+}
+
+#[test]
+fn a_router_that_boots_in_1970_lets_nobody_back_in() {
+    let (mut world, _) = World::with_user();
+    let now = world.now;
+    let (ended, lives) = (world.node_number(1), world.node_number(2));
+    for (id, at) in [(ended, now.wall), (lives, now.wall.plus(SECOND))] {
+        world.apply(Command::ExpireNode(id, Some(at))).unwrap();
+        let stored = Node::decode(&world.node(id).encode()).unwrap();
+        world.model.put_node(stored);
+    }
+    let mut expired_at = |wall| {
+        settle_after_load(&mut world.model, Now { wall, ..now });
+        [ended, lives].map(|id| world.node(id).expired)
+    };
+    assert_eq!(expired_at(Timestamp::from_unix_ms(0)), [true, false]);
+    assert_eq!(expired_at(now.wall), [true, false]);
+    assert_eq!(expired_at(now.wall.plus(SECOND)), [true, true]);
+}
+
+#[test]
+fn a_client_may_shorten_its_expiry_and_not_extend_it() {
+    let (mut world, _) = World::with_user();
+    world.node_number(1);
+    let at = |seconds| RequestedExpiry::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
+    world.join(Register {
+        expiry: at(100),
+        ..plain(1, 1)
+    });
+    world.join(Register {
+        expiry: at(50),
+        ..plain(1, 1)
+    });
+    let written = world.records.len();
+    world.join(Register {
+        expiry: at(50),
+        ..plain(1, 1)
+    });
+    assert_eq!(world.records.len(), written, "nothing new, nothing written");
+    let longer = world.register(Register {
+        expiry: at(60),
+        ..plain(1, 1)
+    });
+    assert_eq!(longer.unwrap_err(), Rejected::ExpiryExtended);
+}
+
+#[test]
+fn a_short_absence_goes_unnoticed() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let session = world.open_stream(id);
+    let seen = world.node(id).facets;
+    world
+        .apply(Command::CloseStream { node: id, session })
+        .unwrap();
+    world.wait(SECOND * 9);
+    world.open_stream(id);
+    assert_eq!(world.node(id).facets, seen);
+    assert!(world.node(id).presence.is_online());
+}
+
+#[test]
+fn a_long_absence_is_told_with_the_time_of_leaving() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let session = world.open_stream(id);
+    let left = world.now.wall;
+    world
+        .apply(Command::CloseStream { node: id, session })
+        .unwrap();
+    world.wait(SECOND * 10);
+    assert_eq!(world.node(id).presence.last_seen(), Some(left));
+}
+
+#[test]
+fn the_end_of_a_replaced_stream_does_not_count() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let old = world.open_stream(id);
+    let new = world.open_stream(id);
+    world
+        .apply(Command::CloseStream {
+            node: id,
+            session: old,
+        })
+        .unwrap();
+    assert_eq!(world.node(id).presence, Presence::Online(new));
+}
+
+#[test]
+fn endpoints_alone_are_never_written() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
+    world.records.clear();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2"))))
+        .unwrap();
+    assert!(world.records.is_empty());
+    assert_eq!(world.node(id).facets.endpoints, world.model.revision);
+    world.wait(SECOND * 1800);
+    assert!(matches!(world.records[..], [Record::PutNode(_)]));
+}
+
+#[test]
+fn a_new_home_is_written_soon_and_along_with_others() {
+    let (mut world, _) = World::with_user();
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    world.open_stream(one);
+    world.open_stream(two);
+    world.records.clear();
+    for node in [one, two] {
+        let update = NodeUpdate {
+            node: Some(node),
+            home_derp: Some(900),
+            ..NodeUpdate::default()
+        };
+        world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+    }
+    assert!(world.records.is_empty());
+    assert_eq!(
+        next_deadline(&world.model, world.now),
+        world.now.mono + SECOND * 5
+    );
+    world.wait(SECOND * 5);
+    assert!(matches!(
+        world.records[..],
+        [Record::PutNode(_), Record::PutNode(_)]
+    ));
+}
+
+#[test]
+fn saying_the_same_again_writes_and_tells_nothing() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
+    world.records.clear();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
+    assert!(!world.model.changed);
+    world.join(with_key(1, 1, "key1"));
+    assert!(world.records.is_empty() && !world.model.changed);
+}
+
+#[test]
+fn a_streams_own_words_count_only_while_nothing_newer_is_known() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream_saying(id, says(id, "192.0.2.1:1"));
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.1:1".parse().unwrap()]
+    );
+    world.open_stream_saying(id, says(id, "192.0.2.2:2"));
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.2:2".parse().unwrap()]
+    );
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.3:3"))))
+        .unwrap();
+    world.open_stream_saying(id, says(id, "192.0.2.9:9"));
+    assert_eq!(
+        world.node(id).endpoints[..],
+        ["192.0.2.3:3".parse().unwrap()]
+    );
+}
+
+#[test]
+fn a_new_host_name_renames_unless_somebody_chose_the_name() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let named = |name: &str| {
+        let hostinfo = Hostinfo {
+            hostname: name.into(),
+            ..Hostinfo::default()
+        };
+        let hostinfo = Some(Arc::new(hostinfo));
+        Command::UpdateNode(Box::new(NodeUpdate {
+            node: Some(id),
+            hostinfo,
+            ..NodeUpdate::default()
+        }))
+    };
+    world.apply(named("Living Room")).unwrap();
+    assert_eq!(&*world.node(id).label, "living-room");
+    world.apply(Command::RenameNode(id, "tv".into())).unwrap();
+    world.apply(named("Kitchen")).unwrap();
+    assert_eq!(&*world.node(id).label, "tv");
+    let bad = world
+        .apply(Command::RenameNode(id, "T V".into()))
+        .unwrap_err();
+    assert_eq!(bad, Rejected::BadNodeName("T V".into()));
+}
+
+#[test]
+fn a_user_with_nodes_stays_and_one_without_takes_only_its_own_keys_along() {
+    let (mut world, user) = World::with_user();
+    let new = NewUser {
+        name: "ben".into(),
+        ..NewUser::default()
+    };
+    world.apply(Command::CreateUser(new)).unwrap();
+    world.preauth_key("ben", |key| key.user = UserId::new(2));
+    let id = world.node_number(1);
+    let refused = world.apply(Command::DeleteUser(user)).unwrap_err();
+    assert_eq!(refused, Rejected::UserHasNodes { nodes: 1 });
+    world.apply(Command::DeleteNode(id)).unwrap();
+    world.apply(Command::DeleteUser(user)).unwrap();
+    let left: Vec<_> = world
+        .model
+        .preauth_keys
+        .values()
+        .map(|key| &*key.prefix)
+        .collect();
+    assert_eq!(left, ["ben"]);
+}
+
+#[test]
+fn user_names_are_unique_and_never_look_like_ids() {
+    let (mut world, user) = World::with_user();
+    for bad in ["", "42", "-x", "a b", "<b>"] {
+        let new = NewUser {
+            name: bad.into(),
+            ..NewUser::default()
+        };
+        let refused = world.apply(Command::CreateUser(new)).unwrap_err();
+        assert_eq!(refused, Rejected::BadUserName(bad.into()));
+    }
+    let new = NewUser {
+        name: "Anna".into(),
+        ..NewUser::default()
+    };
+    let refused = world.apply(Command::CreateUser(new)).unwrap_err();
+    assert_eq!(refused, Rejected::UserNameTaken("Anna".into()));
+    let Ok(Reply::User(renamed)) = world.apply(Command::RenameUser(user, "anne".into())) else {
+        panic!("the new name was refused");
+    };
+    assert_eq!(&*renamed.name, "anne");
+}
+
+#[test]
+fn a_full_tailnet_says_so() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |key| key.reusable = true);
+    for number in 0..100 {
+        world.join(with_key(number, number, "k"));
+    }
+    let refused = world.register(with_key(200, 200, "k")).unwrap_err();
+    assert_eq!(refused, Rejected::TooManyNodes { limit: 100 });
+}
+
+#[test]
+fn shutting_down_writes_what_was_only_in_memory() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.1:1"))))
+        .unwrap();
+    world
+        .apply(Command::UpdateNode(Box::new(says(id, "192.0.2.2:2"))))
+        .unwrap();
+    world.records.clear();
+    tick(&mut world.model, &mut world.records, world.now, Flush::Now);
+    let [Record::PutNode(written)] = &world.records[..] else {
+        panic!("not written: {:?}", world.records);
+    };
+    assert_eq!(written.endpoints[..], ["192.0.2.2:2".parse().unwrap()]);
+}

@@ -1,0 +1,99 @@
+//! DNS labels of nodes: derived from the hostname that a client reports, unique in the tailnet.
+
+/// Longest DNS label, in bytes (RFC 1035, section 2.3.4).
+pub const LABEL_MAX: usize = 63;
+
+/// Label for a hostname without a usable character.
+const FALLBACK: &str = "node";
+
+/// The label for a hostname: in lower case, with a dash for each run of characters that are not letters or
+/// digits, without dashes at the ends and without `.local` and the like, at most [`LABEL_MAX`] bytes.
+///
+/// Source of the rules: `SanitizeHostname` in tailscale `util/dnsname/dnsname.go`.
+pub fn label_for(hostname: &str) -> String {
+    let trimmed = hostname.trim().trim_end_matches('.');
+    let first = [".local", ".localdomain", ".lan", ".home"]
+        .iter()
+        .find_map(|suffix| trimmed.strip_suffix(suffix))
+        .unwrap_or(trimmed);
+    let mut label = String::with_capacity(LABEL_MAX);
+    for symbol in first.chars() {
+        let next = match symbol {
+            'a'..='z' | '0'..='9' => symbol,
+            'A'..='Z' => symbol.to_ascii_lowercase(),
+            '\'' | '\u{2019}' => continue,
+            _ => '-',
+        };
+        if next != '-' || !(label.is_empty() || label.ends_with('-')) {
+            label.push(next);
+        }
+        if label.len() == LABEL_MAX {
+            break;
+        }
+    }
+    let kept = label.trim_end_matches('-').len();
+    label.truncate(kept);
+    if label.is_empty() {
+        label.push_str(FALLBACK);
+    }
+    label
+}
+
+/// Whether a text is a valid label of a node as it is.
+pub fn is_label(text: &str) -> bool {
+    let clean = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LABEL_MAX).contains(&text.len())
+        && text.bytes().all(clean)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// The label itself or, if it is taken, the first free one of `label-1`, `label-2`, ...
+pub fn unique(label: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    if !is_taken(label) {
+        return label.to_owned();
+    }
+    for number in 1_u32.. {
+        let suffix = format!("-{number}");
+        let room = LABEL_MAX.saturating_sub(suffix.len());
+        let stem = label.get(..room).unwrap_or(label).trim_end_matches('-');
+        let candidate = format!("{stem}{suffix}");
+        if !is_taken(&candidate) {
+            return candidate;
+        }
+    }
+    label.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostnames_become_labels() {
+        assert_eq!(label_for("Anna's MacBook Pro"), "annas-macbook-pro");
+        assert_eq!(label_for("nas.local"), "nas");
+        assert_eq!(label_for("box.example.com"), "box-example-com");
+        assert_eq!(label_for("我的电脑"), "node");
+        assert_eq!(label_for(""), "node");
+        assert_eq!(label_for("--a__b--"), "a-b");
+    }
+
+    #[test]
+    fn taken_labels_get_a_number() {
+        let taken = ["nas", "nas-1"];
+        assert_eq!(unique("nas", |name| taken.contains(&name)), "nas-2");
+        assert_eq!(unique("pi", |name| taken.contains(&name)), "pi");
+        let long = "a".repeat(LABEL_MAX);
+        let other = unique(&long, |name| name == long);
+        assert!(is_label(&other) && other.ends_with("-1"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_hostname_gives_a_valid_label(hostname in ".{0,200}") {
+            prop_assert!(is_label(&label_for(&hostname)));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Records: what the database holds, and how each kind is stored.
+//!
+//! A stored value is one version byte and a postcard encoding. A struct that has been released is never
+//! edited: a new version appends a struct with the fields that it adds, and `decode` fills them in for
+//! values that an older version wrote.
+
+mod api_key;
+mod attributes;
+mod codec;
+mod counters;
+mod dns;
+mod hostinfo;
+mod node;
+mod pending;
+mod policy;
+mod preauth_key;
+mod user;
+
+use std::sync::Arc;
+
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
+use crate::state::attributes::Attributes;
+use crate::state::dns::DnsRecord;
+use crate::state::model::{
+    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
+};
+
+/// One durable change: a value to store, or one to delete.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// The next ids.
+    Counters(Counters),
+    /// Stores a user.
+    PutUser(Arc<User>),
+    /// Deletes a user.
+    DeleteUser(UserId),
+    /// Stores a node.
+    PutNode(Arc<Node>),
+    /// Deletes a node.
+    DeleteNode(NodeId),
+    /// Stores all attributes of a node.
+    PutAttributes(NodeId, Arc<Attributes>),
+    /// Deletes the attributes of a node.
+    DeleteAttributes(NodeId),
+    /// Stores a preauth key.
+    PutPreAuthKey(Arc<PreAuthKey>),
+    /// Deletes a preauth key.
+    DeletePreAuthKey(PreAuthKeyId),
+    /// Stores an API key.
+    PutApiKey(Arc<ApiKey>),
+    /// Deletes an API key.
+    DeleteApiKey(ApiKeyId),
+    /// Stores a DNS record.
+    PutDnsRecord(DnsRecord),
+    /// Deletes a DNS record.
+    DeleteDnsRecord(DnsRecord),
+    /// Stores a version of the policy.
+    PutPolicy(Arc<PolicyText>),
+    /// Deletes a version of the policy.
+    DeletePolicy(PolicyId),
+    /// Stores a pending registration.
+    PutPending(Arc<PendingRegistration>),
+    /// Deletes a pending registration.
+    DeletePending(AuthId),
+}
+
+/// Why a stored value cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer hearth wrote it.
+    #[error("written by a newer hearth (record version {0})")]
+    Newer(u8),
+    /// The bytes do not make sense.
+    #[error("damaged")]
+    Damaged,
+}
+
+/// A domain type with a stored form.
+pub trait Stored: Sized {
+    /// The bytes to store, in the newest version.
+    fn encode(&self) -> Vec<u8>;
+    /// The value in these bytes, whichever version wrote them.
+    ///
+    /// # Errors
+    /// When a newer hearth wrote them, or they are damaged.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! The relay: admission, limits, mesh peers, and the announcement of its key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_derp::relay::{LinkEnd, Relay};
+use hearth_derp::udp::StunOptions;
+use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
+use tokio::sync::watch;
+
+use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
+use crate::files;
+use crate::net::tls::{CertResolver, MetaCertificate};
+use crate::outbound::client::Outbound;
+use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
+use crate::relay::upgrade as derp;
+use crate::shutdown::Shutdown;
+use crate::supervise::Tasks;
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
+use hearth_core::state::snapshot::Snapshot;
+
+/// Time between two attempts to connect to a mesh peer. Source: `retryInterval` in tailscale
+/// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Timeout of a connection to a mesh peer.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Longest mesh key file, in bytes.
+const MAX_KEY_FILE: usize = 1024;
+
+/// Age at which the meta certificate is renewed, which is valid for 30 days; a clock change renews it too.
+const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Time between two checks of its age.
+const CHECK_META: Duration = Duration::from_secs(10 * 60);
+
+/// Starts the relay and its tasks; `None` if it is off. `states` are those of the control server, if there is
+/// one.
+pub fn start(
+    config: &Config,
+    secret: ServerSecret,
+    states: Option<watch::Receiver<Arc<Snapshot>>>,
+    outbound: &Arc<Outbound>,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) -> Option<Relay> {
+    let derp = &config.derp;
+    if !derp.enabled || derp.is_stun_only {
+        return None;
+    }
+    let mut by_url = None;
+    let admit: Arc<dyn Admit> = match (&derp.admission, states) {
+        (Admission::Tailnet, Some(states)) => Arc::new(AdmitNodes(states)),
+        // Without a control server no node is known.
+        (Admission::Tailnet, None) => Arc::new(AdmitKeys::new(&[])),
+        (Admission::Keys(keys), _) => Arc::new(AdmitKeys::new(keys)),
+        (Admission::Open, _) => Arc::new(AdmitAnyone),
+        (Admission::Url { url, is_fail_open }, _) => {
+            let admit = AdmitByUrl::new(url, *is_fail_open, outbound.clone(), &config.limits);
+            by_url = Some(admit.clone());
+            Arc::new(admit)
+        }
+    };
+    let mesh_key = mesh_key(config);
+    let limits = limits(&config.limits);
+    let relay = Relay::with_mesh_key(secret, limits, admit, mesh_key.clone());
+    if let Some(by_url) = by_url {
+        tasks.spawn(
+            "admission",
+            by_url.keep_checking(relay.clone(), shutdown.clone()),
+        );
+    }
+    if let Some(key) = mesh_key {
+        for url in &derp.mesh_with {
+            let link = keep_link(relay.clone(), url.clone(), key.clone(), outbound.clone());
+            let shutdown = shutdown.clone();
+            tasks.spawn("mesh", async move {
+                tokio::select! {
+                    () = shutdown.wait() => {}
+                    () = link => {}
+                }
+            });
+        }
+    }
+    Some(relay)
+}
+
+/// The mesh key. An unreadable one must not stop the relay: without it there are no mesh peers.
+fn mesh_key(config: &Config) -> Option<MeshKey> {
+    let path = config.derp.mesh_key_file.as_ref()?;
+    let file = path.display();
+    let contents = files::read(path, MAX_KEY_FILE)
+        .inspect_err(
+            |fault| tracing::error!(%file, %fault, "cannot read the mesh key file; mesh is off"),
+        )
+        .ok()?;
+    let text = zeroize::Zeroizing::new(contents);
+    let key = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    if key.is_none() {
+        tracing::error!(%file, "invalid mesh key (expected 64 hex digits); mesh is off");
+    }
+    key
+}
+
+/// Keeps a link to a mesh peer.
+async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbound>) {
+    let url = match url.has_no_path() {
+        true => url.with_path(derp::PATH),
+        false => url,
+    };
+    if url.server.scheme() == Scheme::Http {
+        tracing::warn!(%url, "the mesh key is sent over plain HTTP and can be intercepted; use https://");
+    }
+    // A failure is logged once.
+    let mut last = String::new();
+    loop {
+        let end = match outbound.relay(&url, CONNECT).await {
+            Ok((stream, rest)) => {
+                tracing::info!(%url, "mesh peer connected");
+                last.clear();
+                let end = relay.mesh(stream, rest, key.clone()).await;
+                if end == LinkEnd::Fault(hearth_derp::link::LinkFault::Itself) {
+                    tracing::info!(%url, "this mesh peer is the relay itself; ignored");
+                    return;
+                }
+                end.to_string()
+            }
+            Err(fault) => fault.to_string(),
+        };
+        if end != last {
+            tracing::warn!(%url, fault = end, "mesh peer disconnected");
+            last = end;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The limits of the relay. Every field is listed, so that a new one must be mapped.
+fn limits(limits: &Limits) -> hearth_derp::Limits {
+    let fixed = hearth_derp::Limits::default();
+    hearth_derp::Limits {
+        connections: limits.derp_connections,
+        connections_per_address: limits.derp_connections_per_address,
+        logins: limits.derp_logins,
+        login_timeout: limits.handshake_timeout,
+        client_info_bytes: fixed.client_info_bytes,
+        write_timeout: limits.derp_write_timeout,
+        keepalive: fixed.keepalive,
+        keepalive_jitter: fixed.keepalive_jitter,
+        linger: fixed.linger,
+        queue_slots: limits.derp_queue_packets,
+        data_queue_bytes: limits.derp_queue,
+        disco_queue_bytes: fixed.disco_queue_bytes,
+        pool_bytes: limits.derp_pool,
+        pool_reserve_bytes: fixed.pool_reserve_bytes,
+        partial_bytes: fixed.partial_bytes,
+        batch_bytes: fixed.batch_bytes,
+        destinations_per_key: fixed.destinations_per_key,
+        peer_gone_pending: fixed.peer_gone_pending,
+        rates: rates(limits),
+        idle_timeout: limits.derp_idle_timeout,
+        mesh_keys: limits.derp_mesh_keys,
+        mesh_write_timeout: fixed.mesh_write_timeout,
+    }
+}
+
+/// The rate limits, which can change at runtime.
+pub fn rates(limits: &Limits) -> Rates {
+    let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    Rates {
+        client_bytes_per_second: as_u32(limits.derp_client_rate),
+        client_burst_bytes: as_u32(limits.derp_client_burst),
+        total_bytes_per_second: as_u32(limits.derp_total_rate),
+        total_burst_bytes: as_u32(limits.derp_total_burst),
+    }
+}
+
+/// The options of the STUN responder.
+pub fn stun_options(config: &Config) -> StunOptions {
+    StunOptions {
+        answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
+        home_address: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
+    }
+}
+
+/// Announces the key of the relay to clients in the TLS handshake until the server stops.
+pub fn announce_key(
+    certificate: &Arc<CertResolver>,
+    relay: &Relay,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) {
+    let renewing = renew_meta(certificate.clone(), relay.public_key(), shutdown.clone());
+    tasks.spawn("meta certificate", renewing);
+}
+
+/// Keeps a valid meta certificate in the certificate chain.
+async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
+    let key = hearth_derp::http::public_key_hex(&key);
+    let mut made: Option<Timestamp> = None;
+    loop {
+        let now = system_clock::now().wall;
+        let since = made.map(|made| now.since(made).max(made.since(now)));
+        if since.is_none_or(|since| since > RENEW_META) {
+            match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
+                Ok(meta) => certificate.set_meta(meta),
+                Err(fault) => {
+                    tracing::warn!(%fault, "cannot create the meta certificate of the relay")
+                }
+            }
+            made = Some(now);
+        }
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(CHECK_META) => {}
+        }
+    }
+}
