@@ -44,7 +44,7 @@ pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 /// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
 /// and 2 when the command line was not understood.
 pub fn run() -> ExitCode {
-    panics::end_the_program();
+    panics::abort_on_panic();
     let args = Args::parse();
     let format = args.output;
     let outcome = match args.command {

@@ -18,7 +18,6 @@ use hearth_core::clock::Now;
 use hearth_core::id::ApiKeyId;
 use hearth_core::state::model::ApiKey;
 use hearth_core::state::principal::Principal;
-use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 

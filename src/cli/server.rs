@@ -41,7 +41,7 @@ pub(super) fn start(
     run: impl FnOnce(Config, &LogControl, &dyn Fn() -> Config, Sockets) -> Result<(), ServeError>,
 ) -> ExitCode {
     let sockets = Sockets::of_this_process();
-    let overrides = sockets.come_before(overrides);
+    let overrides = sockets.override_flags(overrides);
     let load = || Config::load(overrides.clone(), &Surroundings::of_this_process());
     let config = load();
     let log = match logging::start(config.log_level) {

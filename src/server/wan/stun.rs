@@ -1,4 +1,4 @@
-//! Asks STUN servers for the address outside, when the owner named some.
+//! The public address according to the configured STUN servers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use crate::shutdown::Shutdown;
 use hearth_core::state::secret::random;
 use hearth_core::wan::Addresses;
 
-/// How often they are asked.
+/// Time between two requests.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 
-/// The same while nobody answers.
+/// Time between two requests after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// How long an answer may take before the question is repeated. Source: RFC 5389 section 7.2.1.
+/// Retransmission timeout. Source: RFC 5389 section 7.2.1.
 const TRY: Duration = Duration::from_millis(500);
 
-/// How often a question is asked.
+/// Transmissions of a request.
 const TRIES: usize = 3;
 
-/// How long a name may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a DNS lookup.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest answer that is read, in bytes.
+/// Longest response, in bytes.
 const ANSWER_MAX: usize = 512;
 
-/// Asks at once, then now and then, and when told to by `again`. The last good answer of each family counts.
+/// Asks at once, periodically, and when `again` is notified. The last responses remain until there are new ones.
 pub(super) async fn keep_asking(
     servers: Vec<StunServer>,
-    learnt: watch::Sender<Addresses>,
+    reported: watch::Sender<Addresses>,
     again: Arc<Notify>,
     shutdown: Shutdown,
 ) {
@@ -45,7 +45,7 @@ pub(super) async fn keep_asking(
             answer = ask_all(&servers) => answer,
         };
         if !answer.is_empty() {
-            learnt.send_if_modified(|known| {
+            reported.send_if_modified(|known| {
                 let is_other = *known != answer;
                 *known = answer;
                 is_other
@@ -60,13 +60,13 @@ pub(super) async fn keep_asking(
     }
 }
 
-/// The first answer of each family.
+/// The first response of each family.
 async fn ask_all(servers: &[StunServer]) -> Addresses {
     let mut found = Addresses::default();
     for server in servers {
         let lookup = tokio::net::lookup_host((server.host.as_str(), server.port));
-        let Ok(Ok(addresses)) = timeout(PATIENCE, lookup).await else {
-            tracing::debug!(%server, "the name of a STUN server leads nowhere");
+        let Ok(Ok(addresses)) = timeout(LOOKUP_TIMEOUT, lookup).await else {
+            tracing::debug!(%server, "the name of a STUN server does not resolve");
             continue;
         };
         for address in addresses.take(4) {
@@ -80,7 +80,7 @@ async fn ask_all(servers: &[StunServer]) -> Addresses {
             match ask(address).await {
                 Some(IpAddr::V4(v4)) => found.v4 = Some(v4),
                 Some(IpAddr::V6(v6)) => found.v6 = Some(v6),
-                None => tracing::debug!(%server, %address, "no answer of a STUN server"),
+                None => tracing::debug!(%server, %address, "no response from a STUN server"),
             }
         }
         if found.v4.is_some() && found.v6.is_some() {
@@ -90,14 +90,14 @@ async fn ask_all(servers: &[StunServer]) -> Addresses {
     found
 }
 
-/// What one server says.
+/// The public address according to one server.
 async fn ask(server: SocketAddr) -> Option<IpAddr> {
     let any = match server {
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
     };
     let socket = UdpSocket::bind(any).await.ok()?;
-    // Nobody else's packets are taken.
+    // Packets from others are not received.
     socket.connect(server).await.ok()?;
     let transaction: [u8; 12] = random().ok()?;
     let request = stun::request(&transaction);
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_loses_the_first_question_is_asked_again() {
+    async fn a_lost_request_is_sent_again() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let serving = async {
@@ -134,7 +134,7 @@ mod tests {
             server.recv_from(&mut packet).await.unwrap();
             let (length, from) = server.recv_from(&mut packet).await.unwrap();
             let seen = SocketAddr::from(([203, 0, 113, 5], 40_000));
-            // A forged answer, which is passed over, and the right one.
+            // A forged response, which is skipped, and the right one.
             server.send_to(&[0; 44], from).await.unwrap();
             let length = stun::respond(&packet[..length], seen, &mut out).unwrap();
             server.send_to(&out[..length], from).await.unwrap();
