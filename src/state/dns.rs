@@ -64,6 +64,9 @@ pub enum InvalidRecord {
     /// The type is none of ours.
     #[error("{0:?} is no type of a record: A, AAAA and ALIAS are")]
     Type(Box<str>),
+    /// The value is not an address, but was meant to be one.
+    #[error("{0:?} is not a valid IP address")]
+    Address(Box<str>),
     /// The value does not fit the type.
     #[error("{value:?} is no value for {kind}: expected {expected}")]
     Value {
@@ -96,6 +99,9 @@ impl DnsRecord {
             ("" | "AAAA", Ok(IpAddr::V6(address))) => DnsValue::Aaaa(address),
             ("A", _) => return Err(wrong("A", "an IPv4 address")),
             ("AAAA", _) => return Err(wrong("AAAA", "an IPv6 address")),
+            ("" | "ALIAS", Err(_)) if is_mistyped_address(value) => {
+                return Err(InvalidRecord::Address(shortened(value)));
+            }
             ("" | "ALIAS", Err(_)) => {
                 let target = plain_name(value);
                 DnsValue::Alias(target.ok_or_else(|| wrong("ALIAS", "the name of a node"))?)
@@ -137,6 +143,20 @@ impl fmt::Display for DnsValue {
 /// So much of a text that somebody recognises it, for messages.
 fn shortened(text: &str) -> Box<str> {
     text.chars().take(80).collect::<String>().into()
+}
+
+/// Whether a text that is no IP address looks like one: a prefix or an address with a port, or a name whose
+/// last label is a number, which no host name may end in (RFC 1123, section 2.1).
+fn is_mistyped_address(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    if text.contains(':') {
+        return text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || b":./[]%".contains(&byte));
+    }
+    let host = text.split('/').next().unwrap_or(text);
+    let last = host.rsplit('.').next().unwrap_or(host);
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The name in lower case without the dot at the end; underscores are names of services.
@@ -425,6 +445,31 @@ mod tests {
         ] {
             let fault = record(name, kind, value);
             assert!(fault.contains(why), "{name} {kind} {value}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_address_is_not_taken_for_the_name_of_a_node() {
+        for value in [
+            "1.2.3",
+            "1.2.3.4.5",
+            "300.1.1.1",
+            "1.2.3.4/24",
+            "1.2.3.",
+            "1.2.3.4:80",
+            "192.168.1",
+            "nas.7",
+            "fd7a::1::2",
+            "fd7a::1/64",
+            "[fd7a::1]",
+        ] {
+            for kind in ["", "ALIAS"] {
+                let fault = record("printer", kind, value);
+                assert!(fault.contains("not a valid IP address"), "{value}: {fault}");
+            }
+        }
+        for name in ["pi4", "4pi", "1.2.x", "nas.t.net"] {
+            assert_eq!(record("a", "", name), format!("a ALIAS {name}"));
         }
     }
 
