@@ -13,6 +13,9 @@ use super::directory::{Node, Owner, Role, User};
 use super::members::{Members, People, Sources, is_exit, subnets};
 use super::posture::Condition;
 
+/// Name of the one rule of a policy without acls and grants.
+pub const DEFAULT_RULE: &str = "the default";
+
 /// A policy whose names are looked up.
 #[derive(Debug)]
 pub struct Program {
@@ -145,7 +148,7 @@ impl Program {
     fn open(&mut self) {
         self.add_rule(&super::ast::Rule {
             at: Position { line: 1, column: 1 },
-            name: "the default".into(),
+            name: DEFAULT_RULE.into(),
             sources: vec![Selector::Any],
             destinations: vec![Selector::Any],
             access: vec![Access {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ast::Ports;
 use super::compiled::{Compiled, Entry};
 use super::members::{INTERNET, addresses, subnets, user};
-use super::program::Rule;
+use super::program::{DEFAULT_RULE, Rule};
 use crate::id::NodeId;
 
 /// The answer to [`Compiled::why`].
@@ -65,7 +65,12 @@ impl fmt::Display for Why {
         match self.but {
             Some(but) => write!(f, "denied: {but}"),
             None if !self.allowed_by.is_empty() => {
-                write!(f, "allowed by {}", list(&self.allowed_by))?;
+                match self.allowed_by.as_slice() {
+                    [only] if &*only.rule == DEFAULT_RULE => {
+                        f.write_str("allowed: there are no acls or grants, so everything is")?;
+                    }
+                    causes => write!(f, "allowed by {}", list(causes))?,
+                }
                 match self.router {
                     Some(router) => write!(f, ", by way of node {router}"),
                     None => Ok(()),
