@@ -71,7 +71,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["clock"]),
-    ("rustix", &["server/wan"]),
+    ("rustix", &["server/wan", "cli/output/terminal"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.

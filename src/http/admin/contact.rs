@@ -11,8 +11,8 @@ use super::fault::{Code, Fault};
 use super::nodes::node_id;
 use super::{Answer, Call, json};
 use crate::api::{
-    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
-    PingAnswer, PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, AuditAnswer, AuditReport, DecideSshCheck, EmptyAnswer, NodeReply,
+    OpenPage, PingAnswer, PingNode, SshCheck, SshChecksAnswer,
 };
 use crate::http::contact::c2n::Question;
 use crate::http::contact::inbox::Undelivered;
@@ -136,7 +136,7 @@ impl Call<'_> {
     pub(super) fn audit(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let entries = self.admin.contact.reports.audit_log().into_iter();
-        let entries = entries.map(|entry| AuditEntry {
+        let entries = entries.map(|entry| AuditReport {
             at: entry.at,
             node_id: entry.node.to_string(),
             node: label_of(&snapshot, entry.node),
@@ -144,7 +144,8 @@ impl Call<'_> {
             details: entry.details.into(),
         });
         json(&AuditAnswer {
-            entries: entries.collect(),
+            logs: Vec::new(),
+            reports: entries.collect(),
         })
     }
 
