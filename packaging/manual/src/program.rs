@@ -17,12 +17,12 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "/var/lib/hearth",
-                "Database, keys and certificate of a server that runs as root or as a service. Whoever can read it can \
+                "Database, keys and certificate of a server that runs as root or as a service. Anyone who can read it can \
                  impersonate this server.",
             ),
             (
                 "/var/run/hearth/hearth.sock",
-                "Socket of the service, which the commands connect to. Whoever can open it has full control.",
+                "Socket of the service, which the commands connect to. Anyone who can open it has full control.",
             ),
         ],
     ),

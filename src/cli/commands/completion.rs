@@ -29,8 +29,8 @@ pub fn run(shell: Shell) -> Output {
     Output::text(script(shell).trim_end())
 }
 
-/// Prints what could stand in the place of the last word, each with a tab and what it is. Nothing means that
-/// file names fit.
+/// Prints the candidates for the last word, each with a tab and a description. No candidate means that file
+/// names fit.
 pub fn complete(ctx: &Ctx, words: &[String]) -> Output {
     let found = candidates(words, |kind| names(ctx, kind));
     let lines: Vec<String> = found
@@ -62,7 +62,7 @@ fn names(ctx: &Ctx, kind: Names) -> Vec<String> {
         .collect()
 }
 
-/// Words that could stand in the place of the last one, which they begin with, and what they are.
+/// Candidates for the last word, which they begin with, and their descriptions.
 fn candidates(words: &[String], names: impl FnOnce(Names) -> Vec<String>) -> Vec<(String, String)> {
     let Some((last, before)) = words.split_last() else {
         return Vec::new();
