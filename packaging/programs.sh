@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Functions that the scripts in packaging/ share: where the static programs come from.
-# To be sourced, with tests/lib.sh, from the root of the sources.
+# Shared functions of the scripts in packaging/: the static programs. Source it together
+# with tests/lib.sh from the root of the repository.
 
-# What runs a program of another processor.
+# Emulator for programs of another processor.
 runner_of() {
 	case "$1" in
 	aarch64) echo qemu-aarch64-static ;;
@@ -11,9 +11,8 @@ runner_of() {
 	esac
 }
 
-# need_program PROCESSOR makes sure that target/packages/bin/PROCESSOR/hearth is there with
-# everything in it: on these machines there is room, unlike on routers, whose programs
-# tests/cross puts at the same place.
+# need_program PROCESSOR makes sure that target/packages/bin/PROCESSOR/hearth exists with all
+# features. tests/cross builds the smaller programs for routers in the same place.
 need_program() {
 	local program=target/packages/bin/$1/hearth
 	need_emulator qemu-arm-static || return 1

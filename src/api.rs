@@ -25,7 +25,7 @@ pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Login name of the user that is made when one is needed and there is none.
 pub const FIRST_USER: &str = "home";

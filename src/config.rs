@@ -40,9 +40,9 @@ pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
 pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
-use crate::state::dns::DnsSettings;
 use board::machine::Machine;
 use file::RawConfig;
+use hearth_core::state::dns::DnsSettings;
 use lan::Network;
 use value::{Expiry, Range};
 

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::clock::{self, Now, Timestamp};
-use crate::id::NodeId;
-use crate::state::apply::{self, Flush};
-use crate::state::command::{Command, Rejected, Reply};
-use crate::state::model::{Model, PolicyText, SessionId, Settings};
-use crate::state::record::Record;
-use crate::state::snapshot::Snapshot;
 use crate::store::{Loaded, POLICIES_NAME, Store};
+use crate::system_clock;
+use hearth_core::clock::{Now, Timestamp};
+use hearth_core::id::NodeId;
+use hearth_core::state::apply;
+use hearth_core::state::apply::Flush;
+use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::model::{Model, PolicyText, SessionId, Settings};
+use hearth_core::state::record::Record;
+use hearth_core::state::snapshot::Snapshot;
 
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
@@ -153,7 +155,7 @@ impl Engine {
         queue: usize,
         batch: usize,
     ) -> std::io::Result<(Self, Handle)> {
-        let now = clock::now();
+        let now = system_clock::now();
         let model = model_of(loaded, settings, now);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
         let (commands, inbox) = sync_channel(queue.saturating_add(model.settings.max_nodes));
@@ -251,7 +253,7 @@ impl Writer {
     fn run(mut self, inbox: &Receiver<Message>) {
         let mut stopping = false;
         while !stopping {
-            let now = clock::now();
+            let now = system_clock::now();
             let wait = self.next_deadline(now).saturating_sub(now.mono);
             let mut batch = Vec::new();
             match inbox.recv_timeout(wait) {
@@ -268,7 +270,7 @@ impl Writer {
             let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
             batch.extend(more.map(Message::taken));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
-            self.handle(batch, clock::now(), stopping);
+            self.handle(batch, system_clock::now(), stopping);
         }
     }
 

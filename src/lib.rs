@@ -12,31 +12,28 @@
     )
 )]
 
+pub mod admin;
 pub mod api;
 pub mod bucket;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod derp_map;
-pub mod doctor;
+pub mod control;
 pub mod engine;
 pub mod files;
-pub mod http;
-pub mod id;
-pub mod keys;
 pub mod logging;
-pub mod netmap;
-pub mod noise;
+pub mod metrics;
+pub mod net;
+pub mod outbound;
 pub mod panics;
-pub mod policy;
 pub mod qr;
-pub mod release;
+pub mod relay;
+pub mod relay_key;
+pub mod routes;
 pub mod server;
 pub mod service;
 pub mod shutdown;
-pub mod state;
+pub mod status;
 pub mod store;
 pub mod supervise;
-pub mod tailcfg;
-pub mod tls;
-pub mod wan;
+pub mod system_clock;
+pub mod web;

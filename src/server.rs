@@ -1,14 +1,10 @@
 //! The server as a whole: starts the parts in order, waits for signals, stops them in order.
 
-mod admission;
 mod banner;
-mod derp_map;
 mod dns;
 mod listeners;
 mod manager;
 mod policy;
-mod regions;
-mod relay;
 #[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
@@ -22,36 +18,51 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
+use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
+use crate::admin::authenticate::Gate;
+use crate::admin::{About, AdminContext};
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config, Host, Limits};
+use crate::control::c2n::NodeCalls;
+use crate::control::coalesce::coalesce_snapshots;
+use crate::control::context::{ControlContext, ControlParts};
+use crate::control::route_failover::ask_routers;
+use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
-use crate::http::app::{App, Parts};
-use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::Connections;
-use crate::http::limits as http_limits;
-use crate::http::numbers::Numbers;
-use crate::http::outbound::Outbound;
-use crate::http::routers::ask_routers;
-use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret, NodeKey};
 use crate::logging::LogControl;
-use crate::netmap::Tailnet;
-use crate::netmap::notices::Notices;
+use crate::metrics::Numbers;
+use crate::net::connection::Connections;
+use crate::net::limits as http_limits;
+use crate::net::tls;
+use crate::net::tls::{Aes, Identity, Names, Served, TlsError};
+use crate::outbound::client::Outbound;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::context::RelayContext;
+use crate::relay::regions::Regions;
+use crate::relay::setup as relay_setup;
+use crate::relay_key::node_key;
+use crate::routes::Router;
+use crate::routes::table::ROUTES;
 use crate::service::{Manager, Sockets};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::addr::Prefixes;
-use crate::state::model::Settings;
-use crate::state::secret::{NoRandomness, random};
+use crate::status::client_reports::ClientReports;
+use crate::status::http_counters::HttpCounters;
+use crate::status::ssh_checks::SshChecks;
 use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
-use crate::tls::{self, Aes, Identity, Names, Served, TlsError};
+use crate::web::WebContext;
 use dns::Dns;
+use hearth_core::keys::{ChallengeKey, MachineSecret};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::notices::Notices;
+use hearth_core::state::addr::Prefixes;
+use hearth_core::state::model::Settings;
+use hearth_core::state::secret::{NoRandomness, random};
 use listeners::Listeners;
 use policy::PolicyFile;
-use regions::Regions;
 use wan::{Watcher, WatcherParts};
 
 /// The largest part of the time for stopping that connections may use; the rest is the database's.
@@ -162,7 +173,7 @@ async fn serve(
     });
 
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-    let (mut policy, policy_place) = PolicyFile::new(config.policy.file.clone(), engine.clone());
+    let (mut policy, policy_status) = PolicyFile::new(config.policy.file.clone(), engine.clone());
     policy.at_start().await;
     let policy_reread = Arc::new(Notify::new());
     tasks.spawn(
@@ -196,10 +207,13 @@ async fn serve(
     tasks.spawn("relays", keeping);
     tasks.spawn("dns", dns.keep(new_tailnet, shutdown.clone()));
     let states = Some(engine.watch());
-    let relay = relay::start(config, derp, states, &outbound, &tasks, &shutdown);
+    let relay = relay_setup::start(config, derp, states, &outbound, &tasks, &shutdown);
+    let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
+    let counters = Arc::new(HttpCounters::new(labels));
     let numbers = Numbers {
         relay: relay.clone(),
         stun: StunCounters::default(),
+        http: Some(counters.clone()),
     };
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
@@ -208,44 +222,76 @@ async fn serve(
     tasks.spawn("addresses outside", watching);
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
-    let public = noise.public();
-    let control = Control::new(noise, challenge, http_limits.clone(), shutdown.clone());
+    let noise = NoiseServer::new(noise, challenge, http_limits.clone(), shutdown.clone());
     let served = Served::new(identity);
-    let app = App::new(Parts {
-        engine,
-        tailnet,
+    let calls = Arc::new(NodeCalls::new(&addresses.server_url, &config.limits));
+    let reports = Arc::new(ClientReports::new(config.limits.audit_entries));
+    let ssh_checks = Arc::new(SshChecks::new(config.limits.ssh_checks));
+    let (sender, updates) = watch::channel(engine.snapshot());
+    let coalescing = coalesce_snapshots(engine.watch(), tailnet.clone(), sender, shutdown.clone());
+    tasks.spawn("snapshots for map streams", coalescing);
+    let control = ControlContext::new(ControlParts {
+        engine: engine.clone(),
+        updates,
+        tailnet: tailnet.clone(),
         limits: config.limits.clone(),
+        server_url: addresses.server_url.clone(),
+        noise: Arc::new(noise),
+        calls: calls.clone(),
+        reports: reports.clone(),
+        ssh_checks: ssh_checks.clone(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        counters: counters.clone(),
+    });
+    let about = About {
+        addresses: addresses.clone(),
+        base_domain: config.base_domain.to_string(),
+        tailnet,
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
         board: board_status(&config.board),
-        policy_place,
-        addresses,
-        noise: public,
-        relay: relay.clone(),
-        stun: numbers.stun.clone(),
-        names,
+        policy_status: policy_status.clone(),
         wan,
         served: served.clone(),
         certificate_is_own: pin.is_some(),
         memory_budget: config.board.budget(),
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-    });
+        relay: numbers.clone(),
+    };
+    let router = Router {
+        control: control.clone(),
+        relay: RelayContext {
+            relay: relay.clone(),
+            names,
+        },
+        admin: AdminContext {
+            engine: engine.clone(),
+            limits: config.limits.clone(),
+            calls,
+            reports,
+            ssh_checks: ssh_checks.clone(),
+            about,
+            policy_turn: Mutex::default(),
+            gate: Gate::new(),
+        },
+        web: WebContext {
+            engine: engine.clone(),
+            server_url: addresses.server_url.clone(),
+            policy: policy_status,
+            ssh_checks,
+        },
+        counters,
+    };
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::tell(&served, relay, &tasks, &shutdown);
     }
-    let connections = Connections::new(
-        app.clone(),
-        Arc::new(control),
-        http_limits,
-        shutdown.clone(),
-    );
+    let connections = Connections::new(Arc::new(router), http_limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay::stun_options(config));
+    let stun = (&numbers.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
     tasks.spawn(
         "questions to routers",
-        ask_routers(app.clone(), config.routes),
+        ask_routers(control.clone(), config.routes),
     );
     tasks.spawn(
         "way to the internet",
@@ -253,28 +299,33 @@ async fn serve(
     );
     tasks.spawn(
         "admission",
-        watch_admission(app.clone(), config.derp.admission == Admission::Tailnet),
+        watch_admission(
+            control.clone(),
+            relay
+                .clone()
+                .filter(|_| config.derp.admission == Admission::Tailnet),
+        ),
     );
 
-    let text = banner::banner(config, &app.addresses, &app.engine.snapshot());
+    let text = banner::banner(config, &addresses, &engine.snapshot());
     // Nobody may be reading; the log says the same to those who do.
     let _ = io::stdout()
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
-    tracing::info!(server_url = app.addresses.server_url, "ready");
-    manager::start(manager, &app, &tasks);
+    tracing::info!(server_url = addresses.server_url, "ready");
+    manager::start(manager, &control, &tasks);
 
     while signals.next().await == Signal::Reload {
         manager.reloading();
         let fresh = reload();
         reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
-            relay.set_rates(relay::rates(&fresh.limits));
+            relay.set_rates(relay_setup::rates(&fresh.limits));
         }
         dns_settings.send_replace(Arc::new(fresh.dns));
         reread.notify_one();
         policy_reread.notify_one();
-        manager::tell_ready(manager, &app);
+        manager::tell_ready(manager, &control);
     }
     tracing::info!("stopping");
     manager.stopping();
@@ -296,23 +347,26 @@ async fn serve(
     Ok(())
 }
 
-/// Cuts off from the relay whoever loses admission, if that is asked for, and forgets nodes that are gone.
-async fn watch_admission(app: Arc<App>, is_by_tailnet: bool) {
-    let mut states = app.engine.watch();
+/// Forgets nodes that are gone, and disconnects relay clients that are no longer admitted; `relay` is `None`
+/// where the tailnet does not decide about that.
+async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>) {
+    let mut states = context.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
         tokio::select! {
             biased;
-            () = app.shutdown.wait() => return,
+            () = context.shutdown.wait() => return,
             changed = states.changed() => if changed.is_err() { return },
         }
         let snapshot = states.borrow_and_update().clone();
-        app.fragments.prune(&snapshot);
+        context.fragments.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
-            app.contact.prune(&snapshot);
-            if let Some(relay) = app.relay.as_ref().filter(|_| is_by_tailnet) {
-                relay.retain(|key| snapshot.admits(&NodeKey::from(*key)));
+            let exists = |id| snapshot.node(id).is_some();
+            context.reports.retain(exists);
+            context.ssh_checks.retain(exists);
+            if let Some(relay) = &relay {
+                relay.retain(|key| snapshot.admits(&node_key(key)));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use hearth::clock;
+use hearth::system_clock;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 
@@ -32,7 +32,7 @@ const STUN_REQUEST: &[u8] =
     \x80\x22\x00\x08tailnode\x80\x28\x00\x04\x8a\xab\xad\x90";
 
 fn since(began: Duration) -> Duration {
-    clock::monotonic().saturating_sub(began)
+    system_clock::monotonic().saturating_sub(began)
 }
 
 struct Manager {
@@ -76,7 +76,7 @@ impl Manager {
 
     /// The next message with such a line; those before it are passed over.
     fn hear_of(&self, line: &str) -> String {
-        let began = clock::monotonic();
+        let began = system_clock::monotonic();
         while since(began) < DEADLINE {
             let message = self.hear();
             if message.lines().any(|found| found == line) {
@@ -88,7 +88,7 @@ impl Manager {
 
     /// How many messages come within this time.
     fn count_for(&self, time: Duration) -> usize {
-        let began = clock::monotonic();
+        let began = system_clock::monotonic();
         let mut room = [0; 4096];
         let mut count = 0;
         while let Some(left) = time.checked_sub(since(began)).filter(|d| !d.is_zero()) {
@@ -111,7 +111,7 @@ impl Process {
 
     fn end(&mut self) -> ExitStatus {
         self.signal("-TERM");
-        let began = clock::monotonic();
+        let began = system_clock::monotonic();
         while since(began) < DEADLINE {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
@@ -157,11 +157,11 @@ fn the_service_manager_hears_of_start_reload_and_stop() {
     );
 
     // What answers a request for a reload says so with a time not before the request.
-    let asked = clock::monotonic();
+    let asked = system_clock::monotonic();
     server.signal("-HUP");
     let reloading = manager.hear_of("RELOADING=1");
     assert!(monotonic(&reloading).unwrap() >= asked, "{reloading}");
-    assert!(monotonic(&reloading).unwrap() <= clock::monotonic());
+    assert!(monotonic(&reloading).unwrap() <= system_clock::monotonic());
     assert!(manager.hear_of("READY=1").contains("STATUS=serving"));
 
     let status = server.end();

@@ -2,9 +2,9 @@
 //! sealed opens again and no bit of it can change.
 #![no_main]
 
-use hearth::keys::MachineSecret;
-use hearth::noise::handshake::{INITIATION_BYTES, respond};
-use hearth::noise::record::{Open, Seal, frame_bytes};
+use hearth_core::keys::MachineSecret;
+use hearth_core::noise::handshake::{INITIATION_BYTES, respond};
+use hearth_core::noise::record::{Open, Seal, frame_bytes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

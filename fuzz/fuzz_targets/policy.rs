@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use hearth::id::{NodeId, UserId};
-use hearth::policy::{Compiled, Directory, Node, Owner, Policy, Role, User};
+use hearth_core::id::{NodeId, UserId};
+use hearth_core::policy::{Compiled, Directory, Node, Owner, Policy, Role, User};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

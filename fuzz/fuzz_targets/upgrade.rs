@@ -2,9 +2,12 @@
 //! difference to what becomes of them.
 #![no_main]
 
-use hearth::http::front::{self, Ended, Upgrade};
-use hearth::http::limits::Limits;
-use hearth::http::{body, derp, ts2021};
+use hearth::net::http1 as front;
+use hearth::net::http1::{Ended, Upgrade};
+use hearth::net::limits::Limits;
+use hearth::control::ts2021;
+use hearth::relay::upgrade as derp;
+use hearth::net::body;
 use hearth::shutdown::Shutdown;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by the tests of OpenWrt's feed, on each architecture: $1 is the package, $2 its version.
+# Run by the tests of the OpenWrt feed on each architecture. Arguments: package, version.
 set -e
 
 [ "$1" = hearth ] || exit 0
@@ -11,7 +11,7 @@ hearth serve --data-dir "$directory" --http 127.0.0.1:18080 --https off --stun o
 server=$!
 trap 'kill "$server" 2>/dev/null || true; rm -rf "$directory"' EXIT
 
-# A reactor that hands on no event would wait here for ever.
+# If the event loop delivers no events, this times out instead of hanging.
 tries=0
 until timeout 20 hearth --socket "$directory/hearth.sock" health; do
 	tries=$((tries + 1))

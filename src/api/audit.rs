@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// The answer with the audit log (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Asks a node something over its control connection.
 #[derive(Debug, Default, Serialize, Deserialize)]

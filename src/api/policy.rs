@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::NumberText;
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Sets or checks a policy.
 #[derive(Debug, Default, Serialize, Deserialize)]

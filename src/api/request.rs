@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Makes a user.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// The addresses outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::api::ErrorAnswer;
 use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
-pub use crate::http::query::escaped;
+pub use crate::net::query::escaped;
 
 /// Environment variable with the path of the socket.
 pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
@@ -108,7 +108,7 @@ const NEXT: [(&str, &str); 6] = [
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
-    ("no login waits", "See `hearth pending list`."),
+    ("no login", "See `hearth pending list`."),
     ("record not found", "See `hearth dns list`."),
 ];
 

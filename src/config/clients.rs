@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::file::RawConfig;
 use super::value::List;
-use crate::release::Release;
+use hearth_core::release::Release;
 
 /// Most addresses that clients are told.
 const MAX_ADDRESSES: usize = 8;

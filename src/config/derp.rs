@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::file::{Fault, RawConfig};
 use super::value::{AdmitKind, Label, List, Range, Score};
 use super::web_url::WebUrl;
-use crate::keys::NodeKey;
+use hearth_core::keys::NodeKey;
 
 /// Who may use the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]

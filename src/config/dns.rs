@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::file::{Fault, RawConfig, RawTable};
 use super::name::DnsName;
 use super::value::{List, Setting};
-use crate::state::dns::{DnsRecord, DnsRule, DnsSettings, Nameserver, RECORDS_MAX, Resolution};
+use hearth_core::state::dns::{
+    DnsRecord, DnsRule, DnsSettings, Nameserver, RECORDS_MAX, Resolution,
+};
 
 const SPLIT: &str = "dns.split";
 const RECORDS: &str = "dns.records";
@@ -163,7 +165,7 @@ fn leave_out(raw: &mut RawConfig, key: &'static str, table: &RawTable, reason: S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::dns::Router;
+    use hearth_core::state::dns::Router;
 
     fn read(text: &str) -> (DnsSettings, Vec<String>) {
         let mut raw = RawConfig::parse("hearth.toml".into(), text);

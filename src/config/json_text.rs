@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::file::{Entry, Fault, RawTable, RawValue, Spot, Written};
-use crate::policy::{Kind, Member, Position, Value, parse_hujson};
+use hearth_core::policy::{Kind, Member, Position, Value, parse_hujson};
 
 /// Takes a text apart. Nothing is known of one with a syntax error.
 pub(super) fn read(text: &str) -> Written {

@@ -9,9 +9,9 @@ use super::file::RawValue;
 use super::name::DnsName;
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
-use crate::keys::NodeKey;
-use crate::release::Release;
-use crate::state::dns::{Nameserver, NodeName, Router};
+use hearth_core::keys::NodeKey;
+use hearth_core::release::Release;
+use hearth_core::state::dns::{Nameserver, NodeName, Router};
 
 /// A type that a key of the configuration can have.
 pub trait Setting: Sized {

@@ -1,12 +1,13 @@
+use crate::system_clock;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
-use crate::id::Revision;
-use crate::state::command::{NewPolicy, NewUser};
-use crate::state::record::DecodeError;
-use crate::state::testing::settings;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
+use hearth_core::id::Revision;
+use hearth_core::state::command::{NewPolicy, NewUser};
+use hearth_core::state::record::DecodeError;
+use hearth_core::state::testing::settings;
 
 const CACHE: usize = 256 * 1024;
 
@@ -168,7 +169,7 @@ async fn a_policy_that_is_lost_opens_nothing() {
 /// A queue that was full of commands lost the end of a stream: the node then counted as online for ever.
 #[tokio::test]
 async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
-    let model = Model::new(settings(), clock::now());
+    let model = Model::new(settings(), system_clock::now());
     let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
     // A writer that is busy for long.
     let (commands, inbox) = sync_channel(2);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::config::budget::show_mib;
 use crate::config::{Config, Host, Scheme, Surroundings};
-use crate::http::app::Addresses;
-use crate::state::snapshot::Snapshot;
+use crate::status::addresses::Addresses;
+use hearth_core::state::snapshot::Snapshot;
 
 /// The text for standard output.
 pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot) -> String {

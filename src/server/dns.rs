@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
 use crate::files::{self, Stamp};
-use crate::netmap::Tailnet;
-use crate::netmap::dns::DnsSources;
 use crate::shutdown::Shutdown;
-use crate::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
-use crate::tailcfg::json::{self, DecodeError, Object};
+use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::dns::DnsSources;
+use hearth_core::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
+use hearth_core::tailcfg::json;
+use hearth_core::tailcfg::json::{DecodeError, Object};
 
 /// How often the file and the addresses are looked at.
 const LOOK: Duration = Duration::from_secs(2);

@@ -9,15 +9,15 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
-use crate::http::app::Addresses;
-use crate::http::connection::Connections;
-use crate::http::limits as http_limits;
-use crate::http::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
-use crate::http::numbers::Numbers;
+use crate::metrics::Numbers;
+use crate::net::connection::Connections;
+use crate::net::limits as http_limits;
+use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
+use crate::net::tls;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
+use crate::status::addresses::Addresses;
 use crate::supervise::Tasks;
-use crate::tls;
 
 /// Connections of monitoring systems at the same time.
 const METRICS_CONNECTIONS: usize = 8;

@@ -10,12 +10,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
-use crate::http::policy::PolicyPlace;
-use crate::policy::{Diagnostic, MAX_BYTES};
 use crate::shutdown::Shutdown;
-use crate::state::command::{Command, NewPolicy, Rejected, Reply};
-use crate::state::model::PolicyText;
-use crate::state::snapshot::Snapshot;
+use crate::status::policy::PolicyStatus;
+use hearth_core::policy::{Diagnostic, MAX_BYTES};
+use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::model::PolicyText;
+use hearth_core::state::snapshot::Snapshot;
 
 /// How often the file is looked at. It is read when two looks find it the same, so that nobody gets half of a
 /// policy that is just being written.
@@ -54,7 +54,7 @@ fn lines(faults: &[Diagnostic]) -> String {
 /// The file, if there is one, and what is known of it.
 pub(super) struct PolicyFile {
     engine: Handle,
-    place: watch::Sender<PolicyPlace>,
+    place: watch::Sender<PolicyStatus>,
     path: Option<PathBuf>,
     /// How the file was when it was read: `None` when it was not there.
     read: Option<Stamp>,
@@ -67,8 +67,8 @@ impl PolicyFile {
     pub(super) fn new(
         path: Option<PathBuf>,
         engine: Handle,
-    ) -> (Self, watch::Receiver<PolicyPlace>) {
-        let (place, told) = watch::channel(PolicyPlace {
+    ) -> (Self, watch::Receiver<PolicyStatus>) {
+        let (place, told) = watch::channel(PolicyStatus {
             file: path.clone(),
             fault: String::new(),
         });
@@ -162,7 +162,7 @@ impl PolicyFile {
 
 /// Tells what does not hold of the policy that applies; it applies all the same.
 fn warn_of_stored(snapshot: &Snapshot) {
-    if let Some(trouble) = PolicyPlace::default().trouble(snapshot) {
+    if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
         tracing::error!("{trouble}");
     }
     if let Err(faults) = snapshot.compiled().check() {
@@ -176,8 +176,8 @@ fn warn_of_stored(snapshot: &Snapshot) {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::state::testing::settings;
     use crate::store::Store;
+    use hearth_core::state::testing::settings;
 
     struct World {
         dir: tempfile::TempDir,

@@ -9,22 +9,24 @@ use hearth_derp::udp::StunCounters;
 use zeroize::Zeroizing;
 
 use super::listeners::Listeners;
-use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, relay, system};
+use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, system};
 use crate::config::{Admission, Config};
-use crate::http::bootstrap::BootstrapDns;
-use crate::http::connection::Connections;
-use crate::http::numbers::Numbers;
-use crate::http::outbound::Outbound;
-use crate::http::standalone::RelayOnly;
-use crate::http::ts2021::Control;
-use crate::keys::{ChallengeKey, MachineSecret};
+use crate::files;
 use crate::logging::LogControl;
+use crate::metrics::Numbers;
+use crate::net::connection::Connections;
+use crate::net::tls;
+use crate::net::tls::Served;
+use crate::outbound::client::Outbound;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::context::RelayContext;
+use crate::relay::setup as relay_setup;
+use crate::routes::RelayOnly;
 use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
-use crate::state::secret::random;
+use crate::status::addresses::Addresses;
 use crate::supervise::Tasks;
-use crate::tls::{self, Served};
-use crate::{files, http};
+use hearth_core::state::secret::random;
 
 /// The relay's private key, below the data directory: 32 bytes.
 const KEY_FILE: &str = "relay.key";
@@ -86,33 +88,30 @@ async fn serve(
     let addresses = listeners.addresses(&config.server_url)?;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
-    let relay = relay::start(config, secret, None, &outbound, &tasks, &shutdown);
+    let relay = relay_setup::start(config, secret, None, &outbound, &tasks, &shutdown);
     let numbers = Numbers {
         relay: relay.clone(),
         stun: StunCounters::default(),
+        http: None,
     };
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
     let limits = super::http_limits(&config.limits);
-    // No request ever becomes a control connection: the key is nobody's.
-    let control = Control::new(
-        MachineSecret::from_bytes(random()?),
-        ChallengeKey::from_bytes(random()?),
-        limits.clone(),
-        shutdown.clone(),
-    );
     let served = Served::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::tell(&served, relay, &tasks, &shutdown);
     }
     let service = Arc::new(RelayOnly {
+        relay: RelayContext {
+            relay: relay.clone(),
+            names,
+        },
         numbers: numbers.clone(),
-        names,
     });
-    let connections = Connections::new(service, Arc::new(control), limits, shutdown.clone());
+    let connections = Connections::new(service, limits, shutdown.clone());
     listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay::stun_options(config));
+    let stun = (&numbers.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
 
     let text = banner(config, &addresses, pin.as_deref());
@@ -137,7 +136,7 @@ async fn serve(
         let fresh = reload();
         super::reload_files(config, &fresh, log, &served, pin.is_some());
         if let Some(relay) = &relay {
-            relay.set_rates(relay::rates(&fresh.limits));
+            relay.set_rates(relay_setup::rates(&fresh.limits));
         }
         manager.ready(READY);
     }
@@ -157,7 +156,7 @@ async fn serve(
 }
 
 /// What a person needs to know to use the relay.
-fn banner(config: &Config, addresses: &http::app::Addresses, pin: Option<&str>) -> String {
+fn banner(config: &Config, addresses: &Addresses, pin: Option<&str>) -> String {
     let mut text = format!("hearth {} relay\n", env!("CARGO_PKG_VERSION"));
     let listeners = [
         ("http", addresses.http),

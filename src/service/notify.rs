@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock;
+use crate::system_clock;
 
 /// The variable with the address of the service manager's socket. Source: `sd_notify(3)`.
 const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -65,7 +65,7 @@ impl Manager {
     /// The process reads its configuration again; [`Manager::ready`] has to follow.
     pub fn reloading(&self) {
         // With the time systemd tells this answer from the answer to an earlier request.
-        let now = clock::monotonic().as_micros();
+        let now = system_clock::monotonic().as_micros();
         self.tell(&format!(
             "RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reading the configuration again\n"
         ));
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(heard(&socket), "WATCHDOG=1\n");
         manager.status(&"ä".repeat(300));
         assert_eq!(heard(&socket), format!("STATUS={}\n", "ä".repeat(100)));
-        let before = clock::monotonic();
+        let before = system_clock::monotonic();
         manager.reloading();
         let text = heard(&socket);
         let time = text.lines().find_map(|line| {

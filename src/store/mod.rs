@@ -16,11 +16,11 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use zeroize::Zeroizing;
 
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
-use crate::state::attributes::Attributes;
-use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
-use crate::state::record::{DecodeError, Record, Stored};
+use hearth_core::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use hearth_core::state::attributes::Attributes;
+use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
+use hearth_core::state::record::{DecodeError, Record, Stored};
 use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
     POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
@@ -69,7 +69,7 @@ pub enum StoreError {
     Failed(#[from] Box<redb::Error>),
     /// The system gave no random bytes for the server's keys.
     #[error(transparent)]
-    NoRandomness(#[from] crate::state::secret::NoRandomness),
+    NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
 }
 
 /// A stored value that was passed over because it cannot be read. It stays in the file.
@@ -214,8 +214,8 @@ fn prepare(database: &Database, path: &Path) -> Result<(), StoreError> {
         }),
         Some(_) => Ok(()),
         None => {
-            let noise = Zeroizing::new(crate::state::secret::random::<32>()?);
-            let derp = Zeroizing::new(crate::state::secret::random::<32>()?);
+            let noise = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
+            let derp = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
             create(database, &noise, &derp).map_err(Box::new)?;
             Ok(())
         }

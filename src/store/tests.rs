@@ -2,14 +2,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::NodeId;
-use crate::state::apply::{Flush, tick};
-use crate::state::command::{Command, NodeUpdate, RegisterReply};
-use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
-use crate::state::record::{DecodeError, Record, Stored};
-use crate::state::testing::{World, plain, with_key};
 use crate::store::{FILE_NAME, Store, StoreError};
+use hearth_core::id::NodeId;
+use hearth_core::state::apply::{Flush, tick};
+use hearth_core::state::command::{Command, NodeUpdate, RegisterReply};
+use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
+use hearth_core::state::record::{DecodeError, Record, Stored};
+use hearth_core::state::testing::{World, plain, with_key};
 
 const CACHE: usize = 256 * 1024;
 
@@ -25,7 +25,7 @@ fn eventful() -> World {
         node: Some(one),
         endpoints: Some(Arc::from(["[2001:db8::1]:41641".parse().unwrap()])),
         home_derp: Some(900),
-        disco: Some(crate::keys::DiscoKey::from_bytes([5; 32])),
+        disco: Some(hearth_core::keys::DiscoKey::from_bytes([5; 32])),
         ..NodeUpdate::default()
     };
     world.apply(Command::UpdateNode(Box::new(update))).unwrap();

@@ -1,7 +1,7 @@
 // The catalogues of translations.
 //
-//   node catalogue.mjs           checks them: all strings of the pages are in the template, German is whole
-//   node catalogue.mjs --write   writes the template anew, and brings the translations up to it
+//   node catalogue.mjs           checks them: all strings of the pages are in the template, German is complete
+//   node catalogue.mjs --write   rewrites the template and updates the translations
 //
 // The form is that of gettext as LuCI's po2lmo reads it: one msgid and one msgstr a string.
 

@@ -24,7 +24,7 @@ try {
 				if (view == 'overview' && !scenarios[name].doctor.error)
 					await page.until("document.querySelector('.hearth-finding')");
 				if (view == 'invite' && !scenarios[name].users.error) {
-					await page.click('Make an invitation', '#view');
+					await page.click('Create invitation', '#view');
 					await page.until("document.querySelector('#hearth-invitation svg')");
 				}
 				await page.screenshot(join(folder, `${name}-${view}${size}.png`));

@@ -49,7 +49,7 @@ export class Router {
 		if (is())
 			return Promise.resolve();
 		return new Promise((resolve, reject) => {
-			const late = setTimeout(() => reject(new Error(`in vain waited for ${what}; there were ${JSON.stringify(this.calls)}`)), 60000);
+			const late = setTimeout(() => reject(new Error(`timed out waiting for ${what}; got ${JSON.stringify(this.calls)}`)), 60000);
 			this.waiting = () => {
 				if (is()) {
 					clearTimeout(late);

@@ -60,15 +60,15 @@ const records = [
 export const doctor = {
 	worst: 'problem',
 	findings: [
-		{ id: 'wan.carrier-nat', level: 'problem', title: 'The provider shares one IPv4 address between several homes',
-			detail: 'The address on pppoe-wan is 100.71.2.3, from the range for carrier-grade NAT (100.64.0.0/10). Nobody can reach this server over IPv4 from outside. Devices at home are not affected.',
-			advice: 'Ask the provider for a public IPv4 address, or let devices come over IPv6, or run `hearth derp` on a small rented server and name it in derp.map_files.' },
-		{ id: 'url.old-address', level: 'warning', title: 'home.example.org leads to another address',
-			detail: 'DNS says 203.0.113.4; the address outside is 203.0.113.9.',
-			advice: 'Check the dynamic DNS service (ddns-scripts). Devices that are connected were told the new address already.' },
-		{ id: 'wan.no-ipv6', level: 'note', title: 'There is no IPv6', detail: 'No interface has a public IPv6 address.',
-			advice: 'Ask the provider for IPv6: it makes direct connections between devices more likely.' },
-		{ id: 'database', level: 'ok', title: 'The database takes changes', detail: '', advice: '' },
+		{ id: 'wan.carrier-nat', level: 'problem', title: 'Your ISP uses carrier-grade NAT (no public IPv4)',
+			detail: 'The address on pppoe-wan is 100.71.2.3, from the range for carrier-grade NAT (100.64.0.0/10). This server is not reachable over IPv4 from the internet. Devices on the LAN are not affected.',
+			advice: 'Ask your ISP for a public IPv4 address, or use IPv6, or run `hearth derp` on a rented server and add it to derp.map_files.' },
+		{ id: 'url.old-address', level: 'warning', title: 'home.example.org resolves to another address',
+			detail: 'DNS has 203.0.113.4; the public address is 203.0.113.9.',
+			advice: 'Check the dynamic DNS service (ddns-scripts). Connected devices already received the new address.' },
+		{ id: 'wan.no-ipv6', level: 'note', title: 'No IPv6', detail: 'No interface has a public IPv6 address.',
+			advice: 'Ask your ISP for IPv6; it makes direct connections between devices more likely.' },
+		{ id: 'database', level: 'ok', title: 'The database is writable', detail: '', advice: '' },
 		{ id: 'clock', level: 'ok', title: 'The clock is set', detail: '', advice: '' }
 	],
 	wan: { interface: 'pppoe-wan', ipv4: '100.71.2.3', ipv6: '', outside_ipv4: '203.0.113.9' }
@@ -153,8 +153,8 @@ export const absent = { uci };
 export const denied = Object.fromEntries(Object.keys(home).map(name => [ name, name == 'uci' ? uci : null ]));
 export const refusing = {
 	...home,
-	...Object.fromEntries(Object.keys(changes).map(name => [ name, { error: 'refused', message: 'the database takes no changes' } ])),
-	invite: { error: 'refused', message: 'the database takes no changes' }
+	...Object.fromEntries(Object.keys(changes).map(name => [ name, { error: 'refused', message: 'the database is read-only' } ])),
+	invite: { error: 'refused', message: 'the database is read-only' }
 };
 
 export const many = {

@@ -62,29 +62,29 @@ test('every page shows itself without a fault', async () => {
 			});
 });
 
-test('the overview tells the state, what waits, and what the doctor found', () =>
+test('the overview shows the state, pending actions and findings of the doctor', () =>
 	at('overview', scenarios.home, async page => {
 		await page.until("document.querySelectorAll('.hearth-finding').length == 5");
 		const text = await page.text();
-		for (const words of [ 'https://home.example.org:8443', '4, of which 2 are online', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3',
-			'Devices that ask to join: 1.', 'tablet', 'Routes that nobody approved: router.',
-			'The provider shares one IPv4 address', 'run `hearth derp` on a small rented server', 'Checks that found nothing wrong: 2' ])
+		for (const words of [ 'https://home.example.org:8443', '4 (2 online)', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3',
+			'Pending registrations: 1.', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
+			'Your ISP uses carrier-grade NAT', 'run `hearth derp` on a rented server', 'Passed checks: 2' ])
 			assert.ok(text.includes(words), `${words} in ${text}`);
 		assert.equal(await page.value("document.querySelectorAll('details .hearth-finding').length"), 2);
 	}));
 
-test('a hearth without a doctor or devices shows neither findings nor zeros that alarm', () =>
+test('a hearth without a doctor or devices shows neither findings nor alarming zeros', () =>
 	at('overview', scenarios.empty, async page => {
-		await page.until(visible('Add the first one'));
-		assert.ok(!(await page.text()).includes('How devices reach this router'));
+		await page.until(visible('Add the first device'));
+		assert.ok(!(await page.text()).includes('Connectivity'));
 	}));
 
 test('switching off asks first, switching on does not', async () => {
 	await at('overview', scenarios.home, async page => {
-		await page.click('Switch off', '#view');
-		await page.until(visible('Switch hearth off?'));
+		await page.click('Disable', '#view');
+		await page.until(visible('Disable hearth?'));
 		assert.deepEqual(asked(), []);
-		await page.click('Switch off', '.modal');
+		await page.click('Disable', '.modal');
 		await page.until("!document.body.classList.contains('modal-overlay-active')");
 		assert.deepEqual(asked(), [ [ 'set_enabled', { enabled: false } ] ]);
 	});
@@ -97,8 +97,8 @@ test('switching off asks first, switching on does not', async () => {
 			return scenarios.changes.set_enabled;
 		}
 	}, async page => {
-		assert.match((await page.text()).toLowerCase(), /switched off/);
-		await page.click('Switch on', '#view');
+		assert.match((await page.text()).toLowerCase(), /disabled/);
+		await page.click('Enable', '#view');
 		await page.until(visible('https://home.example.org:8443'));
 		assert.deepEqual(asked(), [ [ 'set_enabled', { enabled: true } ] ]);
 	});
@@ -106,42 +106,42 @@ test('switching off asks first, switching on does not', async () => {
 
 test('when hearth does not answer every page says why', async () => {
 	const expected = {
-		off: 'hearth is switched off', stopped: 'hearth does not run', silent: 'hearth does not answer',
-		unreadable: 'does not understand', absent: 'The backend of this page does not answer',
-		denied: 'The backend of this page does not answer'
+		off: 'hearth is disabled', stopped: 'hearth is not running', silent: 'The request timed out',
+		unreadable: 'Unexpected response from hearth', absent: 'The LuCI backend of hearth is not responding',
+		denied: 'The LuCI backend of hearth is not responding'
 	};
 	for (const [ name, words ] of Object.entries(expected))
 		for (const view of views.filter(view => view != 'settings' && !(view == 'overview' && name == 'off')))
 			await at(view, scenarios[name], page => page.until(visible(words)), { faults: name == 'denied' });
 });
 
-test('a process that does not answer is told from none', async () => {
+test('an unresponsive process is distinguished from none', async () => {
 	for (const [ name, words ] of [ [ 'stopped', 'not running' ], [ 'silent', 'not ready' ] ])
 		await at('overview', scenarios[name], async page => assert.ok((await page.text()).toLowerCase().includes(words), name));
 });
 
 test('settings can be changed while hearth is off', () =>
-	at('settings', scenarios.off, page => page.until(visible('Run hearth'))));
+	at('settings', scenarios.off, page => page.until(visible('Enable hearth'))));
 
-test('a waiting device is let in as the chosen owner, or turned away', () =>
+test('a pending registration is approved for the chosen owner, or rejected', () =>
 	at('devices', scenarios.home, async page => {
 		await page.until(visible('kitchen-laptop'));
 		await page.fill('#hearth-pending select', 'anna');
-		await page.click('Let in', '#hearth-pending');
-		await page.click('Turn away', '#hearth-pending');
+		await page.click('Approve', '#hearth-pending');
+		await page.click('Reject', '#hearth-pending');
 		await changes(2);
 		const id = 'fJ3kd93-KDw_39dkfoEWq1';
 		assert.deepEqual(asked(), [ [ 'approve_login', { id, user: 'anna' } ], [ 'reject_login', { id } ] ]);
 	}));
 
-test('the first waiting device makes the first user', () =>
+test('approving the first registration creates the first user', () =>
 	at('devices', { ...scenarios.home, users: scenarios.empty.users }, async page => {
-		await page.click('Let in', '#hearth-pending');
+		await page.click('Approve', '#hearth-pending');
 		await changes(2);
 		assert.deepEqual(asked().map(([ method, args ]) => [ method, args.name ?? args.user ]), [ [ 'create_user', 'home' ], [ 'approve_login', 'home' ] ]);
 	}));
 
-test('the list of devices tells who, where, since when and until when', () =>
+test('the list of devices shows owner, addresses, last seen and expiry', () =>
 	at('devices', scenarios.home, async page => {
 		const row = id => page.text(`[data-node="${id}"]`);
 		await page.until("document.querySelectorAll('[data-node]').length == 4");
@@ -149,15 +149,15 @@ test('the list of devices tells who, where, since when and until when', () =>
 			[ 1, [ 'router', 'OpenWrt', '100.64.0.1', 'tag:router', 'online', 'never' ] ],
 			[ 2, [ 'annas-phone', 'Pixel 9', 'anna', 'online' ] ],
 			[ 3, [ 'nas', '2 d ago', 'expired', 'router: no default route' ] ],
-			[ 4, [ 'tablet', 'waits for approval', 'Approve' ] ]
+			[ 4, [ 'tablet', 'awaiting approval', 'Approve' ] ]
 		])
 			for (const words of expected)
 				assert.ok((await row(id)).toLowerCase().includes(words.toLowerCase()), `${words} in ${await row(id)}`);
 		assert.ok(!(await row(2)).includes('Approve'));
-		assert.equal(await page.value("document.querySelector('[data-node]').dataset.node"), '4', 'who waits is on top');
+		assert.equal(await page.value("document.querySelector('[data-node]').dataset.node"), '4', 'devices awaiting approval come first');
 	}));
 
-test('a device is approved, renamed, expired and deleted, the last only after a question', () =>
+test('a device is approved, renamed, expired and deleted, the last only after confirmation', () =>
 	at('devices', scenarios.home, async page => {
 		await page.click('Approve', '[data-node="4"]');
 		await changes(1);
@@ -166,11 +166,11 @@ test('a device is approved, renamed, expired and deleted, the last only after a 
 		await page.fill('.modal input', ' backup ');
 		await page.click('Rename', '.modal');
 		await page.until("!document.body.classList.contains('modal-overlay-active')");
-		await page.click('Expire', '[data-node="2"]');
-		await page.until(visible('When shall the login of annas-phone end?'));
+		await page.click('Set expiry', '[data-node="2"]');
+		await page.until(visible('When should the key of annas-phone expire?'));
 		await page.click('Now', '.modal');
 		await page.until("!document.body.classList.contains('modal-overlay-active')");
-		await page.click('Expire', '[data-node="1"]');
+		await page.click('Set expiry', '[data-node="1"]');
 		await page.click('Never', '.modal');
 		await page.until("!document.body.classList.contains('modal-overlay-active')");
 		await page.click('Delete', '[data-node="2"]');
@@ -185,10 +185,10 @@ test('a device is approved, renamed, expired and deleted, the last only after a 
 		]);
 	}));
 
-test('a hundred devices can be searched, and what is left out is said', () =>
+test('a hundred devices can be searched, and omitted entries are reported', () =>
 	at('devices', scenarios.many, async page => {
 		await page.until("document.querySelectorAll('[data-node]').length == 100");
-		assert.ok((await page.text()).includes('17 more are not shown'));
+		assert.ok((await page.text()).includes('17 more entries are not shown'));
 		await page.fill('#hearth-nodes input[type=search]', 'Device-77');
 		const shown = await page.value("[...document.querySelectorAll('[data-node]')].filter(row => row.offsetParent).map(row => row.dataset.node)");
 		assert.deepEqual(shown, [ '77' ]);
@@ -198,7 +198,7 @@ test('an invitation shows the QR code that hearth made, the link and the line', 
 	at('invite', scenarios.home, async page => {
 		await page.fill('#hearth-owner', 'anna');
 		await page.fill('#hearth-hours', '168');
-		await page.click('Make an invitation', '#view');
+		await page.click('Create invitation', '#view');
 		await page.until("document.querySelector('#hearth-invitation svg')");
 		assert.deepEqual(asked(), [ [ 'invite', { user: 'anna', hours: 168 } ] ]);
 		assert.equal(await page.value("document.getElementById('hearth-link').value"), scenarios.invite.join_url);
@@ -235,7 +235,7 @@ test('an invitation shows the QR code that hearth made, the link and the line', 
 		assert.deepEqual(drawn, [ ...quiet, ...scenarios.invite.qr.map(row => `0000${row}0000`), ...quiet ]);
 	}));
 
-test('an invitation for somebody new makes the user first', () =>
+test('an invitation for a new user creates the user first', () =>
 	at('invite', scenarios.home, async page => {
 		await page.value(`(() => {
 			const owner = document.getElementById('hearth-owner');
@@ -243,10 +243,10 @@ test('an invitation for somebody new makes the user first', () =>
 			owner.dispatchEvent(new Event('change'));
 		})()`);
 		await page.fill('#view input', 'bruno');
-		await page.click('Make an invitation', '#view');
+		await page.click('Create invitation', '#view');
 		await page.until("document.querySelector('#hearth-invitation svg')");
 		assert.deepEqual(asked(), [ [ 'create_user', { name: 'bruno' } ], [ 'invite', { user: 'bruno', hours: 24 } ] ]);
-		await page.click('Make an invitation', '#view');
+		await page.click('Create invitation', '#view');
 		await changes(3);
 		assert.deepEqual(asked()[2], [ 'invite', { user: 'bruno', hours: 24 } ]);
 	}));
@@ -267,7 +267,7 @@ test('approving one route leaves the others as they were', () =>
 			[ 'set_routes', { id: '1', routes: [ '192.168.1.0/24' ] } ],
 			[ 'set_routes', { id: '1', routes: [ '0.0.0.0/0', '::/0' ] } ]
 		]);
-		assert.match((await page.text()).toLowerCase(), /not offered now/, 'an approved route that nobody offers is shown');
+		assert.match((await page.text()).toLowerCase(), /not advertised/, 'an approved route that no device advertises is shown');
 	}));
 
 test('records are added and deleted, but only those that were made here', () =>
@@ -288,15 +288,15 @@ test('records are added and deleted, but only those that were made here', () =>
 	}));
 
 test('a refusal is shown with its reason and changes nothing on the page', async () => {
-	for (const [ view, button, within ] of [ [ 'devices', 'Let in', '#hearth-pending' ], [ 'invite', 'Make an invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
+	for (const [ view, button, within ] of [ [ 'devices', 'Approve', '#hearth-pending' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
 		await at(view, scenarios.refusing, async page => {
 			await page.click(button, within);
-			await page.until(visible('the database takes no changes'));
+			await page.until(visible('the database is read-only'));
 			await page.until(visible(button));
 		});
 });
 
-test('who may only look finds no button that works', async () => {
+test('a read-only session has no working button', async () => {
 	for (const view of views.filter(view => view != 'settings'))
 		await at(view, scenarios.home, async page => {
 			const working = await page.value(`[...document.querySelectorAll('#view button, #view input[type=checkbox]')]
@@ -305,18 +305,18 @@ test('who may only look finds no button that works', async () => {
 		}, { readonly: true });
 });
 
-test('what devices and people call themselves is text and nothing else', async () => {
+test('names chosen by devices and users are shown as text only', async () => {
 	for (const view of views)
 		await at(view, scenarios.nasty, async page => {
 			if (view == 'overview')
 				await page.until("document.querySelectorAll('.hearth-finding').length == 5");
 			if (view == 'invite') {
-				await page.click('Make an invitation', '#view');
+				await page.click('Create invitation', '#view');
 				await page.until("document.querySelector('#hearth-invitation svg')");
 				assert.equal(await page.value("document.querySelectorAll('#hearth-invitation a').length"), 0, 'no link to a script');
 			}
 			if (view == 'devices') {
-				for (const button of [ 'Rename', 'Expire', 'Delete' ]) {
+				for (const button of [ 'Rename', 'Set expiry', 'Delete' ]) {
 					await page.click(button, '[data-node="1"]');
 					await page.until("document.querySelector('.modal h4')?.textContent.includes('<img src=x')");
 					await page.click('Cancel', '.modal');
@@ -365,7 +365,7 @@ test('the settings show the file and save what changed, each to its section', ()
 		assert.deepEqual(saved(), { 'server.open_wan': '1', 'node.expiry': '180d', 'limits.derp_total_rate': '1MiB' });
 	}));
 
-test('a setting that cannot be right is not saved', () =>
+test('an invalid setting is not saved', () =>
 	at('settings', scenarios.home, async page => {
 		const field = `document.querySelector('[data-name="_server_server_url"] input')`;
 		await page.until(field);
@@ -378,20 +378,20 @@ test('a setting that cannot be right is not saved', () =>
 		assert.deepEqual(router.calls.filter(([ object, method ]) => object == 'uci' && method == 'set'), []);
 	}, { faults: true }));
 
-test('a file of the owner’s own is named, since the page then counts for little', () =>
+test('a configuration file is named, because it replaces the settings of the page', () =>
 	at('settings', { ...scenarios.home, uci: { ...scenarios.uci, server: { ...scenarios.uci.server, config_file: '/etc/hearth/my.toml' } } },
-		page => page.until(visible('hearth takes its configuration from /etc/hearth/my.toml'))));
+		page => page.until(visible('hearth reads its configuration from /etc/hearth/my.toml'))));
 
 test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI makes its own catalogues' }, async () => {
 	const known = read(new URL('../../openwrt/luci-app-hearth/po/de/hearth.po', import.meta.url));
 	router.translations = Object.fromEntries(known);
 	try {
 		await at('overview', scenarios.home, async page => {
-			await page.until(visible('Wie Geräte diesen Router erreichen'));
-			assert.ok((await page.text()).includes('4, davon 2 online'));
+			await page.until(visible('Erreichbarkeit'));
+			assert.ok((await page.text()).includes('4 (2 online)'));
 		});
-		await at('devices', scenarios.home, page => page.until(visible('Bitten um Beitritt')));
-		await at('settings', scenarios.home, page => page.until(visible('Vom Internet erreichbar')));
+		await at('devices', scenarios.home, page => page.until(visible('Ausstehende Registrierungen')));
+		await at('settings', scenarios.home, page => page.until(visible('Ports in der Firewall öffnen')));
 	}
 	finally {
 		router.translations = {};

@@ -1,15 +1,14 @@
 # shellcheck shell=dash disable=SC3043
 # Turns /etc/config/hearth into hearth's own configuration as JSON. To be sourced after /lib/functions.sh.
 #
-# Every value goes through jshn, which escapes it; none is ever put into a text by hand. Options that this script
-# does not know are passed on as they are, so that hearth can say what is wrong with them.
+# All values are escaped by jshn; none is inserted into text by hand. Unknown options are passed on unchanged, so that
+# hearth reports them.
 
 # Sections of hearth.toml, each a named section of /etc/config/hearth.
 HEARTH_SECTIONS="listen tls prefixes node routes dns derp wan policy clients metrics log limits"
 # Options of the section `server` that are for this package and not for hearth.
 HEARTH_OWN_OPTIONS=" enabled open_wan config_file data_dir "
-# jshn takes values from its environment, where one may have 128 KiB and all together 2 MiB. What hearth reads is
-# 256 KiB at most.
+# jshn reads values from its environment: at most 128 KiB each and 2 MiB in total. hearth reads at most 256 KiB.
 HEARTH_VALUE_BYTES=16384
 HEARTH_TOTAL_BYTES=131072
 # A number of more digits does not fit 64 bits.
@@ -19,8 +18,8 @@ hearth_log() {
 	logger -t hearth -p "daemon.$1" -- "$2"
 }
 
-# hearth_load reads /etc/config/hearth and remembers which options each section has: functions.sh can only be
-# asked for those that one knows.
+# hearth_load reads /etc/config/hearth and records the options of each section: functions.sh can only look up options
+# by name.
 hearth_load() {
 	local section
 	for section in server $HEARTH_SECTIONS; do
@@ -56,7 +55,7 @@ hearth_on_section() {
 			hearth_section="$2"
 			return 0
 		done
-		hearth_log warn "/etc/config/hearth: there is no section '$2' (ignored)"
+		hearth_log warn "/etc/config/hearth: unknown section '$2' (ignored)"
 		return 0
 		;;
 	esac
@@ -69,7 +68,7 @@ hearth_on_option() {
 	[ -n "$hearth_section" ] || return 0
 	case "$1" in
 	*[!A-Za-z0-9_]* | '') return 0 ;;
-	# How functions.sh keeps lists; some releases tell of that too.
+	# Internal variables of functions.sh for lists, which some releases report as options.
 	*_LENGTH | *_ITEM[0-9]*) return 0 ;;
 	esac
 	eval "known=\" \$hearth_options_$hearth_section \""
@@ -79,7 +78,7 @@ hearth_on_option() {
 	eval "hearth_options_$hearth_section=\"\$hearth_options_$hearth_section $1\""
 }
 
-# hearth_type KEY sets `hearth_kind` to the type that hearth wants there.
+# hearth_type KEY sets `hearth_kind` to the type of the key in hearth.toml.
 hearth_type() {
 	case "$1" in
 	node.approval | dns.magic_dns | dns.override_local_dns | dns.use_router | dns.use_with_exit_node | \
@@ -104,15 +103,15 @@ hearth_type() {
 	esac
 }
 
-# hearth_fits VALUE KEY says whether there is room for one more value.
+# hearth_fits VALUE KEY checks the size limits before another value is added.
 hearth_fits() {
 	if [ "${#1}" -gt "$HEARTH_VALUE_BYTES" ]; then
-		hearth_log err "/etc/config/hearth: '$2' is longer than $HEARTH_VALUE_BYTES characters (left out)"
+		hearth_log err "/etc/config/hearth: '$2' is longer than $HEARTH_VALUE_BYTES characters (ignored)"
 		return 1
 	fi
 	hearth_bytes=$((hearth_bytes + ${#1} + ${#2}))
 	[ "$hearth_bytes" -le "$HEARTH_TOTAL_BYTES" ] && return 0
-	hearth_log err "/etc/config/hearth: all values together are longer than $HEARTH_TOTAL_BYTES characters ('$2' is left out): write a file and name it in 'config_file'"
+	hearth_log err "/etc/config/hearth: all values together are longer than $HEARTH_TOTAL_BYTES characters ('$2' is ignored): use a file and set 'config_file'"
 	return 1
 }
 
@@ -185,8 +184,8 @@ hearth_add_all() {
 	done
 }
 
-# The resolvers of a domain are a key of a table, and jshn keeps names with other characters than letters and
-# digits apart only by what they have in common.
+# The domain of a split is a key of a table, and jshn replaces all characters but letters and digits in keys, so that
+# two domains can collide.
 hearth_add_splits() {
 	local section domain plain seen=' '
 	json_add_object split
@@ -197,7 +196,7 @@ hearth_add_splits() {
 		plain=$(printf %s "$domain" | tr -c 'A-Za-z0-9_' _)
 		case "$seen" in
 		*" $plain "*)
-			hearth_log err "/etc/config/hearth: a second dns_split for '$domain', or one that differs in '.' and '-' only (ignored): write both into a file and name it in 'config_file'"
+			hearth_log err "/etc/config/hearth: duplicate dns_split for '$domain', or one that differs only in '.' and '-' (ignored): use a file for both and set 'config_file'"
 			continue
 			;;
 		esac
@@ -218,7 +217,7 @@ hearth_add_tables() {
 	json_close_array
 }
 
-# hearth_json prints the configuration. To be called after `hearth_load`.
+# hearth_json prints the configuration. Call `hearth_load` first.
 hearth_json() {
 	local section options
 	hearth_bytes=0
@@ -241,7 +240,7 @@ hearth_json() {
 	json_cleanup
 }
 
-# hearth_port LISTEN prints the port of an address as `listen` has it, and nothing for `off`.
+# hearth_port LISTEN prints the port of a listen address, nothing for `off`.
 hearth_port() {
 	local port="${1##*:}"
 	case "$port" in
@@ -250,7 +249,7 @@ hearth_port() {
 	esac
 }
 
-# hearth_host LISTEN prints the address of one, without brackets; nothing stands for all addresses.
+# hearth_host LISTEN prints the host of a listen address, without brackets; nothing for all addresses.
 hearth_host() {
 	local host=''
 	case "$1" in

@@ -1,7 +1,7 @@
 # shellcheck shell=dash disable=SC2034,SC3043
-# Sourced by sysupgrade. Its archive of settings has hearth's database in it, which hearth might be writing to while
-# it is read. So hearth is halted from just before until some seconds later: what is in the archive is then the
-# state of one moment, like that after a power cut, and the database recovers from that by itself.
+# Sourced by sysupgrade. Its archive of settings contains hearth's database, which hearth might be writing to. hearth
+# is therefore stopped (SIGSTOP) for some seconds while the archive is made: the copy is consistent, as after a power
+# cut, and the database recovers from that.
 
 HEARTH_HALT_SECONDS=20
 

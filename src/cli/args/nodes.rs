@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::Remote;
 use super::values::moment;
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Names one node.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 #[cfg(feature = "policy-tools")]
-use crate::policy::TEMPLATES;
+use hearth_core::policy::TEMPLATES;
 
 /// Names a policy file.
 #[derive(Debug, Args)]

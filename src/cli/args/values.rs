@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::clock::{self, Timestamp};
 use crate::config::value::parse_duration;
-use crate::state::scope::Scope;
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
+use hearth_core::state::scope::Scope;
 
 /// A duration such as `24h`.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -22,7 +23,7 @@ pub(super) fn key_lifetime(text: &str) -> Result<String, &'static str> {
 
 /// A time: absolute, or as a duration from now.
 pub(super) fn moment(text: &str) -> Result<Timestamp, &'static str> {
-    let from_now = || Some(clock::now().wall.plus(parse_duration(text)?));
+    let from_now = || Some(system_clock::now().wall.plus(parse_duration(text)?));
     Timestamp::parse(text)
         .or_else(from_now)
         .ok_or("expected a time such as 2027-01-31T12:00:00Z, or a duration from now such as 30d")
@@ -38,7 +39,7 @@ pub(super) fn scope(text: &str) -> Result<String, String> {
 
 /// When something expires that is valid for so long from now; `None` is never.
 pub fn end_of(lifetime: Duration) -> Option<Timestamp> {
-    (!lifetime.is_zero()).then(|| clock::now().wall.plus(lifetime))
+    (!lifetime.is_zero()).then(|| system_clock::now().wall.plus(lifetime))
 }
 
 /// The texts of a list; an empty text stands for an empty list.

@@ -10,7 +10,7 @@ use crate::cli::context::Ctx;
 use crate::cli::output::Output;
 use crate::config::{Config, Surroundings, Warning};
 use crate::files;
-use crate::policy::{MAX_BYTES, Policy};
+use hearth_core::policy::{MAX_BYTES, Policy};
 
 /// Exit code when there are errors.
 const ERRORS: u8 = 1;

@@ -10,7 +10,7 @@ use crate::cli::args::Shell;
 use crate::cli::context::Ctx;
 use crate::cli::output::Output;
 use crate::cli::root;
-use crate::state::scope::Area;
+use hearth_core::state::scope::Area;
 
 /// Time for the server to say which names there are: nobody waits longer for a completion.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use crate::cli::context::Ctx;
 #[cfg(not(feature = "standalone-relay"))]
 use crate::cli::output::{Format, print_error};
 use crate::cli::output::{Output, card};
-use crate::http::numbers;
+use crate::metrics as numbers;
 
 /// Runs the relay and the STUN server until they are stopped.
 #[cfg(feature = "standalone-relay")]

@@ -97,7 +97,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::api::{Counts, Wan};
-    use crate::clock::Timestamp;
+    use hearth_core::clock::Timestamp;
 
     #[test]
     fn the_worst_comes_first_and_what_is_good_last() {

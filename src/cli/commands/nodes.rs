@@ -16,7 +16,8 @@ use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::{Ctx, inner};
 use crate::cli::lookup::{self, node_path};
 use crate::cli::output::{Output, card, cell, when};
-use crate::clock::{self, Timestamp};
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
 
 /// Carries out a command about nodes.
 pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
@@ -185,7 +186,7 @@ fn expiry(node: &Node) -> String {
 }
 
 fn is_past(time: Timestamp) -> bool {
-    time <= clock::now().wall
+    time <= system_clock::now().wall
 }
 
 fn backfill(ctx: &Ctx) -> Result<Output, CliError> {

@@ -13,7 +13,7 @@ use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, cell, when};
 use crate::files;
-use crate::policy::{MAX_BYTES, Policy};
+use hearth_core::policy::{MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
 const CHECK: &str = "/api/v1/policy/check";
@@ -44,7 +44,7 @@ pub fn run(ctx: &Ctx, command: PolicyCommand) -> Result<Output, CliError> {
         PolicyCommand::Why { src, dst, proto } => why(ctx, &src, &dst, &proto),
         #[cfg(feature = "policy-tools")]
         PolicyCommand::Template { name } => {
-            let text = crate::policy::template(&name).unwrap_or_default();
+            let text = hearth_core::policy::template(&name).unwrap_or_default();
             Ok(ctx.output(&json!({ "policy": text }), || text.trim_end().into()))
         }
         // It has no single result; `cli::run` has carried it out before.

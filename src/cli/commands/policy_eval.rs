@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::id::{NodeId, UserId};
-use crate::policy::{Compiled, Diagnostic, Directory, Node, Owner, Policy, Role, User};
+use hearth_core::id::{NodeId, UserId};
+use hearth_core::policy::{Compiled, Diagnostic, Directory, Node, Owner, Policy, Role, User};
 
 /// One made-up tailnet.
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup;
 use crate::cli::output::{Output, cell, when, yes_no};
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Note beside a new key.
 pub const SHOWN_ONCE: &str = "Save this key now: it is not shown again.";

@@ -1,6 +1,6 @@
 //! Pieces of text for people.
 
-use crate::clock::Timestamp;
+use hearth_core::clock::Timestamp;
 
 /// Width of the names in a [`card`].
 const NAMES: usize = 14;

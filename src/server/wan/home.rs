@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::netmap::Tailnet;
 use crate::shutdown::Shutdown;
+use hearth_core::netmap::Tailnet;
 
 /// How often the routes of this machine are looked at.
 const LOOK: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::wan::Program;
 use crate::shutdown::Shutdown;
-use crate::wan::Report;
+use hearth_core::wan::Report;
 
 /// How long it may run.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::wan::Addresses;
+    use hearth_core::wan::Addresses;
 
     #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     fn executable(path: &Path, text: &str) {

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::Host;
 use crate::files;
 use crate::shutdown::Shutdown;
-use crate::wan::report::Lookup;
+use hearth_core::wan::report::Lookup;
 
 /// Where it is kept, below the data directory.
 const FILE: &str = "wan.json";

@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::host::Ours;
-use crate::clock::Timestamp;
 use crate::config::wan::{Publish, WanSettings};
-use crate::wan::choose::Outer;
-use crate::wan::mapping::Mapping;
-use crate::wan::publish::{Place, Told, outside_of, told};
-use crate::wan::report::Lookup;
-use crate::wan::track::Track;
-use crate::wan::{Addresses, NoticedBy, OutsideFrom, Report};
+use hearth_core::clock::Timestamp;
+use hearth_core::wan::choose::Outer;
+use hearth_core::wan::mapping::Mapping;
+use hearth_core::wan::publish::{Place, Told, outside_of, told};
+use hearth_core::wan::report::Lookup;
+use hearth_core::wan::track::Track;
+use hearth_core::wan::{Addresses, NoticedBy, OutsideFrom, Report};
 
 /// What is known.
 pub(super) struct Knowledge {
@@ -178,8 +178,8 @@ impl Knowledge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::wan::track::HOLD;
+    use hearth_core::clock::Timestamp;
+    use hearth_core::wan::track::HOLD;
 
     fn v4(text: &str) -> Addresses {
         Addresses {

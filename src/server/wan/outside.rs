@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::config::wan::StunServer;
 use crate::shutdown::Shutdown;
-use crate::state::secret::random;
-use crate::wan::Addresses;
+use hearth_core::state::secret::random;
+use hearth_core::wan::Addresses;
 
 /// How often they are asked.
 const REFRESH: Duration = Duration::from_secs(5 * 60);

@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use self::gateway::Gateway;
 use crate::shutdown::Shutdown;
-use crate::state::secret::random;
-use crate::wan::mapping::{Mapped, Mapping, Port, Protocol};
-use crate::wan::portmap::{Granted, LIFETIME, Refusal};
-use crate::wan::{Kind, kind_of};
+use hearth_core::state::secret::random;
+use hearth_core::wan::mapping::{Mapped, Mapping, Port, Protocol};
+use hearth_core::wan::portmap::{Granted, LIFETIME, Refusal};
+use hearth_core::wan::{Kind, kind_of};
 
 /// How long all ports together may take.
 const PATIENCE: Duration = Duration::from_secs(30);

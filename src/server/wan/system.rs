@@ -13,9 +13,9 @@ use rustix::net::{
 use tokio::net::UnixDatagram;
 
 use super::home::has_way_out;
-use crate::wan::choose::{Outer, choose};
-use crate::wan::netlink::{GROUPS, Progress, Question, Table, question};
-use crate::wan::{Addresses, NoticedBy};
+use hearth_core::wan::choose::{Outer, choose};
+use hearth_core::wan::netlink::{GROUPS, Progress, Question, Table, question};
+use hearth_core::wan::{Addresses, NoticedBy};
 
 /// Room for one datagram of the kernel; it makes them no longer. Source: `NLMSG_GOODSIZE` and
 /// `netlink_dump` in Linux `net/netlink/af_netlink.c`.

@@ -17,23 +17,23 @@ use super::portmap::{self, Front};
 use super::system::System;
 use super::{hook, outside};
 use crate::bucket::TokenBucket;
-use crate::clock;
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
-use crate::http::app::Addresses as Listening;
-use crate::http::bootstrap::BootstrapDns;
-use crate::http::wan::{Refreshed, WanPlace};
-use crate::netmap::Tailnet;
-use crate::server::derp_map;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::derp_map;
 use crate::shutdown::Shutdown;
+use crate::status::addresses::Addresses as Listening;
+use crate::status::wan::{Refreshed, WanStatus};
 use crate::supervise::Tasks;
-use crate::tailcfg::derpmap::DerpRegion;
-use crate::wan::mapping::Mapping;
+use crate::system_clock;
+use hearth_core::netmap::Tailnet;
+use hearth_core::tailcfg::derpmap::DerpRegion;
+use hearth_core::wan::mapping::Mapping;
 #[cfg(feature = "portmap")]
-use crate::wan::mapping::{Port, Transport};
-use crate::wan::publish::{Place, Told};
-use crate::wan::report::Lookup;
-use crate::wan::{Addresses, NoticedBy, Report};
+use hearth_core::wan::mapping::{Port, Transport};
+use hearth_core::wan::publish::{Place, Told};
+use hearth_core::wan::report::Lookup;
+use hearth_core::wan::{Addresses, NoticedBy, Report};
 
 /// Time from the first news of the kernel to the look: a change comes as several of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ pub(in crate::server) struct Watcher {
     region: watch::Sender<Option<DerpRegion>>,
     report: watch::Sender<Arc<Report>>,
     refreshes: mpsc::Receiver<oneshot::Sender<Refreshed>>,
-    place: WanPlace,
+    place: WanStatus,
     /// When it has to be settled again, without news.
     due: Option<Duration>,
     #[cfg(feature = "portmap")]
@@ -123,7 +123,7 @@ impl Watcher {
             region,
             report,
             refreshes,
-            place: WanPlace::new(watched, asking),
+            place: WanStatus::new(watched, asking),
             due: None,
             #[cfg(feature = "portmap")]
             front: watch::channel(Front::default()).0,
@@ -144,7 +144,7 @@ impl Watcher {
     }
 
     /// Where others ask about the addresses.
-    pub(in crate::server) fn place(&self) -> WanPlace {
+    pub(in crate::server) fn place(&self) -> WanStatus {
         self.place.clone()
     }
 
@@ -168,7 +168,7 @@ impl Watcher {
             let asker = tokio::select! {
                 () = shutdown.wait() => return,
                 () = self.system.changed() => {
-                    let wait = if calm.take(clock::now().mono) { DEBOUNCE } else { CALM };
+                    let wait = if calm.take(system_clock::now().mono) { DEBOUNCE } else { CALM };
                     sleep(wait).await;
                     self.system.drain();
                     self.look();
@@ -314,7 +314,7 @@ impl Watcher {
 
     /// Draws the conclusions; says whether the addresses outside have changed.
     fn settle(&mut self) -> bool {
-        let now = clock::now();
+        let now = system_clock::now();
         let outcome = self.known.settle(now.mono, now.wall);
         self.due = outcome.again_in;
         self.told = outcome.told;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::wan::mapping::{Port, Protocol};
-use crate::wan::portmap::pcp::Nonce;
-use crate::wan::portmap::{ANSWER_MAX, Granted, Refusal, SERVER_PORT, nat_pmp, pcp};
+use hearth_core::wan::mapping::{Port, Protocol};
+use hearth_core::wan::portmap::pcp::Nonce;
+use hearth_core::wan::portmap::{ANSWER_MAX, Granted, Refusal, SERVER_PORT, nat_pmp, pcp};
 
 /// How long each try may take; the RFCs have more of them (RFC 6886 section 3.1), which routers at home do
 /// not need.
@@ -139,7 +139,7 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wan::mapping::Transport;
+    use hearth_core::wan::mapping::Transport;
 
     const PORT: Port = Port {
         transport: Transport::Tcp,

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::soap;
-use crate::wan::mapping::Port;
-use crate::wan::portmap::upnp::{
+use crate::outbound::soap;
+use hearth_core::wan::mapping::Port;
+use hearth_core::wan::portmap::upnp::{
     Action, DESCRIPTION_MAX, FOUND_MAX, GROUP, ONLY_FOR_EVER, Place, Service, address_answer,
     found, refusal, searches, service,
 };
-use crate::wan::portmap::{Granted, Refusal};
+use hearth_core::wan::portmap::{Granted, Refusal};
 
 /// How long answers to a search are waited for: devices answer within a second (`MX: 1`).
 const SEARCH: Duration = Duration::from_millis(2500);

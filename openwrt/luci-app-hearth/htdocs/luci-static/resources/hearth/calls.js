@@ -2,16 +2,16 @@
 'require baseclass';
 'require rpc';
 
-// The questions that the pages ask, answered by /usr/share/rpcd/ucode/luci.hearth.uc.
+// RPC calls of the pages, answered by /usr/share/rpcd/ucode/luci.hearth.uc.
 //
-// A call never fails: what went wrong is `error` in its answer, with `message` for the refusals of hearth.
+// A call never rejects: an answer with `error` failed, and `message` holds the reason given by hearth.
 
 function declare(method, params) {
 	const call = rpc.declare({ object: 'luci.hearth', method: method, params: params || [], expect: { '': {} } });
 
 	return function() {
 		return call.apply(null, arguments).then(function(answer) {
-			// LuCI makes an empty object of everything that is no answer.
+			// LuCI turns every failed call into an empty object.
 			return Object.keys(answer).length ? answer : { error: 'backend', message: '' };
 		}, function(fault) {
 			return { error: 'backend', message: String(fault.message || fault) };

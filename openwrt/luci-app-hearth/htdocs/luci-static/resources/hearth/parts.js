@@ -3,19 +3,19 @@
 'require dom';
 'require ui';
 
-// Pieces that the pages are made of.
+// Building blocks of the pages.
 //
 // Devices choose their names, so every text reaches the page as a text node. With LuCI that means: children
 // are always given as a list, since a lone string is taken for HTML.
 
-// Control characters, and those that turn the direction of a line around or are not seen: with them a name
-// could pass for another one.
+// Control characters, and invisible or bidirectional formatting characters: with them a name could pass for
+// another one.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
-// Letters of a name in a table: those of a label in DNS (RFC 1035 section 2.3.4).
+// Maximum length of a name in a table: that of a DNS label (RFC 1035 section 2.3.4).
 const NAME = 63;
 
-// A text as it is shown, at most `limit` letters of it.
+// Text for display, cut to `limit` characters.
 function words(text, limit) {
 	text = String(text == null ? '' : text).replace(UNSEEN, '\ufffd');
 	return limit && text.length > limit ? text.slice(0, limit) + '…' : text;
@@ -28,33 +28,33 @@ function time(text) {
 
 const faults = {
 	off: function() {
-		return [ _('hearth is switched off'), _('Switch it on at the page “Overview”.') ];
+		return [ _('hearth is disabled'), _('Enable it on the “Overview” page.') ];
 	},
 	stopped: function() {
 		return [
-			_('hearth does not run'),
-			_('It is switched on, but nobody answers at its socket. It may be starting; else the system log tells why.')
+			_('hearth is not running'),
+			_('hearth is enabled but not listening on its socket. It may still be starting; otherwise see the system log.')
 		];
 	},
 	silent: function() {
-		return [ _('hearth does not answer'), _('It runs, but gave no answer in time. The router may be busy: try again.') ];
+		return [ _('hearth is not responding'), _('The request timed out. The router may be busy; try again.') ];
 	},
 	unreadable: function() {
 		return [
-			_('hearth gave an answer that this page does not understand'),
-			_('Are hearth and luci-app-hearth of different versions?')
+			_('Unexpected response from hearth'),
+			_('The installed versions of hearth and luci-app-hearth may not match.')
 		];
 	},
 	refused: function(message) {
-		return [ _('hearth says no'), words(message) ];
+		return [ _('hearth refused the request'), words(message) ];
 	},
 	invalid: function(message) {
-		return [ _('That cannot be right'), words(message) ];
+		return [ _('Invalid input'), words(message) ];
 	},
 	backend: function() {
 		return [
-			_('The backend of this page does not answer'),
-			_('Log out and in again. If that does not help, restart rpcd: /etc/init.d/rpcd restart')
+			_('The LuCI backend of hearth is not responding'),
+			_('Log out of LuCI and log in again. If this persists, restart rpcd: /etc/init.d/rpcd restart')
 		];
 	}
 };
@@ -67,19 +67,19 @@ function explained(answer) {
 return baseclass.extend({
 	words: words,
 
-	// A name that somebody chose, no longer than a table can bear.
+	// Name chosen by a user or device, cut for display in a table.
 	name: function(text) {
 		return words(text, NAME);
 	},
 
 	explained: explained,
 
-	// Whether this session may look only.
+	// Whether this session has read access only.
 	readonly: function() {
 		return !L.hasViewPermission() || null;
 	},
 
-	// A box in the place of what an answer should have held.
+	// Error box, shown in place of the data that could not be loaded.
 	problem: function(answer) {
 		const lines = explained(answer);
 		const log = answer.error == 'stopped' || answer.error == 'silent';
@@ -91,7 +91,7 @@ return baseclass.extend({
 		]);
 	},
 
-	// Carries out a change. When it went well `then` is done, else a box at the top says why not.
+	// Waits for a change, then calls `then`; on failure shows a notification with the reason.
 	change: function(promise, then) {
 		return promise.then(function(answer) {
 			if (!answer.error)
@@ -101,7 +101,7 @@ return baseclass.extend({
 		});
 	},
 
-	// A button. `style` is one of LuCI's: action, apply, remove, …
+	// Button. `style` is one of LuCI's: action, apply, remove, …
 	button: function(label, style, handler, more) {
 		return E('button', Object.assign({
 			'class': 'btn cbi-button cbi-button-' + style,
@@ -111,14 +111,14 @@ return baseclass.extend({
 		}, more || {}), [ label ]);
 	},
 
-	// A short word with a colour: success, warning, important or notice.
+	// Label. `style`: success, warning, important or notice.
 	label: function(text, style) {
-		// LuCI's theme has the same blue for what is important and what is a mere notice.
+		// LuCI's theme uses the same blue for `important` and `notice`.
 		const colour = { important: 'background:#b3261e;color:#fff;', notice: 'background:#6b7280;color:#fff;' };
 		return E('span', { 'class': 'label ' + style, 'style': (colour[style] || '') + 'margin:0 .4em 0 0' }, [ words(text) ]);
 	},
 
-	// A table. Each cell is a list of texts and nodes. Without rows `nothing` is shown.
+	// Table. Each cell is a list of texts and nodes; `nothing` is shown if there are no rows.
 	table: function(titles, rows, nothing) {
 		const head = E('tr', { 'class': 'tr table-titles' }, titles.map(function(title) {
 			return E('th', { 'class': 'th' }, [ title ]);
@@ -140,7 +140,7 @@ return baseclass.extend({
 		return E('table', { 'class': 'table' }, [ head ].concat(body));
 	},
 
-	// Names and values, without those that have none.
+	// Table of names and values; empty values are left out.
 	facts: function(pairs) {
 		return E('table', { 'class': 'table' }, pairs.filter(function(pair) {
 			return pair[1] != null && pair[1] !== '';
@@ -152,21 +152,21 @@ return baseclass.extend({
 		}));
 	},
 
-	// One thing a line.
+	// One item per line.
 	lines: function(list) {
 		return list.map(function(item) {
 			return E('div', {}, [ words(item, 253) ]);
 		});
 	},
 
-	// What a list left out for its length.
+	// Note about entries left out of a list.
 	leftOut: function(answer) {
 		return answer.left_out > 0
-			? E('p', {}, [ E('em', {}, [ _('%d more are not shown: the list is too long for this page. The command line shows all.').format(answer.left_out) ]) ])
+			? E('p', {}, [ E('em', {}, [ _('%d more entries are not shown because the list is too long for this page. The command line lists all of them.').format(answer.left_out) ]) ])
 			: '';
 	},
 
-	// How long, in the largest unit that fits.
+	// Duration in the largest unit that fits.
 	span: function(seconds) {
 		const units = [ [ 86400, _('%d d') ], [ 3600, _('%d h') ], [ 60, _('%d min') ] ];
 		for (let i = 0; i < units.length; i++)
@@ -175,25 +175,25 @@ return baseclass.extend({
 		return _('%d s').format(Math.max(0, Math.floor(seconds)));
 	},
 
-	// A moment that has passed.
+	// Time since `text`.
 	ago: function(text) {
 		const when = time(text);
 		return when ? _('%s ago').format(this.span((Date.now() - when) / 1000)) : '–';
 	},
 
-	// A moment by the clock of the browser.
+	// Local date and time.
 	moment: function(text) {
 		const when = time(text);
 		return when ? when.toLocaleString() : '–';
 	},
 
-	// Whether a moment has passed; `null` when there is none.
+	// Whether a time is in the past; `null` if it is not set.
 	hasPassed: function(text) {
 		const when = time(text);
 		return when ? when <= Date.now() : null;
 	},
 
-	// Asks before something that cannot be undone. `yes` gives a promise.
+	// Asks for confirmation. `yes` returns a promise.
 	confirm: function(title, text, label, yes) {
 		ui.showModal([ title ], [
 			E('p', {}, [ text ]),
@@ -231,7 +231,7 @@ return baseclass.extend({
 		return drawing;
 	},
 
-	// Puts other nodes in the place of those in `place`.
+	// Replaces the children of `place`.
 	replace: function(place, nodes) {
 		dom.content(place, nodes);
 	}

@@ -5,7 +5,7 @@
 'require hearth.calls as calls';
 'require hearth.parts as parts';
 
-// The user that is made for the first device, as `hearth invite` does.
+// User that is created for the first device, as `hearth invite` does.
 const FIRST_USER = 'home';
 
 return view.extend({
@@ -23,7 +23,7 @@ return view.extend({
 			'type': 'search',
 			'class': 'cbi-input-text',
 			'placeholder': _('Name, address, owner or tag'),
-			'aria-label': _('Find a device'),
+			'aria-label': _('Search devices'),
 			'input': L.bind(function() { this.sift(); }, this)
 		});
 		this.show(answers);
@@ -35,10 +35,10 @@ return view.extend({
 		return this.load().then(L.bind(this.show, this));
 	},
 
-	// Shows the lists, when they are others than those that are shown.
+	// Redraws the lists if they have changed.
 	show: function(answers) {
 		const nodes = answers[0], pending = answers[1], users = answers[2];
-		// The moment at which an online device was last seen is now; it alone is no change.
+		// An online device is always last seen just now, so that alone is not a change.
 		const shown = JSON.stringify(answers, function(key, value) {
 			return this.online && key == 'last_seen' ? undefined : value;
 		});
@@ -75,16 +75,16 @@ return view.extend({
 				attributes: { 'data-login': login.id },
 				cells: [
 					[ E('strong', {}, [ parts.name(login.name) ]) ].concat(
-						parts.lines(login.tags.length ? [ _('asks for %s').format(login.tags.join(', ')) ] : [])),
+						parts.lines(login.tags.length ? [ _('requests %s').format(login.tags.join(', ')) ] : [])),
 					[ parts.name(login.os) ],
 					[ parts.ago(login.created) ],
 					[ E('code', {}, [ parts.words(login.machine_key).slice(0, 20) + '…' ]) ],
 					[ owner ],
 					[
-						parts.button(_('Let in'), 'apply', L.bind(function() {
+						parts.button(_('Approve'), 'apply', L.bind(function() {
 							return parts.change(approve(), L.bind(this.refresh, this));
 						}, this)), ' ',
-						parts.button(_('Turn away'), 'reset', L.bind(function() {
+						parts.button(_('Reject'), 'reset', L.bind(function() {
 							return parts.change(calls.rejectLogin(login.id), L.bind(this.refresh, this));
 						}, this))
 					]
@@ -92,8 +92,8 @@ return view.extend({
 			};
 		}, this));
 		return E('div', { 'class': 'cbi-section', 'id': 'hearth-pending' }, [
-			E('h3', {}, [ _('Asking to join') ]),
-			E('p', {}, [ _('Let in only what you expect. A device can call itself anything: compare the key with the one that the device shows on its login page.') ]),
+			E('h3', {}, [ _('Pending registrations') ]),
+			E('p', {}, [ _('Approve only devices that you recognize. A device can claim any name.') ]),
 			parts.table([ _('Device'), _('System'), _('Since'), _('Machine key'), _('Owner'), '' ], rows, ''),
 			parts.leftOut(answer)
 		]);
@@ -107,8 +107,8 @@ return view.extend({
 		return E('div', { 'class': 'cbi-section', 'id': 'hearth-nodes' }, [
 			nodes.length > 8 ? E('p', {}, [ this.filter ]) : '',
 			parts.table([ _('Device'), _('Addresses'), _('Owner'), _('Last seen'), _('Expires'), '' ], rows,
-				_('There is no device yet.')),
-			nodes.length ? '' : E('p', {}, [ E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first one') ]) ]),
+				_('No devices yet.')),
+			nodes.length ? '' : E('p', {}, [ E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first device') ]) ]),
 			parts.leftOut(answer)
 		]);
 	},
@@ -118,7 +118,7 @@ return view.extend({
 		if (node.hostname && node.hostname.toLowerCase() != node.name.toLowerCase())
 			name.push(E('div', {}, [ E('small', {}, [ parts.name(node.hostname) ]) ]));
 		if (!node.authorized)
-			name.push(E('div', {}, [ parts.label(_('waits for approval'), 'warning') ]));
+			name.push(E('div', {}, [ parts.label(_('awaiting approval'), 'warning') ]));
 		if (node.wireguard)
 			name.push(E('div', {}, [ parts.label(_('WireGuard only'), 'notice') ]));
 		node.health.forEach(function(line) {
@@ -133,7 +133,7 @@ return view.extend({
 			}, this)), ' ');
 		buttons.push(
 			parts.button(_('Rename'), 'edit', L.bind(this.rename, this, node)), ' ',
-			node.wireguard ? '' : parts.button(_('Expire'), 'neutral', L.bind(this.expire, this, node)), ' ',
+			node.wireguard ? '' : parts.button(_('Set expiry'), 'neutral', L.bind(this.expire, this, node)), ' ',
 			parts.button(_('Delete'), 'remove', L.bind(this.remove, this, node)));
 		return {
 			attributes: {
@@ -151,7 +151,7 @@ return view.extend({
 		};
 	},
 
-	// Shows the rows that hold what was typed.
+	// Filters the rows by the search field.
 	sift: function() {
 		const wanted = this.filter.value.trim().toLowerCase();
 		this.place.querySelectorAll('[data-find]').forEach(function(row) {
@@ -162,7 +162,7 @@ return view.extend({
 	rename: function(node) {
 		const field = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'value': parts.words(node.name), 'maxlength': 63, 'aria-label': _('New name') });
 		ui.showModal([ _('Rename %s').format(parts.name(node.name)) ], [
-			E('p', {}, [ _('Other devices find it by this name. Letters, digits and hyphens.') ]),
+			E('p', {}, [ _('The MagicDNS name of the device. Letters, digits and hyphens.') ]),
 			E('p', {}, [ field ]),
 			E('div', { 'class': 'right button-row' }, [
 				E('button', { 'class': 'btn', 'type': 'button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
@@ -177,8 +177,8 @@ return view.extend({
 		const set = L.bind(function(never) {
 			return parts.change(calls.expire(node.id, never), L.bind(this.refresh, this)).then(ui.hideModal);
 		}, this);
-		ui.showModal([ _('When shall the login of %s end?').format(parts.name(node.name)) ], [
-			E('p', {}, [ _('Now: the device is cut off until somebody logs in on it again. Never: as suits routers and servers.') ]),
+		ui.showModal([ _('When should the key of %s expire?').format(parts.name(node.name)) ], [
+			E('p', {}, [ _('Now: the device is disconnected until someone logs in on it again. Never: suitable for routers and servers.') ]),
 			E('div', { 'class': 'right button-row' }, [
 				E('button', { 'class': 'btn', 'type': 'button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
 				parts.button(_('Never'), 'neutral', function() { return set(true); }), ' ',
@@ -189,7 +189,7 @@ return view.extend({
 
 	remove: function(node) {
 		parts.confirm(_('Delete %s?').format(parts.name(node.name)),
-			_('The device is cut off at once, and its name and addresses become free. To come back it has to join again.'),
+			_('The device is disconnected immediately, and its name and addresses become available. To return, it has to join again.'),
 			_('Delete'), L.bind(function() {
 				return parts.change(calls.delete(node.id), L.bind(this.refresh, this));
 			}, this));

@@ -18,8 +18,8 @@ return view.extend({
 		return E([], [
 			E('h2', {}, [ _('DNS') ]),
 			E('p', {}, [
-				_('Names for all devices, beside those of the devices themselves.'), ' ',
-				E('a', { 'href': L.url('admin/services/hearth/settings') }, [ _('Resolvers and other settings') ])
+				_('DNS records for all devices, in addition to the MagicDNS names.'), ' ',
+				E('a', { 'href': L.url('admin/services/hearth/settings') }, [ _('DNS settings') ])
 			]),
 			this.place
 		]);
@@ -36,8 +36,8 @@ return view.extend({
 		}
 		parts.replace(this.place, [
 			E('div', { 'class': 'cbi-section', 'id': 'hearth-records' }, [
-				parts.table([ _('Name'), _('Type'), _('Value'), _('Leads to'), _('From'), '' ],
-					answer.records.map(L.bind(this.row, this)), _('There is no record yet.')),
+				parts.table([ _('Name'), _('Type'), _('Value'), _('Resolves to'), _('Source'), '' ],
+					answer.records.map(L.bind(this.row, this)), _('No records yet.')),
 				parts.leftOut(answer)
 			]),
 			this.renderAdd()
@@ -46,10 +46,10 @@ return view.extend({
 
 	row: function(record) {
 		const sources = {
-			api: _('this page'),
+			api: _('This page'),
 			configuration: _('Settings'),
-			policy: _('the policy'),
-			file: _('the file of records')
+			policy: _('Policy'),
+			file: _('Records file')
 		};
 		const isOwn = record.source == 'api';
 		return {
@@ -57,11 +57,11 @@ return view.extend({
 				[ E('strong', {}, [ parts.words(record.name, 253) ]) ],
 				[ parts.words(record.type) ],
 				[ parts.words(record.value, 253) ],
-				record.addresses.length ? parts.lines(record.addresses) : [ parts.label(_('nothing'), 'warning') ],
+				record.addresses.length ? parts.lines(record.addresses) : [ parts.label(_('unresolved'), 'warning') ],
 				[ sources[record.source] || parts.words(record.source) ],
 				[ isOwn ? parts.button(_('Delete'), 'remove', L.bind(function() {
 					parts.confirm(_('Delete %s?').format(parts.name(record.name)),
-						_('Devices find nothing under this name any more.'), _('Delete'), L.bind(function() {
+						_('Devices can no longer resolve this name.'), _('Delete'), L.bind(function() {
 							return parts.change(calls.deleteRecord(record.name, record.type, record.value), L.bind(this.refresh, this));
 						}, this));
 				}, this)) : '' ]
@@ -80,8 +80,8 @@ return view.extend({
 		const value = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'id': 'hearth-record-value', 'maxlength': 253, 'placeholder': '192.168.1.20' });
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', {}, [ _('New record') ]),
-			field(_('Name'), name, _('Without a dot it is below the domain of the devices.')),
-			field(_('Value'), value, _('An IPv4 or IPv6 address, or the name of a device whose addresses it shall have.')),
+			field(_('Name'), name, _('Names without a dot are placed in the MagicDNS domain.')),
+			field(_('Value'), value, _('IPv4 or IPv6 address, or the name of a device (alias).')),
 			E('p', {}, [ parts.button(_('Add'), 'add', L.bind(function() {
 				return parts.change(calls.addRecord(name.value.trim(), '', value.value.trim()), L.bind(this.refresh, this));
 			}, this)) ])

@@ -4,7 +4,7 @@
 'require hearth.calls as calls';
 'require hearth.parts as parts';
 
-// The last choice is somebody whom hearth does not know yet.
+// The last choice creates a user.
 function isNew(owner) {
 	return owner.selectedIndex == owner.options.length - 1;
 }
@@ -33,12 +33,12 @@ return view.extend({
 		}, (users.length ? users.map(function(user) {
 			return E('option', { 'value': user.name }, [ parts.name(user.display_name || user.name) ]);
 		}) : [ E('option', { 'value': '' }, [ 'home' ]) ]).concat([
-			E('option', { 'value': '' }, [ _('Somebody new …') ])
+			E('option', { 'value': '' }, [ _('New user …') ])
 		]));
 		const hours = E('select', { 'class': 'cbi-input-select', 'id': 'hearth-hours' }, [
-			E('option', { 'value': 1 }, [ _('one hour') ]),
-			E('option', { 'value': 24, 'selected': '' }, [ _('one day') ]),
-			E('option', { 'value': 168 }, [ _('one week') ]),
+			E('option', { 'value': 1 }, [ _('1 hour') ]),
+			E('option', { 'value': 24, 'selected': '' }, [ _('1 day') ]),
+			E('option', { 'value': 168 }, [ _('1 week') ]),
 			E('option', { 'value': 720 }, [ _('30 days') ])
 		]);
 		const result = E('div', { 'id': 'hearth-invitation' });
@@ -46,12 +46,12 @@ return view.extend({
 		nameRow.style.display = 'none';
 		return E([], [
 			head,
-			E('p', {}, [ _('An invitation lets one device join, once. Show its QR code to the phone, or type its line on the computer.') ]),
+			E('p', {}, [ _('An invitation is a single-use key for one device. Scan the QR code with a phone, or run the command on a computer.') ]),
 			E('div', { 'class': 'cbi-section' }, [
-				this.field(_('Whose device it is'), owner),
+				this.field(_('Owner of the device'), owner),
 				nameRow,
-				this.field(_('Good for'), hours),
-				E('p', {}, [ parts.button(_('Make an invitation'), 'apply important', L.bind(function() {
+				this.field(_('Valid for'), hours),
+				E('p', {}, [ parts.button(_('Create invitation'), 'apply important', L.bind(function() {
 					return this.invite(owner, name, hours, result);
 				}, this)) ])
 			]),
@@ -89,14 +89,14 @@ return view.extend({
 	renderInvite: function(invite) {
 		const isWeb = /^https?:\/\//.test(invite.join_url);
 		return E('div', { 'class': 'cbi-section' }, [
-			E('h3', {}, [ _('For a device of %s, until %s').format(parts.name(invite.user), parts.moment(invite.expiration)) ]),
+			E('h3', {}, [ _('Invitation for a device of %s, valid until %s').format(parts.name(invite.user), parts.moment(invite.expiration)) ]),
 			invite.qr.length ? E('p', {}, [ parts.qr(invite.qr) ]) : '',
-			E('p', {}, [ _('The code opens this page, which says what to do on each system:') ]),
+			E('p', {}, [ _('The QR code opens this page with instructions for each operating system:') ]),
 			this.copyable(invite.join_url, 'hearth-link'),
 			isWeb ? E('p', {}, [ E('a', { 'href': invite.join_url, 'target': '_blank', 'rel': 'noreferrer noopener' }, [ _('Open the page') ]) ]) : '',
-			E('p', {}, [ _('Or on a computer with the Tailscale client, as its administrator:') ]),
+			E('p', {}, [ _('Or run on a computer with the Tailscale client, as administrator:') ]),
 			this.copyable(invite.command, 'hearth-command'),
-			E('p', {}, [ E('em', {}, [ _('The key is shown this once: hearth keeps only its hash.') ]) ])
+			E('p', {}, [ E('em', {}, [ _('This key is shown only once; hearth stores only its hash.') ]) ])
 		]);
 	},
 

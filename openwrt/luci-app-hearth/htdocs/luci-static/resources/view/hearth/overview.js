@@ -8,7 +8,7 @@ const levels = {
 	problem: [ 'important', function() { return _('Problem'); } ],
 	warning: [ 'warning', function() { return _('Warning'); } ],
 	note: [ 'notice', function() { return _('Note'); } ],
-	ok: [ 'success', function() { return _('Good'); } ]
+	ok: [ 'success', function() { return _('OK'); } ]
 };
 
 function bytes(count) {
@@ -35,7 +35,7 @@ return view.extend({
 		return E([], [ E('h2', {}, [ _('hearth') ]), this.state, this.doctor ]);
 	},
 
-	// Shows the state, when it is another than the one that is shown.
+	// Redraws the state if it has changed.
 	show: function(status) {
 		const shown = JSON.stringify(Object.assign({}, status, { uptime: Math.floor((status.uptime || 0) / 60) }));
 		if (shown == this.shown)
@@ -62,8 +62,8 @@ return view.extend({
 			return '';
 		const running = !status.error;
 		const word = running ? parts.label(_('running'), 'success')
-			: !status.enabled ? parts.label(_('switched off'), 'notice')
-			// There is a process, which does not answer yet, or not any more.
+			: !status.enabled ? parts.label(_('disabled'), 'notice')
+			// The process runs but does not answer.
 			: status.running ? parts.label(_('not ready'), 'warning')
 			: parts.label(_('not running'), 'important');
 		const toggle = L.bind(function(enabled) {
@@ -71,11 +71,11 @@ return view.extend({
 				return calls.status().then(L.bind(this.show, this));
 			}, this));
 		}, this);
-		const on = parts.button(_('Switch on'), 'apply', function() { return toggle(true); });
-		const off = parts.button(_('Switch off'), 'reset', function() {
-			parts.confirm(_('Switch hearth off?'),
-				_('Devices keep the connections they have, but find no new ones, and nobody can join.'),
-				_('Switch off'), function() { return toggle(false); });
+		const on = parts.button(_('Enable'), 'apply', function() { return toggle(true); });
+		const off = parts.button(_('Disable'), 'reset', function() {
+			parts.confirm(_('Disable hearth?'),
+				_('Existing connections between devices stay up, but no new ones can be set up and no device can join.'),
+				_('Disable'), function() { return toggle(false); });
 		});
 		return E('div', { 'class': 'cbi-section' }, [
 			E('p', {}, [
@@ -83,7 +83,7 @@ return view.extend({
 				status.enabled ? off : on
 			]),
 			status.enabled ? '' : E('p', {}, [
-				_('hearth is the control server and relay of your own network of Tailscale devices. See “Settings” for what the ports are and whether they are open to the outside.')
+				_('hearth is the control server and relay for your own network of Tailscale devices. Enabling it opens no port to the internet; see “Settings” for ports and firewall.')
 			])
 		]);
 	},
@@ -91,7 +91,7 @@ return view.extend({
 	renderWaiting: function(status) {
 		const items = [];
 		const line = function(text, path) {
-			items.push(E('li', {}, [ text, ' ', E('a', { 'href': L.url(path) }, [ _('Look') ]) ]));
+			items.push(E('li', {}, [ text, ' ', E('a', { 'href': L.url(path) }, [ _('View') ]) ]));
 		};
 		const names = function(list) {
 			return list.first.map(function(node) { return parts.name(node.name); }).join(', ') +
@@ -99,27 +99,27 @@ return view.extend({
 		};
 
 		if (status.pending > 0)
-			line(_('Devices that ask to join: %d.').format(status.pending), 'admin/services/hearth/devices');
+			line(_('Pending registrations: %d.').format(status.pending), 'admin/services/hearth/devices');
 		if (status.unauthorized.count > 0)
-			line(_('Devices that may not take part yet: %s.').format(names(status.unauthorized)), 'admin/services/hearth/devices');
+			line(_('Devices awaiting approval: %s.').format(names(status.unauthorized)), 'admin/services/hearth/devices');
 		if (status.waiting_routes.count > 0)
-			line(_('Routes that nobody approved: %s.').format(names(status.waiting_routes)), 'admin/services/hearth/routes');
+			line(_('Routes awaiting approval on: %s.').format(names(status.waiting_routes)), 'admin/services/hearth/routes');
 		if (!status.nodes && !status.pending)
 			items.push(E('li', {}, [
-				_('There is no device yet.'), ' ',
-				E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first one') ])
+				_('No devices yet.'), ' ',
+				E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first device') ])
 			]));
 		return items.length ? E('div', { 'class': 'cbi-section', 'id': 'hearth-waiting' }, [
-			E('h3', {}, [ _('Waiting for you') ]), E('ul', {}, items)
+			E('h3', {}, [ _('Action required') ]), E('ul', {}, items)
 		]) : '';
 	},
 
 	renderWarnings: function(status) {
 		const warnings = status.warnings.slice();
 		if (!status.clock_is_plausible)
-			warnings.unshift(_('The clock is not set. Nothing expires until it is.'));
+			warnings.unshift(_('The system clock is not set. Nothing expires until it is.'));
 		if (!status.database_is_writable)
-			warnings.unshift(_('The database takes no changes: see the system log.'));
+			warnings.unshift(_('The database is read-only. See the system log.'));
 		return E('div', {}, warnings.map(function(warning) {
 			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [ E('p', {}, [ parts.words(warning) ]) ]);
 		}));
@@ -128,30 +128,30 @@ return view.extend({
 	renderFacts: function(status) {
 		const relay = status.relay, board = status.board;
 		const listeners = [
-			status.http ? _('HTTP at %s').format(status.http) : null,
-			status.https ? _('HTTPS at %s').format(status.https) : null,
-			status.stun ? _('STUN at %s').format(status.stun) : null
+			status.http ? _('HTTP on %s').format(status.http) : null,
+			status.https ? _('HTTPS on %s').format(status.https) : null,
+			status.stun ? _('STUN on %s').format(status.stun) : null
 		].filter(function(text) { return text; });
 		return E('div', { 'class': 'cbi-section' }, [ parts.facts([
-			[ _('Devices'), _('%d, of which %d are online').format(status.nodes, status.online) +
-				(status.expired ? ', ' + _('%d have to log in again').format(status.expired) : '') ],
+			[ _('Devices'), _('%d (%d online)').format(status.nodes, status.online) +
+				(status.expired ? ', ' + _('%d with an expired key').format(status.expired) : '') ],
 			[ _('Server URL'), status.server_url ],
-			[ _('Domain of the devices'), status.base_domain ],
-			[ _('Listens for'), parts.lines(listeners) ],
+			[ _('MagicDNS domain'), status.base_domain ],
+			[ _('Listening on'), parts.lines(listeners) ],
 			[ _('Relay'), relay
-				? _('%d connected, %s passed on, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
+				? _('%d connected, %s relayed, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
 				: _('off') ],
 			[ _('Policy'), status.policy_version
 				? _('version %s').format(status.policy_version)
-				: _('none: everyone may reach everyone') ],
+				: _('none (all devices can connect to each other)') ],
 			[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
-			[ _('Memory'), board && board.budget ? _('hearth keeps itself below %s').format(bytes(board.budget)) : '' ],
-			[ _('Running for'), parts.span(status.uptime) ],
+			[ _('Memory budget'), board && board.budget ? bytes(board.budget) : '' ],
+			[ _('Uptime'), parts.span(status.uptime) ],
 			[ _('Version'), status.version ]
 		]) ]);
 	},
 
-	// Asks for the findings. A hearth without a doctor shows none.
+	// Loads the findings of the doctor; none if hearth has no doctor.
 	examine: function() {
 		return calls.doctor().then(L.bind(function(answer) {
 			if (answer.error) {
@@ -176,11 +176,11 @@ return view.extend({
 		}, [ _('Check again') ]);
 
 		return [
-			E('h3', {}, [ _('How devices reach this router') ]),
+			E('h3', {}, [ _('Connectivity') ]),
 			this.renderAddresses(answer.wan)
 		].concat(wrong.map(this.renderFinding), [
 			good.length ? E('details', {}, [
-				E('summary', { 'style': 'cursor:pointer' }, [ _('Checks that found nothing wrong: %d').format(good.length) ])
+				E('summary', { 'style': 'cursor:pointer' }, [ _('Passed checks: %d').format(good.length) ])
 			].concat(good.map(this.renderFinding))) : '',
 			E('p', {}, [ again ])
 		]);
@@ -188,10 +188,10 @@ return view.extend({
 
 	renderAddresses: function(wan) {
 		const known = [ wan.ipv4, wan.ipv6 ].filter(function(text) { return text; }).map(parts.words).join(', ');
-		const lines = known ? [ _('Addresses at %s: %s').format(parts.words(wan.interface) || '?', known) ] : [];
+		const lines = known ? [ _('Addresses on %s: %s').format(parts.words(wan.interface) || '?', known) ] : [];
 
 		if (wan.outside_ipv4 && wan.outside_ipv4 != wan.ipv4)
-			lines.push(_('Seen from outside: %s').format(parts.words(wan.outside_ipv4)));
+			lines.push(_('Public IPv4 address: %s').format(parts.words(wan.outside_ipv4)));
 		return E('div', {}, parts.lines(lines));
 	},
 
@@ -200,7 +200,7 @@ return view.extend({
 		return E('div', { 'class': 'hearth-finding', 'style': 'margin:.8em 0;overflow-wrap:anywhere' }, [
 			E('div', {}, [ parts.label(level[1](), level[0]), E('strong', {}, [ parts.words(finding.title) ]) ]),
 			finding.detail ? E('div', {}, [ parts.words(finding.detail) ]) : '',
-			finding.advice ? E('div', {}, [ E('em', {}, [ _('What to do:') ]), ' ', parts.words(finding.advice) ]) : ''
+			finding.advice ? E('div', {}, [ E('em', {}, [ _('Suggested fix:') ]), ' ', parts.words(finding.advice) ]) : ''
 		]);
 	}
 });

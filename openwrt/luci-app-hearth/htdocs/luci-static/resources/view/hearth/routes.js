@@ -24,7 +24,7 @@ return view.extend({
 		this.show(answer);
 		return E([], [
 			E('h2', {}, [ _('Routes') ]),
-			E('p', {}, [ _('What lies behind a device can be reached by all others, when the device offers it and you approve it here.') ]),
+			E('p', {}, [ _('A subnet behind a device is reachable by others once the device advertises it and you approve it here. Linux clients also need --accept-routes.') ]),
 			this.place
 		]);
 	},
@@ -56,15 +56,15 @@ return view.extend({
 		}, this));
 		parts.replace(this.place, [
 			E('div', { 'class': 'cbi-section', 'id': 'hearth-subnets' }, [
-				E('h3', {}, [ _('Networks') ]),
-				parts.table([ _('Device'), _('Networks behind it') ], routes,
-					_('No device offers a network. A client offers one with: tailscale set --advertise-routes=192.168.1.0/24'))
+				E('h3', {}, [ _('Subnet routes') ]),
+				parts.table([ _('Device'), _('Advertised routes') ], routes,
+					_('No subnet routes advertised. Advertise one on a device with: tailscale set --advertise-routes=192.168.1.0/24'))
 			]),
 			E('div', { 'class': 'cbi-section', 'id': 'hearth-exits' }, [
 				E('h3', {}, [ _('Exit nodes') ]),
-				E('p', {}, [ _('Other devices can send all their traffic to the internet through an exit node.') ]),
-				parts.table([ _('Device'), _('May be an exit node') ], exits,
-					_('No device offers to be one. A client does with: tailscale set --advertise-exit-node'))
+				E('p', {}, [ _('Devices can route their internet traffic through an approved exit node.') ]),
+				parts.table([ _('Device'), _('Exit node') ], exits,
+					_('No exit node advertised. Advertise one on a device with: tailscale set --advertise-exit-node'))
 			]),
 			parts.leftOut(answer)
 		]);
@@ -74,20 +74,20 @@ return view.extend({
 		return [
 			E('strong', {}, [ parts.name(node.name) ]), ' ',
 			node.online ? parts.label(_('online'), 'success') : parts.label(_('offline'), 'notice'),
-			node.unhealthy ? parts.label(_('does not answer'), 'warning') : ''
+			node.unhealthy ? parts.label(_('not responding'), 'warning') : ''
 		];
 	},
 
-	// One route with its box. Ticking it is the change: there is nothing to save.
+	// Checkbox of one route. Ticking it applies at once; there is nothing to save.
 	box: function(node, route) {
 		const exit = isExit(route);
 		const has = function(list) {
 			return exit ? list.some(isExit) : list.indexOf(route) >= 0;
 		};
-		const word = !has(node.approved) ? [ _('waits for approval'), 'warning' ]
-			: !has(node.offered) ? [ _('not offered now'), 'notice' ]
-			: has(node.serving) ? [ _('in use'), 'success' ]
-			: [ _('stands by'), 'notice' ];
+		const word = !has(node.approved) ? [ _('awaiting approval'), 'warning' ]
+			: !has(node.offered) ? [ _('not advertised'), 'notice' ]
+			: has(node.serving) ? [ _('active'), 'success' ]
+			: [ _('standby'), 'notice' ];
 		const box = E('input', {
 			'type': 'checkbox',
 			'data-route': route,
@@ -96,7 +96,7 @@ return view.extend({
 			'change': L.bind(function() { return this.approve(node, route, box); }, this)
 		});
 		return E('div', { 'style': 'margin:.2em 0' }, [
-			E('label', {}, [ box, ' ', exit ? _('all traffic') : parts.name(route), ' ' ]),
+			E('label', {}, [ box, ' ', exit ? _('all internet traffic') : parts.name(route), ' ' ]),
 			parts.label(word[0], word[1])
 		]);
 	},
@@ -105,7 +105,7 @@ return view.extend({
 		const rest = node.approved.filter(function(other) {
 			return isExit(route) ? !isExit(other) : other != route;
 		});
-		// Two changes of one device at the same time would undo each other.
+		// Two concurrent changes of one device would overwrite each other.
 		this.place.querySelectorAll('input[type=checkbox]').forEach(function(other) { other.disabled = true; });
 		const routes = box.checked ? rest.concat([ route ]) : rest;
 		return parts.change(calls.setRoutes(node.id, routes)).then(L.bind(function() {

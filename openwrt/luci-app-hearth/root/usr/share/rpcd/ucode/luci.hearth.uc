@@ -1,16 +1,16 @@
-// Answers LuCI's pages: asks hearth over its Unix socket, HTTP/1.1, one connection for each question.
+// Backend of the LuCI pages: talks to hearth over its Unix socket, HTTP/1.1, one connection per request.
 //
-// rpcd does one thing at a time, so each question has a deadline, and each answer a greatest size.
-// What comes from a page is checked here and then written as JSON or escaped into a path. No program is
-// run. What comes from hearth holds names that devices chose: it is cut to what the pages show.
+// rpcd handles one call at a time, so each request has a deadline and each answer a size limit.
+// Input from a page is checked here and then encoded as JSON or escaped into a path. No program is
+// run. Answers of hearth contain names chosen by devices, so they are cut to what the pages show.
 //
-// Answers are objects. One with `error` says why there is nothing else:
-//   off          hearth is switched off in its settings
-//   stopped      it is switched on, but nobody answers at its socket
-//   silent       it gave no answer in time
-//   unreadable   its answer makes no sense, or is too long
-//   refused      it said no; `message` is what it said
-//   invalid      the question makes no sense; `message` says why
+// Answers are objects. An answer with `error` failed:
+//   off          hearth is disabled in its settings
+//   stopped      it is enabled, but not listening on its socket
+//   silent       the request timed out
+//   unreadable   the answer is malformed or too long
+//   refused      hearth refused the request; `message` is its reason
+//   invalid      the arguments are invalid; `message` says why
 
 'use strict';
 
@@ -20,13 +20,13 @@ import { connect as bus } from 'ubus';
 
 const SOCKET = getenv('HEARTH_SOCKET') ?? '/var/run/hearth/hearth.sock';
 
-// Milliseconds for a question and for a change; slow flash may need seconds for a commit.
+// Timeout of a query and of a change, in milliseconds; slow flash may need seconds for a commit.
 const ASK = 5000;
 const CHANGE = 12000;
-// Longest answer that is read, in bytes. A thousand nodes are 1.3 MB.
+// Maximum size of an answer of hearth, in bytes. A thousand nodes take 1.3 MB.
 const ANSWER_MAX = 8 << 20;
-// Longest list that is handed on, in bytes of JSON. A message on ubus ends at 1 MiB (UBUS_MAX_MSGLEN in
-// libubus), and short texts take up to twice as much there.
+// Maximum size of a list passed to the page, in bytes of JSON. A ubus message is limited to 1 MiB
+// (UBUS_MAX_MSGLEN in libubus), and short texts take up to twice as much there.
 const LIST_MAX = 500 << 10;
 
 function fault(kind, message) {
@@ -38,7 +38,7 @@ function milliseconds() {
 	return now[0] * 1000 + now[1] / 1000000;
 }
 
-// A text of at most `limit` bytes.
+// Text cut to `limit` bytes.
 function words(value, limit) {
 	return type(value) == 'string' ? substr(value, 0, limit ?? 256) : '';
 }
@@ -47,7 +47,7 @@ function number(value) {
 	return type(value) == 'int' || type(value) == 'double' ? value : 0;
 }
 
-// The first `limit` items, each as `made` says.
+// The first `limit` items, each converted by `made`.
 function items(list, limit, made) {
 	return type(list) == 'array' ? map(slice(list, 0, limit), made) : [];
 }
@@ -56,7 +56,7 @@ function texts(list, limit) {
 	return items(list, limit ?? 64, text => words(text, 256));
 }
 
-// A part of a path or of a query, whatever it holds. Source: RFC 3986 section 2.3.
+// Percent-encodes a path segment or query value. Source: RFC 3986 section 2.3.
 function escaped(text) {
 	let result = '';
 
@@ -64,7 +64,7 @@ function escaped(text) {
 		let byte = ord(text, i), letter = chr(byte);
 		result += match(letter, /^[A-Za-z0-9._~-]$/s) ? letter : sprintf('%%%02X', byte);
 	}
-	// A whole part of dots would mean another folder.
+	// A segment of dots only would change the directory.
 	return match(result, /^[.]+$/s) ? replace(result, '.', '%2E') : result;
 }
 
@@ -77,7 +77,7 @@ function nobody() {
 	return fault(is_enabled() ? 'stopped' : 'off');
 }
 
-// Whether there is a process, as procd knows. `null` when procd does not answer.
+// Whether procd reports a running process; `null` if procd does not answer.
 function is_running() {
 	let services = bus()?.call('service', 'list', { name: 'hearth' });
 
@@ -111,7 +111,7 @@ function exchange(request, deadline) {
 	while (true) {
 		if (!poll(left(), [ peer, POLLIN ])?.[0]?.[1])
 			return close([ null, 'silent' ]);
-		// With a length: without one, ucode before 2025-11 takes an old error for one of its own.
+		// With a length: without one, ucode before 2025-11 reports a stale error.
 		let piece = peer.recv(65536);
 		if (piece == null)
 			return close([ null, 'unreadable' ]);
@@ -124,7 +124,7 @@ function exchange(request, deadline) {
 	}
 }
 
-// One question to hearth: its answer, or a fault.
+// Sends a request to hearth and returns its answer, or a fault.
 function ask(method, path, body, patience) {
 	let text = body == null ? '' : sprintf('%J', body);
 	let request = `${method} /api/v1/${path} HTTP/1.1\r\nHost: hearth\r\nConnection: close\r\n` +
@@ -158,7 +158,7 @@ function get(path) { return ask('GET', path, null, ASK); }
 function post(path, body) { return ask('POST', path, body ?? {}, CHANGE); }
 function remove(path) { return ask('DELETE', path, null, CHANGE); }
 
-// The answer with a list under `name`, until it is as long as ubus takes, and how many did not fit.
+// Answer with a list under `name`, cut to the size limit of ubus, and the number of entries left out.
 function bounded(name, list, made) {
 	let kept = [], bytes = 0;
 
@@ -174,14 +174,13 @@ function bounded(name, list, made) {
 	return { [name]: kept, left_out: length(list) - length(kept) };
 }
 
-// The list under `key` in the answer to a question, as [bounded] says.
+// The list under `key` of the answer, bounded as above.
 function listed(path, key, name, made) {
 	let answer = get(path);
 	return answer.error ? answer : bounded(name, answer[key], made);
 }
 
-// Does what `change` does, unless an argument is wrong: each of `checks` is `[ whether it is right, what
-// was expected ]`.
+// Calls `change` if all arguments are valid: each of `checks` is `[ valid, what was expected ]`.
 function checked(checks, change) {
 	for (let check in checks)
 		if (!check[0])
@@ -191,17 +190,17 @@ function checked(checks, change) {
 	return answer.error ? answer : { done: true };
 }
 
-// The flag `s` of a pattern makes `$` the end of the text. Without it the end of any line would do.
+// The flag `s` of a pattern makes `$` match only the end of the text, not the end of a line.
 
 function is_id(text) {
-	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/s), 'expected the number of a node' ];
+	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/s), 'expected a node ID' ];
 }
 
 function is_login(text) {
-	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected the id of a login' ];
+	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected a registration ID' ];
 }
 
-// A text of 1 to `limit` bytes without control characters.
+// Text of 1 to `limit` bytes without control characters.
 function is_text(text, limit, what) {
 	return [
 		type(text) == 'string' && length(text) > 0 && length(text) <= limit && !match(text, /[[:cntrl:]]/s),
@@ -213,13 +212,13 @@ function is_route(text) {
 	return type(text) == 'string' && !!match(text, /^[0-9a-fA-F.:]{2,45}\/[0-9]{1,3}$/s);
 }
 
-// In RFC 3339, so many hours from now.
+// Time `hours` from now, as RFC 3339.
 function hours_from_now(hours) {
 	let t = gmtime(time() + hours * 3600);
 	return sprintf('%04d-%02d-%02dT%02d:%02d:%02dZ', t.year, t.mon, t.mday, t.hour, t.min, t.sec);
 }
 
-// What the pages show of a node.
+// Fields of a node that the pages show.
 function shown_node(node) {
 	return {
 		id: words(node.id, 20),
@@ -251,7 +250,7 @@ function shown_user(user) {
 	};
 }
 
-// The first few of a list of nodes' names, and how many there are.
+// Number of nodes in a list, and the names of the first ones.
 function shown_names(list) {
 	return {
 		count: length(list ?? []),
@@ -260,7 +259,7 @@ function shown_names(list) {
 }
 
 const methods = {
-	// Whether hearth runs, and how it is.
+	// State of hearth.
 	status: {
 		call: function() {
 			let answer = get('hearth/status');
@@ -305,7 +304,7 @@ const methods = {
 		}
 	},
 
-	// What stands in the way of devices, and what to do about it.
+	// Findings of the doctor.
 	doctor: {
 		call: function() {
 			let answer = get('hearth/doctor');
@@ -336,7 +335,7 @@ const methods = {
 		}
 	},
 
-	// Devices that asked to join.
+	// Pending registrations.
 	pending: {
 		call: function() {
 			let answer = get('hearth/pending');
@@ -372,13 +371,13 @@ const methods = {
 		}
 	},
 
-	// Switches hearth on or off for good. procd hears of the change and starts or stops it.
+	// Enables or disables hearth. procd is notified of the change and starts or stops it.
 	set_enabled: {
 		args: { enabled: true },
 		call: function(request) {
 			let uci = cursor();
 			if (!uci.load('hearth') || !uci.get('hearth', 'server'))
-				return fault('invalid', 'there is no section `server` in /etc/config/hearth');
+				return fault('invalid', 'missing section `server` in /etc/config/hearth');
 			uci.set('hearth', 'server', 'enabled', request.args.enabled ? '1' : '0');
 			if (!uci.commit('hearth'))
 				return fault('refused', 'cannot write /etc/config/hearth');
@@ -387,12 +386,12 @@ const methods = {
 		}
 	},
 
-	// Lets a waiting device in, as one of `user`.
+	// Approves a pending registration for `user`.
 	approve_login: {
 		args: { id: '', user: '' },
 		call: function(request) {
 			let id = request.args.id, user = request.args.user;
-			return checked([ is_login(id), is_text(user, 255, 'the name of a user') ],
+			return checked([ is_login(id), is_text(user, 255, 'a user name') ],
 				() => post('auth/register', { authId: id, user }));
 		}
 	},
@@ -405,7 +404,7 @@ const methods = {
 		}
 	},
 
-	// Lets a device that joined take part.
+	// Approves a device (device approval).
 	authorize: {
 		args: { id: '' },
 		call: function(request) {
@@ -423,7 +422,7 @@ const methods = {
 		}
 	},
 
-	// The device has to log in again: now, or never again when `never`.
+	// Expires the key of a device now, or disables its expiry if `never`.
 	expire: {
 		args: { id: '', never: true },
 		call: function(request) {
@@ -441,7 +440,7 @@ const methods = {
 		}
 	},
 
-	// The routes that a device may serve: all of them, so those that are missing are taken away.
+	// Sets the approved routes of a device. Routes missing from the list are no longer approved.
 	set_routes: {
 		args: { id: '', routes: [] },
 		call: function(request) {
@@ -453,7 +452,7 @@ const methods = {
 		}
 	},
 
-	// A key for one device, its link and the QR code of that. An empty user is the only one there is.
+	// Creates a single-use key, its join URL and QR code. An empty user means the only existing one.
 	invite: {
 		args: { user: '', hours: 24 },
 		call: function(request) {
@@ -461,7 +460,7 @@ const methods = {
 			user ??= '';
 			hours ??= 24;
 			if (user != '' && !is_text(user, 255, '')[0])
-				return fault('invalid', 'expected the name of a user');
+				return fault('invalid', 'expected a user name');
 			if (type(hours) != 'int' || hours < 1 || hours > 8760)
 				return fault('invalid', 'expected 1 to 8760 hours');
 
@@ -495,7 +494,7 @@ const methods = {
 			return checked([
 				is_text(name, 253, 'a name'),
 				[ index([ '', 'A', 'AAAA', 'ALIAS' ], kind) >= 0, 'expected A, AAAA or ALIAS' ],
-				is_text(value, 253, 'an address or the name of a device')
+				is_text(value, 253, 'an address or device name')
 			], () => post('dns/records', { name, type: kind, value }));
 		}
 	},

@@ -1,0 +1,116 @@
+//! Time as a value: wall-clock timestamps, and the moment at which something is decided.
+//!
+//! Nothing here reads a clock: callers pass [`Now`] or [`Timestamp`] in, so that tests choose the time.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// No correct clock shows a time before this program was written (2026-01-01).
+///
+/// Routers without a battery start in 1970 (or at the date of their firmware): until the time is
+/// plausible nothing expires.
+pub const PLAUSIBLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A wall-clock time in milliseconds since 1970 (UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The time so many milliseconds after 1970.
+    pub const fn from_unix_ms(ms: i64) -> Self {
+        Self(ms)
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn unix_ms(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    pub const fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// This time plus `duration`, at most the largest time there is.
+    pub fn plus(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        let ms = self.0.saturating_sub(earlier.0).max(0);
+        Duration::from_millis(ms.unsigned_abs())
+    }
+
+    /// Reads RFC 3339; `None` for a text that is no time, and for times outside 0..=9999.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let ms = parsed.unix_timestamp_nanos().div_euclid(1_000_000);
+        i64::try_from(ms).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, which is what Go writes and reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.0).saturating_mul(1_000_000);
+        let text = OffsetDateTime::from_unix_timestamp_nanos(nanos)
+            .ok()
+            .and_then(|moment| moment.format(&Rfc3339).ok());
+        f.write_str(text.as_deref().unwrap_or("0001-01-01T00:00:00Z"))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected an RFC 3339 time"))
+    }
+}
+
+/// The moment at which something is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// What the clock on the wall shows; may jump.
+    pub wall: Timestamp,
+    /// Time since the program started; never jumps.
+    pub mono: Duration,
+}
+
+impl Now {
+    /// Whether the wall clock can be believed; see [`PLAUSIBLE_FROM`].
+    pub fn is_plausible(&self) -> bool {
+        self.wall >= PLAUSIBLE_FROM
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_text() {
+        let time = Timestamp::from_unix_ms(1_767_225_600_123);
+        assert_eq!(time.to_string(), "2026-01-01T00:00:00.123Z");
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+    }
+
+    #[test]
+    fn go_times_are_read() {
+        let nanos = Timestamp::parse("2026-01-01T02:00:00.123456789+02:00");
+        assert_eq!(nanos, Some(Timestamp::from_unix_ms(1_767_225_600_123)));
+        assert!(Timestamp::parse("0001-01-01T00:00:00Z").is_some_and(|t| t.unix_ms() < 0));
+        assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! Typed keys: text prefixes, parsing, redaction.
+//!
+//! Source of the prefixes: tailscale `types/key/{machine,node,disco,chal,nl}.go`.
+//! Must not know: who uses a key for what.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+/// Bytes in every public key.
+pub const KEY_BYTES: usize = 32;
+
+/// A text that is not a key of the wanted kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected `{prefix}` and 64 hexadecimal digits")]
+pub struct InvalidKey {
+    /// The prefix that the wanted kind has.
+    pub prefix: &'static str,
+}
+
+macro_rules! public_key {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; KEY_BYTES]);
+
+        impl $name {
+            /// The text before the 64 hexadecimal digits.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// The all-zero key, which stands for "no key" on the wire.
+            pub const ZERO: Self = Self([0; KEY_BYTES]);
+
+            /// The key with these bytes.
+            pub const fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes of the key.
+            pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+                &self.0
+            }
+
+            /// Whether this is the all-zero key.
+            pub fn is_zero(&self) -> bool {
+                self.0 == [0; KEY_BYTES]
+            }
+
+            /// The key, or `None` for the all-zero one.
+            pub fn non_zero(self) -> Option<Self> {
+                (!self.is_zero()).then_some(self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                f.write_str(&HEXLOWER.encode(&self.0))
+            }
+        }
+
+        /// The short form of logs: the first five characters of the base64 form.
+        /// Source: `NodePublic.ShortString` in tailscale `types/key/node.go`.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = data_encoding::BASE64.encode(&self.0);
+                write!(f, "[{}]", text.get(..5).unwrap_or_default())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidKey;
+
+            fn from_str(text: &str) -> Result<Self, InvalidKey> {
+                parse_hex(text, $prefix).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+fn parse_hex(text: &str, prefix: &'static str) -> Result<[u8; KEY_BYTES], InvalidKey> {
+    let fault = InvalidKey { prefix };
+    let digits = text.strip_prefix(prefix).ok_or(fault)?;
+    let bytes = HEXLOWER_PERMISSIVE
+        .decode(digits.as_bytes())
+        .map_err(|_| fault)?;
+    bytes.try_into().map_err(|_| fault)
+}
+
+public_key!(
+    /// The Noise static key of one installation of the client.
+    MachineKey,
+    "mkey:"
+);
+public_key!(
+    /// The WireGuard key of a node, which is its address on the relay as well.
+    NodeKey,
+    "nodekey:"
+);
+public_key!(
+    /// The key of a client's path discovery messages.
+    DiscoKey,
+    "discokey:"
+);
+public_key!(
+    /// The challenge of the Noise early payload.
+    ChallengeKey,
+    "chalpub:"
+);
+public_key!(
+    /// The Tailnet Lock key (ed25519) of a node.
+    LockKey,
+    "nlpub:"
+);
+
+/// The server's own Noise static key.
+#[derive(Clone)]
+pub struct MachineSecret(StaticSecret);
+
+impl MachineSecret {
+    /// The secret with these 32 bytes; clamping is part of its use, not of its form.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(StaticSecret::from(bytes))
+    }
+
+    /// The bytes, for the database and the Noise handshake; wiped when dropped.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; KEY_BYTES]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> MachineKey {
+        MachineKey(PublicKey::from(&self.0).to_bytes())
+    }
+}
+
+impl fmt::Debug for MachineSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_survive_text() {
+        let key = NodeKey::from_bytes([0xab; KEY_BYTES]);
+        let text = key.to_string();
+        assert!(text.starts_with("nodekey:abab"));
+        assert_eq!(text.parse(), Ok(key));
+        assert_eq!(
+            text.to_uppercase().replace("NODEKEY", "nodekey").parse(),
+            Ok(key)
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_refused() {
+        let text = MachineKey::from_bytes([1; KEY_BYTES]).to_string();
+        assert_eq!(
+            text.parse::<NodeKey>(),
+            Err(InvalidKey { prefix: "nodekey:" })
+        );
+        assert!("nodekey:00".parse::<NodeKey>().is_err());
+        assert!("nodekey:zz".parse::<NodeKey>().is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let secret = MachineSecret::from_bytes([7; KEY_BYTES]);
+        assert_eq!(format!("{secret:?}"), "[redacted]");
+    }
+}

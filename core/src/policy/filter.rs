@@ -1,0 +1,303 @@
+//! Packet filters: `tailcfg.FilterRule` as JSON, reduced to what concerns the node that gets them.
+//!
+//! Source: headscale `hscontrol/policy/v2/filter.go` and `hscontrol/policy/policyutil/reduce.go`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::id::{NodeId, UserId};
+use crate::policy::ast::Ports;
+use crate::policy::compiled::{Compiled, Entry};
+use crate::policy::members::{INTERNET, Members, addresses, subnets, user};
+use crate::policy::program::Rule;
+use crate::policy::ranges::Ranges;
+use crate::policy::texts::{NOBODY, ranges_text};
+use crate::tailcfg::filter::allow_all;
+
+/// Rules with the same sources and protocol become one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    /// These sources.
+    All(usize),
+    /// Those of these sources that are the node's own user's devices.
+    Own(usize),
+}
+
+/// Destinations and their ports, by source and protocol.
+type PortRules = BTreeMap<(Source, Option<u8>), Vec<(String, Ports)>>;
+
+/// A filter while it is made.
+struct Filter<'c> {
+    compiled: &'c Compiled,
+    entry: &'c Entry,
+    ports: PortRules,
+    /// Whole rules with capabilities.
+    grants: String,
+}
+
+impl Compiled {
+    /// The packet filter of a node as a JSON list of `tailcfg.FilterRule`; shared by the nodes that have the
+    /// same. An empty list blocks everything.
+    pub fn filter(&self, node: NodeId) -> Arc<str> {
+        let Some(entry) = self.find(node) else {
+            return NOBODY.into();
+        };
+        let slot = usize::try_from(entry.class.id).unwrap_or(usize::MAX);
+        match self.filters.get(slot) {
+            Some(slot) if self.is_alike_in_class(entry) => {
+                let text = slot.get_or_init(|| self.write_filter(entry).into());
+                text.clone()
+            }
+            _ => self.write_filter(entry).into(),
+        }
+    }
+
+    /// Whether the filter names no address of the node itself.
+    fn is_alike_in_class(&self, entry: &Entry) -> bool {
+        let rules = &self.program.rules;
+        let names_nobody = |number| {
+            let rule = rules.get(number);
+            rule.is_some_and(|rule: &Rule| rule.destination.any && rule.app.is_empty())
+        };
+        let has_companions = rules.iter().any(|rule| rule.companions.is_some());
+        entry.class.traits.own.is_none()
+            && !has_companions
+            && entry.class.traits.to.iter().all(names_nobody)
+    }
+
+    fn write_filter(&self, entry: &Entry) -> String {
+        if self.program.without_policy {
+            return serde_json::to_string(&[allow_all()]).unwrap_or_default();
+        }
+        let mut filter = Filter {
+            compiled: self,
+            entry,
+            ports: BTreeMap::new(),
+            grants: String::new(),
+        };
+        let own = entry.class.traits.own.as_ref().map(|(user, _)| *user);
+        for (number, rule) in self.program.rules.iter().enumerate() {
+            if entry.class.traits.to.has(number) {
+                filter.add(rule);
+            }
+            if let Some(user) = own.filter(|_| rule.destination.owned) {
+                filter.add_own(rule, user);
+            }
+            if rule.companions.is_some() && rule.via.is_empty() {
+                filter.add_companions(rule, entry.admitted.has(rule.source));
+            }
+        }
+        filter.end()
+    }
+}
+
+impl Filter<'_> {
+    fn add(&mut self, rule: &Rule) {
+        let destinations = self.destinations(rule);
+        self.add_ports(Source::All(rule.source), rule, &destinations);
+        // The official service gives no capability towards what is behind chosen routers.
+        if !rule.app.is_empty() && rule.via.is_empty() {
+            let sources = self.compiled.source_text(rule.source);
+            let prefixes = self.prefixes(&rule.destination, true);
+            self.add_grant(&sources, &prefixes, &rule.app_json);
+        }
+    }
+
+    fn add_own(&mut self, rule: &Rule, owner: UserId) {
+        let own: Vec<String> = addresses(&self.entry.node)
+            .map(|own| own.to_string())
+            .collect();
+        self.add_ports(Source::Own(rule.source), rule, &own);
+        if !rule.app.is_empty() {
+            let sources = self.own_text(owner, Some(rule.source));
+            let prefixes: Vec<IpNet> = addresses(&self.entry.node).map(IpNet::from).collect();
+            self.add_grant(&sources, &prefixes, &rule.app_json);
+            if let Some((companions, _)) = &rule.companions
+                && self.entry.admitted.has(rule.source)
+            {
+                let everyone = self.own_text(owner, None);
+                for companion in companions {
+                    self.add_grant(&everyone, &prefixes, &null_map(companion));
+                }
+            }
+        }
+    }
+
+    /// The other direction of capabilities that need it: sources learn whom to ask.
+    fn add_companions(&mut self, rule: &Rule, admitted: bool) {
+        let Some((companions, back)) = &rule.companions else {
+            return;
+        };
+        let Some(sources) = self.compiled.program.sources.get(rule.source) else {
+            return;
+        };
+        let behind = sources.postures.is_empty();
+        let prefixes = match admitted || behind {
+            true => self.prefixes_of(&sources.members, admitted, behind),
+            false => Vec::new(),
+        };
+        let from = self.compiled.source_text(*back);
+        for companion in companions {
+            self.add_grant(&from, &prefixes, &null_map(companion));
+        }
+    }
+
+    fn add_ports(&mut self, from: Source, rule: &Rule, destinations: &[String]) {
+        if destinations.is_empty() {
+            return;
+        }
+        for access in &rule.access {
+            let entries = self.ports.entry((from, access.proto)).or_default();
+            for destination in destinations {
+                for ports in &access.ports {
+                    entries.push((destination.clone(), *ports));
+                }
+            }
+        }
+    }
+
+    fn add_grant(&mut self, sources: &str, destinations: &[IpNet], map: &str) {
+        if sources == NOBODY || destinations.is_empty() {
+            return;
+        }
+        let comma = if self.grants.is_empty() { "" } else { "," };
+        let list: Vec<String> = destinations
+            .iter()
+            .map(|net| format!("\"{net}\""))
+            .collect();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            self.grants,
+            "{comma}{{\"SrcIPs\":{sources},\"CapGrant\":[{{\"Dsts\":[{}],\"CapMap\":{map}}}]}}",
+            list.join(",")
+        );
+    }
+
+    /// The addresses of those of the user's devices that are among some sources, or of all.
+    fn own_text(&self, owner: UserId, number: Option<usize>) -> String {
+        let mut ranges = Ranges::default();
+        let mut add = |entry: &Entry| {
+            for address in addresses(&entry.node) {
+                ranges.push_address(address);
+            }
+        };
+        match number {
+            Some(number) => self.compiled.own_sources(owner, number).for_each(&mut add),
+            None => {
+                let entries = self.compiled.entries.iter();
+                entries
+                    .filter(|entry| user(&entry.node) == Some(owner))
+                    .for_each(|entry| add(entry));
+            }
+        }
+        ranges.normalize();
+        ranges_text(&ranges)
+    }
+
+    /// What of a rule's destinations is this node, or behind it.
+    fn destinations(&self, rule: &Rule) -> Vec<String> {
+        let node = &self.entry.node;
+        let named = &rule.destination;
+        let behind = |net: &IpNet| subnets(node).any(|route| overlap(route, *net));
+        let mut texts: Vec<String> = Vec::new();
+        if !rule.via.is_empty() {
+            let nets = named.literals.iter().filter(|net| behind(net));
+            texts.extend(nets.map(text));
+        } else if named.any {
+            return vec!["*".to_owned()];
+        } else {
+            if named.names(node) {
+                texts.extend(addresses(node).map(|own| own.to_string()));
+            }
+            let nets = named.literals.iter();
+            let nets =
+                nets.filter(|net| addresses(node).any(|own| net.contains(&own)) || behind(net));
+            texts.extend(nets.map(text));
+        }
+        if named.internet && self.entry.is_exit() {
+            texts.extend(INTERNET.prefixes().iter().map(text));
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+    }
+
+    fn prefixes(&self, named: &Members, behind: bool) -> Vec<IpNet> {
+        self.prefixes_of(named, named.names(&self.entry.node), behind)
+    }
+
+    /// The node's addresses, all or those that are named as addresses, and what is named and behind it.
+    fn prefixes_of(&self, members: &Members, named: bool, behind: bool) -> Vec<IpNet> {
+        let node = &self.entry.node;
+        let all = named && members.names(node);
+        let own = addresses(node).filter(|own| all || members.literal.contains(*own));
+        let mut nets: Vec<IpNet> = own.map(IpNet::from).collect();
+        if behind {
+            let literals = members.literals.iter().copied();
+            nets.extend(literals.filter(|net| subnets(node).any(|route| overlap(route, *net))));
+        }
+        nets.sort_unstable();
+        nets.dedup();
+        nets
+    }
+
+    fn end(mut self) -> String {
+        let mut text = "[".to_owned();
+        let owner = user(&self.entry.node);
+        for ((from, proto), mut entries) in std::mem::take(&mut self.ports) {
+            let sources = match (from, owner) {
+                (Source::All(number), _) => self.compiled.source_text(number),
+                (Source::Own(number), Some(owner)) => self.own_text(owner, Some(number)).into(),
+                (Source::Own(_), None) => NOBODY.into(),
+            };
+            if *sources == *NOBODY {
+                continue;
+            }
+            entries.sort_unstable();
+            entries.dedup();
+            let comma = if text.len() > 1 { "," } else { "" };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{comma}{{\"SrcIPs\":{sources},\"DstPorts\":[");
+            for (number, (destination, ports)) in entries.iter().enumerate() {
+                let comma = if number > 0 { "," } else { "" };
+                let Ports { first, last } = ports;
+                let _ = write!(
+                    text,
+                    "{comma}{{\"IP\":\"{destination}\",\"Ports\":{{\"First\":{first},\"Last\":{last}}}}}"
+                );
+            }
+            text.push(']');
+            if let Some(proto) = proto {
+                let _ = write!(text, ",\"IPProto\":[{proto}]");
+            }
+            text.push('}');
+        }
+        if !self.grants.is_empty() {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&self.grants);
+        }
+        text.push(']');
+        text
+    }
+}
+
+fn overlap(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+/// A prefix as a destination: a single address has no length.
+fn text(net: &IpNet) -> String {
+    match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    }
+}
+
+fn null_map(capability: &str) -> String {
+    format!("{{\"{capability}\":null}}")
+}

@@ -1,0 +1,251 @@
+//! From the text of a policy to [`Policy`]: strict, and every fault with its place.
+//!
+//! Texts of messages are those of the official service where they are known.
+
+mod duration;
+mod rules;
+mod sections;
+pub mod selector;
+mod ssh;
+
+use std::sync::Arc;
+
+use crate::policy::ast::{Policy, Selector};
+use crate::policy::diagnostic::{Diagnostic, Position};
+use crate::policy::hujson;
+use crate::policy::hujson::{Kind, Member, Value};
+use selector::Named;
+
+/// Faults that are told; a text with more is bad enough.
+const MAX_FAULTS: usize = 100;
+
+impl Policy {
+    /// Reads a policy. An empty text is a policy that allows everything.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, at most a hundred faults; never empty.
+    pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
+        let empty = text.trim().is_empty();
+        let root = hujson::parse(if empty { "{}" } else { text }).map_err(|fault| vec![fault])?;
+        let mut reader = Reader::default();
+        reader.policy(&root);
+        reader.faults.truncate(MAX_FAULTS);
+        match reader.faults.is_empty() {
+            true => Ok(reader.policy),
+            false => Err(reader.faults),
+        }
+    }
+}
+
+/// Reads a section.
+type Read = fn(&mut Reader, &Value);
+
+/// The policy so far, and what is wrong with it.
+#[derive(Default)]
+struct Reader {
+    policy: Policy,
+    faults: Vec<Diagnostic>,
+}
+
+impl Reader {
+    fn policy(&mut self, root: &Value) {
+        let Some(members) = self.object(root) else {
+            return;
+        };
+        for member in members {
+            if !SECTIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(&member.name))
+            {
+                self.unknown(member);
+            }
+        }
+        let tests = ["tests", "sshTests"];
+        let at = members.iter().find(|member| {
+            tests
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&member.name))
+        });
+        self.policy.tests_at = at.map(|member| member.at).unwrap_or_default();
+        let section = |name: &str| {
+            let mut members = members.iter();
+            let found = members.find(|member| member.name.eq_ignore_ascii_case(name));
+            found
+                .map(|member| &member.value)
+                .filter(|value| value.kind != Kind::Null)
+        };
+        // Names first, then what uses them.
+        let definitions: [(&str, Read); 6] = [
+            ("groups", Self::groups),
+            ("hosts", Self::hosts),
+            ("ipsets", Self::ipsets),
+            ("tagOwners", Self::tag_owners),
+            ("postures", Self::postures),
+            ("defaultSrcPosture", Self::default_postures),
+        ];
+        let uses: [(&str, Read); 12] = [
+            ("acls", Self::acls),
+            ("ssh", Self::ssh_rules),
+            ("grants", Self::grants),
+            ("nodeAttrs", Self::node_attrs),
+            ("autoApprovers", Self::auto_approvers),
+            ("tests", Self::tests),
+            ("sshTests", Self::ssh_tests),
+            ("randomizeClientPort", |reader, value| {
+                reader.policy.randomize_client_port = reader.boolean(value);
+            }),
+            ("disableIPv4", |reader, value| {
+                reader.policy.disable_ipv4 = reader.boolean(value);
+            }),
+            ("OneCGNATRoute", Self::one_cgnat),
+            ("derpMap", Self::derp_map),
+            ("extraDNSRecords", Self::extra_records),
+        ];
+        for (name, read) in definitions.into_iter().chain(uses) {
+            if let Some(value) = section(name) {
+                read(self, value);
+            }
+        }
+        self.policy.open = section("acls").is_none() && section("grants").is_none();
+    }
+
+    fn fault(&mut self, at: Position, message: impl Into<String>) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Diagnostic::at(at, message));
+        }
+    }
+
+    fn expected(&mut self, what: &str, value: &Value) {
+        self.fault(value.at, format!("expected {what}, found {}", value.is()));
+    }
+
+    fn unknown(&mut self, member: &Member) {
+        self.fault(member.at, format!("unknown field: {:?}", member.name));
+    }
+
+    /// The members of an object; null has none.
+    fn object<'v>(&mut self, value: &'v Value) -> Option<&'v [Member]> {
+        match &value.kind {
+            Kind::Object(members) => Some(members),
+            Kind::Null => Some(&[]),
+            _ => {
+                self.expected("an object", value);
+                None
+            }
+        }
+    }
+
+    /// The values of a list; null has none.
+    fn list<'v>(&mut self, value: &'v Value) -> &'v [Value] {
+        match &value.kind {
+            Kind::List(values) => values,
+            Kind::Null => &[],
+            _ => {
+                self.expected("a list", value);
+                &[]
+            }
+        }
+    }
+
+    /// A text; null is empty.
+    fn text<'v>(&mut self, value: &'v Value) -> &'v str {
+        match &value.kind {
+            Kind::Text(text) => text,
+            Kind::Null => "",
+            _ => {
+                self.expected("a text", value);
+                ""
+            }
+        }
+    }
+
+    /// The texts of a list, each with its place.
+    fn texts<'v>(&mut self, value: &'v Value) -> Vec<(Position, &'v str)> {
+        let mut texts = Vec::new();
+        for value in self.list(value) {
+            match &value.kind {
+                Kind::Text(text) => texts.push((value.at, text.as_str())),
+                _ => self.expected("a text", value),
+            }
+        }
+        texts
+    }
+
+    /// The texts of a list, without white space around them.
+    fn trimmed(&mut self, value: &Value) -> Vec<Box<str>> {
+        let texts = self.texts(value);
+        texts
+            .into_iter()
+            .map(|(_, text)| text.trim().into())
+            .collect()
+    }
+
+    fn boolean(&mut self, value: &Value) -> bool {
+        match value.kind {
+            Kind::Bool(value) => value,
+            _ => {
+                self.expected("true or false", value);
+                false
+            }
+        }
+    }
+
+    /// Reads a selector and looks up what it names. Groups may also come from the identity provider: whether
+    /// one is known is a question to the directory.
+    fn selector(&mut self, at: Position, text: &str) -> Result<Selector, String> {
+        let found = self.policy.selector(text)?;
+        if let Selector::Group(name) = &found
+            && !self.policy.groups.contains_key(name)
+        {
+            self.policy.foreign_groups.push((at, name.clone()));
+        }
+        if let Selector::Domain(name) = &found {
+            self.policy.domains.push((at, name.clone()));
+        }
+        Ok(found)
+    }
+}
+
+impl Policy {
+    /// Reads a selector and looks up what it names.
+    pub(super) fn selector(&self, text: &str) -> Result<Selector, String> {
+        let found = match selector::selector(text)? {
+            Named::Whole(Selector::Tag(tag)) if !self.tag_owners.contains_key(&tag) => {
+                return Err(format!("tag not found: {tag:?}"));
+            }
+            Named::Whole(selector) => return Ok(selector),
+            Named::Host(name) => self.hosts.get(&name).copied().map(selector::addresses),
+            Named::IpSet(name) => {
+                let set = self.ipsets.get(&name).cloned();
+                set.map(|set| Selector::Addresses(Arc::from([set])))
+            }
+        };
+        found.ok_or_else(|| selector::invalid_address(text.trim()))
+    }
+}
+
+/// The names at the top of a policy.
+const SECTIONS: &[&str] = &[
+    "groups",
+    "hosts",
+    "ipsets",
+    "tagOwners",
+    "postures",
+    "defaultSrcPosture",
+    "acls",
+    "grants",
+    "ssh",
+    "nodeAttrs",
+    "autoApprovers",
+    "tests",
+    "sshTests",
+    "randomizeClientPort",
+    "disableIPv4",
+    "OneCGNATRoute",
+    "derpMap",
+    "extraDNSRecords",
+];
+
+#[cfg(test)]
+mod tests;

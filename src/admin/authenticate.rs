@@ -1,0 +1,234 @@
+//! Who may use the interface over the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use hyper::header::HeaderValue;
+use hyper::{Response, StatusCode};
+use zeroize::Zeroizing;
+
+use crate::admin::problem::{Code, Fault};
+use crate::admin::{Style, later};
+use crate::bucket::TokenBucket;
+use crate::net::body;
+use crate::net::body::Body;
+use hearth_core::clock::Now;
+use hearth_core::id::ApiKeyId;
+use hearth_core::state::model::ApiKey;
+use hearth_core::state::principal::Principal;
+use hearth_core::state::scope::Scopes;
+use hearth_core::state::secret;
+use hearth_core::state::secret::SecretKind;
+
+/// Requests with a key that exists, right or wrong: 100 at once, then 20 a second.
+const CHECKED: (u32, Duration) = (100, Duration::from_millis(50));
+/// Requests with a key that does not exist: 10 at once, then one a second.
+const STRANGERS: (u32, Duration) = (10, Duration::from_secs(1));
+
+/// Why somebody may not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No key, or one that is wrong or has ended.
+    Unauthorized,
+    /// Too many tries.
+    TooMany,
+}
+
+impl Refusal {
+    /// The response. Source of the text: `httpAuthenticationMiddleware` in headscale `hscontrol/app.go`,
+    /// which ends without a newline; headscale-admin compares it whole.
+    pub fn response(self, style: Style) -> Response<Body> {
+        match (self, style) {
+            (Self::Unauthorized, Style::V1) => {
+                body::typed(StatusCode::UNAUTHORIZED, "text/plain", "Unauthorized")
+            }
+            (Self::Unauthorized, Style::V2) => {
+                style.refuse(&Fault::new(Code::Unauthenticated, "API token invalid"))
+            }
+            (Self::TooMany, _) => later(
+                style.refuse(&Fault::new(Code::ResourceExhausted, "too many requests")),
+                1,
+            ),
+        }
+    }
+}
+
+/// Checks API keys, and slows down who guesses.
+///
+/// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
+#[derive(Debug)]
+pub struct Gate {
+    checked: TokenBucket,
+    strangers: TokenBucket,
+}
+
+impl Gate {
+    /// A gate at which nobody has tried yet.
+    pub fn new() -> Self {
+        Self {
+            checked: TokenBucket::new(CHECKED.0, CHECKED.1),
+            strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+        }
+    }
+
+    /// Lets in who shows a key that is right and has not ended.
+    ///
+    /// # Errors
+    /// When the key is missing or wrong, or too many tried.
+    pub fn admit(
+        &self,
+        shown: Option<&HeaderValue>,
+        keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
+        now: Now,
+    ) -> Result<Principal, Refusal> {
+        let text = shown.and_then(|header| key_in(header.to_str().ok()?));
+        let split = text.as_deref().map(String::as_str);
+        let split = split.and_then(|text| secret::split(SecretKind::Api, text));
+        let known = split.and_then(|(prefix, secret)| {
+            let key = keys.values().find(|key| *key.prefix == *prefix)?;
+            Some((key, secret))
+        });
+        let Some((key, secret)) = known else {
+            return Err(match self.strangers.take(now.mono) {
+                true => Refusal::Unauthorized,
+                false => Refusal::TooMany,
+            });
+        };
+        if !self.checked.take(now.mono) {
+            return Err(Refusal::TooMany);
+        }
+        let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
+        if ended || !key.hash.matches(secret) {
+            return Err(Refusal::Unauthorized);
+        }
+        Ok(Principal::ApiKey {
+            id: key.id,
+            prefix: key.prefix.clone(),
+            scopes: Scopes::ALL,
+        })
+    }
+}
+
+/// The key in a header: `Bearer`, or `Basic` with the key as the user's name, as tools for the API of
+/// tailscale.com send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
+fn key_in(header: &str) -> Option<Zeroizing<String>> {
+    if let Some(text) = header.strip_prefix("Bearer ") {
+        return Some(Zeroizing::new(text.into()));
+    }
+    let encoded = header.strip_prefix("Basic ")?;
+    let decoded = Zeroizing::new(BASE64.decode(encoded.as_bytes()).ok()?);
+    let (user, _) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(Zeroizing::new(user.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
+    use hearth_core::state::secret::new_secret;
+
+    fn at(seconds: u64) -> Now {
+        let mono = Duration::from_secs(seconds);
+        Now {
+            wall: PLAUSIBLE_FROM.plus(mono),
+            mono,
+        }
+    }
+
+    fn with_key(expiry: Option<Timestamp>) -> (BTreeMap<ApiKeyId, Arc<ApiKey>>, HeaderValue) {
+        let secret = new_secret(SecretKind::Api).unwrap();
+        let key = ApiKey {
+            id: ApiKeyId::FIRST,
+            prefix: secret.prefix.clone(),
+            hash: secret.hash,
+            expiry,
+            created: PLAUSIBLE_FROM,
+        };
+        let header = HeaderValue::from_str(&format!("Bearer {}", *secret.text)).unwrap();
+        (BTreeMap::from([(key.id, Arc::new(key))]), header)
+    }
+
+    #[test]
+    fn a_key_may_come_as_the_name_of_a_user() {
+        let (keys, header) = with_key(None);
+        let text = header.to_str().unwrap().strip_prefix("Bearer ").unwrap();
+        let basic = |pair: &str| {
+            let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
+            HeaderValue::from_str(&header).unwrap()
+        };
+        let gate = Gate::new();
+        let right = basic(&format!("{text}:"));
+        assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
+        for wrong in [
+            basic(text),
+            basic(&format!(":{text}")),
+            basic(&format!("{text}x:")),
+        ] {
+            let refusal = gate.admit(Some(&wrong), &keys, at(1));
+            assert_eq!(refusal, Err(Refusal::Unauthorized));
+        }
+    }
+
+    #[test]
+    fn the_right_key_opens_until_it_ends() {
+        let (keys, header) = with_key(Some(at(10).wall));
+        let gate = Gate::new();
+        assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
+        assert_eq!(
+            gate.admit(Some(&header), &keys, at(10)),
+            Err(Refusal::Unauthorized)
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_not_set_ends_no_key() {
+        let (keys, header) = with_key(Some(Timestamp::from_unix_ms(5)));
+        let now = Now {
+            wall: Timestamp::from_unix_ms(10),
+            mono: Duration::ZERO,
+        };
+        assert!(Gate::new().admit(Some(&header), &keys, now).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_the_key_does_not_open() {
+        let (keys, header) = with_key(None);
+        let right = header.to_str().unwrap();
+        let mut wrong = right.to_owned();
+        let last = wrong.pop().unwrap();
+        wrong.push(if last == '0' { '1' } else { '0' });
+        let basic = right.replace("Bearer", "Basic");
+        let preauth = right.replace("hskey-api", "hskey-auth");
+        let gate = Gate::new();
+        for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
+            let header = HeaderValue::from_str(text).unwrap();
+            let outcome = gate.admit(Some(&header), &keys, at(0));
+            assert_eq!(outcome, Err(Refusal::Unauthorized), "{text}");
+        }
+        assert_eq!(gate.admit(None, &keys, at(0)), Err(Refusal::Unauthorized));
+    }
+
+    #[test]
+    fn guessing_is_slow_and_strangers_lock_nobody_out() {
+        let (keys, header) = with_key(None);
+        let gate = Gate::new();
+        let stranger = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
+        let refused = |refusal, header: &HeaderValue, tries: u32| {
+            (0..tries)
+                .filter(|_| gate.admit(Some(header), &keys, at(0)) == Err(refusal))
+                .count()
+        };
+        assert_eq!(refused(Refusal::Unauthorized, &stranger, 1000), 10);
+        assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
+        let wrong = format!("{}x", header.to_str().unwrap());
+        let wrong = HeaderValue::from_str(&wrong).unwrap();
+        assert_eq!(refused(Refusal::Unauthorized, &wrong, 1000), 99);
+        assert_eq!(
+            gate.admit(Some(&header), &keys, at(0)),
+            Err(Refusal::TooMany)
+        );
+        assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());
+    }
+}

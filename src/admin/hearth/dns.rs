@@ -1,0 +1,91 @@
+//! DNS records.
+
+use crate::admin::problem::Fault;
+use crate::admin::{Answer, Call, json};
+use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
+use hearth_core::netmap::dns::{addresses_of, records_of};
+use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::dns::DnsRecord;
+
+/// Where a record was made.
+const FROM_CONFIGURATION: &str = "configuration";
+/// See [`FROM_CONFIGURATION`].
+const FROM_POLICY: &str = "policy";
+/// See [`FROM_CONFIGURATION`].
+const FROM_FILE: &str = "file";
+/// See [`FROM_CONFIGURATION`].
+const FROM_API: &str = "api";
+
+impl Call<'_> {
+    pub(crate) fn list_dns_records(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let tailnet = self.admin.about.tailnet.borrow().clone();
+        let of = |source: &'static str| move |record| (source, record);
+        let of_policy: Vec<DnsRecord> = records_of(snapshot.compiled().policy()).collect();
+        let dns = &tailnet.dns;
+        let records = (dns.settings.records.iter().map(of(FROM_CONFIGURATION)))
+            .chain(of_policy.iter().map(of(FROM_POLICY)))
+            .chain(dns.file_records.iter().map(of(FROM_FILE)))
+            .chain(snapshot.dns_records().iter().map(of(FROM_API)));
+        let records = records.map(|(source, record)| self.shown(source, record));
+        json(&DnsRecordsAnswer {
+            records: records.collect(),
+        })
+    }
+
+    pub(crate) async fn add_dns_record(&self) -> Answer {
+        let wish: CreateDnsRecord = self.read()?;
+        let record = DnsRecord::parse(&wish.name, &wish.r#type, &wish.value);
+        let record = record.map_err(|fault| Fault::invalid(&fault.to_string()))?;
+        let command = Command::AddDnsRecord(record.clone());
+        self.admin.engine.apply(command).await?;
+        json(&DnsRecordAnswer {
+            record: self.shown(FROM_API, &record),
+        })
+    }
+
+    /// Removes all records of the name in the query and, if given, of the type and the value there.
+    pub(crate) async fn delete_dns_records(&self) -> Answer {
+        let [name, kind, value] = ["name", "type", "value"].map(|key| self.query(key));
+        if name.is_empty() {
+            return Err(Fault::invalid("name the record: ?name="));
+        }
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let value = value.strip_suffix('.').unwrap_or(value);
+        let snapshot = self.admin.engine.snapshot();
+        let base_domain = &self.admin.about.base_domain;
+        let is_meant = |record: &&DnsRecord| {
+            // Lists show the full name.
+            let names = [record.name.to_string(), record.full_name(base_domain)];
+            names.iter().any(|known| known.eq_ignore_ascii_case(name))
+                && (kind.is_empty() || record.kind().eq_ignore_ascii_case(kind))
+                && (value.is_empty() || record.value.to_string().eq_ignore_ascii_case(value))
+        };
+        let meant = snapshot.dns_records().iter().filter(is_meant);
+        let meant: Vec<DnsRecord> = meant.cloned().collect();
+        if meant.is_empty() {
+            return Err(Rejected::NoSuchDnsRecord.into());
+        }
+        let mut records = Vec::with_capacity(meant.len());
+        for record in meant {
+            let shown = self.shown(FROM_API, &record);
+            let command = Command::DeleteDnsRecord(record);
+            self.admin.engine.apply(command).await?;
+            records.push(shown);
+        }
+        json(&DnsRecordsAnswer { records })
+    }
+
+    fn shown(&self, source: &str, record: &DnsRecord) -> api::DnsRecord {
+        let snapshot = self.admin.engine.snapshot();
+        let base_domain = &self.admin.about.base_domain;
+        let addresses = addresses_of(record, base_domain, &snapshot);
+        api::DnsRecord {
+            name: record.full_name(base_domain),
+            r#type: record.kind().into(),
+            value: record.value.to_string(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            source: source.into(),
+        }
+    }
+}

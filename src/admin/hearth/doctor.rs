@@ -1,0 +1,175 @@
+//! `hearth doctor`: gathers the facts, and says what was found in them.
+
+use ipnet::Ipv4Net;
+
+use crate::admin::hearth::wan;
+use crate::admin::{Answer, Call, json};
+use crate::api::{self, Counts, Diagnosis};
+use crate::config::{Host, Scheme};
+use hearth_core::doctor;
+use hearth_core::doctor::{Certificate, Facts, Filling, Level, Memory};
+use hearth_core::state::model::PendingState;
+use hearth_core::state::snapshot::Snapshot;
+
+/// Longest file of /proc that is read, in bytes.
+const FILE_MAX: usize = 4096;
+
+impl Call<'_> {
+    pub(crate) fn diagnose(&self) -> Answer {
+        let facts = self.facts();
+        let findings = doctor::diagnose(&facts);
+        let mut counts = Counts::default();
+        for finding in &findings {
+            let count = match finding.level {
+                Level::Ok => &mut counts.ok,
+                Level::Note => &mut counts.note,
+                Level::Warning => &mut counts.warning,
+                Level::Problem => &mut counts.problem,
+            };
+            *count = count.saturating_add(1);
+        }
+        let worst = findings.first().map_or(Level::Ok, |finding| finding.level);
+        let shown = findings.into_iter().map(|finding| api::Finding {
+            id: finding.id.to_owned(),
+            level: finding.level.word().to_owned(),
+            title: finding.title,
+            detail: finding.detail,
+            advice: finding.advice,
+        });
+        json(&Diagnosis {
+            checked_at: facts.now,
+            worst: worst.word().to_owned(),
+            counts,
+            findings: shown.collect(),
+            wan: wan::shown(&facts.wan, false),
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        let snapshot = self.admin.engine.snapshot();
+        let about = &self.admin.about;
+        let addresses = &about.addresses;
+        let url = &addresses.url;
+        let trouble = about.policy_status.borrow().trouble(&snapshot);
+        let nodes = snapshot.nodes();
+        let waiting = snapshot.pending().values();
+        let relay_is_on = about.relay.relay.is_some();
+        let regions = about.tailnet.borrow().region_count;
+        let (first, bits) = snapshot.settings().prefixes.v4();
+        Facts {
+            now: self.now.wall,
+            clock_is_plausible: self.now.is_plausible(),
+            wan: (*about.wan.report()).clone(),
+            server_url: addresses.server_url.clone(),
+            host: match url.host() {
+                Host::Name(name) => doctor::Host::Name(name.to_string()),
+                Host::Address(address) => doctor::Host::Address(*address),
+            },
+            port: url.port(),
+            is_https: url.scheme() == Scheme::Https,
+            http: addresses.http,
+            https: addresses.https,
+            stun: addresses.stun,
+            relay_is_on,
+            other_regions: regions.saturating_sub(usize::from(relay_is_on)),
+            nodes_v4: Ipv4Net::new(first, bits).unwrap_or_default(),
+            certificate: addresses.https.map(|_| {
+                let identity = about.served.current();
+                Certificate {
+                    is_own: about.certificate_is_own,
+                    validity: identity.validity(),
+                    is_for_host: identity.is_for(url.host()),
+                }
+            }),
+            database_is_writable: snapshot.is_writable(),
+            fillings: self.fillings(&snapshot),
+            memory: about.memory_budget.and_then(|budget| {
+                let used = resident_bytes()?;
+                Some(Memory { used, budget })
+            }),
+            warnings: about.warnings.iter().cloned().chain(trouble).collect(),
+            waiting_routes: (nodes.iter())
+                .filter(|node| node.waiting_routes().next().is_some())
+                .count(),
+            unauthorized: nodes.iter().filter(|node| !node.authorized).count(),
+            pending: waiting
+                .filter(|login| login.state == PendingState::Waiting)
+                .count(),
+        }
+    }
+
+    fn fillings(&self, snapshot: &Snapshot) -> Vec<Filling> {
+        let limits = &self.admin.limits;
+        let online = snapshot.nodes().iter();
+        let online = online.filter(|node| node.presence.is_online()).count();
+        let relay = self.admin.about.relay.relay.as_ref();
+        let relayed = relay.map_or(0, |relay| relay.stats().connections);
+        let all = [
+            (
+                "nodes",
+                "limits.nodes",
+                snapshot.nodes().len(),
+                limits.nodes,
+            ),
+            (
+                "users",
+                "limits.users",
+                snapshot.users().len(),
+                limits.users,
+            ),
+            (
+                "preauth keys",
+                "limits.preauth_keys",
+                snapshot.preauth_keys().len(),
+                limits.preauth_keys,
+            ),
+            (
+                "API keys",
+                "limits.api_keys",
+                snapshot.api_keys().len(),
+                limits.api_keys,
+            ),
+            (
+                "devices online",
+                "limits.map_streams",
+                online,
+                limits.map_streams,
+            ),
+            (
+                "connections to the relay",
+                "limits.derp_connections",
+                relayed,
+                limits.derp_connections,
+            ),
+        ];
+        let fillings = all.map(|(what, key, used, most)| Filling {
+            what,
+            key,
+            used,
+            most,
+        });
+        fillings.into()
+    }
+}
+
+/// The memory that this process holds. Source: `VmRSS` in Linux `Documentation/filesystems/proc.rst`.
+fn resident_bytes() -> Option<usize> {
+    let status = crate::files::read("/proc/self/status".as_ref(), FILE_MAX).ok()?;
+    let status = String::from_utf8(status).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_this_process_is_known() {
+        let bytes = resident_bytes().unwrap();
+        assert!(bytes > 100 * 1024, "{bytes}");
+    }
+}

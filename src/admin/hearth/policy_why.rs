@@ -1,0 +1,147 @@
+//! Whether traffic passes, and why.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::admin::problem::Fault;
+use crate::admin::v1::users;
+use crate::admin::{Answer, Call, json};
+use crate::api::{WhyAnswer, WhyPair, WhyRule};
+use hearth_core::id::NodeId;
+use hearth_core::policy::protocol;
+use hearth_core::state::dns::is_named;
+use hearth_core::state::model::Node;
+use hearth_core::state::snapshot::Snapshot;
+
+/// Most pairs of an answer.
+const PAIRS_MAX: usize = 64;
+
+/// TCP, as an IP protocol number.
+const TCP: u8 = 6;
+
+/// One end of the traffic.
+#[derive(Debug, Clone)]
+enum End {
+    Node(Arc<Node>),
+    Address(IpAddr),
+}
+
+impl Call<'_> {
+    /// `?src=&dst=&port=&proto=`: `src` and `dst` are names of nodes, users, tags or addresses.
+    pub(crate) fn why(&self) -> Answer {
+        let [src, dst, port, proto] = ["src", "dst", "port", "proto"].map(|key| self.query(key));
+        let proto = protocol(proto).map_err(|fault| Fault::invalid(&fault))?;
+        let proto = proto.unwrap_or(TCP);
+        let port = match (port, proto) {
+            // These are the protocols with ports.
+            ("", 6 | 17 | 132) => return Err(Fault::invalid("name the port: ?port=")),
+            ("", _) => 0,
+            (port, _) => port
+                .parse()
+                .map_err(|_| Fault::invalid("a port goes from 0 to 65535"))?,
+        };
+        let snapshot = self.admin.engine.snapshot();
+        let (sources, destinations) = (self.ends(&snapshot, src)?, self.ends(&snapshot, dst)?);
+        let mut answer = WhyAnswer {
+            pairs: Vec::new(),
+            more: 0,
+        };
+        for from in &sources {
+            for to in &destinations {
+                match answer.pairs.len() < PAIRS_MAX {
+                    true => answer.pairs.push(pair(&snapshot, from, to, port, proto)),
+                    false => answer.more = answer.more.saturating_add(1),
+                }
+            }
+        }
+        json(&answer)
+    }
+
+    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<End>, Fault> {
+        if name.is_empty() {
+            return Err(Fault::invalid("name both ends: ?src= and ?dst="));
+        }
+        if let Ok(address) = name.parse::<IpAddr>() {
+            let mut nodes = snapshot.nodes().iter();
+            let own = |node: &&Arc<Node>| address == node.ipv4 || address == node.ipv6;
+            let node = nodes.find(own).cloned();
+            return Ok(vec![node.map_or(End::Address(address), End::Node)]);
+        }
+        let base_domain = &self.admin.about.base_domain;
+        let chosen = |is: &dyn Fn(&Node) -> bool| -> Vec<End> {
+            let nodes = snapshot.nodes().iter().filter(|node| is(node));
+            nodes.cloned().map(End::Node).collect()
+        };
+        let named = chosen(&|node| is_named(name, node, base_domain));
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let login = name.strip_suffix('@').unwrap_or(name);
+        let user = users::find(snapshot, name).or_else(|_| users::find(snapshot, login));
+        let owned = user.map(|user| chosen(&|node| node.user() == Some(user)));
+        match owned {
+            Ok(owned) if !owned.is_empty() => Ok(owned),
+            Ok(_) => Err(Fault::invalid(&format!("the user {name} has no nodes"))),
+            Err(_) => Err(Fault::invalid(&format!(
+                "{name:?} is no node, no user, no tag that a node has, and no address"
+            ))),
+        }
+    }
+}
+
+fn pair(snapshot: &Snapshot, from: &End, to: &End, port: u16, proto: u8) -> WhyPair {
+    let compiled = snapshot.compiled();
+    let v6_only = match (from, to) {
+        (End::Node(from), End::Node(to)) => compiled.without_ipv4(from.id, to.id),
+        (End::Address(address), _) | (_, End::Address(address)) => address.is_ipv6(),
+    };
+    let (src, dst) = (from.address(v6_only), to.address(v6_only));
+    let why = compiled.why(src, dst, port, proto);
+    let apart = [from, to]
+        .into_iter()
+        .find_map(|end| end.apart(|id| compiled.node(id).is_some()));
+    let rules = why.allowed_by.iter().map(|cause| WhyRule {
+        rule: cause.rule.to_string(),
+        line: cause.line,
+    });
+    WhyPair {
+        source: from.name(),
+        source_address: src.to_string(),
+        destination: to.name(),
+        destination_address: dst.to_string(),
+        allowed: why.allowed() && apart.is_none(),
+        rules: rules.collect(),
+        reason: apart.unwrap_or_else(|| why.to_string()),
+    }
+}
+
+impl End {
+    fn name(&self) -> String {
+        match self {
+            Self::Node(node) => node.label.to_string(),
+            Self::Address(address) => address.to_string(),
+        }
+    }
+
+    fn address(&self, v6_only: bool) -> IpAddr {
+        match self {
+            Self::Node(node) if v6_only => node.ipv6.into(),
+            Self::Node(node) => node.ipv4.into(),
+            Self::Address(address) => *address,
+        }
+    }
+
+    /// Why nobody reaches the node whatever the policy says, if that is so.
+    fn apart(&self, is_known: impl Fn(NodeId) -> bool) -> Option<String> {
+        let Self::Node(node) = self else {
+            return None;
+        };
+        let why = match () {
+            () if node.expired => "its key has expired",
+            () if !node.authorized => "it waits for approval",
+            () if !is_known(node.id) => "it was never online",
+            () => return None,
+        };
+        Some(format!("denied: {} does not take part: {why}", node.label))
+    }
+}

@@ -1,0 +1,146 @@
+//! What hearth has and Headscale has not: its status and invitations. And its health.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hearth_derp::relay::Relay;
+
+use crate::admin::problem::{Code, Fault};
+use crate::admin::v1::{convert, users};
+use crate::admin::{Answer, Call, json};
+use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
+use crate::qr;
+use hearth_core::id::UserId;
+use hearth_core::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
+use hearth_core::state::model::{Node, PendingState};
+
+/// How long an invitation is good when nobody says.
+const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the writer may take to answer before it counts as hanging.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Call<'_> {
+    /// Asks the writer itself: the last state that it published looks the same while it hangs.
+    pub(crate) async fn health(&self) -> Answer {
+        let answer = self.admin.engine.answers();
+        if !matches!(
+            tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
+            Ok(Ok(()))
+        ) {
+            return Err(Fault::new(Code::Internal, "the database does not answer"));
+        }
+        if !self.admin.engine.snapshot().is_writable() {
+            return Err(Fault::new(Code::Internal, "the database takes no changes"));
+        }
+        json(&HealthAnswer {
+            database_connectivity: true,
+        })
+    }
+
+    pub(crate) fn status(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let nodes = snapshot.nodes();
+        let waiting = snapshot.pending().values();
+        let about = &self.admin.about;
+        let trouble = about.policy_status.borrow().trouble(&snapshot);
+        let warnings = about.warnings.iter().cloned().chain(trouble);
+        let named = |which: fn(&Node) -> bool| {
+            let nodes = nodes.iter().filter(|node| which(node));
+            nodes.map(|node| convert::node_name(node)).collect()
+        };
+        let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        json(&Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            server_url: about.addresses.server_url.clone(),
+            ready: true,
+            http: text(about.addresses.http),
+            https: text(about.addresses.https),
+            stun: text(about.addresses.stun),
+            relay: about.relay.relay.as_ref().map(relay_status),
+            base_domain: about.base_domain.clone(),
+            board: about.board.clone(),
+            uptime_seconds: self.now.mono.as_secs(),
+            clock_is_plausible: self.now.is_plausible(),
+            database_is_writable: snapshot.is_writable(),
+            revision: snapshot.revision().number(),
+            users: snapshot.users().len(),
+            nodes: nodes.len(),
+            online: nodes
+                .iter()
+                .filter(|node| node.presence.is_online())
+                .count(),
+            expired: nodes.iter().filter(|node| node.expired).count(),
+            pending: waiting
+                .filter(|login| login.state == PendingState::Waiting)
+                .count(),
+            unauthorized: named(|node| !node.authorized),
+            waiting_routes: named(|node| node.waiting_routes().next().is_some()),
+            policy_version: snapshot
+                .policies()
+                .last()
+                .map(|newest| newest.id.to_string())
+                .unwrap_or_default(),
+            warnings: warnings.collect(),
+        })
+    }
+
+    pub(crate) async fn invite(&self) -> Answer {
+        let wish: CreateInvite = self.read()?;
+        let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
+        let owner = self.owner_of_invite(&wish.user).await?;
+        let key = self
+            .make_preauth_key(|prefix, hash| NewPreAuthKey {
+                user: Some(owner),
+                tags: Vec::new(),
+                reusable: false,
+                ephemeral: false,
+                preauthorized: true,
+                expiry,
+                prefix,
+                hash,
+            })
+            .await?;
+        let url = &self.admin.about.addresses.server_url;
+        let text = key.key;
+        let join_url = format!("{url}/join#{text}");
+        json(&Invite {
+            user: key.user.ok_or(Rejected::NoSuchUser)?,
+            expiration: key.expiration,
+            command: format!("tailscale up --login-server={url} --auth-key={text}"),
+            qr: qr::rows(&join_url).unwrap_or_default(),
+            join_url,
+            key: text,
+        })
+    }
+
+    async fn owner_of_invite(&self, who: &str) -> Result<UserId, Fault> {
+        let snapshot = self.admin.engine.snapshot();
+        if !who.is_empty() {
+            return users::find(&snapshot, who);
+        }
+        if let Some(user) = users::only(&snapshot)? {
+            return Ok(user);
+        }
+        let new = NewUser {
+            name: FIRST_USER.into(),
+            ..NewUser::default()
+        };
+        match self.admin.engine.apply(Command::CreateUser(new)).await? {
+            Reply::User(user) => Ok(user.id),
+            _ => Err(Fault::new(Code::Internal, "internal error")),
+        }
+    }
+}
+
+fn relay_status(relay: &Relay) -> RelayStatus {
+    let stats = relay.stats();
+    RelayStatus {
+        connections: stats.connections,
+        packets_received: stats.received.packets,
+        packets_sent: stats.sent.packets,
+        bytes_sent: stats.sent.bytes,
+        packets_dropped: stats.drops.total().packets,
+        refused: stats.refused,
+    }
+}

@@ -1,0 +1,203 @@
+//! From the domain to the JSON of the interface.
+
+use ipnet::IpNet;
+
+use crate::admin::problem::Fault;
+use crate::api;
+use crate::config::value::show_duration;
+use hearth_core::clock::{Now, Timestamp};
+use hearth_core::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
+use hearth_core::keys::DiscoKey;
+use hearth_core::state::model::{
+    ApiKey, KeyLife, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, Role, User,
+    is_exit_route,
+};
+use hearth_core::state::secret::SecretKind;
+use hearth_core::state::snapshot::Snapshot;
+
+/// Go's zero time, 0001-01-01T00:00:00Z: "nothing said".
+pub const ZERO_TIME: Timestamp = Timestamp::from_unix_ms(-62_135_596_800_000);
+/// From here on a time is taken for "never": the last day that RFC 3339 can write.
+const NEVER: Timestamp = Timestamp::from_unix_ms(253_402_214_400_000);
+
+/// A user.
+pub fn user(user: &User) -> api::User {
+    api::User {
+        id: user.id.to_string(),
+        name: user.name.to_string(),
+        created_at: user.created,
+        display_name: user.display_name.to_string(),
+        email: user.email.to_string(),
+        provider_id: String::new(),
+        provider: String::new(),
+        profile_pic_url: user.picture_url.to_string(),
+        role: match user.role {
+            Role::Owner => "owner",
+            Role::Admin => "admin",
+            Role::Member => "member",
+        }
+        .into(),
+        node_expiry: match user.node_expiry {
+            None => "default".into(),
+            Some(KeyLife::Unlimited) => "never".into(),
+            Some(KeyLife::For(life)) => show_duration(life),
+        },
+    }
+}
+
+/// The user that lists show for tagged nodes.
+fn tagged_devices() -> api::User {
+    api::User {
+        id: TAGGED_DEVICES.to_string(),
+        name: TAGGED_DEVICES_NAME.into(),
+        created_at: ZERO_TIME,
+        display_name: "Tagged Devices".into(),
+        email: String::new(),
+        provider_id: String::new(),
+        provider: String::new(),
+        profile_pic_url: String::new(),
+        role: "member".into(),
+        node_expiry: "never".into(),
+    }
+}
+
+/// A node. A node that is there now was last seen now.
+pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
+    let owner = match &node.owner {
+        Owner::User(id) => snapshot.users().get(id).map(|owner| user(owner)),
+        Owner::Tags(_) => Some(tagged_devices()),
+    };
+    let online = node.presence.is_online();
+    let pre_auth_key = match node.registered_by {
+        RegisteredBy::PreAuthKey(id) => snapshot.preauth_keys().get(&id),
+        RegisteredBy::Approval | RegisteredBy::Hand => None,
+    };
+    let register_method = match node.registered_by {
+        RegisteredBy::PreAuthKey(_) => "REGISTER_METHOD_AUTH_KEY",
+        RegisteredBy::Approval | RegisteredBy::Hand => "REGISTER_METHOD_CLI",
+    };
+    let texts = |list: &[Box<str>]| list.iter().map(ToString::to_string).collect();
+    let routes = |list: &[IpNet]| list.iter().map(ToString::to_string).collect();
+    let exit = node.served_routes().filter(is_exit_route);
+    let serving: Vec<IpNet> = node.primary_routes.iter().copied().chain(exit).collect();
+    api::Node {
+        id: node.id.to_string(),
+        machine_key: node.machine.to_string(),
+        node_key: node.key.to_string(),
+        disco_key: node.disco.unwrap_or(DiscoKey::ZERO).to_string(),
+        ip_addresses: vec![node.ipv4.to_string(), node.ipv6.to_string()],
+        name: node.hostinfo.hostname.to_string(),
+        user: owner,
+        last_seen: if online {
+            Some(now.wall)
+        } else {
+            node.presence.last_seen()
+        },
+        expiry: node.expiry,
+        pre_auth_key: pre_auth_key.map(|key| preauth_key(key, snapshot)),
+        created_at: node.created,
+        register_method: register_method.into(),
+        given_name: node.label.to_string(),
+        online,
+        approved_routes: routes(&node.approved_routes),
+        available_routes: routes(&node.hostinfo.routable_ips),
+        subnet_routes: routes(&serving),
+        tags: texts(node.tags()),
+        health: Vec::new(),
+        authorized: node.authorized,
+        unhealthy: node.unhealthy,
+        wireguard: node.wireguard.as_ref().map(|details| api::WireGuard {
+            endpoints: node.endpoints.iter().map(ToString::to_string).collect(),
+            masquerade_v4: details.masquerade_v4.map(|address| address.to_string()),
+            masquerade_v6: details.masquerade_v6.map(|address| address.to_string()),
+            exit_dns: texts(&details.exit_dns),
+        }),
+    }
+}
+
+/// Which node.
+pub fn node_name(node: &Node) -> api::NodeName {
+    api::NodeName {
+        id: node.id.to_string(),
+        given_name: node.label.to_string(),
+    }
+}
+
+/// A preauth key without its secret part.
+pub fn preauth_key(key: &PreAuthKey, snapshot: &Snapshot) -> api::PreAuthKey {
+    let owner = key.user.and_then(|id| snapshot.users().get(&id));
+    api::PreAuthKey {
+        user: owner.map(|owner| user(owner)),
+        id: key.id.to_string(),
+        key: masked(SecretKind::PreAuth, &key.prefix),
+        reusable: key.reusable,
+        ephemeral: key.ephemeral,
+        used: key.used,
+        expiration: key.expiry,
+        created_at: Some(key.created),
+        acl_tags: key.tags.iter().map(ToString::to_string).collect(),
+        preauthorized: key.preauthorized,
+    }
+}
+
+/// An API key without its secret part.
+pub fn api_key(key: &ApiKey) -> api::ApiKey {
+    api::ApiKey {
+        id: key.id.to_string(),
+        prefix: masked(SecretKind::Api, &key.prefix),
+        scopes: Vec::new(),
+        expiration: key.expiry,
+        created_at: Some(key.created),
+        last_seen: None,
+    }
+}
+
+fn masked(kind: SecretKind, prefix: &str) -> String {
+    format!("{}{prefix}-***", kind.lead())
+}
+
+/// The prefix in a masked text, or the text itself.
+pub fn unmasked(text: &str) -> &str {
+    let text = text.strip_prefix(SecretKind::Api.lead()).unwrap_or(text);
+    text.strip_suffix("-***").unwrap_or(text)
+}
+
+/// A login that waits or was decided.
+pub fn pending(login: &Pending) -> api::Pending {
+    let (state, node_id) = match login.state {
+        PendingState::Waiting => ("waiting", None),
+        PendingState::Rejected => ("rejected", None),
+        PendingState::Approved(id) => ("approved", Some(id.to_string())),
+    };
+    let tags = login.hostinfo.request_tags.iter();
+    api::Pending {
+        auth_id: login.id.to_string(),
+        state: state.into(),
+        name: login.hostinfo.hostname.to_string(),
+        os: login.hostinfo.os.to_string(),
+        machine_key: login.machine.to_string(),
+        node_key: login.key.to_string(),
+        ephemeral: login.ephemeral,
+        request_tags: tags.map(ToString::to_string).collect(),
+        created_at: login.created,
+        node_id,
+    }
+}
+
+/// When something ends that shall end at `end`; `None` is never. Without an end, or with Go's
+/// zero time, it lives as long as `default`.
+///
+/// # Errors
+/// When `end` has passed: a key that never worked would be a riddle.
+pub fn expiry(
+    end: Option<Timestamp>,
+    default: std::time::Duration,
+    now: Now,
+) -> Result<Option<Timestamp>, Fault> {
+    match end {
+        None | Some(ZERO_TIME) => Ok(Some(now.wall.plus(default))),
+        Some(end) if end >= NEVER => Ok(None),
+        Some(end) if end <= now.wall => Err(Fault::invalid("the expiration has passed already")),
+        Some(end) => Ok(Some(end)),
+    }
+}

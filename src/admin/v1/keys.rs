@@ -1,0 +1,151 @@
+//! Preauth keys and API keys.
+
+use std::time::Duration;
+
+use crate::admin::problem::{Code, Fault};
+use crate::admin::v1::convert;
+use crate::admin::{Answer, Call, json};
+use crate::api::{
+    ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
+    PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
+};
+use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
+use hearth_core::state::command::{Command, NewApiKey, NewPreAuthKey, Rejected, Reply};
+use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
+
+/// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
+/// `cmd/headscale/cli/preauthkeys.go`.
+const PREAUTH_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long an API key is good when nobody says. Source: `DefaultAPIKeyExpiry` in headscale
+/// `cmd/headscale/cli/api_key.go`.
+const API_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+impl Call<'_> {
+    pub(crate) async fn create_preauth_key(&self) -> Answer {
+        let wish: CreatePreAuthKey = self.read()?;
+        let user = match wish.user.0.as_str() {
+            "" | "0" => None,
+            id => Some(
+                id.parse::<UserId>()
+                    .map_err(|_| Fault::invalid("invalid user id"))?,
+            ),
+        };
+        let expiry = convert::expiry(wish.expiration, PREAUTH_LIFETIME, self.now)?;
+        let tags = wish.acl_tags.into_iter().map(Into::into).collect();
+        let key = self
+            .make_preauth_key(|prefix, hash| NewPreAuthKey {
+                user,
+                tags,
+                reusable: wish.reusable,
+                ephemeral: wish.ephemeral,
+                preauthorized: wish.preauthorized.unwrap_or(true),
+                expiry,
+                prefix,
+                hash,
+            })
+            .await?;
+        json(&PreAuthKeyAnswer { pre_auth_key: key })
+    }
+
+    /// Makes a key and gives it with its whole text.
+    pub(in crate::admin) async fn make_preauth_key(
+        &self,
+        with_secret: impl FnOnce(Box<str>, SecretHash) -> NewPreAuthKey,
+    ) -> Result<PreAuthKey, Fault> {
+        let secret = fresh(SecretKind::PreAuth)?;
+        let new = with_secret(secret.prefix, secret.hash);
+        let reply = self
+            .admin
+            .engine
+            .apply(Command::CreatePreAuthKey(new))
+            .await?;
+        let Reply::PreAuthKey(key) = reply else {
+            return Err(Fault::new(Code::Internal, "internal error"));
+        };
+        let snapshot = self.admin.engine.snapshot();
+        Ok(PreAuthKey {
+            key: secret.text.to_string(),
+            ..convert::preauth_key(&key, &snapshot)
+        })
+    }
+
+    pub(crate) fn list_preauth_keys(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let keys = snapshot.preauth_keys().values();
+        let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
+        json(&PreAuthKeysAnswer {
+            pre_auth_keys: keys.collect(),
+        })
+    }
+
+    pub(crate) async fn expire_preauth_key(&self) -> Answer {
+        let named: NameKey = self.read()?;
+        let command = Command::ExpirePreAuthKey(preauth_id(&named.id.0)?);
+        self.admin.engine.apply(command).await?;
+        json(&EmptyAnswer {})
+    }
+
+    pub(crate) async fn delete_preauth_key(&self) -> Answer {
+        let command = Command::DeletePreAuthKey(preauth_id(self.query("id"))?);
+        self.admin.engine.apply(command).await?;
+        json(&EmptyAnswer {})
+    }
+
+    pub(crate) async fn create_api_key(&self) -> Answer {
+        let wish: CreateApiKey = self.read()?;
+        let secret = fresh(SecretKind::Api)?;
+        let new = NewApiKey {
+            expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
+            prefix: secret.prefix,
+            hash: secret.hash,
+        };
+        self.admin.engine.apply(Command::CreateApiKey(new)).await?;
+        json(&NewApiKeyAnswer {
+            api_key: secret.text.to_string(),
+        })
+    }
+
+    pub(crate) fn list_api_keys(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let keys = snapshot.api_keys().values();
+        json(&ApiKeysAnswer {
+            api_keys: keys.map(|key| convert::api_key(key)).collect(),
+        })
+    }
+
+    pub(crate) async fn expire_api_key(&self) -> Answer {
+        let named: NameKey = self.read()?;
+        let id = self.api_key_named(&named.id.0, &named.prefix)?;
+        self.admin.engine.apply(Command::ExpireApiKey(id)).await?;
+        json(&EmptyAnswer {})
+    }
+
+    pub(crate) async fn delete_api_key(&self, prefix: &str) -> Answer {
+        let id = self.api_key_named(self.query("id"), prefix)?;
+        self.admin.engine.apply(Command::DeleteApiKey(id)).await?;
+        json(&EmptyAnswer {})
+    }
+
+    fn api_key_named(&self, id: &str, prefix: &str) -> Result<ApiKeyId, Fault> {
+        match (id, convert::unmasked(prefix)) {
+            ("" | "0", "") => Err(Fault::invalid("must provide id or prefix")),
+            ("" | "0", prefix) => {
+                let snapshot = self.admin.engine.snapshot();
+                let mut keys = snapshot.api_keys().values();
+                let key = keys.find(|key| &*key.prefix == prefix);
+                key.map(|key| key.id).ok_or(Rejected::NoSuchKey.into())
+            }
+            (id, "") => id.parse().map_err(|_| Fault::invalid("invalid api key id")),
+            _ => Err(Fault::invalid("provide either id or prefix, not both")),
+        }
+    }
+}
+
+fn preauth_id(text: &str) -> Result<PreAuthKeyId, Fault> {
+    text.parse()
+        .map_err(|_| Fault::invalid("invalid pre-auth key id"))
+}
+
+fn fresh(kind: SecretKind) -> Result<NewSecret, Fault> {
+    new_secret(kind).map_err(|fault| Fault::new(Code::Unavailable, fault.to_string()))
+}

@@ -1,0 +1,182 @@
+//! Nodes.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use crate::admin::problem::Fault;
+use crate::admin::v1::{convert, users};
+use crate::admin::{Answer, Call, json};
+use crate::api::{
+    self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
+    NodesAnswer, SetAddresses, SetTags,
+};
+use hearth_core::id::NodeId;
+use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::model::Node;
+use hearth_core::state::snapshot::Snapshot;
+
+impl Call<'_> {
+    pub(crate) fn list_nodes(&self) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let owner = match self.query("user") {
+            "" => None,
+            who => Some(users::find(&snapshot, who)?),
+        };
+        let nodes = snapshot.nodes().iter();
+        let nodes = nodes.filter(|node| owner.is_none() || node.user() == owner);
+        let nodes = nodes.map(|node| self.node(node, &snapshot));
+        json(&NodesAnswer {
+            nodes: nodes.collect(),
+        })
+    }
+
+    pub(crate) fn show_node(&self, id: &str) -> Answer {
+        let snapshot = self.admin.engine.snapshot();
+        let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
+        json(&NodeAnswer {
+            node: self.node(node, &snapshot),
+        })
+    }
+
+    pub(crate) async fn delete_node(&self, id: &str) -> Answer {
+        let command = Command::DeleteNode(node_id(id)?);
+        self.admin.engine.apply(command).await?;
+        json(&EmptyAnswer {})
+    }
+
+    /// The wishes may stand in the body or in the query; without any the node expires now.
+    pub(crate) async fn expire_node(&self, id: &str) -> Answer {
+        let id = node_id(id)?;
+        let mut wish: ExpireNode = self.read()?;
+        let query = |key| self.query(key);
+        wish.disable_expiry |= query("disableExpiry") == "true";
+        if wish.expiry.is_none() && !query("expiry").is_empty() {
+            let time = hearth_core::clock::Timestamp::parse(query("expiry"));
+            wish.expiry = Some(time.ok_or_else(|| Fault::invalid("expiry is no RFC 3339 time"))?);
+        }
+        let expiry = match (wish.disable_expiry, wish.expiry) {
+            (true, Some(_)) => {
+                return Err(Fault::invalid("cannot set both disable_expiry and expiry"));
+            }
+            (true, None) => None,
+            (false, None) => Some(self.now.wall),
+            (false, expiry) => expiry,
+        };
+        self.node_after(Command::ExpireNode(id, expiry)).await
+    }
+
+    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> Answer {
+        let id = node_id(id)?;
+        self.node_after(Command::RenameNode(id, name.into())).await
+    }
+
+    pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
+        let wish: ApproveRoutes = self.read()?;
+        let routes = routes(&wish.routes)?;
+        self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
+            .await
+    }
+
+    pub(crate) async fn set_tags(&self, id: &str) -> Answer {
+        let wish: SetTags = self.read()?;
+        let tags = wish.tags.into_iter().map(Into::into).collect();
+        self.node_after(Command::SetTags(node_id(id)?, tags)).await
+    }
+
+    /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
+    pub(crate) async fn move_node(&self, id: &str) -> Answer {
+        let wish: MoveNode = self.read()?;
+        let who = match wish.user.0.as_str() {
+            "" => self.query("user"),
+            who => who,
+        };
+        let user = users::find(&self.admin.engine.snapshot(), who)?;
+        self.node_after(Command::MoveNode(node_id(id)?, user)).await
+    }
+
+    pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
+        let wish: SetAddresses = self.read()?;
+        let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
+        let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
+        if ipv4.is_none() && ipv6.is_none() {
+            return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
+        }
+        self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
+            .await
+    }
+
+    pub(crate) async fn authorize(&self, id: &str, whether: bool) -> Answer {
+        self.node_after(Command::Authorize(node_id(id)?, whether))
+            .await
+    }
+
+    /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
+    pub(crate) async fn backfill_addresses(&self) -> Answer {
+        if self.query("confirmed") != "true" {
+            return Err(Fault::invalid(
+                "not confirmed, aborting: add ?confirmed=true",
+            ));
+        }
+        let before = self.admin.engine.snapshot();
+        let reply = self.admin.engine.apply(Command::BackfillAddresses).await?;
+        let Reply::Nodes(nodes) = reply else {
+            return json(&EmptyAnswer {});
+        };
+        let mut changes = Vec::new();
+        for node in nodes {
+            let whom = format!("to Node({}) {:?}", node.id, node.label);
+            let old = before.node(node.id);
+            if old.is_none_or(|old| old.ipv4 != node.ipv4) {
+                changes.push(format!("assigned IPv4 \"{}\" {whom}", node.ipv4));
+            }
+            if old.is_none_or(|old| old.ipv6 != node.ipv6) {
+                changes.push(format!("assigned IPv6 \"{}\" {whom}", node.ipv6));
+            }
+        }
+        json(&BackfillAnswer { changes })
+    }
+
+    fn node(&self, node: &Node, snapshot: &Snapshot) -> api::Node {
+        api::Node {
+            health: self.admin.reports.health(node.id),
+            ..convert::node(node, snapshot, self.now)
+        }
+    }
+
+    pub(crate) async fn node_after(&self, command: Command) -> Answer {
+        match self.admin.engine.apply(command).await? {
+            Reply::Node(node) => {
+                let snapshot = self.admin.engine.snapshot();
+                // The reply was given before it was known who serves which route.
+                let node = snapshot.node(node.id).unwrap_or(&node);
+                json(&NodeAnswer {
+                    node: self.node(node, &snapshot),
+                })
+            }
+            _ => json(&EmptyAnswer {}),
+        }
+    }
+}
+
+pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, Fault> {
+    text.parse().map_err(|_| Fault::invalid("invalid node id"))
+}
+
+/// Prefixes in their text form.
+pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    let route = |text: &String| {
+        let message = || format!("{text:?} is no route: expected a prefix such as 192.168.1.0/24");
+        text.parse().map_err(|_| Fault::invalid(&message()))
+    };
+    texts.iter().map(route).collect()
+}
+
+/// A text that may be empty, and is `what` otherwise.
+pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| Fault::invalid(&format!("{text:?} is not {what}")))
+}

@@ -1,0 +1,213 @@
+//! From the wire's values to the domain's, and back where the answer is no map.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use hearth_core::clock::Now;
+use hearth_core::netmap::{owner_number, owner_profile};
+use hearth_core::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
+use hearth_core::state::model::{AuthId, Hostinfo, Node};
+use hearth_core::state::secret;
+use hearth_core::state::secret::{SecretHash, SecretKind};
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::tailcfg::hostinfo as wire;
+use hearth_core::tailcfg::map::MapRequest;
+use hearth_core::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
+
+/// Most routes that one client can offer; fewer where the limit for what it tells is below 18 KiB.
+const ROUTES_MAX: usize = 1024;
+
+/// Longest host name kept, in bytes, since DNS has no longer ones; and longest name or version of a system or a
+/// client.
+const TEXT_MAX: usize = 255;
+
+/// The domain's form of what a client says about its machine.
+///
+/// Of an object longer than `limit` bytes only what peers may see is kept, and of that nothing when
+/// it is too long as well. Routes, and tags, are kept as far as they fit into as many bytes.
+pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
+    let empty = || Box::from("{}");
+    let shared = if wire.shared.len() <= limit {
+        wire.shared
+    } else {
+        empty()
+    };
+    let raw = if wire.raw.len() <= limit {
+        wire.raw
+    } else {
+        shared.clone()
+    };
+    Arc::new(Hostinfo {
+        raw,
+        shared,
+        hostname: cut(wire.hostname),
+        os: cut(wire.os),
+        os_version: cut(wire.os_version),
+        client_version: cut(wire.client_version),
+        routable_ips: routes(&wire.routable_ips, limit),
+        request_tags: tags(wire.request_tags, limit),
+    })
+}
+
+/// The text, or as much of it as is kept.
+fn cut(text: Box<str>) -> Box<str> {
+    let mut text = text.into_string();
+    let end = (0..=TEXT_MAX)
+        .rev()
+        .find(|place| text.is_char_boundary(*place));
+    text.truncate(end.unwrap_or(0));
+    text.into()
+}
+
+/// As many of the tags as fit into so many bytes.
+fn tags(wished: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
+    let mut left = limit;
+    let mut kept = Vec::new();
+    for tag in wished {
+        let cost = tag.len().saturating_add(size_of::<Box<str>>());
+        let Some(rest) = left.checked_sub(cost) else {
+            break;
+        };
+        left = rest;
+        kept.push(tag);
+    }
+    kept.into()
+}
+
+/// The routes that a client offers, in order; what is no prefix is left out.
+fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
+    let most = limit.checked_div(size_of::<IpNet>()).unwrap_or_default();
+    let prefixes = offered.iter().filter_map(|text| text.parse().ok());
+    let routes: BTreeSet<IpNet> = prefixes
+        .map(|route: IpNet| route.trunc())
+        .take(most.min(ROUTES_MAX))
+        .collect();
+    routes.into_iter().collect()
+}
+
+/// The command that a registration asks for.
+pub(super) fn register(
+    request: RegisterRequest,
+    machine: hearth_core::keys::MachineKey,
+    fresh_id: AuthId,
+    now: Now,
+    hostinfo_limit: usize,
+) -> Register {
+    let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
+    let expiry = match request.expiry {
+        None => ExpiryWish::None,
+        Some(at) if at <= now.wall => ExpiryWish::Logout,
+        Some(at) => ExpiryWish::At(at),
+    };
+    Register {
+        machine,
+        key: request.node_key,
+        lock: request.lock_key,
+        auth_key,
+        expiry,
+        followup: followup(&request.followup),
+        ephemeral: request.ephemeral,
+        hostinfo: hostinfo(request.hostinfo, hostinfo_limit),
+        capability: request.version.number(),
+        fresh_id,
+    }
+}
+
+fn presented(text: &str) -> PresentedKey {
+    match secret::split(SecretKind::PreAuth, text) {
+        Some((prefix, secret)) => PresentedKey::WellFormed {
+            prefix: prefix.into(),
+            hash: SecretHash::of(secret),
+        },
+        None => PresentedKey::Malformed,
+    }
+}
+
+/// The login that a followup URL names.
+pub(super) fn followup(url: &str) -> Option<AuthId> {
+    let (_, id) = url.rsplit_once("/register/")?;
+    id.parse().ok()
+}
+
+/// What a map request tells of its node.
+pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usize) -> NodeUpdate {
+    let hostinfo = request.hostinfo.take();
+    let home_derp = hostinfo.as_ref().and_then(|info| info.preferred_derp);
+    NodeUpdate {
+        node: Some(node.id),
+        endpoints: Some(request.endpoints.as_slice().into()),
+        disco: request.disco_key,
+        hostinfo: hostinfo.map(|info| self::hostinfo(info, hostinfo_limit)),
+        home_derp,
+        capability: Some(request.version.number()),
+    }
+}
+
+/// The answer to a client that is in, or was.
+pub(super) fn welcome(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
+    let profile = owner_profile(snapshot, &node.owner);
+    let picture = profile.profile_pic_url.to_owned();
+    let shown = profile.display_name.to_owned();
+    RegisterResponse {
+        user: User {
+            id: owner_number(node),
+            display_name: shown.clone(),
+            profile_pic_url: picture.clone(),
+        },
+        login: Login {
+            id: owner_number(node),
+            provider: "hearth".to_owned(),
+            login_name: profile.login_name.to_owned(),
+            display_name: shown,
+            profile_pic_url: picture,
+        },
+        node_key_expired: node.expired,
+        machine_authorized: node.authorized,
+        ..RegisterResponse::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_followup_names_its_login() {
+        let id = followup("http://192.168.1.1:8080/register/abc_DEF-1");
+        assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
+        assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);
+        assert_eq!(followup(""), None);
+    }
+
+    #[test]
+    fn no_part_of_a_hostinfo_is_kept_beyond_its_limit() {
+        let text = |length: usize| Box::from("x".repeat(length).as_str());
+        let wire = wire::Hostinfo {
+            os: text(40_000),
+            os_version: text(40_000),
+            client_version: text(40_000),
+            request_tags: (0..100).map(|_| text(100)).collect(),
+            routable_ips: (0..200)
+                .map(|last| format!("10.0.0.{last}/32").into())
+                .collect(),
+            ..wire::Hostinfo::default()
+        };
+        let kept = hostinfo(wire, 1800);
+        let texts = [&kept.os, &kept.os_version, &kept.client_version];
+        assert_eq!(texts.map(|text| text.len()), [TEXT_MAX; 3]);
+        assert_eq!(kept.routable_ips.len(), 1800 / size_of::<IpNet>());
+        let tags: usize = kept.request_tags.iter().map(|tag| tag.len()).sum();
+        assert!((1200..=1800).contains(&tags), "{tags}");
+    }
+
+    #[test]
+    fn a_long_host_name_is_cut_between_letters() {
+        let wire = wire::Hostinfo {
+            hostname: "é".repeat(200).into(),
+            ..Default::default()
+        };
+        assert_eq!(hostinfo(wire, 1024).hostname.len(), 254);
+    }
+}

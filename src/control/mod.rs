@@ -1,0 +1,18 @@
+//! The control protocol: what clients say inside the Noise session.
+
+pub mod c2n;
+pub mod c2n_reply;
+pub mod coalesce;
+pub mod context;
+mod convert;
+pub mod full_map_slots;
+pub mod key;
+pub mod map;
+mod node_auth;
+pub mod noise_stream;
+pub mod register;
+pub mod reports;
+pub mod route_failover;
+pub mod ssh_action;
+pub mod ts2021;
+pub mod unsupported;

@@ -1,0 +1,80 @@
+//! Which node a request comes from: the Noise session says which machine, the body names the node.
+
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode};
+
+use crate::control::context::{ControlContext, NoiseRequest};
+use crate::control::ts2021::Peer;
+use crate::engine::EngineError;
+use crate::net::body;
+use crate::net::body::Body;
+use hearth_core::keys::NodeKey;
+use hearth_core::state::model::Node;
+use hearth_core::tailcfg::requests::NodeRequest;
+
+/// Why a request is not believed to come from the node that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NodeAuthError {
+    #[error("node not found")]
+    NoNode,
+    #[error("node exists with a different machine key")]
+    OtherMachine,
+}
+
+impl NodeAuthError {
+    /// What the client is told. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
+    pub(super) fn answer(self) -> Response<Body> {
+        let status = match self {
+            Self::NoNode => StatusCode::NOT_FOUND,
+            Self::OtherMachine => StatusCode::UNAUTHORIZED,
+        };
+        body::text(status, &self.to_string())
+    }
+}
+
+/// The node with this key, if it is one of this machine: only the Noise session says who asks.
+pub(super) fn node_of(
+    context: &ControlContext,
+    peer: &Peer,
+    key: &NodeKey,
+) -> Result<Arc<Node>, NodeAuthError> {
+    let snapshot = context.engine.snapshot();
+    let node = snapshot.node_by_key(key).ok_or(NodeAuthError::NoNode)?;
+    if node.machine != peer.machine {
+        return Err(NodeAuthError::OtherMachine);
+    }
+    Ok(Arc::clone(node))
+}
+
+/// Decodes a small request, and finds out which node it comes from.
+pub(super) fn ask(
+    context: &ControlContext,
+    request: &NoiseRequest,
+) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
+    let decoded = NodeRequest::decode(&request.body)
+        .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;
+    let key = decoded
+        .node_key
+        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "the request names no node"))?;
+    let node = node_of(context, &request.peer, &key).map_err(NodeAuthError::answer)?;
+    Ok((node, decoded))
+}
+
+/// The status for a command that did not happen. Clients repeat their request after a while.
+pub(super) fn refused(fault: &EngineError) -> Response<Body> {
+    let status = match fault {
+        EngineError::Rejected(_) => StatusCode::BAD_REQUEST,
+        EngineError::Busy | EngineError::Unavailable | EngineError::Stopped => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    let mut response = body::text(status, &fault.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = hyper::header::HeaderValue::from_static("5");
+        response
+            .headers_mut()
+            .insert(hyper::header::RETRY_AFTER, later);
+    }
+    response
+}

@@ -1,0 +1,249 @@
+//! `POST /machine/register`: joining, waiting for a person, coming back, leaving.
+
+use std::sync::Arc;
+
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use crate::control::context::{ControlContext, NoiseRequest};
+use crate::control::convert;
+use crate::control::node_auth::refused;
+use crate::control::ts2021::Peer;
+use crate::engine::EngineError;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::system_clock;
+use hearth_core::clock::Now;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::state::command::{Command, RegisterReply, Rejected, Reply};
+use hearth_core::state::model::{AuthId, Pending, PendingState, PreAuthKey};
+use hearth_core::state::secret;
+use hearth_core::state::secret::SecretKind;
+use hearth_core::tailcfg::json;
+use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
+
+/// What a client that came too often waits, in seconds.
+const RETRY_SECONDS: &str = "10";
+
+/// `POST /machine/register`: registers a node, renews its key, or logs it out.
+pub async fn register(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
+    let NoiseRequest {
+        peer, body: bytes, ..
+    } = request;
+    let request = match RegisterRequest::decode(&bytes) {
+        Ok(request) => request,
+        Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
+    };
+    drop(bytes);
+    if !request.version.is_served() {
+        return crate::control::map::too_old(request.version);
+    }
+    if let Some(answer) = slow_down(context, &peer, &request) {
+        return answer;
+    }
+    if let Some(id) = convert::followup(&request.followup) {
+        decided(context, &peer, &id).await;
+    }
+    let Ok(fresh_id) = secret::new_auth_id() else {
+        return body::text(StatusCode::SERVICE_UNAVAILABLE, "no random bytes");
+    };
+    let command = convert::register(
+        request,
+        peer.machine,
+        fresh_id,
+        system_clock::now(),
+        context.limits.hostinfo,
+    );
+    answer(
+        context,
+        context
+            .engine
+            .apply(Command::Register(Box::new(command)))
+            .await,
+    )
+}
+
+/// Refuses strangers that come faster than people do: each of them costs a write to flash, and
+/// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
+fn slow_down(
+    context: &ControlContext,
+    peer: &Peer,
+    request: &RegisterRequest,
+) -> Option<Response<Body>> {
+    let snapshot = context.engine.snapshot();
+    let now = system_clock::now();
+    let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
+    let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
+    if known
+        || waits(
+            snapshot.pending().values(),
+            &peer.machine,
+            &request.node_key,
+        )
+        || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
+        || context.newcomers.take(now.mono)
+    {
+        return None;
+    }
+    let fault = "too many new devices at once; try again in a moment";
+    let mut answer = body::text(StatusCode::TOO_MANY_REQUESTS, fault);
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    Some(answer)
+}
+
+/// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
+/// each key makes a login of its own, and pushes out somebody else's.
+fn waits<'a>(
+    mut logins: impl Iterator<Item = &'a Arc<Pending>>,
+    machine: &MachineKey,
+    key: &NodeKey,
+) -> bool {
+    logins.any(|login| login.machine == *machine && login.key == *key)
+}
+
+/// Whether the client shows a preauth key that lets it in: then it is no stranger, and a thousand
+/// machines may come at once. Wrong keys are as hard to come by as before, since the secret part has
+/// 256 random bits and each guess that fails counts as a stranger.
+fn is_invited<'a>(
+    mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
+    shown: &str,
+    now: Now,
+) -> bool {
+    let Some((prefix, secret)) = secret::split(SecretKind::PreAuth, shown) else {
+        return false;
+    };
+    let ended = |end| now.is_plausible() && end <= now.wall;
+    keys.any(|key| {
+        *key.prefix == *prefix
+            && (key.reusable || !key.used)
+            && !key.expiry.is_some_and(ended)
+            && key.hash.matches(secret)
+    })
+}
+
+/// Waits until somebody has decided about a login of this machine, or it is no more.
+///
+/// Ends too when hearth shuts down; when the client goes away the future is dropped.
+async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
+    let mut states = context.engine.watch();
+    loop {
+        let waits = states
+            .borrow_and_update()
+            .pending()
+            .get(id)
+            .is_some_and(|login| {
+                login.state == PendingState::Waiting && login.machine == peer.machine
+            });
+        if !waits {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = context.shutdown.wait() => return,
+            changed = states.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn answer(context: &ControlContext, outcome: Result<Reply, EngineError>) -> Response<Body> {
+    let response = match outcome {
+        Ok(Reply::Registered(RegisterReply::Welcome(node))) => {
+            convert::welcome(&context.engine.snapshot(), &node)
+        }
+        Ok(Reply::Registered(RegisterReply::NeedsLogin(id))) => RegisterResponse {
+            auth_url: context.login_url(&id),
+            ..RegisterResponse::default()
+        },
+        Ok(Reply::Registered(RegisterReply::KeyExpired(node))) => RegisterResponse {
+            node_key_expired: true,
+            ..node.map_or_else(RegisterResponse::default, |node| {
+                convert::welcome(&context.engine.snapshot(), &node)
+            })
+        },
+        Ok(_) => return body::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        Err(EngineError::Rejected(fault @ Rejected::MachineMismatch)) => {
+            return body::text(StatusCode::UNAUTHORIZED, &fault.to_string());
+        }
+        // The client shows this text to its user.
+        Err(EngineError::Rejected(fault)) => RegisterResponse {
+            error: fault.to_string(),
+            ..RegisterResponse::default()
+        },
+        Err(fault) => return refused(&fault),
+    };
+    body::typed(StatusCode::OK, "application/json", json::plain(&response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::id::{PreAuthKeyId, UserId};
+    use hearth_core::state::testing::{World, plain};
+    use std::time::Duration;
+
+    #[test]
+    fn who_waits_is_known_by_machine_and_key() {
+        let (mut world, _) = World::with_user();
+        world.register(plain(1, 1)).unwrap();
+        let snapshot = world.snapshot();
+        let is_known = |machine, key| {
+            let machine = MachineKey::from_bytes([machine; 32]);
+            let key = NodeKey::from_bytes([key; 32]);
+            waits(snapshot.pending().values(), &machine, &key)
+        };
+        assert!(is_known(1, 1));
+        // Otherwise one stranger could make logins without end.
+        assert!(!is_known(1, 2) && !is_known(2, 1));
+    }
+
+    #[test]
+    fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
+        let now = system_clock::now();
+        let made = secret::new_secret(SecretKind::PreAuth).unwrap();
+        let key = PreAuthKey {
+            id: PreAuthKeyId::FIRST,
+            prefix: made.prefix.clone(),
+            hash: made.hash,
+            user: Some(UserId::FIRST),
+            tags: Arc::default(),
+            reusable: false,
+            ephemeral: false,
+            preauthorized: true,
+            used: false,
+            expiry: None,
+            created: now.wall,
+        };
+        let invites = |key: &PreAuthKey, shown: &str| {
+            is_invited(std::iter::once(&Arc::new(key.clone())), shown, now)
+        };
+        assert!(invites(&key, &made.text));
+        let used = PreAuthKey {
+            used: true,
+            ..key.clone()
+        };
+        assert!(!invites(&used, &made.text));
+        let reusable = PreAuthKey {
+            reusable: true,
+            ..used
+        };
+        assert!(invites(&reusable, &made.text));
+        let ends = |at| PreAuthKey {
+            expiry: Some(at),
+            ..key.clone()
+        };
+        assert!(!invites(&ends(now.wall), &made.text));
+        let later = now.wall.plus(Duration::from_secs(1));
+        assert!(invites(&ends(later), &made.text));
+        let other = secret::new_secret(SecretKind::PreAuth).unwrap();
+        let (_, wrong) = secret::split(SecretKind::PreAuth, &other.text).unwrap();
+        for shown in [
+            &format!("hskey-auth-{}-{wrong}", made.prefix),
+            &*other.text,
+            "",
+        ] {
+            assert!(!invites(&key, shown), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Asks routers for a sign of life where another could take over: one that holds its connection may still
+//! have stopped to work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::RouteSettings;
+use crate::control::c2n::NodeCallError;
+use crate::control::c2n::request::C2nRequest;
+use crate::control::context::ControlContext;
+use hearth_core::state::command::Command;
+use hearth_core::state::model::{Node, Presence, is_exit_route};
+use hearth_core::state::snapshot::Snapshot;
+
+/// Routers that are asked at the same time; more wait for the next round.
+const ROUTERS_MAX: usize = 64;
+
+/// Asks all routers of routes with more than one, each interval, until hearth shuts down.
+pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) {
+    let Some(interval) = settings.probe_interval else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = context.shutdown.wait() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        for router in routers(&context.engine.snapshot()) {
+            let asking = ask(context.clone(), router, settings.probe_timeout);
+            context.tasks.spawn("question to a router", asking);
+        }
+    }
+}
+
+/// Asks one router, and tells the state when the answer is another than before.
+async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
+    let question = C2nRequest {
+        method: "GET",
+        path: "/echo",
+        body: &[],
+        timeout,
+    };
+    let healthy = match context.calls.ask(&router, &question).await {
+        Ok(_) | Err(NodeCallError::Answer) => true,
+        Err(NodeCallError::Timeout(_)) => false,
+        // It was not asked at all.
+        Err(_) => return,
+    };
+    let snapshot = context.engine.snapshot();
+    let Some(now) = snapshot.node(router.id) else {
+        return;
+    };
+    // A router that came back meanwhile was not the one that was asked.
+    if now.presence != router.presence || now.unhealthy != healthy {
+        return;
+    }
+    tracing::info!(node = %router.id, healthy, "a router has changed");
+    // Refused only when it is gone or hearth stops: nothing to do then.
+    let _ = context
+        .engine
+        .apply(Command::SetHealth(router.id, healthy))
+        .await;
+}
+
+/// The routers that hold a stream and serve a route that others serve as well.
+fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
+    let is_there = |node: &&Arc<Node>| {
+        node.is_member() && matches!(node.presence, Presence::Online(_)) && !node.is_alone()
+    };
+    let mut by_route: BTreeMap<_, Vec<&Arc<Node>>> = BTreeMap::new();
+    for node in snapshot.nodes().iter().filter(is_there) {
+        for route in node.served_routes().filter(|route| !is_exit_route(route)) {
+            by_route.entry(route).or_default().push(node);
+        }
+    }
+    let shared = by_route.into_values().filter(|nodes| nodes.len() > 1);
+    let routers: BTreeMap<_, _> = shared.flatten().map(|node| (node.id, node)).collect();
+    let routers = routers.into_values().take(ROUTERS_MAX);
+    routers.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::state::command::NodeUpdate;
+    use hearth_core::state::model::Hostinfo;
+    use hearth_core::state::testing::World;
+
+    #[test]
+    fn only_routers_that_can_be_replaced_are_asked() {
+        let (mut world, _) = World::with_user();
+        let ids = [1, 2, 3].map(|number| world.node_number(number));
+        let offers = ["10.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16"];
+        for (id, route) in ids.into_iter().zip(offers) {
+            world.open_stream(id);
+            let routes = vec![route.parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
+            let hostinfo = Hostinfo {
+                routable_ips: routes.clone().into(),
+                ..Hostinfo::default()
+            };
+            let update = NodeUpdate {
+                node: Some(id),
+                hostinfo: Some(Arc::new(hostinfo)),
+                ..NodeUpdate::default()
+            };
+            world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+            world.apply(Command::ApproveRoutes(id, routes)).unwrap();
+        }
+        let asked = |world: &World| -> Vec<_> {
+            let routers = routers(&world.snapshot());
+            routers.iter().map(|node| node.id).collect()
+        };
+        assert_eq!(asked(&world), ids[..2]);
+        world.apply(Command::DeleteNode(ids[0])).unwrap();
+        assert!(asked(&world).is_empty());
+    }
+}

@@ -1,0 +1,255 @@
+//! The memory for request bodies that are arriving, which all control connections share.
+//!
+//! Anybody may open a control connection and send half of a body. So the bodies have one budget, and where it is
+//! used up the body that began first makes room: those of real clients arrive within a few round trips, and
+//! it is the one that does not go on that goes. Bounded by the bytes given to [`BodyBudget::new`], and by the numbers of
+//! connections and of their requests.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::Body as HttpBody;
+use tokio::sync::oneshot;
+
+use crate::net::body::ReadError;
+
+/// The bodies that are arriving.
+#[derive(Debug)]
+pub struct BodyBudget(Mutex<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    total: usize,
+    free: usize,
+    /// By when they began.
+    arriving: BTreeMap<u64, Arriving>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    bytes: usize,
+    /// Dropped when the body has to make room.
+    _stay: oneshot::Sender<()>,
+}
+
+impl BodyBudget {
+    /// Room for so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Mutex::new(Shared {
+            total: bytes,
+            free: bytes,
+            arriving: BTreeMap::new(),
+            begun: 0,
+        }))
+    }
+
+    /// Reads a whole body of at most `max_bytes` within `deadline`.
+    ///
+    /// Memory grows with what arrives, not with what is announced. The room is given back when the body is
+    /// whole: whoever gets it takes it apart at once. Not cancel safe: what was read is lost.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `Crowded` when the room was needed for others.
+    pub async fn read<B: HttpBody>(
+        &self,
+        body: B,
+        max_bytes: usize,
+        deadline: Duration,
+    ) -> Result<Bytes, ReadError> {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > max_bytes {
+            return Err(ReadError::TooLarge);
+        }
+        let (place, leave) = self.enter();
+        let read = read_into(body, max_bytes, &place);
+        tokio::select! {
+            biased;
+            _ = leave => Err(ReadError::Crowded),
+            read = tokio::time::timeout(deadline, read) => read.unwrap_or(Err(ReadError::Timeout)),
+        }
+    }
+
+    fn enter(&self) -> (Reservation<'_>, oneshot::Receiver<()>) {
+        let (stay, leave) = oneshot::channel();
+        let mut shared = self.lock();
+        let number = shared.begun;
+        shared.begun = number.saturating_add(1);
+        let arriving = Arriving {
+            bytes: 0,
+            _stay: stay,
+        };
+        shared.arriving.insert(number, arriving);
+        let bodies = self;
+        (Reservation { bodies, number }, leave)
+    }
+
+    /// A panic while the lock is held cannot leave the sums wrong: they are changed together.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn leave(&mut self, number: u64) {
+        if let Some(gone) = self.arriving.remove(&number) {
+            self.free = self.free.saturating_add(gone.bytes);
+        }
+    }
+}
+
+/// One body's part of the room; given back when dropped.
+struct Reservation<'a> {
+    bodies: &'a BodyBudget,
+    number: u64,
+}
+
+impl Reservation<'_> {
+    /// Has room for `bytes` in all, at the cost of bodies that began earlier; says no if there is none even so.
+    fn grow_to(&self, bytes: usize) -> bool {
+        let mut shared = self.bodies.lock();
+        if bytes > shared.total {
+            return false;
+        }
+        loop {
+            let Some(own) = shared.arriving.get(&self.number).map(|own| own.bytes) else {
+                return false;
+            };
+            let more = bytes.saturating_sub(own);
+            if let Some(free) = shared.free.checked_sub(more) {
+                shared.free = free;
+                if let Some(own) = shared.arriving.get_mut(&self.number) {
+                    own.bytes = own.bytes.max(bytes);
+                }
+                return true;
+            }
+            let mut numbers = shared.arriving.iter().filter(|(_, other)| other.bytes > 0);
+            let oldest =
+                numbers.find_map(|(number, _)| (*number != self.number).then_some(*number));
+            let Some(oldest) = oldest else {
+                return false;
+            };
+            shared.leave(oldest);
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.bodies.lock().leave(self.number);
+    }
+}
+
+async fn read_into<B: HttpBody>(
+    body: B,
+    max_bytes: usize,
+    place: &Reservation<'_>,
+) -> Result<Bytes, ReadError> {
+    let mut body = pin!(body);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
+            continue;
+        };
+        let wanted = whole.len().saturating_add(data.remaining());
+        if wanted > max_bytes {
+            return Err(ReadError::TooLarge);
+        }
+        if wanted > whole.capacity() {
+            // Twice as much each time, so that a body in many pieces is not copied for each of them.
+            let capacity = whole
+                .capacity()
+                .saturating_mul(2)
+                .min(max_bytes)
+                .max(wanted);
+            if !place.grow_to(capacity) {
+                return Err(ReadError::Crowded);
+            }
+            whole.reserve_exact(capacity.saturating_sub(whole.len()));
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            let length = chunk.len();
+            whole.extend_from_slice(chunk);
+            data.advance(length);
+        }
+    }
+    Ok(Bytes::from(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::Body;
+    use http_body_util::Full;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn full(length: usize) -> Full<Bytes> {
+        Full::new(Bytes::from(vec![0; length]))
+    }
+
+    /// A body that sends so many bytes and then nothing more.
+    fn stalled(length: usize) -> Body {
+        Body::stream(move |sender| async move {
+            sender.send(Bytes::from(vec![0; length])).await;
+            std::future::pending().await
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_stops_at_the_limit_and_at_the_deadline_and_gives_its_room_back() {
+        let bodies = BodyBudget::new(100);
+        let read = bodies.read(full(10), 10, SOON).await;
+        assert_eq!(read.map(|bytes| bytes.len()), Ok(10));
+        for (body, fault) in [
+            (Body::from(vec![0; 11]), ReadError::TooLarge),
+            (stalled(11), ReadError::TooLarge),
+            (stalled(10), ReadError::Timeout),
+        ] {
+            assert_eq!(bodies.read(body, 10, SOON).await, Err(fault));
+        }
+        assert_eq!(bodies.lock().free, 100);
+        assert!(bodies.lock().arriving.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_body_that_began_first_makes_room() {
+        let bodies = BodyBudget::new(100);
+        let first = bodies.read(stalled(60), 60, SOON);
+        let second = bodies.read(stalled(30), 60, SOON);
+        let third = async {
+            tokio::task::yield_now().await;
+            bodies.read(full(50), 60, SOON).await
+        };
+        let (first, second, third) = tokio::join!(biased; first, second, third);
+        assert_eq!(first, Err(ReadError::Crowded));
+        assert_eq!(second, Err(ReadError::Timeout));
+        assert_eq!(third.map(|bytes| bytes.len()), Ok(50));
+        assert_eq!(bodies.lock().free, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_fits_is_refused_and_throws_nobody_out_for_nothing() {
+        let bodies = BodyBudget::new(100);
+        let other = bodies.read(stalled(60), 60, SOON);
+        let too_long = bodies.read(full(101), 200, SOON);
+        let (other, too_long) = tokio::join!(biased; other, too_long);
+        assert_eq!(other, Err(ReadError::Timeout));
+        assert_eq!(too_long, Err(ReadError::Crowded));
+        assert_eq!(bodies.lock().free, 100);
+    }
+}

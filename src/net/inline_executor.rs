@@ -1,0 +1,272 @@
+//! The requests of one HTTP/2 connection, run in the connection's own task.
+//!
+//! A task for each of them would be woken for each message and would wake the connection's then, and a map
+//! stream's would take memory as long as the connection lives.
+//! Bounded by the connection's limit of concurrent streams: requests that were taken back end when they are
+//! polled, which is right after the connection has read of that.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use hyper::rt::Executor;
+
+/// How often the two sides may wake each other before other tasks have their turn.
+const ROUNDS: usize = 16;
+
+type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The running requests. They are dropped with this.
+pub struct InlineExecutor {
+    begun: Arc<Mutex<Vec<Request>>>,
+    running: Vec<Request>,
+    task: Arc<ParentTask>,
+    /// Wakes the requests.
+    requests: Arc<WakeFlag>,
+    /// Wakes the connection.
+    connection: Arc<WakeFlag>,
+}
+
+impl InlineExecutor {
+    /// No requests yet.
+    pub fn new() -> Self {
+        let task = Arc::new(ParentTask::default());
+        Self {
+            begun: Arc::default(),
+            running: Vec::new(),
+            requests: WakeFlag::new(&task),
+            connection: WakeFlag::new(&task),
+            task,
+        }
+    }
+
+    /// Where the connection leaves its requests.
+    pub fn spawner(&self) -> Spawner {
+        Spawner(Arc::downgrade(&self.begun))
+    }
+
+    /// To be called after the connection was changed otherwise than by polling it.
+    pub fn connection_changed(&self) {
+        self.connection.woken.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets the requests and the connection that they came from go on, until the connection ends.
+    ///
+    /// InlineExecutor go first, so that what they send leaves in the same turn. A side is polled only when it was
+    /// woken, for what is polled has to be fetched from far memory where there are many connections.
+    pub fn poll<C: Future>(
+        &mut self,
+        mut connection: Pin<&mut C>,
+        context: &mut Context<'_>,
+    ) -> Poll<C::Output> {
+        self.task.enter(context.waker());
+        for _ in 0..ROUNDS {
+            self.running.append(&mut lock(&self.begun));
+            if self.requests.take() {
+                let waker = Waker::from(self.requests.clone());
+                let mut context = Context::from_waker(&waker);
+                self.running
+                    .retain_mut(|request| request.as_mut().poll(&mut context).is_pending());
+            }
+            if self.connection.take() {
+                let waker = Waker::from(self.connection.clone());
+                let ended = connection.as_mut().poll(&mut Context::from_waker(&waker));
+                if ended.is_ready() {
+                    return ended;
+                }
+            }
+            if !lock(&self.begun).is_empty() {
+                self.requests.woken.store(true, Ordering::SeqCst);
+                continue;
+            }
+            if !self.is_woken() {
+                self.task.is_polled.store(false, Ordering::SeqCst);
+                // A wake-up of just now may have taken the task for still running.
+                if !self.is_woken() {
+                    return Poll::Pending;
+                }
+                self.task.is_polled.store(true, Ordering::SeqCst);
+            }
+        }
+        self.task.is_polled.store(false, Ordering::SeqCst);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_woken(&self) -> bool {
+        self.requests.is_woken() || self.connection.is_woken()
+    }
+}
+
+/// The task that polls both sides.
+#[derive(Default)]
+struct ParentTask {
+    is_polled: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl ParentTask {
+    fn enter(&self, current: &Waker) {
+        let mut waker = lock(&self.waker);
+        if !waker.as_ref().is_some_and(|known| known.will_wake(current)) {
+            *waker = Some(current.clone());
+        }
+        drop(waker);
+        self.is_polled.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What wakes one of the two sides, and the task unless it is running.
+struct WakeFlag {
+    woken: AtomicBool,
+    task: Arc<ParentTask>,
+}
+
+impl WakeFlag {
+    fn new(task: &Arc<ParentTask>) -> Arc<Self> {
+        Arc::new(Self {
+            // Both begin by being polled.
+            woken: AtomicBool::new(true),
+            task: Arc::clone(task),
+        })
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst)
+    }
+
+    fn take(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Wake for WakeFlag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // In this order: the task looks for this after it has said that it runs no more.
+        self.woken.store(true, Ordering::SeqCst);
+        if self.task.is_polled.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(waker) = &*lock(&self.task.waker) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Begins the requests of a connection.
+///
+/// InlineExecutor hold one of these too, so it does not keep them alive.
+#[derive(Clone)]
+pub struct Spawner(Weak<Mutex<Vec<Request>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
+    fn execute(&self, request: F) {
+        if let Some(begun) = self.0.upgrade() {
+            lock(&begun).push(Box::pin(request));
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, poll_fn};
+    use std::time::Duration;
+    use tokio::sync::{mpsc, oneshot};
+
+    /// Runs a connection that begins what it is given, until that has an end.
+    async fn serve(mut given: mpsc::Receiver<Request>) {
+        let mut requests = InlineExecutor::new();
+        let begin = requests.spawner();
+        let connection = async move {
+            while let Some(request) = given.recv().await {
+                begin.execute(request);
+            }
+        };
+        let mut connection = std::pin::pin!(connection);
+        poll_fn(|context| requests.poll(connection.as_mut(), context)).await;
+    }
+
+    #[tokio::test]
+    async fn requests_run_beside_each_other_and_go_with_the_connection() {
+        let (give, given) = mpsc::channel::<Request>(8);
+        let served = tokio::task::JoinSet::from_iter([serve(given)]);
+        let (first, second) = (oneshot::channel::<u8>(), oneshot::channel::<u8>());
+        let (done, is_done) = oneshot::channel();
+        let kept = Arc::new(());
+        let held = kept.clone();
+        let forever = async move {
+            pending::<()>().await;
+            drop(held);
+        };
+        give.send(Box::pin(forever)).await.unwrap();
+        let answer = async move {
+            let sum = first.1.await.unwrap() + second.1.await.unwrap();
+            let _ = done.send(sum);
+        };
+        give.send(Box::pin(answer)).await.unwrap();
+        // The wake-ups come from a thread of their own, as those of the engine do.
+        std::thread::spawn(move || {
+            first.0.send(1).unwrap();
+            second.0.send(2).unwrap();
+        });
+        assert_eq!(is_done.await, Ok(3));
+        assert_eq!(Arc::strong_count(&kept), 2);
+        drop(give);
+        served.join_all().await;
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_wakes_itself_lets_others_run() {
+        let (give, given) = mpsc::channel::<Request>(8);
+        let mut served = tokio::task::JoinSet::from_iter([serve(given)]);
+        let busy = poll_fn(|context: &mut Context<'_>| {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        });
+        give.send(Box::pin(busy)).await.unwrap();
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        served.abort_all();
+        assert!(served.join_next().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn no_wake_up_from_another_thread_is_lost() {
+        let (give, given) = mpsc::channel::<Request>(8);
+        let served = tokio::task::JoinSet::from_iter([serve(given)]);
+        let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<()>>();
+        let answers = std::thread::spawn(move || {
+            for answer in asked {
+                let _ = answer.send(());
+            }
+        });
+        let (done, is_done) = oneshot::channel();
+        let asking = async move {
+            for _ in 0..20_000 {
+                let (answer, answered) = oneshot::channel();
+                ask.send(answer).unwrap();
+                answered.await.unwrap();
+            }
+            let _ = done.send(());
+        };
+        give.send(Box::pin(asking)).await.unwrap();
+        let is_done = tokio::time::timeout(Duration::from_secs(20), is_done).await;
+        assert_eq!(is_done, Ok(Ok(())));
+        drop(give);
+        served.join_all().await;
+        answers.join().unwrap();
+    }
+}

@@ -1,0 +1,485 @@
+//! Listening sockets, and the gate through which every connection passes.
+//!
+//! When all permits are out, each socket holds one accepted connection and the system's own queue
+//! the others. A permit is taken after the accept, so that a quiet socket keeps none from a busy one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::net::upgrade::Continuation;
+use crate::shutdown::Shutdown;
+use crate::supervise::Tasks;
+
+/// Connections that the system holds before they are accepted; it may allow less (`net.core.somaxconn`).
+/// All devices come back at once after a cut, and those that find no room try again after seconds.
+const BACKLOG: u32 = 1024;
+
+/// The first pause after an accept that failed for want of something; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what is sent may stay unacknowledged before the connection counts as dead.
+/// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After so long a silence the peer's machine is asked whether it lives.
+/// Source: 10 min in tailscale `cmd/derper/derper.go`.
+const KEEPALIVE: Duration = Duration::from_secs(10 * 60);
+
+/// Listens on a TCP address.
+///
+/// `[::]` means both families: where the system separates them there are two sockets, and where it
+/// has no IPv6 there is one for IPv4.
+///
+/// # Errors
+/// The system's, for instance when the address is in use.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let everywhere = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    match listen(address) {
+        Ok(first) if everywhere => {
+            let port = first.local_addr()?.port();
+            // In use means that the first socket has both families.
+            let second = listen((Ipv4Addr::UNSPECIFIED, port).into()).ok();
+            Ok([Some(first), second].into_iter().flatten().collect())
+        }
+        Ok(only) => Ok(vec![only]),
+        Err(_) if everywhere => {
+            listen((Ipv4Addr::UNSPECIFIED, address.port()).into()).map(|only| vec![only])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    set_options(&SockRef::from(&socket))?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepted connections inherit both.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Takes over a listening TCP socket that another process opened.
+///
+/// # Errors
+/// When the socket does not listen, or the system refuses its options.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if !SockRef::from(&socket).is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a listening socket",
+        ));
+    }
+    set_options(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Takes over a UDP socket that another process bound.
+///
+/// # Errors
+/// When it is no UDP socket, or the system refuses it.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    // Only sockets of the internet have such an address.
+    socket.local_addr()?;
+    if SockRef::from(&socket).r#type()? != Type::DGRAM {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a UDP socket",
+        ));
+    }
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+/// Listens on a Unix socket that only this user can connect to.
+///
+/// A socket that a crashed server left is replaced; one that answers is not, nor is any other file.
+///
+/// # Errors
+/// The system's; `AddrInUse` when a server answers on the socket.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O.
+pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a file that is not a socket",
+            ));
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)?;
+            }
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) => return Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Bound under another name first, so that the socket cannot be connected to before its mode is set.
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let listener = UnixListener::bind(&temporary)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&temporary, path)?;
+    Ok(listener)
+}
+
+/// Bounds connections, altogether and per source. Clones share the bounds.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    permits: Arc<Semaphore>,
+    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_source: usize,
+}
+
+/// The right to be connected; given back when dropped.
+#[derive(Debug)]
+struct Admission {
+    _place: Option<Place>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One of the places of a source; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    source: IpAddr,
+    gate: Gate,
+}
+
+/// The source has all its places.
+#[derive(Debug, PartialEq, Eq)]
+struct TooMany;
+
+impl Gate {
+    /// A gate for so many connections altogether and per source.
+    pub fn new(connections: usize, per_source: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(connections)),
+            sources: Arc::default(),
+            per_source,
+        }
+    }
+
+    /// Lets a connection in as soon as there is room, or not at all when its source has too many. Cancel safe.
+    ///
+    /// Loopback is exempt: only this machine connects from there, and a proxy on it brings many peers.
+    async fn enter(&self, source: Option<IpAddr>) -> Result<Admission, TooMany> {
+        let source = source.map(group).filter(|source| !source.is_loopback());
+        let place = source.map(|source| self.place(source)).transpose()?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        Ok(Admission {
+            _place: place,
+            _permit: permit.map_err(|_| TooMany)?,
+        })
+    }
+
+    fn place(&self, source: IpAddr) -> Result<Place, TooMany> {
+        let mut sources = self.sources();
+        let count = sources.get(&source).copied().unwrap_or_default();
+        if count >= self.per_source {
+            return Err(TooMany);
+        }
+        sources.insert(source, count.saturating_add(1));
+        Ok(Place {
+            source,
+            gate: self.clone(),
+        })
+    }
+
+    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.gate.sources().entry(self.source) {
+            *count.get_mut() = count.get().saturating_sub(1);
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// One IPv4 address, or the /64 that one IPv6 peer usually has to itself.
+fn group(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        other => other,
+    }
+}
+
+/// A socket that gives connections.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: Send + 'static;
+
+    /// Waits for the next connection and where it comes from, if from the network. Cancel safe.
+    fn accept(&self)
+    -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (stream, source) = Self::accept(self).await?;
+        // Frames are written whole, so that waiting for more to send gains nothing.
+        stream.set_nodelay(true)?;
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        Ok((stream, Some(source)))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
+        Ok((Self::accept(self).await?.0, None))
+    }
+}
+
+/// What is done with each connection.
+pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Continuation + Send>;
+
+/// Accepts connections through the gate and serves each in a task of its own, until the server stops.
+pub async fn accept_all<L: Listener>(
+    listener: L,
+    gate: Gate,
+    shutdown: Shutdown,
+    tasks: Tasks,
+    serve: Serve<L::Stream>,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, source) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_peers(&error) => continue,
+            Err(error) => {
+                // Out of files or memory: what frees them needs time, and the peer waits in the queue.
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::select! {
+                    biased;
+                    () = shutdown.wait() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                continue;
+            }
+        };
+        pause = FIRST_PAUSE;
+        let admission = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            admission = gate.enter(source.map(|source| source.ip())) => admission,
+        };
+        let Ok(admission) = admission else {
+            tracing::debug!(?source, "too many connections from one source");
+            continue;
+        };
+        let served = serve(stream, source);
+        tasks.spawn("connection", async move {
+            served.await;
+            drop(admission);
+        });
+    }
+}
+
+/// Whether the fault is that of one connection, which was gone before it was accepted.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Continuation {
+        Box::pin(async move {
+            let mut byte = [0];
+            while let Ok(1) = stream.read(&mut byte).await {
+                let _ = stream.write_all(&byte).await;
+            }
+        })
+    }
+
+    async fn works(stream: &mut TcpStream) -> bool {
+        if stream.write_all(b"x").await.is_err() {
+            return false;
+        }
+        let mut byte = [0];
+        let read = stream.read(&mut byte);
+        let read = tokio::time::timeout(Duration::from_millis(200), read).await;
+        matches!(read, Ok(Ok(1)))
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_address_has_both_families() {
+        let listeners = bind_tcp("[::]:0".parse().unwrap()).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        let tasks = Tasks::new();
+        let shutdown = Shutdown::new();
+        for listener in listeners {
+            let gate = Gate::new(4, 4);
+            let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
+            let accepting = accept_all(listener, gate, shutdown, tasks.clone(), Box::new(echo));
+            tasks.spawn("accept", accepting);
+        }
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        assert!(works(&mut stream).await);
+        drop(stream);
+        shutdown.trigger();
+        assert!(tasks.finish(Duration::from_secs(4)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_process_is_taken_over_if_it_listens() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let adopted = adopt_tcp(listening).unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), adopted.accept());
+        assert!(client.is_ok());
+        let keepalive = SockRef::from(&server.unwrap().0).tcp_keepalive_time();
+        assert_eq!(keepalive.unwrap(), KEEPALIVE);
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, Type::STREAM, None);
+        assert!(adopt_tcp(silent.unwrap().into()).is_err());
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::os::fd::OwnedFd::from(listening);
+        assert!(adopt_udp(stream.into()).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let local = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        assert!(adopt_tcp(std::os::fd::OwnedFd::from(local).into()).is_err());
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_permits_wait() {
+        let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let (tasks, gate) = (Tasks::new(), Gate::new(1, 1));
+        let accepting = accept_all(
+            listener,
+            gate.clone(),
+            Shutdown::new(),
+            tasks.clone(),
+            Box::new(echo),
+        );
+        tasks.spawn("accept", accepting);
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(works(&mut first).await);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(!works(&mut second).await);
+        assert_eq!(gate.permits.available_permits(), 0);
+        drop(first);
+        let answered = tokio::time::timeout(Duration::from_secs(5), second.read(&mut [0])).await;
+        assert!(matches!(answered, Ok(Ok(1))));
+        tasks.finish(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn one_source_cannot_take_all_and_gets_its_places_back() {
+        let gate = Gate::new(10, 2);
+        let from = async |text: &str| gate.enter(Some(text.parse().unwrap())).await;
+        let first = from("2001:db8::1").await;
+        let second = from("2001:db8::2").await;
+        assert!(first.is_ok() && second.is_ok());
+        assert!(from("2001:db8::3").await.is_err(), "the same /64");
+        assert!(from("2001:db8:0:1::1").await.is_ok());
+        drop(first);
+        assert!(from("2001:db8::3").await.is_ok());
+        let mapped = [from("::ffff:192.0.2.1").await, from("192.0.2.1").await];
+        assert!(mapped.iter().all(Result::is_ok));
+        assert!(from("192.0.2.1").await.is_err());
+        let mut local = Vec::new();
+        for _ in 0..4 {
+            local.push(from("127.0.0.1").await);
+        }
+        assert!(local.iter().all(Result::is_ok));
+        drop((second, mapped, local));
+        assert!(gate.sources().is_empty());
+        assert_eq!(gate.permits.available_permits(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_given_back_when_the_wait_is_given_up() {
+        let gate = Gate::new(0, 2);
+        let source = Some(IpAddr::from([192, 0, 2, 1]));
+        let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(source));
+        assert!(wait.await.is_err());
+        assert!(gate.sources().is_empty());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hearth.sock");
+        let living = bind_unix(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = bind_unix(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(living);
+        let again = bind_unix(&path).unwrap();
+        let (client, server) = tokio::join!(UnixStream::connect(&path), again.accept());
+        assert!(client.is_ok() && server.is_ok());
+        let file = dir.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert!(bind_unix(&file).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,17 @@
+//! Bytes to requests: listeners, TLS, HTTP/1, WebSocket, bodies. Knows no path.
+
+pub mod body;
+pub mod body_budget;
+pub mod connection;
+mod handshake_limit;
+pub mod http1;
+pub mod http2;
+mod inline_executor;
+pub mod limits;
+pub mod listener;
+pub mod params;
+pub mod query;
+pub mod stream;
+pub mod tls;
+pub mod upgrade;
+pub mod websocket;

@@ -1,0 +1,496 @@
+//! TLS: the server's certificate, its own or a given one, and the settings of every connection.
+//!
+//! Must not know: HTTP. No other module but the listener names the TLS library.
+
+#[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
+pub mod client;
+pub mod validity;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring as provider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
+
+use crate::config::Host;
+use crate::files;
+use hearth_core::clock::Timestamp;
+
+/// The longest certificate or key file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// The self-signed certificate, below the data directory.
+pub const CERTIFICATE_FILE: &str = "tls/cert.pem";
+
+/// The key of the self-signed certificate, below the data directory.
+pub const KEY_FILE: &str = "tls/key.pem";
+
+/// Why there is no certificate. The text names the file and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or its directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is far too long to be what it should be.
+    #[error("{}: longer than {MAX_FILE_BYTES} bytes, not a PEM file of certificates or a key", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has no certificate in PEM form, or a broken one.
+    #[error("{}: no usable PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has no private key in PEM form, or a broken one.
+    #[error("{}: no usable PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind that cannot be used, or is not the certificate's.
+    #[error("{} and {}: {source}", certificate.display(), key.display())]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// The certificate is there but its key is not.
+    #[error(
+        "{} is missing; delete {} as well to get a new certificate (clients that pinned the old one then need the new one)",
+        key.display(), certificate.display()
+    )]
+    KeyLost {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// No certificate can be made for these names.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The TLS library refuses the settings.
+    #[error("TLS settings: {0}")]
+    Settings(#[from] rustls::Error),
+}
+
+/// For whom a self-signed certificate is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The subject's common name, at most 64 characters.
+    pub common_name: String,
+    /// DNS names under which the server is reached.
+    pub dns: Vec<String>,
+    /// Addresses under which the server is reached.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A certificate chain with its private key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    sha256: String,
+}
+
+impl Identity {
+    /// Reads a chain (leaf first) and its key from PEM files.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap_or_default();
+        let leaf = chain.first().ok_or_else(|| TlsError::NoCertificate {
+            path: certificate.into(),
+        })?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+        let sha256 = HEXLOWER.encode(digest.as_ref());
+        let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
+            .map_err(|_| TlsError::NoKey { path: key.into() })?;
+        let certified = CertifiedKey::from_der(chain, secret, &provider::default_provider())
+            .map_err(|source| TlsError::Mismatch {
+                certificate: certificate.into(),
+                key: key.into(),
+                source,
+            })?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            sha256,
+        })
+    }
+
+    /// The self-signed certificate below the data directory; made the first time, then kept.
+    ///
+    /// A kept certificate keeps its names too: clients have pinned it.
+    ///
+    /// # Errors
+    /// [`TlsError`]; nothing is replaced.
+    pub fn self_signed(data_dir: &Path, names: &Names) -> Result<Self, TlsError> {
+        let certificate = data_dir.join(CERTIFICATE_FILE);
+        let key = data_dir.join(KEY_FILE);
+        match (certificate.exists(), key.exists()) {
+            (true, true) => {}
+            (true, false) => return Err(TlsError::KeyLost { certificate, key }),
+            (false, _) => make(&certificate, &key, names)?,
+        }
+        Self::load(&certificate, &key)
+    }
+
+    /// The SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: what follows `sha256-raw:` in a DERP map.
+    /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// From when and until when the leaf is good.
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        validity::of_certificate(self.certified.cert.first()?)
+    }
+
+    /// Whether the leaf is for this host.
+    pub fn is_for(&self, host: &Host) -> bool {
+        let name = match host {
+            Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
+            Host::Address(address) => Some(ServerName::from(*address)),
+        };
+        let leaf = self.certified.cert.first();
+        let parsed = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+        match (parsed, name) {
+            (Some(parsed), Some(name)) => verify_server_name(&parsed, &name).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
+    let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut wanted = CertificateParams::default();
+    // Routers without a battery start in 1970 or at the date of their firmware: a certificate of
+    // "now" may be one of the future for a client. It is pinned, so its end is far off.
+    wanted.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    wanted.not_after = rcgen::date_time_ymd(2049, 12, 31);
+    wanted
+        .distinguished_name
+        .push(DnType::CommonName, names.common_name.as_str());
+    for name in &names.dns {
+        let name = name.as_str().try_into()?;
+        wanted.subject_alt_names.push(SanType::DnsName(name));
+    }
+    let addresses = names.addresses.iter().copied().map(SanType::IpAddress);
+    wanted.subject_alt_names.extend(addresses);
+    wanted.key_usages.push(KeyUsagePurpose::DigitalSignature);
+    let usage = ExtendedKeyUsagePurpose::ServerAuth;
+    wanted.extended_key_usages.push(usage);
+    let made = wanted.self_signed(&pair)?;
+    // The key first: a certificate without its key would be an error at the next start.
+    write_private(key, pair.serialize_pem().as_bytes())?;
+    write_private(certificate, made.pem().as_bytes())
+}
+
+fn write_private(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
+    files::replace(path, contents).map_err(|source| TlsError::File {
+        path: path.into(),
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let fault = |source| TlsError::File {
+        path: path.into(),
+        source,
+    };
+    if fs::metadata(path).map_err(fault)?.len() > MAX_FILE_BYTES {
+        return Err(TlsError::TooLong { path: path.into() });
+    }
+    fs::read(path).map_err(fault)
+}
+
+/// A certificate that says nothing about identity but holds the relay's public key, so that clients
+/// learn it in the TLS handshake and need not wait for the relay's first answer.
+///
+/// It stands last in the chain, where clients that do not know it pass over it. Source:
+/// `Server.initMetacert` in tailscale `derp/derpserver/derpserver.go`.
+#[derive(Debug, Clone)]
+pub struct MetaCertificate(CertificateDer<'static>);
+
+/// Half of the time for which such a certificate says that it is good, before and after it was made.
+const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+impl MetaCertificate {
+    /// Makes the certificate of a relay with this public key (64 hexadecimal digits) and this version
+    /// of the protocol.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`].
+    pub fn new(public_key_hex: &str, version: u32, now: Timestamp) -> Result<Self, TlsError> {
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut wanted = CertificateParams::default();
+        let at = |moment: i64| {
+            time::OffsetDateTime::from_unix_timestamp(moment)
+                .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        };
+        let validity = i64::try_from(META_VALIDITY.as_secs()).unwrap_or_default();
+        wanted.not_before = at(now.unix_seconds().saturating_sub(validity));
+        wanted.not_after = at(now.unix_seconds().saturating_add(validity));
+        wanted.serial_number = Some(u64::from(version).into());
+        wanted.is_ca = IsCa::ExplicitNoCa;
+        // Source: `derpconst.MetaCertCommonNamePrefix`.
+        let name = format!("derpkey{public_key_hex}");
+        wanted
+            .distinguished_name
+            .push(DnType::CommonName, name.as_str());
+        Ok(Self(wanted.self_signed(&pair)?.der().clone()))
+    }
+}
+
+/// The identity that new connections get; can be replaced while the server runs.
+#[derive(Debug)]
+pub struct Served(RwLock<Serving>);
+
+#[derive(Debug)]
+struct Serving {
+    identity: Identity,
+    meta: Option<MetaCertificate>,
+    /// The identity with the certificate about the relay at the end of its chain.
+    with_meta: Arc<CertifiedKey>,
+}
+
+impl Serving {
+    fn new(identity: Identity, meta: Option<MetaCertificate>) -> Self {
+        let certified = &identity.certified;
+        let with_meta = match &meta {
+            None => certified.clone(),
+            Some(meta) => {
+                let mut chain = certified.cert.clone();
+                chain.push(meta.0.clone());
+                Arc::new(CertifiedKey {
+                    cert: chain,
+                    key: certified.key.clone(),
+                    ocsp: certified.ocsp.clone(),
+                })
+            }
+        };
+        Self {
+            identity,
+            meta,
+            with_meta,
+        }
+    }
+}
+
+impl Served {
+    /// Serves this identity.
+    pub fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Serving::new(identity, None))))
+    }
+
+    /// Serves another identity from now on; open connections keep theirs.
+    pub fn replace(&self, identity: Identity) {
+        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let meta = serving.meta.take();
+        *serving = Serving::new(identity, meta);
+    }
+
+    /// Tells clients of the relay about it in a certificate from now on.
+    pub fn tell_of_relay(&self, meta: MetaCertificate) {
+        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *serving = Serving::new(serving.identity.clone(), Some(meta));
+    }
+
+    /// The identity that is served now.
+    pub fn current(&self) -> Identity {
+        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        serving.identity.clone()
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        // In TLS 1.2 certificates go in the clear, for anybody between to read and to stumble over.
+        // A client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
+        let is_tls13 = hello
+            .cipher_suites()
+            .iter()
+            .any(|suite| matches!(suite.as_str(), Some(name) if name.starts_with("TLS13_")));
+        Some(match is_tls13 {
+            true => serving.with_meta.clone(),
+            false => serving.identity.certified.clone(),
+        })
+    }
+}
+
+/// What TLS connections are served with.
+pub type Settings = Arc<ServerConfig>;
+
+/// How the processor does AES. Where it has no instructions for that, ChaCha20-Poly1305 is several times faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aes {
+    /// With instructions of its own: clients choose the cipher.
+    InHardware,
+    /// Without: ChaCha20-Poly1305 for all clients that can.
+    InSoftware,
+}
+
+/// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
+///
+/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
+/// not resume, and a cache is memory that strangers fill.
+///
+/// # Errors
+/// [`TlsError::Settings`].
+pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError> {
+    let mut provider: CryptoProvider = provider::default_provider();
+    if aes == Aes::InSoftware {
+        let is_chacha = |suite: &SupportedCipherSuite| {
+            matches!(
+                suite.suite(),
+                CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            )
+        };
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| !is_chacha(suite));
+    }
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(served);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    // Clients on larger machines wish for AES first.
+    config.ignore_client_order = aes == Aes::InSoftware;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names() -> Names {
+        Names {
+            common_name: "hearth".into(),
+            dns: vec!["hearth.lan".into()],
+            addresses: vec![IpAddr::from([192, 168, 1, 1])],
+        }
+    }
+
+    #[test]
+    fn the_certificate_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::self_signed(dir.path(), &names()).unwrap();
+        let second = Identity::self_signed(dir.path(), &Names::default()).unwrap();
+        assert_eq!(first.sha256(), second.sha256());
+        assert_eq!(first.sha256().len(), 64);
+        for file in [CERTIFICATE_FILE, KEY_FILE] {
+            let mode = fs::metadata(dir.path().join(file)).unwrap().permissions();
+            assert_eq!(mode.mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[test]
+    fn a_crash_between_the_two_files_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tls")).unwrap();
+        fs::write(dir.path().join(KEY_FILE), "half").unwrap();
+        fs::write(dir.path().join("tls/cert.new"), "half").unwrap();
+        assert!(Identity::self_signed(dir.path(), &names()).is_ok());
+    }
+
+    #[test]
+    fn a_lost_key_is_told_and_nothing_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Identity::self_signed(dir.path(), &names()).unwrap();
+        let key = dir.path().join(KEY_FILE);
+        fs::rename(&key, dir.path().join("away")).unwrap();
+        let error = Identity::self_signed(dir.path(), &names()).unwrap_err();
+        assert!(error.to_string().contains("key.pem is missing"), "{error}");
+        fs::rename(dir.path().join("away"), &key).unwrap();
+        let after = Identity::self_signed(dir.path(), &names()).unwrap();
+        assert_eq!(before.sha256(), after.sha256());
+    }
+
+    #[test]
+    fn faults_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        Identity::self_signed(dir.path(), &names()).unwrap();
+        Identity::self_signed(other.path(), &names()).unwrap();
+        let certificate = dir.path().join(CERTIFICATE_FILE);
+        let key = dir.path().join(KEY_FILE);
+        let missing = dir.path().join("missing.pem");
+        let cases = [
+            (&missing, &key, "missing.pem: No such file"),
+            (&key, &key, "key.pem: no usable PEM certificate"),
+            (
+                &certificate,
+                &certificate,
+                "cert.pem: no usable PEM private key",
+            ),
+            (&certificate, &other.path().join(KEY_FILE), "key.pem: "),
+        ];
+        for (certificate, key, expected) in cases {
+            let error = Identity::load(certificate, key).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_certificate_about_the_relay_stands_last_and_stays() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Identity::self_signed(a.path(), &names()).unwrap();
+        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let served = Served::new(first.clone());
+        let now = Timestamp::from_unix_ms(1_780_000_000_000);
+        let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
+        served.tell_of_relay(meta.clone());
+        for identity in [first, second] {
+            served.replace(identity.clone());
+            let serving = served.0.read().unwrap();
+            let chain = &serving.with_meta.cert;
+            assert_eq!(chain.len(), 2);
+            assert_eq!(chain[0], identity.certified.cert[0]);
+            assert_eq!(chain[1], meta.0);
+        }
+    }
+
+    #[test]
+    fn the_served_identity_can_be_replaced() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Identity::self_signed(a.path(), &names()).unwrap();
+        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let served = Served::new(first);
+        assert!(server_config(Arc::clone(&served), Aes::InHardware).is_ok());
+        served.replace(second.clone());
+        assert_eq!(served.current().sha256(), second.sha256());
+    }
+}

@@ -1,0 +1,69 @@
+//! What a connection becomes after its HTTP part.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use hyper::Response;
+
+use super::body::Body;
+use super::stream::Stream;
+
+/// A response that is being made.
+pub type PendingResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// The rest of a connection's life.
+pub type Continuation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+type TakeOver = Box<dyn FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send>;
+
+/// Goes on with a connection after a response that has this among its extensions.
+///
+/// Extensions can be cloned; only one of the clones can take the connection over.
+#[derive(Clone)]
+pub struct Upgrade {
+    protocol: &'static str,
+    take_over: Arc<Mutex<Option<TakeOver>>>,
+}
+
+impl Upgrade {
+    /// An upgrade to a protocol. The function gets the stream, the bytes that were received already and
+    /// are to be read first, and the peer's address.
+    pub fn new(
+        protocol: &'static str,
+        take_over: impl FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send + 'static,
+    ) -> Self {
+        Self {
+            protocol,
+            take_over: Arc::new(Mutex::new(Some(Box::new(take_over)))),
+        }
+    }
+
+    /// Name of the protocol, for logs and comparisons.
+    pub fn protocol(&self) -> &'static str {
+        self.protocol
+    }
+
+    /// Hands the connection over.
+    pub fn start(self, stream: Stream, received: Bytes, source: SocketAddr) -> Continuation {
+        let mut slot = self
+            .take_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let take_over = slot.take();
+        drop(slot);
+        match take_over {
+            Some(take_over) => take_over(stream, received, source),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upgrade({})", self.protocol)
+    }
+}

@@ -1,0 +1,214 @@
+//! Requests that hearth itself makes. Each has a deadline and a bound on its answer, and its own
+//! connection; redirections are not followed.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_derp::http as derp;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::{Host, Scheme, WebUrl};
+use crate::net::body;
+use crate::net::stream::Stream;
+use crate::net::tls::client::{ClientTls, ClientTlsError};
+
+/// Longest head of an answer to an upgrade request, in bytes.
+const MAX_HEAD: usize = 4096;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// There is no TLS connection.
+    #[error("{0}")]
+    Tls(#[from] ClientTlsError),
+    /// It took too long.
+    #[error("no answer in time")]
+    Timeout,
+    /// The other end broke the rules of HTTP.
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer is too long, or did not come whole.
+    #[error("the answer: {0}")]
+    Body(#[from] body::ReadError),
+    /// The other end refused.
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    /// The answer to an upgrade request is none.
+    #[error("the answer is no upgrade to DERP")]
+    NoUpgrade,
+    /// The URL cannot be asked for.
+    #[error("the URL cannot be asked for")]
+    Url,
+}
+
+/// Makes requests.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    tls: ClientTls,
+}
+
+impl Outbound {
+    /// Fetches a URL; the answer has at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`OutboundError`], also when the status is not 200.
+    pub async fn get(
+        &self,
+        url: &WebUrl,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Bytes, OutboundError> {
+        let exchange = self.exchange(Method::GET, url, Bytes::new(), most, patience);
+        within(patience, exchange).await
+    }
+
+    /// Posts JSON to a URL; the answer has at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`OutboundError`], also when the status is not 200.
+    pub async fn post(
+        &self,
+        url: &WebUrl,
+        json: Vec<u8>,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Bytes, OutboundError> {
+        let exchange = self.exchange(Method::POST, url, json.into(), most, patience);
+        within(patience, exchange).await
+    }
+
+    /// Connects to the relay of another server. Gives the connection and what came after the answer.
+    ///
+    /// # Errors
+    /// [`OutboundError`], also when the other end is no relay.
+    pub async fn relay(
+        &self,
+        url: &WebUrl,
+        patience: Duration,
+    ) -> Result<(Stream, Bytes), OutboundError> {
+        within(patience, async {
+            let mut stream = self.connect(url).await?;
+            let request = format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: {}\r\nConnection: Upgrade\r\n\r\n",
+                url.path,
+                authority(url),
+                derp::UPGRADE
+            );
+            stream.write_all(request.as_bytes()).await?;
+            stream.flush().await?;
+            let rest = upgraded(&mut stream).await?;
+            Ok((stream, rest))
+        })
+        .await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &WebUrl,
+        content: Bytes,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Bytes, OutboundError> {
+        let stream = self.connect(url).await?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.path.as_str())
+            .header(HOST, authority(url))
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        if !content.is_empty() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let request = request
+            .body(Full::new(content))
+            .map_err(|_| OutboundError::Url)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let answer = async move {
+            let response = sender.send_request(request).await?;
+            if response.status() != StatusCode::OK {
+                return Err(OutboundError::Status(response.status()));
+            }
+            Ok(body::read_limited(response.into_body(), most, patience).await?)
+        };
+        let (mut answer, mut connection) = (pin!(answer), pin!(connection));
+        tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            // What came before the end is still to be taken.
+            _ = &mut connection => answer.await,
+        }
+    }
+
+    async fn connect(&self, url: &WebUrl) -> Result<Stream, OutboundError> {
+        let port = url.server.port();
+        let stream = match url.server.host() {
+            Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
+            Host::Address(address) => TcpStream::connect((*address, port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        if url.server.scheme() == Scheme::Http {
+            return Ok(Box::new(stream));
+        }
+        Ok(Box::new(self.tls.connect(url, stream).await?))
+    }
+}
+
+fn authority(url: &WebUrl) -> String {
+    let (server, port) = (&url.server, url.server.port());
+    match port == server.scheme().default_port() {
+        true => server.host().to_string(),
+        false => format!("{}:{port}", server.host()),
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, OutboundError>>,
+) -> Result<T, OutboundError> {
+    timeout(patience, work)
+        .await
+        .unwrap_or(Err(OutboundError::Timeout))
+}
+
+/// Reads the answer to an upgrade request and gives what came after it.
+async fn upgraded(stream: &mut Stream) -> Result<Bytes, OutboundError> {
+    let mut received = Vec::new();
+    loop {
+        if received.len() >= MAX_HEAD || stream.read_buf(&mut received).await? == 0 {
+            return Err(OutboundError::NoUpgrade);
+        }
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response.parse(&received);
+        let status = parsed.map_err(|_| OutboundError::NoUpgrade)?;
+        let httparse::Status::Complete(length) = status else {
+            continue;
+        };
+        let is_upgrade = response.code == Some(101);
+        return match is_upgrade {
+            true => Ok(Bytes::from(received).slice(length..)),
+            false => Err(OutboundError::NoUpgrade),
+        };
+    }
+}

@@ -1,0 +1,91 @@
+//! The relay as requests see it: what they need to become relay connections.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hearth_derp::Arrival;
+use hearth_derp::relay::{Relay, WebSocket};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+
+use super::bootstrap_dns::BootstrapDns;
+use super::upgrade::{self, RelayUpgrade};
+use crate::net::body::{self, Body};
+use crate::net::stream::Stream;
+use crate::net::upgrade::{Continuation, Upgrade};
+
+/// What the answers around the relay are made of.
+#[derive(Clone)]
+pub struct RelayContext {
+    /// The relay, unless it is off.
+    pub relay: Option<Relay>,
+    /// The addresses of this server's names, for clients without DNS.
+    pub names: BootstrapDns,
+}
+
+impl RelayContext {
+    /// `/derp`: becomes a relay connection; 404 when the relay is off.
+    pub fn upgrade(&self, request: &Parts) -> Response<Body> {
+        match &self.relay {
+            Some(relay) => {
+                let key = relay.public_key();
+                upgrade::upgrade(request, &key, |asked| take_over(relay.clone(), asked))
+            }
+            None => body::text(StatusCode::NOT_FOUND, "the relay is off"),
+        }
+    }
+
+    /// Takes over the connection of a relay client that expects no HTTP answer.
+    pub fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
+        let asked = upgrade::fast_start(path, header)?;
+        Some(match &self.relay {
+            Some(relay) => take_over(relay.clone(), asked),
+            None => Upgrade::new(upgrade::PROTOCOL, |_, _, _| {
+                Box::pin(std::future::ready(()))
+            }),
+        })
+    }
+}
+
+fn take_over(relay: Relay, asked: RelayUpgrade) -> Upgrade {
+    Upgrade::new(upgrade::PROTOCOL, move |stream, received, source| {
+        serve(&relay, stream, received, source, asked)
+    })
+}
+
+/// Hands a connection to the relay until it ends.
+///
+/// Not an async function: one would hold the stream a second time as long as it lives.
+fn serve(
+    relay: &Relay,
+    stream: Stream,
+    received: Bytes,
+    source: SocketAddr,
+    asked: RelayUpgrade,
+) -> Continuation {
+    let arrival = Arrival {
+        not_ideal: asked.not_ideal,
+        ..Arrival::from(source)
+    };
+    let (stream, received) = match asked.is_web_socket {
+        true => (
+            Box::new(WebSocket::new(stream, received)) as Stream,
+            Bytes::new(),
+        ),
+        false => (stream, received),
+    };
+    let serving = relay.serve(stream, received, arrival);
+    Box::pin(async move {
+        let closed = serving.await;
+        tracing::debug!(%source, ?closed, "relay connection ended");
+    })
+}

@@ -1,0 +1,218 @@
+//! The DERP map: how clients are told to reach hearth's own relay.
+
+use std::net::IpAddr;
+
+use crate::config::{Config, Host, Scheme};
+use crate::status::addresses::Addresses;
+use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
+use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
+
+/// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand; `outside`
+/// are the addresses that clients are told instead of asking DNS. None when there is no relay, or no way to
+/// it: clients speak to relays over TLS only.
+pub fn region(
+    config: &Config,
+    addresses: &Addresses,
+    pin: Option<&str>,
+    outside: Outside,
+) -> Option<DerpRegion> {
+    let derp = &config.derp;
+    let url = &addresses.url;
+    let listener = addresses.https.map(|address| address.port());
+    // An https URL says where TLS is reached from outside: a forwarded port, or a proxy in front.
+    let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
+    let port = match derp.is_stun_only {
+        true => 0,
+        false => derp.port.or(from_url).or(listener)?,
+    };
+    if !derp.enabled || (derp.is_stun_only && addresses.stun.is_none()) {
+        return None;
+    }
+    let stun = addresses.stun.map(|address| address.port());
+    let stun_port = stun.map_or(-1, |listener| i32::from(derp.stun_port.unwrap_or(listener)));
+    let has_port_80 = addresses.http.is_some_and(|address| address.port() == 80);
+    let set = Outside {
+        v4: derp.ipv4,
+        v6: derp.ipv6,
+    };
+    let node = |letter: char, host: String, ways: [String; 2]| {
+        let [ipv4, ipv6] = ways;
+        DerpNode {
+            name: format!("{}{letter}", derp.region_id),
+            region_id: derp.region_id,
+            host_name: host,
+            // A proxy in front has a certificate of its own.
+            cert_name: match (pin, listener) {
+                (Some(hash), Some(_)) if !derp.is_stun_only => format!("sha256-raw:{hash}"),
+                _ => String::new(),
+            },
+            can_port_80: has_port_80 && ipv4.parse::<IpAddr>().is_ok(),
+            ipv4,
+            ipv6,
+            stun_port,
+            derp_port: i32::from(port),
+            stun_only: derp.is_stun_only,
+            insecure_for_tests: false,
+        }
+    };
+    let host = match (&derp.host_name, url.host()) {
+        (Some(name), _) => name.clone(),
+        (None, Host::Name(name)) => name.to_string(),
+        (None, Host::Address(address)) => address.to_string(),
+    };
+    let mut nodes = Vec::with_capacity(2);
+    match host.parse::<IpAddr>() {
+        // For what is not known clients ask DNS.
+        Err(_) => nodes.push(node('a', host, ways(set.or(outside), ""))),
+        Ok(at_home) if kind_of(at_home) != Kind::Public => {
+            let all = set.or(only(at_home));
+            nodes.push(node('a', host, ways(all, NO_WAY)));
+            // Who is not at home needs another way, and finds it when the first does not answer. Its name is
+            // an address as well, for which nobody has a certificate but ourselves.
+            let first = outside.iter().next().filter(|_| pin.is_some());
+            if let Some(first) = first {
+                nodes.push(node('b', first.to_string(), ways(outside, NO_WAY)));
+            }
+        }
+        Ok(public) => {
+            let all = set.or(outside).or(match outside.is_empty() {
+                true => only(public),
+                false => Outside::default(),
+            });
+            // The name is what an owner's certificate is for; our own one is known by its hash.
+            let moved = all.iter().find(|ip| ip.is_ipv4() == public.is_ipv4());
+            let name = match moved.filter(|_| pin.is_some()) {
+                Some(moved) => moved.to_string(),
+                None => host,
+            };
+            nodes.push(node('a', name, ways(all, NO_WAY)));
+        }
+    }
+    Some(DerpRegion {
+        region_id: derp.region_id,
+        region_code: derp.region_code.clone(),
+        region_name: derp.region_name.clone(),
+        nodes,
+        ..DerpRegion::default()
+    })
+}
+
+/// That there is no way by this family. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
+const NO_WAY: &str = "none";
+
+fn only(address: IpAddr) -> Outside {
+    match address {
+        IpAddr::V4(v4) => Outside {
+            v4: Some(v4),
+            v6: None,
+        },
+        IpAddr::V6(v6) => Outside {
+            v4: None,
+            v6: Some(v6),
+        },
+    }
+}
+
+/// The addresses as texts, and `missing` for a family that has none.
+fn ways(addresses: Outside, missing: &str) -> [String; 2] {
+    let v4 = addresses.v4.map(|ip| ip.to_string());
+    let v6 = addresses.v6.map(|ip| ip.to_string());
+    [v4, v6].map(|text| text.unwrap_or_else(|| missing.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, Surroundings};
+    use hearth_core::derp_map::{Part, join};
+
+    fn map(url: &str, pin: Option<&str>) -> String {
+        map_outside(url, pin, Outside::default())
+    }
+
+    fn map_outside(url: &str, pin: Option<&str>, outside: Outside) -> String {
+        let overrides = Overrides {
+            server_url: Some(url.parse().unwrap()),
+            ..Overrides::default()
+        };
+        let config = Config::load(overrides, &Surroundings::default());
+        let addresses = Addresses {
+            server_url: url.to_owned(),
+            url: config.server_url.clone(),
+            http: Some(([0, 0, 0, 0], 80).into()),
+            https: Some(([0, 0, 0, 0], 8443).into()),
+            stun: Some(([0, 0, 0, 0], 3478).into()),
+            socket: "/dev/null".into(),
+        };
+        let own = region(&config, &addresses, pin, outside).map(|region| Part::one(region, None));
+        serde_json::to_string(&join(&own).0).unwrap()
+    }
+
+    #[test]
+    fn at_home_the_certificate_is_pinned() {
+        assert_eq!(
+            map("http://192.168.1.1:8080", Some("ab12")),
+            r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"192.168.1.1","CertName":"sha256-raw:ab12","IPv4":"192.168.1.1","IPv6":"none","STUNPort":3478,"DERPPort":8443,"CanPort80":true}]}}}"#
+        );
+    }
+
+    #[test]
+    fn with_a_domain_clients_ask_dns_and_use_the_port_of_the_url() {
+        assert_eq!(
+            map("https://hearth.example.com", None),
+            r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"hearth.example.com","STUNPort":3478,"DERPPort":443}]}}}"#
+        );
+    }
+
+    fn nodes(url: &str, pin: Option<&str>, outside: [&str; 2]) -> Vec<String> {
+        let [v4, v6] = outside;
+        let outside = Outside {
+            v4: v4.parse().ok(),
+            v6: v6.parse().ok(),
+        };
+        let map: serde_json::Value =
+            serde_json::from_str(&map_outside(url, pin, outside)).expect("JSON");
+        let nodes = map["Regions"]["900"]["Nodes"].as_array().expect("nodes");
+        let text =
+            |node: &serde_json::Value, key: &str| node[key].as_str().unwrap_or("").to_owned();
+        let fields = ["Name", "HostName", "IPv4", "IPv6"];
+        let line = |node| fields.map(|field| text(node, field)).join(" ");
+        nodes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_addresses_outside_spare_clients_the_question_to_dns() {
+        let url = "https://hearth.example.com";
+        let both = nodes(url, None, ["203.0.113.5", "2001:db8::1"]);
+        assert_eq!(both, ["900a hearth.example.com 203.0.113.5 2001:db8::1"]);
+        let one = nodes(url, None, ["", "2001:db8::1"]);
+        assert_eq!(one, ["900a hearth.example.com  2001:db8::1"]);
+    }
+
+    #[test]
+    fn an_address_as_the_name_follows_the_address_outside() {
+        let url = "https://203.0.113.5:8443";
+        let moved = ["203.0.113.9", ""];
+        assert_eq!(
+            nodes(url, Some("ab"), moved),
+            ["900a 203.0.113.9 203.0.113.9 none"]
+        );
+        assert_eq!(
+            nodes(url, None, moved),
+            ["900a 203.0.113.5 203.0.113.9 none"]
+        );
+        assert_eq!(
+            nodes(url, Some("ab"), ["", ""]),
+            ["900a 203.0.113.5 203.0.113.5 none"]
+        );
+    }
+
+    #[test]
+    fn at_home_the_way_from_outside_comes_second() {
+        let url = "http://192.168.1.1:8080";
+        let home = "900a 192.168.1.1 192.168.1.1 none";
+        let both = nodes(url, Some("ab"), ["203.0.113.5", "2001:db8::1"]);
+        assert_eq!(both, [home, "900b 203.0.113.5 203.0.113.5 2001:db8::1"]);
+        assert_eq!(nodes(url, None, ["203.0.113.5", ""]), [home]);
+    }
+}

@@ -1,0 +1,111 @@
+//! The small public answers that need no state: each a function of the request's head.
+
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::net::body;
+use crate::net::body::Body;
+
+/// The longest challenge that is sent back, in bytes.
+/// Source: `ServeNoContent` in tailscale `derp/derpserver/handler.go`.
+const MAX_CHALLENGE_BYTES: usize = 64;
+
+/// `GET /generate_204`: tells a client that no captive portal is in between.
+///
+/// Source: `ServeNoContent` in tailscale `derp/derpserver/handler.go`.
+pub fn generate_204(request: &Parts) -> Response<Body> {
+    let mut response = body::status(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-store, must-revalidate, no-transform, max-age=0"),
+    );
+    let challenge = request
+        .headers
+        .get("x-tailscale-challenge")
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let answered = (1..=MAX_CHALLENGE_BYTES).contains(&challenge.len())
+        && challenge
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(byte));
+    if answered && let Ok(value) = HeaderValue::from_bytes(&[b"response ", challenge].concat()) {
+        headers.insert("x-tailscale-response", value);
+    }
+    response
+}
+
+/// `GET /robots.txt`: nothing here is for search machines.
+pub fn robots() -> Response<Body> {
+    body::typed(StatusCode::OK, "text/plain", "User-agent: *\nDisallow: /\n")
+}
+
+/// `GET /health`: whether changes can be stored; 500 when not.
+///
+/// Source: `HealthHandler` in headscale `hscontrol/handlers.go`.
+pub fn health(healthy: bool) -> Response<Body> {
+    let (status, text) = match healthy {
+        true => (StatusCode::OK, r#"{"status":"pass"}"#),
+        false => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"fail"}"#),
+    };
+    body::typed(status, "application/health+json; charset=utf-8", text)
+}
+
+/// `GET /version`: which hearth this is.
+pub fn version() -> Response<Body> {
+    #[derive(Serialize)]
+    struct Answer {
+        name: &'static str,
+        version: &'static str,
+    }
+    body::json(
+        StatusCode::OK,
+        &Answer {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use hyper::Request;
+
+    fn request(uri: &str, challenge: Option<&str>) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        if let Some(challenge) = challenge {
+            request = request.header("X-Tailscale-Challenge", challenge);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    async fn read(response: Response<Body>) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_a_harmless_challenge_is_answered() {
+        let answer = generate_204(&request("/generate_204", Some("ts_hearth.lan:1-2")));
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let header = &answer.headers()["x-tailscale-response"];
+        assert_eq!(header, "response ts_hearth.lan:1-2");
+        for bad in ["", "a b", "<x>", &"a".repeat(65)] {
+            let answer = generate_204(&request("/generate_204", Some(bad)));
+            assert!(!answer.headers().contains_key("x-tailscale-response"));
+            assert!(answer.headers().contains_key(CACHE_CONTROL));
+        }
+    }
+
+    #[tokio::test]
+    async fn health_and_version_are_json() {
+        assert_eq!(read(health(true)).await, r#"{"status":"pass"}"#);
+        assert_eq!(health(false).status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(read(version()).await.contains(env!("CARGO_PKG_VERSION")));
+        assert!(read(robots()).await.contains("Disallow: /"));
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests to the API: who asks, which route, whether they may, then the handler.
+
+use hyper::body::Body as HttpBody;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use super::route::{Access, Found, Handler, Route, find};
+use super::table::ROUTES;
+use crate::admin::problem::{Code, Fault};
+use crate::admin::{AdminContext, Call, Style};
+use crate::net::body::{self, Body};
+use crate::net::connection::Origin;
+use crate::status::http_counters::HttpCounters;
+use crate::system_clock;
+
+fn is_api(route: &Route) -> bool {
+    matches!(route.access, Access::Key | Access::Scope(_))
+}
+
+/// Answers a request to the API. This is the one place where principals meet scopes.
+pub async fn answer<B: HttpBody>(
+    admin: &AdminContext,
+    counters: &HttpCounters,
+    origin: Origin,
+    request: Request<B>,
+) -> Response<Body> {
+    let now = system_clock::now();
+    let (parts, content) = request.into_parts();
+    let path = parts.uri.path();
+    let style = Style::of(path);
+    // First of all: strangers do not learn which paths there are.
+    let principal = match admin.authenticate(origin, &parts.headers, now) {
+        Ok(principal) => principal,
+        Err(refusal) => return refusal.response(style),
+    };
+    let (number, route, params) = match find(ROUTES, &parts.method, path, is_api) {
+        Found::Route(number, route, params) => (number, route, params),
+        Found::OtherMethod(allowed) => {
+            let mut response =
+                style.refuse(&Fault::new(Code::MethodNotAllowed, "method not allowed"));
+            if let Ok(allowed) = HeaderValue::try_from(allowed) {
+                response.headers_mut().insert(ALLOW, allowed);
+            }
+            return response;
+        }
+        Found::Unreadable => return style.refuse(&Fault::invalid("the path is not valid UTF-8")),
+        Found::Nothing => return style.refuse(&Fault::new(Code::NotFound, "Not Found")),
+    };
+    if let Access::Scope(scope) = route.access
+        && !principal.scopes().allow(scope)
+    {
+        let fault = format!("{principal} lacks the scope {scope}");
+        let response = style.refuse(&Fault::new(Code::PermissionDenied, fault));
+        counters.count(number, response.status());
+        return response;
+    }
+    let bound = route.body.bytes(&admin.limits);
+    let read = body::read_limited(content, bound, admin.limits.request_timeout);
+    let response = match read.await {
+        Ok(bytes) => {
+            let handled = match Call::new(admin, principal, &parts, params, &bytes, now) {
+                Some(call) => match route.handler {
+                    Handler::Api(handler) => handler(&call).await,
+                    Handler::ApiNow(handler) => handler(&call),
+                    _ => Err(Fault::new(Code::NotFound, "Not Found")),
+                },
+                None => Err(Fault::invalid("the query is not valid UTF-8")),
+            };
+            handled.unwrap_or_else(|fault| style.refuse(&fault))
+        }
+        Err(fault) => {
+            let status = fault.status();
+            let mut response = style.refuse(&Fault::invalid(&fault.to_string()));
+            *response.status_mut() = status;
+            response
+        }
+    };
+    counters.count(number, response.status());
+    response
+}
+
+/// What the admin socket answers for paths outside of the API.
+pub fn outside() -> Response<Body> {
+    body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only")
+}

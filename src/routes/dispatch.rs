@@ -1,0 +1,171 @@
+//! From requests to handlers, by the table.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+
+use super::api;
+use super::route::{Access, Bound, Found, Handler, Route, find};
+use super::table::ROUTES;
+use crate::admin::AdminContext;
+use crate::control::context::{ControlContext, NoiseRequest};
+use crate::control::ts2021::Peer;
+use crate::net::body::{self, Body};
+use crate::net::connection::{Origin, Service};
+use crate::net::params::Params;
+use crate::net::upgrade::{PendingResponse, Upgrade};
+use crate::relay::context::RelayContext;
+use crate::status::http_counters::HttpCounters;
+use crate::web::WebContext;
+
+/// What all paths of the API begin with.
+const API: &str = "/api/";
+
+/// The server as connections see it.
+pub struct Router {
+    /// The control protocol.
+    pub control: Arc<ControlContext>,
+    /// The relay and what is around it.
+    pub relay: RelayContext,
+    /// The API.
+    pub admin: AdminContext,
+    /// The pages.
+    pub web: WebContext,
+    /// Requests by route and status.
+    pub counters: Arc<HttpCounters>,
+}
+
+impl Service for Router {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse {
+        if request.uri().path().starts_with(API) {
+            return Box::pin(async move {
+                api::answer(&self.admin, &self.counters, origin, request).await
+            });
+        }
+        if origin == Origin::Local {
+            return Box::pin(ready(api::outside()));
+        }
+        Box::pin(async move { self.public(request).await })
+    }
+
+    fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
+        self.relay.fast_start(path, header)
+    }
+}
+
+impl Router {
+    async fn public(&self, request: Request<Incoming>) -> Response<Body> {
+        let is_public = |route: &Route| route.access == Access::Public;
+        let path = request.uri().path();
+        let (number, route, params) = match find(ROUTES, request.method(), path, is_public) {
+            Found::Route(number, route, params) => (number, route, params),
+            other => return unfound(&other),
+        };
+        let (parts, content) = request.into_parts();
+        let response = match route.handler {
+            Handler::ControlBody(handler) => {
+                let limits = &self.control.limits;
+                let bound = route.body.bytes(limits);
+                match body::read_limited(content, bound, limits.request_timeout).await {
+                    Ok(bytes) => handler(&self.control, &bytes),
+                    Err(fault) => body::text(fault.status(), &fault.to_string()),
+                }
+            }
+            handler => self.head(handler, &parts, &params),
+        };
+        self.counters.count(number, response.status());
+        response
+    }
+
+    /// Handlers that need the request's head only.
+    fn head(&self, handler: Handler, parts: &Parts, params: &Params) -> Response<Body> {
+        match handler {
+            Handler::Fixed(answer) => answer(),
+            Handler::Head(answer) => answer(parts),
+            Handler::Relay(answer) => answer(&self.relay, parts),
+            Handler::Control(answer) => answer(&self.control, parts),
+            Handler::Web(answer) => answer(&self.web, params),
+            Handler::Health(answer) => answer(&self.admin),
+            _ => body::text(StatusCode::NOT_FOUND, "not found"),
+        }
+    }
+}
+
+/// Answers a request inside a Noise session. Dropped when the client takes the request back.
+pub(super) fn answer_noise(
+    context: Arc<ControlContext>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> PendingResponse {
+    // Routing is by path alone: the authority that clients send inside the tunnel means nothing.
+    let is_noise = |route: &Route| route.access == Access::Noise;
+    let (number, route) = match find(ROUTES, request.method(), request.uri().path(), is_noise) {
+        Found::Route(number, route, _) => (number, route),
+        other => return Box::pin(ready(unfound(&other))),
+    };
+    let counters = Arc::clone(&context.counters);
+    match route.handler {
+        Handler::Noise(handler) => {
+            let bound = route.body;
+            Box::pin(async move {
+                let response = match noise_request(&context, peer, request, bound).await {
+                    // The handler's future replaces this one: a map stream holds no memory for how it began.
+                    Ok(request) => handler(context, request).await,
+                    Err(response) => response,
+                };
+                counters.count(number, response.status());
+                response
+            })
+        }
+        Handler::NoiseBody(handler) => {
+            let answering = handler(context, peer, request);
+            Box::pin(async move {
+                let response = answering.await;
+                counters.count(number, response.status());
+                response
+            })
+        }
+        _ => Box::pin(ready(body::text(StatusCode::NOT_FOUND, "not found"))),
+    }
+}
+
+/// Reads a body within the budget that all sessions share.
+async fn noise_request(
+    context: &ControlContext,
+    peer: Peer,
+    request: Request<Incoming>,
+    bound: Bound,
+) -> Result<NoiseRequest, Response<Body>> {
+    let (parts, content) = request.into_parts();
+    let body = match bound {
+        Bound::None | Bound::Handler => bytes::Bytes::new(),
+        bound => {
+            let limits = &context.limits;
+            let reading = context
+                .bodies
+                .read(content, bound.bytes(limits), limits.request_timeout);
+            let read = reading.await;
+            read.map_err(|fault| body::text(fault.status(), &fault.to_string()))?
+        }
+    };
+    Ok(NoiseRequest { peer, parts, body })
+}
+
+/// 404, 405 or 400 in plain text.
+pub(super) fn unfound(found: &Found<'_>) -> Response<Body> {
+    match found {
+        Found::OtherMethod(allowed) => {
+            let mut response = body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            if let Ok(allowed) = HeaderValue::try_from(allowed.as_str()) {
+                response.headers_mut().insert(ALLOW, allowed);
+            }
+            response
+        }
+        Found::Unreadable => body::text(StatusCode::BAD_REQUEST, "the path is not valid UTF-8"),
+        Found::Route(..) | Found::Nothing => body::text(StatusCode::NOT_FOUND, "not found"),
+    }
+}

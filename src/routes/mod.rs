@@ -1,0 +1,15 @@
+//! The one table of everything that is served: method, path, who may ask, body bound, handler. 404 and
+//! 405, metrics by route, the OpenAPI document and docs/api.md are made from it.
+
+mod api;
+mod dispatch;
+pub mod document;
+#[cfg(feature = "standalone-relay")]
+mod relay_only;
+pub mod route;
+pub mod table;
+
+pub use api::answer as answer_api;
+pub use dispatch::Router;
+#[cfg(feature = "standalone-relay")]
+pub use relay_only::RelayOnly;

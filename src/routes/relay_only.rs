@@ -1,0 +1,77 @@
+//! `hearth derp`: the routes around the relay, without a control server.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+
+use super::dispatch::unfound;
+use super::route::{Found, Handler, Route, find};
+use super::table::ROUTES;
+use crate::metrics::{self, Numbers};
+use crate::net::body::{self, Body};
+use crate::net::connection::{Origin, Service};
+use crate::net::upgrade::{PendingResponse, Upgrade};
+use crate::relay::context::RelayContext;
+use crate::relay::probes;
+
+/// A relay without a control server.
+pub struct RelayOnly {
+    /// The relay and what is around it.
+    pub relay: RelayContext,
+    /// The relay's counters.
+    pub numbers: Numbers,
+}
+
+impl Service for RelayOnly {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse {
+        Box::pin(ready(match origin {
+            Origin::Local => self.local(request.uri().path()),
+            Origin::Network { .. } => self.public(request),
+        }))
+    }
+
+    fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
+        self.relay.fast_start(path, header)
+    }
+}
+
+impl RelayOnly {
+    fn local(&self, path: &str) -> Response<Body> {
+        match path {
+            metrics::PATH => body::json(StatusCode::OK, &self.numbers.report()),
+            _ => body::text(
+                StatusCode::NOT_FOUND,
+                "this is a relay without a control server",
+            ),
+        }
+    }
+
+    fn public(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        match find(ROUTES, &parts.method, parts.uri.path(), is_served) {
+            Found::Route(_, route, _) => match route.handler {
+                Handler::Fixed(answer) => answer(),
+                Handler::Head(answer) => answer(&parts),
+                Handler::Relay(answer) => answer(&self.relay, &parts),
+                Handler::Health(_) => probes::health(true),
+                _ => body::text(
+                    StatusCode::OK,
+                    "This is a relay of a private network for Tailscale clients.",
+                ),
+            },
+            other => unfound(&other),
+        }
+    }
+}
+
+/// What a relay alone has: all that needs no state, and a start page.
+fn is_served(route: &Route) -> bool {
+    match route.handler {
+        Handler::Fixed(_) => route.path != "/openapi.json",
+        Handler::Head(_) | Handler::Relay(_) | Handler::Health(_) => true,
+        Handler::Web(_) => route.path == "/",
+        _ => false,
+    }
+}

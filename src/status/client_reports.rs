@@ -1,0 +1,149 @@
+//! What nodes tell of themselves and nobody needs for the tailnet to work: their health, and what was
+//! done to them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hearth_core::clock::Timestamp;
+use hearth_core::id::NodeId;
+
+/// Parts of one client that may be unwell at a time.
+const PROBLEMS: usize = 16;
+
+/// Longest text that is kept of a node, in bytes; the rest is cut off.
+const TEXT_BYTES: usize = 512;
+
+/// The reports of all nodes that exist.
+#[derive(Debug)]
+pub struct ClientReports {
+    health: Mutex<HashMap<NodeId, Problems>>,
+    audit: Mutex<VecDeque<ClientReport>>,
+    audit_entries: usize,
+}
+
+/// What is wrong with a client, by the part of it.
+type Problems = BTreeMap<Box<str>, Box<str>>;
+
+/// One thing that was done on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientReport {
+    /// When the server was told.
+    pub at: Timestamp,
+    /// The node.
+    pub node: NodeId,
+    /// What, in the client's words.
+    pub action: Box<str>,
+    /// Why, in the client's words or the person's.
+    pub details: Box<str>,
+}
+
+impl ClientReports {
+    /// No reports; of the audit the last `audit_entries` will be kept.
+    pub fn new(audit_entries: usize) -> Self {
+        Self {
+            health: Mutex::default(),
+            audit: Mutex::default(),
+            audit_entries,
+        }
+    }
+
+    /// A part of a node's client is unwell, or well again when `problem` is empty. Beyond 16 parts the
+    /// report is lost.
+    pub fn set_health(&self, node: NodeId, part: &str, problem: &str) {
+        let mut health = lock(&self.health);
+        let problems = health.entry(node).or_default();
+        let part = cut(part);
+        if problem.is_empty() {
+            problems.remove(&part);
+        } else if problems.len() < PROBLEMS || problems.contains_key(&part) {
+            problems.insert(part, cut(problem));
+        }
+        if problems.is_empty() {
+            health.remove(&node);
+        }
+    }
+
+    /// What a node says is wrong with it.
+    pub fn health(&self, node: NodeId) -> Vec<String> {
+        let health = lock(&self.health);
+        let problems = health.get(&node).into_iter().flatten();
+        problems
+            .map(|(part, problem)| format!("{part}: {problem}"))
+            .collect()
+    }
+
+    /// Adds to the audit; the oldest entry makes room.
+    pub fn audit(&self, at: Timestamp, node: NodeId, action: &str, details: &str) {
+        let mut audit = lock(&self.audit);
+        while audit.len() >= self.audit_entries {
+            audit.pop_front();
+        }
+        audit.push_back(ClientReport {
+            at,
+            node,
+            action: cut(action),
+            details: cut(details),
+        });
+    }
+
+    /// The audit, oldest entry first.
+    pub fn audit_log(&self) -> Vec<ClientReport> {
+        lock(&self.audit).iter().cloned().collect()
+    }
+
+    /// Forgets the health of nodes that are gone. What they did stays in the audit.
+    pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
+        lock(&self.health).retain(|node, _| exists(*node));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As much of a text as is kept.
+fn cut(text: &str) -> Box<str> {
+    let ends = text
+        .char_indices()
+        .map(|(at, letter)| at.saturating_add(letter.len_utf8()));
+    let end = ends.take_while(|end| *end <= TEXT_BYTES).last();
+    text.get(..end.unwrap_or(0)).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_unix_ms(0);
+
+    #[test]
+    fn a_problem_stays_until_it_is_cleared() {
+        let reports = ClientReports::new(2);
+        let node = NodeId::FIRST;
+        reports.set_health(node, "dns", "no resolver");
+        reports.set_health(node, "router", "old");
+        reports.set_health(node, "router", "new");
+        assert_eq!(reports.health(node), ["dns: no resolver", "router: new"]);
+        reports.set_health(node, "dns", "");
+        assert_eq!(reports.health(node), ["router: new"]);
+        reports.retain(|_| false);
+        assert!(reports.health(node).is_empty());
+    }
+
+    #[test]
+    fn a_node_cannot_fill_the_memory() {
+        let reports = ClientReports::new(2);
+        let long = "é".repeat(10_000);
+        for part in 0..100 {
+            reports.set_health(NodeId::FIRST, &format!("{part}{long}"), &long);
+            reports.audit(AT, NodeId::FIRST, &part.to_string(), &long);
+        }
+        let problems = reports.health(NodeId::FIRST);
+        assert_eq!(problems.len(), PROBLEMS);
+        assert!(problems.iter().all(|text| text.len() <= 2 * TEXT_BYTES + 2));
+        let audit = reports.audit_log();
+        let actions: Vec<&str> = audit.iter().map(|entry| &*entry.action).collect();
+        assert_eq!(actions, ["98", "99"]);
+        assert_eq!(audit[0].details.len(), TEXT_BYTES);
+    }
+}

@@ -1,0 +1,8 @@
+//! What parts of the server publish about themselves for others to read.
+
+pub mod addresses;
+pub mod client_reports;
+pub mod http_counters;
+pub mod policy;
+pub mod ssh_checks;
+pub mod wan;

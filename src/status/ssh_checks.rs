@@ -1,0 +1,315 @@
+//! SSH connections that a person must confirm (check mode), and confirmations that still count.
+//!
+//! A confirmation counts for one source, one target and one user on the target. After a restart of
+//! hearth all have to be given anew.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use hearth_core::clock::{Now, Timestamp};
+use hearth_core::id::NodeId;
+use hearth_core::state::model::AuthId;
+
+/// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
+/// tailscale `ssh/tailssh/tailssh.go`).
+pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Connections to one target that may wait. Each holds a request on the target's control connection, of
+/// which there are few (`limits.http2_streams`).
+const PER_TARGET: usize = 4;
+
+/// Confirmations that are remembered.
+const APPROVALS: usize = 1024;
+
+/// No confirmation counts longer. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
+const LONGEST_PERIOD: Duration = Duration::from_secs(168 * 60 * 60);
+
+/// Who wants to be whom where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SshAttempt {
+    /// The node where the connection comes from.
+    pub source: NodeId,
+    /// The node that it goes to.
+    pub target: NodeId,
+    /// The user on the target.
+    pub local_user: Box<str>,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody has decided.
+    Waiting,
+    /// Somebody said yes.
+    Approved,
+    /// Somebody said no, or nobody said anything for too long.
+    Rejected,
+}
+
+/// A connection that waits or was lately decided about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The last part of the address of its page.
+    pub id: AuthId,
+    /// What it is about.
+    pub way: SshAttempt,
+    /// When it came.
+    pub since: Timestamp,
+    /// Where it stands.
+    pub verdict: Verdict,
+    /// When it is forgotten, on the monotonic clock.
+    ends: Duration,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct SshChecks {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first.
+    checks: Vec<Check>,
+    /// When (monotonic) a way was confirmed last.
+    approvals: HashMap<SshAttempt, Duration>,
+}
+
+/// Why nothing was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecidable {
+    /// There is no such connection.
+    #[error("no SSH connection waits under this id: it may have ended; connect again")]
+    Unknown,
+    /// Somebody was faster.
+    #[error("this SSH connection was decided about already")]
+    Decided,
+}
+
+impl SshChecks {
+    /// No connection waits; at most `most` will, and the oldest one makes room.
+    pub fn new(most: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::default(),
+            most,
+        }
+    }
+
+    /// Whether this way was confirmed within the last `period`; zero is never.
+    pub fn is_approved(&self, way: &SshAttempt, period: Duration, now: Now) -> bool {
+        let state = self.lock();
+        let approved = state.approvals.get(way);
+        approved.is_some_and(|at| now.mono.saturating_sub(*at) < period)
+    }
+
+    /// Has a connection wait under this id.
+    pub fn begin(&self, id: AuthId, way: SshAttempt, now: Now) {
+        let mut state = self.lock();
+        state.forget(now);
+        let to_target = |check: &Check| check.way.target == way.target;
+        if state.checks.iter().filter(|check| to_target(check)).count() >= PER_TARGET {
+            let oldest = state.checks.iter().position(to_target);
+            oldest.map(|place| state.checks.remove(place));
+        }
+        if state.checks.len() >= self.most {
+            state.checks.drain(..1);
+        }
+        state.checks.push(Check {
+            id,
+            way,
+            since: now.wall,
+            verdict: Verdict::Waiting,
+            ends: now.mono.saturating_add(LIFETIME),
+        });
+        drop(state);
+        // Who had to make room may be waiting for a decision that nobody can make any more.
+        self.changed.send_replace(());
+    }
+
+    /// The connection with this id.
+    pub fn find(&self, id: &AuthId, now: Now) -> Option<Check> {
+        let mut state = self.lock();
+        state.forget(now);
+        state.checks.iter().find(|check| check.id == *id).cloned()
+    }
+
+    /// All connections that wait or were lately decided about, oldest first.
+    pub fn list(&self, now: Now) -> Vec<Check> {
+        let mut state = self.lock();
+        state.forget(now);
+        state.checks.clone()
+    }
+
+    /// Waits until a connection is decided about. Cancel safe.
+    pub async fn decided(&self, id: &AuthId, now: impl Fn() -> Now) -> Verdict {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let Some(check) = self.find(id, now()) else {
+                return Verdict::Rejected;
+            };
+            if check.verdict != Verdict::Waiting {
+                return check.verdict;
+            }
+            let left = check.ends.saturating_sub(now().mono);
+            // Woken by a decision or by time, it looks again in either case.
+            let _ = tokio::time::timeout(left, changed.changed()).await;
+        }
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// When it does not wait any more.
+    pub fn decide(&self, id: &AuthId, approve: bool, now: Now) -> Result<SshAttempt, Undecidable> {
+        let mut state = self.lock();
+        state.forget(now);
+        let check = state.checks.iter_mut().find(|check| check.id == *id);
+        let check = check.ok_or(Undecidable::Unknown)?;
+        if check.verdict != Verdict::Waiting {
+            return Err(Undecidable::Decided);
+        }
+        let way = check.way.clone();
+        check.verdict = match approve {
+            true => Verdict::Approved,
+            false => Verdict::Rejected,
+        };
+        if approve {
+            state.remember(way.clone(), now);
+        } else {
+            state.approvals.remove(&way);
+        }
+        drop(state);
+        self.changed.send_replace(());
+        Ok(way)
+    }
+
+    /// Forgets nodes that are gone.
+    pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
+        let mut state = self.lock();
+        let is_there = |way: &SshAttempt| exists(way.source) && exists(way.target);
+        state.checks.retain(|check| is_there(&check.way));
+        state.approvals.retain(|way, _| is_there(way));
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self, now: Now) {
+        self.checks.retain(|check| now.mono < check.ends);
+    }
+
+    fn remember(&mut self, way: SshAttempt, now: Now) {
+        let counts = |at: &Duration| now.mono.saturating_sub(*at) < LONGEST_PERIOD;
+        self.approvals.retain(|_, at| counts(at));
+        if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&way) {
+            let oldest = self.approvals.iter().min_by_key(|(_, at)| **at);
+            let oldest = oldest.map(|(way, _)| way.clone());
+            oldest.map(|way| self.approvals.remove(&way));
+        }
+        self.approvals.insert(way, now.mono);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::state::secret::new_auth_id;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            wall: Timestamp::from_unix_ms(0),
+            mono: Duration::from_secs(seconds),
+        }
+    }
+
+    fn way(source: u64, target: u64, user: &str) -> SshAttempt {
+        SshAttempt {
+            source: NodeId::new(source).unwrap(),
+            target: NodeId::new(target).unwrap(),
+            local_user: user.into(),
+        }
+    }
+
+    fn begin(checks: &SshChecks, way: &SshAttempt, now: Now) -> AuthId {
+        let id = new_auth_id().unwrap();
+        checks.begin(id.clone(), way.clone(), now);
+        id
+    }
+
+    #[test]
+    fn a_confirmation_counts_for_its_period_and_its_way_only() {
+        let checks = SshChecks::new(10);
+        let root = way(1, 2, "root");
+        let id = begin(&checks, &root, at(0));
+        assert_eq!(checks.decide(&id, true, at(10)), Ok(root.clone()));
+        assert_eq!(checks.decide(&id, true, at(10)), Err(Undecidable::Decided));
+        let period = Duration::from_secs(100);
+        assert!(checks.is_approved(&root, period, at(109)));
+        assert!(!checks.is_approved(&root, period, at(110)));
+        assert!(!checks.is_approved(&root, Duration::ZERO, at(10)));
+        for other in [way(1, 2, "anna"), way(2, 1, "root"), way(3, 2, "root")] {
+            assert!(!checks.is_approved(&other, period, at(20)));
+        }
+        let again = begin(&checks, &root, at(20));
+        checks.decide(&again, false, at(20)).unwrap();
+        assert!(!checks.is_approved(&root, period, at(20)));
+    }
+
+    #[test]
+    fn connections_are_bounded_and_end() {
+        let checks = SshChecks::new(10);
+        let quiet = begin(&checks, &way(1, 9, "root"), at(0));
+        for _ in 0..100 {
+            begin(&checks, &way(1, 2, "root"), at(1));
+        }
+        assert_eq!(checks.list(at(1)).len(), PER_TARGET + 1);
+        assert!(checks.find(&quiet, at(1)).is_some());
+        assert!(checks.find(&quiet, at(LIFETIME.as_secs())).is_none());
+        let gone = checks.decide(&quiet, true, at(LIFETIME.as_secs()));
+        assert_eq!(gone, Err(Undecidable::Unknown));
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_the_decision() {
+        let checks = SshChecks::new(10);
+        for (approve, expected) in [(true, Verdict::Approved), (false, Verdict::Rejected)] {
+            let id = begin(&checks, &way(1, 2, "root"), at(0));
+            let decide = async { checks.decide(&id, approve, at(0)).unwrap() };
+            let (verdict, _) = tokio::join!(checks.decided(&id, || at(0)), decide);
+            assert_eq!(verdict, expected);
+        }
+        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let push_out = async {
+            for _ in 0..PER_TARGET {
+                begin(&checks, &way(3, 2, "root"), at(0));
+            }
+        };
+        let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), push_out);
+        assert_eq!(verdict, Verdict::Rejected);
+        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let gone = async { checks.retain(|_| false) };
+        let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), gone);
+        assert_eq!(verdict, Verdict::Rejected);
+    }
+}

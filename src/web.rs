@@ -1,0 +1,95 @@
+//! The pages for people: whole in themselves, escaped by construction, with a strict policy for what
+//! a browser may do with them.
+//!
+//! Nothing here can change anything: approving a device is for the command line and the API, since
+//! whoever sees a page may be anyone.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod home;
+mod html;
+mod join;
+mod register;
+mod ssh;
+
+use std::sync::Arc;
+
+use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::sync::watch;
+
+use crate::engine::Handle;
+use crate::net::body;
+use crate::net::body::Body;
+use crate::status::policy::PolicyStatus;
+use crate::status::ssh_checks::SshChecks;
+use crate::system_clock;
+use html::Page;
+
+/// What the pages are made of.
+pub struct WebContext {
+    /// Where states come from.
+    pub engine: Handle,
+    /// The URL that clients connect to.
+    pub server_url: String,
+    /// Where the policy comes from.
+    pub policy: watch::Receiver<PolicyStatus>,
+    /// SSH connections that wait for a person.
+    pub ssh_checks: Arc<SshChecks>,
+}
+
+/// `GET /`: what this is and where to go.
+pub fn home(context: &WebContext) -> Response<Body> {
+    let snapshot = context.engine.snapshot();
+    let policy = context.policy.borrow();
+    answer(home::page(&context.server_url, &snapshot, &policy))
+}
+
+/// `GET /join`: the steps for each system.
+pub fn join(context: &WebContext) -> Response<Body> {
+    answer(join::page(&context.server_url))
+}
+
+/// `GET /register/{id}`: a pending registration.
+pub fn register(context: &WebContext, id: &str) -> Response<Body> {
+    answer(register::page(id, &context.engine.snapshot()))
+}
+
+/// `GET /ssh/{id}`: an SSH connection that waits for a person.
+pub fn ssh(context: &WebContext, id: &str) -> Response<Body> {
+    let find = |id| context.ssh_checks.find(&id, system_clock::now());
+    let check = id.parse().ok().and_then(find);
+    answer(ssh::page(check.as_ref(), &context.engine.snapshot()))
+}
+
+fn answer(page: Page) -> Response<Body> {
+    let policy = page.policy();
+    let mut response = body::typed(page.status, "text/html; charset=utf-8", page.text);
+    let headers = response.headers_mut();
+    let fixed = [
+        // The address of a login is as good as a ticket to it.
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("cache-control", "no-store"),
+        ("x-robots-tag", "noindex"),
+    ];
+    for (name, value) in fixed {
+        let name = HeaderName::from_static(name);
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert("content-security-policy", policy);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

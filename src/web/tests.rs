@@ -1,0 +1,129 @@
+//! The pages as a browser gets them.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::status::policy::PolicyStatus;
+use hearth_core::clock::PLAUSIBLE_FROM;
+use hearth_core::id::NodeId;
+use hearth_core::keys::{MachineKey, NodeKey};
+use hearth_core::state::model::{Hostinfo, Model, Pending, PendingState};
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::state::testing::World;
+use hyper::StatusCode;
+
+const URL: &str = "http://192.168.1.1:8080";
+
+fn with_login(hostname: &str, state: PendingState) -> Model {
+    let (mut world, _) = World::with_user();
+    let login = Pending {
+        id: "abc-DEF_1".parse().unwrap(),
+        machine: MachineKey::from_bytes([1; 32]),
+        key: NodeKey::from_bytes([2; 32]),
+        lock: None,
+        hostinfo: Arc::new(Hostinfo {
+            hostname: hostname.into(),
+            os: "linux".into(),
+            ..Hostinfo::default()
+        }),
+        ephemeral: false,
+        expiry: None,
+        capability: 130,
+        created: PLAUSIBLE_FROM,
+        state,
+    };
+    Arc::make_mut(&mut world.model.pending).insert(login.id.clone(), Arc::new(login));
+    world.model
+}
+
+fn register(hostname: &str, state: PendingState) -> Page {
+    let snapshot = Snapshot::of(&with_login(hostname, state), true);
+    register::page("abc-DEF_1", &snapshot)
+}
+
+#[test]
+fn a_waiting_device_is_shown_with_what_the_owner_types() {
+    let page = register("laptop", PendingState::Waiting);
+    assert_eq!(page.status, StatusCode::OK);
+    for part in [
+        "<dd>laptop</dd>",
+        "<dd>linux</dd>",
+        "<dd>2026-01-01 00:00 UTC</dd>",
+        "hearth pending approve abc-DEF_1 --user ",
+        "http-equiv=\"refresh\"",
+    ] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    assert!(!page.text.contains("--user NAME"), "the only user is named");
+}
+
+#[test]
+fn a_decided_login_says_so_and_looks_no_more() {
+    let approved = register("laptop", PendingState::Approved(NodeId::FIRST));
+    assert!(approved.text.contains("The device is in"));
+    let rejected = register("laptop", PendingState::Rejected);
+    assert!(rejected.text.contains("turned away"));
+    for page in [approved, rejected] {
+        assert!(!page.text.contains("refresh") && !page.text.contains("pending approve"));
+    }
+}
+
+#[test]
+fn an_unknown_login_says_how_to_ask_again() {
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
+        let page = register::page(id, &snapshot);
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{id}");
+        assert!(page.text.contains("tailscale up"));
+        assert!(!page.text.contains("laptop") && !page.text.contains("<script"));
+    }
+}
+
+#[test]
+fn a_device_cannot_name_itself_into_the_page() {
+    let name = format!("</dd><script>alert(1)</script>{}", "x".repeat(10_000));
+    let page = register(&name, PendingState::Waiting);
+    assert!(!page.text.contains("<script"), "{}", page.text);
+    assert!(page.text.len() < 8000, "{}", page.text.len());
+}
+
+#[test]
+fn the_join_page_has_the_server_and_a_place_for_the_key() {
+    let page = join::page(URL);
+    assert!(page.text.contains(&format!("--login-server={URL}")));
+    assert!(page.text.matches("<span data-key>KEY</span>").count() >= 2);
+    for system in ["Linux", "macOS", "Windows", "Android", "iPhone", "Apple TV"] {
+        assert!(page.text.contains(system), "{system}");
+    }
+    assert!(page.policy().contains("script-src 'sha256-"));
+}
+
+#[test]
+fn no_page_loads_anything_from_elsewhere() {
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let pages = [
+        home::page(URL, &snapshot, &PolicyStatus::default()),
+        join::page(URL),
+        register("laptop", PendingState::Waiting),
+    ];
+    for page in pages {
+        for loader in [
+            "src=", "<link", "@import", "url(", "<img", "<iframe", "style=",
+        ] {
+            assert!(!page.text.contains(loader), "{loader}");
+        }
+        assert_eq!(page.text.matches("<main>").count(), 1);
+        assert!(page.text.ends_with("</html>\n"));
+    }
+}
+
+#[test]
+fn answers_carry_the_policy() {
+    let answer = answer(join::page(URL));
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("referrer-policy"), "no-referrer");
+    assert_eq!(header("cache-control"), "no-store");
+    assert!(
+        header("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-")
+    );
+}
