@@ -123,7 +123,7 @@ pub fn run(
     let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
     for skipped in &loaded.skipped {
         let (table, key, fault) = (skipped.table, &skipped.key, skipped.fault);
-        tracing::error!(table, key, %fault, "a record of the database is passed over; it stays there");
+        tracing::error!(table, key, %fault, "skipping an unreadable database record (left in place)");
     }
     let noise = MachineSecret::from_bytes(*loaded.secrets.noise);
     let derp = ServerSecret::from_bytes(*loaded.secrets.derp);

@@ -1,4 +1,4 @@
-//! Typed identifiers. Each kind of id is its own type so that none can be taken for another.
+//! Typed ids. Each kind of id is a type of its own, so that none can be mistaken for another.
 //!
 //! Must not know: anything else of this crate.
 
@@ -7,15 +7,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Largest id that is handed out: JavaScript clients read numbers as doubles.
+/// Largest id, 2^53 - 1: JavaScript clients read numbers as doubles.
 /// Source: `tailcfg.ID` in tailscale `tailcfg/tailcfg.go`.
 pub const MAX_ID: u64 = (1 << 53) - 1;
 
-/// User number under which tagged nodes appear, in maps and in lists alike.
+/// User id under which tagged nodes appear, in network maps and in lists.
 /// Source: `TaggedDevices` in headscale `hscontrol/types/users.go`.
 pub const TAGGED_DEVICES: u64 = 2_147_455_555;
 
-/// Login name that goes with [`TAGGED_DEVICES`].
+/// Login name of [`TAGGED_DEVICES`].
 pub const TAGGED_DEVICES_NAME: &str = "tagged-devices";
 
 macro_rules! id_type {
@@ -34,7 +34,7 @@ macro_rules! id_type {
             /// The first id of its kind.
             pub const FIRST: Self = Self(1);
 
-            /// The id after this one, or `None` when the ids are used up.
+            /// The id after this one, or `None` if all ids are used.
             pub fn next(self) -> Option<Self> {
                 Self::new(self.0.saturating_add(1))
             }
@@ -62,32 +62,72 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// A node of the tailnet. Never used again after the node is deleted.
+    /// Id of a node. Never reused after the node is deleted.
     NodeId
 );
 id_type!(
-    /// A user.
+    /// Id of a user.
     UserId
 );
 id_type!(
-    /// A preauth key.
+    /// Id of a preauth key.
     PreAuthKeyId
 );
 id_type!(
-    /// An API key.
+    /// Id of an API key.
     ApiKeyId
 );
 id_type!(
-    /// A version of the policy.
+    /// Id of a version of the policy.
     PolicyId
 );
 
-/// A text that is no id: ids are whole numbers from 1 to 2^53 - 1.
+/// The text is not an id: ids are whole numbers from 1 to [`MAX_ID`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an id is a whole number from 1 to 9007199254740991")]
+#[error("invalid ID: expected a whole number from 1 to 9007199254740991")]
 pub struct InvalidId;
 
-/// A point in the history of the state: each published change has the next number.
+/// Longest [`AuthId`], in bytes.
+pub const AUTH_ID_MAX: usize = 48;
+
+/// Id of a pending registration or SSH check: the unguessable last part of its URL. At most [`AUTH_ID_MAX`]
+/// letters, digits, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuthId(Box<str>);
+
+impl AuthId {
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AuthId {
+    type Err = InvalidAuthId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAuthId> {
+        let fits = (1..=AUTH_ID_MAX).contains(&text.len());
+        let clean = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if fits && text.bytes().all(clean) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidAuthId)
+        }
+    }
+}
+
+impl fmt::Display for AuthId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not an [`AuthId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid ID: expected 1 to 48 letters, digits, `-` or `_`")]
+pub struct InvalidAuthId;
+
+/// Revision of the state: each published change has the next number.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -95,7 +135,7 @@ pub struct InvalidId;
 pub struct Revision(u64);
 
 impl Revision {
-    /// Before any change.
+    /// The revision before the first change.
     pub const ZERO: Self = Self(0);
 
     /// The revision with this number.

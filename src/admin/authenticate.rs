@@ -127,6 +127,7 @@ fn key_in(header: &str) -> Option<Zeroizing<String>> {
 mod tests {
     use super::*;
     use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
+    use hearth_core::state::scope::Scopes;
     use hearth_core::state::secret::new_secret;
 
     fn at(seconds: u64) -> Now {
@@ -143,6 +144,7 @@ mod tests {
             id: ApiKeyId::FIRST,
             prefix: secret.prefix.clone(),
             hash: secret.hash,
+            scopes: Scopes::ALL,
             expiry,
             created: PLAUSIBLE_FROM,
         };

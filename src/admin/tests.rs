@@ -20,7 +20,7 @@ use crate::store::Store;
 use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::netmap::dns::DnsSources;
-use hearth_core::state::command::{Command, ExpiryWish, Register, RegisterReply, Reply};
+use hearth_core::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
 use hearth_core::state::dns::{DnsRecord, DnsSettings};
 use hearth_core::state::model::{Hostinfo, Settings};
 use hearth_core::state::secret::new_auth_id;
@@ -159,7 +159,7 @@ impl Server {
             key: NodeKey::from_bytes([number; 32]),
             lock: None,
             auth_key: None,
-            expiry: ExpiryWish::None,
+            expiry: RequestedExpiry::None,
             followup: None,
             ephemeral: false,
             hostinfo: Arc::new(Hostinfo {

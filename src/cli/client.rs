@@ -109,7 +109,7 @@ const NEXT: [(&str, &str); 6] = [
     ),
     ("no pending registration", "See `hearth pending list`."),
     ("no login", "See `hearth pending list`."),
-    ("record not found", "See `hearth dns list`."),
+    ("there is no such DNS record", "See `hearth dns list`."),
 ];
 
 /// The command line with these arguments, if it can be typed again as it is, without quotes.

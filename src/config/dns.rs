@@ -240,7 +240,7 @@ mod tests {
                 "hearth.toml:3:1: an item of `dns.split` is left out: \"a b\" is no DNS name",
                 "hearth.toml:5:15: `dns.split` has a bad value: expected a list of resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
                 "hearth.toml:10:1: unknown key `dns.records.ttl`",
-                "hearth.toml:11:1: an item of `dns.records` is left out: \"\" is no value for ALIAS: expected the name of a node",
+                "hearth.toml:11:1: an item of `dns.records` is left out: invalid ALIAS value \"\": expected a node name",
                 "hearth.toml:13:1: unknown key `dns.records.values`; did you mean `dns.records.value`?",
                 "hearth.toml:14:1: an item of `dns.rules` is left out: it needs a `target`: the nodes for which it is",
             ]

@@ -24,9 +24,10 @@ use crate::status::http_counters::HttpCounters;
 use crate::status::ssh_checks::SshChecks;
 use crate::supervise::Tasks;
 use bytes::Bytes;
+use hearth_core::id::AuthId;
 use hearth_core::netmap::Tailnet;
 use hearth_core::netmap::fragment::Fragments;
-use hearth_core::state::model::{AuthId, SessionId};
+use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Keep-alives of different streams are spread over this much time.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use hearth_core::clock::Now;
+use hearth_core::id::AuthId;
 use hearth_core::netmap::{owner_number, owner_profile};
-use hearth_core::state::command::{ExpiryWish, NodeUpdate, PresentedKey, Register};
-use hearth_core::state::model::{AuthId, Hostinfo, Node};
+use hearth_core::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
+use hearth_core::state::model::{Hostinfo, Node};
 use hearth_core::state::secret;
 use hearth_core::state::secret::{SecretHash, SecretKind};
 use hearth_core::state::snapshot::Snapshot;
@@ -97,9 +98,9 @@ pub(super) fn register(
 ) -> Register {
     let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
     let expiry = match request.expiry {
-        None => ExpiryWish::None,
-        Some(at) if at <= now.wall => ExpiryWish::Logout,
-        Some(at) => ExpiryWish::At(at),
+        None => RequestedExpiry::None,
+        Some(at) if at <= now.wall => RequestedExpiry::Logout,
+        Some(at) => RequestedExpiry::At(at),
     };
     Register {
         machine,

@@ -14,9 +14,10 @@ use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::clock::Now;
+use hearth_core::id::AuthId;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::command::{Command, RegisterReply, Rejected, Reply};
-use hearth_core::state::model::{AuthId, Pending, PendingState, PreAuthKey};
+use hearth_core::state::model::{PendingRegistration, PendingState, PreAuthKey};
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 use hearth_core::tailcfg::json;
@@ -96,7 +97,7 @@ fn slow_down(
 /// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
 /// each key makes a login of its own, and pushes out somebody else's.
 fn waits<'a>(
-    mut logins: impl Iterator<Item = &'a Arc<Pending>>,
+    mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
     key: &NodeKey,
 ) -> bool {

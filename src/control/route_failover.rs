@@ -66,7 +66,7 @@ async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration)
 /// The routers that hold a stream and serve a route that others serve as well.
 fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
     let is_there = |node: &&Arc<Node>| {
-        node.is_member() && matches!(node.presence, Presence::Online(_)) && !node.is_alone()
+        node.is_active() && matches!(node.presence, Presence::Online(_)) && !node.is_isolated()
     };
     let mut by_route: BTreeMap<_, Vec<&Arc<Node>>> = BTreeMap::new();
     for node in snapshot.nodes().iter().filter(is_there) {

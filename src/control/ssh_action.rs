@@ -188,7 +188,7 @@ impl Checking<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::state::model::AuthId;
+    use hearth_core::id::AuthId;
     use hearth_core::state::testing::World;
 
     const HOUR: Option<Duration> = Some(Duration::from_secs(3600));

@@ -220,7 +220,7 @@ mod tests {
         );
         assert!(
             fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))
-                .starts_with("record 2: \"*.a\" is a wildcard")
+                .starts_with("record 2: invalid record name \"*.a\": wildcards")
         );
         let many = vec![good; RECORDS_MAX + 1].join(",");
         assert_eq!(

@@ -19,8 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use hearth_core::clock::{Now, Timestamp};
-use hearth_core::id::NodeId;
-use hearth_core::state::model::AuthId;
+use hearth_core::id::{AuthId, NodeId};
 
 /// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
 /// tailscale `ssh/tailssh/tailssh.go`).

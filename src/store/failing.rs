@@ -1,4 +1,4 @@
-//! A database whose disk fails, or does not come back, when a test says so.
+//! A database on a disk that fails or hangs when a test says so.
 
 use std::io;
 use std::path::Path;
@@ -9,15 +9,15 @@ use redb::{Builder, StorageBackend};
 
 use crate::store::{FILE_NAME, Loaded, Store, load, prepare};
 
-/// What a disk does with what is written.
+/// What a disk does with a write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// It takes it.
+    /// It succeeds.
     #[default]
     Works,
-    /// It is full.
+    /// It fails: the disk is full.
     Fails,
-    /// It does not come back, until it has another mood.
+    /// It blocks until the mood changes.
     Hangs,
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Mood {
 pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
 
 impl Disk {
-    /// From now on it does this with what is written.
+    /// Sets what it does with writes from now on.
     pub(crate) fn set(&self, mood: Mood) {
         *self.mood() = mood;
         self.0.1.notify_all();
@@ -78,8 +78,8 @@ impl StorageBackend for Failing {
 }
 
 impl Store {
-    /// An empty database in memory, on such a disk. `directory` must not take a file, so that it cannot be
-    /// opened anew either.
+    /// An empty database in memory, on such a disk. No file can be created in `directory`, so that reopening
+    /// the database fails, too.
     pub(crate) fn failing(directory: &Path, disk: Disk) -> (Self, Loaded) {
         let backend = Failing {
             memory: InMemoryBackend::new(),

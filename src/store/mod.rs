@@ -1,7 +1,7 @@
 //! The database: tables of [`Record`]s in one redb file.
 //!
-//! The only module that names redb. A batch of records is one transaction: all of it is on disk, with
-//! one fsync, or none of it. Source of the guarantees: redb `docs/design.md` (1PC+C).
+//! The only module that names redb. A batch of records is one transaction: after one fsync all of it is on
+//! disk, or none of it. Source of the guarantees: redb `docs/design.md` (1PC+C).
 
 mod schema;
 
@@ -13,14 +13,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableHandle, WriteTransaction,
+};
 use zeroize::Zeroizing;
 
 use hearth_core::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use hearth_core::state::attributes::Attributes;
 use hearth_core::state::dns::DnsRecord;
-use hearth_core::state::model::{ApiKey, Counters, Node, Pending, PolicyText, PreAuthKey, User};
+use hearth_core::state::model::{
+    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
+};
 use hearth_core::state::record::{DecodeError, Record, Stored};
+pub use schema::POLICIES_NAME;
 use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
     POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
@@ -32,93 +38,90 @@ pub const FILE_NAME: &str = "hearth.redb";
 /// Why the database cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory or file cannot be made or opened.
+    /// The directory or file cannot be created or opened.
     #[error("cannot open {}: {source}", path.display())]
     Open {
         /// The directory or file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process has it open.
-    #[error("{} is in use: is another hearth running with this data directory?", path.display())]
+    /// Another process has the file open.
+    #[error("{} is in use; is another hearth running with this data directory?", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
     /// The file is not a database that redb can read.
-    #[error("{} cannot be read as a database ({source}); restore it from a backup or move it away", path.display())]
+    #[error("{} is not a readable database ({source}); restore it from a backup or move it away", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What redb says.
+        /// redb's error.
         source: Box<redb::Error>,
     },
     /// A newer hearth wrote it.
-    #[error("{} was written by a newer hearth (schema {found}, this one knows up to {known}); install that version or restore a backup", path.display())]
+    #[error("{} was written by a newer hearth (schema {found}, this version supports {known}); install that version or restore a backup", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its schema.
         found: u64,
-        /// The newest schema known.
+        /// The newest schema that this version supports.
         known: u64,
     },
     /// Reading or writing failed.
-    #[error("the database failed: {0}")]
+    #[error("database error: {0}")]
     Failed(#[from] Box<redb::Error>),
     /// The system gave no random bytes for the server's keys.
     #[error(transparent)]
     NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
 }
 
-/// A stored value that was passed over because it cannot be read. It stays in the file.
+/// A stored value that cannot be read. It is left in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// The table.
+    /// Name of the table.
     pub table: &'static str,
-    /// Its key in the table.
+    /// Key in the table.
     pub key: String,
-    /// What is wrong with it.
+    /// Why it cannot be read.
     pub fault: DecodeError,
 }
 
-/// The server's own keys.
+/// The server's private keys.
 pub struct ServerSecrets {
-    /// Noise static key.
+    /// Noise static key of the control server.
     pub noise: Zeroizing<[u8; 32]>,
-    /// Key of the relay.
+    /// Key of the DERP relay.
     pub derp: Zeroizing<[u8; 32]>,
 }
 
-/// All that the database holds.
+/// Everything in the database, as read when it is opened.
 pub struct Loaded {
-    /// The server's own keys.
+    /// The server's private keys.
     pub secrets: ServerSecrets,
-    /// The next numbers.
+    /// The next ids.
     pub counters: Counters,
-    /// Users by number.
+    /// Users by id.
     pub users: BTreeMap<UserId, Arc<User>>,
-    /// Nodes, sorted by number.
+    /// Nodes, sorted by id.
     pub nodes: Vec<Arc<Node>>,
-    /// Attributes by node.
+    /// Posture attributes by node.
     pub attributes: BTreeMap<NodeId, Arc<Attributes>>,
-    /// Preauth keys by number.
+    /// Preauth keys by id.
     pub preauth_keys: BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>,
-    /// API keys by number.
+    /// API keys by id.
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
-    /// DNS records.
+    /// DNS records made by the API.
     pub dns_records: BTreeSet<DnsRecord>,
-    /// The last versions of the policy, oldest first.
+    /// The versions of the policy that are kept, oldest first.
     pub policies: Vec<Arc<PolicyText>>,
-    /// Pending logins.
-    pub pending: Vec<Arc<Pending>>,
-    /// What could not be read.
+    /// Pending registrations.
+    pub pending: Vec<Arc<PendingRegistration>>,
+    /// Values that cannot be read.
     pub skipped: Vec<Skipped>,
 }
-
-/// What [`Skipped::table`] is for versions of the policy.
-pub const POLICIES_NAME: &str = "policies";
 
 /// The open database.
 pub struct Store {
@@ -128,12 +131,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database in `data_dir`, making both when they are not there, and reads all of it.
+    /// Opens the database in `data_dir` and reads all of it. Creates both if they are missing.
     ///
-    /// `cache_bytes` bounds the memory that redb keeps for pages.
+    /// `cache_bytes` bounds redb's page cache.
     ///
     /// # Errors
-    /// When the file cannot be opened, belongs to another process, or was written by a newer hearth.
+    /// When the file cannot be opened, is in use, or was written by a newer hearth.
     pub fn open(data_dir: &Path, cache_bytes: usize) -> Result<(Self, Loaded), StoreError> {
         let made = DirBuilder::new()
             .recursive(true)
@@ -157,13 +160,12 @@ impl Store {
         ))
     }
 
-    /// Writes a batch: on success all of it is on disk, else none of it.
+    /// Writes a batch: on success all of it is on disk, on failure none of it.
     ///
-    /// After a failure the next call opens the file anew first, since redb refuses further writes
-    /// once one failed.
+    /// After a failure the next call reopens the file first, because redb refuses further writes.
     ///
     /// # Errors
-    /// When the disk is full or broken.
+    /// When the disk is full or fails.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
@@ -203,7 +205,7 @@ fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
     })
 }
 
-/// Makes the tables and the server's keys on first use, and checks the schema.
+/// Checks the schema. In a new database, creates the tables and the server's keys.
 fn prepare(database: &Database, path: &Path) -> Result<(), StoreError> {
     let found = read_schema(database).map_err(Box::new)?;
     match found {
@@ -275,28 +277,28 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         .get(COUNTERS)?
         .map(|bytes| Counters::decode(bytes.value()));
     let mut skipped = Vec::new();
-    let users = read_table::<User>(&transaction, USERS, "users", &mut skipped)?;
-    let nodes = read_table::<Node>(&transaction, NODES, "nodes", &mut skipped)?;
-    let preauth = read_table::<PreAuthKey>(&transaction, PREAUTH_KEYS, "preauth", &mut skipped)?;
-    let api_keys = read_table::<ApiKey>(&transaction, API_KEYS, "api_keys", &mut skipped)?;
-    let dns_records = read_dns_records(&transaction, &mut skipped)?;
-    let policies = read_table::<PolicyText>(&transaction, POLICIES, POLICIES_NAME, &mut skipped)?;
-    let attributes = read_attributes(&transaction, &mut skipped)?;
-    let mut pending = Vec::new();
-    for entry in transaction.open_table(PENDING)?.iter()? {
-        let (key, value) = entry?;
-        match Pending::decode(value.value()) {
-            Ok(login) => pending.push(Arc::new(login)),
-            Err(fault) => {
-                let key = key.value().to_owned();
-                skipped.push(Skipped {
-                    table: "pending",
-                    key,
-                    fault,
-                });
-            }
-        }
-    }
+    let users = read_values::<_, User>(&transaction, &USERS, &mut skipped)?;
+    let nodes = read_values(&transaction, &NODES, &mut skipped)?;
+    let preauth = read_values::<_, PreAuthKey>(&transaction, &PREAUTH_KEYS, &mut skipped)?;
+    let api_keys = read_values::<_, ApiKey>(&transaction, &API_KEYS, &mut skipped)?;
+    let policies = read_values(&transaction, &POLICIES, &mut skipped)?;
+    let pending = read_values(&transaction, &PENDING, &mut skipped)?;
+    let mut dns_records = BTreeSet::new();
+    read_table(&transaction, &DNS_RECORDS, &mut skipped, &mut |_, value| {
+        dns_records.insert(DnsRecord::decode(value)?);
+        Ok(())
+    })?;
+    let mut attributes = BTreeMap::new();
+    read_table(
+        &transaction,
+        &ATTRIBUTES,
+        &mut skipped,
+        &mut |key, value| {
+            let node = NodeId::new(key).ok_or(DecodeError::Damaged)?;
+            attributes.insert(node, Arc::new(Attributes::decode(value)?));
+            Ok(())
+        },
+    )?;
     Ok(Loaded {
         secrets,
         counters: counters.and_then(Result::ok).unwrap_or_default(),
@@ -312,95 +314,53 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     })
 }
 
-fn read_dns_records(
-    transaction: &redb::ReadTransaction,
+/// The values of a table, in the order of their keys.
+fn read_values<K, V>(
+    transaction: &ReadTransaction,
+    table: &'static TableDefinition<'static, K, &'static [u8]>,
     skipped: &mut Vec<Skipped>,
-) -> Result<BTreeSet<DnsRecord>, redb::Error> {
-    let table = match transaction.open_table(DNS_RECORDS) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeSet::new()),
-        Err(fault) => return Err(fault.into()),
-    };
-    let mut records = BTreeSet::new();
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        match DnsRecord::decode(value.value()) {
-            Ok(record) => {
-                records.insert(record);
-            }
-            Err(fault) => {
-                let key = key.value().to_owned();
-                skipped.push(Skipped {
-                    table: "dns_records",
-                    key,
-                    fault,
-                });
-            }
-        }
-    }
-    Ok(records)
-}
-
-/// The key of a record in its table.
-fn dns_key(record: &DnsRecord) -> String {
-    format!("{} {} {}", record.name, record.kind(), record.value)
-}
-
-fn read_table<V: Stored>(
-    transaction: &redb::ReadTransaction,
-    table: TableDefinition<'_, u64, &[u8]>,
-    name: &'static str,
-    skipped: &mut Vec<Skipped>,
-) -> Result<Vec<Arc<V>>, redb::Error> {
-    // A database from before there was this table has none.
-    let table = match transaction.open_table(table) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(fault) => return Err(fault.into()),
-    };
+) -> Result<Vec<Arc<V>>, redb::Error>
+where
+    K: Key + 'static,
+    for<'a> K::SelfType<'a>: ToString,
+    V: Stored,
+{
     let mut values = Vec::new();
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        match V::decode(value.value()) {
-            Ok(value) => values.push(Arc::new(value)),
-            Err(fault) => {
-                skipped.push(Skipped {
-                    table: name,
-                    key: key.value().to_string(),
-                    fault,
-                });
-            }
-        }
-    }
+    read_table(transaction, table, skipped, &mut |_, value| {
+        values.push(Arc::new(V::decode(value)?));
+        Ok(())
+    })?;
     Ok(values)
 }
 
-/// The attributes by node. A database from before there were any has no table of them.
-fn read_attributes(
-    transaction: &redb::ReadTransaction,
+/// Gives `take` each entry of a table, in the order of the keys. An entry that it cannot read goes to
+/// `skipped`. A database that is older than the table has no entries.
+fn read_table<K>(
+    transaction: &ReadTransaction,
+    table: &'static TableDefinition<'static, K, &'static [u8]>,
     skipped: &mut Vec<Skipped>,
-) -> Result<BTreeMap<NodeId, Arc<Attributes>>, redb::Error> {
-    let table = match transaction.open_table(ATTRIBUTES) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+    take: &mut dyn FnMut(K::SelfType<'_>, &[u8]) -> Result<(), DecodeError>,
+) -> Result<(), redb::Error>
+where
+    K: Key + 'static,
+    for<'a> K::SelfType<'a>: ToString,
+{
+    let entries = match transaction.open_table(*table) {
+        Ok(entries) => entries,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
         Err(fault) => return Err(fault.into()),
     };
-    let mut all = BTreeMap::new();
-    for entry in table.iter()? {
+    for entry in entries.iter()? {
         let (key, value) = entry?;
-        let id = NodeId::new(key.value()).ok_or(DecodeError::Damaged);
-        match id.and_then(|id| Ok((id, Attributes::decode(value.value())?))) {
-            Ok((id, attributes)) => {
-                all.insert(id, Arc::new(attributes));
-            }
-            Err(fault) => skipped.push(Skipped {
-                table: "attributes",
+        if let Err(fault) = take(key.value(), value.value()) {
+            skipped.push(Skipped {
+                table: table.name(),
                 key: key.value().to_string(),
                 fault,
-            }),
+            });
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn write(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
@@ -413,55 +373,65 @@ fn write(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
 }
 
 fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
-    let put = |table: TableDefinition<'_, u64, &[u8]>, id: u64, bytes: Vec<u8>| {
-        transaction
-            .open_table(table)?
-            .insert(id, bytes.as_slice())?;
-        Ok(())
-    };
-    let delete = |table: TableDefinition<'_, u64, &[u8]>, id: u64| {
-        transaction.open_table(table)?.remove(id)?;
-        Ok(())
-    };
     match record {
-        Record::Counters(counters) => {
-            transaction
-                .open_table(META)?
-                .insert(COUNTERS, counters.encode().as_slice())?;
-            Ok(())
+        Record::Counters(counters) => put(transaction, META, COUNTERS, &counters.encode()),
+        Record::PutUser(user) => put(transaction, USERS, user.id.number(), &user.encode()),
+        Record::DeleteUser(id) => delete(transaction, USERS, id.number()),
+        Record::PutNode(node) => put(transaction, NODES, node.id.number(), &node.encode()),
+        Record::DeleteNode(id) => delete(transaction, NODES, id.number()),
+        Record::PutAttributes(id, attributes) => {
+            put(transaction, ATTRIBUTES, id.number(), &attributes.encode())
         }
-        Record::PutUser(user) => put(USERS, user.id.number(), user.encode()),
-        Record::DeleteUser(id) => delete(USERS, id.number()),
-        Record::PutNode(node) => put(NODES, node.id.number(), node.encode()),
-        Record::DeleteNode(id) => delete(NODES, id.number()),
-        Record::PutAttributes(id, attributes) => put(ATTRIBUTES, id.number(), attributes.encode()),
-        Record::DeleteAttributes(id) => delete(ATTRIBUTES, id.number()),
-        Record::PutPreAuthKey(key) => put(PREAUTH_KEYS, key.id.number(), key.encode()),
-        Record::DeletePreAuthKey(id) => delete(PREAUTH_KEYS, id.number()),
-        Record::PutApiKey(key) => put(API_KEYS, key.id.number(), key.encode()),
-        Record::DeleteApiKey(id) => delete(API_KEYS, id.number()),
-        Record::PutDnsRecord(record) => {
-            let mut table = transaction.open_table(DNS_RECORDS)?;
-            table.insert(dns_key(record).as_str(), record.encode().as_slice())?;
-            Ok(())
+        Record::DeleteAttributes(id) => delete(transaction, ATTRIBUTES, id.number()),
+        Record::PutPreAuthKey(key) => {
+            put(transaction, PREAUTH_KEYS, key.id.number(), &key.encode())
         }
-        Record::DeleteDnsRecord(record) => {
-            let mut table = transaction.open_table(DNS_RECORDS)?;
-            table.remove(dns_key(record).as_str())?;
-            Ok(())
+        Record::DeletePreAuthKey(id) => delete(transaction, PREAUTH_KEYS, id.number()),
+        Record::PutApiKey(key) => put(transaction, API_KEYS, key.id.number(), &key.encode()),
+        Record::DeleteApiKey(id) => delete(transaction, API_KEYS, id.number()),
+        Record::PutDnsRecord(record) => put(
+            transaction,
+            DNS_RECORDS,
+            &*dns_key(record),
+            &record.encode(),
+        ),
+        Record::DeleteDnsRecord(record) => delete(transaction, DNS_RECORDS, &*dns_key(record)),
+        Record::PutPolicy(version) => put(
+            transaction,
+            POLICIES,
+            version.id.number(),
+            &version.encode(),
+        ),
+        Record::DeletePolicy(id) => delete(transaction, POLICIES, id.number()),
+        Record::PutPending(pending) => {
+            put(transaction, PENDING, pending.id.as_str(), &pending.encode())
         }
-        Record::PutPolicy(version) => put(POLICIES, version.id.number(), version.encode()),
-        Record::DeletePolicy(id) => delete(POLICIES, id.number()),
-        Record::PutPending(login) => {
-            let mut table = transaction.open_table(PENDING)?;
-            table.insert(login.id.as_str(), login.encode().as_slice())?;
-            Ok(())
-        }
-        Record::DeletePending(id) => {
-            transaction.open_table(PENDING)?.remove(id.as_str())?;
-            Ok(())
-        }
+        Record::DeletePending(id) => delete(transaction, PENDING, id.as_str()),
     }
+}
+
+fn put<'k, K: Key + 'static>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'static, K, &'static [u8]>,
+    key: K::SelfType<'k>,
+    value: &[u8],
+) -> Result<(), redb::Error> {
+    transaction.open_table(table)?.insert(key, value)?;
+    Ok(())
+}
+
+fn delete<'k, K: Key + 'static>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'static, K, &'static [u8]>,
+    key: K::SelfType<'k>,
+) -> Result<(), redb::Error> {
+    transaction.open_table(table)?.remove(key)?;
+    Ok(())
+}
+
+/// The key of a record in [`DNS_RECORDS`].
+fn dns_key(record: &DnsRecord) -> String {
+    format!("{} {} {}", record.name, record.kind(), record.value)
 }
 
 #[cfg(test)]

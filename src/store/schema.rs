@@ -1,35 +1,40 @@
 //! Tables of the database. Released names and key types never change their meaning.
+//!
+//! A new table needs its definition here, a line in `read_all` and one in `write_one`. Databases of
+//! earlier versions do not have it: reading finds no entries, and the first write creates it.
 
 use redb::TableDefinition;
 
-/// Version of the tables that this program writes.
+/// Version of the schema that this program writes. A database with a higher one is refused.
 pub(super) const SCHEMA_VERSION: u64 = 1;
 
 /// Single values by name.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// In `meta`: the schema version, eight bytes, little-endian.
 pub(super) const SCHEMA: &str = "schema";
-/// In `meta`: the Noise static key.
+/// In `meta`: the Noise static key of the control server.
 pub(super) const NOISE_SECRET: &str = "noise_secret";
-/// In `meta`: the relay's key.
+/// In `meta`: the private key of the DERP relay.
 pub(super) const DERP_SECRET: &str = "derp_secret";
-/// In `meta`: the next numbers.
+/// In `meta`: the next ids.
 pub(super) const COUNTERS: &str = "counters";
 
-/// Users by number.
+/// Users by id.
 pub(super) const USERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("users");
-/// Nodes by number.
+/// Nodes by id.
 pub(super) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("nodes");
-/// Attributes of nodes by the node's number.
+/// Posture attributes of nodes by the node's id.
 pub(super) const ATTRIBUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("attributes");
-/// Preauth keys by number.
+/// Preauth keys by id.
 pub(super) const PREAUTH_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("preauth");
-/// API keys by number.
+/// API keys by id.
 pub(super) const API_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("api_keys");
-/// DNS records by `name type value`. A database of an earlier hearth may lack it.
+/// DNS records by `name type value`.
 pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("dns_records");
-/// Versions of the policy by number.
-pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("policies");
-/// Pending logins by id.
+/// Name of [`POLICIES`], by which the engine finds the versions that were skipped.
+pub const POLICIES_NAME: &str = "policies";
+/// Versions of the policy by id.
+pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(POLICIES_NAME);
+/// Pending registrations by id.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

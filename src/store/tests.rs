@@ -5,10 +5,14 @@ use std::time::Duration;
 use crate::store::{FILE_NAME, Store, StoreError};
 use hearth_core::id::NodeId;
 use hearth_core::state::apply::{Flush, tick};
-use hearth_core::state::command::{Command, NodeUpdate, RegisterReply};
+use hearth_core::state::command::{Command, NewApiKey, NodeUpdate, RegisterReply};
 use hearth_core::state::dns::DnsRecord;
-use hearth_core::state::model::{ApiKey, Counters, Model, Node, Pending, PreAuthKey, User};
+use hearth_core::state::model::{
+    ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User,
+};
 use hearth_core::state::record::{DecodeError, Record, Stored};
+use hearth_core::state::scope::{Area, Scope, Scopes};
+use hearth_core::state::secret::SecretHash;
 use hearth_core::state::testing::{World, plain, with_key};
 
 const CACHE: usize = 256 * 1024;
@@ -51,9 +55,20 @@ fn eventful() -> World {
     }
     let gone = DnsRecord::parse("gone", "", "::1").unwrap();
     world.apply(Command::DeleteDnsRecord(gone)).unwrap();
+    let key = NewApiKey {
+        scopes: read_devices(),
+        expiry: None,
+        prefix: "abcdefghijkl".into(),
+        hash: SecretHash::of("secret"),
+    };
+    world.apply(Command::CreateApiKey(key)).unwrap();
     world.wait(Duration::from_secs(1));
     tick(&mut world.model, &mut world.records, world.now, Flush::Now);
     world
+}
+
+fn read_devices() -> Scopes {
+    [Scope::read(Area::DevicesCore)].into_iter().collect()
 }
 
 fn stored<V: Stored + std::fmt::Debug>(values: impl Iterator<Item = Arc<V>>) -> Vec<Vec<u8>> {
@@ -83,6 +98,8 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(*before.secrets.derp, *loaded.secrets.derp);
     assert_eq!(loaded.counters, world.model.counters);
     assert!(loaded.skipped.is_empty());
+    let scopes: Vec<_> = loaded.api_keys.values().map(|key| key.scopes).collect();
+    assert_eq!(scopes, [read_devices()]);
     let image_loaded = [
         stored(loaded.users.into_values()),
         stored(loaded.nodes.into_iter()),
@@ -95,7 +112,7 @@ fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_second_server_on_the_same_directory_is_refused() {
+fn a_second_server_on_the_same_directory_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let _open = Store::open(directory.path(), CACHE).unwrap();
     let second = Store::open(directory.path(), CACHE).map(|_| ());
@@ -106,7 +123,7 @@ fn a_second_server_on_the_same_directory_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_database_is_rejected_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(FILE_NAME);
     std::fs::write(&path, "my shopping list").unwrap();
@@ -132,7 +149,7 @@ fn only_the_owner_may_read_the_secrets() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_passed_over_and_kept() {
+fn an_unreadable_record_is_skipped_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
@@ -148,19 +165,28 @@ fn a_record_that_cannot_be_read_is_passed_over_and_kept() {
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     let faults: Vec<_> = loaded.skipped.iter().map(|skipped| skipped.fault).collect();
     assert_eq!(faults, [DecodeError::Newer(9), DecodeError::Damaged]);
+    let places: Vec<_> = loaded
+        .skipped
+        .iter()
+        .map(|skipped| (skipped.table, &*skipped.key))
+        .collect();
+    assert_eq!(places, [("nodes", "7"), ("nodes", "8")]);
     assert_eq!(loaded.nodes.len(), world.model.nodes.len());
 }
 
 #[test]
-fn a_database_from_before_the_dns_records_gets_them() {
+fn a_database_that_is_older_than_a_table_gets_it() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(directory.path(), CACHE).unwrap();
     let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
     assert!(transaction.delete_table(super::DNS_RECORDS).unwrap());
+    assert!(transaction.delete_table(super::ATTRIBUTES).unwrap());
+    assert!(transaction.delete_table(super::POLICIES).unwrap());
     transaction.commit().unwrap();
     drop(store);
     let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
-    assert!(loaded.dns_records.is_empty());
+    assert!(loaded.dns_records.is_empty() && loaded.attributes.is_empty());
+    assert!(loaded.policies.is_empty() && loaded.skipped.is_empty());
     let record = DnsRecord::parse("nas", "", "192.168.1.2").unwrap();
     store
         .commit(&[Record::PutDnsRecord(record.clone())])
@@ -171,7 +197,7 @@ fn a_database_from_before_the_dns_records_gets_them() {
 }
 
 #[test]
-fn a_database_of_a_newer_hearth_is_refused() {
+fn a_database_of_a_newer_hearth_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(directory.path(), CACHE).unwrap();
     let database = store.database.as_ref().unwrap();
@@ -191,42 +217,6 @@ fn a_database_of_a_newer_hearth_is_refused() {
     );
 }
 
-fn fingerprint(bytes: &[u8]) -> (usize, String) {
-    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let start = data_encoding::HEXLOWER.encode(&hash.as_ref()[..8]);
-    (bytes.len(), start)
-}
-
-/// The bytes that each version writes, for ever: a change here is a change of the stored form, and
-/// makes databases of earlier versions unreadable.
-#[test]
-fn the_stored_form_is_what_it_was() {
-    let node = eventful().node(NodeId::FIRST).encode();
-    assert_eq!(fingerprint(&node), (204, "36b4f99cd6f522cf".to_owned()));
-    // The third version is the second and one flag more.
-    let mut second = node[..203].to_vec();
-    second[0] = 2;
-    assert_eq!(fingerprint(&second), (203, "baa464bce81d2b62".to_owned()));
-    // The second version is the first and four empty fields more.
-    let mut first = node[..199].to_vec();
-    first[0] = 1;
-    assert_eq!(fingerprint(&first), (199, "62478c33f578194f".to_owned()));
-}
-
-#[test]
-fn nodes_of_earlier_versions_are_read() {
-    let world = eventful();
-    let node = world.node(NodeId::FIRST);
-    for (version, length) in [(1, 199), (2, 203)] {
-        let mut stored = node.encode()[..length].to_vec();
-        stored[0] = version;
-        let back = Node::decode(&stored).unwrap();
-        assert_eq!((back.key, back.label), (node.key, node.label.clone()));
-        assert!(back.authorized && !back.expired && back.wireguard.is_none());
-        assert!(back.approved_routes.is_empty());
-    }
-}
-
 #[test]
 fn damaged_bytes_are_an_error_wherever_they_are_cut() {
     let world = eventful();
@@ -237,7 +227,7 @@ fn damaged_bytes_are_an_error_wherever_they_are_cut() {
     assert_eq!(User::decode(&[]).unwrap_err(), DecodeError::Damaged);
     assert_eq!(Counters::decode(&[2]).unwrap_err(), DecodeError::Newer(2));
     assert!(PreAuthKey::decode(&[1]).is_err() && ApiKey::decode(&[1]).is_err());
-    assert!(Pending::decode(&[1]).is_err());
+    assert!(PendingRegistration::decode(&[1]).is_err());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use hyper::StatusCode;
 
 use crate::web::html::{Builder, Page, Piece};
 use hearth_core::clock::Timestamp;
-use hearth_core::state::model::{AuthId, Pending, PendingState};
+use hearth_core::id::AuthId;
+use hearth_core::state::model::{PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 
 /// How often a page that waits looks again, in seconds.
@@ -31,7 +32,7 @@ pub fn page(id: &str, snapshot: &Snapshot) -> Page {
     }
 }
 
-fn waiting(login: &Pending, snapshot: &Snapshot) -> Page {
+fn waiting(login: &PendingRegistration, snapshot: &Snapshot) -> Page {
     let mut users = snapshot.users().values();
     let user = match (users.next(), users.next()) {
         (Some(only), None) => &only.name,
@@ -60,7 +61,7 @@ fn waiting(login: &Pending, snapshot: &Snapshot) -> Page {
         .finish()
 }
 
-fn approved(login: &Pending, label: Option<&str>) -> Page {
+fn approved(login: &PendingRegistration, label: Option<&str>) -> Page {
     let page = Builder::new(StatusCode::OK, "The device is in").paragraph(&[
         Piece::Text("It was approved"),
         Piece::Text(if label.is_some() { " as " } else { "" }),
@@ -70,7 +71,7 @@ fn approved(login: &Pending, label: Option<&str>) -> Page {
     device(page, login).finish()
 }
 
-fn rejected(login: &Pending) -> Page {
+fn rejected(login: &PendingRegistration) -> Page {
     let page = Builder::new(StatusCode::OK, "The device was turned away")
         .paragraph(&[Piece::Text("The owner of this network said no.")]);
     device(page, login).finish()
@@ -89,7 +90,7 @@ fn gone() -> Page {
         .finish()
 }
 
-fn device(page: Builder, login: &Pending) -> Builder {
+fn device(page: Builder, login: &PendingRegistration) -> Builder {
     let tags = login.hostinfo.request_tags.join(", ");
     let name = shown(&login.hostinfo.hostname);
     let system = shown(&login.hostinfo.os);

@@ -7,7 +7,7 @@ use crate::status::policy::PolicyStatus;
 use hearth_core::clock::PLAUSIBLE_FROM;
 use hearth_core::id::NodeId;
 use hearth_core::keys::{MachineKey, NodeKey};
-use hearth_core::state::model::{Hostinfo, Model, Pending, PendingState};
+use hearth_core::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::state::testing::World;
 use hyper::StatusCode;
@@ -16,7 +16,7 @@ const URL: &str = "http://192.168.1.1:8080";
 
 fn with_login(hostname: &str, state: PendingState) -> Model {
     let (mut world, _) = World::with_user();
-    let login = Pending {
+    let login = PendingRegistration {
         id: "abc-DEF_1".parse().unwrap(),
         machine: MachineKey::from_bytes([1; 32]),
         key: NodeKey::from_bytes([2; 32]),

@@ -165,12 +165,15 @@ impl View<'_> {
             Touched::Nodes(nodes) => nodes.contains(&viewer.id),
             Touched::Everything => true,
         };
-        Ok(viewer.is_alone() || touched || self.changes()?.any(about) || self.new_ssh().is_some())
+        Ok(viewer.is_isolated()
+            || touched
+            || self.changes()?.any(about)
+            || self.new_ssh().is_some())
     }
 
     /// The viewer's packet filter, if it is another than before.
     fn new_filter(&self) -> Option<Arc<str>> {
-        if self.is_same_policy() || self.viewer.is_alone() {
+        if self.is_same_policy() || self.viewer.is_isolated() {
             return None;
         }
         let before = self.told.compiled.filter(self.viewer.id);
@@ -180,7 +183,7 @@ impl View<'_> {
 
     /// The viewer's SSH policy, if it is another than before.
     fn new_ssh(&self) -> Option<Option<Arc<str>>> {
-        if self.is_same_policy() || self.viewer.is_alone() {
+        if self.is_same_policy() || self.viewer.is_isolated() {
             return None;
         }
         let before = self.told.compiled.ssh(self.viewer.id);
@@ -293,7 +296,7 @@ impl View<'_> {
     fn sees_node_of(&self, user: UserId) -> bool {
         let Source { snapshot, .. } = *self.source;
         let mut nodes = snapshot.nodes().iter();
-        !self.viewer.is_alone()
+        !self.viewer.is_isolated()
             && nodes.any(|node| {
                 node.user() == Some(user) && snapshot.compiled().are_peers(self.viewer.id, node.id)
             })
@@ -301,7 +304,7 @@ impl View<'_> {
 
     /// What the viewer has to be told of another node, if it saw it before or sees it now.
     fn compare(&self, id: NodeId, news: &mut News) {
-        if id == self.viewer.id || self.viewer.is_alone() {
+        if id == self.viewer.id || self.viewer.is_isolated() {
             return;
         }
         let since = self.told.revision;

@@ -14,7 +14,7 @@ use crate::id::{NodeId, Revision};
 use crate::netmap::{Tailnet, to_json};
 use crate::policy::{self, Compiled, Policy};
 use crate::state::dns::{
-    DnsRecord, DnsSettings, DnsValue, Nameserver, RECORDS_MAX, Resolution, is_named, label_in,
+    DnsRecord, DnsSettings, DnsValue, Nameserver, RECORDS_MAX, Resolution, label_in,
 };
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
@@ -235,7 +235,7 @@ impl Choice {
             Reach::Open
         };
         let is_hidden = |node: &&NodeId| {
-            **node != viewer.id && (viewer.is_alone() || !policy.are_peers(viewer.id, **node))
+            **node != viewer.id && (viewer.is_isolated() || !policy.are_peers(viewer.id, **node))
         };
         Self {
             rule,
@@ -250,7 +250,7 @@ impl Choice {
 /// good here too, and so are tags that no policy declares.
 fn rule_for(facts: &Facts, policy: &Compiled, viewer: &Node) -> Option<usize> {
     let is_meant = |selector: &str| {
-        is_named(selector, viewer, &facts.base_domain)
+        viewer.is_named(selector, &facts.base_domain)
             || policy.selects(selector, viewer.id) == Some(true)
     };
     let fits = |targets: &[Box<str>]| targets.iter().any(|target| is_meant(target));

@@ -29,7 +29,7 @@ pub fn full_map(
     zstd: bool,
     more: &str,
 ) -> Vec<Bytes> {
-    let peers = match viewer.is_alone() || scope == Scope::Itself {
+    let peers = match viewer.is_isolated() || scope == Scope::Itself {
         true => Vec::new(),
         false => chunk::peers(source, viewer, zstd),
     };
@@ -92,7 +92,7 @@ fn tail(source: &Source<'_>, viewer: &Node, with_peers: bool, more: &str) -> Str
     }
     part(more);
     // Filters name the addresses of sources: who sees nobody is told none.
-    let (filter, ssh) = match viewer.is_alone() {
+    let (filter, ssh) = match viewer.is_isolated() {
         true => (Arc::from("[]"), None),
         false => (compiled.filter(viewer.id), compiled.ssh(viewer.id)),
     };

@@ -129,7 +129,7 @@ impl Tailnet {
 
     /// Whether all names below the node's own lead to it.
     pub fn is_wildcard(&self, node: &Node) -> bool {
-        self.dns.settings.is_wildcard(node, &self.base_domain)
+        node.is_one_of(&self.dns.settings.wildcard, &self.base_domain)
     }
 
     /// The full name of a node, without a dot at the end.

@@ -139,7 +139,7 @@ impl MapSession {
         };
         self.told = source.snapshot.revision();
         self.compiled = source.snapshot.compiled().clone();
-        self.alone = viewer.is_alone();
+        self.alone = viewer.is_isolated();
         self.derp_version = source.tailnet.derp_version;
         self.dial_plan_version = source.tailnet.dial_plan_version;
         self.peers_version = source.tailnet.peers_version;
@@ -184,7 +184,7 @@ impl MapSession {
         if viewer.presence != Presence::Online(self.session) {
             return Next::End(EndReason::Superseded);
         }
-        if viewer.is_alone() != self.alone {
+        if viewer.is_isolated() != self.alone {
             return self.turn(source);
         }
         if !are_peers_as_told {
@@ -232,8 +232,8 @@ impl MapSession {
         let snapshot = source.snapshot;
         let viewer = snapshot.node(self.viewer);
         let is_peer = |node: &Arc<Node>| snapshot.compiled().are_peers(self.viewer, node.id);
-        let sees_somebody =
-            viewer.is_some_and(|viewer| !viewer.is_alone()) && snapshot.nodes().iter().any(is_peer);
+        let sees_somebody = viewer.is_some_and(|viewer| !viewer.is_isolated())
+            && snapshot.nodes().iter().any(is_peer);
         if !sees_somebody {
             return Next::End(EndReason::Behind);
         }

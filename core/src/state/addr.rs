@@ -1,8 +1,8 @@
-//! Addresses for nodes: one from each prefix, in sequence, reserved ranges left out.
+//! Tailnet addresses of nodes: one from each prefix, in sequence, without reserved ranges.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Where the tailnet's addresses come from.
+/// Address prefixes of the tailnet.
 ///
 /// Both lie within what clients accept as tailnet addresses: `100.64.0.0/10` and
 /// `fd7a:115c:a1e0::/48` (`CGNATRange` and `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`).
@@ -14,13 +14,13 @@ pub struct Prefixes {
     v6_bits: u8,
 }
 
-/// Prefixes that clients would not take for a tailnet's.
+/// Prefixes that clients do not accept as tailnet addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPrefix {
-    /// The IPv4 prefix lies outside.
+    /// The IPv4 prefix is invalid.
     #[error("expected an IPv4 prefix inside 100.64.0.0/10 with at most 30 bits and no host bits")]
     V4,
-    /// The IPv6 prefix lies outside.
+    /// The IPv6 prefix is invalid.
     #[error(
         "expected an IPv6 prefix inside fd7a:115c:a1e0::/48 with at most 120 bits and no host bits"
     )]
@@ -32,14 +32,14 @@ const CGNAT_BITS: u8 = 10;
 const ULA: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0);
 const ULA_BITS: u8 = 48;
 
-/// IPv4 ranges that are never given out: the service addresses around 100.100.100.100 and the range
+/// IPv4 ranges that are never assigned: the service addresses around 100.100.100.100 and the range
 /// that ChromeOS uses for its virtual machines (`ChromeOSVMRange` in tailscale `net/tsaddr/tsaddr.go`).
 const RESERVED_V4: [(Ipv4Addr, u8); 2] = [
     (Ipv4Addr::new(100, 100, 100, 0), 24),
     (Ipv4Addr::new(100, 115, 92, 0), 23),
 ];
 
-/// IPv6 ranges that are never given out: quad-100's counterpart, 4via6 routes, 4-to-6 addresses and
+/// IPv6 ranges that are never assigned: quad-100's counterpart, 4via6 routes, 4-to-6 addresses and
 /// the ephemeral range (`TailscaleServiceIPv6`, `TailscaleViaRange`, `Tailscale4To6Range`,
 /// `TailscaleEphemeral6Range` in tailscale `net/tsaddr/tsaddr.go`).
 const RESERVED_V6: [(Ipv6Addr, u8); 4] = [
@@ -67,20 +67,20 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// The IPv4 prefix: its first address and how many bits it has.
+    /// The IPv4 prefix: its first address and its length in bits.
     pub fn v4(&self) -> (Ipv4Addr, u8) {
         (self.v4, self.v4_bits)
     }
 
-    /// The same of IPv6.
+    /// The IPv6 prefix: its first address and its length in bits.
     pub fn v6(&self) -> (Ipv6Addr, u8) {
         (self.v6, self.v6_bits)
     }
 
-    /// Checks that clients take both prefixes for tailnet addresses.
+    /// Prefixes for a tailnet, if clients accept both.
     ///
     /// # Errors
-    /// Names the prefix that does not fit.
+    /// Names the invalid prefix.
     pub fn new(v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<Self, InvalidPrefix> {
         let v4_fits = (CGNAT_BITS..=30).contains(&v4.1)
             && contains_v4((CGNAT, CGNAT_BITS), v4.0)
@@ -102,7 +102,7 @@ impl Prefixes {
         })
     }
 
-    /// The same with another IPv4 prefix, which the caller has checked to lie inside `100.64.0.0/10`.
+    /// These prefixes with another IPv4 prefix. The caller has checked that it is inside `100.64.0.0/10`.
     pub fn with_v4(self, prefix: ipnet::Ipv4Net) -> Self {
         Self {
             v4: prefix.network(),
@@ -121,19 +121,19 @@ impl Prefixes {
         contains_v6((self.v6, self.v6_bits), address)
     }
 
-    /// Whether somebody may choose this address for a node: any that clients take for a tailnet's, not
-    /// only those of the configured prefix.
+    /// Whether a node can be given this address: any that clients accept as a tailnet address, not only
+    /// those of the configured prefix.
     pub fn accepts_v4(&self, address: Ipv4Addr) -> bool {
         contains_v4((CGNAT, CGNAT_BITS), address) && reserved_end_v4(address).is_none()
     }
 
-    /// The same for IPv6.
+    /// Whether a node can be given this IPv6 address, by the same rule.
     pub fn accepts_v6(&self, address: Ipv6Addr) -> bool {
         contains_v6((ULA, ULA_BITS), address) && reserved_end_v6(address).is_none()
     }
 
-    /// The next free IPv4 address: after the highest in use or, when that is the end, the lowest
-    /// free one; `None` when the prefix is full. Network and broadcast address stay unused.
+    /// The next free IPv4 address: after the highest in use or, at the end of the prefix, the lowest free
+    /// one; `None` if the prefix is full. Network and broadcast address stay unused.
     pub fn next_v4(&self, used: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
         let first = u32::from(self.v4).saturating_add(1);
         let last = (u32::from(self.v4) | host_mask_v4(self.v4_bits)).saturating_sub(1);
@@ -159,7 +159,7 @@ impl Prefixes {
     }
 }
 
-/// `reserved` says where the reserved range around an address ends, if there is one.
+/// `reserved` returns the end of the reserved range that contains an address, if there is one.
 fn next(
     first: u128,
     last: u128,

@@ -1,38 +1,38 @@
-//! Attributes of nodes that policies ask for (postures): `custom:name` and a value.
+//! Posture attributes of nodes: `custom:name` and a value, for the posture rules of the policy.
 //!
-//! They live in a table of their own, keyed by node, so that a node's record does not change with them.
+//! They are stored in a table of their own, so that the record of a node does not change with them.
 
 use std::collections::BTreeMap;
 
-/// What the names of all attributes begin with that are not made by hearth itself.
+/// Prefix of the names of all attributes that hearth does not set itself.
 /// Source: `SetDeviceAttributesRequest` in tailscale `tailcfg/tailcfg.go`.
 pub const PREFIX: &str = "custom:";
 
-/// Most attributes of one node.
+/// Maximum number of attributes of one node.
 pub const MOST: usize = 32;
 
-/// Longest name, with its prefix, in bytes.
+/// Longest name including the prefix, in bytes.
 pub const NAME_BYTES: usize = 64;
 
-/// Longest text, in bytes.
+/// Longest text value, in bytes.
 pub const TEXT_BYTES: usize = 256;
 
 /// The attributes of one node by name.
 pub type Attributes = BTreeMap<Box<str>, AttributeValue>;
 
-/// A value of an attribute.
+/// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttributeValue {
     /// A text.
     Text(Box<str>),
-    /// A whole number.
+    /// An integer.
     Number(i64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 
 impl AttributeValue {
-    /// The value as policies compare it.
+    /// The value as JSON, as policies compare it.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => (&**text).into(),

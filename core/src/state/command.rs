@@ -9,15 +9,16 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Hostinfo, KeyLife, Node, Owner, Pending, PolicyText, PreAuthKey, Role,
+    ApiKey, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration, PolicyText, PreAuthKey, Role,
     SessionId, User, WireGuard,
 };
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
 /// One wish to change the state.
@@ -52,7 +53,7 @@ pub enum Command {
     /// Sets what a user may do.
     SetRole(UserId, Role),
     /// Sets how long the keys of a user's nodes live; `None` is as the configuration says.
-    SetUserExpiry(UserId, Option<KeyLife>),
+    SetUserExpiry(UserId, Option<KeyLifetime>),
     /// Gives a node a name that stays.
     RenameNode(NodeId, Box<str>),
     /// Sets when a node's key expires; `None` is never.
@@ -118,7 +119,7 @@ pub struct Register {
     /// The preauth key it shows, whole.
     pub auth_key: Option<PresentedKey>,
     /// What it wants of its expiry.
-    pub expiry: ExpiryWish,
+    pub expiry: RequestedExpiry,
     /// The login whose outcome it waits for.
     pub followup: Option<AuthId>,
     /// Whether it wants to be ephemeral.
@@ -147,7 +148,7 @@ pub enum PresentedKey {
 
 /// What a client wants of its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpiryWish {
+pub enum RequestedExpiry {
     /// Nothing: the server decides.
     None,
     /// To be logged out.
@@ -257,6 +258,8 @@ pub struct NewPreAuthKey {
 /// An API key to be made.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it ends; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.
@@ -285,7 +288,7 @@ pub enum Reply {
     /// The DNS record made or removed.
     DnsRecord(DnsRecord),
     /// The login decided.
-    Pending(Arc<Pending>),
+    Pending(Arc<PendingRegistration>),
     /// The policy that applies.
     Policy(Arc<PolicyText>),
 }

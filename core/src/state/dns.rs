@@ -1,6 +1,6 @@
-//! DNS of the tailnet: records beside the nodes' own names, and which resolvers nodes use.
+//! DNS of the tailnet: extra records beside the names of the nodes, and the resolvers that nodes use.
 //!
-//! Values that cannot be wrong; what they mean for one node is worked out in `netmap::dns`.
+//! All values are valid by construction; `netmap::dns` computes the DNS configuration of each node.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,82 +8,81 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::state::model::Node;
 use crate::state::name::{LABEL_MAX, is_label};
 
-/// Most records of each source: the configuration, the file, the API.
+/// Maximum number of records of each source: the configuration, the records file, the API.
 pub const RECORDS_MAX: usize = 1024;
 
-/// Longest name, in bytes, without the dot at the end (RFC 1035, section 2.3.4).
+/// Longest name, in bytes, without the trailing dot (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 
-/// Where clients answer DNS queries themselves: a resolver there would ask itself.
+/// Addresses at which clients answer DNS queries themselves: as a resolver they would query themselves.
 /// Source: `TailscaleServiceIPString` and its IPv6 form in tailscale `net/tsaddr/tsaddr.go`.
 const QUAD_100: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 100)),
     IpAddr::V6(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0x53)),
 ];
 
-/// Where NextDNS is asked; its profile is the path.
+/// URL of NextDNS; the path is the profile.
 /// Source: <https://tailscale.com/docs/integrations/nextdns>.
 pub const NEXT_DNS: &str = "https://dns.nextdns.io";
 
-/// A name with what it stands for.
+/// A DNS record: a name and its value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsRecord {
-    /// The name in lower case, without the dot at the end. Without any dot it is below the base domain.
+    /// Name in lower case, without the trailing dot. A name without dots is below the base domain.
     pub name: Box<str>,
-    /// What it stands for.
+    /// Value of the record.
     pub value: DnsValue,
 }
 
-/// What a name stands for.
+/// The value of a DNS record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DnsValue {
     /// An IPv4 address.
     A(Ipv4Addr),
     /// An IPv6 address.
     Aaaa(Ipv6Addr),
-    /// The addresses that the node with this name has at the time, by label or full name.
+    /// The addresses of a node, which is named by label or full name.
     Alias(Box<str>),
 }
 
-/// Why something is no record.
+/// Why a DNS record is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRecord {
-    /// The name is none.
+    /// The name is invalid.
     #[error(
-        "{0:?} cannot be the name of a record: labels of letters, digits, `-` and `_` with dots between them"
+        "invalid record name {0:?}: expected labels of letters, digits, `-` or `_`, separated by dots"
     )]
     Name(Box<str>),
-    /// Clients know no names with a star.
+    /// The name is a wildcard, which clients do not support in records.
     #[error(
-        "{0:?} is a wildcard, which clients take below whole nodes only: see `wildcard` in the [dns] section"
+        "invalid record name {0:?}: wildcards are not supported; to resolve all subdomains of a node, use `wildcard` in the [dns] section"
     )]
     Wildcard(Box<str>),
-    /// The type is none of ours.
-    #[error("{0:?} is no type of a record: A, AAAA and ALIAS are")]
+    /// The type is not supported.
+    #[error("invalid record type {0:?}: expected A, AAAA or ALIAS")]
     Type(Box<str>),
-    /// The value is not an address, but was meant to be one.
-    #[error("{0:?} is not a valid IP address")]
+    /// The value looks like an IP address, and is not one.
+    #[error("invalid IP address {0:?}")]
     Address(Box<str>),
-    /// The value does not fit the type.
-    #[error("{value:?} is no value for {kind}: expected {expected}")]
+    /// The value does not match the type.
+    #[error("invalid {kind} value {value:?}: expected {expected}")]
     Value {
         /// The type.
         kind: &'static str,
-        /// The value as given.
+        /// The invalid value.
         value: Box<str>,
-        /// What it should be.
+        /// What the type requires.
         expected: &'static str,
     },
 }
 
 impl DnsRecord {
-    /// Reads a record. Without a type an address is an A or AAAA record and a name is an alias.
+    /// Parses a record. If the type is empty, an address makes an A or AAAA record and a name an alias.
     ///
     /// # Errors
-    /// Names what is wrong.
+    /// Names the invalid part.
     pub fn parse(name: &str, kind: &str, value: &str) -> Result<Self, InvalidRecord> {
         if name.contains('*') {
             return Err(InvalidRecord::Wildcard(shortened(name)));
@@ -104,9 +103,9 @@ impl DnsRecord {
             }
             ("" | "ALIAS", Err(_)) => {
                 let target = plain_name(value);
-                DnsValue::Alias(target.ok_or_else(|| wrong("ALIAS", "the name of a node"))?)
+                DnsValue::Alias(target.ok_or_else(|| wrong("ALIAS", "a node name"))?)
             }
-            ("ALIAS", Ok(_)) => return Err(wrong("ALIAS", "the name of a node")),
+            ("ALIAS", Ok(_)) => return Err(wrong("ALIAS", "a node name")),
             _ => return Err(InvalidRecord::Type(shortened(kind))),
         };
         Ok(Self { name, value })
@@ -121,7 +120,7 @@ impl DnsRecord {
         }
     }
 
-    /// The full name, without the dot at the end.
+    /// The full name, without the trailing dot.
     pub fn full_name(&self, base_domain: &str) -> String {
         match self.name.contains('.') {
             true => self.name.to_string(),
@@ -140,12 +139,12 @@ impl fmt::Display for DnsValue {
     }
 }
 
-/// So much of a text that somebody recognises it, for messages.
+/// The first 80 characters of a text, for messages.
 fn shortened(text: &str) -> Box<str> {
     text.chars().take(80).collect::<String>().into()
 }
 
-/// Whether a text that is no IP address looks like one: a prefix or an address with a port, or a name whose
+/// Whether a text that cannot be parsed as an IP address looks like one: a prefix or an address with a port, or a name whose
 /// last label is a number, which no host name may end in (RFC 1123, section 2.1).
 fn is_mistyped_address(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
@@ -159,7 +158,7 @@ fn is_mistyped_address(text: &str) -> bool {
     !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The name in lower case without the dot at the end; underscores are names of services.
+/// The name in lower case without the trailing dot, if it is valid. Service names have underscores.
 fn plain_name(text: &str) -> Option<Box<str>> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_good = |label: &str| {
@@ -173,24 +172,24 @@ fn plain_name(text: &str) -> Option<Box<str>> {
     good.then(|| name.into())
 }
 
-/// A resolver: an address, an address with a port, or the URL of DNS over HTTPS.
+/// A DNS resolver: an address, an address with a port, or a DNS-over-HTTPS URL.
 /// Source: `Resolver.Addr` in tailscale `types/dnstype/dnstype.go`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nameserver(Box<str>);
 
 impl Nameserver {
-    /// The text that clients are given.
+    /// The text that is sent to clients.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is NextDNS, whose URL depends on the node.
+    /// Whether it is NextDNS, for which each node gets a URL of its own.
     pub fn is_next_dns(&self) -> bool {
         let rest = self.0.strip_prefix(NEXT_DNS);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     }
 
-    /// The address, unless it is a URL.
+    /// The address; `None` for a URL.
     pub fn address(&self) -> Option<IpAddr> {
         let with_port = || Some(self.0.parse::<SocketAddr>().ok()?.ip());
         self.0.parse().ok().or_else(with_port)
@@ -203,7 +202,7 @@ impl From<IpAddr> for Nameserver {
     }
 }
 
-/// A text that is no resolver.
+/// The text is not a resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address such as `192.168.1.1` or `[fd00::1]:5353`, or an `https://` URL")]
 pub struct InvalidNameserver;
@@ -228,7 +227,7 @@ fn is_doh(text: &str) -> bool {
     };
     let host = rest.split(['/', '?']).next().unwrap_or_default();
     let of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-    // What would have to be escaped in JSON has no place in a URL either; tailscale-rs reads no escapes.
+    // Characters that JSON escapes are invalid in URLs anyway, and tailscale-rs does not unescape them.
     let of_url = |byte: u8| byte.is_ascii_graphic() && !b"\"\\<>^`{|}#@".contains(&byte);
     text.len() <= 512
         && host.bytes().next().is_some_and(|byte| byte != b':')
@@ -236,39 +235,31 @@ fn is_doh(text: &str) -> bool {
         && rest.bytes().all(of_url)
 }
 
-/// Whose resolver is "the router's".
+/// The DNS resolver of the router: which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Router {
-    /// The machine that hearth runs on: at its address in the tailnet when it is a node, else at its
-    /// address at home.
+    /// The one on the machine that hearth runs on: at its tailnet address if it is a node, else at its LAN
+    /// address.
     #[default]
     ThisMachine,
-    /// A node, or all nodes with a tag.
+    /// The one on this node, or on the nodes with this tag.
     Node(NodeName),
-    /// This one.
+    /// This resolver.
     Resolver(Nameserver),
 }
 
-/// Names nodes: a label or full name, or a tag.
+/// The label or full name of a node, or a tag, which stands for all nodes that have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Box<str>);
 
 impl NodeName {
-    /// Whether this is the node, or one of them.
-    pub fn is(&self, node: &Node, base_domain: &str) -> bool {
-        is_named(&self.0, node, base_domain)
+    /// The text, as `Node::is_named` takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-/// Whether a text names the node: its label or full name, or one of its tags.
-pub fn is_named(text: &str, node: &Node, base_domain: &str) -> bool {
-    match text.starts_with("tag:") {
-        true => node.tags().iter().any(|tag| **tag == *text),
-        false => label_in(text, base_domain) == Some(&*node.label),
-    }
-}
-
-/// The label in a node's label or full name; `None` for a name that is no node's.
+/// The label in a node's label or full name; `None` for a name outside the tailnet.
 pub fn label_in<'a>(name: &'a str, base_domain: &str) -> Option<&'a str> {
     let label = match name.contains('.') {
         true => name.strip_suffix(base_domain)?.strip_suffix('.')?,
@@ -277,9 +268,9 @@ pub fn label_in<'a>(name: &'a str, base_domain: &str) -> Option<&'a str> {
     is_label(label).then_some(label)
 }
 
-/// A text that names no node.
+/// The text is not a node name or tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected the name of a node, or a tag such as `tag:web`")]
+#[error("expected a node name, or a tag such as `tag:web`")]
 pub struct InvalidNodeName;
 
 impl FromStr for NodeName {
@@ -306,21 +297,21 @@ impl FromStr for Router {
     }
 }
 
-/// Which resolvers a node uses.
+/// Resolver settings of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// Resolvers for everything that nobody else answers.
+    /// Resolvers for all names that no other setting covers.
     pub nameservers: Vec<Nameserver>,
-    /// Whether the router's resolver is used in place of `nameservers`, as long as it is known.
+    /// Whether the DNS resolver of the router replaces `nameservers` while its address is known.
     pub use_router: bool,
-    /// Whether these resolvers replace those that the device has; otherwise they serve devices that
-    /// cannot have both.
+    /// Whether these resolvers replace the ones of the device; otherwise only devices that cannot use both
+    /// use them.
     pub override_local_dns: bool,
-    /// Whether these resolvers stay in use while the device uses an exit node.
+    /// Whether these resolvers are also used while the device uses an exit node.
     pub use_with_exit_node: bool,
-    /// Resolvers for names below a domain; without any, the client answers by the records alone.
+    /// Split DNS: resolvers by domain. With an empty list the client answers from the records alone.
     pub split: BTreeMap<Box<str>, Vec<Nameserver>>,
-    /// Domains that are tried for names without a dot, after the base domain.
+    /// Search domains, tried after the base domain.
     pub search_domains: Vec<Box<str>>,
 }
 
@@ -346,33 +337,33 @@ impl Resolution {
     }
 }
 
-/// Other resolvers for some nodes.
+/// A DNS rule: other resolver settings for some nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsRule {
-    /// Selectors of the policy language, any of which may fit.
+    /// Selectors of the policy language; the rule applies to nodes that match any of them.
     pub target: Vec<Box<str>>,
-    /// What these nodes use.
+    /// Resolver settings of these nodes.
     pub resolution: Resolution,
 }
 
-/// What the configuration says about DNS.
+/// DNS settings, from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsSettings {
-    /// Whether clients answer for the names of the tailnet themselves.
+    /// Whether MagicDNS is on: clients resolve the names of the tailnet themselves.
     pub magic_dns: bool,
-    /// What nodes use for which no rule is made.
+    /// Resolver settings of nodes to which no rule applies.
     pub usual: Resolution,
-    /// What others use; the first rule that fits a node counts.
+    /// Resolver settings of other nodes; the first rule that matches a node applies.
     pub rules: Vec<DnsRule>,
-    /// Whose resolver is the router's.
+    /// Which DNS resolver is the router's.
     pub router: Router,
-    /// The domain of the names at home, which the router's resolver knows.
+    /// Domain of the LAN, which the DNS resolver of the router answers for.
     pub lan_domain: Option<Box<str>>,
-    /// Records.
+    /// Extra records.
     pub records: Vec<DnsRecord>,
-    /// File with more records.
+    /// File with more extra records.
     pub records_file: Option<PathBuf>,
-    /// Nodes to whom all names below their own lead.
+    /// Nodes that also answer for every subdomain of their name.
     pub wildcard: Vec<NodeName>,
 }
 
@@ -392,16 +383,11 @@ impl Default for DnsSettings {
 }
 
 impl DnsSettings {
-    /// Whether anything depends on where the router's resolver is.
+    /// Whether any setting uses the DNS resolver of the router.
     pub fn needs_router(&self) -> bool {
         let rules = self.rules.iter().map(|rule| &rule.resolution);
         let mut all = rules.chain([&self.usual]);
         self.lan_domain.is_some() || all.any(|resolution| resolution.use_router)
-    }
-
-    /// Whether all names below a node's own lead to it.
-    pub fn is_wildcard(&self, node: &Node, base_domain: &str) -> bool {
-        self.wildcard.iter().any(|name| name.is(node, base_domain))
     }
 }
 
@@ -417,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_tells_its_type_by_its_value() {
+    fn the_value_decides_the_type_of_a_record() {
         assert_eq!(
             record("NAS.Example.org.", "", "192.168.1.10"),
             "nas.example.org A 192.168.1.10"
@@ -431,17 +417,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused_with_the_reason() {
+    fn invalid_records_are_rejected_with_a_reason() {
         for (name, kind, value, why) in [
-            ("a b", "A", "1.2.3.4", "cannot be the name"),
-            ("", "A", "1.2.3.4", "cannot be the name"),
+            ("a b", "A", "1.2.3.4", "invalid record name"),
+            ("", "A", "1.2.3.4", "invalid record name"),
             ("*.a", "A", "1.2.3.4", "`wildcard`"),
-            ("a", "TXT", "text", "\"TXT\" is no type"),
-            ("a", "CNAME", "b", "\"CNAME\" is no type"),
-            ("a", "A", "fd00::1", "no value for A: expected an IPv4"),
-            ("a", "AAAA", "1.2.3.4", "no value for AAAA"),
-            ("a", "ALIAS", "1.2.3.4", "expected the name of a node"),
-            ("a", "", "not a name", "expected the name of a node"),
+            ("a", "TXT", "text", "invalid record type \"TXT\""),
+            ("a", "CNAME", "b", "invalid record type \"CNAME\""),
+            (
+                "a",
+                "A",
+                "fd00::1",
+                "invalid A value \"fd00::1\": expected an IPv4",
+            ),
+            ("a", "AAAA", "1.2.3.4", "invalid AAAA value"),
+            ("a", "ALIAS", "1.2.3.4", "expected a node name"),
+            ("a", "", "not a name", "expected a node name"),
         ] {
             let fault = record(name, kind, value);
             assert!(fault.contains(why), "{name} {kind} {value}: {fault}");
@@ -465,7 +456,7 @@ mod tests {
         ] {
             for kind in ["", "ALIAS"] {
                 let fault = record("printer", kind, value);
-                assert!(fault.contains("not a valid IP address"), "{value}: {fault}");
+                assert!(fault.contains("invalid IP address"), "{value}: {fault}");
             }
         }
         for name in ["pi4", "4pi", "1.2.x", "nas.t.net"] {

@@ -1,4 +1,4 @@
-//! What hearth knows, and the rules by which it changes.
+//! The state of the tailnet, and the rules by which it changes.
 //!
 //! Pure: commands and the time go in, a changed [`model::Model`] and the records to write come out.
 //! Must not know: wire formats, the database, the network, the system's clocks.

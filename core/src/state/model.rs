@@ -1,134 +1,133 @@
-//! The domain: users, nodes, keys, pending logins, and the [`Model`] that holds them all.
+//! The domain: users, nodes, keys, pending registrations, and the [`Model`] that holds them all.
 //!
 //! Must not know: wire formats, the database, the system's clocks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::clock::{Now, Timestamp};
-use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::Prefixes;
 use crate::state::attributes::Attributes;
-use crate::state::dns::DnsRecord;
+use crate::state::dns::{DnsRecord, NodeName, label_in};
+use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
-/// A person (or a role of one) that owns nodes.
+/// A user, who owns nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Number of the user.
+    /// Id of the user; never reused.
     pub id: UserId,
     /// Login name; unique, never empty.
     pub name: Box<str>,
-    /// Name to show; may be empty.
+    /// Display name; may be empty.
     pub display_name: Box<str>,
-    /// Mail address; may be empty.
+    /// Email address; may be empty.
     pub email: Box<str>,
-    /// Address of a picture; may be empty.
+    /// URL of the profile picture; may be empty.
     pub picture_url: Box<str>,
-    /// What it may do.
+    /// Role of the user in the tailnet.
     pub role: Role,
-    /// How long the keys of its nodes live, where that differs from the configuration.
-    pub node_expiry: Option<KeyLife>,
-    /// When the user was made.
+    /// Key lifetime of the user's nodes; `None` uses the configured one.
+    pub node_expiry: Option<KeyLifetime>,
+    /// When the user was created.
     pub created: Timestamp,
 }
 
-/// How long a node key lives.
+/// Key lifetime: how long after a login a node key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLife {
-    /// For ever.
+pub enum KeyLifetime {
+    /// The key never expires.
     Unlimited,
-    /// So long from each login.
+    /// The key expires this long after each login.
     For(Duration),
 }
 
-/// How a node came into the tailnet.
+/// How a node was registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisteredBy {
-    /// With this preauth key (which may be deleted since).
+    /// With this preauth key, which may be deleted by now.
     PreAuthKey(PreAuthKeyId),
-    /// Somebody approved it.
+    /// A user approved the pending registration.
     Approval,
-    /// An administrator wrote down what it is: a WireGuard-only peer.
+    /// An administrator added it as a WireGuard-only peer.
     Hand,
 }
 
-/// A WireGuard device without a Tailscale client, as an administrator described it. Clients meet it at
-/// fixed addresses and without path discovery (`Node.IsWireGuardOnly` in tailscale `tailcfg/tailcfg.go`).
+/// A WireGuard-only peer: a device without a Tailscale client, added by an administrator. Clients reach it
+/// at fixed endpoints and without path discovery (`Node.IsWireGuardOnly` in tailscale `tailcfg/tailcfg.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WireGuard {
-    /// The address that it takes the viewer's IPv4 traffic for, where that is not the viewer's own
+    /// IPv4 source address that it expects from its peers, if not their tailnet address
     /// (`SelfNodeV4MasqAddrForThisPeer`).
     pub masquerade_v4: Option<Ipv4Addr>,
-    /// The same for IPv6.
+    /// IPv6 source address that it expects from its peers (`SelfNodeV6MasqAddrForThisPeer`).
     pub masquerade_v6: Option<Ipv6Addr>,
-    /// Resolvers for those who use it as their exit node: addresses or DoH URLs.
+    /// Resolvers for nodes that use it as their exit node: addresses or DoH URLs.
     pub exit_dns: Box<[Box<str>]>,
 }
 
-/// What a client says about the machine it runs on, as far as hearth keeps it.
+/// Host information as the client reports it, as far as hearth keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hostinfo {
-    /// The whole object as JSON without its volatile part (`NetInfo`); bounded by the request limit.
+    /// The whole object as JSON, without `NetInfo`, which changes often; bounded by the request limit.
     pub raw: Box<str>,
-    /// The part that other nodes may see, as JSON.
+    /// The part that is sent to other nodes, as JSON.
     pub shared: Box<str>,
-    /// Host name as the client gave it; any text.
+    /// Hostname; any text.
     pub hostname: Box<str>,
-    /// Operating system as the client gave it.
+    /// Operating system.
     pub os: Box<str>,
-    /// Its version as the client gave it.
+    /// Version of the operating system.
     pub os_version: Box<str>,
-    /// Version of the client as it gave it.
+    /// Version of the client.
     pub client_version: Box<str>,
-    /// Routes that the client offers, sorted; with `0.0.0.0/0` and `::/0` as an exit node.
+    /// Routes that the client advertises, sorted; an exit node advertises `0.0.0.0/0` and `::/0`.
     pub routable_ips: Box<[IpNet]>,
-    /// Tags that the client asks for.
+    /// Tags that the client requests.
     pub request_tags: Box<[Box<str>]>,
 }
 
-/// One map stream of a node; a newer one, which has a higher number, takes the place of an older.
+/// One map stream of a node. A newer stream has a higher number and replaces the older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
-/// Whether a node is there.
+/// Presence of a node: whether it is online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It registered and has not asked for a map yet.
+    /// It registered and has not requested a map yet.
     New,
-    /// It was there before hearth restarted and still has time to come back.
+    /// It was online before hearth restarted and has not reconnected yet; counts as online for a while.
     Returning,
-    /// It holds this stream.
+    /// It has this map stream open.
     Online(SessionId),
-    /// Its stream ended; others are told when this moment (monotonic) passes.
+    /// Its map stream ended; counts as online until the grace period is over.
     Leaving {
-        /// When it counts as offline.
+        /// When it becomes offline (monotonic).
         until: Duration,
-        /// When its stream ended.
+        /// When its map stream ended.
         since: Timestamp,
     },
-    /// It is a WireGuard-only peer, which never says whether it is there.
+    /// It is a WireGuard-only peer, which counts as online at all times.
     Fixed,
-    /// It is away.
+    /// It is offline.
     Offline {
-        /// When it was last there.
+        /// When it was last online.
         since: Timestamp,
-        /// The same on the monotonic clock, or the start of hearth.
+        /// The same on the monotonic clock; at the earliest the start of hearth.
         since_mono: Duration,
     },
 }
 
 impl Presence {
-    /// What other nodes are told.
+    /// Whether other nodes see it as online.
     pub fn is_online(self) -> bool {
         matches!(
             self,
@@ -136,13 +135,13 @@ impl Presence {
         )
     }
 
-    /// Whether other nodes are told of it: not before it has asked for its own map, since until then
-    /// nobody could reach it.
-    pub fn is_introduced(self) -> bool {
+    /// Whether other nodes see it at all: not before it has requested its own map, since until then no peer
+    /// could reach it.
+    pub fn is_visible(self) -> bool {
         self != Self::New
     }
 
-    /// When the node was last there; `None` while it is, and before it ever was.
+    /// When the node was last online; `None` while it is online, and if it never was.
     pub fn last_seen(self) -> Option<Timestamp> {
         match self {
             Self::Offline { since, .. } => Some(since),
@@ -153,87 +152,87 @@ impl Presence {
     }
 }
 
-/// When each side of a node last changed: what tells a map stream what to send.
+/// Revisions at which the parts of a node last changed; a map stream compares them to know what to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Facets {
-    /// Name, keys, addresses, owner, expiry, host information: the node must be sent whole.
+    /// Name, keys, addresses, owner, expiry, host information: sent as a whole node.
     pub core: Revision,
-    /// Endpoints, home region and disco key: a patch does.
+    /// Endpoints, home DERP region and disco key: sent as a patch.
     pub endpoints: Revision,
-    /// Online and last seen: a patch does.
+    /// Online and last seen: sent as a patch.
     pub presence: Revision,
 }
 
 impl Facets {
-    /// The newest of them.
+    /// The newest of these revisions.
     pub fn latest(&self) -> Revision {
         self.core.max(self.endpoints).max(self.presence)
     }
 }
 
-/// One device of the tailnet.
+/// A node: one device of the tailnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Number of the node; never used again.
+    /// Id of the node; never reused.
     pub id: NodeId,
-    /// Key of the client's installation: the node's identity together with its owner.
+    /// Machine key of the client's installation; with the owner it identifies the node.
     pub machine: MachineKey,
-    /// WireGuard key; changes at re-authentication.
+    /// Node key (WireGuard public key); changes at re-authentication.
     pub key: NodeKey,
-    /// Key for path discovery; new at each start of the client.
+    /// Disco key, for path discovery; new at each start of the client.
     pub disco: Option<DiscoKey>,
-    /// Tailnet Lock key, when the client has one.
+    /// Tailnet Lock key, if the client has one.
     pub lock: Option<LockKey>,
-    /// User or tags.
+    /// Owner: a user or tags.
     pub owner: Owner,
     /// DNS label, unique in the tailnet.
     pub label: Box<str>,
-    /// Whether somebody chose the label; otherwise it follows the host name.
+    /// Whether the node was renamed; otherwise the label follows the hostname.
     pub label_chosen: bool,
-    /// What the client says about its machine.
+    /// Host information as the client reports it.
     pub hostinfo: Arc<Hostinfo>,
-    /// Address in the IPv4 prefix.
+    /// IPv4 address in the tailnet.
     pub ipv4: Ipv4Addr,
-    /// Address in the IPv6 prefix.
+    /// IPv6 address in the tailnet.
     pub ipv6: Ipv6Addr,
-    /// When the node joined.
+    /// When the node was registered.
     pub created: Timestamp,
-    /// When its key expires; `None` is never.
+    /// When the node key expires; `None` is never.
     pub expiry: Option<Timestamp>,
-    /// Whether the expiry has passed (kept by the engine, so that it is announced once).
+    /// Whether the node key has expired; kept here so that the expiry is announced once.
     pub expired: bool,
-    /// Whether an administrator lets it take part; until then it sees nobody and nobody sees it.
+    /// Whether the device is approved; until then it has no peers.
     pub authorized: bool,
-    /// Set for a device without a Tailscale client.
+    /// Set for a WireGuard-only peer.
     pub wireguard: Option<Arc<WireGuard>>,
-    /// Routes that it may serve once it offers them, sorted.
+    /// Approved routes, sorted; it serves those that it also advertises.
     pub approved_routes: Arc<[IpNet]>,
-    /// The subnet routes that it is the one to serve now, sorted: see `apply::routes`.
+    /// Subnet routes for which it is the primary router, sorted; chosen in `apply::routes`.
     pub primary_routes: Arc<[IpNet]>,
-    /// Whether it lately failed to answer while others could serve its routes.
+    /// Whether it failed to answer a probe while other subnet routers could serve its routes.
     pub unhealthy: bool,
-    /// Whether it is removed after being away.
+    /// Whether it is deleted after it has been offline for a while.
     pub ephemeral: bool,
-    /// How it came in.
+    /// How the node was registered.
     pub registered_by: RegisteredBy,
-    /// Capability version of the client; 0 before its first request said so.
+    /// Capability version of the client; 0 before its first request.
     pub capability: u16,
-    /// DERP region at which it can be met; 0 is none.
+    /// Home DERP region; 0 is none.
     pub home_derp: u16,
-    /// Addresses at which peers may try it; never written to disk on their own account.
+    /// Endpoint candidates; written to disk only along with something else.
     pub endpoints: Arc<[SocketAddr]>,
-    /// Whether endpoints and disco key come from the client itself since hearth started.
+    /// Whether the client has reported endpoints and disco key since hearth started.
     pub live: bool,
-    /// Whether it is there.
+    /// Whether it is online.
     pub presence: Presence,
-    /// What changed when.
+    /// Revisions of its last changes.
     pub facets: Facets,
-    /// Whether something changed that is written with the next flush.
+    /// Whether the next flush writes it.
     pub unflushed: bool,
 }
 
 impl Node {
-    /// The owning user, unless the node is tagged.
+    /// The user that owns the node; `None` for a tagged node.
     pub fn user(&self) -> Option<UserId> {
         match self.owner {
             Owner::User(id) => Some(id),
@@ -241,7 +240,7 @@ impl Node {
         }
     }
 
-    /// The tags, empty for a user's device.
+    /// The tags; empty for a node that a user owns.
     pub fn tags(&self) -> &[Box<str>] {
         match &self.owner {
             Owner::User(_) => &[],
@@ -249,25 +248,39 @@ impl Node {
         }
     }
 
-    /// The routes that it offers and that are approved, sorted.
+    /// Whether `name` is the label or full name of the node, or one of its tags.
+    pub fn is_named(&self, name: &str, base_domain: &str) -> bool {
+        match name.starts_with("tag:") {
+            true => self.tags().iter().any(|tag| **tag == *name),
+            false => label_in(name, base_domain) == Some(&*self.label),
+        }
+    }
+
+    /// Whether one of these names the node.
+    pub fn is_one_of(&self, names: &[NodeName], base_domain: &str) -> bool {
+        let mut names = names.iter();
+        names.any(|name| self.is_named(name.as_str(), base_domain))
+    }
+
+    /// The advertised routes that are approved, sorted.
     pub fn served_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
         let approved = |route: &&IpNet| self.approved_routes.binary_search(route).is_ok();
         self.hostinfo.routable_ips.iter().filter(approved).copied()
     }
 
-    /// The routes that it offers in vain, sorted.
+    /// The advertised routes that await approval, sorted.
     pub fn waiting_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
         let waits = |route: &&IpNet| self.approved_routes.binary_search(route).is_err();
         self.hostinfo.routable_ips.iter().filter(waits).copied()
     }
 
-    /// Whether neither the policy nor the choice between routers can tell the two apart.
+    /// Whether policy and route selection treat the two versions of a node alike.
     fn is_like_for_policy(&self, other: &Self) -> bool {
         let same_machine =
             Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
         let state = |node: &Self| {
             let online = node.presence.is_online();
-            (online, node.is_member(), node.expired, node.unhealthy)
+            (online, node.is_active(), node.expired, node.unhealthy)
         };
         same_machine
             && self.owner == other.owner
@@ -277,201 +290,163 @@ impl Node {
             && state(self) == state(other)
     }
 
-    /// Whether the policy knows it: it takes part, and it was there at least once.
-    pub fn is_member(&self) -> bool {
-        self.authorized && self.presence.is_introduced()
+    /// Whether the policy applies to it: it is approved and has requested a map at least once.
+    pub fn is_active(&self) -> bool {
+        self.authorized && self.presence.is_visible()
     }
 
-    /// Whether it sees nobody: its key has ended, or nobody has let it take part yet.
-    pub fn is_alone(&self) -> bool {
+    /// Whether it has no peers: its key has expired, or the device is not approved.
+    pub fn is_isolated(&self) -> bool {
         self.expired || !self.authorized
     }
 }
 
-/// Whether a route leads to everywhere: what an exit node serves.
+/// Whether this is a default route, which makes a node an exit node.
 pub fn is_exit_route(route: &IpNet) -> bool {
     route.prefix_len() == 0
 }
 
-/// A key with which machines join without anybody being asked.
+/// A preauth key, which registers devices without a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreAuthKey {
-    /// Number of the key.
+    /// Id of the key.
     pub id: PreAuthKeyId,
-    /// The public part, by which it is found.
+    /// Public part of the key, by which it is looked up.
     pub prefix: Box<str>,
-    /// What the secret part must hash to.
+    /// Hash of the secret part.
     pub hash: SecretHash,
-    /// Owner of the nodes it lets in (`None` for tagged ones).
+    /// Owner of the nodes that it registers; `None` for tagged nodes.
     pub user: Option<UserId>,
-    /// Tags of the nodes it lets in; empty for a user's.
+    /// Tags of the nodes that it registers; empty if a user owns them.
     pub tags: Arc<[Box<str>]>,
     /// Whether it may be used more than once.
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
-    /// Whether its nodes take part at once where devices need approval.
+    /// Whether its nodes need no device approval.
     pub preauthorized: bool,
     /// Whether it was used.
     pub used: bool,
-    /// When it ends; `None` is never.
+    /// When the key expires; `None` is never.
     pub expiry: Option<Timestamp>,
-    /// When it was made.
+    /// When the key was created.
     pub created: Timestamp,
 }
 
-/// A key for the REST interface.
+/// An API key, for the REST API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Number of the key.
+    /// Id of the key.
     pub id: ApiKeyId,
-    /// The public part, by which it is found.
+    /// Public part of the key, by which it is looked up.
     pub prefix: Box<str>,
-    /// What the secret part must hash to.
+    /// Hash of the secret part.
     pub hash: SecretHash,
-    /// When it ends; `None` is never.
+    /// Scopes: what the key may do.
+    pub scopes: Scopes,
+    /// When the key expires; `None` is never.
     pub expiry: Option<Timestamp>,
-    /// When it was made.
+    /// When the key was created.
     pub created: Timestamp,
-}
-
-/// Longest text of an [`AuthId`], in bytes.
-pub const AUTH_ID_MAX: usize = 48;
-
-/// The unguessable name of a pending login: the last part of its URL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AuthId(Box<str>);
-
-impl AuthId {
-    /// The text of the id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A text that cannot be the id of a login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a login id has at most 48 letters, digits, `-` and `_`")]
-pub struct InvalidAuthId;
-
-impl FromStr for AuthId {
-    type Err = InvalidAuthId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAuthId> {
-        let fits = (1..=AUTH_ID_MAX).contains(&text.len());
-        let clean = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if fits && text.bytes().all(clean) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidAuthId)
-        }
-    }
-}
-
-impl fmt::Display for AuthId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// One version of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyText {
-    /// Number of the version.
+    /// Id of the version.
     pub id: PolicyId,
-    /// What it says.
+    /// HuJSON text of the policy.
     pub source: Arc<str>,
     /// When it was set.
     pub created: Timestamp,
 }
 
-/// Where a pending login stands.
+/// State of a pending registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingState {
-    /// Nobody has decided.
+    /// It awaits approval.
     Waiting,
-    /// Somebody said no; kept for a while so that the client is told.
+    /// It was rejected; kept for a while so that the client learns of it.
     Rejected,
-    /// Somebody said yes and this node came of it; kept for a while for the page.
+    /// It was approved and became this node; kept for a while for the registration page.
     Approved(NodeId),
 }
 
-/// A machine that asked to join and waits for a person.
+/// A pending registration: a device that awaits approval by a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// Name of the login.
+pub struct PendingRegistration {
+    /// Id, the last part of the registration URL.
     pub id: AuthId,
-    /// Key of the installation that asked; only it may collect the answer.
+    /// Machine key of the device; only this device gets the answer.
     pub machine: MachineKey,
-    /// The node key it wants.
+    /// Requested node key.
     pub key: NodeKey,
-    /// Its Tailnet Lock key.
+    /// Tailnet Lock key, if the client has one.
     pub lock: Option<LockKey>,
-    /// What it says about its machine.
+    /// Host information as the client reports it.
     pub hostinfo: Arc<Hostinfo>,
-    /// Whether it wants to be ephemeral.
+    /// Whether the client requests an ephemeral node.
     pub ephemeral: bool,
-    /// Expiry it asked for.
+    /// Requested expiry of the node key.
     pub expiry: Option<Timestamp>,
     /// Capability version of the client.
     pub capability: u16,
-    /// When it asked.
+    /// When the client requested registration.
     pub created: Timestamp,
-    /// Where it stands.
+    /// Whether it was approved or rejected.
     pub state: PendingState,
 }
 
-/// What the configuration says about the tailnet; constant while hearth runs.
+/// Settings of the tailnet, from the configuration; constant while hearth runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where addresses come from.
+    /// Prefixes from which nodes get addresses.
     pub prefixes: Prefixes,
-    /// How long a user's node key lives; `None` is for ever.
+    /// Key lifetime of nodes that users own; `None` is unlimited.
     pub node_expiry: Option<Duration>,
-    /// Whether an administrator has to let each new device take part.
+    /// Whether new devices need approval by an administrator.
     pub device_approval: bool,
-    /// How long an ephemeral node may be away.
+    /// How long an ephemeral node may be offline before it is deleted.
     pub ephemeral_timeout: Duration,
-    /// How long a node may be without a stream before others hear of it.
+    /// How long a node may be without a map stream before it counts as offline.
     pub offline_grace: Duration,
-    /// How long after a restart nobody is announced offline.
+    /// How long after a restart nodes may take to reconnect before they count as offline.
     pub restart_grace: Duration,
-    /// How often last-seen times and endpoints are written.
+    /// How often last-seen times and endpoints are written to disk.
     pub flush_interval: Duration,
-    /// Most nodes.
+    /// Maximum number of nodes.
     pub max_nodes: usize,
-    /// Most users.
+    /// Maximum number of users.
     pub max_users: usize,
-    /// Most preauth keys.
+    /// Maximum number of preauth keys.
     pub max_preauth_keys: usize,
-    /// Most API keys.
+    /// Maximum number of API keys.
     pub max_api_keys: usize,
-    /// Most logins that wait or were lately decided.
+    /// Maximum number of pending registrations, recently decided ones included.
     pub max_pending: usize,
-    /// How long a login waits for a person.
+    /// How long a pending registration awaits approval before it expires.
     pub pending_lifetime: Duration,
 }
 
-/// Something that others may have to be told about.
+/// A change that may have to be sent to other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// A node is new or changed; its facets say how.
     Node(NodeId),
-    /// A node is gone.
+    /// A node was deleted.
     NodeRemoved(NodeId),
-    /// A user's names changed.
+    /// A user's profile changed.
     User(UserId),
 }
 
-/// What a client will not soon say again by itself (its home region, its disco key) is written this
-/// much later, together with what others said meanwhile. Losing it in between costs nothing but a
-/// moment: a client whose stream broke says it again with the next one.
+/// Delay before the home DERP region and the disco key of a node are written, so that updates of several
+/// nodes share a write. If they are lost in between, the client sends them again with its next map stream.
 pub const FLUSH_SOON: Duration = Duration::from_secs(5);
 
-/// How many changes are remembered for streams that lag; one that lags more gets a full map.
+/// Maximum number of changes kept for map streams that lag; one that lags further gets a full map.
 pub const CHANGES_KEPT: usize = 512;
 
-/// The numbers that the next new things get.
+/// The next id of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Next node.
@@ -495,49 +470,49 @@ impl Default for Counters {
     }
 }
 
-/// Everything that hearth knows. A clone shares all its parts, so it is cheap, and dropping a
-/// changed clone undoes the changes.
+/// The whole state of the tailnet. A clone is cheap because it shares all parts, and dropping a changed
+/// clone undoes the changes.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Number of this state.
+    /// Revision of this state.
     pub revision: Revision,
-    /// Set while a batch of commands changed something.
+    /// Whether the current batch of commands has changed something.
     pub changed: bool,
     /// When hearth started.
     pub started: Now,
-    /// When what is only in memory is written next (monotonic).
+    /// When unflushed nodes are written next (monotonic).
     pub flush_at: Duration,
-    /// The configuration's part.
+    /// Settings from the configuration.
     pub settings: Arc<Settings>,
-    /// Numbers for new things.
+    /// The next id of each kind.
     pub counters: Counters,
-    /// Users by number.
+    /// Users by id.
     pub users: Arc<BTreeMap<UserId, Arc<User>>>,
-    /// Nodes, sorted by number.
+    /// Nodes, sorted by id.
     pub nodes: Arc<Vec<Arc<Node>>>,
-    /// Nodes by key.
+    /// Node ids by node key.
     pub by_key: Arc<HashMap<NodeKey, NodeId>>,
-    /// Attributes of nodes for postures, of those that have any.
+    /// Posture attributes, of the nodes that have any.
     pub attributes: Arc<BTreeMap<NodeId, Arc<Attributes>>>,
-    /// Preauth keys by number.
+    /// Preauth keys by id.
     pub preauth_keys: Arc<BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>>,
-    /// API keys by number.
+    /// API keys by id.
     pub api_keys: Arc<BTreeMap<ApiKeyId, Arc<ApiKey>>>,
     /// DNS records made by the API.
     pub dns_records: Arc<BTreeSet<DnsRecord>>,
-    /// Logins that wait or were lately decided.
-    pub pending: Arc<BTreeMap<AuthId, Arc<Pending>>>,
-    /// The last changes, oldest first.
+    /// Pending registrations, recently decided ones included.
+    pub pending: Arc<BTreeMap<AuthId, Arc<PendingRegistration>>>,
+    /// The last changes, oldest first, at most [`CHANGES_KEPT`].
     pub changes: Arc<VecDeque<(Revision, Change)>>,
-    /// All changes after this revision are in `changes`.
+    /// Revision after which `changes` is complete.
     pub changes_from: Revision,
-    /// Changes whenever a key loses or gains admission to the relay.
+    /// Revision at which a key last gained or lost admission to the relay.
     pub admission: Revision,
-    /// The last versions of the policy, oldest first; the last one applies.
+    /// The versions of the policy that are kept, oldest first; the last one is in force.
     pub policies: Arc<Vec<Arc<PolicyText>>>,
-    /// What the policy means for the nodes that take part.
+    /// The policy compiled for the active nodes.
     pub compiled: Arc<Compiled>,
-    /// Nodes that changed since the routes and `compiled` were last brought up to date.
+    /// Nodes that changed since `compiled` and the primary routes were last recomputed.
     pub touched: Arc<BTreeSet<NodeId>>,
 }
 
@@ -568,7 +543,7 @@ impl Model {
         }
     }
 
-    /// The node with this number.
+    /// The node with this id.
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         let place = self.nodes.binary_search_by_key(&id, |node| node.id).ok()?;
         self.nodes.get(place)
@@ -579,7 +554,7 @@ impl Model {
         self.node(*self.by_key.get(key)?)
     }
 
-    /// Adds a node or puts it in the place of the one with its number.
+    /// Adds a node, or replaces the one with the same id.
     pub fn put_node(&mut self, node: Node) {
         let old = self.node(node.id);
         let old_key = old.map(|old| old.key);
@@ -606,7 +581,7 @@ impl Model {
         }
     }
 
-    /// Takes a node out, and says whether it was there.
+    /// Removes a node. Returns whether it existed.
     pub fn take_node(&mut self, id: NodeId) -> bool {
         let Ok(place) = self.nodes.binary_search_by_key(&id, |node| node.id) else {
             return false;
@@ -618,7 +593,7 @@ impl Model {
         true
     }
 
-    /// Remembers a change for the map streams.
+    /// Records a change for the map streams.
     pub fn note(&mut self, change: Change) {
         self.changed = true;
         let changes = Arc::make_mut(&mut self.changes);

@@ -1,13 +1,13 @@
-//! DNS labels of nodes: made from whatever host name a client gives, unique in the tailnet.
+//! DNS labels of nodes: derived from the hostname that a client reports, unique in the tailnet.
 
 /// Longest DNS label, in bytes (RFC 1035, section 2.3.4).
 pub const LABEL_MAX: usize = 63;
 
-/// What a host name that leaves nothing usable becomes.
+/// Label for a hostname without a usable character.
 const FALLBACK: &str = "node";
 
-/// The label for a host name: its first part in lower case, with everything that is no letter,
-/// digit or dash replaced by a dash, without dashes at the ends, at most [`LABEL_MAX`] long.
+/// The label for a hostname: in lower case, with a dash for each run of characters that are not letters or
+/// digits, without dashes at the ends and without `.local` and the like, at most [`LABEL_MAX`] bytes.
 ///
 /// Source of the rules: `SanitizeHostname` in tailscale `util/dnsname/dnsname.go`.
 pub fn label_for(hostname: &str) -> String {
@@ -39,7 +39,7 @@ pub fn label_for(hostname: &str) -> String {
     label
 }
 
-/// Whether a text that a person chose can be a label as it is.
+/// Whether a text is a valid label of a node as it is.
 pub fn is_label(text: &str) -> bool {
     let clean = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=LABEL_MAX).contains(&text.len())
@@ -48,7 +48,7 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// The label itself or, when it is taken, the first of `label-1`, `label-2` ... that is not.
+/// The label itself or, if it is taken, the first free one of `label-1`, `label-2`, ...
 pub fn unique(label: &str, is_taken: impl Fn(&str) -> bool) -> String {
     if !is_taken(label) {
         return label.to_owned();
@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn host_names_become_labels() {
+    fn hostnames_become_labels() {
         assert_eq!(label_for("Anna's MacBook Pro"), "annas-macbook-pro");
         assert_eq!(label_for("nas.local"), "nas");
         assert_eq!(label_for("box.example.com"), "box-example-com");
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_host_name_gives_a_valid_label(hostname in ".{0,200}") {
+        fn every_hostname_gives_a_valid_label(hostname in ".{0,200}") {
             prop_assert!(is_label(&label_for(&hostname)));
         }
     }

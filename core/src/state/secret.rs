@@ -1,7 +1,7 @@
-//! Secrets that are shown once and kept as a hash only: preauth keys and API keys.
+//! Secrets of preauth keys and API keys, which are shown once and stored as a hash.
 //!
-//! The form is Headscale's (`hskey-auth-<12>-<64>`), so that tools made for it accept the keys. The
-//! secret part has 256 random bits, so one round of SHA-256 is all the protection its hash needs.
+//! The format is Headscale's (`hskey-auth-<12>-<64>`), so that tools for Headscale accept the keys. The
+//! secret part has 256 random bits, so one round of SHA-256 protects it sufficiently.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::state::model::AuthId;
+use crate::id::AuthId;
 
-/// What a key is for; part of its text.
+/// Kind of a secret, which its text starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
-    /// Lets machines join: `hskey-auth-`.
+    /// A preauth key: `hskey-auth-`.
     PreAuth,
-    /// Opens the REST interface: `hskey-api-`.
+    /// An API key: `hskey-api-`.
     Api,
 }
 
 impl SecretKind {
-    /// The text that keys of this kind begin with.
+    /// The text that secrets of this kind start with.
     pub fn lead(self) -> &'static str {
         match self {
             Self::PreAuth => "hskey-auth-",
@@ -31,7 +31,7 @@ impl SecretKind {
     }
 }
 
-/// SHA-256 of the secret part of a key. Compared without telling by time how much is right.
+/// SHA-256 of the secret part of a key. Compared in constant time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SecretHash([u8; 32]);
 
@@ -43,7 +43,7 @@ impl SecretHash {
         Self(bytes)
     }
 
-    /// The hash with these bytes, as the database has it.
+    /// The hash with these bytes, from the database.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -53,7 +53,7 @@ impl SecretHash {
         self.0
     }
 
-    /// Whether `secret` is the one that this is the hash of.
+    /// Whether this is the hash of `secret`.
     pub fn matches(&self, secret: &str) -> bool {
         let other = Self::of(secret).0;
         let difference = self
@@ -71,25 +71,25 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// A key just made: the only moment at which its whole text exists.
+/// A new key. Its whole text exists only here.
 pub struct NewSecret {
-    /// The public part, by which the key is found.
+    /// Public part of the key, by which it is looked up.
     pub prefix: Box<str>,
-    /// What is kept of the secret part.
+    /// Hash of the secret part.
     pub hash: SecretHash,
-    /// The whole text, to be shown once.
+    /// Whole text of the key, shown once.
     pub text: Zeroizing<String>,
 }
 
-/// The system could not give random bytes.
+/// The system's random number generator failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system gave no random bytes")]
+#[error("the system's random number generator failed")]
 pub struct NoRandomness;
 
-/// Makes a key: 72 random bits to find it by, 256 to prove it.
+/// Creates a key: 72 random bits to look it up by, 256 as its secret.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// When the system's random number generator fails.
 pub fn new_secret(kind: SecretKind) -> Result<NewSecret, NoRandomness> {
     let prefix = BASE64URL_NOPAD.encode(&random::<9>()?);
     let secret = Zeroizing::new(HEXLOWER.encode(&*Zeroizing::new(random::<32>()?)));
@@ -100,7 +100,7 @@ pub fn new_secret(kind: SecretKind) -> Result<NewSecret, NoRandomness> {
     })
 }
 
-/// Takes a key's text apart into its public and its secret part; `None` if it has another form.
+/// Splits the text of a key into its public and its secret part; `None` if the format is different.
 pub fn split(kind: SecretKind, text: &str) -> Option<(&str, &str)> {
     const PREFIX: usize = 12;
     let rest = text.trim().strip_prefix(kind.lead())?;
@@ -108,10 +108,11 @@ pub fn split(kind: SecretKind, text: &str) -> Option<(&str, &str)> {
     Some((prefix, secret.strip_prefix('-')?))
 }
 
-/// A new unguessable login id (128 random bits), in digits that no command line takes for a flag.
+/// Creates an unguessable id for a pending registration: 128 random bits in hex, which no command line
+/// takes for a flag.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// When the system's random number generator fails.
 pub fn new_auth_id() -> Result<AuthId, NoRandomness> {
     let text = HEXLOWER.encode(&random::<16>()?);
     text.parse().map_err(|_| NoRandomness)
@@ -120,7 +121,7 @@ pub fn new_auth_id() -> Result<AuthId, NoRandomness> {
 /// Random bytes from the system.
 ///
 /// # Errors
-/// When the system gives none.
+/// When the system's random number generator fails.
 pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);
@@ -143,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_with_a_dash_does_not_confuse() {
+    fn a_prefix_may_contain_dashes() {
         let text = format!("hskey-auth-ab-cd-ef_ghi-{}", "0".repeat(64));
         let (prefix, secret) = split(SecretKind::PreAuth, &text).unwrap();
         assert_eq!((prefix, secret.len()), ("ab-cd-ef_ghi", 64));
     }
 
     #[test]
-    fn keys_of_another_kind_are_refused() {
+    fn keys_of_another_kind_are_rejected() {
         let key = new_secret(SecretKind::Api).unwrap();
         assert!(split(SecretKind::PreAuth, &key.text).is_none());
         assert!(split(SecretKind::Api, "hskey-api-").is_none());

@@ -1,22 +1,22 @@
-//! The published state: immutable, consistent, cheap to share.
+//! Snapshots: the published state, immutable, consistent and cheap to share.
 //!
-//! Readers hold an `Arc<Snapshot>` for as long as they compute and keep only a [`Revision`] across
-//! waits, so that a slow client never pins old state in memory.
+//! Readers hold an `Arc<Snapshot>` while they compute and keep only a [`Revision`] across waits, so that a
+//! slow client never pins old state in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::id::{ApiKeyId, NodeId, PreAuthKeyId, Revision, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::NodeKey;
 use crate::policy::{Compiled, Policy};
 use crate::state::apply;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{
-    ApiKey, AuthId, Change, Model, Node, Pending, PolicyText, PreAuthKey, Settings, User,
+    ApiKey, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Settings, User,
 };
 
-/// One published state.
+/// A snapshot of the state.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     model: Model,
@@ -24,7 +24,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The state of a model; `writable` says whether the database takes changes.
+    /// The snapshot of a model; `writable` says whether the database accepts changes.
     pub fn of(model: &Model, writable: bool) -> Self {
         Self {
             model: model.clone(),
@@ -32,27 +32,27 @@ impl Snapshot {
         }
     }
 
-    /// Number of this state.
+    /// Revision of this state.
     pub fn revision(&self) -> Revision {
         self.model.revision
     }
 
-    /// Whether the database takes changes.
+    /// Whether the database accepts changes.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
 
-    /// The configuration's part.
+    /// Settings from the configuration.
     pub fn settings(&self) -> &Settings {
         &self.model.settings
     }
 
-    /// All nodes by number.
+    /// All nodes, sorted by id.
     pub fn nodes(&self) -> &[Arc<Node>] {
         &self.model.nodes
     }
 
-    /// The node with this number.
+    /// The node with this id.
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.model.node(id)
     }
@@ -62,22 +62,22 @@ impl Snapshot {
         self.model.node_by_key(key)
     }
 
-    /// All users by number.
+    /// All users by id.
     pub fn users(&self) -> &BTreeMap<UserId, Arc<User>> {
         &self.model.users
     }
 
-    /// The attributes of a node for postures.
+    /// The posture attributes of a node.
     pub fn attributes(&self, id: NodeId) -> Arc<Attributes> {
         self.model.attributes.get(&id).cloned().unwrap_or_default()
     }
 
-    /// All preauth keys by number.
+    /// All preauth keys by id.
     pub fn preauth_keys(&self) -> &BTreeMap<PreAuthKeyId, Arc<PreAuthKey>> {
         &self.model.preauth_keys
     }
 
-    /// All API keys by number.
+    /// All API keys by id.
     pub fn api_keys(&self) -> &BTreeMap<ApiKeyId, Arc<ApiKey>> {
         &self.model.api_keys
     }
@@ -87,38 +87,38 @@ impl Snapshot {
         &self.model.dns_records
     }
 
-    /// All logins that wait or were lately decided.
-    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<Pending>> {
+    /// All pending registrations, recently decided ones included.
+    pub fn pending(&self) -> &BTreeMap<AuthId, Arc<PendingRegistration>> {
         &self.model.pending
     }
 
-    /// The last versions of the policy, oldest first; the last one applies.
+    /// The versions of the policy that are kept, oldest first; the last one is in force.
     pub fn policies(&self) -> &[Arc<PolicyText>] {
         &self.model.policies
     }
 
-    /// What the policy means for the nodes that take part.
+    /// The policy compiled for the active nodes.
     pub fn compiled(&self) -> &Arc<Compiled> {
         &self.model.compiled
     }
 
-    /// What a policy would mean for the nodes that take part. Compiles anew, which takes its time.
+    /// Compiles another policy for the active nodes. Slow: it compiles the whole policy.
     pub fn compile(&self, policy: &Arc<Policy>) -> Compiled {
         Compiled::compile(policy, &apply::directory(&self.model))
     }
 
-    /// Whether the relay may carry traffic of this key: it belongs to a node that takes part and has not
-    /// expired.
+    /// Whether the relay admits this key: it belongs to an approved node and has not expired.
     pub fn admits(&self, key: &NodeKey) -> bool {
-        self.node_by_key(key).is_some_and(|node| !node.is_alone())
+        self.node_by_key(key)
+            .is_some_and(|node| !node.is_isolated())
     }
 
-    /// Changes whenever the answer of [`Snapshot::admits`] may have changed for some key.
+    /// Revision at which [`Snapshot::admits`] last changed for some key.
     pub fn admission(&self) -> Revision {
         self.model.admission
     }
 
-    /// What changed after `since`, oldest first; `None` when that is too long ago to know.
+    /// The changes after `since`, oldest first; `None` if they are not all kept any more.
     pub fn changes_since(&self, since: Revision) -> Option<impl Iterator<Item = Change> + '_> {
         if since < self.model.changes_from {
             return None;

@@ -9,8 +9,8 @@ use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::apply::{Applied, Flush, apply, settle, tick};
 use crate::state::command::{
-    Command, ExpiryWish, NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register,
-    RegisterReply, Rejected, Reply,
+    Command, NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register, RegisterReply,
+    Rejected, Reply, RequestedExpiry,
 };
 use crate::state::model::{Hostinfo, Model, Node, SessionId, Settings};
 use crate::state::record::Record;
@@ -172,7 +172,7 @@ pub fn plain(machine: u8, key: u8) -> Register {
         key: NodeKey::from_bytes([key; 32]),
         lock: None,
         auth_key: None,
-        expiry: ExpiryWish::None,
+        expiry: RequestedExpiry::None,
         followup: None,
         ephemeral: false,
         hostinfo: Arc::new(hostinfo),

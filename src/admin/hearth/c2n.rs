@@ -19,10 +19,10 @@ use crate::control::c2n::request::C2nRequest;
 use crate::control::c2n::{NodeCallError, ping};
 use crate::control::reports::attribute;
 use crate::status::ssh_checks::{Check, Undecidable, Verdict};
-use hearth_core::id::NodeId;
+use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{Command, Rejected};
-use hearth_core::state::model::{AuthId, Node};
+use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
 /// How long a node may take for its answer; less than the command line waits for ours.

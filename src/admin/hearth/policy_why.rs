@@ -9,7 +9,6 @@ use crate::admin::{Answer, Call, json};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
 use hearth_core::id::NodeId;
 use hearth_core::policy::protocol;
-use hearth_core::state::dns::is_named;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -72,7 +71,7 @@ impl Call<'_> {
             let nodes = snapshot.nodes().iter().filter(|node| is(node));
             nodes.cloned().map(End::Node).collect()
         };
-        let named = chosen(&|node| is_named(name, node, base_domain));
+        let named = chosen(&|node| node.is_named(name, base_domain));
         if !named.is_empty() {
             return Ok(named);
         }

@@ -9,8 +9,8 @@ use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use hearth_core::keys::DiscoKey;
 use hearth_core::state::model::{
-    ApiKey, KeyLife, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy, Role, User,
-    is_exit_route,
+    ApiKey, KeyLifetime, Node, Owner, PendingRegistration, PendingState, PreAuthKey, RegisteredBy,
+    Role, User, is_exit_route,
 };
 use hearth_core::state::secret::SecretKind;
 use hearth_core::state::snapshot::Snapshot;
@@ -39,8 +39,8 @@ pub fn user(user: &User) -> api::User {
         .into(),
         node_expiry: match user.node_expiry {
             None => "default".into(),
-            Some(KeyLife::Unlimited) => "never".into(),
-            Some(KeyLife::For(life)) => show_duration(life),
+            Some(KeyLifetime::Unlimited) => "never".into(),
+            Some(KeyLifetime::For(life)) => show_duration(life),
         },
     }
 }
@@ -163,7 +163,7 @@ pub fn unmasked(text: &str) -> &str {
 }
 
 /// A login that waits or was decided.
-pub fn pending(login: &Pending) -> api::Pending {
+pub fn pending(login: &PendingRegistration) -> api::Pending {
     let (state, node_id) = match login.state {
         PendingState::Waiting => ("waiting", None),
         PendingState::Rejected => ("rejected", None),

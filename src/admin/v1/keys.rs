@@ -11,6 +11,7 @@ use crate::api::{
 };
 use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
 use hearth_core::state::command::{Command, NewApiKey, NewPreAuthKey, Rejected, Reply};
+use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
 /// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
@@ -95,6 +96,7 @@ impl Call<'_> {
         let wish: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
+            scopes: Scopes::ALL,
             expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,

@@ -4,8 +4,8 @@ use crate::admin::problem::Fault;
 use crate::admin::v1::{convert, users};
 use crate::admin::{Answer, Call, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
+use hearth_core::id::AuthId;
 use hearth_core::state::command::{Command, Rejected};
-use hearth_core::state::model::AuthId;
 
 impl Call<'_> {
     pub(crate) async fn approve_for_user(&self) -> Answer {

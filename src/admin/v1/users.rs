@@ -7,7 +7,7 @@ use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, Us
 use crate::config::value::parse_duration;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{Command, NewUser, Rejected, Reply};
-use hearth_core::state::model::{KeyLife, Role, User};
+use hearth_core::state::model::{KeyLifetime, Role, User};
 use hearth_core::state::snapshot::Snapshot;
 
 impl Call<'_> {
@@ -51,8 +51,8 @@ impl Call<'_> {
         let wish: SetUserExpiry = self.read()?;
         let life = match wish.expiry.as_str() {
             "default" => None,
-            "never" => Some(KeyLife::Unlimited),
-            text => Some(KeyLife::For(
+            "never" => Some(KeyLifetime::Unlimited),
+            text => Some(KeyLifetime::For(
                 parse_duration(text)
                     .filter(|life| !life.is_zero())
                     .ok_or_else(|| {

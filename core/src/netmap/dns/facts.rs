@@ -23,7 +23,7 @@ pub(super) struct Named {
 }
 
 pub(super) fn is_there(node: &Node) -> bool {
-    node.is_member() && !node.expired
+    node.is_active() && !node.expired
 }
 
 /// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are
@@ -58,7 +58,7 @@ pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> 
     };
     let is_router = |node: &Node| match &settings.router {
         _ if !needs_router => false,
-        Router::Node(name) => name.is(node, base),
+        Router::Node(name) => node.is_named(name.as_str(), base),
         Router::Resolver(resolver) if !is_this_machine => {
             let address = resolver.address();
             address == Some(node.ipv4.into()) || address == Some(node.ipv6.into())

@@ -422,7 +422,7 @@ fn wildcards_are_for_named_nodes() {
         wildcard: vec!["tag:web".parse().unwrap(), "Host1".parse().unwrap()],
         ..DnsSettings::default()
     };
-    let is_wildcard = |node| settings.is_wildcard(world.node(id(node)), BASE);
+    let is_wildcard = |node| world.node(id(node)).is_one_of(&settings.wildcard, BASE);
     assert_eq!([1, 2, 3].map(is_wildcard), [true, false, true]);
 }
 

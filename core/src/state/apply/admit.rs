@@ -8,12 +8,14 @@ use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
 use crate::state::apply::{address, node, routes};
 use crate::state::command::Rejected;
-use crate::state::model::{Facets, Hostinfo, KeyLife, Model, Node, Owner, Presence, RegisteredBy};
+use crate::state::model::{
+    Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
+};
 use crate::state::name;
 use crate::state::record::Record;
 
 /// A machine that has been let in, by a key or by a person.
-pub(super) struct Arrival {
+pub(super) struct Admission {
     pub(super) machine: MachineKey,
     pub(super) key: NodeKey,
     pub(super) lock: Option<LockKey>,
@@ -29,7 +31,7 @@ pub(super) struct Arrival {
     pub(super) authorized: bool,
 }
 
-impl Arrival {
+impl Admission {
     fn is_by_person(&self) -> bool {
         self.by == RegisteredBy::Approval
     }
@@ -55,7 +57,7 @@ impl Arrival {
 }
 
 /// The node that a newcomer is, come back.
-fn known_as(model: &Model, arrival: &Arrival) -> Result<Option<Arc<Node>>, Rejected> {
+fn known_as(model: &Model, arrival: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
     let of_machine =
         |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == arrival.machine;
     let nodes: Vec<&Arc<Node>> = model.nodes.iter().filter(of_machine).collect();
@@ -91,8 +93,8 @@ fn expiry_for(
     let own = model.users.get(user).and_then(|user| user.node_expiry);
     let life = match own {
         None => model.settings.node_expiry,
-        Some(KeyLife::Unlimited) => None,
-        Some(KeyLife::For(life)) => Some(life),
+        Some(KeyLifetime::Unlimited) => None,
+        Some(KeyLifetime::For(life)) => Some(life),
     };
     let default = life.map(|life| now.wall.plus(life));
     [default, wish].into_iter().flatten().min()
@@ -112,7 +114,7 @@ pub(super) fn owns(owner: &Owner, node: &Node) -> bool {
 pub(super) fn admit(
     model: &mut Model,
     records: &mut Vec<Record>,
-    arrival: Arrival,
+    arrival: Admission,
     now: Now,
 ) -> Result<NodeId, Rejected> {
     if let Some(old) = known_as(model, &arrival)? {

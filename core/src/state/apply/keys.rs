@@ -104,6 +104,7 @@ pub(super) fn create_api(
         id,
         prefix: new.prefix,
         hash: new.hash,
+        scopes: new.scopes,
         expiry: new.expiry,
         created: now.wall,
     };

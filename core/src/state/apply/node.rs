@@ -61,7 +61,7 @@ pub(super) fn open_stream(
     }
     let mut touched = merge(model, &mut node, &fallback);
     touched.presence = !node.presence.is_online();
-    let introduced = node.presence.is_introduced();
+    let introduced = node.presence.is_visible();
     touched.core |= !introduced;
     // Whether an ephemeral node was ever there decides whether it is collected.
     touched.durable |= !introduced && node.ephemeral;

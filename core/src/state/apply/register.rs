@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::id::{NodeId, UserId};
-use crate::state::apply::admit::{Arrival, admit, owns};
+use crate::id::{AuthId, NodeId, UserId};
+use crate::state::apply::admit::{Admission, admit, owns};
 use crate::state::apply::{Applied, keys, node};
-use crate::state::command::{ExpiryWish, PresentedKey, Register, RegisterReply, Rejected, Reply};
+use crate::state::command::{
+    PresentedKey, Register, RegisterReply, Rejected, Reply, RequestedExpiry,
+};
 use crate::state::model::{
-    AuthId, Hostinfo, Model, Node, Owner, Pending, PendingState, PreAuthKey, RegisteredBy,
+    Hostinfo, Model, Node, Owner, PendingRegistration, PendingState, PreAuthKey, RegisteredBy,
 };
 use crate::state::record::Record;
 
@@ -30,7 +32,7 @@ pub(super) fn register(
         return Err(Rejected::MachineMismatch);
     }
     // Before anything else: a logout may still carry the preauth key that let the machine in.
-    if request.expiry == ExpiryWish::Logout {
+    if request.expiry == RequestedExpiry::Logout {
         return Ok(log_out(model, records, known.as_deref(), now));
     }
     if let Some(presented) = &request.auth_key {
@@ -97,15 +99,15 @@ fn with_key(
     if key.used && !key.reusable {
         return Err(Rejected::PreAuthKeyUsed);
     }
-    let arrival = Arrival {
+    let arrival = Admission {
         machine: request.machine,
         key: request.key,
         lock: request.lock,
         hostinfo: request.hostinfo.clone(),
         ephemeral: key.ephemeral || request.ephemeral,
         wish: match request.expiry {
-            ExpiryWish::At(at) => Some(at),
-            ExpiryWish::None | ExpiryWish::Logout => None,
+            RequestedExpiry::At(at) => Some(at),
+            RequestedExpiry::None | RequestedExpiry::Logout => None,
         },
         capability: request.capability,
         by: by(key),
@@ -146,7 +148,7 @@ fn refresh(
     known: &Node,
     now: Now,
 ) -> Result<RegisterReply, Rejected> {
-    if let ExpiryWish::At(at) = request.expiry {
+    if let RequestedExpiry::At(at) = request.expiry {
         if known.expiry.is_some_and(|end| at > end) {
             return Err(Rejected::ExpiryExtended);
         }
@@ -184,8 +186,10 @@ fn wait_for_person(
     request: Register,
     now: Now,
 ) -> Result<RegisterReply, Rejected> {
-    let same = |login: &&Arc<Pending>| login.machine == request.machine && login.key == request.key;
-    let waits = |login: &&Arc<Pending>| login.state == PendingState::Waiting;
+    let same = |login: &&Arc<PendingRegistration>| {
+        login.machine == request.machine && login.key == request.key
+    };
+    let waits = |login: &&Arc<PendingRegistration>| login.state == PendingState::Waiting;
     if let Some(login) = model
         .pending
         .values()
@@ -201,7 +205,7 @@ fn wait_for_person(
         return Err(Rejected::LoginRejected);
     }
     make_room(model, records);
-    let login = Arc::new(Pending {
+    let login = Arc::new(PendingRegistration {
         id: request.fresh_id,
         machine: request.machine,
         key: request.key,
@@ -209,8 +213,8 @@ fn wait_for_person(
         hostinfo: request.hostinfo,
         ephemeral: request.ephemeral,
         expiry: match request.expiry {
-            ExpiryWish::At(at) => Some(at),
-            ExpiryWish::None | ExpiryWish::Logout => None,
+            RequestedExpiry::At(at) => Some(at),
+            RequestedExpiry::None | RequestedExpiry::Logout => None,
         },
         capability: request.capability,
         created: now.wall,
@@ -224,7 +228,9 @@ fn wait_for_person(
 /// Drops the oldest logins, decided ones first, so that one more fits.
 fn make_room(model: &mut Model, records: &mut Vec<Record>) {
     while model.pending.len() >= model.settings.max_pending.max(1) {
-        let age = |login: &&Arc<Pending>| (login.state == PendingState::Waiting, login.created);
+        let age = |login: &&Arc<PendingRegistration>| {
+            (login.state == PendingState::Waiting, login.created)
+        };
         let Some(oldest) = model
             .pending
             .values()
@@ -238,7 +244,7 @@ fn make_room(model: &mut Model, records: &mut Vec<Record>) {
     }
 }
 
-fn put_pending(model: &mut Model, records: &mut Vec<Record>, login: Arc<Pending>) {
+fn put_pending(model: &mut Model, records: &mut Vec<Record>, login: Arc<PendingRegistration>) {
     Arc::make_mut(&mut model.pending).insert(login.id.clone(), login.clone());
     records.push(Record::PutPending(login));
     model.changed = true;
@@ -261,7 +267,7 @@ pub(super) fn approve(
     {
         return Err(Rejected::MachineMismatch);
     }
-    let arrival = Arrival {
+    let arrival = Admission {
         machine: login.machine,
         key: login.key,
         lock: login.lock,
@@ -275,7 +281,7 @@ pub(super) fn approve(
         authorized: true,
     };
     let node = admit(model, records, arrival, now)?;
-    let decided = Pending {
+    let decided = PendingRegistration {
         state: PendingState::Approved(node),
         ..(*login).clone()
     };
@@ -286,7 +292,7 @@ pub(super) fn approve(
 
 pub(super) fn reject(model: &mut Model, records: &mut Vec<Record>, id: &AuthId) -> Applied {
     let login = waiting(model, id)?;
-    let decided = Arc::new(Pending {
+    let decided = Arc::new(PendingRegistration {
         state: PendingState::Rejected,
         ..(*login).clone()
     });
@@ -294,7 +300,7 @@ pub(super) fn reject(model: &mut Model, records: &mut Vec<Record>, id: &AuthId) 
     Ok(Reply::Pending(decided))
 }
 
-fn waiting(model: &Model, id: &AuthId) -> Result<Arc<Pending>, Rejected> {
+fn waiting(model: &Model, id: &AuthId) -> Result<Arc<PendingRegistration>, Rejected> {
     let login = model.pending.get(id).ok_or(Rejected::NoSuchLogin)?;
     if login.state != PendingState::Waiting {
         return Err(Rejected::LoginDecided);

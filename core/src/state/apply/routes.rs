@@ -110,7 +110,7 @@ pub fn settle(model: &mut Model) {
     let mut removed = Vec::new();
     for id in std::mem::take(&mut model.touched).iter() {
         let compiled = model.compiled.node(*id);
-        match model.node(*id).filter(|node| node.is_member()) {
+        match model.node(*id).filter(|node| node.is_active()) {
             Some(node) => {
                 let facts = facts(model, node);
                 if compiled != Some(&facts) {
@@ -139,7 +139,7 @@ pub(super) fn compile_anew(model: &mut Model, policy: Option<&Arc<Policy>>) {
 
 /// The users, and the nodes that take part.
 pub fn directory(model: &Model) -> Directory {
-    let members = model.nodes.iter().filter(|node| node.is_member());
+    let members = model.nodes.iter().filter(|node| node.is_active());
     Directory {
         users: users(model),
         nodes: members.map(|node| facts(model, node)).collect(),
@@ -204,7 +204,7 @@ pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
 /// Whoever comes back does not take a route back, so that connections live on.
 fn elect(model: &mut Model) {
     let mut servers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
-    for node in model.nodes.iter().filter(|node| node.is_member()) {
+    for node in model.nodes.iter().filter(|node| node.is_active()) {
         for route in node.served_routes().filter(|route| !is_exit_route(route)) {
             servers.entry(route).or_default().push(node);
         }

@@ -17,7 +17,7 @@ use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::DiscoKey;
 use crate::state::apply::{Flush, next_deadline, settle_after_load, tick};
 use crate::state::command::{
-    Command, ExpiryWish, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply,
+    Command, NewUser, NodeUpdate, Register, RegisterReply, Rejected, Reply, RequestedExpiry,
 };
 use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
 use crate::state::record::{Record, Stored};
@@ -214,7 +214,7 @@ fn logout_ends_the_key_now_and_a_new_login_brings_the_node_back() {
     let (mut world, user) = World::with_user();
     let id = world.node_number(1);
     let left = world.register(Register {
-        expiry: ExpiryWish::Logout,
+        expiry: RequestedExpiry::Logout,
         ..plain(1, 1)
     });
     assert!(matches!(left, Ok(RegisterReply::KeyExpired(_))));
@@ -237,7 +237,7 @@ fn logout_with_the_preauth_key_still_in_hand_is_a_logout() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     let leaving = Register {
-        expiry: ExpiryWish::Logout,
+        expiry: RequestedExpiry::Logout,
         ..with_key(1, 1, "key1")
     };
     assert!(matches!(
@@ -255,7 +255,7 @@ fn an_ephemeral_node_goes_at_logout_and_after_being_away() {
     let two = world.join(with_key(2, 2, "e")).id;
     world
         .register(Register {
-            expiry: ExpiryWish::Logout,
+            expiry: RequestedExpiry::Logout,
             ..plain(1, 1)
         })
         .unwrap();
@@ -316,7 +316,7 @@ fn a_router_that_boots_in_1970_lets_nobody_back_in() {
 fn a_client_may_shorten_its_expiry_and_not_extend_it() {
     let (mut world, _) = World::with_user();
     world.node_number(1);
-    let at = |seconds| ExpiryWish::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
+    let at = |seconds| RequestedExpiry::At(PLAUSIBLE_FROM.plus(SECOND * seconds));
     world.join(Register {
         expiry: at(100),
         ..plain(1, 1)

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::id::NodeId;
+use crate::id::{AuthId, NodeId};
 use crate::state::apply::{node, policy, routes};
-use crate::state::model::{AuthId, Change, Model, Node, Presence};
+use crate::state::model::{Change, Model, Node, Presence};
 use crate::state::record::Record;
 
 /// Longest time between two looks at the wall clock, which may jump.

@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::id::UserId;
 use crate::state::apply::{Applied, check_length, node, routes};
 use crate::state::command::{NewUser, Rejected, Reply};
-use crate::state::model::{Change, KeyLife, Model, Role, User};
+use crate::state::model::{Change, KeyLifetime, Model, Role, User};
 use crate::state::record::Record;
 
 const NAME_MAX: usize = 63;
@@ -96,7 +96,7 @@ pub(super) fn set_expiry(
     model: &mut Model,
     records: &mut Vec<Record>,
     id: UserId,
-    node_expiry: Option<KeyLife>,
+    node_expiry: Option<KeyLifetime>,
 ) -> Applied {
     let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
     if user.node_expiry == node_expiry {

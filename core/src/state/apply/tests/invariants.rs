@@ -95,7 +95,7 @@ fn command(world: &World, step: &Step) -> Option<Command> {
         }
         Step::Login { machine, key, .. } => register(plain(machine, key)),
         Step::Logout { machine, key } => register(Register {
-            expiry: ExpiryWish::Logout,
+            expiry: RequestedExpiry::Logout,
             ..plain(machine, key)
         }),
         Step::Offer { node, routes: bits } => {
@@ -229,7 +229,7 @@ fn check(world: &World) {
 fn check_routes(nodes: &[Arc<Node>]) {
     let mut served: BTreeMap<IpNet, usize> = BTreeMap::new();
     for node in nodes {
-        let members = node.served_routes().filter(|_| node.is_member());
+        let members = node.served_routes().filter(|_| node.is_active());
         let subnets = members.filter(|route| route.prefix_len() > 0);
         let subnets: BTreeSet<IpNet> = subnets.collect();
         for route in &subnets {
@@ -252,7 +252,7 @@ fn check_policy(world: &World) {
     for number in 1..64 {
         let id = NodeId::new(number).unwrap();
         let known = world.model.compiled.node(id).cloned();
-        let member = world.model.node(id).filter(|node| node.is_member());
+        let member = world.model.node(id).filter(|node| node.is_active());
         assert_eq!(
             known,
             member.map(|node| crate::state::apply::routes::facts(&world.model, node))

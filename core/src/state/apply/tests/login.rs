@@ -12,7 +12,7 @@ fn with_approval() -> (World, UserId) {
     (world, user)
 }
 
-fn knocks(world: &mut World, request: Register) -> crate::state::model::AuthId {
+fn knocks(world: &mut World, request: Register) -> crate::id::AuthId {
     match world.register(request) {
         Ok(RegisterReply::NeedsLogin(id)) => id,
         other => panic!("{other:?}"),
@@ -113,10 +113,10 @@ fn a_device_waits_unless_its_key_or_a_person_lets_it_take_part() {
     assert!(world.join(plain(3, 3)).authorized);
 
     world.open_stream(waits.id);
-    assert!(!world.node(waits.id).is_member());
+    assert!(!world.node(waits.id).is_active());
     let admission = world.snapshot().admission();
     world.apply(Command::Authorize(waits.id, true)).unwrap();
-    assert!(world.node(waits.id).is_member() && world.snapshot().admits(&waits.key));
+    assert!(world.node(waits.id).is_active() && world.snapshot().admits(&waits.key));
     assert_ne!(world.snapshot().admission(), admission);
     assert_eq!(world.node(waits.id).facets.core, world.model.revision);
     world.records.clear();
@@ -140,7 +140,7 @@ fn whom_an_administrator_shuts_out_no_key_lets_in_again() {
         world.open_stream(id);
         let key = world.node(id).key;
         world.apply(Command::Authorize(id, false)).unwrap();
-        assert!(!world.snapshot().admits(&key) && !world.node(id).is_member());
+        assert!(!world.snapshot().admits(&key) && !world.node(id).is_active());
         assert!(!world.join(with_key(1, 2, "k")).authorized);
         let login = knocks(&mut world, plain(1, 3));
         world.apply(Command::Approve(login, user)).unwrap();

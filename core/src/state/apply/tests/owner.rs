@@ -1,7 +1,7 @@
 //! Whose a node is: tags, moves, roles and expiry of users.
 
 use super::*;
-use crate::state::model::{KeyLife, Node, Role, Settings};
+use crate::state::model::{KeyLifetime, Node, Role, Settings};
 
 fn tags(texts: &[&str]) -> Vec<Box<str>> {
     texts.iter().map(|text| (*text).into()).collect()
@@ -211,11 +211,11 @@ fn a_users_expiry_comes_before_the_configurations_from_the_next_login_on() {
     let start = world.now.wall;
     assert_eq!(ends(&mut world, 1), Some(start.plus(SECOND * 60)));
     let mut set = |life| world.apply(Command::SetUserExpiry(anna, life)).unwrap();
-    set(Some(KeyLife::For(SECOND * 5)));
+    set(Some(KeyLifetime::For(SECOND * 5)));
     assert_eq!(world.model.nodes[0].expiry, Some(start.plus(SECOND * 60)));
     assert_eq!(ends(&mut world, 2), Some(start.plus(SECOND * 5)));
     let mut set = |life| world.apply(Command::SetUserExpiry(anna, life)).unwrap();
-    set(Some(KeyLife::Unlimited));
+    set(Some(KeyLifetime::Unlimited));
     assert_eq!(ends(&mut world, 3), None);
     let mut set = |life| world.apply(Command::SetUserExpiry(anna, life)).unwrap();
     set(None);

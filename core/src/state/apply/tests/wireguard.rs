@@ -40,7 +40,7 @@ fn a_peer_is_a_member_at_once_and_stays_there() {
     let peer = add(&mut world, new).unwrap();
     assert_eq!((&*peer.label, peer.user()), ("berlin", Some(user)));
     assert_eq!(peer.ipv4, Ipv4Addr::new(100, 64, 0, 1));
-    assert!(peer.is_member() && peer.presence.is_online());
+    assert!(peer.is_active() && peer.presence.is_online());
     assert_eq!(peer.served_routes().count(), 2, "an exit node for both");
     assert_eq!(peer.registered_by, RegisteredBy::Hand);
     world.wait(SECOND * 1_000_000);
