@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("keys", &[]),
     ("clock", &[]),
-    ("bucket", &[]),
+    ("system_clock", &["clock"]),
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
@@ -28,7 +28,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
-    ("engine", &["state", "store", "id", "keys", "clock"]),
+    (
+        "engine",
+        &["state", "store", "id", "keys", "clock", "system_clock"],
+    ),
     (
         "config",
         &["id", "keys", "policy", "state", "release", "files"],
@@ -41,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
     ("release", &[]),
-    ("service", &["clock", "config", "shutdown"]),
+    ("service", &["system_clock", "config", "shutdown"]),
     ("shutdown", &[]),
     ("panics", &[]),
     ("supervise", &["shutdown"]),
@@ -70,7 +73,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("nix", &["clock"]),
+    ("nix", &["system_clock"]),
     ("rustix", &["server/wan", "cli/output/terminal"]),
 ];
 
@@ -78,6 +81,9 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
 const WITHOUT_IO: &[&str] = &[
     "id",
     "keys",
+    "clock",
+    "bucket",
+    "release",
     "tailcfg",
     "derp_map",
     "wan",
@@ -92,7 +98,7 @@ const WITHOUT_IO: &[&str] = &[
 
 /// The files of the relay that may use the tokio runtime; the rest of that
 /// package does no I/O.
-const RELAY_SHELL: &[&str] = &["relay", "udp"];
+const RELAY_SHELL: &[&str] = &["relay", "udp", "websocket/stream"];
 
 /// What a module without I/O must not name.
 const IO: &[&[&str]] = &[

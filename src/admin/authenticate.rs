@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use hearth_derp::bucket::SharedTokenBucket;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::admin::problem::{Code, Fault};
 use crate::admin::{Style, later};
-use crate::bucket::TokenBucket;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::clock::Now;
@@ -60,16 +60,16 @@ impl Refusal {
 /// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
 #[derive(Debug)]
 pub struct Gate {
-    checked: TokenBucket,
-    strangers: TokenBucket,
+    checked: SharedTokenBucket,
+    strangers: SharedTokenBucket,
 }
 
 impl Gate {
     /// A gate at which nobody has tried yet.
     pub fn new() -> Self {
         Self {
-            checked: TokenBucket::new(CHECKED.0, CHECKED.1),
-            strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
+            strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
 

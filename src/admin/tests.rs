@@ -19,7 +19,7 @@ use crate::status::http_counters::HttpCounters;
 use crate::store::Store;
 use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
-use hearth_core::netmap::dns::DnsSources;
+use hearth_core::netmap::DnsSources;
 use hearth_core::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
 use hearth_core::state::dns::{DnsRecord, DnsSettings};
 use hearth_core::state::model::{Hostinfo, Settings};
@@ -65,7 +65,7 @@ fn server() -> Server {
         records: vec![of_configuration],
         ..DnsSettings::default()
     };
-    let tailnet = Tailnet::new("hearth.internal".into(), &DerpMap::default());
+    let tailnet = SharedMapData::new("hearth.internal".into(), &DerpMap::default());
     let tailnet = tailnet.with_dns(DnsSources {
         settings: Arc::new(dns),
         ..DnsSources::default()

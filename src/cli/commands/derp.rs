@@ -41,7 +41,7 @@ pub fn status(ctx: &Ctx) -> Result<Output, CliError> {
 }
 
 fn lines(report: &RelayReport) -> Vec<(&'static str, String)> {
-    let stun = &report.stun;
+    let (stats, stun) = (&report.stats, &report.stun);
     let stun = format!(
         "{} answers ({} over IPv4), {} invalid packets, {} rate-limited",
         stun.answered_ipv4.saturating_add(stun.answered_ipv6),
@@ -57,42 +57,39 @@ fn lines(report: &RelayReport) -> Vec<(&'static str, String)> {
             "Clients",
             format!(
                 "{} ({} with this home relay, {} in handshake)",
-                report.connections, report.home_connections, report.logins
+                stats.connections, stats.home_connections, stats.logins
             ),
         ),
         (
             "Mesh",
             format!(
                 "{} links out, {} in, {} remote clients",
-                report.mesh_links, report.mesh_connections, report.remote_keys
+                stats.mesh_links, stats.mesh_connections, stats.remote_keys
             ),
         ),
         (
             "Received",
             format!(
                 "{} packets, {} bytes",
-                report.packets_received, report.bytes_received
+                stats.received.packets, stats.received.bytes
             ),
         ),
         (
             "Sent",
-            format!(
-                "{} packets, {} bytes",
-                report.packets_sent, report.bytes_sent
-            ),
+            format!("{} packets, {} bytes", stats.sent.packets, stats.sent.bytes),
         ),
         (
             "Forwarded",
             format!(
                 "{} packets in, {} out",
-                report.packets_forwarded_in, report.packets_forwarded_out
+                stats.forwarded_in.packets, stats.forwarded_out.packets
             ),
         ),
         (
             "Queued",
             format!(
                 "{} packets, {} bytes of the buffer pool",
-                report.queued_packets, report.pool_bytes_used
+                stats.queued_packets, stats.pool_bytes_used
             ),
         ),
         ("Dropped", dropped(report)),
@@ -100,9 +97,9 @@ fn lines(report: &RelayReport) -> Vec<(&'static str, String)> {
             "Rejected",
             format!(
                 "{} not admitted, {} over a limit, {} bad handshakes",
-                report.refused,
-                report.turned_away.saturating_add(report.logins_evicted),
-                report.logins_failed
+                stats.refused,
+                stats.turned_away.saturating_add(stats.logins_evicted),
+                stats.logins_failed
             ),
         ),
         ("STUN", stun),
