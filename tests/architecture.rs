@@ -83,7 +83,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["system_clock"]),
-    ("rustix", &["interfaces"]),
+    ("rustix", &["interfaces", "cli/output/terminal"]),
     ("strsim", &["config/near"]),
 ];
 

@@ -2,35 +2,47 @@
 
 use serde_json::Value;
 
-use super::args::{Dns, OneDnsRecord};
-use super::client::{CliError, Client, escaped, read};
-use super::output::{Format, Output, cell, table};
-use super::users::inner;
 use crate::api::{CreateDnsRecord, DnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
+use crate::cli::args::{Dns, OneDnsRecord};
+use crate::cli::client::{CliError, escaped, read};
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, cell};
 
 const PATH: &str = "/api/v1/dns/records";
 
 /// Carries out a command about DNS records.
-pub fn run(command: Dns, client: &Client, format: Option<Format>) -> Result<Output, CliError> {
+pub fn run(ctx: &Ctx, command: Dns) -> Result<Output, CliError> {
     match command {
-        Dns::List => list(client, format),
+        Dns::List => list(ctx),
         Dns::Add { name, value, kind } => {
             let record = CreateDnsRecord {
                 name,
                 value,
                 r#type: kind,
             };
-            added(&client.post(PATH, &record)?, format)
+            added(ctx, &ctx.client.post(PATH, &record)?)
         }
         Dns::Delete { which } => {
-            let answer = client.delete(&path_of(&which))?;
+            ctx.confirm(|| Ok(format!("delete the DNS records {}", words(&which))))?;
+            let answer = ctx.client.delete(&path_of(&which))?;
             let DnsRecordsAnswer { records } = read(&answer)?;
-            Ok(Output::of(format, &inner(&answer, "records"), || {
-                let lines: Vec<String> = records.iter().map(|gone| line(gone, "removed")).collect();
+            Ok(ctx.field(&answer, "records", || {
+                let lines: Vec<String> = records.iter().map(|gone| line(gone, "deleted")).collect();
                 lines.join("\n")
             }))
         }
     }
+}
+
+/// The records as a person named them.
+fn words(which: &OneDnsRecord) -> String {
+    let parts = [which.kind.as_ref(), which.value.as_ref()];
+    let mut text = cell(&which.name);
+    for part in parts.into_iter().flatten() {
+        text.push(' ');
+        text.push_str(&cell(part));
+    }
+    text
 }
 
 fn path_of(which: &OneDnsRecord) -> String {
@@ -51,19 +63,21 @@ fn line(record: &DnsRecord, done: &str) -> String {
     format!("{name} {} {value} {done}", record.r#type)
 }
 
-fn added(answer: &Value, format: Option<Format>) -> Result<Output, CliError> {
+fn added(ctx: &Ctx, answer: &Value) -> Result<Output, CliError> {
     let DnsRecordAnswer { record } = read(answer)?;
-    let output = Output::of(format, &inner(answer, "record"), || line(&record, "added"));
+    let output = ctx.field(answer, "record", || line(&record, "added"));
     Ok(match record.addresses.is_empty() {
-        true => output.note(format, "there is no node of that name yet"),
+        true => {
+            output.note("No node has that name yet; the record has no addresses until one does.")
+        }
         false => output,
     })
 }
 
-fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(PATH)?;
+fn list(ctx: &Ctx) -> Result<Output, CliError> {
+    let answer = ctx.client.get(PATH)?;
     let DnsRecordsAnswer { records } = read(&answer)?;
-    Ok(Output::of(format, &inner(&answer, "records"), || {
+    Ok(ctx.field(&answer, "records", || {
         let rows: Vec<[String; 5]> = records
             .iter()
             .map(|record| {
@@ -76,7 +90,7 @@ fn list(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
                 ]
             })
             .collect();
-        table(["Name", "Type", "Value", "Addresses", "Made by"], &rows)
+        ctx.table(["Name", "Type", "Value", "Addresses", "Source"], &rows)
     }))
 }
 

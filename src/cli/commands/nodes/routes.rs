@@ -2,24 +2,22 @@
 
 use serde_json::Value;
 
-use super::client::{CliError, Client, read};
-use super::nodes::{given, one, path_of};
-use super::output::{Format, Output, cell, table};
 use crate::api::{ApproveRoutes, Node, NodesAnswer};
+use crate::cli::args::given;
+use crate::cli::client::{CliError, read};
+use crate::cli::context::Ctx;
+use crate::cli::lookup::node_path;
+use crate::cli::output::{Output, cell, yes_no};
 
 /// Lists the routes of one or all nodes.
-pub fn list(
-    client: &Client,
-    format: Option<Format>,
-    which: Option<String>,
-) -> Result<Output, CliError> {
+pub fn list(ctx: &Ctx, which: Option<String>) -> Result<Output, CliError> {
     let answer = match which {
         Some(which) => {
-            let answer = client.get(&path_of(client, &which, "")?)?;
+            let answer = ctx.client.get(&node_path(&ctx.client, &which, "")?)?;
             let node = answer.get("node").cloned().unwrap_or(Value::Null);
             vec![node]
         }
-        None => match client.get("/api/v1/node")?.get_mut("nodes") {
+        None => match ctx.client.get("/api/v1/node")?.get_mut("nodes") {
             Some(Value::Array(nodes)) => std::mem::take(nodes),
             _ => return Err(CliError::Answer),
         },
@@ -28,32 +26,29 @@ pub fn list(
     let with_routes: Vec<(Value, Node)> = answer.into_iter().zip(nodes).collect();
     let with_routes = with_routes.into_iter().filter(|(_, node)| has_routes(node));
     let (json, nodes): (Vec<Value>, Vec<Node>) = with_routes.unzip();
-    let output = Output::of(format, &Value::Array(json), || text(&nodes));
+    let output = ctx.output(&Value::Array(json), || text(ctx, &nodes));
     let commands: Vec<String> = nodes.iter().filter_map(approval).collect();
     if commands.is_empty() {
         return Ok(output);
     }
-    let note = format!("\nTo approve what waits:\n{}", commands.join("\n"));
-    Ok(output.note(format, &note))
+    let note = format!(
+        "\nTo approve all advertised routes:\n{}",
+        commands.join("\n")
+    );
+    Ok(output.note(&note))
 }
 
-/// Sets the routes that a node may serve.
-pub fn approve(
-    client: &Client,
-    format: Option<Format>,
-    which: &str,
-    routes: Vec<String>,
-) -> Result<Output, CliError> {
-    let path = path_of(client, which, "/approve_routes")?;
+/// Sets the approved routes of a node.
+pub fn approve(ctx: &Ctx, which: &str, routes: Vec<String>) -> Result<Output, CliError> {
+    let path = node_path(&ctx.client, which, "/approve_routes")?;
     let body = ApproveRoutes {
         routes: given(routes),
     };
-    let answer = client.post(&path, &body)?;
-    one(&answer, format, |node| {
+    ctx.node(&ctx.client.post(&path, &body)?, |node| {
         let name = cell(&node.given_name);
         match node.approved_routes.as_slice() {
-            [] => format!("{name} may serve no routes"),
-            approved => format!("{name} may serve {}", approved.join(", ")),
+            [] => format!("no routes of {name} are approved"),
+            approved => format!("approved routes of {name}: {}", approved.join(", ")),
         }
     })
 }
@@ -62,16 +57,16 @@ fn has_routes(node: &Node) -> bool {
     !node.available_routes.is_empty() || !node.approved_routes.is_empty()
 }
 
-fn waits<'a>(node: &'a Node, route: &'a String) -> bool {
+fn needs_approval<'a>(node: &'a Node, route: &'a String) -> bool {
     node.available_routes.contains(route) && !node.approved_routes.contains(route)
 }
 
-/// The command that approves what waits, along with what is approved already.
+/// The command that approves the routes that need approval, along with those that have it.
 fn approval(node: &Node) -> Option<String> {
     let waiting: Vec<&String> = node
         .available_routes
         .iter()
-        .filter(|route| waits(node, route))
+        .filter(|route| needs_approval(node, route))
         .collect();
     if waiting.is_empty() {
         return None;
@@ -82,15 +77,28 @@ fn approval(node: &Node) -> Option<String> {
     Some(format!("    hearth nodes approve-routes -i {id} -r {all}"))
 }
 
-fn text(nodes: &[Node]) -> String {
-    let mut rows: Vec<[String; 7]> = Vec::new();
+fn text(ctx: &Ctx, nodes: &[Node]) -> String {
+    let head = [
+        "ID",
+        "Name",
+        "Route",
+        "Advertised",
+        "Approved",
+        "Serving",
+        "State",
+    ];
+    ctx.table(head, &rows(nodes))
+}
+
+fn rows(nodes: &[Node]) -> Vec<[String; 7]> {
+    let mut rows = Vec::new();
     for node in nodes {
-        let offered = node.available_routes.iter();
+        let advertised = node.available_routes.iter();
         let only_approved = node
             .approved_routes
             .iter()
             .filter(|route| !node.available_routes.contains(route));
-        for route in offered.chain(only_approved) {
+        for route in advertised.chain(only_approved) {
             rows.push([
                 node.id.clone(),
                 cell(&node.given_name),
@@ -98,28 +106,21 @@ fn text(nodes: &[Node]) -> String {
                 yes_no(node.available_routes.contains(route)),
                 yes_no(node.approved_routes.contains(route)),
                 yes_no(node.subnet_routes.contains(route)),
-                meaning(node, route).into(),
+                state(node, route).into(),
             ]);
         }
     }
-    let head = [
-        "ID", "Name", "Route", "Offered", "Approved", "Serving", "Meaning",
-    ];
-    table(head, &rows)
+    rows
 }
 
-fn yes_no(whether: bool) -> String {
-    if whether { "yes" } else { "no" }.into()
-}
-
-fn meaning(node: &Node, route: &String) -> &'static str {
+fn state(node: &Node, route: &String) -> &'static str {
     let approved = node.approved_routes.contains(route);
     match node.available_routes.contains(route) {
-        true if !approved => "waits for approval",
-        false => "not offered",
-        true if node.subnet_routes.contains(route) && node.online => "in use",
-        true if node.subnet_routes.contains(route) => "nobody is there to serve it",
-        true => "stands by",
+        true if !approved => "needs approval",
+        false => "not advertised",
+        true if node.subnet_routes.contains(route) && node.online => "active",
+        true if node.subnet_routes.contains(route) => "no router online",
+        true => "standby",
     }
 }
 
@@ -145,15 +146,11 @@ mod tests {
             &["10.1.0.0/16", "10.2.0.0/16", "10.9.0.0/16"],
             &["10.1.0.0/16"],
         );
-        let rows = text(&[node]);
-        let last: Vec<&str> = rows
-            .lines()
-            .skip(1)
-            .filter_map(|row| row.rsplit("  ").next())
-            .collect();
+        let rows = rows(&[node]);
+        let last: Vec<&str> = rows.iter().map(|row| row[6].as_str()).collect();
         assert_eq!(
             last,
-            ["waits for approval", "in use", "stands by", "not offered"]
+            ["needs approval", "active", "standby", "not advertised"]
         );
     }
 

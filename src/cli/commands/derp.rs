@@ -1,64 +1,69 @@
 //! `hearth derp` and `hearth derp status`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::client::{CliError, Client, read};
-use super::output::{Format, Output};
 #[cfg(feature = "standalone-relay")]
-use super::server;
+use super::serve;
 use crate::api::RelayReport;
-use crate::config::Overrides;
+use crate::cli::args::ServeFlags;
+use crate::cli::client::{CliError, read};
+use crate::cli::context::Ctx;
+#[cfg(not(feature = "standalone-relay"))]
+use crate::cli::output::{Format, print_error};
+use crate::cli::output::{Output, card};
 use crate::metrics as numbers;
 
-/// Runs the relay and STUN until told to stop.
+/// Runs the relay and the STUN server until they are stopped.
 #[cfg(feature = "standalone-relay")]
-pub fn serve(overrides: Overrides) -> ExitCode {
-    server::start(overrides, |config, log, load, sockets| {
+pub fn serve(flags: ServeFlags, socket: Option<PathBuf>) -> ExitCode {
+    serve::start(flags, socket, |config, log, load, sockets| {
         crate::server::run_relay(config, log, load, sockets)
     })
 }
 
-/// Says that this program cannot be a relay alone.
+/// Says that this program cannot run the relay alone.
 #[cfg(not(feature = "standalone-relay"))]
-pub fn serve(_: Overrides) -> ExitCode {
-    eprintln!(
-        "Error: this program was built without the relay alone (feature `standalone-relay`); \
-         `hearth serve` has a relay, and `hearth derp status` shows how it is"
+pub fn serve(_: ServeFlags, _: Option<PathBuf>) -> ExitCode {
+    print_error(
+        Format::Table,
+        "this program was built without the standalone relay (feature `standalone-relay`)",
+        Some("`hearth serve` has a relay; `hearth derp status` shows its statistics."),
     );
     ExitCode::FAILURE
 }
 
-/// How the relay is.
-pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(numbers::PATH)?;
+/// Shows relay and STUN statistics.
+pub fn status(ctx: &Ctx) -> Result<Output, CliError> {
+    let answer = ctx.client.get(numbers::PATH)?;
     let report: RelayReport = read(&answer)?;
-    Ok(Output::of(format, &answer, || card(&report)))
+    Ok(ctx.output(&answer, || card(&lines(&report))))
 }
 
-fn card(report: &RelayReport) -> String {
+fn lines(report: &RelayReport) -> Vec<(&'static str, String)> {
     let (stats, stun) = (&report.stats, &report.stun);
     let stun = format!(
-        "{} answers ({} over IPv4), {} packets ignored, {} beyond the rate",
+        "{} answers ({} over IPv4), {} invalid packets, {} rate-limited",
         stun.answered_ipv4.saturating_add(stun.answered_ipv6),
         stun.answered_ipv4,
         stun.ignored,
         stun.limited
     );
     if !report.is_on {
-        return format!("Relay        off\nSTUN         {stun}");
+        return vec![("Relay", "off".into()), ("STUN", stun)];
     }
-    let lines = [
+    vec![
         (
             "Clients",
             format!(
-                "{} ({} at home here, {} logging in)",
+                "{} ({} with this home relay, {} in handshake)",
                 stats.connections, stats.home_connections, stats.logins
             ),
         ),
         (
-            "Region",
+            "Mesh",
             format!(
-                "{} links to other relays, {} from them, {} clients there",
+                "{} links out, {} in, {} remote clients",
                 stats.mesh_links, stats.mesh_connections, stats.remote_keys
             ),
         ),
@@ -81,26 +86,24 @@ fn card(report: &RelayReport) -> String {
             ),
         ),
         (
-            "Waiting",
+            "Queued",
             format!(
-                "{} packets, {} bytes of the pool",
+                "{} packets, {} bytes of the buffer pool",
                 stats.queued_packets, stats.pool_bytes_used
             ),
         ),
         ("Dropped", dropped(report)),
         (
-            "Turned away",
+            "Rejected",
             format!(
-                "{} not admitted, {} for want of room, {} bad logins",
+                "{} not admitted, {} over a limit, {} bad handshakes",
                 stats.refused,
                 stats.turned_away.saturating_add(stats.logins_evicted),
                 stats.logins_failed
             ),
         ),
         ("STUN", stun),
-    ];
-    let lines = lines.map(|(name, value)| format!("{name:<12} {value}"));
-    lines.join("\n")
+    ]
 }
 
 fn dropped(report: &RelayReport) -> String {

@@ -1,30 +1,31 @@
 //! `hearth doctor`.
 
-use super::client::{CliError, Client, read};
-use super::output::{Format, Output, cell};
 use crate::api::{Diagnosis, Finding};
+use crate::cli::client::{CliError, read};
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, Terminal, cell};
 
-/// Exit code when something does not work.
+/// Exit code when there are problems.
 const PROBLEMS: u8 = 1;
 
-/// Columns of a text for people.
+/// Most columns of the text.
 const WIDTH: usize = 100;
 
-/// Shows what is right and wrong. The exit code is 1 when there are problems.
-pub fn run(client: &Client, format: Option<Format>, shows_all: bool) -> Result<Output, CliError> {
-    let answer = client.get("/api/v1/hearth/doctor")?;
+/// Shows what the server found out about itself. The exit code is 1 when there are problems.
+pub fn run(ctx: &Ctx, shows_all: bool) -> Result<Output, CliError> {
+    let answer = ctx.client.get("/api/v1/hearth/doctor")?;
     let diagnosis: Diagnosis = read(&answer)?;
-    let output = Output::of(format, &answer, || text(&diagnosis, shows_all));
+    let output = ctx.output(&answer, || text(&diagnosis, shows_all, ctx.terminal));
     Ok(match diagnosis.counts.problem {
         0 => output,
         _ => output.exit_code(PROBLEMS),
     })
 }
 
-fn text(diagnosis: &Diagnosis, shows_all: bool) -> String {
+fn text(diagnosis: &Diagnosis, shows_all: bool, terminal: Terminal) -> String {
     let mut blocks: Vec<String> = (diagnosis.findings.iter())
         .filter(|finding| finding.level != "ok")
-        .map(block)
+        .map(|finding| block(finding, terminal))
         .collect();
     let good = diagnosis
         .findings
@@ -33,9 +34,9 @@ fn text(diagnosis: &Diagnosis, shows_all: bool) -> String {
     let good: Vec<String> = good
         .map(|finding| match (shows_all, finding.detail.as_str()) {
             (true, detail) if !detail.is_empty() => {
-                format!("ok       {}: {}", cell(&finding.title), cell(detail))
+                format!("{}: {}", title(finding, terminal), cell(detail))
             }
-            _ => format!("ok       {}", cell(&finding.title)),
+            _ => title(finding, terminal),
         })
         .collect();
     if !good.is_empty() {
@@ -43,32 +44,45 @@ fn text(diagnosis: &Diagnosis, shows_all: bool) -> String {
     }
     let counts = &diagnosis.counts;
     blocks.push(format!(
-        "{} problem(s), {} warning(s), {} note(s)",
-        counts.problem, counts.warning, counts.note
+        "{}, {}, {}",
+        count(counts.problem, "problem"),
+        count(counts.warning, "warning"),
+        count(counts.note, "note")
     ));
     blocks.join("\n\n")
 }
 
-fn block(finding: &Finding) -> String {
-    let mut lines = vec![format!("{:<8} {}", finding.level, cell(&finding.title))];
+fn count(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
+fn title(finding: &Finding, terminal: Terminal) -> String {
+    let level = terminal.paint(&finding.level, &format!("{:<8}", finding.level));
+    format!("{level} {}", cell(&finding.title))
+}
+
+fn block(finding: &Finding, terminal: Terminal) -> String {
+    let width = terminal.width.map_or(WIDTH, |width| width.min(WIDTH));
+    let mut lines = vec![title(finding, terminal)];
     for line in finding.detail.lines() {
-        lines.extend(wrapped(&cell(line)));
+        lines.extend(wrapped(&cell(line), width));
     }
     for (at, line) in finding.advice.lines().enumerate() {
         let begin = if at == 0 { "What to do: " } else { "" };
-        lines.extend(wrapped(&format!("{begin}{}", cell(line))));
+        lines.extend(wrapped(&format!("{begin}{}", cell(line)), width));
     }
     lines.join("\n")
 }
 
-/// Lines of at most [`WIDTH`] columns, indented; words are not broken.
-fn wrapped(text: &str) -> Vec<String> {
+/// Lines of at most `width` columns, indented; words are not broken.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
     let indent = " ".repeat(9);
     let mut lines = Vec::new();
     let mut line = indent.clone();
     for word in text.split_whitespace() {
         let is_first = line.len() == indent.len();
-        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !is_first && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::replace(&mut line, indent.clone()));
         } else if !is_first {
             line.push(' ');
@@ -108,13 +122,13 @@ mod tests {
             ],
             wan: Wan::default(),
         };
-        let text = text(&diagnosis, false);
+        let text = text(&diagnosis, false, Terminal::NONE);
         assert!(
             text.starts_with("problem  It is bad\n         word"),
             "{text}"
         );
         assert!(
-            text.contains("\n         What to do: Do this.\n\nok       It is good\n\n1 problem(s)"),
+            text.contains("\n         What to do: Do this.\n\nok       It is good\n\n1 problem, 0 warnings, 0 notes"),
             "{text}"
         );
         assert!(

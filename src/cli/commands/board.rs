@@ -2,41 +2,39 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::BoardCommand;
-use super::client::CliError;
-use super::output::{Format, Output, table};
+use crate::cli::args::{BoardArgs, BoardCommand};
+use crate::cli::client::CliError;
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, yes_no};
 use crate::config::board::choice::Choice;
 use crate::config::board::machine::{Machine, Source};
 use crate::config::board::{Board, Class};
 use crate::config::budget::{Needs, show_mib};
 use crate::config::limits::Row;
-use crate::config::{Config, Limits, Overrides, Surroundings};
+use crate::config::{Config, Limits, Surroundings};
 
 /// Shows the board of this machine, or those that are asked for.
-pub(super) fn run(
-    command: Option<BoardCommand>,
-    flags: Overrides,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
-    match command {
+pub fn run(ctx: &Ctx, args: BoardArgs) -> Result<Output, CliError> {
+    match args.command {
         None => {
-            let config = Config::load(flags, &Surroundings::of_this_process());
-            Ok(show(&config.board, &config.limits, format))
+            let overrides = args.flags.overrides(ctx.socket.clone());
+            let config = Config::load(overrides, &Surroundings::of_this_process());
+            Ok(show(ctx, &config.board, &config.limits))
         }
-        Some(BoardCommand::List) => Ok(list(format)),
+        Some(BoardCommand::List) => Ok(list(ctx)),
         Some(BoardCommand::Show { id }) => {
             // Of no machine in particular, so that nothing but the file counts.
             let (choice, is_known) = Choice::make(Some(&id), &Machine::default());
             if !is_known || choice.source != Source::Configuration {
-                let fault = format!("there is no board `{id}`; `hearth board list` shows all");
+                let fault = format!("no board `{id}`; see `hearth board list`");
                 return Err(CliError::Command(fault));
             }
-            Ok(show(&choice, &choice.limits, format))
+            Ok(show(ctx, &choice, &choice.limits))
         }
     }
 }
 
-fn show(choice: &Choice, limits: &Limits, format: Option<Format>) -> Output {
+fn show(ctx: &Ctx, choice: &Choice, limits: &Limits) -> Output {
     let needs = Needs::of(limits);
     let class = choice.class.as_ref();
     let rows = limits.rows();
@@ -58,7 +56,7 @@ fn show(choice: &Choice, limits: &Limits, format: Option<Format>) -> Output {
         "needs": parts.collect::<Map<String, Value>>(),
         "limits": limits.collect::<Map<String, Value>>(),
     });
-    Output::of(format, &json, || text(choice, &needs, &rows))
+    ctx.output(&json, || text(choice, &needs, &rows))
 }
 
 fn text(choice: &Choice, needs: &Needs, rows: &[(&'static str, Row)]) -> String {
@@ -71,9 +69,9 @@ fn text(choice: &Choice, needs: &Needs, rows: &[(&'static str, Row)]) -> String 
     if let Some(board) = &choice.board {
         let facts = facts(board);
         let facts = facts.as_object().into_iter().flatten();
-        lines.extend(facts.map(|(name, value)| match value {
-            Value::String(text) => format!("  {name:<18} {text}"),
-            other => format!("  {name:<18} {other}"),
+        lines.extend(facts.filter_map(|(name, value)| {
+            let name = name.replace('_', " ");
+            Some(format!("  {name:<18} {}", fact(value)?))
         }));
     }
     let class = choice.class.as_ref().map_or("unknown", |class| class.name);
@@ -95,6 +93,20 @@ fn text(choice: &Choice, needs: &Needs, rows: &[(&'static str, Row)]) -> String 
     lines.join("\n")
 }
 
+/// A fact for people; `None` when there is nothing to say.
+fn fact(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(whether) => Some(yes_no(*whether)),
+        Value::Array(items) => {
+            let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            (!texts.is_empty()).then(|| texts.join(", "))
+        }
+        other => Some(other.to_string()),
+    }
+}
+
 /// The facts of a board's file, by their keys there.
 fn facts(board: &Board) -> Value {
     json!({
@@ -113,7 +125,7 @@ fn facts(board: &Board) -> Value {
     })
 }
 
-fn list(format: Option<Format>) -> Output {
+fn list(ctx: &Ctx) -> Output {
     let boards: Vec<Board> = Board::all().collect();
     let classes: Vec<Class> = Class::all().collect();
     let json_classes = classes.iter().map(
@@ -123,7 +135,7 @@ fn list(format: Option<Format>) -> Output {
         "boards": boards.iter().map(facts).collect::<Vec<_>>(),
         "classes": json_classes.collect::<Vec<_>>(),
     });
-    Output::of(format, &json, || {
+    ctx.output(&json, || {
         let rows = boards.iter().map(|board| {
             let ram = board
                 .ram_mib
@@ -132,7 +144,7 @@ fn list(format: Option<Format>) -> Output {
             let package = board.package_arch.clone();
             [board.id.clone(), board.name.clone(), ram, storage, package]
         });
-        let boards = table(
+        let boards = ctx.table(
             ["Board", "Name", "RAM", "Storage", "Package"],
             &rows.collect::<Vec<_>>(),
         );
@@ -148,10 +160,29 @@ fn list(format: Option<Format>) -> Output {
                 relay,
             ]
         });
-        let classes = table(
-            ["Class", "For hearth", "Nodes", "Online", "Relay clients"],
+        let classes = ctx.table(
+            [
+                "Memory class",
+                "Memory budget",
+                "Nodes",
+                "Online",
+                "Relay clients",
+            ],
             &rows.collect::<Vec<_>>(),
         );
         format!("{boards}\n\n{classes}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_read_as_words() {
+        assert_eq!(fact(&json!(["a", "b"])).as_deref(), Some("a, b"));
+        assert_eq!(fact(&json!(true)).as_deref(), Some("yes"));
+        assert_eq!(fact(&json!([])), None);
+        assert_eq!(fact(&Value::Null), None);
+    }
 }

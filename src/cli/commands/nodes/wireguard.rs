@@ -2,18 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::args::NewWireGuard;
-use super::client::{CliError, Client};
-use super::nodes::{given, one};
-use super::output::{Format, Output, cell};
 use crate::api::{AddWireGuard, NumberText};
+use crate::cli::args::{NewWireGuard, given};
+use crate::cli::client::CliError;
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, cell};
 
-/// Adds a device without a Tailscale client.
-pub fn add(
-    client: &Client,
-    format: Option<Format>,
-    device: NewWireGuard,
-) -> Result<Output, CliError> {
+/// Adds a device that runs plain WireGuard.
+pub fn add(ctx: &Ctx, device: NewWireGuard) -> Result<Output, CliError> {
     let (ipv4, ipv6) = one_of_each("--ip", &device.ip)?;
     let (masquerade_v4, masquerade_v6) = one_of_each("--masquerade", &device.masquerade)?;
     let body = AddWireGuard {
@@ -30,25 +26,22 @@ pub fn add(
         masquerade_v4,
         masquerade_v6,
     };
-    let answer = client.post("/api/v1/node/wireguard", &body)?;
-    one(&answer, format, |node| {
+    let answer = ctx.client.post("/api/v1/node/wireguard", &body)?;
+    let output = ctx.node(&answer, |node| {
         format!(
-            "{} is node {}, at {}",
+            "added {} as node {} with {}",
             cell(&node.given_name),
             node.id,
             node.ip_addresses.join(" and ")
         )
-    })
-    .map(|output| {
-        output.note(
-            format,
-            "The device itself must list each client that shall reach it as its peer: public key and \
-             address.",
-        )
-    })
+    })?;
+    Ok(output.note(
+        "Add every client that should reach it as a peer in the device's own WireGuard configuration: its \
+         public key and address.",
+    ))
 }
 
-/// The IPv4 and the IPv6 address of a list; empty where there is none.
+/// The IPv4 and the IPv6 address of a list; empty where it has none.
 fn one_of_each(flag: &str, list: &[IpAddr]) -> Result<(String, String), CliError> {
     let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) = list.iter().partition(|ip| ip.is_ipv4());
     let only = |family: &[&IpAddr]| match family {

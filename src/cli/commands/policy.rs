@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::PolicyCommand;
-use super::client::{CliError, Client, escaped, read};
-use super::output::{Format, Output, cell, table};
-use super::users::{inner, when};
 use crate::api::{
     NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
 };
+use crate::cli::args::PolicyCommand;
+use crate::cli::client::{CliError, escaped, read};
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, cell, when};
 use crate::files;
 use hearth_core::policy::{MAX_BYTES, Policy};
 
@@ -24,95 +24,84 @@ const WHY: &str = "/api/v1/hearth/policy/why";
 /// Protocols that have ports.
 const WITH_PORTS: [&str; 6] = ["tcp", "udp", "sctp", "6", "17", "132"];
 
-/// Carries out a command about policies.
-pub fn run(
-    command: PolicyCommand,
-    client: &Client,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
+/// Carries out a command about the policy.
+pub fn run(ctx: &Ctx, command: PolicyCommand) -> Result<Output, CliError> {
     match command {
-        PolicyCommand::Get { version } => get(client, format, version),
-        PolicyCommand::Set { file } => set(client, format, &file.path()),
-        PolicyCommand::Check { file } => check(client, format, &file.path()),
-        PolicyCommand::History => history(client, format),
+        PolicyCommand::Get { version } => get(ctx, version),
+        PolicyCommand::Set { file } => set(ctx, &file.path()),
+        PolicyCommand::Check { file } => check(ctx, &file.path()),
+        PolicyCommand::History => history(ctx),
         PolicyCommand::Rollback { version } => {
+            ctx.confirm(|| {
+                let which =
+                    version.map_or("the version before it".into(), |id| format!("version {id}"));
+                Ok(format!("replace the policy with {which} at once"))
+            })?;
             let version = NumberText(version.map(|id| id.to_string()).unwrap_or_default());
-            let answer = client.post(ROLLBACK, &RollBackPolicy { version })?;
-            taken(&answer, format)
+            let answer = ctx.client.post(ROLLBACK, &RollBackPolicy { version })?;
+            in_effect(ctx, &answer)
         }
-        PolicyCommand::Why { src, dst, proto } => why(client, format, &src, &dst, &proto),
+        PolicyCommand::Why { src, dst, proto } => why(ctx, &src, &dst, &proto),
         #[cfg(feature = "policy-tools")]
         PolicyCommand::Template { name } => {
             let text = hearth_core::policy::template(&name).unwrap_or_default();
-            Ok(Output::of(format, &json!({ "policy": text }), || {
-                text.trim_end().into()
-            }))
+            Ok(ctx.output(&json!({ "policy": text }), || text.trim_end().into()))
         }
-        // It needs no server and has no one result; `run` has carried it out before.
+        // It has no single result; `cli::run` has carried it out before.
         #[cfg(feature = "policy-tools")]
         PolicyCommand::Eval => Ok(Output::default()),
     }
 }
 
-fn get(client: &Client, format: Option<Format>, version: Option<u64>) -> Result<Output, CliError> {
+fn get(ctx: &Ctx, version: Option<u64>) -> Result<Output, CliError> {
     let answer = match version {
-        Some(version) => client.get(&format!("{HISTORY}/{version}"))?,
-        None => client.get(PATH)?,
+        Some(version) => ctx.client.get(&format!("{HISTORY}/{version}"))?,
+        None => ctx.client.get(PATH)?,
     };
     let policy: PolicyAnswer = read(&answer)?;
-    let output = Output::of(format, &answer, || policy.policy.trim_end().into());
+    let output = ctx.output(&answer, || policy.policy.trim_end().into());
     Ok(match policy.trouble.is_empty() {
         true => output,
-        false => output.note(format, &format!("Warning: {}", policy.trouble)),
+        false => output.note(&format!("Warning: {}", policy.trouble)),
     })
 }
 
-fn set(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
-    let policy = text_of(path)?;
-    let answer = client
-        .put(
-            PATH,
-            &SetPolicy {
-                policy: policy.clone(),
-            },
-        )
-        .map_err(|fault| with_lines(fault, path, &policy))?;
-    taken(&answer, format)
+fn set(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
+    let text = text_of(path)?;
+    let policy = text.clone();
+    let answer = ctx.client.put(PATH, &SetPolicy { policy });
+    in_effect(
+        ctx,
+        &answer.map_err(|fault| with_lines(fault, path, &text))?,
+    )
 }
 
-fn taken(answer: &Value, format: Option<Format>) -> Result<Output, CliError> {
+fn in_effect(ctx: &Ctx, answer: &Value) -> Result<Output, CliError> {
     let policy: PolicyAnswer = read(answer)?;
-    Ok(Output::of(format, answer, || {
-        format!("version {} of the policy applies", policy.version)
+    Ok(ctx.output(answer, || {
+        format!("version {} of the policy is in effect", policy.version)
     }))
 }
 
-fn check(client: &Client, format: Option<Format>, path: &Path) -> Result<Output, CliError> {
+fn check(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
     let policy = text_of(path)?;
-    let asked = client.post(
-        CHECK,
-        &SetPolicy {
-            policy: policy.clone(),
-        },
-    );
-    let good = |what: &str, is_whole: bool| {
-        Output::of(
-            format,
-            &json!({ "valid": true, "complete": is_whole }),
-            || format!("{}: {what}", path.display()),
-        )
+    let request = SetPolicy {
+        policy: policy.clone(),
     };
-    match asked {
-        Ok(_) => Ok(good("the policy can be set", true)),
+    let valid = |what: &str, is_whole: bool| {
+        let json = json!({ "valid": true, "complete": is_whole });
+        ctx.output(&json, || format!("{}: {what}", path.display()))
+    };
+    match ctx.client.post(CHECK, &request) {
+        Ok(_) => Ok(valid("the policy is valid", true)),
         Err(CliError::NotRunning { .. }) => {
             if let Err(faults) = Policy::parse(&policy) {
                 let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 let fault = CliError::Refused(lines.join("\n"));
                 return Err(with_lines(fault, path, &policy));
             }
-            let note = "no hearth is running here: whether its users and nodes are there, and whether its tests \
-                        hold, was not checked";
-            Ok(good("the policy is well written", false).note(format, note))
+            let note = "No hearth server is running here: only the syntax was checked, not names or tests.";
+            Ok(valid("the syntax is valid", false).note(note))
         }
         Err(fault) => Err(with_lines(fault, path, &policy)),
     }
@@ -130,10 +119,10 @@ fn text_of(path: &Path) -> Result<String, CliError> {
         files::read(path, MAX_BYTES)
     };
     let bytes = bytes.map_err(|error| fault(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|_| fault("not text in UTF-8".into()))
+    String::from_utf8(bytes).map_err(|_| fault("not UTF-8 text".into()))
 }
 
-/// A refusal with the file, and the line of the text, in place of the numbers alone.
+/// A refusal with the file and the line of its text instead of line numbers alone.
 fn with_lines(fault: CliError, path: &Path, text: &str) -> CliError {
     let CliError::Refused(message) = fault else {
         return fault;
@@ -164,38 +153,32 @@ fn place_in(line: &str) -> Option<(usize, usize, &str)> {
     Some((number.parse().ok()?, column.parse().ok()?, what))
 }
 
-fn history(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(HISTORY)?;
+fn history(ctx: &Ctx) -> Result<Output, CliError> {
+    let answer = ctx.client.get(HISTORY)?;
     let PolicyVersions { versions } = read(&answer)?;
     let newest = versions.len().saturating_sub(1);
-    Ok(Output::of(format, &inner(&answer, "versions"), || {
+    Ok(ctx.field(&answer, "versions", || {
         let rows: Vec<[String; 4]> = versions
             .iter()
             .enumerate()
             .map(|(place, version)| {
-                let applies = if place == newest { "applies" } else { "" };
+                let state = if place == newest { "active" } else { "" };
                 [
                     version.version.clone(),
                     when(Some(version.updated_at)),
                     version.bytes.to_string(),
-                    applies.into(),
+                    state.into(),
                 ]
             })
             .collect();
-        table(["Version", "Set", "Bytes", ""], &rows)
+        ctx.table(["Version", "Set at", "Bytes", "State"], &rows)
     }))
 }
 
-fn why(
-    client: &Client,
-    format: Option<Format>,
-    src: &str,
-    dst: &str,
-    proto: &str,
-) -> Result<Output, CliError> {
+fn why(ctx: &Ctx, src: &str, dst: &str, proto: &str) -> Result<Output, CliError> {
     let (host, port) = host_and_port(dst);
     if port.is_empty() && WITH_PORTS.contains(&proto.to_ascii_lowercase().as_str()) {
-        let fault = format!("{dst}: expected a destination with a port, as in nas:22");
+        let fault = format!("{dst}: expected a destination with a port, such as nas:22");
         return Err(CliError::Command(fault));
     }
     let pairs = [
@@ -205,9 +188,9 @@ fn why(
         ("proto", proto),
     ];
     let query = pairs.map(|(key, value)| format!("{key}={}", escaped(value)));
-    let answer = client.get(&format!("{WHY}?{}", query.join("&")))?;
+    let answer = ctx.client.get(&format!("{WHY}?{}", query.join("&")))?;
     let WhyAnswer { pairs, more } = read(&answer)?;
-    Ok(Output::of(format, &inner(&answer, "pairs"), || {
+    Ok(ctx.field(&answer, "pairs", || {
         let mut lines: Vec<String> = pairs.iter().map(|pair| line(pair, port)).collect();
         if more > 0 {
             lines.push(format!("and {more} more"));
