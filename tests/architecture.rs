@@ -19,8 +19,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
-    ("policy", &["tailcfg", "id", "keys"]),
-    ("state", &["policy", "id", "keys", "clock"]),
+    ("policy", &["tailcfg", "id", "keys", "wan"]),
+    ("state", &["policy", "id", "keys", "clock", "wan"]),
     (
         "netmap",
         &[
@@ -34,12 +34,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["id", "keys", "policy", "state", "release", "files"],
+        &[
+            "id",
+            "keys",
+            "policy",
+            "state",
+            "release",
+            "files",
+            "wan",
+            "interfaces",
+        ],
     ),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
     ("wan", &["clock"]),
+    ("interfaces", &["wan"]),
     ("doctor", &["wan", "clock"]),
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
@@ -70,11 +80,11 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("clap", &["cli", "main"]),
     ("qrcodegen", &["qr"]),
-    ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["system_clock"]),
-    ("rustix", &["server/wan"]),
+    ("rustix", &["interfaces", "cli/output/terminal"]),
+    ("strsim", &["config/near"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.
