@@ -61,7 +61,7 @@ pub struct User {
 }
 
 /// A preauth key. Its text is whole in the answer that makes it, later masked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreAuthKey {
     /// Owner of its nodes; `null` for a tagged key.
@@ -175,7 +175,7 @@ pub struct WireGuard {
 }
 
 /// A machine that asked to join (hearth's own).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pending {
     /// Name of the login: the last part of its URL.
@@ -369,7 +369,7 @@ pub struct NodeName {
 }
 
 /// All that a new device needs (hearth's own).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invite {
     /// Owner of the device.
@@ -440,7 +440,7 @@ pub struct PreAuthKeysAnswer {
 }
 
 /// The answer with a new API key: its only appearance.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewApiKeyAnswer {
     /// Text of the key.
@@ -526,3 +526,5 @@ pub struct ErrorAnswer {
     /// Always empty.
     pub details: Vec<()>,
 }
+
+hearth_core::redacted!(PreAuthKey, Pending, Invite, NewApiKeyAnswer);

@@ -90,15 +90,31 @@ pub struct InvalidId;
 /// Longest [`AuthId`], in bytes.
 pub const AUTH_ID_MAX: usize = 48;
 
+/// Characters of an [`AuthId`] that logs show.
+const AUTH_ID_SHOWN: usize = 8;
+
 /// Id of a pending registration or SSH check: the unguessable last part of its URL. At most [`AUTH_ID_MAX`]
 /// letters, digits, `-` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuthId(Box<str>);
 
 impl AuthId {
     /// The text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The first characters of the id, for logs: enough to recognize it, too little to use it.
+    pub fn short(&self) -> String {
+        let start: String = self.0.chars().take(AUTH_ID_SHOWN).collect();
+        start + "…"
+    }
+}
+
+/// The short form: the whole id is a secret.
+impl fmt::Debug for AuthId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
     }
 }
 
@@ -163,6 +179,16 @@ impl fmt::Display for Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_show_the_start_of_an_auth_id_only() {
+        let id: AuthId = "0123456789abcdef".parse().unwrap();
+        assert_eq!(
+            (id.short(), format!("{id:?}")),
+            ("01234567…".into(), "01234567…".into())
+        );
+        assert_eq!(id.to_string(), "0123456789abcdef");
+    }
 
     #[test]
     fn ids_stay_within_what_javascript_can_hold() {

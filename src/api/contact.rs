@@ -72,7 +72,7 @@ pub struct Attributes {
 }
 
 /// An SSH connection that a person must confirm.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshCheck {
     /// The last part of the address of its page.
@@ -97,9 +97,11 @@ pub struct SshChecksAnswer {
 }
 
 /// Decides about an SSH connection.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DecideSshCheck {
     /// The connection.
     pub id: String,
 }
+
+hearth_core::redacted!(SshCheck, DecideSshCheck);

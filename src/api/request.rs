@@ -149,7 +149,7 @@ pub struct SetUserExpiry {
 }
 
 /// Decides about a pending login.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DecideLogin {
     /// Login name of the owner, when the login is approved.
@@ -187,3 +187,5 @@ impl<'de> Deserialize<'de> for NumberText {
         }))
     }
 }
+
+hearth_core::redacted!(DecideLogin);

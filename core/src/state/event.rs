@@ -7,7 +7,6 @@
 use std::fmt;
 
 use crate::clock::Timestamp;
-use crate::id::AuthId;
 use crate::policy::Owner;
 use crate::state::dns::DnsRecord;
 use crate::state::model::{ApiKey, Model, Node, PendingRegistration, PreAuthKey, User};
@@ -19,9 +18,6 @@ pub const TEXT_MAX: usize = 256;
 
 /// Most entries of the audit log that are read at once.
 pub const PAGE_MAX: usize = 32;
-
-/// Characters that are shown of the id of a pending registration.
-const ID_SHOWN: usize = 8;
 
 /// One committed change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -380,7 +376,7 @@ impl Target {
     /// A pending registration, by the beginning of its id: the whole of it is needed to approve it.
     pub(super) fn registration(pending: &PendingRegistration) -> Self {
         let hostname = &pending.hostinfo.hostname;
-        Self::new(TargetKind::Registration, &shown(&pending.id), hostname)
+        Self::new(TargetKind::Registration, &pending.id.short(), hostname)
     }
 
     /// A DNS record.
@@ -457,12 +453,6 @@ pub(super) fn list_text<T: fmt::Display>(parts: &[T]) -> String {
     text
 }
 
-/// As much of an id as is no secret.
-fn shown(id: &AuthId) -> String {
-    let start: String = id.as_str().chars().take(ID_SHOWN).collect();
-    start + "…"
-}
-
 /// The text, or as much of it as fits into [`TEXT_MAX`].
 fn cut(text: &str) -> Box<str> {
     let mut end = text.len().min(TEXT_MAX);
@@ -494,11 +484,5 @@ mod tests {
         assert_eq!(cut(&text).len(), TEXT_MAX);
         assert_eq!(cut(&format!("a{text}")).len(), TEXT_MAX - 1);
         assert_eq!(&*cut("short"), "short");
-    }
-
-    #[test]
-    fn of_the_id_of_a_registration_only_the_start_is_shown() {
-        let id: AuthId = "0123456789abcdef".parse().unwrap();
-        assert_eq!(shown(&id), "01234567…");
     }
 }

@@ -9,7 +9,7 @@ use crate::tailcfg::hostinfo::Hostinfo;
 use crate::tailcfg::json::{self, DecodeError, Object};
 
 /// `tailcfg.RegisterRequest`, the fields that are used.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RegisterRequest {
     /// Capability version of the client.
     pub version: CapabilityVersion,
@@ -65,8 +65,10 @@ impl RegisterRequest {
     }
 }
 
+crate::redacted!(RegisterRequest, RegisterResponse);
+
 /// `tailcfg.RegisterResponse`. Every field is always written: the Rust client requires it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RegisterResponse {
     /// Owner of the node.
@@ -137,6 +139,21 @@ mod tests {
         assert_eq!(&*request.auth_key, "hskey-auth-x");
         assert_eq!(request.expiry, None);
         assert_eq!(request.version.number(), 145);
+    }
+
+    #[test]
+    fn neither_the_preauth_key_nor_the_auth_url_shows() {
+        let key = format!("nodekey:{}", "ab".repeat(32));
+        let text = format!(
+            r#"{{"Version":145,"NodeKey":"{key}","Auth":{{"AuthKey":"hskey-auth-x"}},"Followup":"http://h/register/y"}}"#
+        );
+        let request = RegisterRequest::decode(text.as_bytes()).unwrap();
+        let response = RegisterResponse {
+            auth_url: "http://h/register/y".into(),
+            ..RegisterResponse::default()
+        };
+        let shown = format!("{request:?} {response:?}");
+        assert!(!shown.contains("hskey") && !shown.contains("/y"), "{shown}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 /// The decision about an SSH connection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshAction {
     /// Message shown to the SSH client first.
@@ -53,6 +53,8 @@ impl SshAction {
         }
     }
 }
+
+crate::redacted!(SshAction);
 
 fn is_false(flag: &bool) -> bool {
     !flag

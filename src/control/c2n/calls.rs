@@ -21,18 +21,19 @@ pub enum ReplyChannel {
 }
 
 /// All calls that wait.
-#[derive(Debug)]
 pub struct PendingCalls {
     waiting: Mutex<HashMap<String, Waiting>>,
     most: usize,
 }
 
-#[derive(Debug)]
 struct Waiting {
     way: ReplyChannel,
     answers: mpsc::Sender<Bytes>,
     answer_bytes: usize,
 }
+
+// Who knows the name of a call may answer it.
+hearth_core::redacted!(PendingCalls, Call);
 
 /// Too many calls wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +120,6 @@ impl Claim {
 }
 
 /// A call that waits until it is dropped.
-#[derive(Debug)]
 pub struct Call {
     calls: Arc<PendingCalls>,
     name: String,
