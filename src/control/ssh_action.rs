@@ -156,7 +156,8 @@ impl Checking<'_> {
             ..SshAction::default()
         };
         let (source, target, user) = (way.source, way.target, &way.local_user);
-        tracing::info!(%id, %source, %target, %user, "an SSH connection waits to be confirmed");
+        let help = "hearth ssh list";
+        tracing::info!(id = id.short(), %source, %target, %user, help, "SSH connection awaits confirmation");
         self.checks.begin(id, way, system_clock::now());
         Ok(action)
     }
