@@ -315,7 +315,12 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     let preauth = read_values::<_, PreAuthKey>(&transaction, &PREAUTH_KEYS, &mut skipped)?;
     let api_keys = read_values::<_, ApiKey>(&transaction, &API_KEYS, &mut skipped)?;
     let policies = read_values(&transaction, &POLICIES, &mut skipped)?;
+    let before = skipped.len();
     let pending = read_values(&transaction, &PENDING, &mut skipped)?;
+    // The key is logged, and here it is a secret.
+    for unreadable in skipped.iter_mut().skip(before) {
+        unreadable.key = unreadable.key.chars().take(8).collect::<String>() + "…";
+    }
     let mut dns_records = BTreeSet::new();
     read_table(&transaction, &DNS_RECORDS, &mut skipped, &mut |_, value| {
         dns_records.insert(DnsRecord::decode(value)?);
