@@ -72,8 +72,11 @@ impl Journal {
         bucket.take(now.mono)
     }
 
-    /// Logs a registration that was refused, with the command that helps.
+    /// Logs a registration that was refused, with the command that helps. A person's rejection is an event of its own.
     pub(super) fn refused(&mut self, device: &Applicant, rejected: &Rejected, now: Now) {
+        if *rejected == Rejected::LoginRejected {
+            return;
+        }
         if !self.refused.take(now.mono) {
             self.suppressed = self.suppressed.saturating_add(1);
             return;
@@ -128,6 +131,7 @@ pub(super) fn log(event: &Event) {
         to = new.filter(|_| !is_policy && !gives_owner),
         details = details.filter(|_| !is_join),
         by = event.actor.to_string(),
+        help = (event.action == Action::Request).then_some("hearth pending list"),
         "{}",
         event.summary()
     );
@@ -166,6 +170,9 @@ mod tests {
         for _ in 0..20 {
             journal.refused(&device, &Rejected::UnknownPreAuthKey, world.now);
         }
+        assert_eq!(journal.suppressed, 4);
+        // A rejection is an event of its own.
+        journal.refused(&device, &Rejected::LoginRejected, world.now);
         assert_eq!(journal.suppressed, 4);
     }
 }
