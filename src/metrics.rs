@@ -1,5 +1,5 @@
-//! The numbers of the relay and of STUN: for the command line as JSON, and for monitoring systems in
-//! the text form of Prometheus.
+//! Metrics of the relay, STUN and HTTP: as JSON for the command line, and in the Prometheus text format
+//! for monitoring systems.
 #![cfg_attr(
     not(test),
     deny(
@@ -30,27 +30,27 @@ use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
 use crate::status::http_counters::HttpCounters;
 
-/// Where the numbers are, for the command line.
+/// API path of the relay report.
 pub const PATH: &str = "/api/v1/hearth/relay";
 
-/// Where the numbers come from.
+/// Sources of the metrics.
 #[derive(Clone)]
 pub struct Numbers {
-    /// The relay, unless it is off.
+    /// The relay; `None` when it is disabled.
     pub relay: Option<Relay>,
     /// The STUN responder.
     pub stun: StunCounters,
-    /// Requests by route; a relay alone has none.
+    /// Requests by route; none in a relay without a control server.
     pub http: Option<Arc<HttpCounters>>,
 }
 
 impl Numbers {
-    /// For the command line.
+    /// Report for the command line.
     pub fn report(&self) -> RelayReport {
         report(self.relay.as_ref().map(Relay::stats), self.stun.stats())
     }
 
-    /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
+    /// Metrics for monitoring systems. Source: Prometheus, "Text-based exposition format".
     pub fn prometheus(&self) -> String {
         let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
         if let Some(counters) = &self.http {
@@ -59,7 +59,7 @@ impl Numbers {
         text
     }
 
-    /// Answers one monitoring system: `GET /metrics`.
+    /// Serves a connection of a monitoring system: `GET /metrics`.
     pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
         let answer = |request: Request<Incoming>| -> PendingResponse {
             Box::pin(std::future::ready(match request.uri().path() {
@@ -69,7 +69,7 @@ impl Numbers {
         };
         let limits = Limits::default();
         if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
-            tracing::debug!(%error, "connection for metrics ended");
+            tracing::debug!(%error, "metrics connection ended");
         }
     }
 
@@ -158,7 +158,7 @@ fn prometheus(stats: Option<Stats>, stun: StunStats) -> String {
         &mut text,
         "counter",
         "stun_requests_total",
-        "STUN packets by what became of them",
+        "STUN packets by result",
         &[
             one("answered_ipv4", stun.answered_ipv4),
             one("answered_ipv6", stun.answered_ipv6),
@@ -174,13 +174,9 @@ fn prometheus(stats: Option<Stats>, stun: StunStats) -> String {
 fn relay_metrics(text: &mut String, stats: &Stats) {
     let as_u64 = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     for (name, help, value) in [
-        (
-            "connections",
-            "Clients that are logged in",
-            stats.connections,
-        ),
+        ("connections", "Connected clients", stats.connections),
         ("logins", "Connections that are logging in", stats.logins),
-        ("keys", "Different keys among the clients", stats.keys),
+        ("keys", "Distinct client keys", stats.keys),
         (
             "duplicate_keys",
             "Keys with more than one connection",
@@ -193,32 +189,32 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         ),
         (
             "not_ideal_connections",
-            "Clients that would rather use another relay of the region",
+            "Clients that would prefer another relay of the region",
             stats.not_ideal_connections,
         ),
         (
             "mesh_connections",
-            "Connections of other relays of the region",
+            "Mesh connections from other relays of the region",
             stats.mesh_connections,
         ),
         (
             "mesh_links",
-            "Connections to other relays of the region",
+            "Mesh links to other relays of the region",
             stats.mesh_links,
         ),
         (
             "remote_keys",
-            "Keys reached through other relays of the region",
+            "Client keys on other relays of the region",
             stats.remote_keys,
         ),
         (
             "queued_packets",
-            "Packets that wait for slow clients",
+            "Packets queued for slow clients",
             stats.queued_packets,
         ),
         (
             "pool_bytes",
-            "Bytes of the packet pool in use",
+            "Bytes in use in the packet pool",
             stats.pool_bytes_used,
         ),
     ] {
@@ -232,30 +228,30 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         );
     }
     for (name, help, value) in [
-        ("accepted_total", "Connections taken", stats.accepted),
+        ("accepted_total", "Accepted connections", stats.accepted),
         (
             "duplicates_total",
-            "Connections of a key that had one already",
+            "Connections with a key that was already connected",
             stats.duplicates,
         ),
         (
             "write_timeouts_total",
-            "Connections that took none of their bytes",
+            "Connections closed by a write timeout",
             stats.write_timeouts,
         ),
         (
             "faults_total",
-            "Logged-in clients that broke the protocol",
+            "Clients disconnected for protocol errors",
             stats.faults,
         ),
         (
             "disconnected_total",
-            "Connections closed because admission ended",
+            "Connections closed because the client is no longer admitted",
             stats.disconnected,
         ),
         (
             "rate_waits_total",
-            "Times a client had to wait because of a rate",
+            "Waits of clients because of a rate limit",
             stats.rate_waits,
         ),
         (
@@ -268,7 +264,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
             "Clients that left this relay as home",
             stats.home_moves_out,
         ),
-        ("pings_total", "Pings of clients", stats.pings),
+        ("pings_total", "Pings from clients", stats.pings),
         (
             "received_packets_total",
             "Packets from clients",
@@ -308,7 +304,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         text,
         "counter",
         "derp_refused_total",
-        "Connections that did not come to be, by reason",
+        "Refused connections, by reason",
         &[
             refused("not_admitted", stats.refused),
             refused("full", stats.turned_away),
@@ -322,7 +318,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         text,
         "counter",
         "derp_peer_gone_total",
-        "Notices that a peer cannot be reached, by reason",
+        "Peer-gone messages, by reason",
         &[
             gone("disconnected", stats.peer_gone_disconnected),
             gone("not_here", stats.peer_gone_not_here),
@@ -339,7 +335,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         .iter()
         .map(|drop| (labels(drop), drop.bytes))
         .collect();
-    let help = "Packets that were dropped";
+    let help = "Dropped packets";
     metric(
         text,
         "counter",
@@ -347,7 +343,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         help,
         &packets,
     );
-    let help = "Bytes of packets that were dropped";
+    let help = "Bytes of dropped packets";
     metric(text, "counter", "derp_bytes_dropped_total", help, &bytes);
 }
 

@@ -1,6 +1,6 @@
-//! The wish to stop, and the signals that bring it.
+//! Shutdown request, and the signals of the operator.
 //!
-//! Must not know: what has to be stopped.
+//! Must not know what has to be stopped.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Tells every part of the program that it is to stop. Clones share the wish, which is never taken back.
+/// Shutdown request to every part of the program. Clones share it; it cannot be withdrawn.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<watch::Sender<bool>>);
 
@@ -19,38 +19,38 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing is to stop yet.
+    /// No shutdown requested.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everything to stop. Asking twice changes nothing.
+    /// Requests shutdown; a second call has no effect.
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether everything is to stop.
+    /// Whether shutdown was requested.
     pub fn requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until everything is to stop. Cancel safe.
+    /// Waits until shutdown is requested. Cancel safe.
     pub async fn wait(&self) {
-        // The sender lives as long as `self`, so that waiting ends only with the wish.
+        // The sender lives as long as `self`, so the wait ends only with the request.
         let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }
 
-/// What the operator asks for.
+/// Signal of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: stop. The second one means at once.
+    /// SIGTERM or SIGINT: stop. The second one stops at once.
     Stop,
-    /// SIGHUP: read the files again.
+    /// SIGHUP: reload.
     Reload,
 }
 
-/// The signals of this process.
+/// Signal handlers of this process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -59,7 +59,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default action.
+    /// Installs the handlers in place of the default actions.
     ///
     /// # Errors
     /// When the system refuses the handlers.

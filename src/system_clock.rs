@@ -20,11 +20,11 @@ pub fn now() -> Now {
     Now { wall, mono }
 }
 
-/// What the system's monotonic clock shows (`CLOCK_MONOTONIC`, which is also the clock of service managers). Unlike
-/// [`Now::mono`] it means the same to other processes of this machine.
+/// Monotonic time of the system (`CLOCK_MONOTONIC`, also the clock of service managers). Unlike
+/// [`Now::mono`] it is comparable between processes of this machine.
 pub fn monotonic() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    // Every Linux has this clock; it counts from the machine's start and never shows a negative time.
+    // Every Linux has this clock; it counts from boot and is never negative.
     time.map(Duration::from).unwrap_or_default()
 }
 

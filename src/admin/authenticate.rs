@@ -1,4 +1,4 @@
-//! Who may use the interface over the network.
+//! Authentication of API requests over the network, with rate limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::{Style, later};
 use crate::bucket::TokenBucket;
 use crate::net::body;
@@ -22,17 +22,17 @@ use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
-/// Requests with a key that exists, right or wrong: 100 at once, then 20 a second.
+/// Rate of requests with an existing key, valid or not: a burst of 100, then 20 per second.
 const CHECKED: (u32, Duration) = (100, Duration::from_millis(50));
-/// Requests with a key that does not exist: 10 at once, then one a second.
+/// Rate of requests with an unknown key: a burst of 10, then one per second.
 const STRANGERS: (u32, Duration) = (10, Duration::from_secs(1));
 
-/// Why somebody may not come in.
+/// Why authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No key, or one that is wrong or has ended.
+    /// No key, or an invalid or expired one.
     Unauthorized,
-    /// Too many tries.
+    /// Rate limit reached.
     TooMany,
 }
 
@@ -45,19 +45,19 @@ impl Refusal {
                 body::typed(StatusCode::UNAUTHORIZED, "text/plain", "Unauthorized")
             }
             (Self::Unauthorized, Style::V2) => {
-                style.refuse(&Fault::new(Code::Unauthenticated, "API token invalid"))
+                style.refuse(&ApiError::new(Code::Unauthenticated, "API token invalid"))
             }
             (Self::TooMany, _) => later(
-                style.refuse(&Fault::new(Code::ResourceExhausted, "too many requests")),
+                style.refuse(&ApiError::new(Code::ResourceExhausted, "too many requests")),
                 1,
             ),
         }
     }
 }
 
-/// Checks API keys, and slows down who guesses.
+/// Checks API keys, with rate limits against guessing.
 ///
-/// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
+/// Two buckets, so that a client that guesses unknown keys cannot lock out the owner of an existing one.
 #[derive(Debug)]
 pub struct Gate {
     checked: TokenBucket,
@@ -65,7 +65,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate at which nobody has tried yet.
+    /// A gate with full buckets.
     pub fn new() -> Self {
         Self {
             checked: TokenBucket::new(CHECKED.0, CHECKED.1),
@@ -73,10 +73,10 @@ impl Gate {
         }
     }
 
-    /// Lets in who shows a key that is right and has not ended.
+    /// Authenticates a client by its API key.
     ///
     /// # Errors
-    /// When the key is missing or wrong, or too many tried.
+    /// When the key is missing, invalid or expired, or the rate limit is reached.
     pub fn admit(
         &self,
         shown: Option<&HeaderValue>,
@@ -111,8 +111,8 @@ impl Gate {
     }
 }
 
-/// The key in a header: `Bearer`, or `Basic` with the key as the user's name, as tools for the API of
-/// tailscale.com send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
+/// The key in an `Authorization` header: `Bearer`, or `Basic` with the key as user name, as clients of
+/// tailscale.com's API send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
 fn key_in(header: &str) -> Option<Zeroizing<String>> {
     if let Some(text) = header.strip_prefix("Bearer ") {
         return Some(Zeroizing::new(text.into()));

@@ -408,7 +408,7 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
     let (status, message) = server.refused("POST", "hearth/invite", Value::Null).await;
     assert_eq!(
         (status, message.as_str()),
-        (400, "name the user; there are home (1), anna (2)")
+        (400, "missing user: choose one of home (1), anna (2)")
     );
     let named = server
         .good("POST", "hearth/invite", json!({"user": "2"}))
@@ -599,7 +599,7 @@ async fn a_node_that_cannot_be_asked_is_not_waited_for() {
     let (status, fault) = ask(json!({"path": "/x"})).await;
     assert_eq!(
         (status, fault.as_str()),
-        (504, "the node gave no answer within 20 s")
+        (504, "the node did not reply within 20 s")
     );
     for body in [
         json!({}),

@@ -1,4 +1,4 @@
-//! The policy by the API of tailscale.com, as gitops-pusher and the Terraform provider use it:
+//! Policy endpoints of API v2 (tailscale.com), as gitops-pusher and the Terraform provider use them:
 //! `/api/v2/tailnet/-/acl`, `acl/validate` and `acl/preview`.
 //!
 //! Source: tailscale `client/tailscale/acl.go` and `cmd/gitops-pusher/gitops-pusher.go`; headscale
@@ -14,7 +14,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::policy;
 use crate::admin::v1::policy::Unfit;
 use crate::admin::{AdminContext, Call};
@@ -23,19 +23,19 @@ use crate::net::body::Body;
 use crate::net::query::value;
 use hearth_core::policy::{Cause, Diagnostic, Policy, as_json};
 
-/// What all paths of this interface begin with.
+/// Path prefix of API v2.
 pub(super) const ROOT: &str = "/api/v2/";
 
 const HUJSON: &str = "application/hujson";
 
-/// What is given where there is no policy. It means the same.
-const DEFAULT: &str = "{\n\t// There is no policy yet: everyone may reach everyone.\n\t\"acls\": [\n\t\t\
+/// Returned when there is no policy. It means the same.
+const DEFAULT: &str = "{\n\t// There is no policy yet: everyone can reach everyone.\n\t\"acls\": [\n\t\t\
                        {\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:*\"]},\n\t],\n}\n";
 
-/// What stands for [`DEFAULT`] in `If-Match`. Source: `etagMatches` in headscale `hscontrol/api/v2/acl.go`.
+/// Tag of [`DEFAULT`] in `If-Match`. Source: `etagMatches` in headscale `hscontrol/api/v2/acl.go`.
 const DEFAULT_TAG: &str = "ts-default";
 
-/// A refusal. Source: `ACLTestError` in tailscale `client/tailscale/acl.go`.
+/// An error response. Source: `ACLTestError` in tailscale `client/tailscale/acl.go`.
 #[derive(Debug, Serialize)]
 struct Refusal {
     #[serde(skip)]
@@ -45,7 +45,7 @@ struct Refusal {
     data: Vec<Failed>,
 }
 
-/// What is wrong, by source of the test that says so.
+/// Failed tests of one source.
 #[derive(Debug, Serialize)]
 struct Failed {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -64,7 +64,7 @@ impl Refusal {
         }
     }
 
-    /// The first fault is the message, with its place. Those of tests are grouped by the source of the test.
+    /// The first error is the message, with its position. Errors of tests are grouped by the source of the test.
     fn of_policy(faults: &[Diagnostic]) -> Self {
         let (first, rest) = match faults.split_first() {
             Some((first, rest)) => (first.to_string(), rest),
@@ -104,8 +104,8 @@ impl From<Unfit> for Refusal {
     }
 }
 
-/// A refusal of anything else than a policy.
-pub(super) fn refuse(fault: &Fault) -> Response<Body> {
+/// The response to an error other than those of a policy.
+pub(super) fn refuse(fault: &ApiError) -> Response<Body> {
     Refusal::new(fault.status(), fault.message()).response()
 }
 
@@ -138,7 +138,7 @@ impl Call<'_> {
         if tailnet == "-" || tailnet == self.admin.about.base_domain {
             return Ok(());
         }
-        let message = "tailnet not found: use `-`";
+        let message = "tailnet not found; use `-`";
         Err(Refusal::new(StatusCode::NOT_FOUND, message))
     }
 
@@ -154,7 +154,7 @@ fn current(admin: &AdminContext) -> String {
     newest.map_or_else(|| DEFAULT.to_owned(), |newest| newest.source.to_string())
 }
 
-/// The tag of a text: its SHA-256. gitops-pusher compares it with that of its file after formatting it.
+/// ETag of a text: its SHA-256. gitops-pusher compares it with that of its file after formatting it.
 fn tag_of(text: &str) -> String {
     HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }
@@ -176,7 +176,7 @@ fn wants_hujson(request: &Parts) -> bool {
     texts.any(|text| text.contains(HUJSON))
 }
 
-/// A policy as it was written, or as JSON: what the client takes.
+/// The policy as HuJSON or JSON, by the `Accept` header of the client.
 fn given(request: &Parts, text: &str) -> Answer {
     let response = match wants_hujson(request) {
         true => body::typed(StatusCode::OK, HUJSON, text.to_owned()),
@@ -217,7 +217,7 @@ async fn set(call: &Call<'_>, body: &[u8]) -> Answer {
 }
 
 fn text_of(body: &[u8]) -> Result<&str, Refusal> {
-    let not_text = |_| Refusal::new(StatusCode::BAD_REQUEST, "the policy is not text in UTF-8");
+    let not_text = |_| Refusal::new(StatusCode::BAD_REQUEST, "the policy is not valid UTF-8");
     str::from_utf8(body).map_err(not_text)
 }
 
@@ -225,8 +225,8 @@ fn read(text: &str) -> Result<Arc<Policy>, Refusal> {
     Ok(policy::parsed(text)?.policy)
 }
 
-/// Whether a policy could be set; or, given a list, whether these tests hold of the one that applies. What is
-/// wrong comes with 200: that is how tools tell it from a failed request.
+/// Checks a policy; or, given a list, runs these tests against the current policy. Errors are returned with
+/// status 200, by which tools distinguish them from a failed request.
 fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     let checked = text_of(body).and_then(|text| match text.trim_start().starts_with('[') {
         true => run_tests(admin, text),
@@ -251,7 +251,7 @@ fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
         .map_err(|faults| Refusal::of_policy(&faults))
 }
 
-/// The rules of a policy that are about a user (`?type=user`) or an address and port (`ipport`).
+/// Rules of a policy that concern a user (`?type=user`) or an address and port (`ipport`).
 fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
     let query = request.uri.query();
     let (kind, about) = (value(query, "type"), value(query, "previewFor"));
@@ -261,13 +261,14 @@ fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
         "user" => compiled.rules_from_user(&about),
         "ipport" => {
             let at: SocketAddr = about.parse().map_err(|_| {
-                let message = "previewFor: expected an address and a port, as in 100.64.0.1:22";
+                let message =
+                    "invalid previewFor: expected an address and a port, such as 100.64.0.1:22";
                 Refusal::new(StatusCode::BAD_REQUEST, message)
             })?;
             compiled.rules_to(at.ip(), at.port())
         }
         _ => {
-            let message = "type: expected user or ipport";
+            let message = "invalid type: expected user or ipport";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
         }
     };
@@ -277,7 +278,7 @@ fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
     Ok(body::json(StatusCode::OK, &answer))
 }
 
-/// A rule as it is written. Source: `UserRuleMatch` in tailscale `client/tailscale/acl.go`.
+/// A rule as in the policy. Source: `UserRuleMatch` in tailscale `client/tailscale/acl.go`.
 fn shown(policy: &Value, cause: &Cause) -> Value {
     let rule = written(policy, &cause.rule).unwrap_or(&Value::Null);
     let texts = |name: &str| -> Vec<String> {
@@ -303,13 +304,13 @@ fn shown(policy: &Value, cause: &Cause) -> Value {
     shown
 }
 
-/// The rule that is called so, as in `acls[2]`.
+/// The rule with this name, such as `acls[2]`.
 fn written<'a>(policy: &'a Value, name: &str) -> Option<&'a Value> {
     let (section, place) = name.strip_suffix(']')?.split_once('[')?;
     member(policy, section)?.get(place.parse::<usize>().ok()?)
 }
 
-/// A member of an object; policies are not particular about capital letters.
+/// Member of an object; names in policies are case-insensitive.
 fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     let mut members = object.as_object()?.iter();
     let found = members.find(|(known, _)| known.eq_ignore_ascii_case(name));

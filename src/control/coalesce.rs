@@ -1,8 +1,8 @@
-//! Coalesces snapshots for map streams: a few changes at once, then one each tenth of a second.
+//! Coalesces snapshots for map streams: a few at once, then at most one per 100 ms.
 //!
-//! A single change goes out when it happens. A burst of them (a hundred machines after a power cut) goes out
-//! as a few messages, and since all streams wait for the same moments, they say the same, and what they say
-//! is made once.
+//! A single change is sent when it happens. A burst of changes (a hundred machines after a power cut) is sent
+//! in a few messages. All streams get the same snapshots, so they send the same messages, which are made
+//! once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 use crate::shutdown::Shutdown;
 use hearth_core::state::snapshot::Snapshot;
 
-/// In a long run there is one moment each such time.
+/// Interval of snapshots once the burst is used up.
 const PACE: Duration = Duration::from_millis(100);
 
-/// So many moments may follow each other at once before the pace holds. A device that joins makes four or
-/// five, and whom it dials at once has to know it by then: a handshake from a stranger is lost, and
-/// WireGuard repeats it only after five seconds.
+/// Snapshots sent immediately before the interval applies. A joining device makes four or five, and the
+/// peers that it dials must know it by then: a handshake from an unknown peer is dropped, and WireGuard
+/// retries only after five seconds.
 const BURST: u32 = 32;
 
-/// Hands the newest of `states` on at the pace, and once more when what all maps share has changed, until hearth
-/// shuts down or nobody makes states any more. So each stream waits for one thing only.
+/// Forwards the newest of `states` at this rate, and again when the data shared by all maps changes, until hearth
+/// shuts down or `states` ends. Each stream then waits for one channel only.
 pub async fn coalesce_snapshots<T>(
     mut states: watch::Receiver<Arc<Snapshot>>,
     mut shared: watch::Receiver<T>,
     news: watch::Sender<Arc<Snapshot>>,
     shutdown: Shutdown,
 ) {
-    // When the pace would have all moments so far; it may lie ahead by the burst.
+    // Earliest time of the next snapshot at the steady rate, minus the burst.
     let mut paced_to = Instant::now();
     loop {
         tokio::select! {
@@ -38,7 +38,7 @@ pub async fn coalesce_snapshots<T>(
             changed = states.changed() => if changed.is_err() { return },
             changed = shared.changed() => if changed.is_err() { return },
         }
-        // Right after the machine has started there is no moment so early, and no need to wait.
+        // Soon after boot that time is before zero, and there is no need to wait.
         if let Some(turn) = paced_to.checked_sub(PACE * (BURST - 1)) {
             tokio::time::sleep_until(turn).await;
         }

@@ -1,4 +1,4 @@
-//! `POST /machine/map`: news of a node, its map poll_once, or its map and all that follows.
+//! `POST /machine/map`: an endpoint update, a single map, or a stream of maps.
 
 use std::fmt;
 use std::pin::pin;
@@ -26,7 +26,7 @@ use hearth_core::state::model::{Node, SessionId};
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
 
-/// `POST /machine/map`: endpoint update, one map, or a stream of maps.
+/// `POST /machine/map`: endpoint update, single map, or stream of maps.
 pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Response<Body> {
     let NoiseRequest {
         peer, body: bytes, ..
@@ -52,7 +52,7 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     }
 }
 
-/// The answer to a client from before [`CapabilityVersion::OLDEST`].
+/// Response to a client older than [`CapabilityVersion::OLDEST`].
 pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
     let oldest = CapabilityVersion::OLDEST;
     let fault = format!(
@@ -61,7 +61,7 @@ pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
     body::text(StatusCode::BAD_REQUEST, &fault)
 }
 
-/// Takes news; the client throws the answer's body away.
+/// Applies an update of the node; clients ignore the body of the response.
 async fn endpoint_update(
     context: &ControlContext,
     node: &Node,
@@ -73,7 +73,7 @@ async fn endpoint_update(
     }
 }
 
-/// Takes news, unless the request says that there is none, and gives the map poll_once.
+/// Applies an update of the node unless the request is read-only, and answers with a single map.
 async fn poll_once(
     context: &ControlContext,
     node: &Node,
@@ -82,7 +82,7 @@ async fn poll_once(
     if let Err(answer) = apply_update(context, node, request).await {
         return answer;
     }
-    // As long as it is read, it counts like a stream.
+    // Counts as a stream while it is read.
     let Ok(permit) = context.streams.clone().try_acquire_owned() else {
         return too_many();
     };
@@ -163,14 +163,14 @@ async fn stream(
         _permit: permit,
     };
     let zstd = request.zstd;
-    // A slow client holds the body back: the next message is made from the newest state when there is room.
+    // Backpressure of a slow client: the next message is made from the newest state once there is room.
     as_json(Body::stream(|sender| async move {
         let over = drive(&context, &open, zstd, &sender).await;
         open.end(over);
     }))
 }
 
-/// A stream that the state counts as open; says that it ended however it ends.
+/// Map stream that the state counts as open. Dropping it records the end of the stream.
 struct OpenStream {
     engine: Handle,
     node: NodeId,
@@ -192,20 +192,20 @@ impl Drop for OpenStream {
     }
 }
 
-/// Why a stream was over.
+/// Why a map stream ended.
 enum StreamEnd {
-    /// The client is gone.
+    /// The client disconnected.
     Gone,
     /// hearth shuts down.
     Shutdown,
-    /// The map says so.
+    /// The map session ended it.
     Ended(EndReason),
 }
 
 impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gone => "the client is gone",
+            Self::Gone => "client disconnected",
             Self::Shutdown => "hearth is shutting down",
             Self::Ended(EndReason::Deleted) => "the node was deleted",
             Self::Ended(EndReason::Superseded) => "the node opened another stream",
@@ -214,7 +214,7 @@ impl fmt::Display for StreamEnd {
     }
 }
 
-/// Sends the map, then each change of it, until somebody ends that.
+/// Sends the first map, then each change, until the stream ends.
 async fn drive(
     context: &ControlContext,
     open: &OpenStream,
@@ -223,13 +223,13 @@ async fn drive(
 ) -> StreamEnd {
     let mut news = context.updates.clone();
     let mut inbox = context.calls.mailboxes.open(open.node, open.session);
-    // Held while the first map is made and sent.
+    // Held while the first map is built and sent.
     let mut turn = Some(context.full_maps.take(&context.tasks).await);
     let mut begun: Option<MapSession> = None;
     let mut keep_alive = pin!(sleep(context.keep_alive_interval()));
     loop {
         let next = {
-            // The first map is of the state that knows of this stream, which news may not yet do.
+            // The first map must be made of a snapshot that includes this stream, which the channel may not have yet.
             let newest = news.borrow_and_update().clone();
             let snapshot = match begun {
                 Some(_) => newest,
@@ -264,7 +264,7 @@ async fn drive(
         }
         drop(turn.take());
         if is_news {
-            // What was sent is a sign of life as well.
+            // Data counts as a keep-alive too.
             keep_alive
                 .as_mut()
                 .reset(Instant::now() + context.keep_alive_interval());

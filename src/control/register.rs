@@ -1,4 +1,4 @@
-//! `POST /machine/register`: joining, waiting for a person, coming back, leaving.
+//! `POST /machine/register`: registration, pending registration, key renewal, logout.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use hearth_core::state::secret::SecretKind;
 use hearth_core::tailcfg::json;
 use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
 
-/// What a client that came too often waits, in seconds.
+/// `Retry-After` for rate-limited clients, in seconds.
 const RETRY_SECONDS: &str = "10";
 
 /// `POST /machine/register`: registers a node, renews its key, or logs it out.
@@ -46,7 +46,10 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
         decided(context, &peer, &id).await;
     }
     let Ok(fresh_id) = secret::new_auth_id() else {
-        return body::text(StatusCode::SERVICE_UNAVAILABLE, "no random bytes");
+        return body::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "system has no random bytes",
+        );
     };
     let command = convert::register(
         request,
@@ -64,8 +67,8 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     )
 }
 
-/// Refuses strangers that come faster than people do: each of them costs a write to flash, and
-/// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
+/// Rate limit for unknown machines: each registration costs a write to flash, and the client may be
+/// guessing keys. Known nodes, pending registrations and clients with a valid preauth key are exempt.
 fn slow_down(
     context: &ControlContext,
     peer: &Peer,
@@ -94,8 +97,8 @@ fn slow_down(
     Some(answer)
 }
 
-/// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
-/// each key makes a login of its own, and pushes out somebody else's.
+/// Whether this registration is already pending. The same machine with another node key counts as unknown:
+/// each node key makes a pending registration of its own and evicts another.
 fn waits<'a>(
     mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
@@ -104,9 +107,9 @@ fn waits<'a>(
     logins.any(|login| login.machine == *machine && login.key == *key)
 }
 
-/// Whether the client shows a preauth key that lets it in: then it is no stranger, and a thousand
-/// machines may come at once. Wrong keys are as hard to come by as before, since the secret part has
-/// 256 random bits and each guess that fails counts as a stranger.
+/// Whether the client has a valid preauth key: such clients are exempt from the rate limit, so a thousand
+/// machines can join at once. Keys are still as hard to guess, since the secret part has 256 random bits
+/// and each wrong guess counts against the limit.
 fn is_invited<'a>(
     mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
     shown: &str,
@@ -124,9 +127,9 @@ fn is_invited<'a>(
     })
 }
 
-/// Waits until somebody has decided about a login of this machine, or it is no more.
+/// Waits until a pending registration of this machine is decided or expires.
 ///
-/// Ends too when hearth shuts down; when the client goes away the future is dropped.
+/// Ends on shutdown too; when the client disconnects the future is dropped.
 async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
     let mut states = context.engine.watch();
     loop {

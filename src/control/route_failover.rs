@@ -1,5 +1,5 @@
-//! Asks routers for a sign of life where another could take over: one that holds its connection may still
-//! have stopped to work.
+//! Route failover: probes subnet routers that have a standby, because a router can stop working while its
+//! connection stays open.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, Presence, is_exit_route};
 use hearth_core::state::snapshot::Snapshot;
 
-/// Routers that are asked at the same time; more wait for the next round.
+/// Most routers probed at the same time; more wait for the next round.
 const ROUTERS_MAX: usize = 64;
 
-/// Asks all routers of routes with more than one, each interval, until hearth shuts down.
+/// Probes all routers of redundant routes at each interval, until hearth shuts down.
 pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) {
     let Some(interval) = settings.probe_interval else {
         return;
@@ -28,12 +28,12 @@ pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) 
         }
         for router in routers(&context.engine.snapshot()) {
             let asking = ask(context.clone(), router, settings.probe_timeout);
-            context.tasks.spawn("question to a router", asking);
+            context.tasks.spawn("route failover probe", asking);
         }
     }
 }
 
-/// Asks one router, and tells the state when the answer is another than before.
+/// Probes one router, and updates the state when its health has changed.
 async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
     let question = C2nRequest {
         method: "GET",
@@ -44,26 +44,26 @@ async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration)
     let healthy = match context.calls.ask(&router, &question).await {
         Ok(_) | Err(NodeCallError::Answer) => true,
         Err(NodeCallError::Timeout(_)) => false,
-        // It was not asked at all.
+        // The probe was not sent.
         Err(_) => return,
     };
     let snapshot = context.engine.snapshot();
     let Some(now) = snapshot.node(router.id) else {
         return;
     };
-    // A router that came back meanwhile was not the one that was asked.
+    // A router that reconnected meanwhile is not the one that was probed.
     if now.presence != router.presence || now.unhealthy != healthy {
         return;
     }
-    tracing::info!(node = %router.id, healthy, "a router has changed");
-    // Refused only when it is gone or hearth stops: nothing to do then.
+    tracing::info!(node = %router.id, healthy, "subnet router health changed");
+    // Fails only when the node was deleted or hearth stops; nothing to do then.
     let _ = context
         .engine
         .apply(Command::SetHealth(router.id, healthy))
         .await;
 }
 
-/// The routers that hold a stream and serve a route that others serve as well.
+/// Connected routers that serve a route which others serve as well.
 fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
     let is_there = |node: &&Arc<Node>| {
         node.is_active() && matches!(node.presence, Presence::Online(_)) && !node.is_isolated()

@@ -1,7 +1,7 @@
-//! `GET /machine/ssh/action/{source}/to/{target}`: an SSH server asks whether to let somebody in whom the
-//! policy wants confirmed by a person (check mode).
+//! `GET /machine/ssh/action/{source}/to/{target}`: an SSH server asks whether to accept a connection that
+//! needs approval (check mode).
 //!
-//! The first answer has the server show an address and ask again; the second waits for the decision.
+//! The first response makes the server show a URL and ask again; the second one waits for the decision.
 //! Source: `SSHActionHandler` in headscale `hscontrol/noise.go`; `fetchSSHAction` in tailscale
 //! `ssh/tailssh/tailssh.go`.
 
@@ -24,19 +24,19 @@ use hearth_core::state::secret::{NoRandomness, new_auth_id};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::ssh_action::SshAction;
 
-/// What paths of this request begin with.
+/// Path prefix of these requests.
 const PATH: &str = "/machine/ssh/action/";
 
-/// Longest name of a local user, in bytes. Linux has 32.
+/// Longest local user name, in bytes. Linux allows 32.
 const USER_BYTES: usize = 64;
 
-/// Answers with what the SSH server is to do.
+/// Responds with the action of the SSH server.
 pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Response<Body> {
     let Some((source, target)) = nodes(request.uri.path()) else {
         return body::text(StatusCode::BAD_REQUEST, "expected two node ids");
     };
     let snapshot = context.engine.snapshot();
-    // The SSH server asks about itself: nobody else may make, or wait for, a connection to it.
+    // The SSH server asks about itself: no other machine may start, or wait for, a check for it.
     let Some(node) = snapshot.node(target) else {
         return body::text(StatusCode::NOT_FOUND, "target node not found");
     };
@@ -50,14 +50,14 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     let query = request.uri.query();
     let local_user = query::value(query, "local_user");
     if local_user.len() > USER_BYTES {
-        return body::text(StatusCode::BAD_REQUEST, "the local user's name is too long");
+        return body::text(StatusCode::BAD_REQUEST, "local user name is too long");
     }
     let way = SshAttempt {
         source,
         target,
         local_user: local_user.into(),
     };
-    // The period is the policy's: what the client says of it, the client could change.
+    // The check period comes from the policy, since the client could change its own.
     let period = period(&snapshot, &way);
     drop(snapshot);
     let checking = Checking {
@@ -72,8 +72,8 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     }
 }
 
-/// How long a confirmation of a connection counts; zero is for that connection only. `None` where the policy
-/// asks for none.
+/// Check period of a connection; zero approves that connection only. `None` when the policy has no
+/// check for it.
 fn period(snapshot: &Snapshot, way: &SshAttempt) -> Option<Duration> {
     let compiled = snapshot.compiled();
     let period = compiled.ssh_check(way.source, way.target, &way.local_user)?;
@@ -88,7 +88,7 @@ fn nodes(path: &str) -> Option<(NodeId, NodeId)> {
     Some((source.parse().ok()?, target.parse().ok()?))
 }
 
-/// Why there is no answer.
+/// Why a check could not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Fault {
     #[error("invalid auth_id")]
@@ -111,7 +111,7 @@ impl Fault {
     }
 }
 
-/// What the decision about a connection needs.
+/// Context of the SSH checks of one target.
 struct Checking<'a> {
     checks: &'a SshChecks,
     shutdown: &'a Shutdown,
@@ -119,7 +119,7 @@ struct Checking<'a> {
 }
 
 impl Checking<'_> {
-    /// What becomes of a connection; `waiting` is the id under which it waits already, or empty.
+    /// Action for a connection; `waiting` is the ID of its pending check, or empty.
     async fn action(
         &self,
         way: SshAttempt,
@@ -127,7 +127,7 @@ impl Checking<'_> {
         waiting: &str,
     ) -> Result<SshAction, Fault> {
         let Some(period) = period else {
-            let message = "# The policy has no check for this connection.\r\n";
+            let message = "# The policy requires no check for this connection.\r\n";
             return Ok(SshAction::rejected(message));
         };
         if !waiting.is_empty() {
@@ -139,13 +139,13 @@ impl Checking<'_> {
         self.hold(way)
     }
 
-    /// Has the connection wait for a person.
+    /// Starts a check.
     fn hold(&self, way: SshAttempt) -> Result<SshAction, Fault> {
         let id = new_auth_id()?;
         let action = SshAction {
             message: format!(
-                "# This connection has to be confirmed by the owner of the network.\r\n\
-                 # Its page: {}/ssh/{id}\r\n",
+                "# This connection needs your approval. Open:\r\n\
+                 # {}/ssh/{id}\r\n",
                 self.server_url
             ),
             hold_and_delegate: format!(
@@ -157,13 +157,13 @@ impl Checking<'_> {
             ..SshAction::default()
         };
         let (source, target, user) = (way.source, way.target, &way.local_user);
-        tracing::info!(%id, %source, %target, %user, "an SSH connection waits to be confirmed");
+        tracing::info!(%id, %source, %target, %user, "SSH connection waits for approval");
         self.checks.begin(id, way, system_clock::now());
         Ok(action)
     }
 
-    /// Waits for the decision about a connection. One that is not known, after a restart perhaps, begins
-    /// anew: the client would ask for it until it gives up.
+    /// Waits for the decision of a check. An unknown check, for example after a restart, is started again,
+    /// because the client would ask for it until it gives up.
     async fn follow(&self, way: SshAttempt, waiting: &str) -> Result<SshAction, Fault> {
         let id = waiting.parse().map_err(|_| Fault::Id)?;
         match self.checks.find(&id, system_clock::now()) {
@@ -179,7 +179,7 @@ impl Checking<'_> {
         Ok(match verdict {
             Verdict::Approved => SshAction::accepted(),
             Verdict::Rejected | Verdict::Waiting => {
-                SshAction::rejected("# The connection was not confirmed.\r\n")
+                SshAction::rejected("# This connection was not approved.\r\n")
             }
         })
     }

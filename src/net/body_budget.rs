@@ -1,9 +1,9 @@
-//! The memory for request bodies that are arriving, which all control connections share.
+//! Memory budget for request bodies being received, shared by all control connections.
 //!
-//! Anybody may open a control connection and send half of a body. So the bodies have one budget, and where it is
-//! used up the body that began first makes room: those of real clients arrive within a few round trips, and
-//! it is the one that does not go on that goes. Bounded by the bytes given to [`BodyBudget::new`], and by the numbers of
-//! connections and of their requests.
+//! Anyone can open a control connection and send half of a body. All bodies share one budget; when it is used up,
+//! the oldest unfinished body is evicted. Bodies of real clients arrive within a few round trips, so the oldest is
+//! the one that stalled. Bounded by the bytes given to [`BodyBudget::new`], and by the limits on connections and
+//! on requests per connection.
 #![cfg_attr(
     not(test),
     deny(
@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::net::body::ReadError;
 
-/// The bodies that are arriving.
+/// Memory budget for the bodies being received.
 #[derive(Debug)]
 pub struct BodyBudget(Mutex<Shared>);
 
@@ -34,7 +34,7 @@ pub struct BodyBudget(Mutex<Shared>);
 struct Shared {
     total: usize,
     free: usize,
-    /// By when they began.
+    /// Bodies being received, by their sequence number.
     arriving: BTreeMap<u64, Arriving>,
     begun: u64,
 }
@@ -42,12 +42,12 @@ struct Shared {
 #[derive(Debug)]
 struct Arriving {
     bytes: usize,
-    /// Dropped when the body has to make room.
+    /// Dropped when the body is evicted.
     _stay: oneshot::Sender<()>,
 }
 
 impl BodyBudget {
-    /// Room for so many bytes.
+    /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Mutex::new(Shared {
             total: bytes,
@@ -58,12 +58,11 @@ impl BodyBudget {
     }
 
     /// Reads a whole body of at most `max_bytes` within `deadline`.
-    ///
-    /// Memory grows with what arrives, not with what is announced. The room is given back when the body is
-    /// whole: whoever gets it takes it apart at once. Not cancel safe: what was read is lost.
+    /// Memory grows with the bytes received, not with the declared length. The reservation is released when
+    /// the body is complete, because the caller parses it at once. Not cancel safe: bytes already read are lost.
     ///
     /// # Errors
-    /// [`ReadError`]; `Crowded` when the room was needed for others.
+    /// [`ReadError`]; `Crowded` when the body was evicted for newer ones.
     pub async fn read<B: HttpBody>(
         &self,
         body: B,
@@ -97,7 +96,7 @@ impl BodyBudget {
         (Reservation { bodies, number }, leave)
     }
 
-    /// A panic while the lock is held cannot leave the sums wrong: they are changed together.
+    /// A poisoned lock is safe to use: the totals are always updated together.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,14 +110,14 @@ impl Shared {
     }
 }
 
-/// One body's part of the room; given back when dropped.
+/// Share of the budget of one body; released when dropped.
 struct Reservation<'a> {
     bodies: &'a BodyBudget,
     number: u64,
 }
 
 impl Reservation<'_> {
-    /// Has room for `bytes` in all, at the cost of bodies that began earlier; says no if there is none even so.
+    /// Grows the reservation to `bytes`, evicting older bodies if needed. False when there is no room even then.
     fn grow_to(&self, bytes: usize) -> bool {
         let mut shared = self.bodies.lock();
         if bytes > shared.total {
@@ -169,7 +168,7 @@ async fn read_into<B: HttpBody>(
             return Err(ReadError::TooLarge);
         }
         if wanted > whole.capacity() {
-            // Twice as much each time, so that a body in many pieces is not copied for each of them.
+            // Doubles each time, so that a body in many pieces is not copied for each piece.
             let capacity = whole
                 .capacity()
                 .saturating_mul(2)

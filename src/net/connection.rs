@@ -1,6 +1,6 @@
-//! The life of one connection: TLS, HTTP/1, and what it becomes after that.
+//! One connection: TLS, HTTP/1, and the protocol it is upgraded to.
 //!
-//! Must not know: what the requests mean; that is the [`Service`]'s.
+//! Must not know what requests mean; that is up to the [`Service`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,33 +19,33 @@ use super::tls;
 use super::upgrade::{Continuation, PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
-/// The most unsent plaintext that TLS holds for one connection, in bytes.
+/// Most unsent plaintext that TLS buffers per connection, in bytes.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Where a request comes from.
+/// Origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The network.
+    /// A TCP connection.
     Network {
-        /// The peer's address; IPv4 addresses are never in their IPv6 form.
+        /// Address of the peer; never an IPv4-mapped IPv6 address.
         source: SocketAddr,
-        /// Whether the connection is encrypted.
+        /// Whether the connection uses TLS.
         tls: bool,
     },
-    /// The admin socket, whose file permissions are the authentication.
+    /// The admin socket, authenticated by its file permissions.
     Local,
 }
 
-/// What the server answers.
+/// Request handler of the server.
 pub trait Service: Send + Sync + 'static {
-    /// Answers a request. A response with an [`Upgrade`] among its extensions ends the HTTP part.
+    /// Answers a request. An [`Upgrade`] in the extensions of the response ends the HTTP part.
     fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse;
 
-    /// Takes over the connection of a request that expects no answer, if it is one.
+    /// Takes over the connection if the request is a DERP fast start, which expects no HTTP response.
     fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade>;
 }
 
-/// What all connections share.
+/// Settings that all connections share.
 #[derive(Clone)]
 pub struct Connections {
     service: Arc<dyn Service>,
@@ -54,7 +54,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Connections to this service.
+    /// Connections to `service`.
     pub fn new(service: Arc<dyn Service>, limits: Limits, shutdown: Shutdown) -> Self {
         Self {
             service,
@@ -63,10 +63,10 @@ impl Connections {
         }
     }
 
-    /// Serves a connection from the network, encrypted if there are settings for that.
+    /// Serves a TCP connection, with TLS if `tls` is set.
     ///
-    /// The phases are boxed and follow each other here, so that a connection holds the memory of its
-    /// present phase only.
+    /// Each phase is boxed and dropped before the next one, so a connection uses the memory of its current
+    /// phase only.
     pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
         let next = match tls {
             None => Box::pin(self.network(Box::new(stream), source, false)).await,
@@ -98,7 +98,7 @@ impl Connections {
         None
     }
 
-    /// Serves a connection to the admin socket.
+    /// Serves a connection on the admin socket.
     pub async fn local(self, stream: UnixStream) {
         match Box::pin(self.http1(Box::new(stream), Origin::Local)).await {
             Ok(Ended::Closed) => {}
@@ -107,7 +107,7 @@ impl Connections {
         }
     }
 
-    /// The HTTP part of a connection. Gives what follows it, if anything.
+    /// Serves the HTTP part of a connection and returns the upgraded protocol, if any.
     async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Continuation> {
         let origin = Origin::Network { source, tls };
         match Box::pin(self.http1(stream, origin)).await {
@@ -131,7 +131,7 @@ impl Connections {
     ) -> Result<Ended<Stream>, http1::FrontError> {
         let answer = |request| self.service.clone().answer(request, origin);
         let fast_start = |path: &str, header: &dyn Fn(&str) -> Vec<u8>| {
-            // Upgrades are for the network only.
+            // Upgrades are allowed on TCP connections only.
             (origin != Origin::Local)
                 .then(|| self.service.fast_start(path, header))
                 .flatten()

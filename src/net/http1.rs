@@ -1,8 +1,8 @@
-//! The plain HTTP part of a connection: its first head, its requests, and how it ends.
+//! HTTP/1 part of a connection: its first request head, its requests, and how it ends.
 //!
-//! The first head is read before the HTTP library sees it, because a relay client with fast start
-//! wants no HTTP answer at all. An answer that carries an [`Upgrade`] ends the HTTP part, and the
-//! connection goes on as something else.
+//! The first head is read before hyper sees it, because a DERP client with fast start expects no HTTP
+//! response. A response that carries an [`Upgrade`] ends the HTTP part, and the connection continues with
+//! another protocol.
 #![cfg_attr(
     not(test),
     deny(
@@ -34,13 +34,13 @@ use crate::net::limits::{Limits, MAX_HEAD_BYTES};
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
-/// The most headers of a request.
+/// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// How long a finished connection may take to close.
+/// Timeout for closing a finished connection.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Recognizes a request that expects no answer: gets its path and a look-up of its headers.
+/// Recognizes a fast-start request from its path and headers.
 pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> + Sync);
 
 /// How the HTTP part of a connection ended.
@@ -48,38 +48,38 @@ pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<U
 pub enum Ended<S> {
     /// The connection is closed.
     Closed,
-    /// The connection goes on as something else.
+    /// The connection continues with another protocol.
     Upgraded {
-        /// The connection.
+        /// The stream.
         stream: S,
-        /// What the client sent already, to be read before the stream.
+        /// Bytes already received, to be read before those of the stream.
         received: Bytes,
-        /// What it becomes.
+        /// The protocol that takes over.
         upgrade: Upgrade,
     },
 }
 
-/// Why the HTTP part of a connection was given up.
+/// Why the HTTP part of a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontError {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
-    /// No request came in time.
-    #[error("no request in time")]
+    /// No request arrived before the timeout.
+    #[error("no request before the timeout")]
     Idle,
-    /// The head of the first request did not arrive in time.
-    #[error("the request's head took too long")]
+    /// The head of the first request did not arrive before the timeout.
+    #[error("timeout while reading the request head")]
     SlowHead,
-    /// The connection was used for plain HTTP for too long.
-    #[error("plain HTTP for too long")]
+    /// The connection reached the time limit for plain HTTP.
+    #[error("time limit for plain HTTP reached")]
     Lifetime,
-    /// The client broke the rules of HTTP.
+    /// The client violated the HTTP protocol.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
 }
 
-/// Answers the requests of a connection until it ends, becomes something else, or the server stops.
+/// Answers the requests of a connection until it ends, is upgraded, or the server stops.
 ///
 /// # Errors
 /// [`FrontError`]; the connection is then dropped.
@@ -156,14 +156,14 @@ where
             upgrade,
         }),
         None => {
-            // The answer is sent; a peer that does not take the farewell loses nothing.
+            // The response is sent; a peer that misses the close loses nothing.
             let _ = timeout(CLOSE, stream.shutdown()).await;
             Ok(Ended::Closed)
         }
     }
 }
 
-/// Reads until the first head is complete, or as long as a head may be; nothing when the peer leaves first.
+/// Reads until the first head is complete or at its maximum length; `None` when the peer disconnects first.
 async fn read_head<S: AsyncRead + Unpin>(
     stream: &mut S,
     limits: &Limits,
@@ -176,7 +176,7 @@ async fn read_head<S: AsyncRead + Unpin>(
     let rest = async {
         let mut seen = 0;
         while !has_end(head.get(seen..).unwrap_or_default()) && head.len() < MAX_HEAD_BYTES {
-            // The end may lie across the border of two reads.
+            // The end of the head can be split across two reads.
             seen = head.len().saturating_sub(2);
             let room = MAX_HEAD_BYTES.saturating_sub(head.len());
             head.reserve(room.min(1024));
@@ -193,12 +193,12 @@ async fn read_head<S: AsyncRead + Unpin>(
     Ok(Bytes::from(head))
 }
 
-/// Whether an empty line is in these bytes.
+/// Whether `bytes` contains an empty line.
 fn has_end(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|line| line == b"\n\r\n")
 }
 
-/// What follows the head, if the head is one that wants frames and no answer.
+/// The bytes after the head, if the head is a fast-start request.
 fn after_fast_start(received: &Bytes, recognize: FastStart<'_>) -> Option<(Bytes, Upgrade)> {
     if !received.starts_with(b"GET ") {
         return None;
@@ -220,7 +220,7 @@ fn after_fast_start(received: &Bytes, recognize: FastStart<'_>) -> Option<(Bytes
     Some((received.slice(length..), upgrade))
 }
 
-/// A stream some of whose bytes were read already, and are read again first.
+/// A stream that first returns bytes that were read before.
 #[derive(Debug)]
 struct Rewind<S> {
     before: Bytes,
@@ -250,7 +250,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
         buffer.put_slice(self.before.get(..length).unwrap_or_default());
         self.before.advance(length);
         if self.before.is_empty() {
-            // Gives the memory of the head back.
+            // Frees the memory of the head.
             self.before = Bytes::new();
         }
         Poll::Ready(Ok(()))

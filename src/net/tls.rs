@@ -1,6 +1,6 @@
-//! TLS: the server's certificate, its own or a given one, and the settings of every connection.
+//! TLS: the certificate of the server, self-signed or from files, and the settings of every connection.
 //!
-//! Must not know: HTTP. No other module but the listener names the TLS library.
+//! Must not know HTTP.
 
 #[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
@@ -29,16 +29,16 @@ use crate::config::Host;
 use crate::files;
 use hearth_core::clock::Timestamp;
 
-/// The longest certificate or key file that is read, in bytes.
+/// Longest certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The self-signed certificate, below the data directory.
+/// Path of the self-signed certificate, below the data directory.
 pub const CERTIFICATE_FILE: &str = "tls/cert.pem";
 
-/// The key of the self-signed certificate, below the data directory.
+/// Path of the key of the self-signed certificate, below the data directory.
 pub const KEY_FILE: &str = "tls/key.pem";
 
-/// Why there is no certificate. The text names the file and what is wrong with it.
+/// Why there is no certificate. The text names the file and the problem.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or written.
@@ -46,68 +46,68 @@ pub enum TlsError {
     File {
         /// The file or its directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: io::Error,
     },
-    /// A file is far too long to be what it should be.
+    /// A file is too long to be a PEM file of certificates or a key.
     #[error("{}: longer than {MAX_FILE_BYTES} bytes, not a PEM file of certificates or a key", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no certificate in PEM form, or a broken one.
+    /// A file has no valid PEM certificate.
     #[error("{}: no usable PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no private key in PEM form, or a broken one.
+    /// A file has no valid PEM private key.
     #[error("{}: no usable PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
     },
-    /// The key is of a kind that cannot be used, or is not the certificate's.
+    /// The key type is not supported, or the key does not match the certificate.
     #[error("{} and {}: {source}", certificate.display(), key.display())]
     Mismatch {
-        /// The certificate's file.
+        /// The certificate file.
         certificate: PathBuf,
-        /// The key's file.
+        /// The key file.
         key: PathBuf,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// The certificate is there but its key is not.
+    /// The certificate exists but its key is missing.
     #[error(
         "{} is missing; delete {} as well to get a new certificate (clients that pinned the old one then need the new one)",
         key.display(), certificate.display()
     )]
     KeyLost {
-        /// The certificate's file.
+        /// The certificate file.
         certificate: PathBuf,
-        /// The key's file.
+        /// The key file.
         key: PathBuf,
     },
-    /// No certificate can be made for these names.
+    /// No certificate can be made with these names.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// The TLS library refuses the settings.
+    /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
 }
 
-/// For whom a self-signed certificate is made.
+/// Subject of a self-signed certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    /// The subject's common name, at most 64 characters.
+    /// Common name, at most 64 characters.
     pub common_name: String,
-    /// DNS names under which the server is reached.
+    /// DNS names of the server.
     pub dns: Vec<String>,
-    /// Addresses under which the server is reached.
+    /// IP addresses of the server.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A certificate chain with its private key.
+/// A certificate chain and its private key.
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
@@ -142,12 +142,12 @@ impl Identity {
         })
     }
 
-    /// The self-signed certificate below the data directory; made the first time, then kept.
+    /// Loads the self-signed certificate below the data directory, or creates it the first time.
     ///
-    /// A kept certificate keeps its names too: clients have pinned it.
+    /// An existing certificate is kept with its names, because clients have pinned it.
     ///
     /// # Errors
-    /// [`TlsError`]; nothing is replaced.
+    /// [`TlsError`]; existing files are never replaced.
     pub fn self_signed(data_dir: &Path, names: &Names) -> Result<Self, TlsError> {
         let certificate = data_dir.join(CERTIFICATE_FILE);
         let key = data_dir.join(KEY_FILE);
@@ -159,18 +159,18 @@ impl Identity {
         Self::load(&certificate, &key)
     }
 
-    /// The SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: what follows `sha256-raw:` in a DERP map.
+    /// SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: the part after `sha256-raw:` in a DERP map.
     /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// From when and until when the leaf is good.
+    /// Validity of the leaf: not before, not after.
     pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         validity::of_certificate(self.certified.cert.first()?)
     }
 
-    /// Whether the leaf is for this host.
+    /// Whether the leaf covers this host.
     pub fn is_for(&self, host: &Host) -> bool {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
@@ -188,8 +188,8 @@ impl Identity {
 fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut wanted = CertificateParams::default();
-    // Routers without a battery start in 1970 or at the date of their firmware: a certificate of
-    // "now" may be one of the future for a client. It is pinned, so its end is far off.
+    // Routers without a real-time clock boot in 1970 or at the build date of their firmware, so a
+    // certificate valid from "now" could lie in the future for a client. It is pinned, so it expires late.
     wanted.not_before = rcgen::date_time_ymd(2024, 1, 1);
     wanted.not_after = rcgen::date_time_ymd(2049, 12, 31);
     wanted
@@ -205,7 +205,7 @@ fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     wanted.extended_key_usages.push(usage);
     let made = wanted.self_signed(&pair)?;
-    // The key first: a certificate without its key would be an error at the next start.
+    // Writes the key first: a certificate without its key would be an error at the next start.
     write_private(key, pair.serialize_pem().as_bytes())?;
     write_private(certificate, made.pem().as_bytes())
 }
@@ -228,20 +228,20 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(fault)
 }
 
-/// A certificate that says nothing about identity but holds the relay's public key, so that clients
-/// learn it in the TLS handshake and need not wait for the relay's first answer.
+/// A certificate that carries the public key of the relay instead of an identity, so that clients
+/// learn the key in the TLS handshake without waiting for the first response of the relay.
 ///
-/// It stands last in the chain, where clients that do not know it pass over it. Source:
+/// It comes last in the chain; clients that do not know it ignore it. Source:
 /// `Server.initMetacert` in tailscale `derp/derpserver/derpserver.go`.
 #[derive(Debug, Clone)]
 pub struct MetaCertificate(CertificateDer<'static>);
 
-/// Half of the time for which such a certificate says that it is good, before and after it was made.
+/// Half of the validity of the metacert, before and after it was made.
 const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl MetaCertificate {
-    /// Makes the certificate of a relay with this public key (64 hexadecimal digits) and this version
-    /// of the protocol.
+    /// Makes the metacert of a relay with this public key (64 hexadecimal digits) and this protocol
+    /// version.
     ///
     /// # Errors
     /// [`TlsError::Make`].
@@ -266,7 +266,7 @@ impl MetaCertificate {
     }
 }
 
-/// The identity that new connections get; can be replaced while the server runs.
+/// Certificate resolver: the identity for new connections; it can be replaced while the server runs.
 #[derive(Debug)]
 pub struct Served(RwLock<Serving>);
 
@@ -274,7 +274,7 @@ pub struct Served(RwLock<Serving>);
 struct Serving {
     identity: Identity,
     meta: Option<MetaCertificate>,
-    /// The identity with the certificate about the relay at the end of its chain.
+    /// The chain with the metacert of the relay at its end.
     with_meta: Arc<CertifiedKey>,
 }
 
@@ -302,7 +302,7 @@ impl Serving {
 }
 
 impl Served {
-    /// Serves this identity.
+    /// A resolver that serves this identity.
     pub fn new(identity: Identity) -> Arc<Self> {
         Arc::new(Self(RwLock::new(Serving::new(identity, None))))
     }
@@ -314,13 +314,13 @@ impl Served {
         *serving = Serving::new(identity, meta);
     }
 
-    /// Tells clients of the relay about it in a certificate from now on.
+    /// Adds the metacert of the relay to the chain from now on.
     pub fn tell_of_relay(&self, meta: MetaCertificate) {
         let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *serving = Serving::new(serving.identity.clone(), Some(meta));
     }
 
-    /// The identity that is served now.
+    /// The identity served now.
     pub fn current(&self) -> Identity {
         let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
         serving.identity.clone()
@@ -330,8 +330,8 @@ impl Served {
 impl ResolvesServerCert for Served {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        // In TLS 1.2 certificates go in the clear, for anybody between to read and to stumble over.
-        // A client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
+        // In TLS 1.2 certificates are sent in the clear, where middleboxes can read and reject them.
+        // A client that offers a TLS 1.3 cipher suite gets TLS 1.3.
         let is_tls13 = hello
             .cipher_suites()
             .iter()
@@ -343,22 +343,22 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// What TLS connections are served with.
+/// Settings of TLS connections.
 pub type Settings = Arc<ServerConfig>;
 
-/// How the processor does AES. Where it has no instructions for that, ChaCha20-Poly1305 is several times faster.
+/// AES support of the processor. Without AES instructions ChaCha20-Poly1305 is several times faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aes {
-    /// With instructions of its own: clients choose the cipher.
+    /// AES instructions: the client chooses the cipher.
     InHardware,
-    /// Without: ChaCha20-Poly1305 for all clients that can.
+    /// No AES instructions: ChaCha20-Poly1305 for every client that supports it.
     InSoftware,
 }
 
-/// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
+/// Makes the settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, no session resumption.
 ///
-/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
-/// not resume, and a cache is memory that strangers fill.
+/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets, because clients do
+/// not resume sessions, and anyone could fill the cache.
 ///
 /// # Errors
 /// [`TlsError::Settings`].
@@ -384,7 +384,7 @@ pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    // Clients on larger machines wish for AES first.
+    // Clients on faster machines prefer AES.
     config.ignore_client_order = aes == Aes::InSoftware;
     Ok(Arc::new(config))
 }

@@ -1,4 +1,4 @@
-//! Requests to the router in front, as UPnP has them. Each has a deadline and a bound on its answer.
+//! SOAP requests to the upstream router (UPnP). Each has a deadline and a limit on the response.
 #![cfg_attr(
     not(test),
     deny(
@@ -23,10 +23,10 @@ use crate::net::body;
 use crate::outbound::client::OutboundError;
 use hearth_core::wan::portmap::upnp::{Action, Place};
 
-/// Fetches a resource, or has an action carried out. The answer has at most `most` bytes.
+/// Fetches a resource, or calls an action. The response has at most `most` bytes.
 ///
 /// # Errors
-/// [`OutboundError`]; a status that is not 200 is none.
+/// [`OutboundError`]; a status other than 200 is not an error.
 pub async fn request(
     place: &Place,
     action: Option<&Action>,
@@ -55,7 +55,7 @@ pub async fn request(
             let content = body::read_limited(response.into_body(), most, patience).await?;
             Ok((status, content))
         };
-        // The connection works only while it is polled. What is wrong with it, the answer says as well.
+        // The connection makes progress only while it is polled. Its errors also appear in the response.
         let (answer, _) = tokio::join!(answer, connection);
         answer
     };

@@ -1,4 +1,4 @@
-//! Who may use the relay: the deciders that the configuration can name.
+//! Relay admission: which clients may use the relay.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,22 +19,22 @@ use crate::system_clock;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How long one question may take. Source: `Server.verifyClient` in tailscale
+/// Timeout of one `admit_url` request. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go`.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Questions at the same time; others wait, within the time of their login.
+/// Most concurrent `admit_url` requests; others wait, within their login timeout.
 const QUESTIONS: usize = 8;
 
-/// The longest time for which a refusal is believed: whoever has just joined the tailnet comes again
+/// Longest time for which a refusal is cached: a client that has just joined the tailnet must be admitted
 /// soon.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// How often the clients that are connected are asked about again, so that one who is not admitted any
-/// more is cut off.
+/// Interval at which connected clients are checked again, so that clients no longer admitted are
+/// disconnected.
 const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
 
-/// Lets onto the relay whoever the newest state admits.
+/// Admits the nodes of the newest snapshot.
 pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
 
 impl Admit for AdmitNodes {
@@ -43,7 +43,7 @@ impl Admit for AdmitNodes {
     }
 }
 
-/// Lets anybody in.
+/// Admits every client.
 pub struct AdmitAnyone;
 
 impl Admit for AdmitAnyone {
@@ -52,7 +52,7 @@ impl Admit for AdmitAnyone {
     }
 }
 
-/// Lets the owners of these keys in.
+/// Admits the clients with these keys.
 pub struct AdmitKeys(BTreeSet<Key>);
 
 impl AdmitKeys {
@@ -68,7 +68,7 @@ impl Admit for AdmitKeys {
     }
 }
 
-/// Asks another server, and remembers its answers for a while.
+/// Admits clients by asking `admit_url`; responses are cached.
 #[derive(Clone)]
 pub struct AdmitByUrl(Arc<ByUrl>);
 
@@ -81,7 +81,7 @@ struct ByUrl {
 }
 
 impl AdmitByUrl {
-    /// Asks this URL for each client, and remembers its answers for a while.
+    /// Asks this URL about each client.
     pub fn new(url: &WebUrl, is_fail_open: bool, outbound: Arc<Outbound>, limits: &Limits) -> Self {
         let url = match url.has_no_path() {
             true => url.with_path(VERIFY),
@@ -99,7 +99,7 @@ impl AdmitByUrl {
         }))
     }
 
-    /// Asks about the clients that are connected, now and then, until the server stops.
+    /// Checks connected clients every five minutes, until the server stops.
     pub async fn keep_asking(self, relay: Relay, shutdown: Shutdown) {
         loop {
             tokio::select! {
@@ -114,9 +114,9 @@ impl AdmitByUrl {
                 match asked {
                     Ok(true) => {}
                     Ok(false) => relay.disconnect(&key),
-                    // Whoever is in stays in while nobody can be asked.
+                    // Connected clients stay admitted while the URL is unavailable.
                     Err(fault) => {
-                        tracing::debug!(%fault, "nobody to ask about admission");
+                        tracing::debug!(%fault, "admit_url is not available");
                         break;
                     }
                 }
@@ -155,7 +155,7 @@ impl ByUrl {
         };
         let remembered = self.answers().any(key);
         let decision = remembered.unwrap_or(self.is_fail_open);
-        tracing::warn!(url = %self.url, %fault, ?key, decision, "cannot ask about admission");
+        tracing::warn!(url = %self.url, %fault, ?key, decision, "admit_url is not available");
         decision
     }
 
@@ -173,10 +173,10 @@ impl ByUrl {
             Ok(bytes) => {
                 serde_json::from_slice::<AdmitAnswer>(&bytes).is_ok_and(|answer| answer.allow)
             }
-            // A server that answers something else than 200 has been asked. Only one that could not be
-            // asked counts as away, as in the reference.
+            // Another status than 200 is a response. Only a server that could not be reached counts as
+            // unavailable, as in the reference.
             Err(OutboundError::Status(status)) => {
-                tracing::warn!(url = %self.url, %status, "bad answer about admission");
+                tracing::warn!(url = %self.url, %status, "admit_url returned an error");
                 return Ok(false);
             }
             Err(fault) => return Err(fault),
@@ -187,7 +187,7 @@ impl ByUrl {
     }
 }
 
-/// Answers by key, a bounded number of them.
+/// Cached responses by key, bounded.
 struct Answers {
     most: usize,
     lifetime: Duration,
@@ -203,7 +203,7 @@ impl Answers {
         }
     }
 
-    /// The answer, if it is not old.
+    /// The cached response, unless expired.
     fn fresh(&self, key: &Key, now: Duration) -> Option<bool> {
         let (answer, at) = self.known.get(key)?;
         let lifetime = match answer {
@@ -213,13 +213,13 @@ impl Answers {
         (now.saturating_sub(*at) < lifetime).then_some(*answer)
     }
 
-    /// The answer, however old.
+    /// The cached response, even if expired.
     fn any(&self, key: &Key) -> Option<bool> {
         self.known.get(key).map(|(answer, _)| *answer)
     }
 
-    /// Remembers an answer. When there is no room the oldest refusal goes, or else the oldest answer:
-    /// strangers can bring any number of keys, and must not push out those who belong.
+    /// Caches a response. When full, the oldest refusal is evicted, or else the oldest response:
+    /// unknown clients can bring any number of keys, and must not evict admitted ones.
     fn remember(&mut self, key: Key, answer: bool, now: Duration) {
         if self.known.len() >= self.most && !self.known.contains_key(&key) {
             let oldest = self.known.iter().min_by_key(|(_, known)| **known);

@@ -1,4 +1,4 @@
-//! `/bootstrap-dns`: the addresses of this server by name, for clients whose DNS does not work.
+//! `/bootstrap-dns`: addresses of this server by name, for clients without working DNS.
 #![cfg_attr(
     not(test),
     deny(
@@ -23,14 +23,14 @@ use crate::net::body;
 use crate::net::body::Body;
 use crate::shutdown::Shutdown;
 
-/// Where clients ask. Source: tailscale `net/dnsfallback/dnsfallback.go`.
+/// Path. Source: tailscale `net/dnsfallback/dnsfallback.go`.
 pub const PATH: &str = "/bootstrap-dns";
 
-/// How often the names are looked up. Source: `refreshBootstrapDNSLoop` in tailscale
+/// Lookup interval. Source: `refreshBootstrapDNSLoop` in tailscale
 /// `cmd/derper/bootstrap_dns.go`.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 
-/// How long one name may take. Source: `refreshTimeout`, the same.
+/// Timeout of one lookup. Source: `refreshTimeout`, the same.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most addresses of one name.
@@ -38,19 +38,19 @@ const MAX_ADDRESSES: usize = 16;
 
 type Known = BTreeMap<String, Vec<IpAddr>>;
 
-/// The names of this server. Clones share them.
+/// Bootstrap DNS records of this server. Clones share them.
 #[derive(Clone)]
 pub struct BootstrapDns {
     fixed: Arc<Known>,
     names: Arc<[String]>,
     known: Arc<Mutex<Known>>,
     server: Option<String>,
-    /// Addresses of the server that count whatever DNS says; none leave it to DNS.
+    /// Addresses that override DNS; empty to use DNS.
     told: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl BootstrapDns {
-    /// The names in the configuration: that of the server and that of the relay.
+    /// The names in the configuration: those of the server and of the relay.
     pub fn new(config: &Config) -> Self {
         let server = match config.server_url.host() {
             Host::Name(name) => Some(name.to_string()),
@@ -62,7 +62,7 @@ impl BootstrapDns {
         let told = [derp.ipv4.map(IpAddr::from), derp.ipv6.map(IpAddr::from)];
         let told: Vec<IpAddr> = told.into_iter().flatten().collect();
         let mut fixed = Known::new();
-        // The addresses in the configuration are those of the relay, which is the server unless it has
+        // The addresses in the configuration are those of the relay, which is the same host unless it has
         // another name.
         if let Some(name) = relay
             .as_ref()
@@ -82,7 +82,7 @@ impl BootstrapDns {
         }
     }
 
-    /// Takes over where the server is, which DNS may not know yet.
+    /// Sets the addresses of the server, which DNS may not have yet.
     pub fn tell(&self, addresses: &[IpAddr]) {
         addresses.clone_into(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
         self.set_told(&mut self.lock());
@@ -96,7 +96,7 @@ impl BootstrapDns {
         }
     }
 
-    /// Looks the names up, now and then, until the server stops.
+    /// Looks up the names every ten minutes, until the server stops.
     pub async fn refresh(self, shutdown: Shutdown) {
         while !self.names.is_empty() {
             let mut known = (*self.fixed).clone();
@@ -108,7 +108,7 @@ impl BootstrapDns {
                 };
                 let addresses: Vec<IpAddr> = match found {
                     Ok(Ok(found)) => found.map(|found| found.ip()).take(MAX_ADDRESSES).collect(),
-                    // What was known is better than nothing.
+                    // On failure the previous addresses stay.
                     _ => self.lock().get(name).cloned().unwrap_or_default(),
                 };
                 if !addresses.is_empty() {
@@ -124,7 +124,7 @@ impl BootstrapDns {
         }
     }
 
-    /// `GET /bootstrap-dns?q=<name>`: that name if it is one of ours, or else all.
+    /// `GET /bootstrap-dns?q=<name>`: the record of that name if it is ours, or else all records.
     pub fn answer(&self, request: &Parts) -> Response<Body> {
         let query = request.uri.query().unwrap_or_default();
         let asked = query.split('&').find_map(|pair| pair.strip_prefix("q="));

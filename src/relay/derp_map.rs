@@ -1,4 +1,4 @@
-//! The DERP map: how clients are told to reach hearth's own relay.
+//! DERP region of this server, as advertised in DERP maps.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use crate::status::addresses::Addresses;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
 use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
 
-/// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand; `outside`
-/// are the addresses that clients are told instead of asking DNS. None when there is no relay, or no way to
-/// it: clients speak to relays over TLS only.
+/// Region of this server. `pin` is the hash of the self-signed certificate, which clients then require;
+/// `outside` are the public addresses advertised so that clients need no DNS. `None` without a relay, or when it
+/// is not reachable: clients connect to relays over TLS only.
 pub fn region(
     config: &Config,
     addresses: &Addresses,
@@ -19,7 +19,7 @@ pub fn region(
     let derp = &config.derp;
     let url = &addresses.url;
     let listener = addresses.https.map(|address| address.port());
-    // An https URL says where TLS is reached from outside: a forwarded port, or a proxy in front.
+    // An https URL has the public TLS port: a forwarded port, or a reverse proxy.
     let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
     let port = match derp.is_stun_only {
         true => 0,
@@ -41,7 +41,7 @@ pub fn region(
             name: format!("{}{letter}", derp.region_id),
             region_id: derp.region_id,
             host_name: host,
-            // A proxy in front has a certificate of its own.
+            // A reverse proxy has its own certificate.
             cert_name: match (pin, listener) {
                 (Some(hash), Some(_)) if !derp.is_stun_only => format!("sha256-raw:{hash}"),
                 _ => String::new(),
@@ -62,13 +62,13 @@ pub fn region(
     };
     let mut nodes = Vec::with_capacity(2);
     match host.parse::<IpAddr>() {
-        // For what is not known clients ask DNS.
+        // Clients use DNS for addresses that are unknown.
         Err(_) => nodes.push(node('a', host, ways(set.or(outside), ""))),
         Ok(at_home) if kind_of(at_home) != Kind::Public => {
             let all = set.or(only(at_home));
             nodes.push(node('a', host, ways(all, NO_WAY)));
-            // Who is not at home needs another way, and finds it when the first does not answer. Its name is
-            // an address as well, for which nobody has a certificate but ourselves.
+            // Clients elsewhere need another address, and use it when the first does not answer. The name of this
+            // node is an address too, which only the self-signed certificate covers.
             let first = outside.iter().next().filter(|_| pin.is_some());
             if let Some(first) = first {
                 nodes.push(node('b', first.to_string(), ways(outside, NO_WAY)));
@@ -79,7 +79,7 @@ pub fn region(
                 true => only(public),
                 false => Outside::default(),
             });
-            // The name is what an owner's certificate is for; our own one is known by its hash.
+            // The owner's certificate is for the name; the self-signed one is pinned by its hash.
             let moved = all.iter().find(|ip| ip.is_ipv4() == public.is_ipv4());
             let name = match moved.filter(|_| pin.is_some()) {
                 Some(moved) => moved.to_string(),
@@ -97,7 +97,7 @@ pub fn region(
     })
 }
 
-/// That there is no way by this family. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
+/// Marks an address family as unavailable. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
 const NO_WAY: &str = "none";
 
 fn only(address: IpAddr) -> Outside {
@@ -113,7 +113,7 @@ fn only(address: IpAddr) -> Outside {
     }
 }
 
-/// The addresses as texts, and `missing` for a family that has none.
+/// The addresses as text; `missing` for a family without one.
 fn ways(addresses: Outside, missing: &str) -> [String; 2] {
     let v4 = addresses.v4.map(|ip| ip.to_string());
     let v6 = addresses.v6.map(|ip| ip.to_string());

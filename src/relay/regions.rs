@@ -1,6 +1,6 @@
-//! Where DERP maps come from: hearth's own region, the policy, files and URLs; and how clients hear of changes.
+//! DERP map sources: the region of this server, the policy, files and URLs.
 //!
-//! The last good answer of each URL is kept on disk, so that hearth starts without the Internet.
+//! The last valid response of each URL is kept on disk, so that hearth starts without internet access.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
 
-/// Folder of the kept answers, below the data directory.
+/// Directory of the kept responses, below the data directory.
 const FOLDER: &str = "derp-maps";
 
-/// How long a URL may take to answer.
+/// Timeout of a request to a URL.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A URL that did not answer is asked again after this, unless the usual time comes first.
+/// Retry interval of a URL that failed, unless the regular interval is shorter.
 const RETRY: Duration = Duration::from_secs(5 * 60);
 
-/// Why a source gives no map.
+/// Why a source has no map.
 #[derive(Debug, thiserror::Error)]
 enum SourceFault {
     #[error("{0}")]
@@ -42,9 +42,9 @@ enum SourceFault {
     NotText,
 }
 
-/// All sources, with what they said last.
+/// All sources of regions, with the last valid map of each.
 pub struct Regions {
-    /// hearth's own region, which changes with the address outside.
+    /// Region of this server, which changes with its public address.
     own: watch::Receiver<Option<DerpRegion>>,
     score: Option<f64>,
     urls: Vec<WebUrl>,
@@ -53,17 +53,17 @@ pub struct Regions {
     most_bytes: usize,
     folder: PathBuf,
     outbound: Arc<Outbound>,
-    /// The last good part of each source, by its place: URLs first, then files.
+    /// Last valid part of each source: URLs first, then files.
     known: BTreeMap<usize, Part>,
-    /// The policy that was read last, and its part.
+    /// Last policy, and its part.
     policy: Option<Arc<Policy>>,
     of_policy: Option<Part>,
-    /// The policy wants none of the regions that the URLs give.
+    /// The policy omits the regions of the URLs.
     omits_urls: bool,
 }
 
 impl Regions {
-    /// The sources in the configuration. `own` is hearth's own region.
+    /// The sources in the configuration. `own` is the region of this server.
     pub fn new(
         derp: &DerpSettings,
         own: watch::Receiver<Option<DerpRegion>>,
@@ -87,11 +87,11 @@ impl Regions {
         }
     }
 
-    /// The map from the policy, files and kept answers, without asking anybody.
+    /// Map from the policy, files and kept responses, without network requests.
     pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
             let kept = files::read(&self.kept(at), self.most_bytes);
-            // The first time there is none.
+            // No kept response on the first start.
             if let Some(part) = kept.ok().and_then(|bytes| part_of(&bytes).ok()) {
                 self.known.insert(at, part);
             }
@@ -101,9 +101,9 @@ impl Regions {
         self.joined()
     }
 
-    /// Keeps the map of all clients as the sources have it: asks them at once, then now and then, and
-    /// when told to by `again`. The policy and hearth's own region count when they change, also while a URL
-    /// takes its time.
+    /// Keeps the DERP map of all clients up to date: fetches the URLs at once, then at each interval and on
+    /// each message of `again`. Changes of the policy and of the own region apply at once, also during a
+    /// request.
     pub async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<Tailnet>>,
@@ -142,7 +142,7 @@ impl Regions {
         }
     }
 
-    /// Tells of each change of the policy and of hearth's own region, until the server stops. Cancel safe.
+    /// Publishes each change of the policy and of the own region, until the server stops. Cancel safe.
     async fn follow(
         &mut self,
         tailnet: &watch::Sender<Arc<Tailnet>>,
@@ -174,14 +174,14 @@ impl Regions {
             let new = now.with_derp_map(&map);
             let is_other = new.derp_map != now.derp_map;
             if is_other {
-                tracing::info!(regions = map.regions.len(), "the relays have changed");
+                tracing::info!(regions = map.regions.len(), "DERP map changed");
                 *now = Arc::new(new);
             }
             is_other
         });
     }
 
-    /// Takes the regions of the policy over, if it is another one than before; says whether it is.
+    /// Reads the regions of the policy if it has changed; true when it has.
     fn read_policy(&mut self, snapshot: &Snapshot) -> bool {
         let policy = snapshot.compiled().policy();
         let is_same = match (policy, &self.policy) {
@@ -203,27 +203,27 @@ impl Regions {
                 self.omits_urls = omits_default_regions(&text);
                 self.of_policy = Some(part);
             }
-            Err(fault) => tracing::warn!(%fault, "no relays from the derpMap of the policy"),
+            Err(fault) => tracing::warn!(%fault, "invalid derpMap in the policy; ignoring it"),
         }
         true
     }
 
-    /// Keeps what the URLs said, in their order; says whether all gave a map.
+    /// Stores the responses of the URLs, in their order; true when all returned a map.
     fn take(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
         let mut all_answered = true;
         for (at, answer) in answers.into_iter().enumerate() {
             let url = self.urls.get(at).map(ToString::to_string);
             match answer {
-                // Flash is spared: the same answer is not written again.
+                // The same response is not written again, to reduce flash wear.
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
                     if let Err(fault) = files::replace(&self.kept(at), &bytes) {
-                        tracing::warn!(url, %fault, "the relays of this URL cannot be kept");
+                        tracing::warn!(url, %fault, "cannot save the DERP map of a URL");
                     }
                     self.known.insert(at, part);
                 }
                 Err(fault) => {
-                    tracing::warn!(url, %fault, "no relays from this URL; what it said last counts");
+                    tracing::warn!(url, %fault, "cannot fetch a DERP map; using the previous one");
                     all_answered = false;
                 }
             }
@@ -240,7 +240,7 @@ impl Regions {
                 }
                 Err(fault) => {
                     let file = path.display();
-                    tracing::warn!(%file, %fault, "no relays from this file; what it said last counts");
+                    tracing::warn!(%file, %fault, "cannot read a DERP map file; using the previous map");
                 }
             }
         }
@@ -256,13 +256,13 @@ impl Regions {
         if !left_out.is_empty() {
             tracing::warn!(
                 ?left_out,
-                "regions with names of relays that others have are left out"
+                "skipping DERP regions whose node names are already in use"
             );
         }
         map
     }
 
-    /// The file with the last good answer of a URL.
+    /// Path of the kept response of a URL.
     fn kept(&self, at: usize) -> PathBuf {
         let url = self
             .urls
@@ -275,7 +275,7 @@ impl Regions {
     }
 }
 
-/// Asks all URLs, one after the other.
+/// Fetches all URLs, one after the other.
 async fn ask_all(
     urls: Vec<WebUrl>,
     outbound: Arc<Outbound>,
@@ -290,7 +290,7 @@ async fn ask_all(
     answers
 }
 
-/// Whether a map takes the place of that of tailscale.com, which here comes from URLs.
+/// Whether a map replaces that of tailscale.com, which hearth gets from URLs.
 /// Source: `DERPMap.OmitDefaultRegions` in tailscale `tailcfg/derpmap.go`.
 fn omits_default_regions(text: &str) -> bool {
     #[derive(Default, serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! The relay with what belongs to it: who is admitted, its limits, the other relays of the region.
+//! Starts the relay: admission, limits, mesh links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +20,24 @@ use crate::system_clock;
 use hearth_core::clock::Timestamp;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Time between two tries to reach another relay. Source: `retryInterval` in tailscale
+/// Retry interval of mesh links. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a connection to another relay may take to be made.
+/// Timeout for connecting to another relay.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The longest file with a mesh key, in bytes.
+/// Longest mesh key file, in bytes.
 const MAX_KEY_FILE: usize = 1024;
 
-/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
-/// was set.
+/// Age at which the metacert of the relay is renewed. It is valid for 30 days; it is also renewed when the
+/// clock was set.
 const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How often its age is looked at.
+/// Interval of checking its age.
 const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
-/// The relay of this configuration and its tasks; none if it is off. `states` are those of the control
-/// server, where there is one.
+/// Starts the relay of this configuration and its tasks; `None` if it is disabled. `states` are the snapshots
+/// of the control server, if there is one.
 pub fn start(
     config: &Config,
     secret: ServerSecret,
@@ -53,7 +53,7 @@ pub fn start(
     let mut by_url = None;
     let admit: Arc<dyn Admit> = match (&derp.admission, states) {
         (Admission::Tailnet, Some(states)) => Arc::new(AdmitNodes(states)),
-        // Without a control server nobody is known.
+        // Without a control server no nodes are known.
         (Admission::Tailnet, None) => Arc::new(AdmitKeys::new(&[])),
         (Admission::Keys(keys), _) => Arc::new(AdmitKeys::new(keys)),
         (Admission::Open, _) => Arc::new(AdmitAnyone),
@@ -87,42 +87,42 @@ pub fn start(
     Some(relay)
 }
 
-/// A key that cannot be read must not keep the relay down: without it, it is alone in its region.
+/// An unreadable mesh key must not stop the relay; it then has no mesh links.
 fn mesh_key(config: &Config) -> Option<MeshKey> {
     let path = config.derp.mesh_key_file.as_ref()?;
     let file = path.display();
     let contents = files::read(path, MAX_KEY_FILE)
-        .inspect_err(|fault| tracing::error!(%file, %fault, "no mesh key: the relay is alone"))
+        .inspect_err(|fault| tracing::error!(%file, %fault, "cannot read the mesh key; running without mesh links"))
         .ok()?;
     let text = zeroize::Zeroizing::new(contents);
     let key = std::str::from_utf8(&text)
         .ok()
         .and_then(|text| text.parse().ok());
     if key.is_none() {
-        tracing::error!(%file, "not a mesh key (64 hex digits): the relay is alone");
+        tracing::error!(%file, "invalid mesh key (expected 64 hex digits); running without mesh links");
     }
     key
 }
 
-/// Keeps a link to another relay of the region.
+/// Keeps a mesh link to another relay of the region.
 async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbound>) {
     let url = match url.has_no_path() {
         true => url.with_path(derp::PATH),
         false => url,
     };
     if url.server.scheme() == Scheme::Http {
-        tracing::warn!(%url, "the mesh key goes to this relay over plain HTTP: whoever is between can take it");
+        tracing::warn!(%url, "the mesh key is sent to this relay over plain HTTP, where others can read it");
     }
-    // A relay that is down for long is told of once.
+    // An outage is logged once.
     let mut last = String::new();
     loop {
         let end = match outbound.relay(&url, CONNECT).await {
             Ok((stream, rest)) => {
-                tracing::info!(%url, "linked to a relay of the region");
+                tracing::info!(%url, "mesh link connected");
                 last.clear();
                 let end = relay.mesh(stream, rest, key.clone()).await;
                 if end == LinkEnd::Fault(hearth_derp::link::LinkFault::Itself) {
-                    tracing::info!(%url, "this is the relay itself: no link to it");
+                    tracing::info!(%url, "mesh URL is this relay itself; not linking");
                     return;
                 }
                 end.to_string()
@@ -130,14 +130,14 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
             Err(fault) => fault.to_string(),
         };
         if end != last {
-            tracing::warn!(%url, fault = end, "no link to a relay of the region");
+            tracing::warn!(%url, fault = end, "mesh link down");
             last = end;
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// The bounds of the relay.
+/// Limits of the relay.
 fn limits(limits: &Limits) -> hearth_derp::Limits {
     hearth_derp::Limits {
         connections: limits.derp_connections,
@@ -155,7 +155,7 @@ fn limits(limits: &Limits) -> hearth_derp::Limits {
     }
 }
 
-/// How fast clients may send. These can change while the relay runs.
+/// Rate limits of clients. These can change while the relay runs.
 pub fn rates(limits: &Limits) -> Rates {
     let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     Rates {
@@ -166,7 +166,7 @@ pub fn rates(limits: &Limits) -> Rates {
     }
 }
 
-/// How STUN is answered.
+/// STUN settings.
 pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
@@ -174,13 +174,13 @@ pub fn stun_options(config: &Config) -> StunOptions {
     }
 }
 
-/// Tells clients about the relay in the TLS handshake, as long as the server runs.
+/// Adds the relay's key to the TLS handshake, as long as the server runs.
 pub fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
     let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
     tasks.spawn("relay certificate", telling);
 }
 
-/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
+/// Keeps the metacert of the relay in the certificate chain, and renews it before it expires.
 async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
@@ -190,7 +190,7 @@ async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shu
         if since.is_none_or(|since| since > RENEW_META) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
                 Ok(meta) => served.tell_of_relay(meta),
-                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
+                Err(fault) => tracing::warn!(%fault, "cannot make the metacert of the relay"),
             }
             made = Some(now);
         }

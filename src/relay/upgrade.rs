@@ -1,4 +1,4 @@
-//! The relay's front door: which requests become relay connections, and the probes.
+//! DERP requests: upgrades to relay connections, client verification, and latency probes.
 //!
 //! Source: tailscale `derp/derpserver/handler.go`.
 #![cfg_attr(
@@ -30,16 +30,16 @@ use crate::net::upgrade::Upgrade;
 use crate::net::websocket;
 use hearth_core::keys::NodeKey;
 
-/// How a client asks for the relay.
+/// DERP upgrade of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RelayUpgrade {
-    /// Frames come inside WebSocket messages.
+    /// DERP frames are inside WebSocket messages.
     pub is_web_socket: bool,
-    /// The client would rather use another relay of the region.
+    /// The client would prefer another relay of the region.
     pub not_ideal: bool,
 }
 
-/// What a request to the relay wants.
+/// Kind of a request to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Frames,
@@ -47,7 +47,7 @@ enum Wanted {
     Nothing,
 }
 
-/// Old clients ask for a WebSocket without naming the subprotocol and mean plain frames.
+/// Old clients request a WebSocket without naming the subprotocol and mean plain DERP.
 /// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
 fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
     let names_derp = subprotocol.windows(4).any(|part| part == b"derp");
@@ -62,9 +62,9 @@ fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
     }
 }
 
-/// Any method on [`PATH`]: 101 and then frames, or 426.
+/// Any method on [`PATH`]: 101 followed by DERP frames, or 426.
 ///
-/// `take_over` makes the upgrade that the response carries.
+/// `take_over` makes the upgrade in the response.
 pub fn upgrade(
     request: &Parts,
     relay: &hearth_derp::Key,
@@ -121,8 +121,8 @@ fn web_socket(
     response
 }
 
-/// What the client of this request, which is not yet answered, wants, if it expects frames and no HTTP
-/// answer at all.
+/// Upgrade of a fast-start request, which has no response yet, because its client expects frames instead
+/// of an HTTP response.
 pub fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<RelayUpgrade> {
     let upgrade = header(UPGRADE.as_str());
     let wanted = wanted(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
@@ -135,25 +135,25 @@ pub fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<RelayU
     })
 }
 
-/// Where other relays ask whom to admit. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
+/// Path for other relays to verify clients. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
 pub const VERIFY: &str = "/verify";
 
-/// The longest question, in bytes. Source: `Server.verifyClient` in tailscale
+/// Longest verify request, in bytes. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go` reads as much of an answer.
 pub const MAX_VERIFY_BYTES: usize = 4096;
 
-/// What a relay asks about a client. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
+/// Verify request of a relay. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AdmitRequest {
-    /// The client's key.
+    /// Node key of the client.
     pub node_public: NodeKey,
-    /// Where the client connects from.
+    /// Address of the client.
     #[serde(default)]
     pub source: String,
 }
 
-/// The answer. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
+/// Verify response. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AdmitAnswer {
@@ -162,7 +162,7 @@ pub struct AdmitAnswer {
     pub allow: bool,
 }
 
-/// `POST /verify`: tells another relay whether a client is a node of this tailnet.
+/// `POST /verify`: whether a client is a node of this tailnet.
 pub fn verify(content: &[u8], is_admitted: impl FnOnce(&NodeKey) -> bool) -> Response<Body> {
     match serde_json::from_slice::<AdmitRequest>(content) {
         Ok(question) => body::json(
@@ -171,11 +171,11 @@ pub fn verify(content: &[u8], is_admitted: impl FnOnce(&NodeKey) -> bool) -> Res
                 allow: is_admitted(&question.node_public),
             },
         ),
-        Err(_) => body::text(StatusCode::BAD_REQUEST, "not a question about a client"),
+        Err(_) => body::text(StatusCode::BAD_REQUEST, "invalid verify request"),
     }
 }
 
-/// `/derp/probe` and `/derp/latency-check`: an empty answer, to measure the way here.
+/// `/derp/probe` and `/derp/latency-check`: an empty response, to measure latency.
 pub fn probe() -> Response<Body> {
     let mut response = body::status(StatusCode::OK);
     let anyone = HeaderValue::from_static("*");

@@ -1,4 +1,4 @@
-//! `hearth derp`: the routes around the relay, without a control server.
+//! `hearth derp`: routes of a relay without a control server.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::relay::probes;
 
 /// A relay without a control server.
 pub struct RelayOnly {
-    /// The relay and what is around it.
+    /// The relay.
     pub relay: RelayContext,
     /// The relay's counters.
     pub numbers: Numbers,
@@ -58,7 +58,7 @@ impl RelayOnly {
                 Handler::Health(_) => probes::health(true),
                 _ => body::text(
                     StatusCode::OK,
-                    "This is a relay of a private network for Tailscale clients.",
+                    "This is a private DERP relay for Tailscale clients.",
                 ),
             },
             other => unfound(&other),
@@ -66,7 +66,7 @@ impl RelayOnly {
     }
 }
 
-/// What a relay alone has: all that needs no state, and a start page.
+/// Whether a relay without a control server has this route: the stateless ones, and a start page.
 fn is_served(route: &Route) -> bool {
     match route.handler {
         Handler::Fixed(_) => route.path != "/openapi.json",

@@ -1,7 +1,7 @@
-//! SSH connections that a person must confirm (check mode), and confirmations that still count.
+//! SSH check mode: connections that wait for approval in the browser, and approvals still in effect.
 //!
-//! A confirmation counts for one source, one target and one user on the target. After a restart of
-//! hearth all have to be given anew.
+//! An approval covers one source node, one target node and one user on the target. Approvals are kept in
+//! memory only: after a restart of hearth each connection has to be approved again.
 #![cfg_attr(
     not(test),
     deny(
@@ -21,58 +21,58 @@ use tokio::sync::watch;
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::{AuthId, NodeId};
 
-/// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
+/// Timeout for approval. Clients give up after 30 minutes (`fetchSSHAction` in
 /// tailscale `ssh/tailssh/tailssh.go`).
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Connections to one target that may wait. Each holds a request on the target's control connection, of
-/// which there are few (`limits.http2_streams`).
+/// Most connections to one target that wait for approval. Each holds a request on the control connection
+/// of the target, which has few (`limits.http2_streams`).
 const PER_TARGET: usize = 4;
 
-/// Confirmations that are remembered.
+/// Most approvals that are kept.
 const APPROVALS: usize = 1024;
 
-/// No confirmation counts longer. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
+/// Longest check period. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(168 * 60 * 60);
 
-/// Who wants to be whom where.
+/// An SSH connection attempt: from which node, to which node, as which user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SshAttempt {
-    /// The node where the connection comes from.
+    /// The source node.
     pub source: NodeId,
-    /// The node that it goes to.
+    /// The target node.
     pub target: NodeId,
     /// The user on the target.
     pub local_user: Box<str>,
 }
 
-/// Where a connection stands.
+/// State of an SSH check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nobody has decided.
+    /// Waiting for a decision.
     Waiting,
-    /// Somebody said yes.
+    /// Approved.
     Approved,
-    /// Somebody said no, or nobody said anything for too long.
+    /// Rejected or timed out.
     Rejected,
 }
 
-/// A connection that waits or was lately decided about.
+/// An SSH connection that waits for approval or was recently decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// The last part of the address of its page.
+    /// ID of the check: the last part of its URL.
     pub id: AuthId,
-    /// What it is about.
+    /// The connection attempt.
     pub way: SshAttempt,
-    /// When it came.
+    /// When the connection was attempted.
     pub since: Timestamp,
-    /// Where it stands.
+    /// The state.
     pub verdict: Verdict,
-    /// When it is forgotten, on the monotonic clock.
+    /// When the check expires, on the monotonic clock.
     ends: Duration,
 }
 
-/// All of them.
+/// All SSH checks.
 #[derive(Debug)]
 pub struct SshChecks {
     state: Mutex<State>,
@@ -84,23 +84,23 @@ pub struct SshChecks {
 struct State {
     /// Oldest first.
     checks: Vec<Check>,
-    /// When (monotonic) a way was confirmed last.
+    /// When each attempt was last approved, on the monotonic clock.
     approvals: HashMap<SshAttempt, Duration>,
 }
 
-/// Why nothing was decided.
+/// Why a check could not be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undecidable {
-    /// There is no such connection.
-    #[error("no SSH connection waits under this id: it may have ended; connect again")]
+    /// There is no such check.
+    #[error("no SSH connection with this ID is waiting for approval (expired?); connect again")]
     Unknown,
-    /// Somebody was faster.
-    #[error("this SSH connection was decided about already")]
+    /// The check was decided before.
+    #[error("this SSH connection was already approved or rejected")]
     Decided,
 }
 
 impl SshChecks {
-    /// No connection waits; at most `most` will, and the oldest one makes room.
+    /// No checks; at most `most` are kept, and the oldest is evicted when it is full.
     pub fn new(most: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -109,14 +109,14 @@ impl SshChecks {
         }
     }
 
-    /// Whether this way was confirmed within the last `period`; zero is never.
+    /// Whether this attempt was approved within the last `period`; never when `period` is zero.
     pub fn is_approved(&self, way: &SshAttempt, period: Duration, now: Now) -> bool {
         let state = self.lock();
         let approved = state.approvals.get(way);
         approved.is_some_and(|at| now.mono.saturating_sub(*at) < period)
     }
 
-    /// Has a connection wait under this id.
+    /// Adds a check with this ID.
     pub fn begin(&self, id: AuthId, way: SshAttempt, now: Now) {
         let mut state = self.lock();
         state.forget(now);
@@ -136,25 +136,25 @@ impl SshChecks {
             ends: now.mono.saturating_add(LIFETIME),
         });
         drop(state);
-        // Who had to make room may be waiting for a decision that nobody can make any more.
+        // Wakes the waiter of an evicted check, which can no longer be decided.
         self.changed.send_replace(());
     }
 
-    /// The connection with this id.
+    /// The check with this ID.
     pub fn find(&self, id: &AuthId, now: Now) -> Option<Check> {
         let mut state = self.lock();
         state.forget(now);
         state.checks.iter().find(|check| check.id == *id).cloned()
     }
 
-    /// All connections that wait or were lately decided about, oldest first.
+    /// All checks that wait or were recently decided, oldest first.
     pub fn list(&self, now: Now) -> Vec<Check> {
         let mut state = self.lock();
         state.forget(now);
         state.checks.clone()
     }
 
-    /// Waits until a connection is decided about. Cancel safe.
+    /// Waits until a check is decided or expires. Cancel safe.
     pub async fn decided(&self, id: &AuthId, now: impl Fn() -> Now) -> Verdict {
         let mut changed = self.changed.subscribe();
         loop {
@@ -166,15 +166,15 @@ impl SshChecks {
                 return check.verdict;
             }
             let left = check.ends.saturating_sub(now().mono);
-            // Woken by a decision or by time, it looks again in either case.
+            // Checks again after a decision and after the timeout.
             let _ = tokio::time::timeout(left, changed.changed()).await;
         }
     }
 
-    /// Decides.
+    /// Approves or rejects a check.
     ///
     /// # Errors
-    /// When it does not wait any more.
+    /// When the check is not waiting any more.
     pub fn decide(&self, id: &AuthId, approve: bool, now: Now) -> Result<SshAttempt, Undecidable> {
         let mut state = self.lock();
         state.forget(now);
@@ -198,7 +198,7 @@ impl SshChecks {
         Ok(way)
     }
 
-    /// Forgets nodes that are gone.
+    /// Drops checks and approvals of deleted nodes.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         let mut state = self.lock();
         let is_there = |way: &SshAttempt| exists(way.source) && exists(way.target);

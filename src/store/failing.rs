@@ -9,24 +9,24 @@ use redb::{Builder, StorageBackend};
 
 use crate::store::{FILE_NAME, Loaded, Store, load, prepare};
 
-/// What a disk does with a write.
+/// How a disk handles writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// It succeeds.
+    /// They succeed.
     #[default]
     Works,
-    /// It fails: the disk is full.
+    /// They fail: the disk is full.
     Fails,
-    /// It blocks until the mood changes.
+    /// They block until the mood changes.
     Hangs,
 }
 
-/// Clones are the same disk.
+/// A disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
 
 impl Disk {
-    /// Sets what it does with writes from now on.
+    /// Sets how writes are handled from now on.
     pub(crate) fn set(&self, mood: Mood) {
         *self.mood() = mood;
         self.0.1.notify_all();
@@ -78,8 +78,8 @@ impl StorageBackend for Failing {
 }
 
 impl Store {
-    /// An empty database in memory, on such a disk. No file can be created in `directory`, so that reopening
-    /// the database fails, too.
+    /// An empty database in memory, on such a disk. No file can be created in `directory`, so reopening
+    /// the database fails too.
     pub(crate) fn failing(directory: &Path, disk: Disk) -> (Self, Loaded) {
         let backend = Failing {
             memory: InMemoryBackend::new(),

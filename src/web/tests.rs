@@ -60,9 +60,9 @@ fn a_waiting_device_is_shown_with_what_the_owner_types() {
 #[test]
 fn a_decided_login_says_so_and_looks_no_more() {
     let approved = register("laptop", PendingState::Approved(NodeId::FIRST));
-    assert!(approved.text.contains("The device is in"));
+    assert!(approved.text.contains("Device approved"));
     let rejected = register("laptop", PendingState::Rejected);
-    assert!(rejected.text.contains("turned away"));
+    assert!(rejected.text.contains("The owner rejected this device."));
     for page in [approved, rejected] {
         assert!(!page.text.contains("refresh") && !page.text.contains("pending approve"));
     }

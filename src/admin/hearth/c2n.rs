@@ -1,4 +1,4 @@
-//! What administrators have to say to nodes, and to hear from them.
+//! Requests of administrators to nodes, client reports, and SSH checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::nodes::node_id;
 use crate::admin::{Answer, Call, json};
 use crate::api::{
@@ -25,24 +25,24 @@ use hearth_core::state::command::{Command, Rejected};
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How long a node may take for its answer; less than the command line waits for ours.
+/// Timeout for the reply of a node; shorter than the timeout of the command line.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longest address of a page, in bytes.
+/// Longest URL of a page, in bytes.
 const URL_BYTES: usize = 2048;
 
 impl Call<'_> {
     pub(crate) async fn ask_node(&self, id: &str) -> Answer {
-        let wish: AskNode = self.read()?;
+        let request: AskNode = self.read()?;
         let node = self.node_with(id)?;
-        let method = match wish.method.as_str() {
+        let method = match request.method.as_str() {
             "" => "GET",
             method => method,
         };
         let question = C2nRequest {
             method,
-            path: &wish.path,
-            body: wish.body.as_bytes(),
+            path: &request.path,
+            body: request.body.as_bytes(),
             timeout: PATIENCE,
         };
         let answer = self.admin.calls.ask(&node, &question).await?;
@@ -58,24 +58,24 @@ impl Call<'_> {
         })
     }
 
-    fn node_with(&self, id: &str) -> Result<Arc<Node>, Fault> {
+    fn node_with(&self, id: &str) -> Result<Arc<Node>, ApiError> {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).cloned();
         Ok(node.ok_or(Rejected::NoSuchNode)?)
     }
 
     pub(crate) async fn ping_node(&self, id: &str) -> Answer {
-        let wish: PingNode = self.read()?;
+        let request: PingNode = self.read()?;
         let node = self.node_with(id)?;
-        if wish.target.is_empty() {
+        if request.target.is_empty() {
             let time = self.admin.calls.reach(&node).await?;
             return json(&PingAnswer {
                 pings: Vec::new(),
                 reached_after_seconds: Some(time.as_secs_f64()),
             });
         }
-        let target = address_of(&self.admin.engine.snapshot(), &wish.target)?;
-        let mut kinds: Vec<&str> = wish.types.iter().map(String::as_str).collect();
+        let target = address_of(&self.admin.engine.snapshot(), &request.target)?;
+        let mut kinds: Vec<&str> = request.types.iter().map(String::as_str).collect();
         if kinds.is_empty() {
             kinds.extend(ping::KINDS.first());
         }
@@ -86,13 +86,13 @@ impl Call<'_> {
     }
 
     pub(crate) fn open_page(&self, id: &str) -> Answer {
-        let wish: OpenPage = self.read()?;
-        let url = wish.url.as_str();
+        let request: OpenPage = self.read()?;
+        let url = request.url.as_str();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
         let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_web || !is_plain || url.len() > URL_BYTES {
-            let fault = "url must begin with http:// or https:// and have no blanks";
-            return Err(Fault::invalid(fault));
+            let fault = "url must begin with http:// or https:// and have no spaces";
+            return Err(ApiError::invalid(fault));
         }
         let node = self.node_with(id)?;
         let told = self.admin.calls.mailboxes.pop_browser(node.id, url);
@@ -119,11 +119,13 @@ impl Call<'_> {
     }
 
     pub(crate) async fn set_attributes(&self, id: &str) -> Answer {
-        let wish: Attributes = self.read()?;
+        let request: Attributes = self.read()?;
         let mut updates = Vec::new();
-        for (name, value) in &wish.attributes {
+        for (name, value) in &request.attributes {
             let value = attribute(value).ok_or_else(|| {
-                Fault::invalid("a value is a text, a whole number, true, false or null")
+                ApiError::invalid(
+                    "the value of an attribute must be a string, an integer, true, false or null",
+                )
             })?;
             updates.push((name.as_str().into(), value));
         }
@@ -158,9 +160,9 @@ impl Call<'_> {
     }
 
     pub(crate) fn decide_ssh_check(&self, approve: bool) -> Answer {
-        let wish: DecideSshCheck = self.read()?;
-        let id = wish.id.parse();
-        let id = id.map_err(|fault| Fault::invalid(&format!("invalid id: {fault}")))?;
+        let request: DecideSshCheck = self.read()?;
+        let id = request.id.parse();
+        let id = id.map_err(|fault| ApiError::invalid(&format!("invalid id: {fault}")))?;
         self.decide_ssh(&id, approve)
     }
 
@@ -171,19 +173,19 @@ impl Call<'_> {
                 Undecidable::Unknown => Code::NotFound,
                 Undecidable::Decided => Code::FailedPrecondition,
             };
-            Fault::new(code, fault.to_string())
+            ApiError::new(code, fault.to_string())
         })?;
         json(&EmptyAnswer {})
     }
 
-    /// Whether this is the id of an SSH connection and not of a login.
+    /// Whether this is the ID of an SSH check and not of a pending registration.
     pub(crate) fn is_ssh_check(&self, id: &AuthId) -> bool {
         self.admin.ssh_checks.find(id, self.now).is_some()
     }
 }
 
-/// An address itself, or that of the node with this id or name.
-fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, Fault> {
+/// The address itself, or that of the node with this ID or name.
+fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, ApiError> {
     if let Ok(address) = target.parse() {
         return Ok(address);
     }
@@ -191,7 +193,7 @@ fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, Fault> {
     let is_named = |node: &&Arc<Node>| *node.label == *target;
     let node = by_id.or_else(|| snapshot.nodes().iter().find(is_named));
     node.map(|node| IpAddr::V4(node.ipv4))
-        .ok_or_else(|| Fault::invalid("target must be an address, or the id or name of a node"))
+        .ok_or_else(|| ApiError::invalid("target must be an IP address, a node ID or a node name"))
 }
 
 fn label_of(snapshot: &Snapshot, id: NodeId) -> String {
@@ -215,7 +217,7 @@ fn ssh_check(check: &Check, snapshot: &Snapshot) -> SshCheck {
     }
 }
 
-impl From<NodeCallError> for Fault {
+impl From<NodeCallError> for ApiError {
     fn from(error: NodeCallError) -> Self {
         let code = match &error {
             NodeCallError::Undelivered(Undelivered::NotConnected) => Code::FailedPrecondition,

@@ -1,9 +1,9 @@
-//! Whether traffic passes, and why.
+//! Policy explanation: whether a connection is allowed, and by which rule.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::users;
 use crate::admin::{Answer, Call, json};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
@@ -12,13 +12,13 @@ use hearth_core::policy::protocol;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Most pairs of an answer.
+/// Most pairs in a response.
 const PAIRS_MAX: usize = 64;
 
 /// TCP, as an IP protocol number.
 const TCP: u8 = 6;
 
-/// One end of the traffic.
+/// One end of the connection.
 #[derive(Debug, Clone)]
 enum End {
     Node(Arc<Node>),
@@ -26,18 +26,18 @@ enum End {
 }
 
 impl Call<'_> {
-    /// `?src=&dst=&port=&proto=`: `src` and `dst` are names of nodes, users, tags or addresses.
+    /// `?src=&dst=&port=&proto=`: `src` and `dst` are nodes, users, tags or addresses.
     pub(crate) fn why(&self) -> Answer {
         let [src, dst, port, proto] = ["src", "dst", "port", "proto"].map(|key| self.query(key));
-        let proto = protocol(proto).map_err(|fault| Fault::invalid(&fault))?;
+        let proto = protocol(proto).map_err(|fault| ApiError::invalid(&fault))?;
         let proto = proto.unwrap_or(TCP);
         let port = match (port, proto) {
-            // These are the protocols with ports.
-            ("", 6 | 17 | 132) => return Err(Fault::invalid("name the port: ?port=")),
+            // These protocols have ports.
+            ("", 6 | 17 | 132) => return Err(ApiError::invalid("missing port: add ?port=")),
             ("", _) => 0,
             (port, _) => port
                 .parse()
-                .map_err(|_| Fault::invalid("a port goes from 0 to 65535"))?,
+                .map_err(|_| ApiError::invalid("port must be from 0 to 65535"))?,
         };
         let snapshot = self.admin.engine.snapshot();
         let (sources, destinations) = (self.ends(&snapshot, src)?, self.ends(&snapshot, dst)?);
@@ -56,9 +56,9 @@ impl Call<'_> {
         json(&answer)
     }
 
-    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<End>, Fault> {
+    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<End>, ApiError> {
         if name.is_empty() {
-            return Err(Fault::invalid("name both ends: ?src= and ?dst="));
+            return Err(ApiError::invalid("missing src or dst: add ?src= and ?dst="));
         }
         if let Ok(address) = name.parse::<IpAddr>() {
             let mut nodes = snapshot.nodes().iter();
@@ -80,9 +80,9 @@ impl Call<'_> {
         let owned = user.map(|user| chosen(&|node| node.user() == Some(user)));
         match owned {
             Ok(owned) if !owned.is_empty() => Ok(owned),
-            Ok(_) => Err(Fault::invalid(&format!("the user {name} has no nodes"))),
-            Err(_) => Err(Fault::invalid(&format!(
-                "{name:?} is no node, no user, no tag that a node has, and no address"
+            Ok(_) => Err(ApiError::invalid(&format!("user {name} has no nodes"))),
+            Err(_) => Err(ApiError::invalid(&format!(
+                "not found: {name:?} (expected a node, a user, a tag in use or an address)"
             ))),
         }
     }
@@ -130,7 +130,7 @@ impl End {
         }
     }
 
-    /// Why nobody reaches the node whatever the policy says, if that is so.
+    /// Why the node is isolated from all peers, whatever the policy; `None` when it is not.
     fn apart(&self, is_known: impl Fn(NodeId) -> bool) -> Option<String> {
         let Self::Node(node) = self else {
             return None;
@@ -138,9 +138,9 @@ impl End {
         let why = match () {
             () if node.expired => "its key has expired",
             () if !node.authorized => "it waits for approval",
-            () if !is_known(node.id) => "it was never online",
+            () if !is_known(node.id) => "it has never connected",
             () => return None,
         };
-        Some(format!("denied: {} does not take part: {why}", node.label))
+        Some(format!("denied: {} is isolated: {why}", node.label))
     }
 }

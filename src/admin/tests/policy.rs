@@ -137,7 +137,7 @@ async fn where_a_file_is_the_place_nothing_else_sets_the_policy() {
     for trouble in [&shown["trouble"], &status["warnings"][1]] {
         let trouble = trouble.as_str().unwrap();
         assert!(
-            trouble.ends_with("the one before it applies: line 1, column 2: x"),
+            trouble.ends_with("the previous policy stays in effect: line 1, column 2: x"),
             "{trouble}"
         );
     }
@@ -281,14 +281,14 @@ async fn why_names_the_rule_or_what_is_missing() {
     assert_eq!(pair["allowed"], false);
     assert_eq!(
         pair["reason"],
-        "denied: laptop does not take part: it was never online"
+        "denied: laptop is isolated: it has never connected"
     );
     for (query, fault) in [
-        ("src=laptop&dst=laptop", "name the port"),
-        ("src=laptop&dst=laptop&port=99999", "a port goes from"),
+        ("src=laptop&dst=laptop", "missing port"),
+        ("src=laptop&dst=laptop&port=99999", "port must be from"),
         ("src=laptop&dst=laptop&port=1&proto=x", "x"),
-        ("src=laptop&port=1", "name both ends"),
-        ("src=nobody&dst=laptop&port=1", "is no node, no user"),
+        ("src=laptop&port=1", "missing src or dst"),
+        ("src=nobody&dst=laptop&port=1", "not found: \"nobody\""),
     ] {
         let (status, answer) = why(query).await;
         assert_eq!(status, 400);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
 use crate::admin::{Answer, Call, json};
 use crate::api::{
@@ -45,19 +45,22 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    /// The wishes may stand in the body or in the query; without any the node expires now.
+    /// The expiry is in the body or in the query; without one the node expires now.
     pub(crate) async fn expire_node(&self, id: &str) -> Answer {
         let id = node_id(id)?;
-        let mut wish: ExpireNode = self.read()?;
+        let mut request: ExpireNode = self.read()?;
         let query = |key| self.query(key);
-        wish.disable_expiry |= query("disableExpiry") == "true";
-        if wish.expiry.is_none() && !query("expiry").is_empty() {
+        request.disable_expiry |= query("disableExpiry") == "true";
+        if request.expiry.is_none() && !query("expiry").is_empty() {
             let time = hearth_core::clock::Timestamp::parse(query("expiry"));
-            wish.expiry = Some(time.ok_or_else(|| Fault::invalid("expiry is no RFC 3339 time"))?);
+            request.expiry =
+                Some(time.ok_or_else(|| ApiError::invalid("expiry is not an RFC 3339 time"))?);
         }
-        let expiry = match (wish.disable_expiry, wish.expiry) {
+        let expiry = match (request.disable_expiry, request.expiry) {
             (true, Some(_)) => {
-                return Err(Fault::invalid("cannot set both disable_expiry and expiry"));
+                return Err(ApiError::invalid(
+                    "cannot set both disable_expiry and expiry",
+                ));
             }
             (true, None) => None,
             (false, None) => Some(self.now.wall),
@@ -72,22 +75,22 @@ impl Call<'_> {
     }
 
     pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
-        let wish: ApproveRoutes = self.read()?;
-        let routes = routes(&wish.routes)?;
+        let request: ApproveRoutes = self.read()?;
+        let routes = routes(&request.routes)?;
         self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
             .await
     }
 
     pub(crate) async fn set_tags(&self, id: &str) -> Answer {
-        let wish: SetTags = self.read()?;
-        let tags = wish.tags.into_iter().map(Into::into).collect();
+        let request: SetTags = self.read()?;
+        let tags = request.tags.into_iter().map(Into::into).collect();
         self.node_after(Command::SetTags(node_id(id)?, tags)).await
     }
 
-    /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
+    /// The user is in the body, or in the query as in Headscale up to 0.27 (`MoveNode`).
     pub(crate) async fn move_node(&self, id: &str) -> Answer {
-        let wish: MoveNode = self.read()?;
-        let who = match wish.user.0.as_str() {
+        let request: MoveNode = self.read()?;
+        let who = match request.user.0.as_str() {
             "" => self.query("user"),
             who => who,
         };
@@ -96,25 +99,30 @@ impl Call<'_> {
     }
 
     pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
-        let wish: SetAddresses = self.read()?;
-        let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
-        let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
+        let request: SetAddresses = self.read()?;
+        let ipv4 = address(&request.ipv4, "an IPv4 address")?;
+        let ipv6 = address(&request.ipv6, "an IPv6 address")?;
         if ipv4.is_none() && ipv6.is_none() {
-            return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
+            return Err(ApiError::invalid("missing address: set ipv4, ipv6 or both"));
         }
         self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
             .await
     }
 
-    pub(crate) async fn authorize(&self, id: &str, whether: bool) -> Answer {
-        self.node_after(Command::Authorize(node_id(id)?, whether))
+    pub(crate) async fn approve_device(&self, id: &str) -> Answer {
+        self.node_after(Command::Authorize(node_id(id)?, true))
             .await
     }
 
-    /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
+    pub(crate) async fn revoke_approval(&self, id: &str) -> Answer {
+        self.node_after(Command::Authorize(node_id(id)?, false))
+            .await
+    }
+
+    /// The lines match Headscale's (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
     pub(crate) async fn backfill_addresses(&self) -> Answer {
         if self.query("confirmed") != "true" {
-            return Err(Fault::invalid(
+            return Err(ApiError::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
             ));
         }
@@ -148,7 +156,7 @@ impl Call<'_> {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();
-                // The reply was given before it was known who serves which route.
+                // The reply was made before the routes were recomputed.
                 let node = snapshot.node(node.id).unwrap_or(&node);
                 json(&NodeAnswer {
                     node: self.node(node, &snapshot),
@@ -159,24 +167,26 @@ impl Call<'_> {
     }
 }
 
-pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, Fault> {
-    text.parse().map_err(|_| Fault::invalid("invalid node id"))
+pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::invalid("invalid node id"))
 }
 
-/// Prefixes in their text form.
-pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+/// Parses prefixes.
+pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, ApiError> {
     let route = |text: &String| {
-        let message = || format!("{text:?} is no route: expected a prefix such as 192.168.1.0/24");
-        text.parse().map_err(|_| Fault::invalid(&message()))
+        let message =
+            || format!("invalid route {text:?}: expected a prefix such as 192.168.1.0/24");
+        text.parse().map_err(|_| ApiError::invalid(&message()))
     };
     texts.iter().map(route).collect()
 }
 
-/// A text that may be empty, and is `what` otherwise.
-pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, Fault> {
+/// Parses an optional address; `what` names the kind in the error.
+pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     let parsed = text.parse().map(Some);
-    parsed.map_err(|_| Fault::invalid(&format!("{text:?} is not {what}")))
+    parsed.map_err(|_| ApiError::invalid(&format!("{text:?} is not {what}")))
 }

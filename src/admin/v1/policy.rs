@@ -1,10 +1,10 @@
-//! The policy: shown, checked, set, and set back.
+//! Policy: show, check, set, and roll back.
 //!
-//! Source: headscale `hscontrol/api/v1/policy.go` (paths, fields, texts of refusals).
+//! Source: headscale `hscontrol/api/v1/policy.go` (paths, fields, error texts).
 
 use std::sync::Arc;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::{AdminContext, Answer, Call, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
@@ -15,30 +15,30 @@ use hearth_core::policy::{Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;
 
-/// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
+/// Longest request body with a policy, in bytes: the longest policy with each character escaped.
 pub const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
 
-/// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with what its
-/// handler puts before it; web interfaces know it by this.
-const NONE: &str = "loading ACL from database: acl policy not found: everyone may reach everyone until \
-                    `hearth policy set FILE`";
+/// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with the prefix
+/// of its handler; web interfaces recognize it by this.
+const NONE: &str = "loading ACL from database: acl policy not found: everyone can reach everyone until a \
+                    policy is set (hearth policy set FILE)";
 
-/// Why a policy is not taken over.
+/// Why a policy was rejected.
 #[derive(Debug)]
 pub(crate) enum Unfit {
-    /// What is wrong with it.
+    /// Errors in the policy.
     Policy(Vec<Diagnostic>),
-    /// It does not come to that.
-    Request(Fault),
+    /// Another error.
+    Request(ApiError),
 }
 
-impl From<Fault> for Unfit {
-    fn from(fault: Fault) -> Self {
+impl From<ApiError> for Unfit {
+    fn from(fault: ApiError) -> Self {
         Self::Request(fault)
     }
 }
 
-impl From<Unfit> for Fault {
+impl From<Unfit> for ApiError {
     fn from(unfit: Unfit) -> Self {
         match unfit {
             Unfit::Policy(faults) => Self::policy(&faults),
@@ -56,22 +56,22 @@ impl Call<'_> {
                 let place = self.admin.about.policy_status.borrow();
                 let trouble = place.trouble(&snapshot);
                 let message = trouble.unwrap_or_else(|| NONE.into());
-                Err(Fault::new(Code::Unknown, message))
+                Err(ApiError::new(Code::Unknown, message))
             }
         }
     }
 
     pub(crate) async fn set_policy(&self) -> Answer {
-        let wish: SetPolicy = self.read()?;
+        let request: SetPolicy = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
-        let version = self.admin.take_over(&wish.policy).await?;
+        let version = self.admin.take_over(&request.policy).await?;
         json(&self.admin.shown(&version))
     }
 
-    /// Says whether a policy could be set, without setting it.
+    /// Checks a policy without setting it.
     pub(crate) fn check_policy(&self) -> Answer {
-        let wish: SetPolicy = self.read()?;
-        self.admin.check(&wish.policy)?;
+        let request: SetPolicy = self.read()?;
+        self.admin.check(&request.policy)?;
         json(&EmptyAnswer {})
     }
 
@@ -92,7 +92,7 @@ impl Call<'_> {
         json(&self.admin.shown(&version))
     }
 
-    /// Sets an older version again, as a new one.
+    /// Sets an older version again, as a new version.
     pub(crate) async fn roll_back_policy(&self) -> Answer {
         let RollBackPolicy { version } = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
@@ -101,7 +101,7 @@ impl Call<'_> {
                 let snapshot = self.admin.engine.snapshot();
                 let mut newest_first = snapshot.policies().iter().rev();
                 let before = newest_first.nth(1).cloned();
-                before.ok_or_else(|| Fault::new(Code::NotFound, "there is no older policy"))?
+                before.ok_or_else(|| ApiError::new(Code::NotFound, "there is no earlier policy"))?
             }
             version => self.admin.version(version)?,
         };
@@ -111,27 +111,28 @@ impl Call<'_> {
 }
 
 impl AdminContext {
-    fn version(&self, version: &str) -> Result<Arc<PolicyText>, Fault> {
+    fn version(&self, version: &str) -> Result<Arc<PolicyText>, ApiError> {
         let id: Option<PolicyId> = version.parse().ok();
         let snapshot = self.engine.snapshot();
         let mut versions = snapshot.policies().iter();
         let found = versions.find(|known| Some(known.id) == id).cloned();
         found.ok_or_else(|| {
-            let message = "this version of the policy is not kept: `hearth policy history` shows those that are";
-            Fault::new(Code::NotFound, message)
+            let message =
+                "this policy version is not kept; list the versions with hearth policy history";
+            ApiError::new(Code::NotFound, message)
         })
     }
 
-    /// Lets a policy apply. Whoever compared it with the one before holds `policy_turn`.
+    /// Sets the policy. A caller that compared it with the current one must hold `policy_turn`.
     ///
     /// # Errors
-    /// When a file is the place of the policy, or this one has faults, or its tests fail.
+    /// When the policy comes from a file, this one has errors, or its tests fail.
     pub(crate) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
-            let fault = Fault::invalid(&format!(
-                "update is disabled for modes other than 'database': the policy is in {}; what is saved there \
-                 applies at once. Without `policy.file` in the configuration the database is the place",
+            let fault = ApiError::invalid(&format!(
+                "update is disabled for modes other than 'database': the policy is in {} and is applied when that \
+                file is saved. Remove `policy.file` from the configuration to keep the policy in the database",
                 file.display()
             ));
             return Err(fault.into());
@@ -139,19 +140,19 @@ impl AdminContext {
         let new = parsed(text)?;
         match self.engine.apply(Command::SetPolicy(Box::new(new))).await {
             Ok(Reply::Policy(version)) => {
-                tracing::info!(version = %version.id, "the policy was set");
+                tracing::info!(version = %version.id, "policy set");
                 Ok(version)
             }
-            Ok(_) => Err(Fault::new(Code::Internal, "internal error").into()),
+            Ok(_) => Err(ApiError::new(Code::Internal, "internal error").into()),
             Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
             Err(error) => Err(Unfit::Request(error.into())),
         }
     }
 
-    /// Whether a policy could be set.
+    /// Checks whether a policy could be set.
     ///
     /// # Errors
-    /// When it has faults, or its tests fail.
+    /// When it has errors, or its tests fail.
     pub(crate) fn check(&self, text: &str) -> Result<(), Unfit> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
@@ -172,11 +173,11 @@ impl AdminContext {
     }
 }
 
-/// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
+/// Parses a policy. An empty text is an error, not the policy that allows everything.
 pub(crate) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
     if text.trim().is_empty() {
-        let message = "the policy is empty; one that lets everyone reach everyone is {}";
-        return Err(Fault::invalid(message).into());
+        let message = "the policy is empty; to allow everything, use {}";
+        return Err(ApiError::invalid(message).into());
     }
     NewPolicy::parse(text, true).map_err(Unfit::Policy)
 }

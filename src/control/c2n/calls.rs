@@ -1,4 +1,4 @@
-//! Questions to nodes that wait for an answer, each under a name that nobody can guess.
+//! Pending calls: requests to nodes that wait for a reply, each under an unguessable name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,16 @@ use crate::control::c2n::NodeCallError;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::secret::random;
 
-/// How an answer comes.
+/// Channel of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyChannel {
-    /// Through the Noise tunnel of this machine.
+    /// Inside the Noise session of this machine.
     Noise(MachineKey),
-    /// By plain HTTP from anywhere; the name of the call is the proof.
+    /// Plain HTTP from anywhere; the name of the call is the proof.
     Plain,
 }
 
-/// All calls that wait.
+/// All pending calls.
 #[derive(Debug)]
 pub struct PendingCalls {
     waiting: Mutex<HashMap<String, Waiting>>,
@@ -34,15 +34,17 @@ struct Waiting {
     answer_bytes: usize,
 }
 
-/// Too many calls wait.
+/// The limit of pending calls was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{most} questions to nodes wait already (limits.node_calls); try again in a moment")]
+#[error(
+    "too many requests to nodes are pending ({most}, limits.node_calls); try again in a moment"
+)]
 pub struct TooManyCalls {
     most: usize,
 }
 
 impl PendingCalls {
-    /// No call; at most `most` will wait.
+    /// No calls; at most `most` can be pending.
     pub fn new(most: usize) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -50,10 +52,10 @@ impl PendingCalls {
         }
     }
 
-    /// Begins to wait for so many answers of at most `answer_bytes` each.
+    /// Adds a call that waits for `answers` replies of at most `answer_bytes` each.
     ///
     /// # Errors
-    /// When too many calls wait, or the system gives no random bytes.
+    /// When too many calls are pending, or the system has no random bytes.
     pub fn begin(
         self: &Arc<Self>,
         way: ReplyChannel,
@@ -82,8 +84,8 @@ impl PendingCalls {
         })
     }
 
-    /// A place for an answer, to be had before the answer is read, so that no more are read than are
-    /// waited for; `None` when nobody waits for an answer that comes this way.
+    /// Claims the slot of a reply, before the reply is read, so that no more are read than are expected.
+    /// `None` when no reply is expected through this channel.
     pub fn claim(&self, name: &str, way: ReplyChannel) -> Option<Claim> {
         let waiting = self.lock();
         let call = waiting.get(name).filter(|call| call.way == way)?;
@@ -99,7 +101,7 @@ impl PendingCalls {
     }
 }
 
-/// A place for one answer; free again when it is dropped.
+/// Slot of one reply; released when dropped.
 #[derive(Debug)]
 pub struct Claim {
     place: mpsc::OwnedPermit<Bytes>,
@@ -107,18 +109,18 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The longest answer, in bytes.
+    /// Longest reply, in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
     }
 
-    /// Gives the answer, and says whether somebody still waits for it.
+    /// Delivers the reply. False when the caller has stopped waiting.
     pub fn give(self, answer: Bytes) -> bool {
         !self.place.send(answer).is_closed()
     }
 }
 
-/// A call that waits until it is dropped.
+/// A pending call, until dropped.
 #[derive(Debug)]
 pub struct Call {
     calls: Arc<PendingCalls>,
@@ -127,16 +129,16 @@ pub struct Call {
 }
 
 impl Call {
-    /// The name by which it is answered.
+    /// Name of the call, which the reply must carry.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The next answer. Waits for ever when none comes. Cancel safe.
+    /// Waits for the next reply, without a timeout. Cancel safe.
     pub async fn next(&mut self) -> Bytes {
         match self.answers.recv().await {
             Some(answer) => answer,
-            // The sender lives as long as the call does.
+            // The sender lives as long as the call.
             None => std::future::pending().await,
         }
     }

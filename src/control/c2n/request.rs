@@ -1,4 +1,4 @@
-//! Requests to nodes (control to node): an HTTP request goes out with the map stream, and the node
+//! C2N requests (control to node): an HTTP request is sent in the map stream, and the node
 //! posts its HTTP response back.
 //!
 //! Source: tailscale `feature/c2n/c2n.go` (`answerC2NPing`), and `ipn/ipnlocal/c2n.go` for the paths.
@@ -22,43 +22,43 @@ use crate::control::c2n::{NodeCallError, NodeCalls};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
-/// Where nodes post their answers, inside the Noise tunnel; the name of the call follows.
+/// Path prefix to which nodes post their responses, inside the Noise session; followed by the name of the call.
 pub const ANSWERS: &str = "/machine/c2n/";
 
-/// Most headers of an answer.
+/// Most headers of a response.
 const MAX_HEADERS: usize = 32;
 
-/// What a node is asked.
+/// An HTTP request to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct C2nRequest<'a> {
-    /// Method of HTTP.
+    /// HTTP method.
     pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
-    /// Body; empty for none.
+    /// Body; may be empty.
     pub body: &'a [u8],
-    /// How long to wait.
+    /// Timeout.
     pub timeout: Duration,
 }
 
-/// What a node answers.
+/// The HTTP response of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct C2nResponse {
-    /// Status of HTTP.
+    /// HTTP status.
     pub status: u16,
-    /// Type of the body; empty when it is not said.
+    /// Content type; empty when missing.
     pub content_type: String,
     /// The body.
     pub body: Bytes,
 }
 
 impl NodeCalls {
-    /// Asks a node and waits for its answer.
+    /// Sends a request to a node and waits for its response.
     ///
-    /// Cancel safe in the sense that the node may have been asked and the answer is lost.
+    /// Cancel safe, but the node may still process the request and its response is lost.
     ///
     /// # Errors
-    /// When the node is not connected, says nothing in time, or what it says is no HTTP response.
+    /// When the node is not connected, does not reply in time, or replies with something other than HTTP.
     pub async fn ask(
         &self,
         node: &Node,
@@ -82,21 +82,21 @@ impl NodeCalls {
     }
 }
 
-/// Inside the tunnel the host means nothing, and only the path is looked at.
+/// URL of a call inside the Noise session, where clients ignore the host.
 pub(super) fn noise_url(call: &str) -> String {
     format!("https://unused{ANSWERS}{call}")
 }
 
 impl C2nRequest<'_> {
-    /// The request as it goes over the wire.
+    /// The request in HTTP/1.1 format.
     fn request(&self) -> Result<Vec<u8>, NodeCallError> {
         let is_method = self.method.bytes().all(|byte| byte.is_ascii_uppercase());
         if self.method.is_empty() || !is_method {
-            return Err(NodeCallError::C2nRequest("the method must be one of HTTP"));
+            return Err(NodeCallError::C2nRequest("invalid HTTP method"));
         }
-        // What is no visible ASCII would end the line, or mean something else to the node.
+        // Anything but visible ASCII would end the line, or be read differently by the node.
         if !self.path.starts_with('/') || !self.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let fault = "the path must begin with `/` and have no blanks; escape them with `%20`";
+            let fault = "the path must begin with `/` and have no spaces (escape them as `%20`)";
             return Err(NodeCallError::C2nRequest(fault));
         }
         let head = format!(
@@ -111,7 +111,7 @@ impl C2nRequest<'_> {
 }
 
 impl C2nResponse {
-    /// Reads a response. Clients write the body up to the end, or with its length.
+    /// Parses a response, with a body up to its length or up to the end.
     fn read(bytes: &Bytes) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);

@@ -1,6 +1,6 @@
-//! From when and until when a certificate is good.
+//! Validity of a certificate: not before, not after.
 //!
-//! Pure; reads as much of X.509 (RFC 5280 section 4.1) as leads there, and nothing else.
+//! Pure; reads only the part of X.509 (RFC 5280 section 4.1) up to the validity.
 #![cfg_attr(
     not(test),
     deny(
@@ -16,10 +16,10 @@ use hearth_core::clock::Timestamp;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The explicit version of a certificate, which may be missing.
+/// The explicit version of a certificate, which is optional.
 const VERSION: u8 = 0xa0;
 
-/// The begin and the end of a certificate in DER form.
+/// Not before and not after of a certificate in DER form.
 pub fn of_certificate(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (certificate, _) = expect(der, SEQUENCE)?;
     let (mut rest, _) = expect(certificate, SEQUENCE)?;
@@ -37,7 +37,7 @@ pub fn of_certificate(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((begin, end))
 }
 
-/// Tag, value and what follows.
+/// Tag, value and rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
     let (length, rest) = match first {
