@@ -31,18 +31,18 @@ use crate::api::BoardStatus;
 use crate::config::Limits;
 use crate::control::c2n::NodeCalls;
 use crate::engine::Handle;
-use crate::metrics::Numbers;
+use crate::metrics::Metrics;
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::net::params::Params;
 use crate::net::query::pairs;
-use crate::net::tls::Served;
+use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
 use crate::status::client_reports::ClientReports;
 use crate::status::policy::PolicyStatus;
 use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
-use authenticate::{Gate, Refusal};
+use authenticate::{ApiKeyGate, AuthError};
 use hearth_core::clock::Now;
 use hearth_core::netmap::Tailnet;
 use hearth_core::state::principal::Principal;
@@ -61,15 +61,15 @@ pub struct AdminContext {
     /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
     /// Facts about the server itself.
-    pub about: About,
+    pub about: ServerInfo,
     /// Held while a policy is compared and set, so that a concurrent change is not overwritten.
-    pub policy_turn: Mutex<()>,
+    pub policy_lock: Mutex<()>,
     /// Authentication of requests over the network.
-    pub gate: Gate,
+    pub gate: ApiKeyGate,
 }
 
 /// Facts about the server itself, for status, doctor and health.
-pub struct About {
+pub struct ServerInfo {
     /// Addresses of the server.
     pub addresses: Addresses,
     /// MagicDNS base domain.
@@ -85,17 +85,17 @@ pub struct About {
     /// The public addresses.
     pub wan: WanStatus,
     /// The certificate resolver; `None` without HTTPS.
-    pub served: Arc<Served>,
+    pub served: Arc<CertResolver>,
     /// Whether the certificate is self-signed.
     pub certificate_is_own: bool,
     /// Memory budget in bytes, if known.
     pub memory_budget: Option<usize>,
     /// Counters of the relay and of STUN.
-    pub relay: Numbers,
+    pub relay: Metrics,
 }
 
 /// Response of a handler.
-pub type Answer = Result<Response<Body>, ApiError>;
+pub type ApiResult = Result<Response<Body>, ApiError>;
 
 impl AdminContext {
     /// Principal of a request: the admin socket, or an API key.
@@ -107,7 +107,7 @@ impl AdminContext {
         origin: Origin,
         headers: &HeaderMap,
         now: Now,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, AuthError> {
         if origin == Origin::Local {
             return Ok(Principal::Socket);
         }
@@ -150,7 +150,7 @@ impl Style {
 }
 
 /// One authenticated API request.
-pub struct Call<'a> {
+pub struct ApiCall<'a> {
     /// Shared state.
     pub admin: &'a AdminContext,
     /// Principal of the request.
@@ -163,7 +163,7 @@ pub struct Call<'a> {
     now: Now,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiCall<'a> {
     /// A request with its body; `None` when the escapes in the query are not UTF-8.
     pub fn new(
         admin: &'a AdminContext,
@@ -201,12 +201,12 @@ impl<'a> Call<'a> {
     }
 
     /// `GET /api/v1/hearth/relay`.
-    pub fn relay(&self) -> Answer {
+    pub fn relay(&self) -> ApiResult {
         json(&self.admin.about.relay.report())
     }
 }
 
-fn json(answer: &impl Serialize) -> Answer {
+fn json(answer: &impl Serialize) -> ApiResult {
     Ok(body::json(StatusCode::OK, answer))
 }
 

@@ -35,7 +35,7 @@ pub const PATH: &str = "/api/v1/hearth/relay";
 
 /// Sources of the metrics.
 #[derive(Clone)]
-pub struct Numbers {
+pub struct Metrics {
     /// The relay; `None` when it is disabled.
     pub relay: Option<Relay>,
     /// The STUN responder.
@@ -44,7 +44,7 @@ pub struct Numbers {
     pub http: Option<Arc<HttpCounters>>,
 }
 
-impl Numbers {
+impl Metrics {
     /// Report for the command line.
     pub fn report(&self) -> RelayReport {
         report(self.relay.as_ref().map(Relay::stats), self.stun.stats())

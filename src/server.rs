@@ -22,22 +22,22 @@ use hearth_derp::relay::Relay;
 use hearth_derp::udp::StunCounters;
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::admin::authenticate::Gate;
-use crate::admin::{About, AdminContext};
+use crate::admin::authenticate::ApiKeyGate;
+use crate::admin::{AdminContext, ServerInfo};
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config, Host, Limits};
 use crate::control::c2n::NodeCalls;
 use crate::control::coalesce::coalesce_snapshots;
 use crate::control::context::{ControlContext, ControlParts};
-use crate::control::route_failover::ask_routers;
+use crate::control::route_failover::probe_routers;
 use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
 use crate::logging::LogControl;
-use crate::metrics::Numbers;
+use crate::metrics::Metrics;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;
 use crate::net::tls;
-use crate::net::tls::{Aes, Identity, Names, Served, TlsError};
+use crate::net::tls::{Aes, CertNames, CertResolver, Identity, TlsError};
 use crate::outbound::client::Outbound;
 use crate::relay::bootstrap_dns::BootstrapDns;
 use crate::relay::context::RelayContext;
@@ -210,7 +210,7 @@ async fn serve(
     let relay = relay_setup::start(config, derp, states, &outbound, &tasks, &shutdown);
     let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
     let counters = Arc::new(HttpCounters::new(labels));
-    let numbers = Numbers {
+    let metrics = Metrics {
         relay: relay.clone(),
         stun: StunCounters::default(),
         http: Some(counters.clone()),
@@ -223,7 +223,7 @@ async fn serve(
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = http_limits(&config.limits);
     let noise = NoiseServer::new(noise, challenge, http_limits.clone(), shutdown.clone());
-    let served = Served::new(identity);
+    let served = CertResolver::new(identity);
     let calls = Arc::new(NodeCalls::new(&addresses.server_url, &config.limits));
     let reports = Arc::new(ClientReports::new(config.limits.audit_entries));
     let ssh_checks = Arc::new(SshChecks::new(config.limits.ssh_checks));
@@ -244,7 +244,7 @@ async fn serve(
         shutdown: shutdown.clone(),
         counters: counters.clone(),
     });
-    let about = About {
+    let about = ServerInfo {
         addresses: addresses.clone(),
         base_domain: config.base_domain.to_string(),
         tailnet,
@@ -255,7 +255,7 @@ async fn serve(
         served: served.clone(),
         certificate_is_own: pin.is_some(),
         memory_budget: config.board.budget(),
-        relay: numbers.clone(),
+        relay: metrics.clone(),
     };
     let router = Router {
         control: control.clone(),
@@ -270,8 +270,8 @@ async fn serve(
             reports,
             ssh_checks: ssh_checks.clone(),
             about,
-            policy_turn: Mutex::default(),
-            gate: Gate::new(),
+            policy_lock: Mutex::default(),
+            gate: ApiKeyGate::new(),
         },
         web: WebContext {
             engine: engine.clone(),
@@ -283,15 +283,15 @@ async fn serve(
     };
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay_setup::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::publish_metacert(&served, relay, &tasks, &shutdown);
     }
     let connections = Connections::new(Arc::new(router), http_limits, shutdown.clone());
-    listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay_setup::stun_options(config));
+    listeners.start_metrics(&metrics, &tasks, &shutdown);
+    let stun = (&metrics.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
     tasks.spawn(
         "questions to routers",
-        ask_routers(control.clone(), config.routes),
+        probe_routers(control.clone(), config.routes),
     );
     tasks.spawn(
         "way to the internet",
@@ -378,7 +378,7 @@ fn reload_files(
     running: &Config,
     fresh: &Config,
     log: &LogControl,
-    served: &Served,
+    served: &CertResolver,
     is_pinned: bool,
 ) {
     for warning in &fresh.warnings {
@@ -433,7 +433,7 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
             }
         }
     }
-    let mut names = Names {
+    let mut names = CertNames {
         common_name: "hearth".to_owned(),
         dns: Vec::new(),
         addresses: vec![IpAddr::from([127, 0, 0, 1])],

@@ -29,14 +29,14 @@ const STRANGERS: (u32, Duration) = (10, Duration::from_secs(1));
 
 /// Why authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthError {
     /// No key, or an invalid or expired one.
     Unauthorized,
     /// Rate limit reached.
     TooMany,
 }
 
-impl Refusal {
+impl AuthError {
     /// The response. Source of the text: `httpAuthenticationMiddleware` in headscale `hscontrol/app.go`,
     /// which ends without a newline; headscale-admin compares it whole.
     pub fn response(self, style: Style) -> Response<Body> {
@@ -59,12 +59,12 @@ impl Refusal {
 ///
 /// Two buckets, so that a client that guesses unknown keys cannot lock out the owner of an existing one.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ApiKeyGate {
     checked: TokenBucket,
     strangers: TokenBucket,
 }
 
-impl Gate {
+impl ApiKeyGate {
     /// A gate with full buckets.
     pub fn new() -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Gate {
         shown: Option<&HeaderValue>,
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, AuthError> {
         let text = shown.and_then(|header| key_in(header.to_str().ok()?));
         let split = text.as_deref().map(String::as_str);
         let split = split.and_then(|text| secret::split(SecretKind::Api, text));
@@ -92,16 +92,16 @@ impl Gate {
         });
         let Some((key, secret)) = known else {
             return Err(match self.strangers.take(now.mono) {
-                true => Refusal::Unauthorized,
-                false => Refusal::TooMany,
+                true => AuthError::Unauthorized,
+                false => AuthError::TooMany,
             });
         };
         if !self.checked.take(now.mono) {
-            return Err(Refusal::TooMany);
+            return Err(AuthError::TooMany);
         }
         let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
         if ended || !key.hash.matches(secret) {
-            return Err(Refusal::Unauthorized);
+            return Err(AuthError::Unauthorized);
         }
         Ok(Principal::ApiKey {
             id: key.id,
@@ -160,7 +160,7 @@ mod tests {
             let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
             HeaderValue::from_str(&header).unwrap()
         };
-        let gate = Gate::new();
+        let gate = ApiKeyGate::new();
         let right = basic(&format!("{text}:"));
         assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
         for wrong in [
@@ -169,18 +169,18 @@ mod tests {
             basic(&format!("{text}x:")),
         ] {
             let refusal = gate.admit(Some(&wrong), &keys, at(1));
-            assert_eq!(refusal, Err(Refusal::Unauthorized));
+            assert_eq!(refusal, Err(AuthError::Unauthorized));
         }
     }
 
     #[test]
     fn the_right_key_opens_until_it_ends() {
         let (keys, header) = with_key(Some(at(10).wall));
-        let gate = Gate::new();
+        let gate = ApiKeyGate::new();
         assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
             gate.admit(Some(&header), &keys, at(10)),
-            Err(Refusal::Unauthorized)
+            Err(AuthError::Unauthorized)
         );
     }
 
@@ -191,7 +191,7 @@ mod tests {
             wall: Timestamp::from_unix_ms(10),
             mono: Duration::ZERO,
         };
-        assert!(Gate::new().admit(Some(&header), &keys, now).is_ok());
+        assert!(ApiKeyGate::new().admit(Some(&header), &keys, now).is_ok());
     }
 
     #[test]
@@ -203,33 +203,33 @@ mod tests {
         wrong.push(if last == '0' { '1' } else { '0' });
         let basic = right.replace("Bearer", "Basic");
         let preauth = right.replace("hskey-api", "hskey-auth");
-        let gate = Gate::new();
+        let gate = ApiKeyGate::new();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
             let outcome = gate.admit(Some(&header), &keys, at(0));
-            assert_eq!(outcome, Err(Refusal::Unauthorized), "{text}");
+            assert_eq!(outcome, Err(AuthError::Unauthorized), "{text}");
         }
-        assert_eq!(gate.admit(None, &keys, at(0)), Err(Refusal::Unauthorized));
+        assert_eq!(gate.admit(None, &keys, at(0)), Err(AuthError::Unauthorized));
     }
 
     #[test]
     fn guessing_is_slow_and_strangers_lock_nobody_out() {
         let (keys, header) = with_key(None);
-        let gate = Gate::new();
+        let gate = ApiKeyGate::new();
         let stranger = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)
                 .filter(|_| gate.admit(Some(header), &keys, at(0)) == Err(refusal))
                 .count()
         };
-        assert_eq!(refused(Refusal::Unauthorized, &stranger, 1000), 10);
+        assert_eq!(refused(AuthError::Unauthorized, &stranger, 1000), 10);
         assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
         let wrong = format!("{}x", header.to_str().unwrap());
         let wrong = HeaderValue::from_str(&wrong).unwrap();
-        assert_eq!(refused(Refusal::Unauthorized, &wrong, 1000), 99);
+        assert_eq!(refused(AuthError::Unauthorized, &wrong, 1000), 99);
         assert_eq!(
             gate.admit(Some(&header), &keys, at(0)),
-            Err(Refusal::TooMany)
+            Err(AuthError::TooMany)
         );
         assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());
     }

@@ -71,7 +71,7 @@ fn server() -> Server {
         ..DnsSources::default()
     });
     let limits = Limits::default();
-    let about = About {
+    let about = ServerInfo {
         addresses: Addresses {
             server_url: server_url.into(),
             url: server_url.parse().unwrap(),
@@ -89,7 +89,7 @@ fn server() -> Server {
         served: wan::served(directory.path()),
         certificate_is_own: true,
         memory_budget: Some(1 << 30),
-        relay: Numbers {
+        relay: Metrics {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
             http: None,
@@ -103,8 +103,8 @@ fn server() -> Server {
             ssh_checks: Arc::new(SshChecks::new(limits.ssh_checks)),
             limits,
             about,
-            policy_turn: Mutex::default(),
-            gate: Gate::new(),
+            policy_lock: Mutex::default(),
+            gate: ApiKeyGate::new(),
         },
         counters: HttpCounters::new(std::iter::empty()),
         engine: Some(engine),

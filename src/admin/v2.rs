@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::admin::problem::ApiError;
 use crate::admin::v1::policy;
-use crate::admin::v1::policy::Unfit;
-use crate::admin::{AdminContext, Call};
+use crate::admin::v1::policy::PolicyError;
+use crate::admin::{AdminContext, ApiCall};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query::value;
@@ -37,25 +37,25 @@ const DEFAULT_TAG: &str = "ts-default";
 
 /// An error response. Source: `ACLTestError` in tailscale `client/tailscale/acl.go`.
 #[derive(Debug, Serialize)]
-struct Refusal {
+struct V2Error {
     #[serde(skip)]
     status: StatusCode,
     message: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    data: Vec<Failed>,
+    data: Vec<FailedTests>,
 }
 
-/// Failed tests of one source.
+/// FailedTests tests of one source.
 #[derive(Debug, Serialize)]
-struct Failed {
+struct FailedTests {
     #[serde(skip_serializing_if = "String::is_empty")]
     user: String,
     errors: Vec<String>,
 }
 
-type Answer = Result<Response<Body>, Refusal>;
+type V2Result = Result<Response<Body>, V2Error>;
 
-impl Refusal {
+impl V2Error {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -70,7 +70,7 @@ impl Refusal {
             Some((first, rest)) => (first.to_string(), rest),
             None => (String::new(), faults),
         };
-        let mut data: Vec<Failed> = Vec::new();
+        let mut data: Vec<FailedTests> = Vec::new();
         for fault in rest {
             let (user, error) = match fault.message.split_once(": ") {
                 Some((user, error)) if !user.contains(' ') => (user, error.to_owned()),
@@ -78,7 +78,7 @@ impl Refusal {
             };
             match data.iter_mut().find(|known| known.user == user) {
                 Some(known) => known.errors.push(error),
-                None => data.push(Failed {
+                None => data.push(FailedTests {
                     user: user.to_owned(),
                     errors: vec![error],
                 }),
@@ -95,28 +95,28 @@ impl Refusal {
     }
 }
 
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
+impl From<PolicyError> for V2Error {
+    fn from(unfit: PolicyError) -> Self {
         match unfit {
-            Unfit::Policy(faults) => Self::of_policy(&faults),
-            Unfit::Request(fault) => Self::new(fault.status(), fault.message()),
+            PolicyError::Policy(faults) => Self::of_policy(&faults),
+            PolicyError::Request(fault) => Self::new(fault.status(), fault.message()),
         }
     }
 }
 
 /// The response to an error other than those of a policy.
 pub(super) fn refuse(fault: &ApiError) -> Response<Body> {
-    Refusal::new(fault.status(), fault.message()).response()
+    V2Error::new(fault.status(), fault.message()).response()
 }
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// `GET /api/v2/tailnet/{tailnet}/acl`.
-    pub(crate) async fn v2_show_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_show_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || show(self.admin, self.parts)))
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl`.
-    pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         if let Err(refusal) = self.check_tailnet(tailnet) {
             return Ok(refusal.response());
         }
@@ -125,24 +125,24 @@ impl Call<'_> {
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl/validate`.
-    pub(crate) async fn v2_validate_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_validate_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || Ok(validate(self.admin, self.body))))
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl/preview`.
-    pub(crate) async fn v2_preview_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_preview_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || preview(self.admin, self.parts, self.body)))
     }
 
-    fn check_tailnet(&self, tailnet: &str) -> Result<(), Refusal> {
+    fn check_tailnet(&self, tailnet: &str) -> Result<(), V2Error> {
         if tailnet == "-" || tailnet == self.admin.about.base_domain {
             return Ok(());
         }
         let message = "tailnet not found; use `-`";
-        Err(Refusal::new(StatusCode::NOT_FOUND, message))
+        Err(V2Error::new(StatusCode::NOT_FOUND, message))
     }
 
-    fn of_tailnet(&self, tailnet: &str, answer: impl FnOnce() -> Answer) -> Response<Body> {
+    fn of_tailnet(&self, tailnet: &str, answer: impl FnOnce() -> V2Result) -> Response<Body> {
         let answer = self.check_tailnet(tailnet).and_then(|()| answer());
         answer.unwrap_or_else(|refusal| refusal.response())
     }
@@ -159,7 +159,7 @@ fn tag_of(text: &str) -> String {
     HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }
 
-fn show(admin: &AdminContext, request: &Parts) -> Answer {
+fn show(admin: &AdminContext, request: &Parts) -> V2Result {
     let text = current(admin);
     let details = value(request.uri.query(), "details");
     if wants_hujson(request) && matches!(details.as_str(), "1" | "true") {
@@ -177,11 +177,11 @@ fn wants_hujson(request: &Parts) -> bool {
 }
 
 /// The policy as HuJSON or JSON, by the `Accept` header of the client.
-fn given(request: &Parts, text: &str) -> Answer {
+fn given(request: &Parts, text: &str) -> V2Result {
     let response = match wants_hujson(request) {
         true => body::typed(StatusCode::OK, HUJSON, text.to_owned()),
         false => {
-            let json = as_json(text).map_err(|fault| Refusal::of_policy(&[fault]))?;
+            let json = as_json(text).map_err(|fault| V2Error::of_policy(&[fault]))?;
             body::json(StatusCode::OK, &json)
         }
     };
@@ -201,27 +201,27 @@ fn matches(wanted: &HeaderValue, text: &str) -> bool {
     wanted == "*" || wanted == tag_of(text) || wanted == DEFAULT_TAG && text == DEFAULT
 }
 
-async fn set(call: &Call<'_>, body: &[u8]) -> Answer {
+async fn set(call: &ApiCall<'_>, body: &[u8]) -> V2Result {
     let (admin, request) = (call.admin, call.parts);
     let text = text_of(body)?;
-    let _turn = admin.policy_turn.lock().await;
+    let _turn = admin.policy_lock.lock().await;
     let before = current(admin);
     if let Some(wanted) = request.headers.get(IF_MATCH)
         && !matches(wanted, &before)
     {
         let message = "precondition failed, invalid old hash";
-        return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, message));
+        return Err(V2Error::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    let version = admin.take_over(text).await?;
+    let version = admin.apply_policy(text).await?;
     given(request, &version.source)
 }
 
-fn text_of(body: &[u8]) -> Result<&str, Refusal> {
-    let not_text = |_| Refusal::new(StatusCode::BAD_REQUEST, "the policy is not valid UTF-8");
+fn text_of(body: &[u8]) -> Result<&str, V2Error> {
+    let not_text = |_| V2Error::new(StatusCode::BAD_REQUEST, "the policy is not valid UTF-8");
     str::from_utf8(body).map_err(not_text)
 }
 
-fn read(text: &str) -> Result<Arc<Policy>, Refusal> {
+fn read(text: &str) -> Result<Arc<Policy>, V2Error> {
     Ok(policy::parsed(text)?.policy)
 }
 
@@ -238,7 +238,7 @@ fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     }
 }
 
-fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
+fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), V2Error> {
     let tests = read(&format!("{{\"tests\": {tests}}}"))?;
     let snapshot = admin.engine.snapshot();
     let applies = match snapshot.compiled().policy() {
@@ -248,11 +248,11 @@ fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
     let compiled = snapshot.compile(&applies.with_tests_of(&tests).into());
     compiled
         .run_tests()
-        .map_err(|faults| Refusal::of_policy(&faults))
+        .map_err(|faults| V2Error::of_policy(&faults))
 }
 
 /// Rules of a policy that concern a user (`?type=user`) or an address and port (`ipport`).
-fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
+fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> V2Result {
     let query = request.uri.query();
     let (kind, about) = (value(query, "type"), value(query, "previewFor"));
     let text = text_of(body)?;
@@ -263,16 +263,16 @@ fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
             let at: SocketAddr = about.parse().map_err(|_| {
                 let message =
                     "invalid previewFor: expected an address and a port, such as 100.64.0.1:22";
-                Refusal::new(StatusCode::BAD_REQUEST, message)
+                V2Error::new(StatusCode::BAD_REQUEST, message)
             })?;
             compiled.rules_to(at.ip(), at.port())
         }
         _ => {
             let message = "invalid type: expected user or ipport";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+            return Err(V2Error::new(StatusCode::BAD_REQUEST, message));
         }
     };
-    let json = as_json(text).map_err(|fault| Refusal::of_policy(&[fault]))?;
+    let json = as_json(text).map_err(|fault| V2Error::of_policy(&[fault]))?;
     let shown: Vec<Value> = rules.iter().map(|cause| shown(&json, cause)).collect();
     let answer = json!({"matches": shown, "type": kind, "previewFor": about});
     Ok(body::json(StatusCode::OK, &answer))

@@ -14,7 +14,7 @@ use crate::shutdown::Shutdown;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Interval of snapshots once the burst is used up.
-const PACE: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Snapshots sent immediately before the interval applies. A joining device makes four or five, and the
 /// peers that it dials must know it by then: a handshake from an unknown peer is dropped, and WireGuard
@@ -39,12 +39,12 @@ pub async fn coalesce_snapshots<T>(
             changed = shared.changed() => if changed.is_err() { return },
         }
         // Soon after boot that time is before zero, and there is no need to wait.
-        if let Some(turn) = paced_to.checked_sub(PACE * (BURST - 1)) {
+        if let Some(turn) = paced_to.checked_sub(INTERVAL * (BURST - 1)) {
             tokio::time::sleep_until(turn).await;
         }
         shared.mark_unchanged();
         news.send_replace(states.borrow_and_update().clone());
-        paced_to = paced_to.max(Instant::now()) + PACE;
+        paced_to = paced_to.max(Instant::now()) + INTERVAL;
     }
 }
 

@@ -147,7 +147,7 @@ pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usiz
 }
 
 /// Response to a registered client, or to one whose key has expired.
-pub(super) fn welcome(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
+pub(super) fn registered(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
     let profile = owner_profile(snapshot, &node.owner);
     let picture = profile.profile_pic_url.to_owned();
     let shown = profile.display_name.to_owned();

@@ -19,7 +19,7 @@ pub const FIRST_NOISE_VERSION: u16 = 39;
 pub fn key(request: &Parts, server: &MachineKey) -> Response<Body> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Answer<'a> {
+    struct KeyAnswer<'a> {
         // Zero: the protocol before Noise is not supported. Both fields are required.
         legacy_public_key: MachineKey,
         public_key: &'a MachineKey,
@@ -38,7 +38,7 @@ pub fn key(request: &Parts, server: &MachineKey) -> Response<Body> {
             body::text(StatusCode::BAD_REQUEST, "this client is too old; update it")
         }
         Some(Ok(_)) => {
-            let answer = Answer {
+            let answer = KeyAnswer {
                 legacy_public_key: MachineKey::ZERO,
                 public_key: server,
             };

@@ -41,7 +41,7 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     }
     let node = match node_of(&context, &peer, &request.node_key) {
         Ok(node) => node,
-        Err(stranger) => return stranger.answer(),
+        Err(error) => return error.answer(),
     };
     if request.stream {
         return stream(context, &node, &mut request).await;
@@ -86,7 +86,7 @@ async fn poll_once(
     let Ok(permit) = context.streams.clone().try_acquire_owned() else {
         return too_many();
     };
-    let turn = context.full_maps.take(&context.tasks).await;
+    let slot = context.full_maps.take(&context.tasks).await;
     let snapshot = context.engine.snapshot();
     let Some(viewer) = snapshot.node(node.id) else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
@@ -105,7 +105,7 @@ async fn poll_once(
     };
     let pieces = full_map(&source, viewer, scope, request.zstd, "");
     as_json(Body::stream(|sender| async move {
-        let _held = (permit, turn);
+        let _held = (permit, slot);
         for piece in pieces {
             sender.send(piece).await;
         }
@@ -159,14 +159,14 @@ async fn stream(
         engine: context.engine.clone(),
         node: node.id,
         session,
-        over: StreamEnd::Gone,
+        end: StreamEnd::Gone,
         _permit: permit,
     };
     let zstd = request.zstd;
     // Backpressure of a slow client: the next message is made from the newest state once there is room.
     as_json(Body::stream(|sender| async move {
-        let over = drive(&context, &open, zstd, &sender).await;
-        open.end(over);
+        let end = drive(&context, &open, zstd, &sender).await;
+        open.end(end);
     }))
 }
 
@@ -175,20 +175,20 @@ struct OpenStream {
     engine: Handle,
     node: NodeId,
     session: SessionId,
-    over: StreamEnd,
+    end: StreamEnd,
     _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
-    fn end(mut self, over: StreamEnd) {
-        self.over = over;
+    fn end(mut self, end: StreamEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.engine.stream_closed(self.node, self.session);
-        tracing::debug!("map stream ended: {}", self.over);
+        tracing::debug!("map stream ended: {}", self.end);
     }
 }
 
@@ -221,16 +221,16 @@ async fn drive(
     zstd: bool,
     sender: &Sender,
 ) -> StreamEnd {
-    let mut news = context.updates.clone();
+    let mut updates = context.updates.clone();
     let mut inbox = context.calls.mailboxes.open(open.node, open.session);
     // Held while the first map is built and sent.
-    let mut turn = Some(context.full_maps.take(&context.tasks).await);
+    let mut slot = Some(context.full_maps.take(&context.tasks).await);
     let mut begun: Option<MapSession> = None;
     let mut keep_alive = pin!(sleep(context.keep_alive_interval()));
     loop {
         let next = {
             // The first map must be made of a snapshot that includes this stream, which the channel may not have yet.
-            let newest = news.borrow_and_update().clone();
+            let newest = updates.borrow_and_update().clone();
             let snapshot = match begun {
                 Some(_) => newest,
                 None => context.engine.snapshot(),
@@ -251,7 +251,7 @@ async fn drive(
                 }
             }
         };
-        let is_news = !matches!(next, Next::Nothing);
+        let is_data = !matches!(next, Next::Nothing);
         match next {
             Next::Nothing => {}
             Next::Send(message) => sender.send(message.framed(zstd)).await,
@@ -262,8 +262,8 @@ async fn drive(
             }
             Next::End(reason) => return StreamEnd::Ended(reason),
         }
-        drop(turn.take());
-        if is_news {
+        drop(slot.take());
+        if is_data {
             // Data counts as a keep-alive too.
             keep_alive
                 .as_mut()
@@ -271,7 +271,7 @@ async fn drive(
         }
         tokio::select! {
             biased;
-            changed = news.changed() => if changed.is_err() { return StreamEnd::Shutdown },
+            changed = updates.changed() => if changed.is_err() { return StreamEnd::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {
                 let message = netmap::keep_alive(system_clock::now().wall);

@@ -48,7 +48,7 @@ pub(super) fn node_of(
 }
 
 /// Parses a small request and authenticates its node.
-pub(super) fn ask(
+pub(super) fn authenticate(
     context: &ControlContext,
     request: &NoiseRequest,
 ) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {

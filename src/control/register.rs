@@ -39,7 +39,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     if !request.version.is_served() {
         return crate::control::map::too_old(request.version);
     }
-    if let Some(answer) = slow_down(context, &peer, &request) {
+    if let Some(answer) = rate_limit(context, &peer, &request) {
         return answer;
     }
     if let Some(id) = convert::followup(&request.followup) {
@@ -69,7 +69,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
 
 /// Rate limit for unknown machines: each registration costs a write to flash, and the client may be
 /// guessing keys. Known nodes, pending registrations and clients with a valid preauth key are exempt.
-fn slow_down(
+fn rate_limit(
     context: &ControlContext,
     peer: &Peer,
     request: &RegisterRequest,
@@ -79,12 +79,12 @@ fn slow_down(
     let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
     if known
-        || waits(
+        || is_pending(
             snapshot.pending().values(),
             &peer.machine,
             &request.node_key,
         )
-        || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
+        || has_preauth_key(snapshot.preauth_keys().values(), &request.auth_key, now)
         || context.newcomers.take(now.mono)
     {
         return None;
@@ -99,7 +99,7 @@ fn slow_down(
 
 /// Whether this registration is already pending. The same machine with another node key counts as unknown:
 /// each node key makes a pending registration of its own and evicts another.
-fn waits<'a>(
+fn is_pending<'a>(
     mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
     key: &NodeKey,
@@ -110,7 +110,7 @@ fn waits<'a>(
 /// Whether the client has a valid preauth key: such clients are exempt from the rate limit, so a thousand
 /// machines can join at once. Keys are still as hard to guess, since the secret part has 256 random bits
 /// and each wrong guess counts against the limit.
-fn is_invited<'a>(
+fn has_preauth_key<'a>(
     mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
     shown: &str,
     now: Now,
@@ -154,7 +154,7 @@ async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
 fn answer(context: &ControlContext, outcome: Result<Reply, EngineError>) -> Response<Body> {
     let response = match outcome {
         Ok(Reply::Registered(RegisterReply::Welcome(node))) => {
-            convert::welcome(&context.engine.snapshot(), &node)
+            convert::registered(&context.engine.snapshot(), &node)
         }
         Ok(Reply::Registered(RegisterReply::NeedsLogin(id))) => RegisterResponse {
             auth_url: context.login_url(&id),
@@ -163,7 +163,7 @@ fn answer(context: &ControlContext, outcome: Result<Reply, EngineError>) -> Resp
         Ok(Reply::Registered(RegisterReply::KeyExpired(node))) => RegisterResponse {
             node_key_expired: true,
             ..node.map_or_else(RegisterResponse::default, |node| {
-                convert::welcome(&context.engine.snapshot(), &node)
+                convert::registered(&context.engine.snapshot(), &node)
             })
         },
         Ok(_) => return body::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
@@ -195,7 +195,7 @@ mod tests {
         let is_known = |machine, key| {
             let machine = MachineKey::from_bytes([machine; 32]);
             let key = NodeKey::from_bytes([key; 32]);
-            waits(snapshot.pending().values(), &machine, &key)
+            is_pending(snapshot.pending().values(), &machine, &key)
         };
         assert!(is_known(1, 1));
         // Otherwise one stranger could make logins without end.
@@ -220,7 +220,7 @@ mod tests {
             created: now.wall,
         };
         let invites = |key: &PreAuthKey, shown: &str| {
-            is_invited(std::iter::once(&Arc::new(key.clone())), shown, now)
+            has_preauth_key(std::iter::once(&Arc::new(key.clone())), shown, now)
         };
         assert!(invites(&key, &made.text));
         let used = PreAuthKey {

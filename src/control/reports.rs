@@ -4,7 +4,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::control::context::{ControlContext, NoiseRequest};
-use crate::control::node_auth::{ask, refused};
+use crate::control::node_auth::{authenticate, refused};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
@@ -13,7 +13,7 @@ use hearth_core::state::command::Command;
 
 /// `POST /machine/update-health`, from clients before October 2025, which ignore the response.
 pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -28,13 +28,13 @@ pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response
 
 /// `POST /machine/audit-log`.
 pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
     match request.audit() {
         Ok((action, details)) => {
-            note(context, node.id, action, details);
+            log_report(context, node.id, action, details);
             body::json(StatusCode::OK, &json!({}))
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
@@ -44,7 +44,7 @@ pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<
 /// `POST /machine/ssh/notify`, the URL in `onRecordingFailure.NotifyURL`: an SSH session could not be
 /// recorded. Clients expect 201.
 pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -56,14 +56,19 @@ pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Respo
                 _ => "not recorded",
             };
             let details = format!("from node {source} as {user:?}: {event}");
-            note(context, node.id, "SSH_RECORDING_FAILED", &details);
+            log_report(context, node.id, "SSH_RECORDING_FAILED", &details);
             body::status(StatusCode::CREATED)
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     }
 }
 
-fn note(context: &ControlContext, node: hearth_core::id::NodeId, action: &str, details: &str) {
+fn log_report(
+    context: &ControlContext,
+    node: hearth_core::id::NodeId,
+    action: &str,
+    details: &str,
+) {
     tracing::info!(%node, action, details, "client report");
     let now = system_clock::now().wall;
     context.reports.audit(now, node, action, details);
@@ -75,7 +80,7 @@ const OWN_ATTRIBUTES: &str = "hearth:set-device-attr";
 
 /// `PATCH /machine/set-device-attr`.
 pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };

@@ -17,7 +17,7 @@ use hearth_core::state::snapshot::Snapshot;
 const ROUTERS_MAX: usize = 64;
 
 /// Probes all routers of redundant routes at each interval, until hearth shuts down.
-pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) {
+pub async fn probe_routers(context: Arc<ControlContext>, settings: RouteSettings) {
     let Some(interval) = settings.probe_interval else {
         return;
     };
@@ -27,21 +27,21 @@ pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) 
             () = tokio::time::sleep(interval) => {}
         }
         for router in routers(&context.engine.snapshot()) {
-            let asking = ask(context.clone(), router, settings.probe_timeout);
-            context.tasks.spawn("route failover probe", asking);
+            let probing = probe(context.clone(), router, settings.probe_timeout);
+            context.tasks.spawn("route failover probe", probing);
         }
     }
 }
 
 /// Probes one router, and updates the state when its health has changed.
-async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
-    let question = C2nRequest {
+async fn probe(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
+    let request = C2nRequest {
         method: "GET",
         path: "/echo",
         body: &[],
         timeout,
     };
-    let healthy = match context.calls.ask(&router, &question).await {
+    let healthy = match context.calls.ask(&router, &request).await {
         Ok(_) | Err(NodeCallError::Answer) => true,
         Err(NodeCallError::Timeout(_)) => false,
         // The probe was not sent.

@@ -52,21 +52,21 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     if local_user.len() > USER_BYTES {
         return body::text(StatusCode::BAD_REQUEST, "local user name is too long");
     }
-    let way = SshAttempt {
+    let attempt = SshAttempt {
         source,
         target,
         local_user: local_user.into(),
     };
     // The check period comes from the policy, since the client could change its own.
-    let period = period(&snapshot, &way);
+    let period = period(&snapshot, &attempt);
     drop(snapshot);
-    let checking = Checking {
+    let checking = SshActions {
         checks: &context.ssh_checks,
         shutdown: &context.shutdown,
         server_url: &context.server_url,
     };
     let waiting = query::value(query, "auth_id");
-    match checking.action(way, period, &waiting).await {
+    match checking.action(attempt, period, &waiting).await {
         Ok(action) => body::json(StatusCode::OK, &action),
         Err(fault) => body::text(fault.status(), &fault.to_string()),
     }
@@ -74,9 +74,9 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
 
 /// Check period of a connection; zero approves that connection only. `None` when the policy has no
 /// check for it.
-fn period(snapshot: &Snapshot, way: &SshAttempt) -> Option<Duration> {
+fn period(snapshot: &Snapshot, attempt: &SshAttempt) -> Option<Duration> {
     let compiled = snapshot.compiled();
-    let period = compiled.ssh_check(way.source, way.target, &way.local_user)?;
+    let period = compiled.ssh_check(attempt.source, attempt.target, &attempt.local_user)?;
     Some(match period {
         CheckPeriod::Always => Duration::ZERO,
         CheckPeriod::Every(time) => time,
@@ -90,7 +90,7 @@ fn nodes(path: &str) -> Option<(NodeId, NodeId)> {
 
 /// Why a check could not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+enum SshActionError {
     #[error("invalid auth_id")]
     Id,
     #[error("auth_id belongs to another connection")]
@@ -101,7 +101,7 @@ enum Fault {
     NoRandomness(#[from] NoRandomness),
 }
 
-impl Fault {
+impl SshActionError {
     fn status(self) -> StatusCode {
         match self {
             Self::Id => StatusCode::BAD_REQUEST,
@@ -112,35 +112,38 @@ impl Fault {
 }
 
 /// Context of the SSH checks of one target.
-struct Checking<'a> {
+struct SshActions<'a> {
     checks: &'a SshChecks,
     shutdown: &'a Shutdown,
     server_url: &'a str,
 }
 
-impl Checking<'_> {
+impl SshActions<'_> {
     /// Action for a connection; `waiting` is the ID of its pending check, or empty.
     async fn action(
         &self,
-        way: SshAttempt,
+        attempt: SshAttempt,
         period: Option<Duration>,
         waiting: &str,
-    ) -> Result<SshAction, Fault> {
+    ) -> Result<SshAction, SshActionError> {
         let Some(period) = period else {
             let message = "# The policy requires no check for this connection.\r\n";
             return Ok(SshAction::rejected(message));
         };
         if !waiting.is_empty() {
-            return self.follow(way, waiting).await;
+            return self.follow(attempt, waiting).await;
         }
-        if self.checks.is_approved(&way, period, system_clock::now()) {
+        if self
+            .checks
+            .is_approved(&attempt, period, system_clock::now())
+        {
             return Ok(SshAction::accepted());
         }
-        self.hold(way)
+        self.hold(attempt)
     }
 
     /// Starts a check.
-    fn hold(&self, way: SshAttempt) -> Result<SshAction, Fault> {
+    fn hold(&self, attempt: SshAttempt) -> Result<SshAction, SshActionError> {
         let id = new_auth_id()?;
         let action = SshAction {
             message: format!(
@@ -150,30 +153,34 @@ impl Checking<'_> {
             ),
             hold_and_delegate: format!(
                 "https://unused{PATH}{}/to/{}?local_user={}&auth_id={id}",
-                way.source,
-                way.target,
-                query::escaped(&way.local_user),
+                attempt.source,
+                attempt.target,
+                query::escaped(&attempt.local_user),
             ),
             ..SshAction::default()
         };
-        let (source, target, user) = (way.source, way.target, &way.local_user);
+        let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
         tracing::info!(%id, %source, %target, %user, "SSH connection waits for approval");
-        self.checks.begin(id, way, system_clock::now());
+        self.checks.begin(id, attempt, system_clock::now());
         Ok(action)
     }
 
     /// Waits for the decision of a check. An unknown check, for example after a restart, is started again,
     /// because the client would ask for it until it gives up.
-    async fn follow(&self, way: SshAttempt, waiting: &str) -> Result<SshAction, Fault> {
-        let id = waiting.parse().map_err(|_| Fault::Id)?;
+    async fn follow(
+        &self,
+        attempt: SshAttempt,
+        waiting: &str,
+    ) -> Result<SshAction, SshActionError> {
+        let id = waiting.parse().map_err(|_| SshActionError::Id)?;
         match self.checks.find(&id, system_clock::now()) {
-            None => return self.hold(way),
-            Some(known) if known.way != way => return Err(Fault::OtherConnection),
+            None => return self.hold(attempt),
+            Some(known) if known.attempt != attempt => return Err(SshActionError::OtherConnection),
             Some(_) => {}
         }
         let verdict = tokio::select! {
             biased;
-            () = self.shutdown.wait() => return Err(Fault::Shutdown),
+            () = self.shutdown.wait() => return Err(SshActionError::Shutdown),
             verdict = self.checks.decided(&id, system_clock::now) => verdict,
         };
         Ok(match verdict {
@@ -211,12 +218,12 @@ mod tests {
         world.open_stream(target);
         let of = |world: &World, user: &str| {
             let local_user = user.into();
-            let way = SshAttempt {
+            let attempt = SshAttempt {
                 source,
                 target,
                 local_user,
             };
-            period(&world.snapshot(), &way)
+            period(&world.snapshot(), &attempt)
         };
         assert_eq!(of(&world, "root"), None);
         let rule = |period: &str| {
@@ -231,7 +238,7 @@ mod tests {
         assert_eq!(of(&world, "root"), Some(Duration::ZERO));
     }
 
-    fn way(local_user: &str) -> SshAttempt {
+    fn attempt(local_user: &str) -> SshAttempt {
         SshAttempt {
             source: NodeId::new(3).unwrap(),
             target: NodeId::new(12).unwrap(),
@@ -243,24 +250,24 @@ mod tests {
     fn asked_next(action: &SshAction) -> (SshAttempt, String) {
         let uri: hyper::Uri = action.hold_and_delegate.parse().unwrap();
         let (source, target) = nodes(uri.path()).unwrap();
-        let way = SshAttempt {
+        let attempt = SshAttempt {
             source,
             target,
             local_user: query::value(uri.query(), "local_user").into(),
         };
-        (way, query::value(uri.query(), "auth_id"))
+        (attempt, query::value(uri.query(), "auth_id"))
     }
 
     #[tokio::test]
     async fn a_connection_waits_for_its_decision_and_the_next_one_does_not() {
         let (checks, shutdown) = (SshChecks::new(8), Shutdown::new());
-        let checking = Checking {
+        let checking = SshActions {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://192.168.1.1:8080",
         };
         // A name that the client would otherwise put another value for.
-        let root = way("$LOCAL_USER&x");
+        let root = attempt("$LOCAL_USER&x");
         let held = checking.action(root.clone(), HOUR, "").await.unwrap();
         let (same, id) = asked_next(&held);
         assert_eq!(same, root);
@@ -270,10 +277,10 @@ mod tests {
                 .contains(&format!("http://192.168.1.1:8080/ssh/{id}\r\n"))
         );
 
-        let other = checking.action(way("anna"), HOUR, &id).await;
-        assert_eq!(other, Err(Fault::OtherConnection));
+        let other = checking.action(attempt("anna"), HOUR, &id).await;
+        assert_eq!(other, Err(SshActionError::OtherConnection));
         let broken = checking.action(root.clone(), HOUR, "../x").await;
-        assert_eq!(broken, Err(Fault::Id));
+        assert_eq!(broken, Err(SshActionError::Id));
 
         let decide = async {
             let id: AuthId = id.parse().unwrap();
@@ -295,22 +302,25 @@ mod tests {
     #[tokio::test]
     async fn no_is_no_and_a_lost_connection_begins_anew() {
         let (checks, shutdown) = (SshChecks::new(8), Shutdown::new());
-        let checking = Checking {
+        let checking = SshActions {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://h",
         };
-        let held = checking.action(way("root"), HOUR, "").await.unwrap();
+        let held = checking.action(attempt("root"), HOUR, "").await.unwrap();
         let (_, id) = asked_next(&held);
         checks
             .decide(&id.parse().unwrap(), false, system_clock::now())
             .unwrap();
-        let followed = checking.action(way("root"), HOUR, &id).await.unwrap();
+        let followed = checking.action(attempt("root"), HOUR, &id).await.unwrap();
         assert!(followed.reject && !followed.accept && followed.hold_and_delegate.is_empty());
-        let lost = checking.action(way("root"), HOUR, "lost").await.unwrap();
+        let lost = checking
+            .action(attempt("root"), HOUR, "lost")
+            .await
+            .unwrap();
         let (_, id) = asked_next(&lost);
         shutdown.trigger();
-        let stopped = checking.action(way("root"), HOUR, &id).await;
-        assert_eq!(stopped, Err(Fault::Shutdown));
+        let stopped = checking.action(attempt("root"), HOUR, &id).await;
+        assert_eq!(stopped, Err(SshActionError::Shutdown));
     }
 }

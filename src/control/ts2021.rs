@@ -316,7 +316,7 @@ impl NoiseServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::http1::{self, Ended};
+    use crate::net::http1::{self, Http1End};
     use crate::supervise::Tasks;
     use hearth_core::noise::handshake::testing::Initiator;
     use hearth_core::noise::record::{Open, Seal};
@@ -516,7 +516,7 @@ mod tests {
                 &serve,
                 &|_, _| None,
             );
-            if let Ok(Ended::Upgraded {
+            if let Ok(Http1End::Upgraded {
                 stream,
                 received,
                 upgrade,

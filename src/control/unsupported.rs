@@ -4,14 +4,14 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::control::context::{ControlContext, NoiseRequest};
-use crate::control::node_auth::ask;
+use crate::control::node_auth::authenticate;
 use crate::net::body;
 use crate::net::body::Body;
 
 /// `POST /machine/feature/query`: the client shows the text to its user and exits.
 /// Source: `enableFeatureInteractive` in tailscale `cmd/tailscale/cli/serve_legacy.go`.
 pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (_, request) = match ask(context, &request) {
+    let (_, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -33,7 +33,7 @@ pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Respons
 /// `POST /machine/set-dns`: a TXT record for an ACME DNS challenge.
 /// Source of the refusals: `serveSetDNS` in tailscale `tstest/integration/testcontrol/testcontrol.go`.
 pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let request = match ask(context, &request) {
+    let request = match authenticate(context, &request) {
         Ok((_, request)) => request,
         Err(answer) => return answer,
     };
@@ -49,7 +49,7 @@ pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Respons
 
 /// `POST /machine/id-token`: an identity token of the node, for other services.
 pub async fn id_token(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    match ask(context, &request) {
+    match authenticate(context, &request) {
         Ok(_) => not_offered("this control server issues no identity tokens"),
         Err(answer) => answer,
     }

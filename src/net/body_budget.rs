@@ -28,10 +28,10 @@ use crate::net::body::ReadError;
 
 /// Memory budget for the bodies being received.
 #[derive(Debug)]
-pub struct BodyBudget(Mutex<Shared>);
+pub struct BodyBudget(Mutex<BudgetState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetState {
     total: usize,
     free: usize,
     /// Bodies being received, by their sequence number.
@@ -49,7 +49,7 @@ struct Arriving {
 impl BodyBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self(Mutex::new(Shared {
+        Self(Mutex::new(BudgetState {
             total: bytes,
             free: bytes,
             arriving: BTreeMap::new(),
@@ -73,8 +73,8 @@ impl BodyBudget {
         if announced > max_bytes {
             return Err(ReadError::TooLarge);
         }
-        let (place, leave) = self.enter();
-        let read = read_into(body, max_bytes, &place);
+        let (reservation, leave) = self.enter();
+        let read = read_into(body, max_bytes, &reservation);
         tokio::select! {
             biased;
             _ = leave => Err(ReadError::Crowded),
@@ -97,12 +97,12 @@ impl BodyBudget {
     }
 
     /// A poisoned lock is safe to use: the totals are always updated together.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl BudgetState {
     fn leave(&mut self, number: u64) {
         if let Some(gone) = self.arriving.remove(&number) {
             self.free = self.free.saturating_add(gone.bytes);
@@ -155,7 +155,7 @@ impl Drop for Reservation<'_> {
 async fn read_into<B: HttpBody>(
     body: B,
     max_bytes: usize,
-    place: &Reservation<'_>,
+    reservation: &Reservation<'_>,
 ) -> Result<Bytes, ReadError> {
     let mut body = pin!(body);
     let mut whole = Vec::new();
@@ -174,7 +174,7 @@ async fn read_into<B: HttpBody>(
                 .saturating_mul(2)
                 .min(max_bytes)
                 .max(wanted);
-            if !place.grow_to(capacity) {
+            if !reservation.grow_to(capacity) {
                 return Err(ReadError::Crowded);
             }
             whole.reserve_exact(capacity.saturating_sub(whole.len()));

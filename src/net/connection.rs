@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::handshake_limit::{HANDSHAKE_BYTES, HandshakeLimit};
-use super::http1::{self, Ended};
+use super::http1::{self, Http1End};
 use super::limits::Limits;
 use super::stream::Stream;
 use super::tls;
@@ -101,8 +101,8 @@ impl Connections {
     /// Serves a connection on the admin socket.
     pub async fn local(self, stream: UnixStream) {
         match Box::pin(self.http1(Box::new(stream), Origin::Local)).await {
-            Ok(Ended::Closed) => {}
-            Ok(Ended::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
+            Ok(Http1End::Closed) => {}
+            Ok(Http1End::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
             Err(error) => tracing::debug!(%error, "admin connection ended"),
         }
     }
@@ -111,8 +111,8 @@ impl Connections {
     async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Continuation> {
         let origin = Origin::Network { source, tls };
         match Box::pin(self.http1(stream, origin)).await {
-            Ok(Ended::Closed) => None,
-            Ok(Ended::Upgraded {
+            Ok(Http1End::Closed) => None,
+            Ok(Http1End::Upgraded {
                 stream,
                 received,
                 upgrade,
@@ -128,7 +128,7 @@ impl Connections {
         &self,
         stream: Stream,
         origin: Origin,
-    ) -> Result<Ended<Stream>, http1::FrontError> {
+    ) -> Result<Http1End<Stream>, http1::Http1Error> {
         let answer = |request| self.service.clone().answer(request, origin);
         let fast_start = |path: &str, header: &dyn Fn(&str) -> Vec<u8>| {
             // Upgrades are allowed on TCP connections only.
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::net::body;
     use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
-    use crate::net::tls::{Identity, Names, Served, server_config};
+    use crate::net::tls::{CertNames, CertResolver, Identity, server_config};
     use crate::supervise::Tasks;
     use hyper::StatusCode;
     use rustls::pki_types::pem::PemObject;
@@ -271,13 +271,13 @@ mod tests {
     }
 
     fn tls_settings(dir: &Path) -> tls::Settings {
-        let names = Names {
+        let names = CertNames {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
         let identity = Identity::self_signed(dir, &names).unwrap();
-        server_config(Served::new(identity), tls::Aes::InSoftware).unwrap()
+        server_config(CertResolver::new(identity), tls::Aes::InSoftware).unwrap()
     }
 
     #[tokio::test]

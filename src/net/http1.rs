@@ -38,14 +38,14 @@ use crate::shutdown::Shutdown;
 const MAX_HEADERS: usize = 64;
 
 /// Timeout for closing a finished connection.
-const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Recognizes a fast-start request from its path and headers.
 pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> + Sync);
 
 /// How the HTTP part of a connection ended.
 #[derive(Debug)]
-pub enum Ended<S> {
+pub enum Http1End<S> {
     /// The connection is closed.
     Closed,
     /// The connection continues with another protocol.
@@ -61,7 +61,7 @@ pub enum Ended<S> {
 
 /// Why the HTTP part of a connection failed.
 #[derive(Debug, thiserror::Error)]
-pub enum FrontError {
+pub enum Http1Error {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
@@ -82,27 +82,27 @@ pub enum FrontError {
 /// Answers the requests of a connection until it ends, is upgraded, or the server stops.
 ///
 /// # Errors
-/// [`FrontError`]; the connection is then dropped.
+/// [`Http1Error`]; the connection is then dropped.
 pub async fn serve<S>(
     mut stream: S,
     limits: &Limits,
     shutdown: &Shutdown,
     answer: &(dyn Fn(Request<Incoming>) -> PendingResponse + Sync),
     fast_start: FastStart<'_>,
-) -> Result<Ended<S>, FrontError>
+) -> Result<Http1End<S>, Http1Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let head = tokio::select! {
         biased;
-        () = shutdown.wait() => return Ok(Ended::Closed),
+        () = shutdown.wait() => return Ok(Http1End::Closed),
         head = read_head(&mut stream, limits) => head?,
     };
     if head.is_empty() {
-        return Ok(Ended::Closed);
+        return Ok(Http1End::Closed);
     }
     if let Some((received, upgrade)) = after_fast_start(&head, fast_start) {
-        return Ok(Ended::Upgraded {
+        return Ok(Http1End::Upgraded {
             stream,
             received,
             upgrade,
@@ -143,22 +143,22 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
                 stopping = true;
             }
-            () = &mut lifetime => return Err(FrontError::Lifetime),
+            () = &mut lifetime => return Err(Http1Error::Lifetime),
         }
     }
     let parts = connection.into_parts();
     let (mut stream, unread) = parts.io.into_inner().into_parts();
     let upgrade = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match upgrade {
-        Some(upgrade) => Ok(Ended::Upgraded {
+        Some(upgrade) => Ok(Http1End::Upgraded {
             stream,
             received: Bytes::from([parts.read_buf, unread].concat()),
             upgrade,
         }),
         None => {
             // The response is sent; a peer that misses the close loses nothing.
-            let _ = timeout(CLOSE, stream.shutdown()).await;
-            Ok(Ended::Closed)
+            let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+            Ok(Http1End::Closed)
         }
     }
 }
@@ -167,10 +167,10 @@ where
 async fn read_head<S: AsyncRead + Unpin>(
     stream: &mut S,
     limits: &Limits,
-) -> Result<Bytes, FrontError> {
+) -> Result<Bytes, Http1Error> {
     let mut head = Vec::with_capacity(512);
     let first = timeout(limits.idle, stream.read_buf(&mut head)).await;
-    if first.map_err(|_| FrontError::Idle)?? == 0 {
+    if first.map_err(|_| Http1Error::Idle)?? == 0 {
         return Ok(Bytes::new());
     }
     let rest = async {
@@ -189,7 +189,7 @@ async fn read_head<S: AsyncRead + Unpin>(
     };
     timeout(limits.head, rest)
         .await
-        .map_err(|_| FrontError::SlowHead)??;
+        .map_err(|_| Http1Error::SlowHead)??;
     Ok(Bytes::from(head))
 }
 
@@ -313,7 +313,7 @@ mod tests {
         (path == "/derp" && header("derp-fast-start") == b"1").then(upgrade)
     }
 
-    async fn run(stream: DuplexStream) -> Result<Ended<DuplexStream>, FrontError> {
+    async fn run(stream: DuplexStream) -> Result<Http1End<DuplexStream>, Http1Error> {
         serve(
             stream,
             &Limits::default(),
@@ -337,7 +337,7 @@ mod tests {
             text
         };
         let (ended, text) = tokio::join!(run(server), talk);
-        assert!(matches!(ended, Ok(Ended::Closed)));
+        assert!(matches!(ended, Ok(Http1End::Closed)));
         assert_eq!(text.matches("hello\n").count(), 2, "{text}");
     }
 
@@ -346,7 +346,7 @@ mod tests {
         let (mut client, server) = duplex(4096);
         let request = b"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\nfirst";
         client.write_all(request).await.unwrap();
-        let Ok(Ended::Upgraded {
+        let Ok(Http1End::Upgraded {
             mut stream,
             received,
             upgrade,
@@ -379,7 +379,7 @@ mod tests {
                 client.write_all(late).await.unwrap();
             };
             let (ended, ()) = tokio::join!(run(server), talk);
-            let Ok(Ended::Upgraded {
+            let Ok(Http1End::Upgraded {
                 stream, received, ..
             }) = ended
             else {
@@ -398,7 +398,7 @@ mod tests {
         let (mut client, server) = duplex(64 * 1024);
         let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
         client.write_all(head.as_bytes()).await.unwrap();
-        assert!(matches!(run(server).await, Err(FrontError::Http(_))));
+        assert!(matches!(run(server).await, Err(Http1Error::Http(_))));
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
@@ -407,10 +407,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_and_silent_peers_are_left() {
         let (_client, server) = duplex(4096);
-        assert!(matches!(run(server).await, Err(FrontError::Idle)));
+        assert!(matches!(run(server).await, Err(Http1Error::Idle)));
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HT").await.unwrap();
-        assert!(matches!(run(server).await, Err(FrontError::SlowHead)));
+        assert!(matches!(run(server).await, Err(Http1Error::SlowHead)));
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert!(run(server).await.is_err(), "idle after a request");
@@ -433,7 +433,7 @@ mod tests {
                 serve(server, &limits, &shutdown, &answer, &fast_start),
                 stop
             );
-            assert!(matches!(ended, Ok(Ended::Closed)));
+            assert!(matches!(ended, Ok(Http1End::Closed)));
         }
     }
 

@@ -16,12 +16,12 @@ use hyper::rt::Executor;
 /// How often requests and connection can wake each other before the task yields.
 const ROUNDS: usize = 16;
 
-type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
+type RequestTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Executor of the running requests, which are dropped with it.
 pub struct InlineExecutor {
-    begun: Arc<Mutex<Vec<Request>>>,
-    running: Vec<Request>,
+    begun: Arc<Mutex<Vec<RequestTask>>>,
+    running: Vec<RequestTask>,
     task: Arc<ParentTask>,
     /// Set when a request was woken.
     requests: Arc<WakeFlag>,
@@ -163,7 +163,7 @@ impl Wake for WakeFlag {
 ///
 /// Each request holds a spawner too, so the spawner does not keep the requests alive.
 #[derive(Clone)]
-pub struct Spawner(Weak<Mutex<Vec<Request>>>);
+pub struct Spawner(Weak<Mutex<Vec<RequestTask>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, request: F) {
@@ -185,7 +185,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     /// Runs a connection that begins what it is given, until that has an end.
-    async fn serve(mut given: mpsc::Receiver<Request>) {
+    async fn serve(mut given: mpsc::Receiver<RequestTask>) {
         let mut requests = InlineExecutor::new();
         let begin = requests.spawner();
         let connection = async move {
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_run_beside_each_other_and_go_with_the_connection() {
-        let (give, given) = mpsc::channel::<Request>(8);
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let served = tokio::task::JoinSet::from_iter([serve(given)]);
         let (first, second) = (oneshot::channel::<u8>(), oneshot::channel::<u8>());
         let (done, is_done) = oneshot::channel();
@@ -229,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_wakes_itself_lets_others_run() {
-        let (give, given) = mpsc::channel::<Request>(8);
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let mut served = tokio::task::JoinSet::from_iter([serve(given)]);
         let busy = poll_fn(|context: &mut Context<'_>| {
             context.waker().wake_by_ref();
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_wake_up_from_another_thread_is_lost() {
-        let (give, given) = mpsc::channel::<Request>(8);
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let served = tokio::task::JoinSet::from_iter([serve(given)]);
         let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<()>>();
         let answers = std::thread::spawn(move || {

@@ -26,9 +26,9 @@ use crate::supervise::Tasks;
 /// After an outage all devices reconnect at once, and those that find no room retry after seconds.
 const BACKLOG: u32 = 1024;
 
-/// First backoff after a failed accept, when files or memory ran out; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// First backoff after a failed accept, when files or memory ran out; doubles up to [`MAX_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// `TCP_USER_TIMEOUT`: how long sent data can stay unacknowledged before the connection is closed.
 /// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
@@ -169,14 +169,14 @@ pub struct Gate {
 
 /// Permit of one connection; released when dropped.
 #[derive(Debug)]
-struct Admission {
-    _place: Option<Place>,
+struct Permit {
+    _place: Option<SourceSlot>,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Slot of a source; released when dropped.
 #[derive(Debug)]
-struct Place {
+struct SourceSlot {
     source: IpAddr,
     gate: Gate,
 }
@@ -198,24 +198,24 @@ impl Gate {
     /// Waits for a permit; fails at once when the source has reached its limit. Cancel safe.
     ///
     /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
-    async fn enter(&self, source: Option<IpAddr>) -> Result<Admission, TooMany> {
+    async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
         let source = source.map(group).filter(|source| !source.is_loopback());
         let place = source.map(|source| self.place(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        Ok(Admission {
+        Ok(Permit {
             _place: place,
             _permit: permit.map_err(|_| TooMany)?,
         })
     }
 
-    fn place(&self, source: IpAddr) -> Result<Place, TooMany> {
+    fn place(&self, source: IpAddr) -> Result<SourceSlot, TooMany> {
         let mut sources = self.sources();
         let count = sources.get(&source).copied().unwrap_or_default();
         if count >= self.per_source {
             return Err(TooMany);
         }
         sources.insert(source, count.saturating_add(1));
-        Ok(Place {
+        Ok(SourceSlot {
             source,
             gate: self.clone(),
         })
@@ -226,7 +226,7 @@ impl Gate {
     }
 }
 
-impl Drop for Place {
+impl Drop for SourceSlot {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = self.gate.sources().entry(self.source) {
             *count.get_mut() = count.get().saturating_sub(1);
@@ -289,7 +289,7 @@ pub async fn accept_all<L: Listener>(
     tasks: Tasks,
     serve: Serve<L::Stream>,
 ) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = FIRST_BACKOFF;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -307,11 +307,11 @@ pub async fn accept_all<L: Listener>(
                     () = shutdown.wait() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                pause = pause.saturating_mul(2).min(MAX_BACKOFF);
                 continue;
             }
         };
-        pause = FIRST_PAUSE;
+        pause = FIRST_BACKOFF;
         let admission = tokio::select! {
             biased;
             () = shutdown.wait() => return,

@@ -98,7 +98,7 @@ pub enum TlsError {
 
 /// Subject of a self-signed certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct CertNames {
     /// Common name, at most 64 characters.
     pub common_name: String,
     /// DNS names of the server.
@@ -148,7 +148,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`TlsError`]; existing files are never replaced.
-    pub fn self_signed(data_dir: &Path, names: &Names) -> Result<Self, TlsError> {
+    pub fn self_signed(data_dir: &Path, names: &CertNames) -> Result<Self, TlsError> {
         let certificate = data_dir.join(CERTIFICATE_FILE);
         let key = data_dir.join(KEY_FILE);
         match (certificate.exists(), key.exists()) {
@@ -185,7 +185,7 @@ impl Identity {
     }
 }
 
-fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
+fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut wanted = CertificateParams::default();
     // Routers without a real-time clock boot in 1970 or at the build date of their firmware, so a
@@ -268,17 +268,17 @@ impl MetaCertificate {
 
 /// Certificate resolver: the identity for new connections; it can be replaced while the server runs.
 #[derive(Debug)]
-pub struct Served(RwLock<Serving>);
+pub struct CertResolver(RwLock<CurrentCert>);
 
 #[derive(Debug)]
-struct Serving {
+struct CurrentCert {
     identity: Identity,
     meta: Option<MetaCertificate>,
     /// The chain with the metacert of the relay at its end.
     with_meta: Arc<CertifiedKey>,
 }
 
-impl Serving {
+impl CurrentCert {
     fn new(identity: Identity, meta: Option<MetaCertificate>) -> Self {
         let certified = &identity.certified;
         let with_meta = match &meta {
@@ -301,23 +301,23 @@ impl Serving {
     }
 }
 
-impl Served {
+impl CertResolver {
     /// A resolver that serves this identity.
     pub fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Serving::new(identity, None))))
+        Arc::new(Self(RwLock::new(CurrentCert::new(identity, None))))
     }
 
     /// Serves another identity from now on; open connections keep theirs.
     pub fn replace(&self, identity: Identity) {
         let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let meta = serving.meta.take();
-        *serving = Serving::new(identity, meta);
+        *serving = CurrentCert::new(identity, meta);
     }
 
     /// Adds the metacert of the relay to the chain from now on.
-    pub fn tell_of_relay(&self, meta: MetaCertificate) {
+    pub fn set_metacert(&self, meta: MetaCertificate) {
         let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *serving = Serving::new(serving.identity.clone(), Some(meta));
+        *serving = CurrentCert::new(serving.identity.clone(), Some(meta));
     }
 
     /// The identity served now.
@@ -327,7 +327,7 @@ impl Served {
     }
 }
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // In TLS 1.2 certificates are sent in the clear, where middleboxes can read and reject them.
@@ -362,7 +362,7 @@ pub enum Aes {
 ///
 /// # Errors
 /// [`TlsError::Settings`].
-pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError> {
+pub fn server_config(served: Arc<CertResolver>, aes: Aes) -> Result<Settings, TlsError> {
     let mut provider: CryptoProvider = provider::default_provider();
     if aes == Aes::InSoftware {
         let is_chacha = |suite: &SupportedCipherSuite| {
@@ -394,8 +394,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn names() -> Names {
-        Names {
+    fn names() -> CertNames {
+        CertNames {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: vec![IpAddr::from([192, 168, 1, 1])],
@@ -406,7 +406,7 @@ mod tests {
     fn the_certificate_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = Identity::self_signed(dir.path(), &names()).unwrap();
-        let second = Identity::self_signed(dir.path(), &Names::default()).unwrap();
+        let second = Identity::self_signed(dir.path(), &CertNames::default()).unwrap();
         assert_eq!(first.sha256(), second.sha256());
         assert_eq!(first.sha256().len(), 64);
         for file in [CERTIFICATE_FILE, KEY_FILE] {
@@ -469,10 +469,10 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = Served::new(first.clone());
+        let served = CertResolver::new(first.clone());
         let now = Timestamp::from_unix_ms(1_780_000_000_000);
         let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
-        served.tell_of_relay(meta.clone());
+        served.set_metacert(meta.clone());
         for identity in [first, second] {
             served.replace(identity.clone());
             let serving = served.0.read().unwrap();
@@ -488,7 +488,7 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = Served::new(first);
+        let served = CertResolver::new(first);
         assert!(server_config(Arc::clone(&served), Aes::InHardware).is_ok());
         served.replace(second.clone());
         assert_eq!(served.current().sha256(), second.sha256());

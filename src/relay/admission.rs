@@ -21,18 +21,18 @@ use hearth_core::state::snapshot::Snapshot;
 
 /// Timeout of one `admit_url` request. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go`.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most concurrent `admit_url` requests; others wait, within their login timeout.
-const QUESTIONS: usize = 8;
+const MAX_REQUESTS: usize = 8;
 
 /// Longest time for which a refusal is cached: a client that has just joined the tailnet must be admitted
 /// soon.
-const REFUSED: Duration = Duration::from_secs(5);
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Interval at which connected clients are checked again, so that clients no longer admitted are
 /// disconnected.
-const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Admits the nodes of the newest snapshot.
 pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
@@ -76,8 +76,8 @@ struct ByUrl {
     url: WebUrl,
     is_fail_open: bool,
     outbound: Arc<Outbound>,
-    questions: Semaphore,
-    answers: Mutex<Answers>,
+    requests: Semaphore,
+    answers: Mutex<AnswerCache>,
 }
 
 impl AdmitByUrl {
@@ -91,8 +91,8 @@ impl AdmitByUrl {
             url,
             is_fail_open,
             outbound,
-            questions: Semaphore::new(QUESTIONS),
-            answers: Mutex::new(Answers::new(
+            requests: Semaphore::new(MAX_REQUESTS),
+            answers: Mutex::new(AnswerCache::new(
                 limits.derp_admit_cache,
                 limits.derp_admit_time,
             )),
@@ -100,11 +100,11 @@ impl AdmitByUrl {
     }
 
     /// Checks connected clients every five minutes, until the server stops.
-    pub async fn keep_asking(self, relay: Relay, shutdown: Shutdown) {
+    pub async fn recheck(self, relay: Relay, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = tokio::time::sleep(RECHECK_INTERVAL) => {}
             }
             for key in relay.keys() {
                 let asked = tokio::select! {
@@ -144,7 +144,7 @@ impl ByUrl {
         self.answers().fresh(key, system_clock::now().mono)
     }
 
-    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+    fn answers(&self) -> std::sync::MutexGuard<'_, AnswerCache> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,15 +160,15 @@ impl ByUrl {
     }
 
     async fn ask(&self, key: &Key, source: Option<IpAddr>) -> Result<bool, OutboundError> {
-        let _permit = self.questions.acquire().await;
-        let question = AdmitRequest {
+        let _permit = self.requests.acquire().await;
+        let request = AdmitRequest {
             node_public: node_key(key),
             source: source.map(|source| source.to_string()).unwrap_or_default(),
         };
-        let question = serde_json::to_vec(&question).unwrap_or_default();
+        let request = serde_json::to_vec(&request).unwrap_or_default();
         let answer = self
             .outbound
-            .post(&self.url, question, MAX_VERIFY_BYTES, PATIENCE);
+            .post(&self.url, request, MAX_VERIFY_BYTES, TIMEOUT);
         let answer = match answer.await {
             Ok(bytes) => {
                 serde_json::from_slice::<AdmitAnswer>(&bytes).is_ok_and(|answer| answer.allow)
@@ -188,13 +188,13 @@ impl ByUrl {
 }
 
 /// Cached responses by key, bounded.
-struct Answers {
+struct AnswerCache {
     most: usize,
     lifetime: Duration,
     known: HashMap<Key, (bool, Duration)>,
 }
 
-impl Answers {
+impl AnswerCache {
     fn new(most: usize, lifetime: Duration) -> Self {
         Self {
             most,
@@ -208,7 +208,7 @@ impl Answers {
         let (answer, at) = self.known.get(key)?;
         let lifetime = match answer {
             true => self.lifetime,
-            false => self.lifetime.min(REFUSED),
+            false => self.lifetime.min(REFUSAL_LIFETIME),
         };
         (now.saturating_sub(*at) < lifetime).then_some(*answer)
     }
@@ -239,7 +239,7 @@ mod tests {
     fn answers_grow_old_and_refusals_make_room_first() {
         let second = Duration::from_secs;
         let key = |mark| Key::from([mark; 32]);
-        let mut answers = Answers::new(2, second(60));
+        let mut answers = AnswerCache::new(2, second(60));
         answers.remember(key(1), true, second(0));
         answers.remember(key(2), false, second(10));
         assert_eq!(answers.fresh(&key(1), second(59)), Some(true));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_listed_keys_are_let_in() {
+    fn only_the_listed_keys_are_admitted() {
         let admit = AdmitKeys::new(&[NodeKey::from_bytes([1; 32])]);
         let source = IpAddr::from([192, 0, 2, 1]);
         assert!(admit.admit(&Key::from([1; 32]), source));

@@ -31,22 +31,22 @@ pub const PATH: &str = "/bootstrap-dns";
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 
 /// Timeout of one lookup. Source: `refreshTimeout`, the same.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 16;
 
-type Known = BTreeMap<String, Vec<IpAddr>>;
+type HostAddresses = BTreeMap<String, Vec<IpAddr>>;
 
 /// Bootstrap DNS records of this server. Clones share them.
 #[derive(Clone)]
 pub struct BootstrapDns {
-    fixed: Arc<Known>,
+    fixed: Arc<HostAddresses>,
     names: Arc<[String]>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<HostAddresses>>,
     server: Option<String>,
     /// Addresses that override DNS; empty to use DNS.
-    told: Arc<Mutex<Vec<IpAddr>>>,
+    addresses: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl BootstrapDns {
@@ -59,17 +59,17 @@ impl BootstrapDns {
         let derp = &config.derp;
         let relay = derp.host_name.clone();
         let relay = relay.filter(|name| name.parse::<IpAddr>().is_err());
-        let told = [derp.ipv4.map(IpAddr::from), derp.ipv6.map(IpAddr::from)];
-        let told: Vec<IpAddr> = told.into_iter().flatten().collect();
-        let mut fixed = Known::new();
+        let addresses = [derp.ipv4.map(IpAddr::from), derp.ipv6.map(IpAddr::from)];
+        let addresses: Vec<IpAddr> = addresses.into_iter().flatten().collect();
+        let mut fixed = HostAddresses::new();
         // The addresses in the configuration are those of the relay, which is the same host unless it has
         // another name.
         if let Some(name) = relay
             .as_ref()
             .or(server.as_ref())
-            .filter(|_| !told.is_empty())
+            .filter(|_| !addresses.is_empty())
         {
-            fixed.insert(name.clone(), told);
+            fixed.insert(name.clone(), addresses);
         }
         let names: BTreeSet<String> = server.iter().cloned().chain(relay).collect();
         let names = names.into_iter().filter(|name| !fixed.contains_key(name));
@@ -78,21 +78,29 @@ impl BootstrapDns {
             known: Arc::new(Mutex::new(fixed.clone())),
             fixed: Arc::new(fixed),
             server,
-            told: Arc::default(),
+            addresses: Arc::default(),
         }
     }
 
     /// Sets the addresses of the server, which DNS may not have yet.
-    pub fn tell(&self, addresses: &[IpAddr]) {
-        addresses.clone_into(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        self.set_told(&mut self.lock());
+    pub fn set_addresses(&self, addresses: &[IpAddr]) {
+        addresses.clone_into(
+            &mut self
+                .addresses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.insert_server(&mut self.lock());
     }
 
-    fn set_told(&self, known: &mut Known) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = self.server.as_ref().filter(|_| !told.is_empty());
+    fn insert_server(&self, known: &mut HostAddresses) {
+        let addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let server = self.server.as_ref().filter(|_| !addresses.is_empty());
         if let Some(server) = server.filter(|name| !self.fixed.contains_key(*name)) {
-            known.insert(server.clone(), told.clone());
+            known.insert(server.clone(), addresses.clone());
         }
     }
 
@@ -104,7 +112,7 @@ impl BootstrapDns {
                 let lookup = tokio::net::lookup_host((name.as_str(), 0));
                 let found = tokio::select! {
                     () = shutdown.wait() => return,
-                    found = tokio::time::timeout(PATIENCE, lookup) => found,
+                    found = tokio::time::timeout(TIMEOUT, lookup) => found,
                 };
                 let addresses: Vec<IpAddr> = match found {
                     Ok(Ok(found)) => found.map(|found| found.ip()).take(MAX_ADDRESSES).collect(),
@@ -115,7 +123,7 @@ impl BootstrapDns {
                     known.insert(name.clone(), addresses);
                 }
             }
-            self.set_told(&mut known);
+            self.insert_server(&mut known);
             *self.lock() = known;
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -141,7 +149,7 @@ impl BootstrapDns {
         response
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HostAddresses> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_names_are_told_and_no_others() {
+    async fn own_names_are_served_and_no_others() {
         let overrides = Overrides {
             server_url: "https://localhost".parse().ok(),
             ..Overrides::default()

@@ -35,8 +35,8 @@ pub fn region(
         v4: derp.ipv4,
         v6: derp.ipv6,
     };
-    let node = |letter: char, host: String, ways: [String; 2]| {
-        let [ipv4, ipv6] = ways;
+    let node = |letter: char, host: String, address_texts: [String; 2]| {
+        let [ipv4, ipv6] = address_texts;
         DerpNode {
             name: format!("{}{letter}", derp.region_id),
             region_id: derp.region_id,
@@ -63,15 +63,19 @@ pub fn region(
     let mut nodes = Vec::with_capacity(2);
     match host.parse::<IpAddr>() {
         // Clients use DNS for addresses that are unknown.
-        Err(_) => nodes.push(node('a', host, ways(set.or(outside), ""))),
+        Err(_) => nodes.push(node('a', host, address_texts(set.or(outside), ""))),
         Ok(at_home) if kind_of(at_home) != Kind::Public => {
             let all = set.or(only(at_home));
-            nodes.push(node('a', host, ways(all, NO_WAY)));
+            nodes.push(node('a', host, address_texts(all, UNAVAILABLE)));
             // Clients elsewhere need another address, and use it when the first does not answer. The name of this
             // node is an address too, which only the self-signed certificate covers.
             let first = outside.iter().next().filter(|_| pin.is_some());
             if let Some(first) = first {
-                nodes.push(node('b', first.to_string(), ways(outside, NO_WAY)));
+                nodes.push(node(
+                    'b',
+                    first.to_string(),
+                    address_texts(outside, UNAVAILABLE),
+                ));
             }
         }
         Ok(public) => {
@@ -85,7 +89,7 @@ pub fn region(
                 Some(moved) => moved.to_string(),
                 None => host,
             };
-            nodes.push(node('a', name, ways(all, NO_WAY)));
+            nodes.push(node('a', name, address_texts(all, UNAVAILABLE)));
         }
     }
     Some(DerpRegion {
@@ -98,7 +102,7 @@ pub fn region(
 }
 
 /// Marks an address family as unavailable. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
-const NO_WAY: &str = "none";
+const UNAVAILABLE: &str = "none";
 
 fn only(address: IpAddr) -> Outside {
     match address {
@@ -114,7 +118,7 @@ fn only(address: IpAddr) -> Outside {
 }
 
 /// The addresses as text; `missing` for a family without one.
-fn ways(addresses: Outside, missing: &str) -> [String; 2] {
+fn address_texts(addresses: Outside, missing: &str) -> [String; 2] {
     let v4 = addresses.v4.map(|ip| ip.to_string());
     let v6 = addresses.v6.map(|ip| ip.to_string());
     [v4, v6].map(|text| text.unwrap_or_else(|| missing.to_owned()))

@@ -56,13 +56,13 @@ pub fn health(healthy: bool) -> Response<Body> {
 /// `GET /version`: name and version of this server.
 pub fn version() -> Response<Body> {
     #[derive(Serialize)]
-    struct Answer {
+    struct VersionAnswer {
         name: &'static str,
         version: &'static str,
     }
     body::json(
         StatusCode::OK,
-        &Answer {
+        &VersionAnswer {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
         },

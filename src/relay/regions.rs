@@ -24,7 +24,7 @@ use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
 const FOLDER: &str = "derp-maps";
 
 /// Timeout of a request to a URL.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Retry interval of a URL that failed, unless the regular interval is shorter.
 const RETRY: Duration = Duration::from_secs(5 * 60);
@@ -90,7 +90,7 @@ impl Regions {
     /// Map from the policy, files and kept responses, without network requests.
     pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
-            let kept = files::read(&self.kept(at), self.most_bytes);
+            let kept = files::read(&self.cache_path(at), self.most_bytes);
             // No kept response on the first start.
             if let Some(part) = kept.ok().and_then(|bytes| part_of(&bytes).ok()) {
                 self.known.insert(at, part);
@@ -118,10 +118,10 @@ impl Regions {
                 stopped = self.follow(&tailnet, &mut states) => return stopped,
                 answers = asking => answers,
             };
-            let all_answered = self.take(asked);
+            let all_answered = self.store_responses(asked);
             self.read_files();
             self.read_policy(&states.borrow_and_update().clone());
-            self.tell(&tailnet);
+            self.publish(&tailnet);
             let pause = match all_answered {
                 true => self.refresh,
                 false => self.refresh.min(RETRY),
@@ -155,20 +155,20 @@ impl Regions {
                         return;
                     }
                     if self.read_policy(&states.borrow_and_update().clone()) {
-                        self.tell(tailnet);
+                        self.publish(tailnet);
                     }
                 }
                 changed = self.own.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.tell(tailnet);
+                    self.publish(tailnet);
                 }
             }
         }
     }
 
-    fn tell(&self, tailnet: &watch::Sender<Arc<Tailnet>>) {
+    fn publish(&self, tailnet: &watch::Sender<Arc<Tailnet>>) {
         let map = self.joined();
         tailnet.send_if_modified(|now| {
             let new = now.with_derp_map(&map);
@@ -209,7 +209,7 @@ impl Regions {
     }
 
     /// Stores the responses of the URLs, in their order; true when all returned a map.
-    fn take(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
+    fn store_responses(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
         let mut all_answered = true;
         for (at, answer) in answers.into_iter().enumerate() {
             let url = self.urls.get(at).map(ToString::to_string);
@@ -217,7 +217,7 @@ impl Regions {
                 // The same response is not written again, to reduce flash wear.
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
-                    if let Err(fault) = files::replace(&self.kept(at), &bytes) {
+                    if let Err(fault) = files::replace(&self.cache_path(at), &bytes) {
                         tracing::warn!(url, %fault, "cannot save the DERP map of a URL");
                     }
                     self.known.insert(at, part);
@@ -263,7 +263,7 @@ impl Regions {
     }
 
     /// Path of the kept response of a URL.
-    fn kept(&self, at: usize) -> PathBuf {
+    fn cache_path(&self, at: usize) -> PathBuf {
         let url = self
             .urls
             .get(at)
@@ -283,7 +283,7 @@ async fn ask_all(
 ) -> Vec<Result<(Bytes, Part), SourceFault>> {
     let mut answers = Vec::with_capacity(urls.len());
     for url in urls {
-        let answer = outbound.get(&url, most_bytes, PATIENCE).await;
+        let answer = outbound.get(&url, most_bytes, TIMEOUT).await;
         let answer = answer.map_err(SourceFault::from);
         answers.push(answer.and_then(|bytes| Ok((bytes.clone(), part_of(&bytes)?))));
     }
@@ -330,7 +330,7 @@ mod tests {
         let outbound = Arc::new(Outbound::default());
         let own = watch::channel(Some(own)).1;
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
-        let kept = regions.kept(0);
+        let kept = regions.cache_path(0);
         files::replace(
             &kept,
             br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#,
@@ -409,7 +409,7 @@ mod tests {
             };
             change.send_replace(Some(region));
             let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("900");
-            let told = tokio::time::timeout(PATIENCE / 2, tailnets.wait_for(is_told));
+            let told = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_told));
             assert!(told.await.is_ok());
             shutdown.trigger();
         };
@@ -425,7 +425,7 @@ mod tests {
         let own = watch::channel(None).1;
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
         let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
-        files::replace(&regions.kept(0), kept).unwrap();
+        files::replace(&regions.cache_path(0), kept).unwrap();
         let (mut world, _) = World::with_user();
         let numbers = |map: DerpMap| map.regions.into_keys().collect::<Vec<_>>();
         assert_eq!(numbers(regions.at_start(&world.snapshot())), [1]);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
-use crate::net::tls::{MetaCertificate, Served};
+use crate::net::tls::{CertResolver, MetaCertificate};
 use crate::outbound::client::Outbound;
 use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
 use crate::relay::upgrade as derp;
@@ -25,16 +25,16 @@ use hearth_core::state::snapshot::Snapshot;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Timeout for connecting to another relay.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest mesh key file, in bytes.
 const MAX_KEY_FILE: usize = 1024;
 
 /// Age at which the metacert of the relay is renewed. It is valid for 30 days; it is also renewed when the
 /// clock was set.
-const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const RENEW_METACERT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Interval of checking its age.
-const CHECK_META: Duration = Duration::from_secs(10 * 60);
+const CHECK_METACERT: Duration = Duration::from_secs(10 * 60);
 
 /// Starts the relay of this configuration and its tasks; `None` if it is disabled. `states` are the snapshots
 /// of the control server, if there is one.
@@ -67,10 +67,7 @@ pub fn start(
     let limits = limits(&config.limits);
     let relay = Relay::with_mesh_key(secret, limits, admit, mesh_key.clone());
     if let Some(by_url) = by_url {
-        tasks.spawn(
-            "admission",
-            by_url.keep_asking(relay.clone(), shutdown.clone()),
-        );
+        tasks.spawn("admission", by_url.recheck(relay.clone(), shutdown.clone()));
     }
     if let Some(key) = mesh_key {
         for url in &derp.mesh_with {
@@ -116,7 +113,7 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
     // An outage is logged once.
     let mut last = String::new();
     loop {
-        let end = match outbound.relay(&url, CONNECT).await {
+        let end = match outbound.relay(&url, CONNECT_TIMEOUT).await {
             Ok((stream, rest)) => {
                 tracing::info!(%url, "mesh link connected");
                 last.clear();
@@ -175,28 +172,33 @@ pub fn stun_options(config: &Config) -> StunOptions {
 }
 
 /// Adds the relay's key to the TLS handshake, as long as the server runs.
-pub fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
-    let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
-    tasks.spawn("relay certificate", telling);
+pub fn publish_metacert(
+    served: &Arc<CertResolver>,
+    relay: &Relay,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) {
+    let renewing = renew_metacert(served.clone(), relay.public_key(), shutdown.clone());
+    tasks.spawn("relay certificate", renewing);
 }
 
 /// Keeps the metacert of the relay in the certificate chain, and renews it before it expires.
-async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+async fn renew_metacert(served: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
         let now = system_clock::now().wall;
         let since = made.map(|made| now.since(made).max(made.since(now)));
-        if since.is_none_or(|since| since > RENEW_META) {
+        if since.is_none_or(|since| since > RENEW_METACERT) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.tell_of_relay(meta),
+                Ok(meta) => served.set_metacert(meta),
                 Err(fault) => tracing::warn!(%fault, "cannot make the metacert of the relay"),
             }
             made = Some(now);
         }
         tokio::select! {
             () = shutdown.wait() => return,
-            () = tokio::time::sleep(CHECK_META) => {}
+            () = tokio::time::sleep(CHECK_METACERT) => {}
         }
     }
 }

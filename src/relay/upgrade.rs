@@ -41,7 +41,7 @@ pub struct RelayUpgrade {
 
 /// Kind of a request to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum Requested {
     Frames,
     WebSocket,
     Nothing,
@@ -49,16 +49,16 @@ enum Wanted {
 
 /// Old clients request a WebSocket without naming the subprotocol and mean plain DERP.
 /// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
-fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
+fn requested(upgrade: &[u8], subprotocol: &[u8]) -> Requested {
     let names_derp = subprotocol.windows(4).any(|part| part == b"derp");
     if upgrade.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
-        Wanted::Frames
+        Requested::Frames
     } else if !upgrade.eq_ignore_ascii_case(b"websocket") {
-        Wanted::Nothing
+        Requested::Nothing
     } else if names_derp {
-        Wanted::WebSocket
+        Requested::WebSocket
     } else {
-        Wanted::Frames
+        Requested::Frames
     }
 }
 
@@ -72,15 +72,15 @@ pub fn upgrade(
 ) -> Response<Body> {
     let upgrade = value(&request.headers, UPGRADE.as_str());
     let subprotocol = value(&request.headers, SEC_WEBSOCKET_PROTOCOL.as_str());
-    match wanted(upgrade, subprotocol) {
-        Wanted::Nothing => {
+    match requested(upgrade, subprotocol) {
+        Requested::Nothing => {
             return body::text(
                 StatusCode::UPGRADE_REQUIRED,
                 "DERP requires connection upgrade",
             );
         }
-        Wanted::WebSocket => return web_socket(&request.headers, take_over),
-        Wanted::Frames => {}
+        Requested::WebSocket => return web_socket(&request.headers, take_over),
+        Requested::Frames => {}
     }
     let Ok(key) = HeaderValue::try_from(public_key_hex(relay)) else {
         return body::status(StatusCode::INTERNAL_SERVER_ERROR);
@@ -125,10 +125,10 @@ fn web_socket(
 /// of an HTTP response.
 pub fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<RelayUpgrade> {
     let upgrade = header(UPGRADE.as_str());
-    let wanted = wanted(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
+    let requested = requested(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
     let is_fast = path.split('?').next() == Some(PATH)
         && header(FAST_START_HEADER) == b"1"
-        && wanted == Wanted::Frames;
+        && requested == Requested::Frames;
     is_fast.then(|| RelayUpgrade {
         is_web_socket: false,
         not_ideal: !header(IDEAL_NODE_HEADER).is_empty(),
@@ -288,11 +288,11 @@ mod tests {
         let accept = &answer.headers()["sec-websocket-accept"];
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(answer.headers()["sec-websocket-protocol"], "derp");
-        let wanted = RelayUpgrade {
+        let requested = RelayUpgrade {
             is_web_socket: true,
             not_ideal: true,
         };
-        assert_eq!(begin, Some(wanted));
+        assert_eq!(begin, Some(requested));
     }
 
     #[tokio::test]

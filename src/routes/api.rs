@@ -7,7 +7,7 @@ use hyper::{Request, Response, StatusCode};
 use super::route::{Access, Found, Handler, Route, find};
 use super::table::ROUTES;
 use crate::admin::problem::{ApiError, Code};
-use crate::admin::{AdminContext, Call, Style};
+use crate::admin::{AdminContext, ApiCall, Style};
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::status::http_counters::HttpCounters;
@@ -60,7 +60,7 @@ pub async fn answer<B: HttpBody>(
     let read = body::read_limited(content, bound, admin.limits.request_timeout);
     let response = match read.await {
         Ok(bytes) => {
-            let handled = match Call::new(admin, principal, &parts, params, &bytes, now) {
+            let handled = match ApiCall::new(admin, principal, &parts, params, &bytes, now) {
                 Some(call) => match route.handler {
                     Handler::Api(handler) => handler(&call).await,
                     Handler::ApiNow(handler) => handler(&call),

@@ -9,7 +9,7 @@ use hyper::{Request, Response, StatusCode};
 use super::dispatch::unfound;
 use super::route::{Found, Handler, Route, find};
 use super::table::ROUTES;
-use crate::metrics::{self, Numbers};
+use crate::metrics::{self, Metrics};
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::upgrade::{PendingResponse, Upgrade};
@@ -21,7 +21,7 @@ pub struct RelayOnly {
     /// The relay.
     pub relay: RelayContext,
     /// The relay's counters.
-    pub numbers: Numbers,
+    pub metrics: Metrics,
 }
 
 impl Service for RelayOnly {
@@ -40,7 +40,7 @@ impl Service for RelayOnly {
 impl RelayOnly {
     fn local(&self, path: &str) -> Response<Body> {
         match path {
-            metrics::PATH => body::json(StatusCode::OK, &self.numbers.report()),
+            metrics::PATH => body::json(StatusCode::OK, &self.metrics.report()),
             _ => body::text(
                 StatusCode::NOT_FOUND,
                 "this is a relay without a control server",

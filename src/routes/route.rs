@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
-use crate::admin::{self, AdminContext, Call};
+use crate::admin::{self, AdminContext, ApiCall};
 use crate::config::Limits;
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::ts2021::Peer;
@@ -127,7 +127,7 @@ impl Bound {
 }
 
 /// Pending response of an API handler.
-pub type ApiFuture<'a> = Pin<Box<dyn Future<Output = admin::Answer> + Send + 'a>>;
+pub type ApiFuture<'a> = Pin<Box<dyn Future<Output = admin::ApiResult> + Send + 'a>>;
 
 /// Handler of a route.
 #[derive(Clone, Copy)]
@@ -149,9 +149,9 @@ pub enum Handler {
     /// A web page.
     Web(fn(&WebContext, &Params) -> Response<Body>),
     /// An API handler.
-    Api(for<'a> fn(&'a Call<'a>) -> ApiFuture<'a>),
+    Api(for<'a> fn(&'a ApiCall<'a>) -> ApiFuture<'a>),
     /// An API handler that is not async.
-    ApiNow(fn(&Call<'_>) -> admin::Answer),
+    ApiNow(fn(&ApiCall<'_>) -> admin::ApiResult),
     /// `GET /health`.
     Health(fn(&AdminContext) -> Response<Body>),
     /// Served by the metrics listener; listed for the documentation.

@@ -47,7 +47,7 @@ const fn route(
     }
 }
 
-/// An API route: the method of [`crate::admin::Call`] that answers, with its path parameters;
+/// An API route: the method of [`crate::admin::ApiCall`] that answers, with its path parameters;
 /// `now` marks methods that are not async.
 macro_rules! api {
     ($verb:ident $path:literal, $access:expr, $body:expr, $method:ident($($given:tt),*), $summary:literal) => {

@@ -13,10 +13,10 @@ use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, syste
 use crate::config::{Admission, Config};
 use crate::files;
 use crate::logging::LogControl;
-use crate::metrics::Numbers;
+use crate::metrics::Metrics;
 use crate::net::connection::Connections;
 use crate::net::tls;
-use crate::net::tls::Served;
+use crate::net::tls::CertResolver;
 use crate::outbound::client::Outbound;
 use crate::relay::bootstrap_dns::BootstrapDns;
 use crate::relay::context::RelayContext;
@@ -89,7 +89,7 @@ async fn serve(
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let outbound = Arc::new(Outbound::default());
     let relay = relay_setup::start(config, secret, None, &outbound, &tasks, &shutdown);
-    let numbers = Numbers {
+    let metrics = Metrics {
         relay: relay.clone(),
         stun: StunCounters::default(),
         http: None,
@@ -97,21 +97,21 @@ async fn serve(
     let names = BootstrapDns::new(config);
     tasks.spawn("names", names.clone().refresh(shutdown.clone()));
     let limits = super::http_limits(&config.limits);
-    let served = Served::new(identity);
+    let served = CertResolver::new(identity);
     let tls = tls::server_config(served.clone(), aes(config))?;
     if let Some(relay) = &relay {
-        relay_setup::tell(&served, relay, &tasks, &shutdown);
+        relay_setup::publish_metacert(&served, relay, &tasks, &shutdown);
     }
     let service = Arc::new(RelayOnly {
         relay: RelayContext {
             relay: relay.clone(),
             names,
         },
-        numbers: numbers.clone(),
+        metrics: metrics.clone(),
     });
     let connections = Connections::new(service, limits, shutdown.clone());
-    listeners.start_metrics(&numbers, &tasks, &shutdown);
-    let stun = (&numbers.stun, relay_setup::stun_options(config));
+    listeners.start_metrics(&metrics, &tasks, &shutdown);
+    let stun = (&metrics.stun, relay_setup::stun_options(config));
     listeners.start(&connections, &config.limits, tls, stun, &tasks, &shutdown);
 
     let text = banner(config, &addresses, pin.as_deref());

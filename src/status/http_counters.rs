@@ -11,11 +11,11 @@ const CLASSES: usize = 5;
 /// One counter per route and status class; 32 bits, wrapping.
 #[derive(Debug)]
 pub struct HttpCounters {
-    routes: Vec<Counted>,
+    routes: Vec<RouteCounters>,
 }
 
 #[derive(Debug)]
-struct Counted {
+struct RouteCounters {
     method: &'static str,
     path: &'static str,
     counts: [AtomicU32; CLASSES],
@@ -24,7 +24,7 @@ struct Counted {
 impl HttpCounters {
     /// Counters for these routes, given by method and path.
     pub fn new(routes: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
-        let counted = |(method, path)| Counted {
+        let counted = |(method, path)| RouteCounters {
             method,
             path,
             counts: Default::default(),

@@ -46,7 +46,7 @@ pub struct SshAttempt {
     pub local_user: Box<str>,
 }
 
-/// State of an SSH check.
+/// CheckState of an SSH check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Waiting for a decision.
@@ -63,7 +63,7 @@ pub struct Check {
     /// ID of the check: the last part of its URL.
     pub id: AuthId,
     /// The connection attempt.
-    pub way: SshAttempt,
+    pub attempt: SshAttempt,
     /// When the connection was attempted.
     pub since: Timestamp,
     /// The state.
@@ -75,13 +75,13 @@ pub struct Check {
 /// All SSH checks.
 #[derive(Debug)]
 pub struct SshChecks {
-    state: Mutex<State>,
+    state: Mutex<CheckState>,
     changed: watch::Sender<()>,
     most: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CheckState {
     /// Oldest first.
     checks: Vec<Check>,
     /// When each attempt was last approved, on the monotonic clock.
@@ -110,17 +110,17 @@ impl SshChecks {
     }
 
     /// Whether this attempt was approved within the last `period`; never when `period` is zero.
-    pub fn is_approved(&self, way: &SshAttempt, period: Duration, now: Now) -> bool {
+    pub fn is_approved(&self, attempt: &SshAttempt, period: Duration, now: Now) -> bool {
         let state = self.lock();
-        let approved = state.approvals.get(way);
+        let approved = state.approvals.get(attempt);
         approved.is_some_and(|at| now.mono.saturating_sub(*at) < period)
     }
 
     /// Adds a check with this ID.
-    pub fn begin(&self, id: AuthId, way: SshAttempt, now: Now) {
+    pub fn begin(&self, id: AuthId, attempt: SshAttempt, now: Now) {
         let mut state = self.lock();
         state.forget(now);
-        let to_target = |check: &Check| check.way.target == way.target;
+        let to_target = |check: &Check| check.attempt.target == attempt.target;
         if state.checks.iter().filter(|check| to_target(check)).count() >= PER_TARGET {
             let oldest = state.checks.iter().position(to_target);
             oldest.map(|place| state.checks.remove(place));
@@ -130,7 +130,7 @@ impl SshChecks {
         }
         state.checks.push(Check {
             id,
-            way,
+            attempt,
             since: now.wall,
             verdict: Verdict::Waiting,
             ends: now.mono.saturating_add(LIFETIME),
@@ -183,50 +183,50 @@ impl SshChecks {
         if check.verdict != Verdict::Waiting {
             return Err(Undecidable::Decided);
         }
-        let way = check.way.clone();
+        let attempt = check.attempt.clone();
         check.verdict = match approve {
             true => Verdict::Approved,
             false => Verdict::Rejected,
         };
         if approve {
-            state.remember(way.clone(), now);
+            state.remember(attempt.clone(), now);
         } else {
-            state.approvals.remove(&way);
+            state.approvals.remove(&attempt);
         }
         drop(state);
         self.changed.send_replace(());
-        Ok(way)
+        Ok(attempt)
     }
 
     /// Drops checks and approvals of deleted nodes.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         let mut state = self.lock();
-        let is_there = |way: &SshAttempt| exists(way.source) && exists(way.target);
-        state.checks.retain(|check| is_there(&check.way));
-        state.approvals.retain(|way, _| is_there(way));
+        let is_there = |attempt: &SshAttempt| exists(attempt.source) && exists(attempt.target);
+        state.checks.retain(|check| is_there(&check.attempt));
+        state.approvals.retain(|attempt, _| is_there(attempt));
         drop(state);
         self.changed.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CheckState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CheckState {
     fn forget(&mut self, now: Now) {
         self.checks.retain(|check| now.mono < check.ends);
     }
 
-    fn remember(&mut self, way: SshAttempt, now: Now) {
+    fn remember(&mut self, attempt: SshAttempt, now: Now) {
         let counts = |at: &Duration| now.mono.saturating_sub(*at) < LONGEST_PERIOD;
         self.approvals.retain(|_, at| counts(at));
-        if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&way) {
+        if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&attempt) {
             let oldest = self.approvals.iter().min_by_key(|(_, at)| **at);
-            let oldest = oldest.map(|(way, _)| way.clone());
-            oldest.map(|way| self.approvals.remove(&way));
+            let oldest = oldest.map(|(attempt, _)| attempt.clone());
+            oldest.map(|attempt| self.approvals.remove(&attempt));
         }
-        self.approvals.insert(way, now.mono);
+        self.approvals.insert(attempt, now.mono);
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    fn way(source: u64, target: u64, user: &str) -> SshAttempt {
+    fn attempt(source: u64, target: u64, user: &str) -> SshAttempt {
         SshAttempt {
             source: NodeId::new(source).unwrap(),
             target: NodeId::new(target).unwrap(),
@@ -250,16 +250,16 @@ mod tests {
         }
     }
 
-    fn begin(checks: &SshChecks, way: &SshAttempt, now: Now) -> AuthId {
+    fn begin(checks: &SshChecks, attempt: &SshAttempt, now: Now) -> AuthId {
         let id = new_auth_id().unwrap();
-        checks.begin(id.clone(), way.clone(), now);
+        checks.begin(id.clone(), attempt.clone(), now);
         id
     }
 
     #[test]
     fn a_confirmation_counts_for_its_period_and_its_way_only() {
         let checks = SshChecks::new(10);
-        let root = way(1, 2, "root");
+        let root = attempt(1, 2, "root");
         let id = begin(&checks, &root, at(0));
         assert_eq!(checks.decide(&id, true, at(10)), Ok(root.clone()));
         assert_eq!(checks.decide(&id, true, at(10)), Err(Undecidable::Decided));
@@ -267,7 +267,11 @@ mod tests {
         assert!(checks.is_approved(&root, period, at(109)));
         assert!(!checks.is_approved(&root, period, at(110)));
         assert!(!checks.is_approved(&root, Duration::ZERO, at(10)));
-        for other in [way(1, 2, "anna"), way(2, 1, "root"), way(3, 2, "root")] {
+        for other in [
+            attempt(1, 2, "anna"),
+            attempt(2, 1, "root"),
+            attempt(3, 2, "root"),
+        ] {
             assert!(!checks.is_approved(&other, period, at(20)));
         }
         let again = begin(&checks, &root, at(20));
@@ -278,9 +282,9 @@ mod tests {
     #[test]
     fn connections_are_bounded_and_end() {
         let checks = SshChecks::new(10);
-        let quiet = begin(&checks, &way(1, 9, "root"), at(0));
+        let quiet = begin(&checks, &attempt(1, 9, "root"), at(0));
         for _ in 0..100 {
-            begin(&checks, &way(1, 2, "root"), at(1));
+            begin(&checks, &attempt(1, 2, "root"), at(1));
         }
         assert_eq!(checks.list(at(1)).len(), PER_TARGET + 1);
         assert!(checks.find(&quiet, at(1)).is_some());
@@ -293,20 +297,20 @@ mod tests {
     async fn who_waits_hears_of_the_decision() {
         let checks = SshChecks::new(10);
         for (approve, expected) in [(true, Verdict::Approved), (false, Verdict::Rejected)] {
-            let id = begin(&checks, &way(1, 2, "root"), at(0));
+            let id = begin(&checks, &attempt(1, 2, "root"), at(0));
             let decide = async { checks.decide(&id, approve, at(0)).unwrap() };
             let (verdict, _) = tokio::join!(checks.decided(&id, || at(0)), decide);
             assert_eq!(verdict, expected);
         }
-        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let id = begin(&checks, &attempt(1, 2, "root"), at(0));
         let push_out = async {
             for _ in 0..PER_TARGET {
-                begin(&checks, &way(3, 2, "root"), at(0));
+                begin(&checks, &attempt(3, 2, "root"), at(0));
             }
         };
         let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), push_out);
         assert_eq!(verdict, Verdict::Rejected);
-        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let id = begin(&checks, &attempt(1, 2, "root"), at(0));
         let gone = async { checks.retain(|_| false) };
         let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), gone);
         assert_eq!(verdict, Verdict::Rejected);

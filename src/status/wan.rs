@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use hearth_core::wan::Report;
 
 /// Timeout of a refresh.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Result of a refresh.
 #[derive(Debug, Clone)]
@@ -46,6 +46,6 @@ impl WanStatus {
     pub async fn refresh(&self) -> Option<Refreshed> {
         let (asker, answer) = oneshot::channel();
         self.refreshes.try_send(asker).ok()?;
-        timeout(PATIENCE, answer).await.ok()?.ok()
+        timeout(TIMEOUT, answer).await.ok()?.ok()
     }
 }

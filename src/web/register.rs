@@ -9,7 +9,7 @@ use hearth_core::state::model::{PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 
 /// Reload interval of a pending page, in seconds.
-const LOOK_AGAIN: u32 = 3;
+const RELOAD_SECONDS: u32 = 3;
 /// Most characters shown of a text from the device.
 const SHOWN: usize = 64;
 
@@ -40,7 +40,7 @@ fn waiting(login: &PendingRegistration, snapshot: &Snapshot) -> Page {
     };
     let command = format!("hearth pending approve {} --user {user}", login.id);
     let page = Builder::new(StatusCode::OK, "A device asks to join")
-        .refresh(LOOK_AGAIN)
+        .refresh(RELOAD_SECONDS)
         .paragraph(&[Piece::Text("It is waiting for approval by the owner.")]);
     device(page, login)
         .heading("If you are the owner")

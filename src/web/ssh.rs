@@ -9,7 +9,7 @@ use hearth_core::id::NodeId;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Reload interval of a pending page, in seconds.
-const LOOK_AGAIN: u32 = 3;
+const RELOAD_SECONDS: u32 = 3;
 
 /// The page of an SSH connection; `None` for one that is unknown or expired.
 pub fn page(check: Option<&Check>, snapshot: &Snapshot) -> Page {
@@ -18,7 +18,7 @@ pub fn page(check: Option<&Check>, snapshot: &Snapshot) -> Page {
     };
     let page = match check.verdict {
         Verdict::Waiting => Builder::new(StatusCode::OK, "An SSH connection needs approval")
-            .refresh(LOOK_AGAIN)
+            .refresh(RELOAD_SECONDS)
             .paragraph(&[Piece::Text("It is waiting for approval by the owner.")]),
         Verdict::Approved => {
             Builder::new(StatusCode::OK, "SSH connection approved").paragraph(&[Piece::Text(
@@ -32,8 +32,8 @@ pub fn page(check: Option<&Check>, snapshot: &Snapshot) -> Page {
         let node = snapshot.node(id);
         shown(node.map(|node| &*node.label).unwrap_or_default())
     };
-    let (source, target) = (name(check.way.source), name(check.way.target));
-    let user = shown(&check.way.local_user);
+    let (source, target) = (name(check.attempt.source), name(check.attempt.target));
+    let user = shown(&check.attempt.local_user);
     let since = minutes(check.since);
     let page = page.facts(&[
         ("From", &source),

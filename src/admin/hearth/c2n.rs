@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::nodes::node_id;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
     PingAnswer, PingNode, SshCheck, SshChecksAnswer,
@@ -26,13 +26,13 @@ use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Timeout for the reply of a node; shorter than the timeout of the command line.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest URL of a page, in bytes.
 const URL_BYTES: usize = 2048;
 
-impl Call<'_> {
-    pub(crate) async fn ask_node(&self, id: &str) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) async fn ask_node(&self, id: &str) -> ApiResult {
         let request: AskNode = self.read()?;
         let node = self.node_with(id)?;
         let method = match request.method.as_str() {
@@ -43,7 +43,7 @@ impl Call<'_> {
             method,
             path: &request.path,
             body: request.body.as_bytes(),
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
         };
         let answer = self.admin.calls.ask(&node, &question).await?;
         let (body, body_base64) = match String::from_utf8(answer.body.to_vec()) {
@@ -64,7 +64,7 @@ impl Call<'_> {
         Ok(node.ok_or(Rejected::NoSuchNode)?)
     }
 
-    pub(crate) async fn ping_node(&self, id: &str) -> Answer {
+    pub(crate) async fn ping_node(&self, id: &str) -> ApiResult {
         let request: PingNode = self.read()?;
         let node = self.node_with(id)?;
         if request.target.is_empty() {
@@ -85,7 +85,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn open_page(&self, id: &str) -> Answer {
+    pub(crate) fn open_page(&self, id: &str) -> ApiResult {
         let request: OpenPage = self.read()?;
         let url = request.url.as_str();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
@@ -100,7 +100,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn show_attributes(&self, id: &str) -> Answer {
+    pub(crate) fn show_attributes(&self, id: &str) -> ApiResult {
         let id = node_id(id)?;
         let snapshot = self.admin.engine.snapshot();
         snapshot.node(id).ok_or(Rejected::NoSuchNode)?;
@@ -118,7 +118,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn set_attributes(&self, id: &str) -> Answer {
+    pub(crate) async fn set_attributes(&self, id: &str) -> ApiResult {
         let request: Attributes = self.read()?;
         let mut updates = Vec::new();
         for (name, value) in &request.attributes {
@@ -135,7 +135,7 @@ impl Call<'_> {
         self.show_attributes(id)
     }
 
-    pub(crate) fn audit(&self) -> Answer {
+    pub(crate) fn audit(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let entries = self.admin.reports.audit_log().into_iter();
         let entries = entries.map(|entry| AuditEntry {
@@ -150,7 +150,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn list_ssh_checks(&self) -> Answer {
+    pub(crate) fn list_ssh_checks(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let checks = self.admin.ssh_checks.list(self.now);
         let checks = checks.iter().map(|check| ssh_check(check, &snapshot));
@@ -159,14 +159,14 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn decide_ssh_check(&self, approve: bool) -> Answer {
+    pub(crate) fn decide_ssh_check(&self, approve: bool) -> ApiResult {
         let request: DecideSshCheck = self.read()?;
         let id = request.id.parse();
         let id = id.map_err(|fault| ApiError::invalid(&format!("invalid id: {fault}")))?;
         self.decide_ssh(&id, approve)
     }
 
-    pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
+    pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> ApiResult {
         let decided = self.admin.ssh_checks.decide(id, approve, self.now);
         decided.map_err(|fault| {
             let code = match fault {
@@ -210,9 +210,9 @@ fn ssh_check(check: &Check, snapshot: &Snapshot) -> SshCheck {
     SshCheck {
         id: check.id.to_string(),
         state: state.into(),
-        source: label_of(snapshot, check.way.source),
-        target: label_of(snapshot, check.way.target),
-        local_user: check.way.local_user.to_string(),
+        source: label_of(snapshot, check.attempt.source),
+        target: label_of(snapshot, check.attempt.target),
+        local_user: check.attempt.local_user.to_string(),
         created_at: check.since,
     }
 }

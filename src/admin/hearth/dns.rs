@@ -1,7 +1,7 @@
 //! DNS records.
 
 use crate::admin::problem::ApiError;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 use hearth_core::netmap::dns::{addresses_of, records_of};
 use hearth_core::state::command::{Command, Rejected};
@@ -16,8 +16,8 @@ const FROM_FILE: &str = "file";
 /// See [`FROM_CONFIGURATION`].
 const FROM_API: &str = "api";
 
-impl Call<'_> {
-    pub(crate) fn list_dns_records(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn list_dns_records(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let tailnet = self.admin.about.tailnet.borrow().clone();
         let of = |source: &'static str| move |record| (source, record);
@@ -33,7 +33,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn add_dns_record(&self) -> Answer {
+    pub(crate) async fn add_dns_record(&self) -> ApiResult {
         let request: CreateDnsRecord = self.read()?;
         let record = DnsRecord::parse(&request.name, &request.r#type, &request.value);
         let record = record.map_err(|fault| ApiError::invalid(&fault.to_string()))?;
@@ -45,7 +45,7 @@ impl Call<'_> {
     }
 
     /// Deletes all records of the name in the query, filtered by type and value if given.
-    pub(crate) async fn delete_dns_records(&self) -> Answer {
+    pub(crate) async fn delete_dns_records(&self) -> ApiResult {
         let [name, kind, value] = ["name", "type", "value"].map(|key| self.query(key));
         if name.is_empty() {
             return Err(ApiError::invalid("missing name: add ?name="));

@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 
 use crate::admin::hearth::wan;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
@@ -14,8 +14,8 @@ use hearth_core::state::snapshot::Snapshot;
 /// Longest file of /proc, in bytes.
 const FILE_MAX: usize = 4096;
 
-impl Call<'_> {
-    pub(crate) fn diagnose(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn diagnose(&self) -> ApiResult {
         let facts = self.facts();
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();

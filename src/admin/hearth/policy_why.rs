@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::admin::problem::ApiError;
 use crate::admin::v1::users;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
 use hearth_core::id::NodeId;
 use hearth_core::policy::protocol;
@@ -20,14 +20,14 @@ const TCP: u8 = 6;
 
 /// One end of the connection.
 #[derive(Debug, Clone)]
-enum End {
+enum TrafficEnd {
     Node(Arc<Node>),
     Address(IpAddr),
 }
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// `?src=&dst=&port=&proto=`: `src` and `dst` are nodes, users, tags or addresses.
-    pub(crate) fn why(&self) -> Answer {
+    pub(crate) fn why(&self) -> ApiResult {
         let [src, dst, port, proto] = ["src", "dst", "port", "proto"].map(|key| self.query(key));
         let proto = protocol(proto).map_err(|fault| ApiError::invalid(&fault))?;
         let proto = proto.unwrap_or(TCP);
@@ -56,7 +56,7 @@ impl Call<'_> {
         json(&answer)
     }
 
-    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<End>, ApiError> {
+    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<TrafficEnd>, ApiError> {
         if name.is_empty() {
             return Err(ApiError::invalid("missing src or dst: add ?src= and ?dst="));
         }
@@ -64,12 +64,14 @@ impl Call<'_> {
             let mut nodes = snapshot.nodes().iter();
             let own = |node: &&Arc<Node>| address == node.ipv4 || address == node.ipv6;
             let node = nodes.find(own).cloned();
-            return Ok(vec![node.map_or(End::Address(address), End::Node)]);
+            return Ok(vec![
+                node.map_or(TrafficEnd::Address(address), TrafficEnd::Node),
+            ]);
         }
         let base_domain = &self.admin.about.base_domain;
-        let chosen = |is: &dyn Fn(&Node) -> bool| -> Vec<End> {
+        let chosen = |is: &dyn Fn(&Node) -> bool| -> Vec<TrafficEnd> {
             let nodes = snapshot.nodes().iter().filter(|node| is(node));
-            nodes.cloned().map(End::Node).collect()
+            nodes.cloned().map(TrafficEnd::Node).collect()
         };
         let named = chosen(&|node| node.is_named(name, base_domain));
         if !named.is_empty() {
@@ -88,11 +90,11 @@ impl Call<'_> {
     }
 }
 
-fn pair(snapshot: &Snapshot, from: &End, to: &End, port: u16, proto: u8) -> WhyPair {
+fn pair(snapshot: &Snapshot, from: &TrafficEnd, to: &TrafficEnd, port: u16, proto: u8) -> WhyPair {
     let compiled = snapshot.compiled();
     let v6_only = match (from, to) {
-        (End::Node(from), End::Node(to)) => compiled.without_ipv4(from.id, to.id),
-        (End::Address(address), _) | (_, End::Address(address)) => address.is_ipv6(),
+        (TrafficEnd::Node(from), TrafficEnd::Node(to)) => compiled.without_ipv4(from.id, to.id),
+        (TrafficEnd::Address(address), _) | (_, TrafficEnd::Address(address)) => address.is_ipv6(),
     };
     let (src, dst) = (from.address(v6_only), to.address(v6_only));
     let why = compiled.why(src, dst, port, proto);
@@ -114,7 +116,7 @@ fn pair(snapshot: &Snapshot, from: &End, to: &End, port: u16, proto: u8) -> WhyP
     }
 }
 
-impl End {
+impl TrafficEnd {
     fn name(&self) -> String {
         match self {
             Self::Node(node) => node.label.to_string(),

@@ -7,7 +7,7 @@ use hearth_derp::relay::Relay;
 
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
 use hearth_core::id::UserId;
@@ -20,9 +20,9 @@ const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Timeout for the reply of the state engine before the server counts as unhealthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// Asks the state engine itself: the published snapshot looks the same while the engine hangs.
-    pub(crate) async fn health(&self) -> Answer {
+    pub(crate) async fn health(&self) -> ApiResult {
         let answer = self.admin.engine.answers();
         if !matches!(
             tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
@@ -41,7 +41,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn status(&self) -> Answer {
+    pub(crate) fn status(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
@@ -88,7 +88,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn invite(&self) -> Answer {
+    pub(crate) async fn invite(&self) -> ApiResult {
         let request: CreateInvite = self.read()?;
         let expiry = convert::expiry(request.expiration, INVITE_LIFETIME, self.now)?;
         let owner = self.owner_of_invite(&request.user).await?;

@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 
 use crate::admin::problem::{ApiError, Code};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{MappedPort, PortMapping, Wan};
 use hearth_core::wan::mapping::Mapping;
 use hearth_core::wan::{NoticedBy, Report, kind_of};
 
-impl Call<'_> {
-    pub(crate) fn show_wan(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn show_wan(&self) -> ApiResult {
         json(&shown(&self.admin.about.wan.report(), false))
     }
 
     /// Checks the addresses now; router scripts call this when the uplink changes.
-    pub(crate) async fn refresh_wan(&self) -> Answer {
+    pub(crate) async fn refresh_wan(&self) -> ApiResult {
         let refreshed = self.admin.about.wan.refresh().await;
         let refreshed = refreshed.ok_or_else(|| {
             ApiError::new(

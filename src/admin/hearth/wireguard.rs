@@ -7,15 +7,15 @@ use data_encoding::BASE64;
 use crate::admin::problem::ApiError;
 use crate::admin::v1::nodes::{address, routes};
 use crate::admin::v1::users;
-use crate::admin::{Answer, Call};
+use crate::admin::{ApiCall, ApiResult};
 use crate::api::AddWireGuard;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::command::{Command, NewWireGuard, Rejected};
 use hearth_core::state::model::{Owner, WireGuard};
 use hearth_core::state::snapshot::Snapshot;
 
-impl Call<'_> {
-    pub(crate) async fn add_wireguard(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) async fn add_wireguard(&self) -> ApiResult {
         let request: AddWireGuard = self.read()?;
         let owner = owner(&self.admin.engine.snapshot(), &request)?;
         let mut served = routes(&request.routes)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::convert;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
     PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
@@ -21,8 +21,8 @@ const PREAUTH_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// `cmd/headscale/cli/api_key.go`.
 const API_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-impl Call<'_> {
-    pub(crate) async fn create_preauth_key(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) async fn create_preauth_key(&self) -> ApiResult {
         let request: CreatePreAuthKey = self.read()?;
         let user = match request.user.0.as_str() {
             "" | "0" => None,
@@ -70,7 +70,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn list_preauth_keys(&self) -> Answer {
+    pub(crate) fn list_preauth_keys(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.preauth_keys().values();
         let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
@@ -79,20 +79,20 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn expire_preauth_key(&self) -> Answer {
+    pub(crate) async fn expire_preauth_key(&self) -> ApiResult {
         let named: NameKey = self.read()?;
         let command = Command::ExpirePreAuthKey(preauth_id(&named.id.0)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn delete_preauth_key(&self) -> Answer {
+    pub(crate) async fn delete_preauth_key(&self) -> ApiResult {
         let command = Command::DeletePreAuthKey(preauth_id(self.query("id"))?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn create_api_key(&self) -> Answer {
+    pub(crate) async fn create_api_key(&self) -> ApiResult {
         let request: CreateApiKey = self.read()?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
@@ -107,7 +107,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn list_api_keys(&self) -> Answer {
+    pub(crate) fn list_api_keys(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.api_keys().values();
         json(&ApiKeysAnswer {
@@ -115,14 +115,14 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn expire_api_key(&self) -> Answer {
+    pub(crate) async fn expire_api_key(&self) -> ApiResult {
         let named: NameKey = self.read()?;
         let id = self.api_key_named(&named.id.0, &named.prefix)?;
         self.admin.engine.apply(Command::ExpireApiKey(id)).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn delete_api_key(&self, prefix: &str) -> Answer {
+    pub(crate) async fn delete_api_key(&self, prefix: &str) -> ApiResult {
         let id = self.api_key_named(self.query("id"), prefix)?;
         self.admin.engine.apply(Command::DeleteApiKey(id)).await?;
         json(&EmptyAnswer {})

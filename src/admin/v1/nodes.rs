@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
@@ -16,8 +16,8 @@ use hearth_core::state::command::{Command, Rejected, Reply};
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-impl Call<'_> {
-    pub(crate) fn list_nodes(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn list_nodes(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let owner = match self.query("user") {
             "" => None,
@@ -31,7 +31,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn show_node(&self, id: &str) -> Answer {
+    pub(crate) fn show_node(&self, id: &str) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
@@ -39,14 +39,14 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn delete_node(&self, id: &str) -> Answer {
+    pub(crate) async fn delete_node(&self, id: &str) -> ApiResult {
         let command = Command::DeleteNode(node_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
     /// The expiry is in the body or in the query; without one the node expires now.
-    pub(crate) async fn expire_node(&self, id: &str) -> Answer {
+    pub(crate) async fn expire_node(&self, id: &str) -> ApiResult {
         let id = node_id(id)?;
         let mut request: ExpireNode = self.read()?;
         let query = |key| self.query(key);
@@ -69,26 +69,26 @@ impl Call<'_> {
         self.node_after(Command::ExpireNode(id, expiry)).await
     }
 
-    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> Answer {
+    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> ApiResult {
         let id = node_id(id)?;
         self.node_after(Command::RenameNode(id, name.into())).await
     }
 
-    pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
+    pub(crate) async fn approve_routes(&self, id: &str) -> ApiResult {
         let request: ApproveRoutes = self.read()?;
         let routes = routes(&request.routes)?;
         self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
             .await
     }
 
-    pub(crate) async fn set_tags(&self, id: &str) -> Answer {
+    pub(crate) async fn set_tags(&self, id: &str) -> ApiResult {
         let request: SetTags = self.read()?;
         let tags = request.tags.into_iter().map(Into::into).collect();
         self.node_after(Command::SetTags(node_id(id)?, tags)).await
     }
 
     /// The user is in the body, or in the query as in Headscale up to 0.27 (`MoveNode`).
-    pub(crate) async fn move_node(&self, id: &str) -> Answer {
+    pub(crate) async fn move_node(&self, id: &str) -> ApiResult {
         let request: MoveNode = self.read()?;
         let who = match request.user.0.as_str() {
             "" => self.query("user"),
@@ -98,7 +98,7 @@ impl Call<'_> {
         self.node_after(Command::MoveNode(node_id(id)?, user)).await
     }
 
-    pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
+    pub(crate) async fn set_addresses(&self, id: &str) -> ApiResult {
         let request: SetAddresses = self.read()?;
         let ipv4 = address(&request.ipv4, "an IPv4 address")?;
         let ipv6 = address(&request.ipv6, "an IPv6 address")?;
@@ -109,18 +109,18 @@ impl Call<'_> {
             .await
     }
 
-    pub(crate) async fn approve_device(&self, id: &str) -> Answer {
+    pub(crate) async fn approve_device(&self, id: &str) -> ApiResult {
         self.node_after(Command::Authorize(node_id(id)?, true))
             .await
     }
 
-    pub(crate) async fn revoke_approval(&self, id: &str) -> Answer {
+    pub(crate) async fn revoke_approval(&self, id: &str) -> ApiResult {
         self.node_after(Command::Authorize(node_id(id)?, false))
             .await
     }
 
     /// The lines match Headscale's (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
-    pub(crate) async fn backfill_addresses(&self) -> Answer {
+    pub(crate) async fn backfill_addresses(&self) -> ApiResult {
         if self.query("confirmed") != "true" {
             return Err(ApiError::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
@@ -152,7 +152,7 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) async fn node_after(&self, command: Command) -> Answer {
+    pub(crate) async fn node_after(&self, command: Command) -> ApiResult {
         match self.admin.engine.apply(command).await? {
             Reply::Node(node) => {
                 let snapshot = self.admin.engine.snapshot();

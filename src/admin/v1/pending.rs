@@ -2,27 +2,27 @@
 
 use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
 use hearth_core::id::AuthId;
 use hearth_core::state::command::{Command, Rejected};
 
-impl Call<'_> {
-    pub(crate) async fn approve_for_user(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) async fn approve_for_user(&self) -> ApiResult {
         let request: DecideLogin = self.read()?;
         self.approve_registration(&request.auth_id, &request.user)
             .await
     }
 
     /// Approval in older versions of Headscale, with everything in the query.
-    pub(crate) async fn register_node(&self) -> Answer {
+    pub(crate) async fn register_node(&self) -> ApiResult {
         let query = |key| self.query(key);
         self.approve_registration(query("key"), query("user")).await
     }
 
     /// Approves a registration without naming a user, which requires that there is only one; or an SSH
     /// check, which Headscale decides here too.
-    pub(crate) async fn approve(&self) -> Answer {
+    pub(crate) async fn approve(&self) -> ApiResult {
         let request: DecideLogin = self.read()?;
         let id = auth_id(&request.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -34,7 +34,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn reject(&self) -> Answer {
+    pub(crate) async fn reject(&self) -> ApiResult {
         let request: DecideLogin = self.read()?;
         let id = auth_id(&request.auth_id)?;
         if self.is_ssh_check(&id) {
@@ -44,7 +44,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn list_pending(&self) -> Answer {
+    pub(crate) fn list_pending(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let mut pending: Vec<_> = snapshot
             .pending()
@@ -55,7 +55,7 @@ impl Call<'_> {
         json(&PendingAnswer { pending })
     }
 
-    async fn approve_registration(&self, id: &str, who: &str) -> Answer {
+    async fn approve_registration(&self, id: &str, who: &str) -> ApiResult {
         let id = auth_id(id)?;
         let user = users::find(&self.admin.engine.snapshot(), who)?;
         self.node_after(Command::Approve(id, user)).await

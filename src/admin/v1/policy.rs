@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::admin::problem::{ApiError, Code};
-use crate::admin::{AdminContext, Answer, Call, json};
+use crate::admin::{AdminContext, ApiCall, ApiResult, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
@@ -25,30 +25,30 @@ const NONE: &str = "loading ACL from database: acl policy not found: everyone ca
 
 /// Why a policy was rejected.
 #[derive(Debug)]
-pub(crate) enum Unfit {
+pub(crate) enum PolicyError {
     /// Errors in the policy.
     Policy(Vec<Diagnostic>),
     /// Another error.
     Request(ApiError),
 }
 
-impl From<ApiError> for Unfit {
+impl From<ApiError> for PolicyError {
     fn from(fault: ApiError) -> Self {
         Self::Request(fault)
     }
 }
 
-impl From<Unfit> for ApiError {
-    fn from(unfit: Unfit) -> Self {
+impl From<PolicyError> for ApiError {
+    fn from(unfit: PolicyError) -> Self {
         match unfit {
-            Unfit::Policy(faults) => Self::policy(&faults),
-            Unfit::Request(fault) => fault,
+            PolicyError::Policy(faults) => Self::policy(&faults),
+            PolicyError::Request(fault) => fault,
         }
     }
 }
 
-impl Call<'_> {
-    pub(crate) fn show_policy(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn show_policy(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         match snapshot.policies().last() {
             Some(version) => json(&self.admin.shown(version)),
@@ -61,21 +61,21 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) async fn set_policy(&self) -> Answer {
+    pub(crate) async fn set_policy(&self) -> ApiResult {
         let request: SetPolicy = self.read()?;
-        let _turn = self.admin.policy_turn.lock().await;
-        let version = self.admin.take_over(&request.policy).await?;
+        let _turn = self.admin.policy_lock.lock().await;
+        let version = self.admin.apply_policy(&request.policy).await?;
         json(&self.admin.shown(&version))
     }
 
     /// Checks a policy without setting it.
-    pub(crate) fn check_policy(&self) -> Answer {
+    pub(crate) fn check_policy(&self) -> ApiResult {
         let request: SetPolicy = self.read()?;
         self.admin.check(&request.policy)?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn list_policies(&self) -> Answer {
+    pub(crate) fn list_policies(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let versions = snapshot.policies().iter().map(|version| PolicyVersion {
             version: version.id.to_string(),
@@ -87,15 +87,15 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn show_policy_version(&self, version: &str) -> Answer {
+    pub(crate) fn show_policy_version(&self, version: &str) -> ApiResult {
         let version = self.admin.version(version)?;
         json(&self.admin.shown(&version))
     }
 
     /// Sets an older version again, as a new version.
-    pub(crate) async fn roll_back_policy(&self) -> Answer {
+    pub(crate) async fn roll_back_policy(&self) -> ApiResult {
         let RollBackPolicy { version } = self.read()?;
-        let _turn = self.admin.policy_turn.lock().await;
+        let _turn = self.admin.policy_lock.lock().await;
         let wanted = match version.0.as_str() {
             "" | "0" => {
                 let snapshot = self.admin.engine.snapshot();
@@ -105,7 +105,7 @@ impl Call<'_> {
             }
             version => self.admin.version(version)?,
         };
-        let version = self.admin.take_over(&wanted.source).await?;
+        let version = self.admin.apply_policy(&wanted.source).await?;
         json(&self.admin.shown(&version))
     }
 }
@@ -123,11 +123,11 @@ impl AdminContext {
         })
     }
 
-    /// Sets the policy. A caller that compared it with the current one must hold `policy_turn`.
+    /// Sets the policy. A caller that compared it with the current one must hold `policy_lock`.
     ///
     /// # Errors
     /// When the policy comes from a file, this one has errors, or its tests fail.
-    pub(crate) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
+    pub(crate) async fn apply_policy(&self, text: &str) -> Result<Arc<PolicyText>, PolicyError> {
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = ApiError::invalid(&format!(
@@ -144,8 +144,10 @@ impl AdminContext {
                 Ok(version)
             }
             Ok(_) => Err(ApiError::new(Code::Internal, "internal error").into()),
-            Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
-            Err(error) => Err(Unfit::Request(error.into())),
+            Err(EngineError::Rejected(Rejected::Policy(faults))) => {
+                Err(PolicyError::Policy(faults))
+            }
+            Err(error) => Err(PolicyError::Request(error.into())),
         }
     }
 
@@ -153,10 +155,10 @@ impl AdminContext {
     ///
     /// # Errors
     /// When it has errors, or its tests fail.
-    pub(crate) fn check(&self, text: &str) -> Result<(), Unfit> {
+    pub(crate) fn check(&self, text: &str) -> Result<(), PolicyError> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
-        compiled.check().map_err(Unfit::Policy)
+        compiled.check().map_err(PolicyError::Policy)
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
@@ -174,10 +176,10 @@ impl AdminContext {
 }
 
 /// Parses a policy. An empty text is an error, not the policy that allows everything.
-pub(crate) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
+pub(crate) fn parsed(text: &str) -> Result<NewPolicy, PolicyError> {
     if text.trim().is_empty() {
         let message = "the policy is empty; to allow everything, use {}";
         return Err(ApiError::invalid(message).into());
     }
-    NewPolicy::parse(text, true).map_err(Unfit::Policy)
+    NewPolicy::parse(text, true).map_err(PolicyError::Policy)
 }

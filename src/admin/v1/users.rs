@@ -2,7 +2,7 @@
 
 use crate::admin::problem::ApiError;
 use crate::admin::v1::convert;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::config::value::parse_duration;
 use hearth_core::id::UserId;
@@ -10,8 +10,8 @@ use hearth_core::state::command::{Command, NewUser, Rejected, Reply};
 use hearth_core::state::model::{KeyLifetime, Role, User};
 use hearth_core::state::snapshot::Snapshot;
 
-impl Call<'_> {
-    pub(crate) async fn create_user(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) async fn create_user(&self) -> ApiResult {
         let request: CreateUser = self.read()?;
         let new = NewUser {
             name: request.name.into(),
@@ -22,18 +22,18 @@ impl Call<'_> {
         self.user_after(Command::CreateUser(new)).await
     }
 
-    pub(crate) async fn rename_user(&self, id: &str, name: &str) -> Answer {
+    pub(crate) async fn rename_user(&self, id: &str, name: &str) -> ApiResult {
         let id = user_id(id)?;
         self.user_after(Command::RenameUser(id, name.into())).await
     }
 
-    pub(crate) async fn delete_user(&self, id: &str) -> Answer {
+    pub(crate) async fn delete_user(&self, id: &str) -> ApiResult {
         let command = Command::DeleteUser(user_id(id)?);
         self.admin.engine.apply(command).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn set_role(&self, id: &str) -> Answer {
+    pub(crate) async fn set_role(&self, id: &str) -> ApiResult {
         let request: SetRole = self.read()?;
         let role = match request.role.as_str() {
             "owner" => Role::Owner,
@@ -47,7 +47,7 @@ impl Call<'_> {
         self.user_after(Command::SetRole(user_id(id)?, role)).await
     }
 
-    pub(crate) async fn set_user_expiry(&self, id: &str) -> Answer {
+    pub(crate) async fn set_user_expiry(&self, id: &str) -> ApiResult {
         let request: SetUserExpiry = self.read()?;
         let life = match request.expiry.as_str() {
             "default" => None,
@@ -65,7 +65,7 @@ impl Call<'_> {
     }
 
     /// Filters in Headscale's order of precedence: name, email, ID.
-    pub(crate) fn list_users(&self) -> Answer {
+    pub(crate) fn list_users(&self) -> ApiResult {
         let query = |key| self.query(key);
         let (name, email, id) = (query("name"), query("email"), query("id"));
         let id = match id {
@@ -85,7 +85,7 @@ impl Call<'_> {
         })
     }
 
-    async fn user_after(&self, command: Command) -> Answer {
+    async fn user_after(&self, command: Command) -> ApiResult {
         match self.admin.engine.apply(command).await? {
             Reply::User(user) => json(&UserAnswer {
                 user: convert::user(&user),

@@ -23,13 +23,13 @@ pub enum ReplyChannel {
 /// All pending calls.
 #[derive(Debug)]
 pub struct PendingCalls {
-    waiting: Mutex<HashMap<String, Waiting>>,
+    waiting: Mutex<HashMap<String, ExpectedReplies>>,
     most: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    way: ReplyChannel,
+struct ExpectedReplies {
+    channel: ReplyChannel,
     answers: mpsc::Sender<Bytes>,
     answer_bytes: usize,
 }
@@ -58,10 +58,10 @@ impl PendingCalls {
     /// When too many calls are pending, or the system has no random bytes.
     pub fn begin(
         self: &Arc<Self>,
-        way: ReplyChannel,
+        channel: ReplyChannel,
         answers: usize,
         answer_bytes: usize,
-    ) -> Result<Call, NodeCallError> {
+    ) -> Result<NodeCall, NodeCallError> {
         let name = HEXLOWER.encode(&random::<16>()?);
         let (sender, answers) = mpsc::channel(answers.max(1));
         let mut waiting = self.lock();
@@ -70,14 +70,14 @@ impl PendingCalls {
         }
         waiting.insert(
             name.clone(),
-            Waiting {
-                way,
+            ExpectedReplies {
+                channel,
                 answers: sender,
                 answer_bytes,
             },
         );
         drop(waiting);
-        Ok(Call {
+        Ok(NodeCall {
             calls: Arc::clone(self),
             name,
             answers,
@@ -86,29 +86,29 @@ impl PendingCalls {
 
     /// Claims the slot of a reply, before the reply is read, so that no more are read than are expected.
     /// `None` when no reply is expected through this channel.
-    pub fn claim(&self, name: &str, way: ReplyChannel) -> Option<Claim> {
+    pub fn claim(&self, name: &str, channel: ReplyChannel) -> Option<ReplySlot> {
         let waiting = self.lock();
-        let call = waiting.get(name).filter(|call| call.way == way)?;
+        let call = waiting.get(name).filter(|call| call.channel == channel)?;
         let place = call.answers.clone().try_reserve_owned().ok()?;
-        Some(Claim {
+        Some(ReplySlot {
             place,
             answer_bytes: call.answer_bytes,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, ExpectedReplies>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Slot of one reply; released when dropped.
 #[derive(Debug)]
-pub struct Claim {
+pub struct ReplySlot {
     place: mpsc::OwnedPermit<Bytes>,
     answer_bytes: usize,
 }
 
-impl Claim {
+impl ReplySlot {
     /// Longest reply, in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
@@ -122,13 +122,13 @@ impl Claim {
 
 /// A pending call, until dropped.
 #[derive(Debug)]
-pub struct Call {
+pub struct NodeCall {
     calls: Arc<PendingCalls>,
     name: String,
     answers: mpsc::Receiver<Bytes>,
 }
 
-impl Call {
+impl NodeCall {
     /// Name of the call, which the reply must carry.
     pub fn name(&self) -> &str {
         &self.name
@@ -144,7 +144,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for NodeCall {
     fn drop(&mut self) {
         self.calls.lock().remove(&self.name);
     }
@@ -159,8 +159,8 @@ mod tests {
     }
 
     /// Whether an answer was taken.
-    fn answer(calls: &PendingCalls, name: &str, way: ReplyChannel) -> bool {
-        let claim = calls.claim(name, way);
+    fn answer(calls: &PendingCalls, name: &str, channel: ReplyChannel) -> bool {
+        let claim = calls.claim(name, channel);
         claim.is_some_and(|claim| claim.give(Bytes::from_static(b"yes")))
     }
 
@@ -168,8 +168,8 @@ mod tests {
     async fn only_the_machine_that_was_asked_may_answer() {
         let calls = Arc::new(PendingCalls::new(2));
         let mut call = calls.begin(machine(1), 1, 10).unwrap();
-        for way in [machine(2), ReplyChannel::Plain] {
-            assert!(!answer(&calls, call.name(), way));
+        for channel in [machine(2), ReplyChannel::Plain] {
+            assert!(!answer(&calls, call.name(), channel));
         }
         assert!(!answer(&calls, "another", machine(1)));
         assert!(answer(&calls, call.name(), machine(1)));

@@ -19,10 +19,10 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// Mailboxes of all open streams; bounded by the limit of streams.
 #[derive(Debug, Default)]
-pub struct Mailboxes(Mutex<Open>);
+pub struct Mailboxes(Mutex<OpenMailboxes>);
 
 /// The newest stream of each node and its mailbox.
-type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Mailbox>>)>;
+type OpenMailboxes = HashMap<NodeId, (SessionId, Arc<Mutex<Mailbox>>)>;
 
 /// Queued messages of one stream, and the waker of the stream. A channel would take a kilobyte per stream.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl Mailboxes {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenMailboxes> {
         lock(&self.0)
     }
 }

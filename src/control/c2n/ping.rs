@@ -22,7 +22,7 @@ pub const REACHED: &str = "/machine/ping-response";
 const TRIES: Duration = Duration::from_secs(10);
 
 /// Timeout for the reply: the ping, and the way back.
-const PATIENCE: Duration = Duration::from_secs(12);
+const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Longest ping result, in bytes.
 const RESULT_BYTES: usize = 4 * 1024;
@@ -58,7 +58,7 @@ impl NodeCalls {
             payload: "",
         };
         self.mailboxes.ping(node.id, &request)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut answers = Vec::new();
         while answers.len() < kinds.len() {
             let Ok(answer) = timeout_at(deadline, call.next()).await else {

@@ -158,7 +158,7 @@ impl Watcher {
     ) {
         let (mut others, again) = self.ask_others(&tasks, &shutdown);
         let calm = TokenBucket::new(LOOKS, CALM);
-        names.tell(&self.told.server);
+        names.set_addresses(&self.told.server);
         loop {
             let poll = match self.system.noticed_by() {
                 NoticedBy::Netlink => RARELY,
@@ -207,7 +207,7 @@ impl Watcher {
                 }
                 is_other
             });
-            names.tell(&self.told.server);
+            names.set_addresses(&self.told.server);
             if let Some(asker) = asker {
                 let changed = self.known.refresh();
                 let report = self.report.borrow().clone();
