@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_fits_no_code_gives_none() {
+    fn a_text_too_long_for_a_code_gives_none() {
         assert_eq!(for_terminal(&"x".repeat(3000)), None);
         assert_eq!(rows(&"x".repeat(3000)), None);
     }

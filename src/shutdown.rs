@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_wait_and_those_who_come_late_are_told() {
+    async fn waiting_tasks_and_later_ones_see_the_shutdown() {
         let shutdown = Shutdown::new();
         let waiting = shutdown.clone();
         assert!(!shutdown.requested());

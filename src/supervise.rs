@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_does_not_end_is_cut_off_and_named() {
+    async fn a_task_that_does_not_end_is_aborted_and_named() {
         let tasks = Tasks::new();
         tasks.spawn("stubborn", std::future::pending());
         assert_eq!(tasks.finish(Duration::from_secs(4)).await, ["stubborn"]);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ended_tasks_take_no_room() {
+    async fn ended_tasks_are_removed() {
         let tasks = Tasks::new();
         for _ in 0..100 {
             tasks.spawn("short", std::future::ready(()));

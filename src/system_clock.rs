@@ -32,12 +32,12 @@ pub fn monotonic() -> Duration {
 mod tests {
     use super::*;
 
-    /// A library that takes the system's times for 64 bits where they have 32 shows years here, or nothing.
+    /// A library that reads 64-bit times where the system has 32 bits would return years or nothing here.
     #[test]
     fn the_monotonic_clock_is_that_of_the_system() {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
-        // The file's clock goes on while the machine sleeps, and this one does not.
+        // The clock of /proc/uptime goes on while the machine sleeps, this one does not.
         assert!(monotonic() > Duration::ZERO);
         assert!(monotonic() < Duration::from_secs_f64(seconds + 60.0));
         let (first, second) = (monotonic(), monotonic());

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_key_opens_until_it_ends() {
+    fn a_valid_key_is_accepted_until_it_expires() {
         let (keys, header) = with_key(Some(at(10).wall));
         let gate = ApiKeyGate::new();
         assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_not_set_ends_no_key() {
+    fn an_implausible_clock_expires_no_key() {
         let (keys, header) = with_key(Some(Timestamp::from_unix_ms(5)));
         let now = Now {
             wall: Timestamp::from_unix_ms(10),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_key_does_not_open() {
+    fn invalid_keys_are_refused() {
         let (keys, header) = with_key(None);
         let right = header.to_str().unwrap();
         let mut wrong = right.to_owned();
@@ -213,16 +213,16 @@ mod tests {
     }
 
     #[test]
-    fn guessing_is_slow_and_strangers_lock_nobody_out() {
+    fn guessing_is_rate_limited_and_unknown_clients_lock_nobody_out() {
         let (keys, header) = with_key(None);
         let gate = ApiKeyGate::new();
-        let stranger = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
+        let unknown = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)
                 .filter(|_| gate.admit(Some(header), &keys, at(0)) == Err(refusal))
                 .count()
         };
-        assert_eq!(refused(AuthError::Unauthorized, &stranger, 1000), 10);
+        assert_eq!(refused(AuthError::Unauthorized, &unknown, 1000), 10);
         assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
         let wrong = format!("{}x", header.to_str().unwrap());
         let wrong = HeaderValue::from_str(&wrong).unwrap();

@@ -26,7 +26,7 @@ const BURST: u32 = 32;
 pub async fn coalesce_snapshots<T>(
     mut states: watch::Receiver<Arc<Snapshot>>,
     mut shared: watch::Receiver<T>,
-    news: watch::Sender<Arc<Snapshot>>,
+    updates: watch::Sender<Arc<Snapshot>>,
     shutdown: Shutdown,
 ) {
     // Earliest time of the next snapshot at the steady rate, minus the burst.
@@ -43,7 +43,7 @@ pub async fn coalesce_snapshots<T>(
             tokio::time::sleep_until(turn).await;
         }
         shared.mark_unchanged();
-        news.send_replace(states.borrow_and_update().clone());
+        updates.send_replace(states.borrow_and_update().clone());
         paced_to = paced_to.max(Instant::now()) + INTERVAL;
     }
 }
@@ -54,10 +54,10 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_goes_out_at_once_and_a_burst_at_the_pace() {
+    async fn a_change_is_forwarded_at_once_and_a_burst_at_the_interval() {
         let mut world = World::new();
         let (publish, states) = watch::channel(Arc::new(world.snapshot()));
-        let (sender, mut news) = watch::channel(Arc::new(world.snapshot()));
+        let (sender, mut updates) = watch::channel(Arc::new(world.snapshot()));
         let start = Instant::now();
         let (_shared, unchanged) = watch::channel(());
         let paced = coalesce_snapshots(states, unchanged, sender, Shutdown::new());
@@ -66,7 +66,7 @@ mod tests {
             while moments.len() < BURST as usize + 4 {
                 world.wait(Duration::ZERO);
                 publish.send_replace(Arc::new(world.snapshot()));
-                news.changed().await.unwrap();
+                updates.changed().await.unwrap();
                 moments.push(start.elapsed().as_millis());
             }
             moments
@@ -85,18 +85,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_all_share_is_news_too_and_a_shutdown_ends_all() {
+    async fn shared_data_wakes_streams_too_and_a_shutdown_ends_them() {
         let state = Arc::new(World::new().snapshot());
         let (_publish, states) = watch::channel(state.clone());
         let (share, shared) = watch::channel(0);
-        let (sender, mut news) = watch::channel(state);
+        let (sender, mut updates) = watch::channel(state);
         let shutdown = Shutdown::new();
         let paced = coalesce_snapshots(states, shared, sender, shutdown.clone());
         let changes = async {
             share.send_replace(1);
-            assert!(news.changed().await.is_ok());
+            assert!(updates.changed().await.is_ok());
             shutdown.trigger();
-            assert!(news.changed().await.is_err());
+            assert!(updates.changed().await.is_err());
         };
         tokio::join!(paced, changes);
     }

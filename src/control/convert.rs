@@ -55,9 +55,7 @@ pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
 /// The text, truncated to [`TEXT_MAX`].
 fn cut(text: Box<str>) -> Box<str> {
     let mut text = text.into_string();
-    let end = (0..=TEXT_MAX)
-        .rev()
-        .find(|place| text.is_char_boundary(*place));
+    let end = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or(0));
     text.into()
 }
@@ -175,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_followup_names_its_login() {
+    fn a_followup_url_has_the_id_of_its_registration() {
         let id = followup("http://192.168.1.1:8080/register/abc_DEF-1");
         assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
         assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);

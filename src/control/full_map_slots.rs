@@ -45,7 +45,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn who_keeps_a_turn_holds_the_others_up_for_two_seconds_only() {
+    async fn a_held_slot_delays_the_others_for_two_seconds_only() {
         let (turns, tasks) = (FullMapSlots::new(1), Tasks::new());
         let start = Instant::now();
         drop(turns.take(&tasks).await);

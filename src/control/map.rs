@@ -130,11 +130,11 @@ async fn apply_update(
         return Ok(());
     }
     let update = convert::update(node, request, context.limits.hostinfo);
-    let told = context
+    let updated = context
         .engine
         .apply(Command::UpdateNode(Box::new(update)))
         .await;
-    told.map(|_| ()).map_err(|fault| refused(&fault))
+    updated.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
 async fn stream(

@@ -397,7 +397,7 @@ mod tests {
         }
     }
 
-    /// Gives the wire's bytes in pieces of the given lengths, then all the rest, then the end.
+    /// Returns the bytes in pieces of the given lengths, then all the rest, then the end.
     struct Script {
         pieces: std::collections::VecDeque<Vec<u8>>,
     }

@@ -188,7 +188,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn who_waits_is_known_by_machine_and_key() {
+    fn a_pending_registration_is_found_by_machine_and_key() {
         let (mut world, _) = World::with_user();
         world.register(plain(1, 1)).unwrap();
         let snapshot = world.snapshot();
@@ -198,12 +198,12 @@ mod tests {
             is_pending(snapshot.pending().values(), &machine, &key)
         };
         assert!(is_known(1, 1));
-        // Otherwise one stranger could make logins without end.
+        // Otherwise one client could make pending registrations without limit.
         assert!(!is_known(1, 2) && !is_known(2, 1));
     }
 
     #[test]
-    fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
+    fn a_client_with_a_valid_preauth_key_is_exempt() {
         let now = system_clock::now();
         let made = secret::new_secret(SecretKind::PreAuth).unwrap();
         let key = PreAuthKey {

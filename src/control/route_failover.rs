@@ -88,7 +88,7 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[test]
-    fn only_routers_that_can_be_replaced_are_asked() {
+    fn only_routers_with_a_standby_are_probed() {
         let (mut world, _) = World::with_user();
         let ids = [1, 2, 3].map(|number| world.node_number(number));
         let offers = ["10.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16"];

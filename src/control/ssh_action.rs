@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_confirmation_counts_is_the_policys() {
+    fn the_check_period_comes_from_the_policy() {
         let (mut world, _) = World::with_user();
         let (source, target) = (world.node_number(1), world.node_number(2));
         world.open_stream(source);
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    /// What the client would do with the URL that it is to ask next.
+    /// What the client does with the URL of its next request.
     fn asked_next(action: &SshAction) -> (SshAttempt, String) {
         let uri: hyper::Uri = action.hold_and_delegate.parse().unwrap();
         let (source, target) = nodes(uri.path()).unwrap();
@@ -266,7 +266,7 @@ mod tests {
             shutdown: &shutdown,
             server_url: "http://192.168.1.1:8080",
         };
-        // A name that the client would otherwise put another value for.
+        // A name that would break the URL if it were not escaped.
         let root = attempt("$LOCAL_USER&x");
         let held = checking.action(root.clone(), HOUR, "").await.unwrap();
         let (same, id) = asked_next(&held);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(followed, Ok(SshAction::accepted()));
         let next = checking.action(root.clone(), HOUR, "").await;
         assert_eq!(next, Ok(SshAction::accepted()));
-        // Where each connection is to be checked, an earlier confirmation does not count.
+        // With a check for each connection, an earlier approval does not count.
         let always = checking
             .action(root.clone(), Some(Duration::ZERO), "")
             .await;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_is_no_and_a_lost_connection_begins_anew() {
+    async fn a_rejection_is_final_and_an_unknown_check_starts_again() {
         let (checks, shutdown) = (SshChecks::new(8), Shutdown::new());
         let checking = SshActions {
             checks: &checks,

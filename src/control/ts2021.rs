@@ -336,7 +336,7 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The response, and what would take the connection over.
+    /// The response, and its upgrade.
     fn upgraded(request: &Parts) -> (Response<Body>, Option<ControlUpgrade>) {
         let mut begin = None;
         let response = upgrade(request, |asked| {
@@ -409,7 +409,7 @@ mod tests {
         }
     }
 
-    /// Where the fake clients come from.
+    /// Address of the fake clients.
     fn source() -> SocketAddr {
         ([192, 0, 2, 1], 1234).into()
     }
@@ -471,7 +471,7 @@ mod tests {
         NoiseStream::new(stream, seal, open, &[], &[])
     }
 
-    /// Runs a client's part of a connection.
+    /// Runs the client side of a connection.
     #[derive(Clone)]
     struct OnTasks(Tasks);
 
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_initiation_is_told_so() {
+    async fn a_bad_initiation_gets_an_error() {
         let setup = setup();
         let mut stream = serve(&setup, vec![0; 100]);
         let mut answer = Vec::new();
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_asks_is_left() {
+    async fn a_client_that_never_sends_a_request_is_disconnected() {
         let setup = setup();
         let mut stream = connect(&setup, 40).await;
         let mut rest = Vec::new();
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_ends_idle_connections() {
+    async fn a_shutdown_ends_idle_connections() {
         let setup = setup();
         let stream = connect(&setup, 40).await;
         let mut idle = http2(&setup, stream).await;
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_taken_back_is_dropped() {
+    async fn a_cancelled_request_is_dropped() {
         let setup = setup();
         let stream = connect(&setup, 40).await;
         let mut requests = http2(&setup, stream).await;

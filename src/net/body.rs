@@ -84,7 +84,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Content::Stream(making, sender) = &mut self.0 {
             let is_over = making.as_mut().poll(context).is_ready();
-            let piece = sender.place().take();
+            let piece = sender.slot().take();
             if is_over {
                 self.0 = Content::Nothing;
             } else if piece.is_none() {
@@ -125,12 +125,12 @@ impl Sender {
     pub async fn send(&self, piece: Bytes) {
         let mut piece = Some(piece);
         poll_fn(|_| {
-            let mut place = self.place();
-            if place.is_some() {
+            let mut slot = self.slot();
+            if slot.is_some() {
                 return Poll::Pending;
             }
-            *place = piece.take();
-            match *place {
+            *slot = piece.take();
+            match *slot {
                 Some(_) => Poll::Pending,
                 None => Poll::Ready(()),
             }
@@ -138,7 +138,7 @@ impl Sender {
         .await;
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Bytes>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Bytes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -312,7 +312,7 @@ mod tests {
     async fn a_streamed_body_waits_for_what_its_future_waits_for() {
         let mut body = Body::stream(|sender| async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            // A piece that nobody waits for any more is sent all the same.
+            // The piece is sent although the wait for it was cancelled.
             tokio::select! { biased;
                 () = sender.send(Bytes::from_static(b"late")) => {}
                 () = std::future::ready(()) => {}
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_of_a_body_goes_with_it() {
+    fn the_future_of_a_body_is_dropped_with_it() {
         let held = Arc::new(());
         let guard = held.clone();
         let body = Body::stream(|_| async move { drop(guard) });

@@ -201,7 +201,7 @@ mod tests {
         Full::new(Bytes::from(vec![0; length]))
     }
 
-    /// A body that sends so many bytes and then nothing more.
+    /// A body that sends `length` bytes and then stalls.
     fn stalled(length: usize) -> Body {
         Body::stream(move |sender| async move {
             sender.send(Bytes::from(vec![0; length])).await;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_body_that_began_first_makes_room() {
+    async fn the_oldest_body_is_evicted() {
         let bodies = BodyBudget::new(100);
         let first = bodies.read(stalled(60), 60, SOON);
         let second = bodies.read(stalled(30), 60, SOON);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_fits_is_refused_and_throws_nobody_out_for_nothing() {
+    async fn a_body_that_never_fits_is_refused_and_evicts_no_other() {
         let bodies = BodyBudget::new(100);
         let other = bodies.read(stalled(60), 60, SOON);
         let too_long = bodies.read(full(101), 200, SOON);

@@ -158,7 +158,7 @@ mod tests {
 
     struct Echo;
 
-    /// A protocol that repeats what came with the request.
+    /// A protocol that echoes the bytes received with the request.
     fn echo(protocol: &'static str) -> Upgrade {
         Upgrade::new(protocol, move |mut stream, received, _| {
             Box::pin(async move {
@@ -257,7 +257,7 @@ mod tests {
     const ECHO: &str = "GET /echo HTTP/1.1\r\nUpgrade: echo\r\nConnection: Upgrade\r\n";
 
     #[tokio::test]
-    async fn plain_requests_and_upgrades_are_told_apart() {
+    async fn plain_requests_and_upgrades_are_distinguished() {
         let server = Running::start(None, None);
         let answer = ask(&mut server.connect().await, GET).await;
         assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
@@ -321,7 +321,7 @@ mod tests {
             let mut stream = connector.connect(name, stream).await.unwrap();
             let client = stream.get_ref().1;
             assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
-            // The client would rather have AES.
+            // The client prefers AES.
             let suite = client.negotiated_cipher_suite().unwrap().suite();
             let cheap = rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
             assert_eq!(suite, cheap);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_admin_socket_is_told_from_the_network() {
+    async fn the_admin_socket_is_distinguished_from_the_network() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hearth.sock");
         let server = Running::start(None, Some(&path));

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fast_start_is_not_answered_however_it_is_cut() {
+    async fn fast_start_gets_no_response_however_it_is_split() {
         let request =
             b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n";
         for cut in 1..request.len() {
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_and_silent_peers_are_left() {
+    async fn slow_and_silent_peers_are_disconnected() {
         let (_client, server) = duplex(4096);
         assert!(matches!(run(server).await, Err(Http1Error::Idle)));
         let (mut client, server) = duplex(4096);
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_stops_lets_idle_connections_go() {
+    async fn a_shutdown_closes_idle_connections() {
         let limits = Limits::default();
         for request in ["", "GET / HTTP/1.1\r\n\r\n"] {
             let shutdown = Shutdown::new();

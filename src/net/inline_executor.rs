@@ -184,7 +184,7 @@ mod tests {
     use std::time::Duration;
     use tokio::sync::{mpsc, oneshot};
 
-    /// Runs a connection that begins what it is given, until that has an end.
+    /// Runs a connection that spawns the given requests, until it ends.
     async fn serve(mut given: mpsc::Receiver<RequestTask>) {
         let mut requests = InlineExecutor::new();
         let begin = requests.spawner();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_run_beside_each_other_and_go_with_the_connection() {
+    async fn requests_run_concurrently_and_end_with_the_connection() {
         let (give, given) = mpsc::channel::<RequestTask>(8);
         let served = tokio::task::JoinSet::from_iter([serve(given)]);
         let (first, second) = (oneshot::channel::<u8>(), oneshot::channel::<u8>());
@@ -215,7 +215,7 @@ mod tests {
             let _ = done.send(sum);
         };
         give.send(Box::pin(answer)).await.unwrap();
-        // The wake-ups come from a thread of their own, as those of the engine do.
+        // The wake-ups come from another thread, like those of the engine.
         std::thread::spawn(move || {
             first.0.send(1).unwrap();
             second.0.send(2).unwrap();

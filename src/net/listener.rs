@@ -170,7 +170,7 @@ pub struct Gate {
 /// Permit of one connection; released when dropped.
 #[derive(Debug)]
 struct Permit {
-    _place: Option<SourceSlot>,
+    _slot: Option<SourceSlot>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -200,15 +200,15 @@ impl Gate {
     /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
     async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
         let source = source.map(group).filter(|source| !source.is_loopback());
-        let place = source.map(|source| self.place(source)).transpose()?;
+        let slot = source.map(|source| self.source_slot(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         Ok(Permit {
-            _place: place,
+            _slot: slot,
             _permit: permit.map_err(|_| TooMany)?,
         })
     }
 
-    fn place(&self, source: IpAddr) -> Result<SourceSlot, TooMany> {
+    fn source_slot(&self, source: IpAddr) -> Result<SourceSlot, TooMany> {
         let mut sources = self.sources();
         let count = sources.get(&source).copied().unwrap_or_default();
         if count >= self.per_source {
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_is_given_back_when_the_wait_is_given_up() {
+    async fn a_slot_is_released_when_the_wait_is_cancelled() {
         let gate = Gate::new(0, 2);
         let source = Some(IpAddr::from([192, 0, 2, 1]));
         let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(source));
@@ -463,7 +463,7 @@ mod tests {
         assert!(gate.sources().is_empty());
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();

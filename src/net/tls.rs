@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]
     #[test]
     fn a_crash_between_the_two_files_is_survived() {
         let dir = tempfile::tempdir().unwrap();
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_is_told_and_nothing_is_replaced() {
+    fn a_missing_key_is_an_error_and_nothing_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let before = Identity::self_signed(dir.path(), &names()).unwrap();
         let key = dir.path().join(KEY_FILE);
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_about_the_relay_stands_last_and_stays() {
+    fn the_metacert_comes_last_and_stays() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();

@@ -28,18 +28,18 @@ use hearth_core::wan::portmap::upnp::{Action, Place};
 /// # Errors
 /// [`OutboundError`]; a status other than 200 is not an error.
 pub async fn request(
-    place: &Place,
+    target: &Place,
     action: Option<&Action>,
     most: usize,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), OutboundError> {
     let exchange = async {
-        let stream = TcpStream::connect(place.address).await?;
+        let stream = TcpStream::connect(target.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
-            .uri(place.path.as_str())
-            .header(HOST, place.address.to_string());
+            .uri(target.path.as_str())
+            .header(HOST, target.address.to_string());
         let request = match action {
             None => request.body(Full::default()),
             Some(action) => request

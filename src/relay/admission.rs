@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_grow_old_and_refusals_make_room_first() {
+    fn responses_expire_and_refusals_are_evicted_first() {
         let second = Duration::from_secs;
         let key = |mark| Key::from([mark; 32]);
         let mut answers = AnswerCache::new(2, second(60));

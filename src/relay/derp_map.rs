@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn at_home_the_certificate_is_pinned() {
+    fn without_a_domain_the_certificate_is_pinned() {
         assert_eq!(
             map("http://192.168.1.1:8080", Some("ab12")),
             r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"192.168.1.1","CertName":"sha256-raw:ab12","IPv4":"192.168.1.1","IPv6":"none","STUNPort":3478,"DERPPort":8443,"CanPort80":true}]}}}"#
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_outside_spare_clients_the_question_to_dns() {
+    fn public_addresses_save_clients_the_dns_lookup() {
         let url = "https://hearth.example.com";
         let both = nodes(url, None, ["203.0.113.5", "2001:db8::1"]);
         assert_eq!(both, ["900a hearth.example.com 203.0.113.5 2001:db8::1"]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_as_the_name_follows_the_address_outside() {
+    fn an_address_as_server_name_follows_the_public_address() {
         let url = "https://203.0.113.5:8443";
         let moved = ["203.0.113.9", ""];
         assert_eq!(
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn at_home_the_way_from_outside_comes_second() {
+    fn without_a_domain_the_public_address_comes_second() {
         let url = "http://192.168.1.1:8080";
         let home = "900a 192.168.1.1 192.168.1.1 none";
         let both = nodes(url, Some("ab"), ["203.0.113.5", "2001:db8::1"]);

@@ -314,7 +314,7 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[test]
-    fn files_and_kept_answers_make_a_map_without_the_internet() {
+    fn files_and_kept_responses_make_a_map_without_internet_access() {
         let dir = tempfile::tempdir().unwrap();
         let yaml = dir.path().join("derp.yaml");
         let region = "regions:\n  901:\n    nodes:\n    - name: 901a\n      hostname: h\n";
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(map.regions.keys().collect::<Vec<_>>(), [&1, &900, &901]);
         let scores = map.home_params.unwrap().region_score;
         assert_eq!(scores, BTreeMap::from([(900, 0.5)]));
-        // A file that breaks later takes nothing away.
+        // A file that becomes invalid later removes nothing.
         files::replace(&yaml, b"regions: {").unwrap();
         regions.read_files();
         assert_eq!(regions.joined().regions.len(), 3);
@@ -359,10 +359,11 @@ mod tests {
         let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (published, mut tailnets) =
+            watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
         let (states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(published, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let policy = r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"901": {"RegionID": 901,
                 "RegionCode": "x", "Nodes": [{"Name": "x", "RegionID": 901, "HostName": "h"}]}}}}"#;
@@ -370,26 +371,26 @@ mod tests {
                 world.set_policy(text);
                 states.send_replace(Arc::new(world.snapshot()));
                 let has = text == policy;
-                let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("\"901\"") == has;
-                let now = tailnets.wait_for(is_told).await.unwrap();
+                let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("\"901\"") == has;
+                let now = tailnets.wait_for(is_published).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
-            // hearth's own region is told anew when it is another one.
+            // The own region is published again when it has changed.
             change.send_replace(Some(DerpRegion {
                 region_name: "moved".into(),
                 ..own
             }));
-            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("moved");
-            tailnets.wait_for(is_told).await.unwrap();
+            let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("moved");
+            tailnets.wait_for(is_published).await.unwrap();
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
     }
 
     #[tokio::test]
-    async fn a_url_that_takes_its_time_holds_no_change_up() {
+    async fn a_slow_url_delays_no_change() {
         let dir = tempfile::tempdir().unwrap();
-        // It takes connections and never answers.
+        // It accepts connections and never responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/map", silent.local_addr().unwrap());
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
@@ -398,26 +399,27 @@ mod tests {
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
         let (world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (published, mut tailnets) =
+            watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
         let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(published, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let region = DerpRegion {
                 region_id: 900,
                 ..DerpRegion::default()
             };
             change.send_replace(Some(region));
-            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("900");
-            let told = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_told));
-            assert!(told.await.is_ok());
+            let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("900");
+            let published = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_published));
+            assert!(published.await.is_ok());
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
     }
 
     #[test]
-    fn a_policy_can_do_without_the_regions_of_urls() {
+    fn a_policy_can_omit_the_regions_of_urls() {
         let dir = tempfile::tempdir().unwrap();
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
         derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];

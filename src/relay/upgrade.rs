@@ -165,10 +165,10 @@ pub struct AdmitAnswer {
 /// `POST /verify`: whether a client is a node of this tailnet.
 pub fn verify(content: &[u8], is_admitted: impl FnOnce(&NodeKey) -> bool) -> Response<Body> {
     match serde_json::from_slice::<AdmitRequest>(content) {
-        Ok(question) => body::json(
+        Ok(request) => body::json(
             StatusCode::OK,
             &AdmitAnswer {
-                allow: is_admitted(&question.node_public),
+                allow: is_admitted(&request.node_public),
             },
         ),
         Err(_) => body::text(StatusCode::BAD_REQUEST, "invalid verify request"),
@@ -205,7 +205,7 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The response, and what would take the connection over.
+    /// The response, and its upgrade.
     fn upgraded(request: &Parts, key: &hearth_derp::Key) -> (Response<Body>, Option<RelayUpgrade>) {
         let mut begin = None;
         let response = upgrade(request, key, |asked| {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_refused() {
+    fn requests_without_an_upgrade_are_refused() {
         let key = hearth_derp::Key::from([1; 32]);
         for (headers, status) in [
             (&[][..], 426),
@@ -272,9 +272,9 @@ mod tests {
         assert!(fast_start("/derp/probe", &header(b"DERP", b"1")).is_none());
     }
 
-    /// The key and the answer to it are those of RFC 6455 section 1.3.
+    /// The key and its response are those of RFC 6455 section 1.3.
     #[test]
-    fn a_web_socket_is_answered_as_the_standard_says() {
+    fn a_web_socket_handshake_follows_the_standard() {
         let headers = [
             ("Upgrade", "WebSocket"),
             ("Sec-WebSocket-Protocol", "chat, derp"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_relays_learn_whom_to_admit() {
+    async fn other_relays_can_verify_clients() {
         let key = NodeKey::from_bytes([0xab; 32]);
         let ask = |text: &str| verify(text.as_bytes(), |asked| *asked == key);
         for (digits, allow) in [("ab", true), ("cd", false)] {

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_named_and_rests_are_whole() {
+    fn allowed_methods_are_listed_and_rest_parameters_are_complete() {
         assert_eq!(found(Method::PUT, "/user/1"), Err("GET, DELETE".into()));
         assert_eq!(found(Method::GET, "/user/register").unwrap().0, 1);
         let (_, params) = found(Method::PUT, "/rest/a/b/").unwrap();

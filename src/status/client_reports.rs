@@ -117,7 +117,7 @@ mod tests {
     const AT: Timestamp = Timestamp::from_unix_ms(0);
 
     #[test]
-    fn a_problem_stays_until_it_is_cleared() {
+    fn a_health_warning_stays_until_it_is_cleared() {
         let reports = ClientReports::new(2);
         let node = NodeId::FIRST;
         reports.set_health(node, "dns", "no resolver");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_cannot_fill_the_memory() {
+    fn reports_of_a_node_are_bounded() {
         let reports = ClientReports::new(2);
         let long = "é".repeat(10_000);
         for part in 0..100 {

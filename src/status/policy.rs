@@ -59,15 +59,15 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn trouble_names_the_file_the_fault_and_what_applies() {
+    fn the_warning_names_the_file_the_error_and_the_policy_in_effect() {
         let (mut world, _) = World::with_user();
-        let mut place = PolicyStatus::default();
-        assert_eq!(place.trouble(&world.snapshot()), None);
-        place.file = Some("/p".into());
-        assert_eq!(place.trouble(&world.snapshot()), None);
-        place.fault = "line 1, column 2: x\nline 2, column 3: y".into();
+        let mut status = PolicyStatus::default();
+        assert_eq!(status.trouble(&world.snapshot()), None);
+        status.file = Some("/p".into());
+        assert_eq!(status.trouble(&world.snapshot()), None);
+        status.fault = "line 1, column 2: x\nline 2, column 3: y".into();
         assert_eq!(
-            place.trouble(&world.snapshot()).as_deref(),
+            status.trouble(&world.snapshot()).as_deref(),
             Some(
                 "the policy in /p was rejected, no previous policy, so everyone can reach everyone: \
                  line 1, column 2: x (and 1 more)"
@@ -78,7 +78,7 @@ mod tests {
         Arc::make_mut(newest.unwrap()).source = "{\"x\": 1}".into();
         let text = PolicyStatus::default().trouble(&world.snapshot()).unwrap();
         assert!(text.contains("all traffic is denied"), "{text}");
-        let text = place.trouble(&world.snapshot()).unwrap();
+        let text = status.trouble(&world.snapshot()).unwrap();
         assert!(
             text.contains("the previous policy stays in effect"),
             "{text}"

@@ -123,7 +123,7 @@ impl SshChecks {
         let to_target = |check: &Check| check.attempt.target == attempt.target;
         if state.checks.iter().filter(|check| to_target(check)).count() >= PER_TARGET {
             let oldest = state.checks.iter().position(to_target);
-            oldest.map(|place| state.checks.remove(place));
+            oldest.map(|index| state.checks.remove(index));
         }
         if state.checks.len() >= self.most {
             state.checks.drain(..1);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_counts_for_its_period_and_its_way_only() {
+    fn an_approval_covers_its_period_and_its_attempt_only() {
         let checks = SshChecks::new(10);
         let root = attempt(1, 2, "root");
         let id = begin(&checks, &root, at(0));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_hears_of_the_decision() {
+    async fn a_waiting_connection_gets_the_decision() {
         let checks = SshChecks::new(10);
         for (approve, expected) in [(true, Verdict::Approved), (false, Verdict::Rejected)] {
             let id = begin(&checks, &attempt(1, 2, "root"), at(0));

@@ -33,13 +33,13 @@ impl Disk {
     }
 
     fn mood(&self) -> MutexGuard<'_, Mood> {
-        self.0.0.lock().expect("nobody panics with it")
+        self.0.0.lock().expect("no panic while locked")
     }
 
     fn check(&self) -> io::Result<()> {
         let hangs = |mood: &mut Mood| *mood == Mood::Hangs;
         let mood = self.0.1.wait_while(self.mood(), hangs);
-        match *mood.expect("nobody panics with it") {
+        match *mood.expect("no panic while locked") {
             Mood::Fails => Err(io::ErrorKind::StorageFull.into()),
             Mood::Works | Mood::Hangs => Ok(()),
         }
@@ -88,8 +88,8 @@ impl Store {
         let path = directory.join(FILE_NAME);
         let database = Builder::new()
             .create_with_backend(backend)
-            .expect("memory takes all");
-        prepare(&database, &path).expect("memory takes all");
+            .expect("memory is writable");
+        prepare(&database, &path).expect("memory is writable");
         let loaded = load(&database).expect("it was just made");
         (
             Self {

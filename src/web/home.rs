@@ -7,10 +7,10 @@ use crate::web::html::{Builder, Page, Piece};
 use hearth_core::state::snapshot::Snapshot;
 
 /// The start page. It reveals nothing about the tailnet.
-pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyStatus) -> Page {
+pub fn page(url: &str, snapshot: &Snapshot, policy: &PolicyStatus) -> Page {
     let state = if !snapshot.is_writable() {
         "It is running, but the database is read-only. See the log."
-    } else if !place.fault.is_empty() {
+    } else if !policy.fault.is_empty() {
         "It is running, but the new policy has an error and was not applied. See the status."
     } else {
         "It is running."

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_in_escapes() {
+    fn every_builder_method_escapes() {
         let evil = "<script>alert(1)</script>";
         let page = Builder::new(StatusCode::OK, evil)
             .paragraph(&[Piece::Text(evil), Piece::Code(evil), Piece::Key(evil)])

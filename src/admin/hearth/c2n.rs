@@ -39,13 +39,13 @@ impl ApiCall<'_> {
             "" => "GET",
             method => method,
         };
-        let question = C2nRequest {
+        let c2n_request = C2nRequest {
             method,
             path: &request.path,
             body: request.body.as_bytes(),
             timeout: TIMEOUT,
         };
-        let answer = self.admin.calls.ask(&node, &question).await?;
+        let answer = self.admin.calls.ask(&node, &c2n_request).await?;
         let (body, body_base64) = match String::from_utf8(answer.body.to_vec()) {
             Ok(text) => (text, String::new()),
             Err(other) => (String::new(), BASE64.encode(other.as_bytes())),
@@ -95,8 +95,8 @@ impl ApiCall<'_> {
             return Err(ApiError::invalid(fault));
         }
         let node = self.node_with(id)?;
-        let told = self.admin.calls.mailboxes.pop_browser(node.id, url);
-        told.map_err(NodeCallError::from)?;
+        let queued = self.admin.calls.mailboxes.pop_browser(node.id, url);
+        queued.map_err(NodeCallError::from)?;
         json(&EmptyAnswer {})
     }
 

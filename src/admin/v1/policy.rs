@@ -53,8 +53,8 @@ impl ApiCall<'_> {
         match snapshot.policies().last() {
             Some(version) => json(&self.admin.shown(version)),
             None => {
-                let place = self.admin.about.policy_status.borrow();
-                let trouble = place.trouble(&snapshot);
+                let status = self.admin.about.policy_status.borrow();
+                let trouble = status.trouble(&snapshot);
                 let message = trouble.unwrap_or_else(|| NONE.into());
                 Err(ApiError::new(Code::Unknown, message))
             }
@@ -162,9 +162,9 @@ impl AdminContext {
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
-        let place = self.about.policy_status.borrow();
-        let file = place.file.as_ref().map(|file| file.display().to_string());
-        let trouble = place.trouble(&self.engine.snapshot());
+        let status = self.about.policy_status.borrow();
+        let file = status.file.as_ref().map(|file| file.display().to_string());
+        let trouble = status.trouble(&self.engine.snapshot());
         PolicyAnswer {
             policy: version.source.to_string(),
             updated_at: version.created,

@@ -89,9 +89,9 @@ impl PendingCalls {
     pub fn claim(&self, name: &str, channel: ReplyChannel) -> Option<ReplySlot> {
         let waiting = self.lock();
         let call = waiting.get(name).filter(|call| call.channel == channel)?;
-        let place = call.answers.clone().try_reserve_owned().ok()?;
+        let permit = call.answers.clone().try_reserve_owned().ok()?;
         Some(ReplySlot {
-            place,
+            permit,
             answer_bytes: call.answer_bytes,
         })
     }
@@ -104,7 +104,7 @@ impl PendingCalls {
 /// Slot of one reply; released when dropped.
 #[derive(Debug)]
 pub struct ReplySlot {
-    place: mpsc::OwnedPermit<Bytes>,
+    permit: mpsc::OwnedPermit<Bytes>,
     answer_bytes: usize,
 }
 
@@ -116,7 +116,7 @@ impl ReplySlot {
 
     /// Delivers the reply. False when the caller has stopped waiting.
     pub fn give(self, answer: Bytes) -> bool {
-        !self.place.send(answer).is_closed()
+        !self.permit.send(answer).is_closed()
     }
 }
 
@@ -158,14 +158,14 @@ mod tests {
         ReplyChannel::Noise(MachineKey::from_bytes([number; 32]))
     }
 
-    /// Whether an answer was taken.
+    /// Whether a reply was accepted.
     fn answer(calls: &PendingCalls, name: &str, channel: ReplyChannel) -> bool {
         let claim = calls.claim(name, channel);
         claim.is_some_and(|claim| claim.give(Bytes::from_static(b"yes")))
     }
 
     #[tokio::test]
-    async fn only_the_machine_that_was_asked_may_answer() {
+    async fn only_the_machine_of_the_request_may_reply() {
         let calls = Arc::new(PendingCalls::new(2));
         let mut call = calls.begin(machine(1), 1, 10).unwrap();
         for channel in [machine(2), ReplyChannel::Plain] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_answers_are_read_than_are_waited_for() {
+    fn no_more_replies_are_read_than_are_expected() {
         let calls = Arc::new(PendingCalls::new(2));
         let call = calls.begin(ReplyChannel::Plain, 2, 10).unwrap();
         let first = calls.claim(call.name(), ReplyChannel::Plain).unwrap();
@@ -185,7 +185,7 @@ mod tests {
         let second = calls.claim(call.name(), ReplyChannel::Plain);
         assert!(second.is_some());
         assert!(calls.claim(call.name(), ReplyChannel::Plain).is_none());
-        // One that breaks off leaves its place to another try.
+        // A reply that breaks off releases its slot for another attempt.
         drop(second);
         assert!(answer(&calls, call.name(), ReplyChannel::Plain));
         assert!(!answer(&calls, call.name(), ReplyChannel::Plain));

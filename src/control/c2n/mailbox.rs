@@ -190,7 +190,7 @@ mod tests {
         inboxes.pop_browser(node, URL).unwrap();
         let nothing = tokio::time::timeout(Duration::from_secs(1), old.next()).await;
         assert!(nothing.is_err());
-        // An old stream that ends late, or begins late, must not close the new one's.
+        // An old stream that ends late, or starts late, must not close the mailbox of the new one.
         drop(old);
         let mut late = inboxes.open(node, SessionId(1));
         let nothing = tokio::time::timeout(Duration::from_secs(1), late.next()).await;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_that_nobody_empties_is_full() {
+    fn a_mailbox_that_is_not_read_becomes_full() {
         let inboxes = Arc::new(Mailboxes::default());
         let _inbox = inboxes.open(NodeId::FIRST, SessionId(1));
         for _ in 0..MESSAGES {

@@ -62,9 +62,9 @@ impl NodeCalls {
     pub async fn ask(
         &self,
         node: &Node,
-        question: &C2nRequest<'_>,
+        c2n_request: &C2nRequest<'_>,
     ) -> Result<C2nResponse, NodeCallError> {
-        let payload = BASE64.encode(&question.request()?);
+        let payload = BASE64.encode(&c2n_request.request()?);
         let mut call =
             self.pending
                 .begin(ReplyChannel::Noise(node.machine), 1, self.answer_bytes)?;
@@ -76,8 +76,8 @@ impl NodeCalls {
             payload: &payload,
         };
         self.mailboxes.ping(node.id, &request)?;
-        let answer = tokio::time::timeout(question.timeout, call.next()).await;
-        let bytes = answer.map_err(|_| NodeCallError::Timeout(question.timeout))?;
+        let answer = tokio::time::timeout(c2n_request.timeout, call.next()).await;
+        let bytes = answer.map_err(|_| NodeCallError::Timeout(c2n_request.timeout))?;
         C2nResponse::read(&bytes).ok_or(NodeCallError::Answer)
     }
 }
@@ -146,7 +146,7 @@ impl C2nResponse {
 mod tests {
     use super::*;
 
-    fn question<'a>(method: &'a str, path: &'a str) -> C2nRequest<'a> {
+    fn c2n_request<'a>(method: &'a str, path: &'a str) -> C2nRequest<'a> {
         C2nRequest {
             method,
             path,
@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_cannot_be_made_to_carry_another() {
-        let request = question("POST", "/echo?x=1").request().unwrap();
+    fn a_request_cannot_smuggle_another() {
+        let request = c2n_request("POST", "/echo?x=1").request().unwrap();
         let expected = "POST /echo?x=1 HTTP/1.1\r\nHost: node\r\nC2n-Handler-Timeout: 20s\r\n\
             Content-Length: 5\r\n\r\nhello";
         assert_eq!(String::from_utf8(request).unwrap(), expected);
@@ -170,7 +170,10 @@ mod tests {
             ("GET /x HTTP/1.1\r\n", "/"),
             ("GET", "/ä"),
         ] {
-            assert!(question(method, path).request().is_err(), "{method} {path}");
+            assert!(
+                c2n_request(method, path).request().is_err(),
+                "{method} {path}"
+            );
         }
     }
 

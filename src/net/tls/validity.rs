@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_cut_off_has_no_time() {
+    fn a_truncated_certificate_has_no_validity() {
         let whole = certificate(2024, 2049);
         for end in 0..whole.len() {
             assert_eq!(of_certificate(&whole[..end]), None, "{end}");
