@@ -44,7 +44,7 @@ use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
 use authenticate::{ApiKeyGate, AuthError};
 use hearth_core::clock::Now;
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::SharedMapData;
 use hearth_core::state::principal::Principal;
 use problem::ApiError;
 
@@ -75,7 +75,7 @@ pub struct ServerInfo {
     /// MagicDNS base domain.
     pub base_domain: String,
     /// Data that is the same in every map, with the DNS settings.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// Warnings about the configuration.
     pub warnings: Vec<String>,
     /// The board that hearth runs on.
@@ -84,7 +84,7 @@ pub struct ServerInfo {
     pub policy_status: watch::Receiver<PolicyStatus>,
     /// The public addresses.
     pub wan: WanStatus,
-    /// The certificate resolver; `None` without HTTPS.
+    /// The certificate resolver.
     pub served: Arc<CertResolver>,
     /// Whether the certificate is self-signed.
     pub certificate_is_own: bool,
@@ -182,6 +182,11 @@ impl<'a> ApiCall<'a> {
             body,
             now,
         })
+    }
+
+    /// The principal, for a command.
+    fn by(&self) -> Principal {
+        self.principal.clone()
     }
 
     /// Value of a query parameter; empty when missing.

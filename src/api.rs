@@ -5,14 +5,16 @@
 //! Paths under `/api/v1/hearth/` are hearth's own.
 //! Must not know the state or HTTP.
 
+mod audit;
 mod contact;
 mod policy;
 mod request;
 mod wan;
 
+pub use audit::{AuditActor, AuditAnswer, AuditEntry, AuditReport, AuditTarget};
 pub use contact::{
-    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
-    PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, DecideSshCheck, NodeReply, OpenPage, PingAnswer, PingNode, SshCheck,
+    SshChecksAnswer,
 };
 pub use policy::{
     PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
@@ -21,6 +23,7 @@ pub use policy::{
 pub use request::*;
 pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
+use hearth_derp::Stats;
 use serde::{Deserialize, Serialize};
 
 use hearth_core::clock::Timestamp;
@@ -92,6 +95,9 @@ pub struct ApiKey {
     pub id: String,
     /// Masked text of the key.
     pub prefix: String,
+    /// Scopes (hearth's own); empty for all.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// Expiry; `null` never expires.
     pub expiration: Option<Timestamp>,
     /// Creation time.
@@ -248,58 +254,37 @@ pub struct StunReport {
 pub struct RelayReport {
     /// Whether the relay is enabled; without it all its counters are zero.
     pub is_on: bool,
-    /// Connected clients.
-    pub connections: usize,
-    /// Connections that are logging in.
-    pub logins: usize,
-    /// Distinct client keys.
-    pub keys: usize,
-    /// Keys with more than one connection.
-    pub duplicate_keys: usize,
-    /// Clients whose home is this relay.
-    pub home_connections: usize,
-    /// Clients that would prefer another relay of the region.
-    pub not_ideal_connections: usize,
-    /// Mesh connections from other relays of the region.
-    pub mesh_connections: usize,
-    /// Mesh links to other relays of the region.
-    pub mesh_links: usize,
-    /// Client keys on other relays of the region.
-    pub remote_keys: usize,
-    /// Packets queued for slow clients.
-    pub queued_packets: usize,
-    /// Bytes in use in the packet pool.
-    pub pool_bytes_used: usize,
-    /// Accepted connections.
-    pub accepted: u64,
-    /// Connections rejected because the relay was full.
-    pub turned_away: u64,
-    /// Clients that were not admitted.
-    pub refused: u64,
-    /// Failed logins.
-    pub logins_failed: u64,
-    /// Logins evicted by newer connections.
-    pub logins_evicted: u64,
-    /// Connections closed by a write timeout.
-    pub write_timeouts: u64,
-    /// Waits of clients because of a rate limit.
-    pub rate_waits: u64,
-    /// Packets received from clients.
-    pub packets_received: u64,
-    /// Bytes received from clients.
-    pub bytes_received: u64,
-    /// Packets sent to clients.
-    pub packets_sent: u64,
-    /// Bytes sent to clients.
-    pub bytes_sent: u64,
-    /// Packets from other relays of the region.
-    pub packets_forwarded_in: u64,
-    /// Packets to other relays of the region.
-    pub packets_forwarded_out: u64,
+    /// One field per row of [`hearth_derp::stats::METRICS`] that has a name in JSON.
+    #[serde(flatten, with = "relay_stats")]
+    pub stats: Stats,
     /// Dropped packets by reason and kind.
     pub drops: Vec<RelayDrops>,
     /// STUN counters.
     pub stun: StunReport,
+}
+
+mod relay_stats {
+    use hearth_derp::Stats;
+    use hearth_derp::stats::METRICS;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::{Map, Value};
+
+    pub fn serialize<S: Serializer>(stats: &Stats, to: S) -> Result<S::Ok, S::Error> {
+        let rows = METRICS.iter();
+        to.collect_map(rows.filter_map(|row| Some((row.json?, (row.get)(stats)))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Stats, D::Error> {
+        let members = Map::deserialize(from)?;
+        let mut stats = Stats::default();
+        for row in METRICS {
+            let value = row.json.and_then(|name| members.get(name));
+            if let Some(value) = value.and_then(Value::as_u64) {
+                (row.set)(&mut stats, value);
+            }
+        }
+        Ok(stats)
+    }
 }
 
 /// Server status (hearth's own).

@@ -14,12 +14,12 @@
 
 pub mod admin;
 pub mod api;
-pub mod bucket;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
 pub mod files;
+pub mod interfaces;
 pub mod logging;
 pub mod metrics;
 pub mod net;

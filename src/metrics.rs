@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
-use hearth_derp::stats::{DropReason, PacketKind};
+use hearth_derp::stats::{DropReason, METRICS, MetricKind, PacketKind};
 use hearth_derp::udp::{StunCounters, StunStats};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -84,30 +84,7 @@ fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
     let stats = stats.unwrap_or_default();
     RelayReport {
         is_on,
-        connections: stats.connections,
-        logins: stats.logins,
-        keys: stats.keys,
-        duplicate_keys: stats.duplicate_keys,
-        home_connections: stats.home_connections,
-        not_ideal_connections: stats.not_ideal_connections,
-        mesh_connections: stats.mesh_connections,
-        mesh_links: stats.mesh_links,
-        remote_keys: stats.remote_keys,
-        queued_packets: stats.queued_packets,
-        pool_bytes_used: stats.pool_bytes_used,
-        accepted: stats.accepted,
-        turned_away: stats.turned_away,
-        refused: stats.refused,
-        logins_failed: stats.logins_failed,
-        logins_evicted: stats.logins_evicted,
-        write_timeouts: stats.write_timeouts,
-        rate_waits: stats.rate_waits,
-        packets_received: stats.received.packets,
-        bytes_received: stats.received.bytes,
-        packets_sent: stats.sent.packets,
-        bytes_sent: stats.sent.bytes,
-        packets_forwarded_in: stats.forwarded_in.packets,
-        packets_forwarded_out: stats.forwarded_out.packets,
+        stats,
         drops: drops(&stats),
         stun: StunReport {
             answered_ipv4: stun.answered_ipv4,
@@ -120,236 +97,89 @@ fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
 }
 
 fn drops(stats: &Stats) -> Vec<RelayDrops> {
-    let kinds = DropReason::ALL
-        .into_iter()
-        .flat_map(|reason| PacketKind::ALL.map(|kind| (reason, kind)));
-    let drops = kinds.map(|(reason, kind)| {
-        let tally = stats.drops.of(reason, kind);
-        RelayDrops {
-            reason: reason.label().to_owned(),
-            kind: kind.label().to_owned(),
-            packets: tally.packets,
-            bytes: tally.bytes,
-        }
+    let drops = stats.drops.rows().map(|(reason, kind, tally)| RelayDrops {
+        reason: reason.label().to_owned(),
+        kind: kind.label().to_owned(),
+        packets: tally.packets,
+        bytes: tally.bytes,
     });
     drops.collect()
 }
 
-/// Appends one metric with its samples, each with its labels and value.
-fn metric(text: &mut String, kind: &str, name: &str, help: &str, samples: &[(String, u64)]) {
+/// Appends the two lines that come before the samples of a metric.
+fn header(text: &mut String, kind: MetricKind, name: &str, help: &str) {
+    let kind = match kind {
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+    };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP hearth_{name} {help}");
-    let _ = writeln!(text, "# TYPE hearth_{name} {kind}");
-    for (labels, value) in samples {
-        let _ = match labels.is_empty() {
-            true => writeln!(text, "hearth_{name} {value}"),
-            false => writeln!(text, "hearth_{name}{{{labels}}} {value}"),
-        };
-    }
+    let _ = writeln!(
+        text,
+        "# HELP hearth_{name} {help}\n# TYPE hearth_{name} {kind}"
+    );
 }
 
 fn prometheus(stats: Option<Stats>, stun: StunStats) -> String {
     let mut text = String::with_capacity(8192);
     if let Some(stats) = stats {
         relay_metrics(&mut text, &stats);
+        dropped_metrics(&mut text, &stats);
     }
-    let one = |name: &str, value: u64| (format!("result=\"{name}\""), value);
-    metric(
-        &mut text,
-        "counter",
-        "stun_requests_total",
-        "STUN packets by result",
-        &[
-            one("answered_ipv4", stun.answered_ipv4),
-            one("answered_ipv6", stun.answered_ipv6),
-            one("ignored", stun.ignored),
-            one("limited", stun.limited),
-            one("read_error", stun.read_errors),
-            one("write_error", stun.write_errors),
-        ],
-    );
+    let (name, help) = ("stun_requests_total", "STUN packets by result");
+    header(&mut text, MetricKind::Counter, name, help);
+    for (result, value) in [
+        ("answered_ipv4", stun.answered_ipv4),
+        ("answered_ipv6", stun.answered_ipv6),
+        ("ignored", stun.ignored),
+        ("limited", stun.limited),
+        ("read_error", stun.read_errors),
+        ("write_error", stun.write_errors),
+    ] {
+        let _ = writeln!(text, "hearth_{name}{{result=\"{result}\"}} {value}");
+    }
     text
 }
 
 fn relay_metrics(text: &mut String, stats: &Stats) {
-    let as_u64 = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    for (name, help, value) in [
-        ("connections", "Connected clients", stats.connections),
-        ("logins", "Connections that are logging in", stats.logins),
-        ("keys", "Distinct client keys", stats.keys),
-        (
-            "duplicate_keys",
-            "Keys with more than one connection",
-            stats.duplicate_keys,
-        ),
-        (
-            "home_connections",
-            "Clients whose home is this relay",
-            stats.home_connections,
-        ),
-        (
-            "not_ideal_connections",
-            "Clients that would prefer another relay of the region",
-            stats.not_ideal_connections,
-        ),
-        (
-            "mesh_connections",
-            "Mesh connections from other relays of the region",
-            stats.mesh_connections,
-        ),
-        (
-            "mesh_links",
-            "Mesh links to other relays of the region",
-            stats.mesh_links,
-        ),
-        (
-            "remote_keys",
-            "Client keys on other relays of the region",
-            stats.remote_keys,
-        ),
-        (
-            "queued_packets",
-            "Packets queued for slow clients",
-            stats.queued_packets,
-        ),
-        (
-            "pool_bytes",
-            "Bytes in use in the packet pool",
-            stats.pool_bytes_used,
-        ),
-    ] {
-        let name = format!("derp_{name}");
-        metric(
-            text,
-            "gauge",
-            &name,
-            help,
-            &[(String::new(), as_u64(value))],
-        );
+    for metric in METRICS {
+        let name = format!("derp_{}", metric.name);
+        // Only the first sample of a metric has a help text.
+        if !metric.help.is_empty() {
+            header(text, metric.kind, &name, metric.help);
+        }
+        let value = (metric.get)(stats);
+        let _ = match metric.label {
+            None => writeln!(text, "hearth_{name} {value}"),
+            Some((label, of)) => writeln!(text, "hearth_{name}{{{label}=\"{of}\"}} {value}"),
+        };
     }
-    for (name, help, value) in [
-        ("accepted_total", "Accepted connections", stats.accepted),
-        (
-            "duplicates_total",
-            "Connections with a key that was already connected",
-            stats.duplicates,
-        ),
-        (
-            "write_timeouts_total",
-            "Connections closed by a write timeout",
-            stats.write_timeouts,
-        ),
-        (
-            "faults_total",
-            "Clients disconnected for protocol errors",
-            stats.faults,
-        ),
-        (
-            "disconnected_total",
-            "Connections closed because the client is no longer admitted",
-            stats.disconnected,
-        ),
-        (
-            "rate_waits_total",
-            "Waits of clients because of a rate limit",
-            stats.rate_waits,
-        ),
-        (
-            "home_moves_in_total",
-            "Clients that made this relay their home",
-            stats.home_moves_in,
-        ),
-        (
-            "home_moves_out_total",
-            "Clients that left this relay as home",
-            stats.home_moves_out,
-        ),
-        ("pings_total", "Pings from clients", stats.pings),
-        (
-            "received_packets_total",
-            "Packets from clients",
-            stats.received.packets,
-        ),
-        (
-            "received_bytes_total",
-            "Bytes of packets from clients",
-            stats.received.bytes,
-        ),
-        (
-            "sent_packets_total",
-            "Packets to clients",
-            stats.sent.packets,
-        ),
-        (
-            "sent_bytes_total",
-            "Bytes of packets to clients",
-            stats.sent.bytes,
-        ),
-        (
-            "forwarded_in_packets_total",
-            "Packets from other relays",
-            stats.forwarded_in.packets,
-        ),
-        (
-            "forwarded_out_packets_total",
-            "Packets to other relays",
-            stats.forwarded_out.packets,
-        ),
-    ] {
-        let name = format!("derp_{name}");
-        metric(text, "counter", &name, help, &[(String::new(), value)]);
+}
+
+fn dropped_metrics(text: &mut String, stats: &Stats) {
+    let (name, help) = ("derp_packets_dropped_total", "Dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.packets);
     }
-    let refused = |reason: &str, value| (format!("reason=\"{reason}\""), value);
-    metric(
+    let (name, help) = ("derp_bytes_dropped_total", "Bytes of dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.bytes);
+    }
+}
+
+fn dropped(text: &mut String, name: &str, reason: DropReason, kind: PacketKind, value: u64) {
+    let (reason, kind) = (reason.label(), kind.label());
+    let _ = writeln!(
         text,
-        "counter",
-        "derp_refused_total",
-        "Refused connections, by reason",
-        &[
-            refused("not_admitted", stats.refused),
-            refused("full", stats.turned_away),
-            refused("pushed_out", stats.logins_evicted),
-            refused("bad_login", stats.logins_failed),
-            refused("too_many_of_key", stats.replaced),
-        ],
+        "hearth_{name}{{reason=\"{reason}\",kind=\"{kind}\"}} {value}"
     );
-    let gone = |reason: &str, value| (format!("reason=\"{reason}\""), value);
-    metric(
-        text,
-        "counter",
-        "derp_peer_gone_total",
-        "Peer-gone messages, by reason",
-        &[
-            gone("disconnected", stats.peer_gone_disconnected),
-            gone("not_here", stats.peer_gone_not_here),
-            gone("suppressed", stats.peer_gone_suppressed),
-        ],
-    );
-    let labels = |drop: &RelayDrops| format!("reason=\"{}\",kind=\"{}\"", drop.reason, drop.kind);
-    let drops = drops(stats);
-    let packets: Vec<_> = drops
-        .iter()
-        .map(|drop| (labels(drop), drop.packets))
-        .collect();
-    let bytes: Vec<_> = drops
-        .iter()
-        .map(|drop| (labels(drop), drop.bytes))
-        .collect();
-    let help = "Dropped packets";
-    metric(
-        text,
-        "counter",
-        "derp_packets_dropped_total",
-        help,
-        &packets,
-    );
-    let help = "Bytes of dropped packets";
-    metric(text, "counter", "derp_bytes_dropped_total", help, &bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_derp::stats::Tally;
 
     #[test]
     fn every_line_is_in_the_form_of_prometheus() {
@@ -374,6 +204,80 @@ mod tests {
         assert!(text.contains(
             "hearth_derp_packets_dropped_total{reason=\"queue_head\",kind=\"disco\"} 0\n"
         ));
+    }
+
+    /// Dashboards and scripts depend on these names.
+    #[test]
+    fn names_of_metrics_and_json_members_stay() {
+        let text = prometheus(Some(Stats::default()), StunStats::default());
+        let names = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE hearth_"));
+        let expected = "\
+            derp_connections gauge,derp_logins gauge,derp_keys gauge,derp_duplicate_keys gauge,\
+            derp_home_connections gauge,derp_not_ideal_connections gauge,derp_mesh_connections gauge,\
+            derp_mesh_links gauge,derp_remote_keys gauge,derp_queued_packets gauge,\
+            derp_pool_bytes gauge,derp_accepted_total counter,derp_duplicates_total counter,\
+            derp_write_timeouts_total counter,derp_faults_total counter,\
+            derp_disconnected_total counter,derp_rate_waits_total counter,\
+            derp_home_moves_in_total counter,derp_home_moves_out_total counter,\
+            derp_pings_total counter,derp_received_packets_total counter,\
+            derp_received_bytes_total counter,derp_sent_packets_total counter,\
+            derp_sent_bytes_total counter,derp_forwarded_in_packets_total counter,\
+            derp_forwarded_out_packets_total counter,derp_refused_total counter,\
+            derp_peer_gone_total counter,derp_packets_dropped_total counter,\
+            derp_bytes_dropped_total counter,stun_requests_total counter";
+        assert_eq!(names.collect::<Vec<_>>().join(","), expected);
+        let json = serde_json::to_value(report(None, StunStats::default())).unwrap();
+        let members: Vec<&String> = json.as_object().unwrap().keys().collect();
+        let mut expected = [
+            "isOn",
+            "connections",
+            "logins",
+            "keys",
+            "duplicateKeys",
+            "homeConnections",
+            "notIdealConnections",
+            "meshConnections",
+            "meshLinks",
+            "remoteKeys",
+            "queuedPackets",
+            "poolBytesUsed",
+            "accepted",
+            "turnedAway",
+            "refused",
+            "loginsFailed",
+            "loginsEvicted",
+            "writeTimeouts",
+            "rateWaits",
+            "packetsReceived",
+            "bytesReceived",
+            "packetsSent",
+            "bytesSent",
+            "packetsForwardedIn",
+            "packetsForwardedOut",
+            "drops",
+            "stun",
+        ];
+        expected.sort_unstable();
+        assert_eq!(members, expected);
+    }
+
+    #[test]
+    fn the_command_line_reads_what_the_server_reports() {
+        let stats = Stats {
+            connections: 7,
+            received: Tally {
+                packets: 2,
+                bytes: 300,
+            },
+            refused: 1,
+            ..Stats::default()
+        };
+        let report = report(Some(stats), StunStats::default());
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains(r#""connections":7"#), "{text}");
+        assert_eq!(serde_json::from_str::<RelayReport>(&text).unwrap(), report);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Signals {
     /// Installs the handlers in place of the default actions.
     ///
     /// # Errors
-    /// When the system refuses the handlers.
+    /// If the system refuses the handlers.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O.
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waiting_tasks_and_later_ones_see_the_shutdown() {
+    async fn early_and_late_waiters_see_the_request() {
         let shutdown = Shutdown::new();
         let waiting = shutdown.clone();
         assert!(!shutdown.requested());

@@ -66,15 +66,15 @@ impl Tasks {
             )
         };
         set.abort_all();
-        let mut cut_off = Vec::new();
+        let mut aborted = Vec::new();
         while let Some(ended) = set.join_next_with_id().await {
             if let Err(error) = ended
                 && error.is_cancelled()
             {
-                cut_off.extend(names.get(&error.id()));
+                aborted.extend(names.get(&error.id()));
             }
         }
-        cut_off
+        aborted
     }
 
     /// Cancel safe: a task leaves the set only when it has ended.
@@ -102,7 +102,7 @@ impl Running {
         };
         let name = self.names.remove(&id).unwrap_or("unnamed");
         if let Some(error) = error {
-            tracing::error!(task = name, %error, "a task failed");
+            tracing::error!(task = name, %error, "task failed");
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ended_tasks_are_removed() {
+    async fn ended_tasks_use_no_memory() {
         let tasks = Tasks::new();
         for _ in 0..100 {
             tasks.spawn("short", std::future::ready(()));

@@ -1,11 +1,11 @@
-//! The system's clocks: the only module that reads them.
+//! The system's clocks. The only module that reads them.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_core::clock::{Now, Timestamp};
 
-/// Reads both clocks.
+/// Reads the wall clock and the monotonic clock.
 #[expect(
     clippy::disallowed_methods,
     reason = "this module is the one place that reads clocks"
@@ -13,11 +13,14 @@ use hearth_core::clock::{Now, Timestamp};
 pub fn now() -> Now {
     static START: OnceLock<Instant> = OnceLock::new();
     let mono = START.get_or_init(Instant::now).elapsed();
-    let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-        Err(_) => Timestamp::from_unix_ms(0),
+    let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(_) => 0,
     };
-    Now { wall, mono }
+    Now {
+        wall: Timestamp::from_unix_ms(ms),
+        mono,
+    }
 }
 
 /// Monotonic time of the system (`CLOCK_MONOTONIC`, also the clock of service managers). Unlike

@@ -15,12 +15,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("keys", &[]),
     ("clock", &[]),
-    ("bucket", &[]),
+    ("system_clock", &["clock"]),
     ("logging", &["config"]),
     ("tailcfg", &["keys", "clock"]),
     ("noise", &["keys"]),
-    ("policy", &["tailcfg", "id", "keys"]),
-    ("state", &["policy", "id", "keys", "clock"]),
+    ("policy", &["tailcfg", "id", "keys", "wan"]),
+    ("state", &["policy", "id", "keys", "clock", "wan"]),
     (
         "netmap",
         &[
@@ -28,20 +28,33 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["state", "id", "keys", "clock"]),
-    ("engine", &["state", "store", "id", "keys", "clock"]),
+    (
+        "engine",
+        &["state", "store", "id", "keys", "clock", "system_clock"],
+    ),
     (
         "config",
-        &["id", "keys", "policy", "state", "release", "files"],
+        &[
+            "id",
+            "keys",
+            "policy",
+            "state",
+            "release",
+            "files",
+            "wan",
+            "interfaces",
+        ],
     ),
     ("tls", &["config", "clock", "files"]),
     ("files", &[]),
     ("derp_map", &["tailcfg"]),
     ("wan", &["clock"]),
+    ("interfaces", &["wan"]),
     ("doctor", &["wan", "clock"]),
     ("api", &["id", "keys", "clock"]),
     ("qr", &[]),
     ("release", &[]),
-    ("service", &["clock", "config", "shutdown"]),
+    ("service", &["system_clock", "config", "shutdown"]),
     ("shutdown", &[]),
     ("panics", &[]),
     ("supervise", &["shutdown"]),
@@ -67,17 +80,20 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("clap", &["cli", "main"]),
     ("qrcodegen", &["qr"]),
-    ("if_addrs", &["config", "main", "http", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
-    ("nix", &["clock"]),
-    ("rustix", &["server/wan"]),
+    ("nix", &["system_clock"]),
+    ("rustix", &["interfaces", "cli/output/terminal"]),
+    ("strsim", &["config/near"]),
 ];
 
 /// Modules that take bytes, values and `now`, and do no I/O of any kind.
 const WITHOUT_IO: &[&str] = &[
     "id",
     "keys",
+    "clock",
+    "bucket",
+    "release",
     "tailcfg",
     "derp_map",
     "wan",
@@ -92,7 +108,7 @@ const WITHOUT_IO: &[&str] = &[
 
 /// The files of the relay that may use the tokio runtime; the rest of that
 /// package does no I/O.
-const RELAY_SHELL: &[&str] = &["relay", "udp"];
+const RELAY_SHELL: &[&str] = &["relay", "udp", "websocket/stream"];
 
 /// What a module without I/O must not name.
 const IO: &[&[&str]] = &[

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use hearth_derp::bucket::SharedTokenBucket;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::{Style, later};
-use crate::bucket::TokenBucket;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::clock::Now;
 use hearth_core::id::ApiKeyId;
 use hearth_core::state::model::ApiKey;
 use hearth_core::state::principal::Principal;
-use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
@@ -60,16 +59,16 @@ impl AuthError {
 /// Two buckets, so that a client that guesses unknown keys cannot lock out the owner of an existing one.
 #[derive(Debug)]
 pub struct ApiKeyGate {
-    checked: TokenBucket,
-    strangers: TokenBucket,
+    checked: SharedTokenBucket,
+    strangers: SharedTokenBucket,
 }
 
 impl ApiKeyGate {
     /// A gate with full buckets.
     pub fn new() -> Self {
         Self {
-            checked: TokenBucket::new(CHECKED.0, CHECKED.1),
-            strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
+            strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
 
@@ -106,7 +105,7 @@ impl ApiKeyGate {
         Ok(Principal::ApiKey {
             id: key.id,
             prefix: key.prefix.clone(),
-            scopes: Scopes::ALL,
+            scopes: key.scopes,
         })
     }
 }
@@ -168,7 +167,7 @@ mod tests {
             basic(&format!(":{text}")),
             basic(&format!("{text}x:")),
         ] {
-            let refusal = gate.admit(Some(&wrong), &keys, at(1));
+            let refusal = gate.admit(Some(&wrong), &keys, at(1)).map(drop);
             assert_eq!(refusal, Err(AuthError::Unauthorized));
         }
     }
@@ -179,7 +178,7 @@ mod tests {
         let gate = ApiKeyGate::new();
         assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
-            gate.admit(Some(&header), &keys, at(10)),
+            gate.admit(Some(&header), &keys, at(10)).map(drop),
             Err(AuthError::Unauthorized)
         );
     }
@@ -206,10 +205,13 @@ mod tests {
         let gate = ApiKeyGate::new();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
-            let outcome = gate.admit(Some(&header), &keys, at(0));
+            let outcome = gate.admit(Some(&header), &keys, at(0)).map(drop);
             assert_eq!(outcome, Err(AuthError::Unauthorized), "{text}");
         }
-        assert_eq!(gate.admit(None, &keys, at(0)), Err(AuthError::Unauthorized));
+        assert_eq!(
+            gate.admit(None, &keys, at(0)).map(drop),
+            Err(AuthError::Unauthorized)
+        );
     }
 
     #[test]
@@ -219,7 +221,7 @@ mod tests {
         let unknown = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)
-                .filter(|_| gate.admit(Some(header), &keys, at(0)) == Err(refusal))
+                .filter(|_| gate.admit(Some(header), &keys, at(0)).map(drop) == Err(refusal))
                 .count()
         };
         assert_eq!(refused(AuthError::Unauthorized, &unknown, 1000), 10);
@@ -228,7 +230,7 @@ mod tests {
         let wrong = HeaderValue::from_str(&wrong).unwrap();
         assert_eq!(refused(AuthError::Unauthorized, &wrong, 1000), 99);
         assert_eq!(
-            gate.admit(Some(&header), &keys, at(0)),
+            gate.admit(Some(&header), &keys, at(0)).map(drop),
             Err(AuthError::TooMany)
         );
         assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());

@@ -19,8 +19,8 @@ use crate::status::http_counters::HttpCounters;
 use crate::store::Store;
 use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
-use hearth_core::netmap::dns::DnsSources;
-use hearth_core::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
+use hearth_core::netmap::DnsSources;
+use hearth_core::state::command::{Register, RegisterReply, RequestedExpiry};
 use hearth_core::state::dns::{DnsRecord, DnsSettings};
 use hearth_core::state::model::{Hostinfo, Settings};
 use hearth_core::state::secret::new_auth_id;
@@ -65,7 +65,7 @@ fn server() -> Server {
         records: vec![of_configuration],
         ..DnsSettings::default()
     };
-    let tailnet = Tailnet::new("hearth.internal".into(), &DerpMap::default());
+    let tailnet = SharedMapData::new("hearth.internal".into(), &DerpMap::default());
     let tailnet = tailnet.with_dns(DnsSources {
         settings: Arc::new(dns),
         ..DnsSources::default()
@@ -170,9 +170,8 @@ impl Server {
             capability: 130,
             fresh_id: new_auth_id().unwrap(),
         };
-        let command = Command::Register(Box::new(register));
-        match self.admin.engine.apply(command).await.unwrap() {
-            Reply::Registered(RegisterReply::NeedsLogin(id)) => id.to_string(),
+        match self.admin.engine.register(register).await.unwrap().value {
+            RegisterReply::NeedsLogin(id) => id.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -285,7 +284,7 @@ async fn an_api_key_is_valid_until_it_is_deleted() {
     assert_eq!(ask(&key).await.0, StatusCode::OK);
     assert_eq!(
         ask("hskey-api-x").await,
-        (StatusCode::UNAUTHORIZED, "Unauthorized\n".into())
+        (StatusCode::UNAUTHORIZED, "Unauthorized".into())
     );
     let list = server.good("GET", "apikey", Value::Null).await;
     let prefix = list["apiKeys"][0]["prefix"].as_str().unwrap().to_owned();
@@ -431,12 +430,11 @@ async fn the_status_counts_and_the_server_is_healthy() {
 }
 
 #[tokio::test]
-async fn unsupported_paths_are_reported_as_such() {
+async fn unknown_paths_and_other_methods_are_refused() {
     let server = server();
     for (method, path, status) in [
-        ("GET", "debug", 501),
         ("GET", "nothing", 404),
-        ("PATCH", "user", 404),
+        ("PATCH", "user", 405),
         ("GET", "", 404),
     ] {
         assert_eq!(
@@ -704,5 +702,5 @@ async fn attributes_and_health_are_shown() {
     let node = server.good("GET", "node/1", Value::Null).await;
     assert_eq!(node["node"]["health"], json!(["dns: none"]));
     let audit = server.good("GET", "hearth/audit", Value::Null).await;
-    assert_eq!(audit["entries"][0]["node"], "laptop");
+    assert_eq!(audit["reports"][0]["node"], "laptop");
 }

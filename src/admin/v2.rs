@@ -212,7 +212,7 @@ async fn set(call: &ApiCall<'_>, body: &[u8]) -> V2Result {
         let message = "precondition failed, invalid old hash";
         return Err(V2Error::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    let version = admin.apply_policy(text).await?;
+    let version = admin.apply_policy(call.by(), text).await?;
     given(request, &version.source)
 }
 

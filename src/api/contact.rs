@@ -71,29 +71,6 @@ pub struct Attributes {
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// An audit entry: an action reported by a client.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditEntry {
-    /// When the report arrived.
-    pub at: Timestamp,
-    /// ID of the node.
-    pub node_id: String,
-    /// Name of the node; empty when the node was deleted.
-    pub node: String,
-    /// Action.
-    pub action: String,
-    /// Reason.
-    pub details: String,
-}
-
-/// Response with the audit log, oldest entry first.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct AuditAnswer {
-    /// The entries.
-    pub entries: Vec<AuditEntry>,
-}
-
 /// An SSH connection that needs approval.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -53,6 +53,9 @@ pub struct NameKey {
 pub struct CreateApiKey {
     /// Expiry.
     pub expiration: Option<Timestamp>,
+    /// Scopes (hearth's own), such as `devices:core:read`; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 /// Sets the key expiry of a node; now when empty.

@@ -17,12 +17,12 @@ use crate::net::body::{Body, Sender};
 use crate::system_clock;
 use hearth_core::id::NodeId;
 use hearth_core::netmap;
-use hearth_core::netmap::Source;
+use hearth_core::netmap::MapContext;
 use hearth_core::netmap::frame::frame;
 use hearth_core::netmap::full::{Scope, full_map};
 use hearth_core::netmap::session::{EndReason, MapSession, Next};
-use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, SessionId};
+use hearth_core::state::principal::Principal;
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
 
@@ -97,13 +97,19 @@ async fn poll_once(
     };
     let now = system_clock::now().wall;
     let tailnet = context.tailnet.borrow().clone();
-    let source = Source {
-        tailnet: &tailnet,
-        fragments: &context.fragments,
+    let map_context = MapContext {
+        shared: &tailnet,
         snapshot: &snapshot,
         now,
     };
-    let pieces = full_map(&source, viewer, scope, request.zstd, "");
+    let pieces = full_map(
+        &map_context,
+        &context.map_cache,
+        viewer,
+        scope,
+        request.zstd,
+        "",
+    );
     as_json(Body::stream(|sender| async move {
         let _held = (permit, slot);
         for piece in pieces {
@@ -130,10 +136,8 @@ async fn apply_update(
         return Ok(());
     }
     let update = convert::update(node, request, context.limits.hostinfo);
-    let updated = context
-        .engine
-        .apply(Command::UpdateNode(Box::new(update)))
-        .await;
+    let by = Principal::Node { id: node.id };
+    let updated = context.engine.update_node(by, update).await;
     updated.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
@@ -146,13 +150,8 @@ async fn stream(
         return too_many();
     };
     let session = context.next_session();
-    let fallback = Box::new(convert::update(node, request, context.limits.hostinfo));
-    let open = Command::OpenStream {
-        node: node.id,
-        session,
-        fallback,
-    };
-    if let Err(fault) = context.engine.apply(open).await {
+    let fallback = convert::update(node, request, context.limits.hostinfo);
+    if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
         return refused(&fault);
     }
     let open = OpenStream {
@@ -236,16 +235,21 @@ async fn drive(
                 None => context.engine.snapshot(),
             };
             let tailnet = context.tailnet.borrow().clone();
-            let source = Source {
-                tailnet: &tailnet,
-                fragments: &context.fragments,
+            let map_context = MapContext {
+                shared: &tailnet,
                 snapshot: &snapshot,
                 now: system_clock::now().wall,
             };
             match &mut begun {
-                Some(session) => session.advance(&source),
+                Some(session) => session.advance(&map_context, &context.map_cache),
                 None => {
-                    let (session, next) = MapSession::begin(open.node, open.session, zstd, &source);
+                    let (session, next) = MapSession::begin(
+                        open.node,
+                        open.session,
+                        zstd,
+                        &map_context,
+                        &context.map_cache,
+                    );
                     begun = Some(session);
                     next
                 }

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_derp::address::source_prefix;
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -199,7 +200,9 @@ impl Gate {
     ///
     /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
     async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
-        let source = source.map(group).filter(|source| !source.is_loopback());
+        let source = source
+            .map(source_prefix)
+            .filter(|source| !source.is_loopback());
         let slot = source.map(|source| self.source_slot(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         Ok(Permit {
@@ -234,17 +237,6 @@ impl Drop for SourceSlot {
                 count.remove();
             }
         }
-    }
-}
-
-/// The IPv4 address, or the IPv6 /64, which one peer usually has to itself.
-fn group(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        other => other,
     }
 }
 

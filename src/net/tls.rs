@@ -49,20 +49,20 @@ pub enum TlsError {
         /// The system error.
         source: io::Error,
     },
-    /// A file is too long to be a PEM file of certificates or a key.
-    #[error("{}: longer than {MAX_FILE_BYTES} bytes, not a PEM file of certificates or a key", path.display())]
+    /// A file is too long.
+    #[error("{}: longer than {MAX_FILE_BYTES} bytes; not a PEM file with certificates or a key", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no valid PEM certificate.
-    #[error("{}: no usable PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
+    /// A file has no valid certificate in PEM form.
+    #[error("{}: no valid PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no valid PEM private key.
-    #[error("{}: no usable PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
+    /// A file has no valid private key in PEM form.
+    #[error("{}: no valid PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum TlsError {
     },
     /// The certificate exists but its key is missing.
     #[error(
-        "{} is missing; delete {} as well to get a new certificate (clients that pinned the old one then need the new one)",
+        "{} is missing; to create a new certificate, delete {} as well (clients that pinned the old one must then pin the new one)",
         key.display(), certificate.display()
     )]
     KeyLost {
@@ -88,8 +88,8 @@ pub enum TlsError {
         /// The key file.
         key: PathBuf,
     },
-    /// No certificate can be made with these names.
-    #[error("cannot make a certificate: {0}")]
+    /// A certificate cannot be created.
+    #[error("cannot create a certificate: {0}")]
     Make(#[from] rcgen::Error),
     /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
@@ -147,7 +147,7 @@ impl Identity {
     /// An existing certificate is kept with its names, because clients have pinned it.
     ///
     /// # Errors
-    /// [`TlsError`]; existing files are never replaced.
+    /// [`TlsError`]; existing files are not replaced.
     pub fn self_signed(data_dir: &Path, names: &CertNames) -> Result<Self, TlsError> {
         let certificate = data_dir.join(CERTIFICATE_FILE);
         let key = data_dir.join(KEY_FILE);
@@ -236,11 +236,11 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 #[derive(Debug, Clone)]
 pub struct MetaCertificate(CertificateDer<'static>);
 
-/// Half of the validity of the metacert, before and after it was made.
+/// Half of the validity of the meta certificate, before and after it was made.
 const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl MetaCertificate {
-    /// Makes the metacert of a relay with this public key (64 hexadecimal digits) and this protocol
+    /// Makes the meta certificate of a relay with this public key (64 hexadecimal digits) and this protocol
     /// version.
     ///
     /// # Errors
@@ -270,11 +270,12 @@ impl MetaCertificate {
 #[derive(Debug)]
 pub struct CertResolver(RwLock<CurrentCert>);
 
+/// The certificate now, with and without the meta certificate.
 #[derive(Debug)]
 struct CurrentCert {
     identity: Identity,
     meta: Option<MetaCertificate>,
-    /// The chain with the metacert of the relay at its end.
+    /// The chain with the meta certificate of the relay at its end.
     with_meta: Arc<CertifiedKey>,
 }
 
@@ -302,43 +303,43 @@ impl CurrentCert {
 }
 
 impl CertResolver {
-    /// A resolver that serves this identity.
+    /// A resolver with this identity.
     pub fn new(identity: Identity) -> Arc<Self> {
         Arc::new(Self(RwLock::new(CurrentCert::new(identity, None))))
     }
 
-    /// Serves another identity from now on; open connections keep theirs.
+    /// Replaces the identity for new connections; open connections keep theirs.
     pub fn replace(&self, identity: Identity) {
-        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let meta = serving.meta.take();
-        *serving = CurrentCert::new(identity, meta);
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let meta = current.meta.take();
+        *current = CurrentCert::new(identity, meta);
     }
 
-    /// Adds the metacert of the relay to the chain from now on.
-    pub fn set_metacert(&self, meta: MetaCertificate) {
-        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *serving = CurrentCert::new(serving.identity.clone(), Some(meta));
+    /// Adds or replaces the meta certificate of the relay.
+    pub fn set_meta(&self, meta: MetaCertificate) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *current = CurrentCert::new(current.identity.clone(), Some(meta));
     }
 
     /// The identity served now.
     pub fn current(&self) -> Identity {
-        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        serving.identity.clone()
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.identity.clone()
     }
 }
 
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        // In TLS 1.2 certificates are sent in the clear, where middleboxes can read and reject them.
-        // A client that offers a TLS 1.3 cipher suite gets TLS 1.3.
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        // TLS 1.2 sends certificates in the clear, where middleboxes may reject the meta certificate. A
+        // client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
         let is_tls13 = hello
             .cipher_suites()
             .iter()
             .any(|suite| matches!(suite.as_str(), Some(name) if name.starts_with("TLS13_")));
         Some(match is_tls13 {
-            true => serving.with_meta.clone(),
-            false => serving.identity.certified.clone(),
+            true => current.with_meta.clone(),
+            false => current.identity.certified.clone(),
         })
     }
 }
@@ -362,7 +363,7 @@ pub enum Aes {
 ///
 /// # Errors
 /// [`TlsError::Settings`].
-pub fn server_config(served: Arc<CertResolver>, aes: Aes) -> Result<Settings, TlsError> {
+pub fn server_config(resolver: Arc<CertResolver>, aes: Aes) -> Result<Settings, TlsError> {
     let mut provider: CryptoProvider = provider::default_provider();
     if aes == Aes::InSoftware {
         let is_chacha = |suite: &SupportedCipherSuite| {
@@ -380,7 +381,7 @@ pub fn server_config(served: Arc<CertResolver>, aes: Aes) -> Result<Settings, Tl
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(served);
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_is_made_once_and_kept() {
+    fn the_certificate_is_created_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = Identity::self_signed(dir.path(), &names()).unwrap();
         let second = Identity::self_signed(dir.path(), &CertNames::default()).unwrap();
@@ -450,11 +451,11 @@ mod tests {
         let missing = dir.path().join("missing.pem");
         let cases = [
             (&missing, &key, "missing.pem: No such file"),
-            (&key, &key, "key.pem: no usable PEM certificate"),
+            (&key, &key, "key.pem: no valid PEM certificate"),
             (
                 &certificate,
                 &certificate,
-                "cert.pem: no usable PEM private key",
+                "cert.pem: no valid PEM private key",
             ),
             (&certificate, &other.path().join(KEY_FILE), "key.pem: "),
         ];
@@ -465,18 +466,18 @@ mod tests {
     }
 
     #[test]
-    fn the_metacert_comes_last_and_stays() {
+    fn the_meta_certificate_is_last_and_survives_a_replacement() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = CertResolver::new(first.clone());
+        let resolver = CertResolver::new(first.clone());
         let now = Timestamp::from_unix_ms(1_780_000_000_000);
         let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
-        served.set_metacert(meta.clone());
+        resolver.set_meta(meta.clone());
         for identity in [first, second] {
-            served.replace(identity.clone());
-            let serving = served.0.read().unwrap();
-            let chain = &serving.with_meta.cert;
+            resolver.replace(identity.clone());
+            let current = resolver.0.read().unwrap();
+            let chain = &current.with_meta.cert;
             assert_eq!(chain.len(), 2);
             assert_eq!(chain[0], identity.certified.cert[0]);
             assert_eq!(chain[1], meta.0);
@@ -484,13 +485,13 @@ mod tests {
     }
 
     #[test]
-    fn the_served_identity_can_be_replaced() {
+    fn the_identity_can_be_replaced() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = CertResolver::new(first);
-        assert!(server_config(Arc::clone(&served), Aes::InHardware).is_ok());
-        served.replace(second.clone());
-        assert_eq!(served.current().sha256(), second.sha256());
+        let resolver = CertResolver::new(first);
+        assert!(server_config(Arc::clone(&resolver), Aes::InHardware).is_ok());
+        resolver.replace(second.clone());
+        assert_eq!(resolver.current().sha256(), second.sha256());
     }
 }

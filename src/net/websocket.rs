@@ -11,7 +11,6 @@
     )
 )]
 
-use data_encoding::BASE64;
 use hearth_derp::websocket;
 use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -51,11 +50,9 @@ pub fn accept(request: &HeaderMap, subprotocol: Option<&'static str>) -> Respons
             .insert(SEC_WEBSOCKET_VERSION, version);
         return response;
     }
-    let key = value(SEC_WEBSOCKET_KEY);
-    if BASE64.decode(key).map(|key| key.len()) != Ok(16) {
+    let Some(accept) = websocket::accept(value(SEC_WEBSOCKET_KEY)) else {
         return body::text(StatusCode::BAD_REQUEST, "invalid Sec-WebSocket-Key");
-    }
-    let accept = BASE64.encode(&websocket::accept(key));
+    };
     let Ok(accept) = HeaderValue::try_from(accept) else {
         return body::status(StatusCode::INTERNAL_SERVER_ERROR);
     };

@@ -21,14 +21,14 @@ use tokio::time::timeout;
 
 use crate::net::body;
 use crate::outbound::client::OutboundError;
-use hearth_core::wan::portmap::upnp::{Action, Place};
+use hearth_core::wan::portmap::upnp::{Action, Resource};
 
 /// Fetches a resource, or calls an action. The response has at most `most` bytes.
 ///
 /// # Errors
 /// [`OutboundError`]; a status other than 200 is not an error.
 pub async fn request(
-    target: &Place,
+    target: &Resource,
     action: Option<&Action>,
     most: usize,
     patience: Duration,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hearth_derp::admit::Asked;
+use hearth_derp::admit::AdmissionFuture;
 use hearth_derp::relay::Relay;
 use hearth_derp::{Admit, Key};
 use tokio::sync::{Semaphore, watch};
@@ -23,16 +23,14 @@ use hearth_core::state::snapshot::Snapshot;
 /// `derp/derpserver/derpserver.go`.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most concurrent `admit_url` requests; others wait, within their login timeout.
-const MAX_REQUESTS: usize = 8;
+/// Concurrent requests; others wait, within the time of their login.
+const REQUESTS: usize = 8;
 
-/// Longest time for which a refusal is cached: a client that has just joined the tailnet must be admitted
-/// soon.
+/// Longest lifetime of a cached refusal, because a client that has just joined the tailnet retries soon.
 const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 
-/// Interval at which connected clients are checked again, so that clients no longer admitted are
-/// disconnected.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Time between two checks of the connected clients: a client that is no longer admitted is disconnected.
+const RECHECK: Duration = Duration::from_secs(5 * 60);
 
 /// Admits the nodes of the newest snapshot.
 pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
@@ -77,7 +75,7 @@ struct ByUrl {
     is_fail_open: bool,
     outbound: Arc<Outbound>,
     requests: Semaphore,
-    answers: Mutex<AnswerCache>,
+    cache: Mutex<AdmissionCache>,
 }
 
 impl AdmitByUrl {
@@ -91,20 +89,20 @@ impl AdmitByUrl {
             url,
             is_fail_open,
             outbound,
-            requests: Semaphore::new(MAX_REQUESTS),
-            answers: Mutex::new(AnswerCache::new(
+            requests: Semaphore::new(REQUESTS),
+            cache: Mutex::new(AdmissionCache::new(
                 limits.derp_admit_cache,
                 limits.derp_admit_time,
             )),
         }))
     }
 
-    /// Checks connected clients every five minutes, until the server stops.
-    pub async fn recheck(self, relay: Relay, shutdown: Shutdown) {
+    /// Checks the connected clients periodically, until the server stops.
+    pub async fn keep_checking(self, relay: Relay, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(RECHECK_INTERVAL) => {}
+                () = tokio::time::sleep(RECHECK) => {}
             }
             for key in relay.keys() {
                 let asked = tokio::select! {
@@ -116,7 +114,7 @@ impl AdmitByUrl {
                     Ok(false) => relay.disconnect(&key),
                     // Connected clients stay admitted while the URL is unavailable.
                     Err(fault) => {
-                        tracing::debug!(%fault, "admit_url is not available");
+                        tracing::debug!(%fault, "cannot check admission");
                         break;
                     }
                 }
@@ -130,7 +128,7 @@ impl Admit for AdmitByUrl {
         self.0.known(key) == Some(true)
     }
 
-    fn ask(&self, key: &Key, source: IpAddr) -> Option<Asked> {
+    fn admit_async(&self, key: &Key, source: IpAddr) -> Option<AdmissionFuture> {
         if self.0.known(key).is_some() {
             return None;
         }
@@ -141,11 +139,11 @@ impl Admit for AdmitByUrl {
 
 impl ByUrl {
     fn known(&self, key: &Key) -> Option<bool> {
-        self.answers().fresh(key, system_clock::now().mono)
+        self.cache().fresh(key, system_clock::now().mono)
     }
 
-    fn answers(&self) -> std::sync::MutexGuard<'_, AnswerCache> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> std::sync::MutexGuard<'_, AdmissionCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn decide(&self, key: &Key, source: IpAddr) -> bool {
@@ -153,9 +151,9 @@ impl ByUrl {
             Ok(answer) => return answer,
             Err(fault) => fault,
         };
-        let remembered = self.answers().any(key);
-        let decision = remembered.unwrap_or(self.is_fail_open);
-        tracing::warn!(url = %self.url, %fault, ?key, decision, "admit_url is not available");
+        let cached = self.cache().any(key);
+        let decision = cached.unwrap_or(self.is_fail_open);
+        tracing::warn!(url = %self.url, %fault, ?key, decision, "admit_url is unreachable");
         decision
     }
 
@@ -176,25 +174,25 @@ impl ByUrl {
             // Another status than 200 is a response. Only a server that could not be reached counts as
             // unavailable, as in the reference.
             Err(OutboundError::Status(status)) => {
-                tracing::warn!(url = %self.url, %status, "admit_url returned an error");
+                tracing::warn!(url = %self.url, %status, "unexpected response from admit_url");
                 return Ok(false);
             }
             Err(fault) => return Err(fault),
         };
-        self.answers()
+        self.cache()
             .remember(*key, answer, system_clock::now().mono);
         Ok(answer)
     }
 }
 
-/// Cached responses by key, bounded.
-struct AnswerCache {
+/// Cached answers by key, in bounded number.
+struct AdmissionCache {
     most: usize,
     lifetime: Duration,
     known: HashMap<Key, (bool, Duration)>,
 }
 
-impl AnswerCache {
+impl AdmissionCache {
     fn new(most: usize, lifetime: Duration) -> Self {
         Self {
             most,
@@ -236,23 +234,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn responses_expire_and_refusals_are_evicted_first() {
+    fn answers_expire_and_refusals_are_evicted_first() {
         let second = Duration::from_secs;
         let key = |mark| Key::from([mark; 32]);
-        let mut answers = AnswerCache::new(2, second(60));
-        answers.remember(key(1), true, second(0));
-        answers.remember(key(2), false, second(10));
-        assert_eq!(answers.fresh(&key(1), second(59)), Some(true));
-        assert_eq!(answers.fresh(&key(1), second(60)), None);
-        assert_eq!(answers.any(&key(1)), Some(true));
-        let asked = |at| answers.fresh(&key(2), second(at));
+        let mut cache = AdmissionCache::new(2, second(60));
+        cache.remember(key(1), true, second(0));
+        cache.remember(key(2), false, second(10));
+        assert_eq!(cache.fresh(&key(1), second(59)), Some(true));
+        assert_eq!(cache.fresh(&key(1), second(60)), None);
+        assert_eq!(cache.any(&key(1)), Some(true));
+        let asked = |at| cache.fresh(&key(2), second(at));
         assert_eq!((asked(14), asked(15)), (Some(false), None));
-        answers.remember(key(3), false, second(20));
-        assert_eq!(
-            (answers.any(&key(2)), answers.any(&key(1))),
-            (None, Some(true))
-        );
-        assert_eq!(answers.known.len(), 2);
+        cache.remember(key(3), false, second(20));
+        assert_eq!((cache.any(&key(2)), cache.any(&key(1))), (None, Some(true)));
+        assert_eq!(cache.known.len(), 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::files;
 use crate::outbound::client::{Outbound, OutboundError};
 use crate::shutdown::Shutdown;
 use hearth_core::derp_map::{InvalidMap, Part, join};
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::SharedMapData;
 use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
@@ -38,7 +38,7 @@ enum SourceFault {
     Url(#[from] OutboundError),
     #[error("{0}")]
     Invalid(#[from] InvalidMap),
-    #[error("not text")]
+    #[error("invalid UTF-8")]
     NotText,
 }
 
@@ -106,7 +106,7 @@ impl Regions {
     /// request.
     pub async fn keep(
         mut self,
-        tailnet: watch::Sender<Arc<Tailnet>>,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
         mut states: watch::Receiver<Arc<Snapshot>>,
         again: Arc<Notify>,
         shutdown: Shutdown,
@@ -121,7 +121,7 @@ impl Regions {
             let all_answered = self.store_responses(asked);
             self.read_files();
             self.read_policy(&states.borrow_and_update().clone());
-            self.publish(&tailnet);
+            self.announce(&tailnet);
             let pause = match all_answered {
                 true => self.refresh,
                 false => self.refresh.min(RETRY),
@@ -145,7 +145,7 @@ impl Regions {
     /// Publishes each change of the policy and of the own region, until the server stops. Cancel safe.
     async fn follow(
         &mut self,
-        tailnet: &watch::Sender<Arc<Tailnet>>,
+        tailnet: &watch::Sender<Arc<SharedMapData>>,
         states: &mut watch::Receiver<Arc<Snapshot>>,
     ) {
         loop {
@@ -155,20 +155,20 @@ impl Regions {
                         return;
                     }
                     if self.read_policy(&states.borrow_and_update().clone()) {
-                        self.publish(tailnet);
+                        self.announce(tailnet);
                     }
                 }
                 changed = self.own.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.publish(tailnet);
+                    self.announce(tailnet);
                 }
             }
         }
     }
 
-    fn publish(&self, tailnet: &watch::Sender<Arc<Tailnet>>) {
+    fn announce(&self, tailnet: &watch::Sender<Arc<SharedMapData>>) {
         let map = self.joined();
         tailnet.send_if_modified(|now| {
             let new = now.with_derp_map(&map);
@@ -203,7 +203,7 @@ impl Regions {
                 self.omits_urls = omits_default_regions(&text);
                 self.of_policy = Some(part);
             }
-            Err(fault) => tracing::warn!(%fault, "invalid derpMap in the policy; ignoring it"),
+            Err(fault) => tracing::warn!(%fault, "invalid derpMap in the policy"),
         }
         true
     }
@@ -218,12 +218,12 @@ impl Regions {
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
                     if let Err(fault) = files::replace(&self.cache_path(at), &bytes) {
-                        tracing::warn!(url, %fault, "cannot save the DERP map of a URL");
+                        tracing::warn!(url, %fault, "cannot save the DERP map of this URL");
                     }
                     self.known.insert(at, part);
                 }
                 Err(fault) => {
-                    tracing::warn!(url, %fault, "cannot fetch a DERP map; using the previous one");
+                    tracing::warn!(url, %fault, "no DERP map from this URL; keeping its last regions");
                     all_answered = false;
                 }
             }
@@ -240,7 +240,7 @@ impl Regions {
                 }
                 Err(fault) => {
                     let file = path.display();
-                    tracing::warn!(%file, %fault, "cannot read a DERP map file; using the previous map");
+                    tracing::warn!(%file, %fault, "no DERP map from this file; keeping its last regions");
                 }
             }
         }
@@ -254,10 +254,7 @@ impl Regions {
         let own = own.map(|region| Part::one(region, self.score));
         let (map, left_out) = join(known.chain(&self.of_policy).chain(&own));
         if !left_out.is_empty() {
-            tracing::warn!(
-                ?left_out,
-                "skipping DERP regions whose node names are already in use"
-            );
+            tracing::warn!(?left_out, "regions skipped: duplicate node names");
         }
         map
     }
@@ -314,7 +311,7 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[test]
-    fn files_and_kept_responses_make_a_map_without_internet_access() {
+    fn files_and_kept_responses_make_a_map_without_the_internet() {
         let dir = tempfile::tempdir().unwrap();
         let yaml = dir.path().join("derp.yaml");
         let region = "regions:\n  901:\n    nodes:\n    - name: 901a\n      hostname: h\n";
@@ -359,11 +356,11 @@ mod tests {
         let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (published, mut tailnets) =
-            watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (sender, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(published, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let policy = r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"901": {"RegionID": 901,
                 "RegionCode": "x", "Nodes": [{"Name": "x", "RegionID": 901, "HostName": "h"}]}}}}"#;
@@ -371,8 +368,9 @@ mod tests {
                 world.set_policy(text);
                 states.send_replace(Arc::new(world.snapshot()));
                 let has = text == policy;
-                let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("\"901\"") == has;
-                let now = tailnets.wait_for(is_published).await.unwrap();
+                let is_announced =
+                    |now: &Arc<SharedMapData>| now.derp_map.contains("\"901\"") == has;
+                let now = tailnets.wait_for(is_announced).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
             // The own region is published again when it has changed.
@@ -380,15 +378,15 @@ mod tests {
                 region_name: "moved".into(),
                 ..own
             }));
-            let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("moved");
-            tailnets.wait_for(is_published).await.unwrap();
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("moved");
+            tailnets.wait_for(is_announced).await.unwrap();
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
     }
 
     #[tokio::test]
-    async fn a_slow_url_delays_no_change() {
+    async fn a_slow_url_delays_no_other_change() {
         let dir = tempfile::tempdir().unwrap();
         // It accepts connections and never responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -399,20 +397,20 @@ mod tests {
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
         let (world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (published, mut tailnets) =
-            watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (sender, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(published, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let region = DerpRegion {
                 region_id: 900,
                 ..DerpRegion::default()
             };
             change.send_replace(Some(region));
-            let is_published = |now: &Arc<Tailnet>| now.derp_map.contains("900");
-            let published = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_published));
-            assert!(published.await.is_ok());
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("900");
+            let announced = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_announced));
+            assert!(announced.await.is_ok());
             shutdown.trigger();
         };
         tokio::join!(kept, seen);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_derp::relay::{LinkEnd, Relay};
+use hearth_derp::mesh_link::MeshLinkError;
+use hearth_derp::relay::{MeshLinkEnd, Relay};
 use hearth_derp::udp::StunOptions;
 use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use tokio::sync::watch;
@@ -30,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest mesh key file, in bytes.
 const MAX_KEY_FILE: usize = 1024;
 
-/// Age at which the metacert of the relay is renewed. It is valid for 30 days; it is also renewed when the
+/// Age at which the meta certificate of the relay is renewed. It is valid for 30 days; it is also renewed when the
 /// clock was set.
 const RENEW_METACERT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Interval of checking its age.
@@ -67,7 +68,10 @@ pub fn start(
     let limits = limits(&config.limits);
     let relay = Relay::with_mesh_key(secret, limits, admit, mesh_key.clone());
     if let Some(by_url) = by_url {
-        tasks.spawn("admission", by_url.recheck(relay.clone(), shutdown.clone()));
+        tasks.spawn(
+            "admission",
+            by_url.keep_checking(relay.clone(), shutdown.clone()),
+        );
     }
     if let Some(key) = mesh_key {
         for url in &derp.mesh_with {
@@ -89,14 +93,16 @@ fn mesh_key(config: &Config) -> Option<MeshKey> {
     let path = config.derp.mesh_key_file.as_ref()?;
     let file = path.display();
     let contents = files::read(path, MAX_KEY_FILE)
-        .inspect_err(|fault| tracing::error!(%file, %fault, "cannot read the mesh key; running without mesh links"))
+        .inspect_err(
+            |fault| tracing::error!(%file, %fault, "cannot read the mesh key file; mesh is off"),
+        )
         .ok()?;
     let text = zeroize::Zeroizing::new(contents);
     let key = std::str::from_utf8(&text)
         .ok()
         .and_then(|text| text.parse().ok());
     if key.is_none() {
-        tracing::error!(%file, "invalid mesh key (expected 64 hex digits); running without mesh links");
+        tracing::error!(%file, "invalid mesh key (expected 64 hex digits); mesh is off");
     }
     key
 }
@@ -108,18 +114,18 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
         false => url,
     };
     if url.server.scheme() == Scheme::Http {
-        tracing::warn!(%url, "the mesh key is sent to this relay over plain HTTP, where others can read it");
+        tracing::warn!(%url, "the mesh key is sent over plain HTTP and can be intercepted; use https://");
     }
     // An outage is logged once.
     let mut last = String::new();
     loop {
         let end = match outbound.relay(&url, CONNECT_TIMEOUT).await {
             Ok((stream, rest)) => {
-                tracing::info!(%url, "mesh link connected");
+                tracing::info!(%url, "mesh peer connected");
                 last.clear();
-                let end = relay.mesh(stream, rest, key.clone()).await;
-                if end == LinkEnd::Fault(hearth_derp::link::LinkFault::Itself) {
-                    tracing::info!(%url, "mesh URL is this relay itself; not linking");
+                let end = relay.serve_mesh_link(stream, rest, key.clone()).await;
+                if end == MeshLinkEnd::Error(MeshLinkError::ConnectedToSelf) {
+                    tracing::info!(%url, "this mesh peer is the relay itself; ignored");
                     return;
                 }
                 end.to_string()
@@ -127,7 +133,7 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
             Err(fault) => fault.to_string(),
         };
         if end != last {
-            tracing::warn!(%url, fault = end, "mesh link down");
+            tracing::warn!(%url, fault = end, "mesh peer disconnected");
             last = end;
         }
         tokio::time::sleep(RETRY).await;
@@ -136,19 +142,30 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
 
 /// Limits of the relay.
 fn limits(limits: &Limits) -> hearth_derp::Limits {
+    let fixed = hearth_derp::Limits::default();
     hearth_derp::Limits {
         connections: limits.derp_connections,
         connections_per_address: limits.derp_connections_per_address,
         logins: limits.derp_logins,
+        login_timeout: limits.handshake_timeout,
+        client_info_bytes: fixed.client_info_bytes,
+        write_timeout: limits.derp_write_timeout,
+        keepalive: fixed.keepalive,
+        keepalive_jitter: fixed.keepalive_jitter,
+        linger: fixed.linger,
         queue_slots: limits.derp_queue_packets,
         data_queue_bytes: limits.derp_queue,
+        disco_queue_bytes: fixed.disco_queue_bytes,
         pool_bytes: limits.derp_pool,
-        login_timeout: limits.handshake_timeout,
-        write_timeout: limits.derp_write_timeout,
-        idle_timeout: limits.derp_idle_timeout,
+        pool_reserve_bytes: fixed.pool_reserve_bytes,
+        partial_bytes: fixed.partial_bytes,
+        batch_bytes: fixed.batch_bytes,
+        destinations_per_key: fixed.destinations_per_key,
+        peer_gone_pending: fixed.peer_gone_pending,
         rates: rates(limits),
+        idle_timeout: limits.derp_idle_timeout,
         mesh_keys: limits.derp_mesh_keys,
-        ..hearth_derp::Limits::default()
+        mesh_write_timeout: fixed.mesh_write_timeout,
     }
 }
 
@@ -167,23 +184,23 @@ pub fn rates(limits: &Limits) -> Rates {
 pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
-        home_address: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
+        public_ipv4_for_lan: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
     }
 }
 
-/// Adds the relay's key to the TLS handshake, as long as the server runs.
-pub fn publish_metacert(
-    served: &Arc<CertResolver>,
+/// Announces the key of the relay to clients in the TLS handshake until the server stops.
+pub fn announce_key(
+    certificate: &Arc<CertResolver>,
     relay: &Relay,
     tasks: &Tasks,
     shutdown: &Shutdown,
 ) {
-    let renewing = renew_metacert(served.clone(), relay.public_key(), shutdown.clone());
-    tasks.spawn("relay certificate", renewing);
+    let renewing = renew_meta(certificate.clone(), relay.public_key(), shutdown.clone());
+    tasks.spawn("meta certificate", renewing);
 }
 
-/// Keeps the metacert of the relay in the certificate chain, and renews it before it expires.
-async fn renew_metacert(served: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
+/// Keeps a valid meta certificate in the certificate chain.
+async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
@@ -191,8 +208,10 @@ async fn renew_metacert(served: Arc<CertResolver>, key: hearth_derp::Key, shutdo
         let since = made.map(|made| now.since(made).max(made.since(now)));
         if since.is_none_or(|since| since > RENEW_METACERT) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.set_metacert(meta),
-                Err(fault) => tracing::warn!(%fault, "cannot make the metacert of the relay"),
+                Ok(meta) => certificate.set_meta(meta),
+                Err(fault) => {
+                    tracing::warn!(%fault, "cannot create the meta certificate of the relay")
+                }
             }
             made = Some(now);
         }

@@ -56,8 +56,9 @@ fn parameters(path: &str) -> Vec<Value> {
 
 /// Markdown table with one row per route.
 pub fn markdown(routes: &[Route]) -> String {
-    let mut text =
-        String::from("| method | path | access | body limit | description |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| method | path | access | body limit | description |\n|---|---|---|---|---|\n",
+    );
     for route in routes {
         let body = match route.body {
             Bound::None => "none".to_owned(),

@@ -1,4 +1,4 @@
-//! Everything that is listened on.
+//! The listeners.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,10 +19,10 @@ use crate::shutdown::Shutdown;
 use crate::status::addresses::Addresses;
 use crate::supervise::Tasks;
 
-/// Connections of monitoring systems at the same time.
+/// Concurrent connections to the metrics listener.
 const METRICS_CONNECTIONS: usize = 8;
 
-/// Everything that is listened on.
+/// All listeners.
 pub(super) struct Listeners {
     http: Vec<TcpListener>,
     https: Vec<TcpListener>,
@@ -33,7 +33,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens all that the configuration names, but for what was handed over: that is taken as it is.
+    /// Opens the configured listeners; sockets from the service manager take precedence.
     pub(super) async fn bind(config: &Config, sockets: Sockets) -> Result<Self, ServeError> {
         let tcp = |what, flag, address: Option<SocketAddr>| match address {
             None => Ok(Vec::new()),
@@ -44,7 +44,7 @@ impl Listeners {
             tracing::warn!("{fault}");
         }
         if !sockets.is_empty() {
-            tracing::info!("listening on sockets of the service manager");
+            tracing::info!("listening on sockets from the service manager");
         }
         let http = adopt(sockets.http, adopt_tcp)?;
         let https = adopt(sockets.https, adopt_tcp)?;
@@ -79,7 +79,7 @@ impl Listeners {
         })
     }
 
-    /// Where the server is reached, with the ports that the system chose.
+    /// The addresses of the listeners, with the ports that the system chose.
     pub(super) fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
         let bound = |listeners: &[TcpListener]| {
             let first = listeners.first().map(TcpListener::local_addr);
@@ -121,7 +121,7 @@ impl Listeners {
         }
     }
 
-    /// Serves connections on everything else.
+    /// Starts all other listeners.
     pub(super) fn start(
         self,
         connections: &Connections,
@@ -184,7 +184,7 @@ fn adopt<S, T>(
     adopt: impl FnMut(S) -> io::Result<T>,
 ) -> Result<Vec<T>, ServeError> {
     let adopted: io::Result<Vec<T>> = sockets.into_iter().map(adopt).collect();
-    adopted.map_err(system("a socket that was handed over"))
+    adopted.map_err(system("a socket from the service manager"))
 }
 
 fn bind(
@@ -200,14 +200,14 @@ fn bind(
     }
 }
 
-/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
+/// Sockets for both families if the address is `[::]`, or for IPv4 alone on systems without IPv6.
 async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
     let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
     let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
     match UdpSocket::bind(address).await {
         Ok(socket) if address.ip() == everywhere => {
             let port = socket.local_addr()?.port();
-            // In use means that the first socket has both families.
+            // If it is in use, the first socket has both families.
             let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
             Ok([Some(socket), second].into_iter().flatten().collect())
         }

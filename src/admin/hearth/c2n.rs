@@ -11,8 +11,8 @@ use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::nodes::node_id;
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
-    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
-    PingAnswer, PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, AuditAnswer, AuditReport, DecideSshCheck, EmptyAnswer, NodeReply,
+    OpenPage, PingAnswer, PingNode, SshCheck, SshChecksAnswer,
 };
 use crate::control::c2n::mailbox::Undelivered;
 use crate::control::c2n::request::C2nRequest;
@@ -21,7 +21,7 @@ use crate::control::reports::attribute;
 use crate::status::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -130,15 +130,15 @@ impl ApiCall<'_> {
             updates.push((name.as_str().into(), value));
         }
         let node = node_id(id)?;
-        let command = Command::SetAttributes { node, updates };
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.set_attributes(self.by(), node, updates).await?;
         self.show_attributes(id)
     }
 
     pub(crate) fn audit(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let entries = self.admin.reports.audit_log().into_iter();
-        let entries = entries.map(|entry| AuditEntry {
+        let entries = entries.map(|entry| AuditReport {
             at: entry.at,
             node_id: entry.node.to_string(),
             node: label_of(&snapshot, entry.node),
@@ -146,7 +146,8 @@ impl ApiCall<'_> {
             details: entry.details.into(),
         });
         json(&AuditAnswer {
-            entries: entries.collect(),
+            logs: Vec::new(),
+            reports: entries.collect(),
         })
     }
 

@@ -4,7 +4,7 @@ use crate::admin::problem::ApiError;
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 use hearth_core::netmap::dns::{addresses_of, records_of};
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::dns::DnsRecord;
 
 /// Source of a record.
@@ -37,8 +37,8 @@ impl ApiCall<'_> {
         let request: CreateDnsRecord = self.read()?;
         let record = DnsRecord::parse(&request.name, &request.r#type, &request.value);
         let record = record.map_err(|fault| ApiError::invalid(&fault.to_string()))?;
-        let command = Command::AddDnsRecord(record.clone());
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.add_dns_record(self.by(), record.clone()).await?;
         json(&DnsRecordAnswer {
             record: self.shown(FROM_API, &record),
         })
@@ -69,8 +69,8 @@ impl ApiCall<'_> {
         let mut records = Vec::with_capacity(meant.len());
         for record in meant {
             let shown = self.shown(FROM_API, &record);
-            let command = Command::DeleteDnsRecord(record);
-            self.admin.engine.apply(command).await?;
+            let engine = &self.admin.engine;
+            engine.delete_dns_record(self.by(), record).await?;
             records.push(shown);
         }
         json(&DnsRecordsAnswer { records })

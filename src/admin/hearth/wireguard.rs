@@ -10,7 +10,7 @@ use crate::admin::v1::users;
 use crate::admin::{ApiCall, ApiResult};
 use crate::api::AddWireGuard;
 use hearth_core::keys::NodeKey;
-use hearth_core::state::command::{Command, NewWireGuard, Rejected};
+use hearth_core::state::command::{NewWireGuard, Rejected};
 use hearth_core::state::model::{Owner, WireGuard};
 use hearth_core::state::snapshot::Snapshot;
 
@@ -50,7 +50,8 @@ impl ApiCall<'_> {
                 exit_dns: request.exit_dns.into_iter().map(Into::into).collect(),
             },
         };
-        self.node_after(Command::AddWireGuard(Box::new(new))).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.add_wireguard(self.by(), new).await?)
     }
 }
 

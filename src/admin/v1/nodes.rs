@@ -1,6 +1,7 @@
 //! Nodes.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -11,8 +12,9 @@ use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
 };
+use crate::engine::Reply;
 use hearth_core::id::NodeId;
-use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -40,8 +42,8 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn delete_node(&self, id: &str) -> ApiResult {
-        let command = Command::DeleteNode(node_id(id)?);
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.delete_node(self.by(), node_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
@@ -66,25 +68,29 @@ impl ApiCall<'_> {
             (false, None) => Some(self.now.wall),
             (false, expiry) => expiry,
         };
-        self.node_after(Command::ExpireNode(id, expiry)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)
     }
 
     pub(crate) async fn rename_node(&self, id: &str, name: &str) -> ApiResult {
         let id = node_id(id)?;
-        self.node_after(Command::RenameNode(id, name.into())).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.rename_node(self.by(), id, name.into()).await?)
     }
 
     pub(crate) async fn approve_routes(&self, id: &str) -> ApiResult {
         let request: ApproveRoutes = self.read()?;
         let routes = routes(&request.routes)?;
-        self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.approve_routes(self.by(), node_id(id)?, routes);
+        self.changed_node(&changed.await?)
     }
 
     pub(crate) async fn set_tags(&self, id: &str) -> ApiResult {
         let request: SetTags = self.read()?;
         let tags = request.tags.into_iter().map(Into::into).collect();
-        self.node_after(Command::SetTags(node_id(id)?, tags)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
     }
 
     /// The user is in the body, or in the query as in Headscale up to 0.27 (`MoveNode`).
@@ -95,7 +101,8 @@ impl ApiCall<'_> {
             who => who,
         };
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::MoveNode(node_id(id)?, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.move_node(self.by(), node_id(id)?, user).await?)
     }
 
     pub(crate) async fn set_addresses(&self, id: &str) -> ApiResult {
@@ -105,18 +112,19 @@ impl ApiCall<'_> {
         if ipv4.is_none() && ipv6.is_none() {
             return Err(ApiError::invalid("missing address: set ipv4, ipv6 or both"));
         }
-        self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.set_addresses(self.by(), node_id(id)?, ipv4, ipv6);
+        self.changed_node(&changed.await?)
     }
 
     pub(crate) async fn approve_device(&self, id: &str) -> ApiResult {
-        self.node_after(Command::Authorize(node_id(id)?, true))
-            .await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_node(self.by(), node_id(id)?).await?)
     }
 
     pub(crate) async fn revoke_approval(&self, id: &str) -> ApiResult {
-        self.node_after(Command::Authorize(node_id(id)?, false))
-            .await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.revoke_approval(self.by(), node_id(id)?).await?)
     }
 
     /// The lines match Headscale's (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
@@ -127,12 +135,9 @@ impl ApiCall<'_> {
             ));
         }
         let before = self.admin.engine.snapshot();
-        let reply = self.admin.engine.apply(Command::BackfillAddresses).await?;
-        let Reply::Nodes(nodes) = reply else {
-            return json(&EmptyAnswer {});
-        };
+        let moved = self.admin.engine.backfill_addresses(self.by()).await?;
         let mut changes = Vec::new();
-        for node in nodes {
+        for node in moved.value {
             let whom = format!("to Node({}) {:?}", node.id, node.label);
             let old = before.node(node.id);
             if old.is_none_or(|old| old.ipv4 != node.ipv4) {
@@ -152,18 +157,11 @@ impl ApiCall<'_> {
         }
     }
 
-    pub(crate) async fn node_after(&self, command: Command) -> ApiResult {
-        match self.admin.engine.apply(command).await? {
-            Reply::Node(node) => {
-                let snapshot = self.admin.engine.snapshot();
-                // The reply was made before the routes were recomputed.
-                let node = snapshot.node(node.id).unwrap_or(&node);
-                json(&NodeAnswer {
-                    node: self.node(node, &snapshot),
-                })
-            }
-            _ => json(&EmptyAnswer {}),
-        }
+    /// Response to a command that changed a node.
+    pub(crate) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> ApiResult {
+        json(&NodeAnswer {
+            node: self.node(&changed.value, &changed.snapshot),
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
 use hearth_core::id::AuthId;
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 
 impl ApiCall<'_> {
     pub(crate) async fn approve_for_user(&self) -> ApiResult {
@@ -30,7 +30,8 @@ impl ApiCall<'_> {
         }
         let snapshot = self.admin.engine.snapshot();
         let user = users::only(&snapshot)?.ok_or(Rejected::NoSuchUser)?;
-        self.admin.engine.apply(Command::Approve(id, user)).await?;
+        let engine = &self.admin.engine;
+        engine.approve_registration(self.by(), id, user).await?;
         json(&EmptyAnswer {})
     }
 
@@ -40,7 +41,7 @@ impl ApiCall<'_> {
         if self.is_ssh_check(&id) {
             return self.decide_ssh(&id, false);
         }
-        self.admin.engine.apply(Command::Reject(id)).await?;
+        self.admin.engine.reject_registration(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
@@ -58,7 +59,8 @@ impl ApiCall<'_> {
     async fn approve_registration(&self, id: &str, who: &str) -> ApiResult {
         let id = auth_id(id)?;
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::Approve(id, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_registration(self.by(), id, user).await?)
     }
 }
 

@@ -12,8 +12,9 @@ use crate::api::{
 use crate::engine::EngineError;
 use hearth_core::id::PolicyId;
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
-use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
+use hearth_core::state::principal::Principal;
 
 /// Longest request body with a policy, in bytes: the longest policy with each character escaped.
 pub const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
@@ -64,7 +65,7 @@ impl ApiCall<'_> {
     pub(crate) async fn set_policy(&self) -> ApiResult {
         let request: SetPolicy = self.read()?;
         let _turn = self.admin.policy_lock.lock().await;
-        let version = self.admin.apply_policy(&request.policy).await?;
+        let version = self.admin.apply_policy(self.by(), &request.policy).await?;
         json(&self.admin.shown(&version))
     }
 
@@ -105,7 +106,7 @@ impl ApiCall<'_> {
             }
             version => self.admin.version(version)?,
         };
-        let version = self.admin.apply_policy(&wanted.source).await?;
+        let version = self.admin.apply_policy(self.by(), &wanted.source).await?;
         json(&self.admin.shown(&version))
     }
 }
@@ -127,7 +128,11 @@ impl AdminContext {
     ///
     /// # Errors
     /// When the policy comes from a file, this one has errors, or its tests fail.
-    pub(crate) async fn apply_policy(&self, text: &str) -> Result<Arc<PolicyText>, PolicyError> {
+    pub(crate) async fn apply_policy(
+        &self,
+        by: Principal,
+        text: &str,
+    ) -> Result<Arc<PolicyText>, PolicyError> {
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = ApiError::invalid(&format!(
@@ -138,12 +143,8 @@ impl AdminContext {
             return Err(fault.into());
         }
         let new = parsed(text)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await {
-            Ok(Reply::Policy(version)) => {
-                tracing::info!(version = %version.id, "policy set");
-                Ok(version)
-            }
-            Ok(_) => Err(ApiError::new(Code::Internal, "internal error").into()),
+        match self.engine.set_policy(by, new).await {
+            Ok(set) => Ok(set.value),
             Err(EngineError::Rejected(Rejected::Policy(faults))) => {
                 Err(PolicyError::Policy(faults))
             }

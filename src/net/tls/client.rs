@@ -40,11 +40,11 @@ const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 pub enum ClientTlsError {
     /// The system has no CA certificates, so no server can be verified.
     #[error(
-        "no CA certificates on this system; install the package ca-certificates or ca-bundle, or pin the certificate with `#sha256-raw:...` after the URL"
+        "no CA certificates on this system: install the package ca-certificates or ca-bundle, or pin the certificate with `#sha256-raw:...` after the URL"
     )]
-    NoAuthorities,
-    /// The host of the URL is not a valid certificate name.
-    #[error("the host is not a valid certificate name")]
+    NoCaCertificates,
+    /// The host of the URL is invalid for a certificate.
+    #[error("invalid host for a certificate")]
     Host,
     /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
@@ -92,12 +92,12 @@ impl ClientTls {
         if let Some(public) = self.public.get() {
             return Ok((public.clone(), name));
         }
-        let made = by_authorities()?;
+        let made = with_system_cas()?;
         Ok((self.public.get_or_init(|| made).clone(), name))
     }
 }
 
-fn by_authorities() -> Result<Arc<ClientConfig>, ClientTlsError> {
+fn with_system_cas() -> Result<Arc<ClientConfig>, ClientTlsError> {
     let mut roots = RootCertStore::empty();
     let variable = std::env::var_os(BUNDLE_VARIABLE).map(PathBuf::from);
     let usual = BUNDLES.iter().map(PathBuf::from);
@@ -109,7 +109,7 @@ fn by_authorities() -> Result<Arc<ClientConfig>, ClientTlsError> {
     // A CA certificate that cannot be read is not trusted.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
     if roots.is_empty() {
-        return Err(ClientTlsError::NoAuthorities);
+        return Err(ClientTlsError::NoCaCertificates);
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_safe_default_protocol_versions()?

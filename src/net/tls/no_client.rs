@@ -8,7 +8,7 @@ use crate::config::WebUrl;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
     /// This build has no HTTPS client.
-    #[error("this build has no HTTPS client (feature `https-client`); use an http:// URL")]
+    #[error("this build has no HTTPS client (feature `https-client`): use an http:// URL")]
     LeftOut,
 }
 

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_a_time_are_read() {
+    fn both_forms_of_a_time_are_parsed() {
         let texts = |der: &[u8]| {
             let (begin, end) = of_certificate(der)?;
             Some((begin.to_string(), end.to_string()))
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_file_holds_is_read_without_fear(
+        fn any_bytes_are_parsed_without_a_panic(
             at in 0..200_usize, byte in any::<u8>(), tail in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let mut der = certificate(2024, 2049);
