@@ -146,6 +146,8 @@ pub enum Handler {
     Noise(fn(Arc<ControlContext>, NoiseRequest) -> PendingResponse),
     /// The same where the handler reads the body.
     NoiseBody(fn(Arc<ControlContext>, Peer, Request<Incoming>) -> PendingResponse),
+    /// Upgrade to a Noise session, whose requests come back to the router.
+    Ts2021,
     /// A page.
     Web(fn(&WebContext, &Params) -> Response<Body>),
     /// The API.
