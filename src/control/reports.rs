@@ -1,7 +1,7 @@
 //! What clients report: their health, what was done on them, attributes for postures.
 
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::node_auth::{ask, refused};
@@ -93,7 +93,7 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         Ok(updates) => updates.into_iter(),
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    let updates = updates.map(|(name, value)| Some((name.into(), attribute(value)?)));
+    let updates = updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
     let Some(updates) = updates.collect::<Option<Vec<_>>>() else {
         let fault = "the value of an attribute is a text, a whole number, true, false or null";
         return body::text(StatusCode::BAD_REQUEST, fault);
@@ -106,17 +106,5 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
     {
         Ok(_) => body::json(StatusCode::OK, &json!({})),
         Err(fault) => refused(&fault),
-    }
-}
-
-/// A value as the state has it; the inner `None` takes the attribute away, the outer one says that there
-/// are no such values.
-pub fn attribute(value: &Value) -> Option<Option<AttributeValue>> {
-    match value {
-        Value::Null => Some(None),
-        Value::Bool(flag) => Some(Some(AttributeValue::Flag(*flag))),
-        Value::Number(number) => number.as_i64().map(AttributeValue::Number).map(Some),
-        Value::String(text) => Some(Some(AttributeValue::Text(text.as_str().into()))),
-        Value::Array(_) | Value::Object(_) => None,
     }
 }
