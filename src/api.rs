@@ -242,6 +242,9 @@ pub struct StunReport {
     pub errors: u64,
 }
 
+/// Path of the [`RelayReport`].
+pub const RELAY_PATH: &str = "/api/v1/hearth/relay";
+
 /// How the relay is now, and what it has done since the start (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,4 @@
-//! The numbers of the relay and of STUN: for the command line as JSON, and for monitoring systems in
-//! the text form of Prometheus.
+//! Metrics in the text format of Prometheus, and the listener that serves them.
 #![cfg_attr(
     not(test),
     deny(
@@ -11,16 +10,14 @@
 )]
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
-use hearth_derp::stats::{DropReason, PacketKind};
-use hearth_derp::udp::{StunCounters, StunStats};
+use hearth_derp::udp::StunStats;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use crate::api::{RelayDrops, RelayReport, StunReport};
+use crate::api::RelayDrops;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::http1;
@@ -28,28 +25,9 @@ use crate::net::limits::Limits;
 use crate::net::stream::Stream;
 use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
-use crate::status::http_counters::HttpCounters;
-
-/// Where the numbers are, for the command line.
-pub const PATH: &str = "/api/v1/hearth/relay";
-
-/// Where the numbers come from.
-#[derive(Clone)]
-pub struct Numbers {
-    /// The relay, unless it is off.
-    pub relay: Option<Relay>,
-    /// The STUN responder.
-    pub stun: StunCounters,
-    /// Requests by route; a relay alone has none.
-    pub http: Option<Arc<HttpCounters>>,
-}
+use crate::status::relay::{self, Numbers};
 
 impl Numbers {
-    /// For the command line.
-    pub fn report(&self) -> RelayReport {
-        report(self.relay.as_ref().map(Relay::stats), self.stun.stats())
-    }
-
     /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
     pub fn prometheus(&self) -> String {
         let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
@@ -77,62 +55,6 @@ impl Numbers {
         let kind = "text/plain; version=0.0.4; charset=utf-8";
         body::typed(StatusCode::OK, kind, self.prometheus())
     }
-}
-
-fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
-    let is_on = stats.is_some();
-    let stats = stats.unwrap_or_default();
-    RelayReport {
-        is_on,
-        connections: stats.connections,
-        logins: stats.logins,
-        keys: stats.keys,
-        duplicate_keys: stats.duplicate_keys,
-        home_connections: stats.home_connections,
-        not_ideal_connections: stats.not_ideal_connections,
-        mesh_connections: stats.mesh_connections,
-        mesh_links: stats.mesh_links,
-        remote_keys: stats.remote_keys,
-        queued_packets: stats.queued_packets,
-        pool_bytes_used: stats.pool_bytes_used,
-        accepted: stats.accepted,
-        turned_away: stats.turned_away,
-        refused: stats.refused,
-        logins_failed: stats.logins_failed,
-        logins_evicted: stats.logins_evicted,
-        write_timeouts: stats.write_timeouts,
-        rate_waits: stats.rate_waits,
-        packets_received: stats.received.packets,
-        bytes_received: stats.received.bytes,
-        packets_sent: stats.sent.packets,
-        bytes_sent: stats.sent.bytes,
-        packets_forwarded_in: stats.forwarded_in.packets,
-        packets_forwarded_out: stats.forwarded_out.packets,
-        drops: drops(&stats),
-        stun: StunReport {
-            answered_ipv4: stun.answered_ipv4,
-            answered_ipv6: stun.answered_ipv6,
-            ignored: stun.ignored,
-            limited: stun.limited,
-            errors: stun.read_errors.wrapping_add(stun.write_errors),
-        },
-    }
-}
-
-fn drops(stats: &Stats) -> Vec<RelayDrops> {
-    let kinds = DropReason::ALL
-        .into_iter()
-        .flat_map(|reason| PacketKind::ALL.map(|kind| (reason, kind)));
-    let drops = kinds.map(|(reason, kind)| {
-        let tally = stats.drops.of(reason, kind);
-        RelayDrops {
-            reason: reason.label().to_owned(),
-            kind: kind.label().to_owned(),
-            packets: tally.packets,
-            bytes: tally.bytes,
-        }
-    });
-    drops.collect()
 }
 
 /// Appends one metric with its samples, each with its labels and value.
@@ -330,7 +252,7 @@ fn relay_metrics(text: &mut String, stats: &Stats) {
         ],
     );
     let labels = |drop: &RelayDrops| format!("reason=\"{}\",kind=\"{}\"", drop.reason, drop.kind);
-    let drops = drops(stats);
+    let drops = relay::drops(stats);
     let packets: Vec<_> = drops
         .iter()
         .map(|drop| (labels(drop), drop.packets))
@@ -384,6 +306,5 @@ mod tests {
     fn without_a_relay_there_is_still_stun() {
         let text = prometheus(None, StunStats::default());
         assert!(text.contains("stun_requests_total") && !text.contains("derp"));
-        assert!(!report(None, StunStats::default()).is_on);
     }
 }

@@ -6,9 +6,8 @@ use super::client::{CliError, Client, read};
 use super::output::{Format, Output};
 #[cfg(feature = "standalone-relay")]
 use super::server;
-use crate::api::RelayReport;
+use crate::api::{RELAY_PATH, RelayReport};
 use crate::config::Overrides;
-use crate::metrics as numbers;
 
 /// Runs the relay and STUN until told to stop.
 #[cfg(feature = "standalone-relay")]
@@ -30,7 +29,7 @@ pub fn serve(_: Overrides) -> ExitCode {
 
 /// How the relay is.
 pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliError> {
-    let answer = client.get(numbers::PATH)?;
+    let answer = client.get(RELAY_PATH)?;
     let report: RelayReport = read(&answer)?;
     Ok(Output::of(format, &answer, || card(&report)))
 }

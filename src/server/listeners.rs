@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
-use crate::metrics::Numbers;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;
 use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
@@ -17,6 +16,7 @@ use crate::net::tls;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
 use crate::status::addresses::Addresses;
+use crate::status::relay::Numbers;
 use crate::supervise::Tasks;
 
 /// Connections of monitoring systems at the same time.

@@ -13,7 +13,6 @@ use super::{RECONNECT_IN, ServeError, TASKS_SHARE, TRY_FOR, aes, identity, syste
 use crate::config::{Admission, Config};
 use crate::files;
 use crate::logging::LogControl;
-use crate::metrics::Numbers;
 use crate::net::connection::Connections;
 use crate::net::tls;
 use crate::net::tls::Served;
@@ -25,6 +24,7 @@ use crate::routes::RelayOnly;
 use crate::service::{Manager, Sockets, Watchdog};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::status::addresses::Addresses;
+use crate::status::relay::Numbers;
 use crate::supervise::Tasks;
 use hearth_core::state::secret::random;
 
