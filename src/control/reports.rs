@@ -93,7 +93,8 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         Ok(updates) => updates.into_iter(),
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    let updates = updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
+    let updates =
+        updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
     let Some(updates) = updates.collect::<Option<Vec<_>>>() else {
         let fault = "the value of an attribute is a text, a whole number, true, false or null";
         return body::text(StatusCode::BAD_REQUEST, fault);
