@@ -44,7 +44,7 @@ use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
 use authenticate::{Gate, Refusal};
 use hearth_core::clock::Now;
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::SharedMapData;
 use hearth_core::state::principal::Principal;
 use problem::Fault;
 
@@ -75,7 +75,7 @@ pub struct About {
     /// Domain of the nodes' names.
     pub base_domain: String,
     /// What all maps have in common: the DNS settings are in it.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// What is wrong with the configuration.
     pub warnings: Vec<String>,
     /// The board that hearth runs on.

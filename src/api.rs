@@ -21,6 +21,7 @@ pub use policy::{
 pub use request::*;
 pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
 
+use hearth_derp::Stats;
 use serde::{Deserialize, Serialize};
 
 use hearth_core::clock::Timestamp;
@@ -226,17 +227,17 @@ pub struct RelayDrops {
     pub bytes: u64,
 }
 
-/// What the STUN responder has done since the start.
+/// Counters of the STUN responder since its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StunReport {
-    /// Answers over IPv4.
+    /// Responses over IPv4.
     pub answered_ipv4: u64,
-    /// Answers over IPv6.
+    /// Responses over IPv6.
     pub answered_ipv6: u64,
-    /// Packets that were no right request.
+    /// Packets that were not a valid request.
     pub ignored: u64,
-    /// Requests beyond the rate of their source.
+    /// Rate-limited requests.
     pub limited: u64,
     /// Packets that could not be received or sent.
     pub errors: u64,
@@ -245,64 +246,43 @@ pub struct StunReport {
 /// Path of the [`RelayReport`].
 pub const RELAY_PATH: &str = "/api/v1/hearth/relay";
 
-/// How the relay is now, and what it has done since the start (hearth's own).
+/// Statistics of the relay (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayReport {
-    /// Whether there is a relay; without one all its numbers are zero.
+    /// Whether the relay is on; if not, all its numbers are zero.
     pub is_on: bool,
-    /// Clients that are logged in.
-    pub connections: usize,
-    /// Connections that are logging in.
-    pub logins: usize,
-    /// Different keys among the clients.
-    pub keys: usize,
-    /// Keys with more than one connection.
-    pub duplicate_keys: usize,
-    /// Clients whose home is this relay.
-    pub home_connections: usize,
-    /// Clients that would rather use another relay of the region.
-    pub not_ideal_connections: usize,
-    /// Connections of other relays of the region.
-    pub mesh_connections: usize,
-    /// Connections to other relays of the region.
-    pub mesh_links: usize,
-    /// Keys that are reached through other relays of the region.
-    pub remote_keys: usize,
-    /// Packets that wait for slow clients.
-    pub queued_packets: usize,
-    /// Bytes of the packet pool in use.
-    pub pool_bytes_used: usize,
-    /// Connections taken.
-    pub accepted: u64,
-    /// Connections turned away because the relay was full.
-    pub turned_away: u64,
-    /// Clients that are not admitted.
-    pub refused: u64,
-    /// Logins that failed through the client's fault.
-    pub logins_failed: u64,
-    /// Logins pushed out by newer connections.
-    pub logins_evicted: u64,
-    /// Connections that took none of their bytes in time.
-    pub write_timeouts: u64,
-    /// Times that a client had to wait because of a rate.
-    pub rate_waits: u64,
-    /// Packets taken from clients.
-    pub packets_received: u64,
-    /// Their bytes.
-    pub bytes_received: u64,
-    /// Packets given to clients.
-    pub packets_sent: u64,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// Packets from other relays of the region.
-    pub packets_forwarded_in: u64,
-    /// Packets to other relays of the region.
-    pub packets_forwarded_out: u64,
+    /// One member for each row of [`hearth_derp::stats::METRICS`] that has a name in JSON.
+    #[serde(flatten, with = "relay_stats")]
+    pub stats: Stats,
     /// Dropped packets by reason and kind.
     pub drops: Vec<RelayDrops>,
     /// The STUN responder.
     pub stun: StunReport,
+}
+
+mod relay_stats {
+    use hearth_derp::Stats;
+    use hearth_derp::stats::METRICS;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::{Map, Value};
+
+    pub fn serialize<S: Serializer>(stats: &Stats, to: S) -> Result<S::Ok, S::Error> {
+        let rows = METRICS.iter();
+        to.collect_map(rows.filter_map(|row| Some((row.json?, (row.get)(stats)))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Stats, D::Error> {
+        let members = Map::deserialize(from)?;
+        let mut stats = Stats::default();
+        for row in METRICS {
+            let value = row.json.and_then(|name| members.get(name));
+            if let Some(value) = value.and_then(Value::as_u64) {
+                (row.set)(&mut stats, value);
+            }
+        }
+        Ok(stats)
+    }
 }
 
 /// How the server is (hearth's own).

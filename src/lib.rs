@@ -14,7 +14,6 @@
 
 pub mod admin;
 pub mod api;
-pub mod bucket;
 pub mod cli;
 pub mod config;
 pub mod control;

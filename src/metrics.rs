@@ -1,4 +1,5 @@
-//! Metrics in the text format of Prometheus, and the listener that serves them.
+//! Metrics as Prometheus text, and the listener that serves them. Those of the relay are made from the table in
+//! `hearth_derp::stats`.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,11 +14,11 @@ use std::fmt::Write as _;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
+use hearth_derp::stats::{DropReason, METRICS, MetricKind, PacketKind};
 use hearth_derp::udp::StunStats;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use crate::api::RelayDrops;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::http1;
@@ -25,7 +26,7 @@ use crate::net::limits::Limits;
 use crate::net::stream::Stream;
 use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
-use crate::status::relay::{self, Numbers};
+use crate::status::relay::Numbers;
 
 impl Numbers {
     /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
@@ -57,220 +58,74 @@ impl Numbers {
     }
 }
 
-/// Appends one metric with its samples, each with its labels and value.
-fn metric(text: &mut String, kind: &str, name: &str, help: &str, samples: &[(String, u64)]) {
+/// Appends the two lines that come before the samples of a metric.
+fn header(text: &mut String, kind: MetricKind, name: &str, help: &str) {
+    let kind = match kind {
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+    };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP hearth_{name} {help}");
-    let _ = writeln!(text, "# TYPE hearth_{name} {kind}");
-    for (labels, value) in samples {
-        let _ = match labels.is_empty() {
-            true => writeln!(text, "hearth_{name} {value}"),
-            false => writeln!(text, "hearth_{name}{{{labels}}} {value}"),
-        };
-    }
+    let _ = writeln!(
+        text,
+        "# HELP hearth_{name} {help}\n# TYPE hearth_{name} {kind}"
+    );
 }
 
 fn prometheus(stats: Option<Stats>, stun: StunStats) -> String {
     let mut text = String::with_capacity(8192);
     if let Some(stats) = stats {
         relay_metrics(&mut text, &stats);
+        dropped_metrics(&mut text, &stats);
     }
-    let one = |name: &str, value: u64| (format!("result=\"{name}\""), value);
-    metric(
-        &mut text,
-        "counter",
-        "stun_requests_total",
-        "STUN packets by what became of them",
-        &[
-            one("answered_ipv4", stun.answered_ipv4),
-            one("answered_ipv6", stun.answered_ipv6),
-            one("ignored", stun.ignored),
-            one("limited", stun.limited),
-            one("read_error", stun.read_errors),
-            one("write_error", stun.write_errors),
-        ],
-    );
+    let (name, help) = ("stun_requests_total", "STUN packets by result");
+    header(&mut text, MetricKind::Counter, name, help);
+    for (result, value) in [
+        ("answered_ipv4", stun.answered_ipv4),
+        ("answered_ipv6", stun.answered_ipv6),
+        ("ignored", stun.ignored),
+        ("limited", stun.limited),
+        ("read_error", stun.read_errors),
+        ("write_error", stun.write_errors),
+    ] {
+        let _ = writeln!(text, "hearth_{name}{{result=\"{result}\"}} {value}");
+    }
     text
 }
 
 fn relay_metrics(text: &mut String, stats: &Stats) {
-    let as_u64 = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    for (name, help, value) in [
-        (
-            "connections",
-            "Clients that are logged in",
-            stats.connections,
-        ),
-        ("logins", "Connections that are logging in", stats.logins),
-        ("keys", "Different keys among the clients", stats.keys),
-        (
-            "duplicate_keys",
-            "Keys with more than one connection",
-            stats.duplicate_keys,
-        ),
-        (
-            "home_connections",
-            "Clients whose home is this relay",
-            stats.home_connections,
-        ),
-        (
-            "not_ideal_connections",
-            "Clients that would rather use another relay of the region",
-            stats.not_ideal_connections,
-        ),
-        (
-            "mesh_connections",
-            "Connections of other relays of the region",
-            stats.mesh_connections,
-        ),
-        (
-            "mesh_links",
-            "Connections to other relays of the region",
-            stats.mesh_links,
-        ),
-        (
-            "remote_keys",
-            "Keys reached through other relays of the region",
-            stats.remote_keys,
-        ),
-        (
-            "queued_packets",
-            "Packets that wait for slow clients",
-            stats.queued_packets,
-        ),
-        (
-            "pool_bytes",
-            "Bytes of the packet pool in use",
-            stats.pool_bytes_used,
-        ),
-    ] {
-        let name = format!("derp_{name}");
-        metric(
-            text,
-            "gauge",
-            &name,
-            help,
-            &[(String::new(), as_u64(value))],
-        );
+    for metric in METRICS {
+        let name = format!("derp_{}", metric.name);
+        // Only the first sample of a metric has a help text.
+        if !metric.help.is_empty() {
+            header(text, metric.kind, &name, metric.help);
+        }
+        let value = (metric.get)(stats);
+        let _ = match metric.label {
+            None => writeln!(text, "hearth_{name} {value}"),
+            Some((label, of)) => writeln!(text, "hearth_{name}{{{label}=\"{of}\"}} {value}"),
+        };
     }
-    for (name, help, value) in [
-        ("accepted_total", "Connections taken", stats.accepted),
-        (
-            "duplicates_total",
-            "Connections of a key that had one already",
-            stats.duplicates,
-        ),
-        (
-            "write_timeouts_total",
-            "Connections that took none of their bytes",
-            stats.write_timeouts,
-        ),
-        (
-            "faults_total",
-            "Logged-in clients that broke the protocol",
-            stats.faults,
-        ),
-        (
-            "disconnected_total",
-            "Connections closed because admission ended",
-            stats.disconnected,
-        ),
-        (
-            "rate_waits_total",
-            "Times a client had to wait because of a rate",
-            stats.rate_waits,
-        ),
-        (
-            "home_moves_in_total",
-            "Clients that made this relay their home",
-            stats.home_moves_in,
-        ),
-        (
-            "home_moves_out_total",
-            "Clients that left this relay as home",
-            stats.home_moves_out,
-        ),
-        ("pings_total", "Pings of clients", stats.pings),
-        (
-            "received_packets_total",
-            "Packets from clients",
-            stats.received.packets,
-        ),
-        (
-            "received_bytes_total",
-            "Bytes of packets from clients",
-            stats.received.bytes,
-        ),
-        (
-            "sent_packets_total",
-            "Packets to clients",
-            stats.sent.packets,
-        ),
-        (
-            "sent_bytes_total",
-            "Bytes of packets to clients",
-            stats.sent.bytes,
-        ),
-        (
-            "forwarded_in_packets_total",
-            "Packets from other relays",
-            stats.forwarded_in.packets,
-        ),
-        (
-            "forwarded_out_packets_total",
-            "Packets to other relays",
-            stats.forwarded_out.packets,
-        ),
-    ] {
-        let name = format!("derp_{name}");
-        metric(text, "counter", &name, help, &[(String::new(), value)]);
+}
+
+fn dropped_metrics(text: &mut String, stats: &Stats) {
+    let (name, help) = ("derp_packets_dropped_total", "Dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.packets);
     }
-    let refused = |reason: &str, value| (format!("reason=\"{reason}\""), value);
-    metric(
+    let (name, help) = ("derp_bytes_dropped_total", "Bytes of dropped packets");
+    header(text, MetricKind::Counter, name, help);
+    for (reason, kind, tally) in stats.drops.rows() {
+        dropped(text, name, reason, kind, tally.bytes);
+    }
+}
+
+fn dropped(text: &mut String, name: &str, reason: DropReason, kind: PacketKind, value: u64) {
+    let (reason, kind) = (reason.label(), kind.label());
+    let _ = writeln!(
         text,
-        "counter",
-        "derp_refused_total",
-        "Connections that did not come to be, by reason",
-        &[
-            refused("not_admitted", stats.refused),
-            refused("full", stats.turned_away),
-            refused("pushed_out", stats.logins_evicted),
-            refused("bad_login", stats.logins_failed),
-            refused("too_many_of_key", stats.replaced),
-        ],
+        "hearth_{name}{{reason=\"{reason}\",kind=\"{kind}\"}} {value}"
     );
-    let gone = |reason: &str, value| (format!("reason=\"{reason}\""), value);
-    metric(
-        text,
-        "counter",
-        "derp_peer_gone_total",
-        "Notices that a peer cannot be reached, by reason",
-        &[
-            gone("disconnected", stats.peer_gone_disconnected),
-            gone("not_here", stats.peer_gone_not_here),
-            gone("suppressed", stats.peer_gone_suppressed),
-        ],
-    );
-    let labels = |drop: &RelayDrops| format!("reason=\"{}\",kind=\"{}\"", drop.reason, drop.kind);
-    let drops = relay::drops(stats);
-    let packets: Vec<_> = drops
-        .iter()
-        .map(|drop| (labels(drop), drop.packets))
-        .collect();
-    let bytes: Vec<_> = drops
-        .iter()
-        .map(|drop| (labels(drop), drop.bytes))
-        .collect();
-    let help = "Packets that were dropped";
-    metric(
-        text,
-        "counter",
-        "derp_packets_dropped_total",
-        help,
-        &packets,
-    );
-    let help = "Bytes of packets that were dropped";
-    metric(text, "counter", "derp_bytes_dropped_total", help, &bytes);
 }
 
 #[cfg(test)]
@@ -300,6 +155,30 @@ mod tests {
         assert!(text.contains(
             "hearth_derp_packets_dropped_total{reason=\"queue_head\",kind=\"disco\"} 0\n"
         ));
+    }
+
+    /// Dashboards and scripts depend on these names.
+    #[test]
+    fn names_of_metrics_stay() {
+        let text = prometheus(Some(Stats::default()), StunStats::default());
+        let names = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE hearth_"));
+        let expected = "\
+            derp_connections gauge,derp_logins gauge,derp_keys gauge,derp_duplicate_keys gauge,\
+            derp_home_connections gauge,derp_not_ideal_connections gauge,derp_mesh_connections gauge,\
+            derp_mesh_links gauge,derp_remote_keys gauge,derp_queued_packets gauge,\
+            derp_pool_bytes gauge,derp_accepted_total counter,derp_duplicates_total counter,\
+            derp_write_timeouts_total counter,derp_faults_total counter,\
+            derp_disconnected_total counter,derp_rate_waits_total counter,\
+            derp_home_moves_in_total counter,derp_home_moves_out_total counter,\
+            derp_pings_total counter,derp_received_packets_total counter,\
+            derp_received_bytes_total counter,derp_sent_packets_total counter,\
+            derp_sent_bytes_total counter,derp_forwarded_in_packets_total counter,\
+            derp_forwarded_out_packets_total counter,derp_refused_total counter,\
+            derp_peer_gone_total counter,derp_packets_dropped_total counter,\
+            derp_bytes_dropped_total counter,stun_requests_total counter";
+        assert_eq!(names.collect::<Vec<_>>().join(","), expected);
     }
 
     #[test]

@@ -32,11 +32,11 @@ use crate::control::context::{ControlContext, ControlParts};
 use crate::control::route_failover::ask_routers;
 use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
+
 use crate::logging::LogControl;
 use crate::net::connection::Connections;
-use crate::net::limits as http_limits;
-use crate::net::tls;
 use crate::net::tls::{Aes, Identity, Names, Served, TlsError};
+use crate::net::{limits as http_limits, tls};
 use crate::outbound::client::Outbound;
 use crate::relay::bootstrap_dns::BootstrapDns;
 use crate::relay::context::RelayContext;
@@ -56,8 +56,7 @@ use crate::supervise::Tasks;
 use crate::web::WebContext;
 use dns::Dns;
 use hearth_core::keys::{ChallengeKey, MachineSecret};
-use hearth_core::netmap::Tailnet;
-use hearth_core::netmap::notices::Notices;
+use hearth_core::netmap::{DialPlan, SharedMapData};
 use hearth_core::state::addr::Prefixes;
 use hearth_core::state::model::Settings;
 use hearth_core::state::secret::{NoRandomness, random};
@@ -187,13 +186,14 @@ async fn serve(
     let mut regions = Regions::new(&config.derp, own, most_bytes, data_dir, outbound.clone());
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);
-    let tailnet = Tailnet::new(
+    let tailnet = SharedMapData::new(
         config.base_domain.to_string(),
         &regions.at_start(&engine.snapshot()),
     );
     let tailnet = tailnet.with_dns(dns.look());
-    let notices = Notices::new(watcher.server(), config.clients.latest_version);
-    let tailnet = tailnet.with_notices(notices);
+    let tailnet = tailnet
+        .with_dial_plan(DialPlan::new(watcher.server()))
+        .with_latest_client(config.clients.latest_version);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let home = new_tailnet.clone();
     let outside = new_tailnet.clone();
@@ -359,7 +359,7 @@ async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>) {
             changed = states.changed() => if changed.is_err() { return },
         }
         let snapshot = states.borrow_and_update().clone();
-        context.fragments.prune(&snapshot);
+        context.map_cache.prune(&snapshot);
         if snapshot.admission() != seen {
             seen = snapshot.admission();
             let exists = |id| snapshot.node(id).is_some();

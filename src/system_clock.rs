@@ -1,11 +1,11 @@
-//! The system's clocks: the only module that reads them.
+//! The system's clocks. The only module that reads them.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_core::clock::{Now, Timestamp};
 
-/// Reads both clocks.
+/// Reads the wall clock and the monotonic clock.
 #[expect(
     clippy::disallowed_methods,
     reason = "this module is the one place that reads clocks"
@@ -13,18 +13,21 @@ use hearth_core::clock::{Now, Timestamp};
 pub fn now() -> Now {
     static START: OnceLock<Instant> = OnceLock::new();
     let mono = START.get_or_init(Instant::now).elapsed();
-    let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-        Err(_) => Timestamp::from_unix_ms(0),
+    let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(_) => 0,
     };
-    Now { wall, mono }
+    Now {
+        wall: Timestamp::from_unix_ms(ms),
+        mono,
+    }
 }
 
-/// What the system's monotonic clock shows (`CLOCK_MONOTONIC`, which is also the clock of service managers). Unlike
-/// [`Now::mono`] it means the same to other processes of this machine.
+/// The system's monotonic clock (`CLOCK_MONOTONIC`), which service managers use too. Unlike [`Now::mono`] it is
+/// comparable between processes of this machine.
 pub fn monotonic() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    // Every Linux has this clock; it counts from the machine's start and never shows a negative time.
+    // Every Linux has this clock; it counts from boot and is never negative.
     time.map(Duration::from).unwrap_or_default()
 }
 
@@ -32,12 +35,12 @@ pub fn monotonic() -> Duration {
 mod tests {
     use super::*;
 
-    /// A library that takes the system's times for 64 bits where they have 32 shows years here, or nothing.
+    /// A library that takes the system's times for 64 bits where they have 32 reads years here, or nothing.
     #[test]
     fn the_monotonic_clock_is_that_of_the_system() {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
-        // The file's clock goes on while the machine sleeps, and this one does not.
+        // The file counts suspended time too, and this clock does not.
         assert!(monotonic() > Duration::ZERO);
         assert!(monotonic() < Duration::from_secs_f64(seconds + 60.0));
         let (first, second) = (monotonic(), monotonic());

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use hearth_derp::frame::{Frame, HEADER_LEN, Header, Kind};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use hearth_derp::{Key, Limits, ServerSecret};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
@@ -47,28 +47,20 @@ impl Server {
              [limits]\nconnections = 4096\nconnections_per_address = 4096\nderp_pool = {POOL}\n"
         );
         std::fs::write(&config, text).unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let child = Command::new(PROGRAM)
-            .args(["serve", "--https", "off", "--stun", "off", "--http"])
-            .arg(address.to_string())
-            .arg("--config")
+        let log = directory.path().join("log");
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--https", "off", "--stun", "off"])
+            .args(["--http", "127.0.0.1:0", "--config"])
             .arg(&config)
             .arg("--data-dir")
             .arg(directory.path())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log")).unwrap())
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
+        let address = listening_address(&mut child, &log);
         for process in [child.id(), std::process::id()] {
             allow_files(process);
-        }
-        for _ in 0..400 {
-            if TcpStream::connect(address).is_ok() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(25));
         }
         Self {
             child,
@@ -154,6 +146,26 @@ impl Drop for Server {
     }
 }
 
+/// The address of the listener, whose port the system chose: that of the server URL in the server's log.
+fn listening_address(child: &mut Child, log: &Path) -> SocketAddr {
+    for _ in 0..1200 {
+        let text = std::fs::read_to_string(log).unwrap();
+        // A line that is not ended may lack digits of the port.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let mut found = whole.split("http://").skip(1).filter_map(|rest| {
+            let is_part = |c: char| c.is_ascii_digit() || c == '.' || c == ':';
+            rest.split(|c| !is_part(c)).next()?.parse().ok()
+        });
+        if let Some(address) = found.next() {
+            return address;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended: {text}");
+        thread::sleep(Duration::from_millis(25));
+    }
+    let _ = child.kill();
+    panic!("no address in the log within 30 s");
+}
+
 /// Thousands of connections need more files than a shell allows by itself.
 fn allow_files(process: u32) {
     let allowed = Command::new("prlimit")
@@ -171,7 +183,7 @@ const REQUEST: &[u8] = b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConne
 
 fn client_info(secret: &ServerSecret, relay: &Key) -> Vec<u8> {
     let text = br#"{"version":2,"CanAckPings":true}"#;
-    let sealed = Shared::new(secret, relay).seal(&[3; 24], text).unwrap();
+    let sealed = SharedKey::new(secret, relay).seal(&[3; 24], text).unwrap();
     encoded(Frame::ClientInfo {
         key: secret.public(),
         sealed: &sealed,

@@ -369,7 +369,7 @@ fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
     let why = server.good("policy why 100.64.0.1 100.64.0.2:22");
     assert_eq!(
         why,
-        "100.64.0.1 to 100.64.0.2 port 22: denied: this source is named in no rule\n"
+        "100.64.0.1 to 100.64.0.2 port 22: denied: no rule has this source\n"
     );
     write(
         &file,

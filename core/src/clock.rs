@@ -1,6 +1,6 @@
-//! Time as a value: wall-clock timestamps, and the moment at which something is decided.
+//! Time as a value: [`Timestamp`] and [`Now`].
 //!
-//! Nothing here reads a clock: callers pass [`Now`] or [`Timestamp`] in, so that tests choose the time.
+//! Code takes them as parameters, so that tests choose the time; `system_clock` reads the clocks.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// No correct clock shows a time before this program was written (2026-01-01).
+/// Earliest plausible time (2026-01-01): no correct clock shows a time before this program was written.
 ///
-/// Routers without a battery start in 1970 (or at the date of their firmware): until the time is
-/// plausible nothing expires.
+/// Routers without a real-time clock start in 1970 or at the date of their firmware: nothing expires until the
+/// time is plausible.
 pub const PLAUSIBLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
 
 /// A wall-clock time in milliseconds since 1970 (UTC).
@@ -20,7 +20,7 @@ pub const PLAUSIBLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The time so many milliseconds after 1970.
+    /// The time `ms` milliseconds after 1970.
     pub const fn from_unix_ms(ms: i64) -> Self {
         Self(ms)
     }
@@ -35,19 +35,19 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// This time plus `duration`, at most the largest time there is.
+    /// This time plus `duration`, saturating at the largest time.
     pub fn plus(self, duration: Duration) -> Self {
         let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(ms))
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// Time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         let ms = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_millis(ms.unsigned_abs())
     }
 
-    /// Reads RFC 3339; `None` for a text that is no time, and for times outside 0..=9999.
+    /// Parses RFC 3339; `None` for invalid text and for years outside 0..=9999.
     pub fn parse(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let ms = parsed.unix_timestamp_nanos().div_euclid(1_000_000);
@@ -56,7 +56,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, which is what Go writes and reads.
+    /// RFC 3339 in UTC, the format that Go reads and writes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = i128::from(self.0).saturating_mul(1_000_000);
         let text = OffsetDateTime::from_unix_timestamp_nanos(nanos)
@@ -79,17 +79,17 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// The moment at which something is decided.
+/// The current time, read once for each decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// What the clock on the wall shows; may jump.
+    /// Wall-clock time; may jump.
     pub wall: Timestamp,
-    /// Time since the program started; never jumps.
+    /// Monotonic time since the program started; never jumps.
     pub mono: Duration,
 }
 
 impl Now {
-    /// Whether the wall clock can be believed; see [`PLAUSIBLE_FROM`].
+    /// Whether the wall clock is plausible; see [`PLAUSIBLE_FROM`].
     pub fn is_plausible(&self) -> bool {
         self.wall >= PLAUSIBLE_FROM
     }

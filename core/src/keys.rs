@@ -1,7 +1,7 @@
 //! Typed keys: text prefixes, parsing, redaction.
 //!
 //! Source of the prefixes: tailscale `types/key/{machine,node,disco,chal,nl}.go`.
-//! Must not know: who uses a key for what.
+//! Must not know: what a key is used for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 /// Bytes in every public key.
 pub const KEY_BYTES: usize = 32;
 
-/// A text that is not a key of the wanted kind.
+/// Invalid key: the text has another prefix or is not 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `{prefix}` and 64 hexadecimal digits")]
 pub struct InvalidKey {
-    /// The prefix that the wanted kind has.
+    /// The expected prefix.
     pub prefix: &'static str,
 }
 
@@ -32,7 +32,7 @@ macro_rules! public_key {
             /// The text before the 64 hexadecimal digits.
             pub const PREFIX: &'static str = $prefix;
 
-            /// The all-zero key, which stands for "no key" on the wire.
+            /// The all-zero key, "no key" on the wire.
             pub const ZERO: Self = Self([0; KEY_BYTES]);
 
             /// The key with these bytes.
@@ -63,7 +63,7 @@ macro_rules! public_key {
             }
         }
 
-        /// The short form of logs: the first five characters of the base64 form.
+        /// The short form for logs: the first five characters of the base64 form.
         /// Source: `NodePublic.ShortString` in tailscale `types/key/node.go`.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,27 +105,27 @@ fn parse_hex(text: &str, prefix: &'static str) -> Result<[u8; KEY_BYTES], Invali
 }
 
 public_key!(
-    /// The Noise static key of one installation of the client.
+    /// Machine key: the Noise static key of one client installation.
     MachineKey,
     "mkey:"
 );
 public_key!(
-    /// The WireGuard key of a node, which is its address on the relay as well.
+    /// Node key: the WireGuard public key of a node, also its address on DERP.
     NodeKey,
     "nodekey:"
 );
 public_key!(
-    /// The key of a client's path discovery messages.
+    /// Disco key: authenticates a client's path discovery messages.
     DiscoKey,
     "discokey:"
 );
 public_key!(
-    /// The challenge of the Noise early payload.
+    /// Challenge key of the Noise early payload.
     ChallengeKey,
     "chalpub:"
 );
 public_key!(
-    /// The Tailnet Lock key (ed25519) of a node.
+    /// Tailnet Lock key (ed25519) of a node.
     LockKey,
     "nlpub:"
 );
@@ -135,7 +135,7 @@ public_key!(
 pub struct MachineSecret(StaticSecret);
 
 impl MachineSecret {
-    /// The secret with these 32 bytes; clamping is part of its use, not of its form.
+    /// The secret with these 32 bytes; clamped when used, not here.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         Self(StaticSecret::from(bytes))
     }

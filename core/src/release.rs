@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A released version.
+/// A release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
     major: u16,
@@ -11,23 +11,23 @@ pub struct Release {
     patch: u16,
 }
 
-/// A text that is no version.
+/// Invalid release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a version is three numbers, such as 1.102.5")]
-pub struct NoRelease;
+#[error("invalid version: expected three numbers, such as 1.102.5")]
+pub struct InvalidRelease;
 
 impl Release {
-    /// The release that a client was built from, by what it calls itself (`Hostinfo.IPNVersion`), such as
-    /// `1.102.5-t0123456-g89abcde`; `None` when it cannot be told.
+    /// The release of a client with this version (`Hostinfo.IPNVersion`), such as `1.102.5-t0123456-g89abcde`;
+    /// `None` if the version is not of that form.
     pub fn of_client(version: &str) -> Option<Self> {
         version.split('-').next()?.parse().ok()
     }
 }
 
 impl FromStr for Release {
-    type Err = NoRelease;
+    type Err = InvalidRelease;
 
-    fn from_str(text: &str) -> Result<Self, NoRelease> {
+    fn from_str(text: &str) -> Result<Self, InvalidRelease> {
         let is_plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
         let mut numbers = text.split('.').map(str::parse);
         match (
@@ -45,7 +45,7 @@ impl FromStr for Release {
                     patch,
                 })
             }
-            _ => Err(NoRelease),
+            _ => Err(InvalidRelease),
         }
     }
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_have_an_order_and_nothing_else_is_one() {
+    fn releases_are_ordered_and_other_texts_are_invalid() {
         let release = |text: &str| text.parse::<Release>();
         assert!(release("1.102.5").ok() > release("1.64.10").ok());
         assert_eq!(Release::of_client("1.102.5-t0-g1"), release("1.102.5").ok());
@@ -75,7 +75,7 @@ mod tests {
             "1.2.99999",
             "v1.2.3",
         ] {
-            assert_eq!(release(bad), Err(NoRelease), "{bad}");
+            assert_eq!(release(bad), Err(InvalidRelease), "{bad}");
         }
         assert_eq!(Release::of_client("tailscale-rs"), None);
     }

@@ -1,8 +1,8 @@
-//! A relay for anybody, over plain TCP: `cargo run -p hearth-derp --example relay --
+//! Open relay over plain TCP: `cargo run -p hearth-derp --example relay --
 //! 127.0.0.1:3340`.
 //!
-//! Shows how a host program hands connections over. A real one limits the time for the HTTP request
-//! and admits only clients that it knows.
+//! Shows how a host program passes connections to the relay. A real one has a timeout for the HTTP
+//! request and admits only known clients.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Reads the request's head and answers it, unless the client wants a fast start.
+/// Reads the head of the request and responds, unless the client wants a fast start.
 async fn upgrade(mut stream: TcpStream, relay: &Relay) -> std::io::Result<(TcpStream, Bytes)> {
     stream.set_nodelay(true)?;
     let mut head = BytesMut::with_capacity(1024);

@@ -1,45 +1,89 @@
-//! A token bucket for bytes, which tells how long to wait instead of refusing. Does no I/O.
+//! Token bucket for rate limits. Does no I/O.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// So many bytes at once, so many a second after that.
+/// A token bucket: a burst of tokens at once, and a fixed rate after that.
 ///
-/// Bytes are charged after they were read, so the bucket can be in debt; whoever made the debt
-/// waits until it is paid. Those who wait go on in the order in which they were charged.
+/// `now` is the time since any fixed moment and must not go backwards.
 #[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    bytes_per_second: u32,
-    burst: Duration,
+pub struct TokenBucket {
+    /// Tokens that come back in each period; not zero.
+    tokens: u32,
+    /// In nanoseconds.
+    period: u64,
+    /// Time in which an empty bucket fills up.
+    fill_time: Duration,
     /// When the bucket is full again.
     full_at: Duration,
 }
 
-impl Bucket {
-    /// A full bucket; none if the rate is zero, which means no limit. Both are in bytes.
-    pub fn new(bytes_per_second: u32, burst: u32) -> Option<Self> {
-        (bytes_per_second > 0).then(|| Bucket {
-            bytes_per_second,
-            burst: time_for(u64::from(burst), bytes_per_second),
-            full_at: Duration::ZERO,
-        })
+impl TokenBucket {
+    /// A full bucket of `burst` tokens that gets one back each `interval`.
+    pub fn new(burst: u32, interval: Duration) -> Self {
+        Self::with_rate(burst, 1, interval)
     }
 
-    /// Takes `bytes` out, and gives the moment from which on more may be taken; it is not later
-    /// than `now` if the bucket is not empty.
-    pub fn charge(&mut self, bytes: usize, now: Duration) -> Duration {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let cost = time_for(bytes, self.bytes_per_second);
+    /// A full bucket of `burst` bytes that gets `bytes_per_second` back; none if that is zero, which
+    /// means no limit.
+    pub fn for_bytes(bytes_per_second: u32, burst: u32) -> Option<Self> {
+        let second = Duration::from_secs(1);
+        (bytes_per_second > 0).then(|| Self::with_rate(burst, bytes_per_second, second))
+    }
+
+    fn with_rate(burst: u32, tokens: u32, period: Duration) -> Self {
+        let mut bucket = TokenBucket {
+            tokens,
+            period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
+            fill_time: Duration::ZERO,
+            full_at: Duration::ZERO,
+        };
+        bucket.fill_time = bucket.time_for(u64::from(burst));
+        bucket
+    }
+
+    /// Takes one token. Returns false, and takes none, if the bucket is empty.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let full_at = self.full_at.max(now).saturating_add(self.time_for(1));
+        let taken = full_at.saturating_sub(self.fill_time) <= now;
+        if taken {
+            self.full_at = full_at;
+        }
+        taken
+    }
+
+    /// Takes `tokens`, into debt if need be. Returns the time at which the bucket is out of debt; it
+    /// is not later than `now` if there was no debt. Debts are paid in the order of the charges.
+    pub fn charge(&mut self, tokens: usize, now: Duration) -> Duration {
+        let cost = self.time_for(u64::try_from(tokens).unwrap_or(u64::MAX));
         self.full_at = self.full_at.max(now).saturating_add(cost);
-        self.full_at.saturating_sub(self.burst)
+        self.full_at.saturating_sub(self.fill_time)
+    }
+
+    /// Time in which so many tokens come back.
+    fn time_for(&self, tokens: u64) -> Duration {
+        let nanoseconds = tokens.saturating_mul(self.period);
+        let nanoseconds = nanoseconds.checked_div(u64::from(self.tokens));
+        Duration::from_nanos(nanoseconds.unwrap_or(u64::MAX))
     }
 }
 
-/// How long `bytes` take at this rate.
-fn time_for(bytes: u64, bytes_per_second: u32) -> Duration {
-    let nanoseconds = bytes
-        .saturating_mul(1_000_000_000)
-        .checked_div(u64::from(bytes_per_second));
-    Duration::from_nanos(nanoseconds.unwrap_or(u64::MAX))
+/// A [`TokenBucket`] that is shared by reference.
+#[derive(Debug)]
+pub struct SharedTokenBucket(Mutex<TokenBucket>);
+
+impl SharedTokenBucket {
+    /// See [`TokenBucket::new`].
+    pub fn new(burst: u32, interval: Duration) -> Self {
+        SharedTokenBucket(Mutex::new(TokenBucket::new(burst, interval)))
+    }
+
+    /// See [`TokenBucket::take`].
+    pub fn take(&self, now: Duration) -> bool {
+        // A bucket is valid at any moment, so a panic elsewhere cannot spoil it.
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.take(now)
+    }
 }
 
 #[cfg(test)]
@@ -49,8 +93,8 @@ mod tests {
     const NOW: Duration = Duration::from_secs(100);
 
     #[test]
-    fn a_burst_passes_and_then_the_rate_holds() {
-        let mut bucket = Bucket::new(1000, 500).unwrap();
+    fn a_burst_of_bytes_passes_and_then_the_rate_applies() {
+        let mut bucket = TokenBucket::for_bytes(1000, 500).unwrap();
         assert!(bucket.charge(500, NOW) <= NOW);
         assert_eq!(bucket.charge(100, NOW), NOW + Duration::from_millis(100));
         assert_eq!(bucket.charge(100, NOW), NOW + Duration::from_millis(200));
@@ -60,13 +104,25 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_is_no_limit() {
-        assert!(Bucket::new(0, 500).is_none());
+    fn a_burst_passes_and_then_one_each_interval() {
+        let bucket = SharedTokenBucket::new(2, Duration::from_secs(1));
+        let at = Duration::from_millis;
+        assert!(bucket.take(at(10_000)) && bucket.take(at(10_000)));
+        assert!(!bucket.take(at(10_900)));
+        assert!(bucket.take(at(11_000)));
+        assert!(!bucket.take(at(11_100)));
+        assert!(bucket.take(at(12_000)));
+        assert!(bucket.take(at(60_000)) && bucket.take(at(60_000)) && !bucket.take(at(60_000)));
     }
 
     #[test]
-    fn the_rate_is_kept_over_a_long_time() {
-        let mut bucket = Bucket::new(70_000, 65_600).unwrap();
+    fn zero_bytes_per_second_means_no_limit() {
+        assert!(TokenBucket::for_bytes(0, 500).is_none());
+    }
+
+    #[test]
+    fn the_rate_holds_over_a_long_time() {
+        let mut bucket = TokenBucket::for_bytes(70_000, 65_600).unwrap();
         let (mut now, mut taken) = (NOW, 0_u64);
         while now < NOW + Duration::from_secs(60) {
             now = now.max(bucket.charge(1400, now));

@@ -1,40 +1,34 @@
-//! One connection of a client, without its socket: bytes and `now` in, events and bytes out.
+//! Connection of a client, without its socket: bytes and `now` in, events and bytes out.
 //!
-//! The driver feeds what it reads to [`Conn::recv`], writes what [`Conn::slices`] shows and reports
-//! it to [`Conn::transmitted`], and calls [`Conn::handle_timeout`] at [`Conn::poll_timeout`]. What
-//! others have for this client comes in by [`Conn::load`]. `now` is the time since any fixed moment
-//! and must not go backwards.
+//! The driver passes what it reads to [`Conn::recv`], writes the [`Outbox`], and calls
+//! [`Conn::handle_timeout`] at [`Conn::poll_timeout`]. [`Conn::load`] moves what others queued for
+//! this client into the outbox. `now` is the time since any fixed moment and must not go backwards.
 
-pub(crate) mod input;
-pub(crate) mod output;
 #[cfg(test)]
 mod tests;
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::deframer::{Deframer, Item, Plan};
 use crate::frame::{Frame, FrameError, Header, Kind, PeerGoneReason};
 use crate::handshake::{ClientInfo, Greeting, LoginError, Proven, ServerInfo};
 use crate::nacl::NONCE_LEN;
+use crate::outbox::{Expired, MAX_NOTICES, Outbox};
 use crate::pool::Pool;
 use crate::queue::Mailbox;
-use crate::stats::{Drops, Tally};
 use crate::{Key, Limits};
-use input::{Deframer, Item, Plan};
-pub use output::MAX_SLICES;
-use output::Output;
 
-/// A client may be told "not here" this many times at once, and then once for each
-/// [`NOT_HERE_PERIOD`]. Source: `peerGoneLim` in `derpserver.Server.accept`.
+/// Burst of "not here" notices to one client; after it, one each [`NOT_HERE_PERIOD`]. Source:
+/// `peerGoneLim` in `derpserver.Server.accept`.
 const NOT_HERE_BURST: u32 = 3;
 /// See [`NOT_HERE_BURST`].
 const NOT_HERE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Why a connection has to be closed through the client's fault.
+/// Why a connection must be closed: a protocol error or a timeout of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A frame breaks the protocol.
+pub enum ConnError {
+    /// Invalid frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The first frame is not `ClientInfo`.
@@ -43,86 +37,98 @@ pub enum Fault {
     /// The login failed.
     #[error("login failed: {0}")]
     Login(#[from] LoginError),
-    /// The client sent more before the relay let it in than the relay is willing to hold.
-    #[error("login needs more memory than there is")]
-    NoRoom,
-    /// The frame is for mesh peers only.
+    /// The pool has no room for the `ClientInfo` frame.
+    #[error("out of memory for the login")]
+    PoolExhausted,
+    /// A frame that only mesh peers may send.
     #[error("{0:?} frame from a client that is not a mesh peer")]
     NotMeshPeer(Kind),
-    /// The login took too long.
-    #[error("login not finished in time")]
+    /// The login timed out.
+    #[error("login timed out")]
     LoginTimeout,
-    /// The client took none of its bytes for too long.
-    #[error("client takes no bytes")]
+    /// The client accepted no bytes for the write timeout.
+    #[error("write timed out")]
     WriteTimeout,
 }
 
-impl Fault {
+impl ConnError {
     /// Whether it happened before the client was logged in.
     pub fn is_login(&self) -> bool {
         matches!(
             self,
-            Fault::BeforeLogin(_) | Fault::Login(_) | Fault::NoRoom | Fault::LoginTimeout
+            ConnError::BeforeLogin(_)
+                | ConnError::Login(_)
+                | ConnError::PoolExhausted
+                | ConnError::LoginTimeout
         )
     }
 }
 
-/// What a client wants.
+impl From<Expired> for ConnError {
+    fn from(expired: Expired) -> Self {
+        match expired {
+            Expired::Login => ConnError::LoginTimeout,
+            Expired::Write => ConnError::WriteTimeout,
+        }
+    }
+}
+
+/// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// It has proved its key; the driver answers with [`Conn::accept`] or closes.
+    /// A login: the client has proved its key. The driver calls [`Conn::accept`] or closes.
     Login {
         /// The client's key.
         key: Key,
-        /// What it says about itself.
+        /// Its client information.
         info: ClientInfo,
     },
-    /// It sends a packet.
+    /// A packet.
     Packet {
-        /// Who shall get it.
+        /// The receiver's key.
         destination: Key,
         /// The packet.
         packet: &'a [u8],
     },
-    /// It sent a packet that the pool had no room to assemble; it is lost.
-    NoRoom,
-    /// It says whether this relay is its home.
+    /// A packet that was dropped because the pool had no room to assemble it.
+    PoolExhausted,
+    /// Whether this relay is the client's home.
     Preferred(bool),
-    /// It forwards a packet from one of its clients; only mesh peers do.
+    /// A packet forwarded for a client of a mesh peer; only mesh peers send it.
     Forward {
-        /// Who sent it.
+        /// The sender's key.
         source: Key,
-        /// Who shall get it.
+        /// The receiver's key.
         destination: Key,
         /// The packet.
         packet: &'a [u8],
     },
-    /// It wants to know who comes and goes; only mesh peers do.
+    /// A subscription to presence updates; only mesh peers send it.
     Watch,
-    /// It wants the connections of this key closed; only mesh peers do.
+    /// A request to close the connections of this key; only mesh peers send it.
     ClosePeer(Key),
-    /// It pinged; the answer is on its way.
+    /// A ping; the pong is already queued.
     Ping,
-    /// It sent something without effect.
+    /// A frame without effect.
     Other,
 }
 
-/// What [`Conn::recv`] did.
+/// Result of [`Conn::recv`].
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// Bytes of the input that are done with.
+    /// Bytes of the input that were consumed.
     pub consumed: usize,
-    /// What they meant, if anything yet.
+    /// The event they completed, if any.
     pub event: Option<Event<'a>>,
 }
 
 /// Randomness for one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Entropy {
-    /// The nonce of `ServerInfo`.
+    /// Nonce of the login box.
     pub nonce: [u8; NONCE_LEN],
-    /// Spreads what would otherwise happen to all connections together: this many 65536ths of the
-    /// keepalive jitter.
+    /// Keepalive jitter in 65536ths of [`Limits::keepalive_jitter`], so that connections do not send
+    /// keepalives at the same moment.
     pub jitter: u16,
 }
 
@@ -130,7 +136,7 @@ enum Phase {
     Greeting(Greeting),
     Proven(Box<Proven>),
     Open,
-    /// Nothing more is read; what is left is written and then the connection ends.
+    /// Input is ignored; what is queued is written, and then the connection ends.
     Finishing,
 }
 
@@ -141,16 +147,14 @@ pub struct Conn {
     pool: Pool,
     entropy: Entropy,
     input: Deframer,
-    output: Output,
+    outbox: Outbox,
     pong: Option<[u8; 8]>,
     not_here: heapless::Vec<Key, { NOT_HERE_BURST as usize }>,
-    /// When the allowance for "not here" is whole again.
-    not_here_paid: Duration,
+    /// When the full burst of "not here" notices is available again.
+    not_here_full_at: Duration,
     keepalive_due: bool,
     keepalive_at: Duration,
     is_mesh_peer: bool,
-    login_deadline: Option<Duration>,
-    write_deadline: Option<Duration>,
 }
 
 impl Conn {
@@ -163,32 +167,31 @@ impl Conn {
         entropy: Entropy,
         now: Duration,
     ) -> Self {
-        let mut output = Output::default();
-        greeting.server_key(public, output.head());
+        let login_deadline = now.saturating_add(limits.login_timeout);
+        let mut outbox = Outbox::new(login_deadline, limits.write_timeout);
+        greeting.server_key(public, outbox.head());
         Conn {
             phase: Phase::Greeting(greeting),
-            login_deadline: Some(now.saturating_add(limits.login_timeout)),
             keepalive_at: now.saturating_add(keepalive_period(&limits, entropy)),
             limits,
             pool,
             entropy,
             input: Deframer::default(),
-            output,
+            outbox,
             pong: None,
             not_here: heapless::Vec::new(),
-            not_here_paid: Duration::ZERO,
+            not_here_full_at: Duration::ZERO,
             keepalive_due: false,
             is_mesh_peer: false,
-            write_deadline: None,
         }
     }
 
-    /// Takes bytes from the client. Call it again with the rest until everything is consumed *and*
-    /// it gives no event.
-    pub fn recv<'a>(&'a mut self, input: &'a [u8]) -> Result<Received<'a>, Fault> {
+    /// Processes bytes from the client. Call it again with the rest until all bytes are consumed *and*
+    /// there is no event.
+    pub fn recv<'a>(&'a mut self, input: &'a [u8]) -> Result<Received<'a>, ConnError> {
         if matches!(self.phase, Phase::Proven(_) | Phase::Finishing) {
-            // A driver never reads while it owes the decision; what comes while the connection ends
-            // is dropped.
+            // A driver does not read before it has called `accept`; input at the end of the
+            // connection is dropped.
             return Ok(Received {
                 consumed: input.len(),
                 event: None,
@@ -200,15 +203,15 @@ impl Conn {
         let (consumed, item) = self.input.next(input, plan, &self.pool, limits)?;
         let event = match item {
             None => None,
-            Some(Item::NoRoom) if login => return Err(Fault::NoRoom),
-            Some(Item::NoRoom) => Some(Event::NoRoom),
+            Some(Item::PoolExhausted) if login => return Err(ConnError::PoolExhausted),
+            Some(Item::PoolExhausted) => Some(Event::PoolExhausted),
             Some(Item::Skipped) => Some(Event::Other),
             Some(Item::Frame(kind, body)) => Some(match Frame::decode(kind, body)? {
                 Frame::ClientInfo { .. } => {
                     let Phase::Greeting(greeting) =
                         std::mem::replace(&mut self.phase, Phase::Finishing)
                     else {
-                        return Err(Fault::BeforeLogin(kind.to_byte()));
+                        return Err(ConnError::BeforeLogin(kind.to_byte()));
                     };
                     let proven = greeting.client_info(body)?;
                     let event = Event::Login {
@@ -238,7 +241,7 @@ impl Conn {
                 Frame::ClosePeer(peer) => Event::ClosePeer(peer),
                 Frame::NotePreferred(preferred) => Event::Preferred(preferred),
                 Frame::Ping(data) => {
-                    // One answer waits at most; a client that pings faster gets fewer. Source:
+                    // At most one pong is queued; a client that pings faster gets fewer. Source:
                     // `derpserver.sclient.handleFramePing`.
                     self.pong.get_or_insert(data);
                     Event::Ping
@@ -249,37 +252,41 @@ impl Conn {
         Ok(Received { consumed, event })
     }
 
-    /// Lets the client in, after [`Event::Login`]: `ServerInfo` will be sent. A mesh peer may send
-    /// the frames that only relays of the region send each other.
-    pub fn accept(&mut self, info: &ServerInfo, is_mesh_peer: bool) -> Result<(), Fault> {
+    /// Completes the login after [`Event::Login`]: `ServerInfo` will be sent. A mesh peer may send
+    /// the frames of the mesh protocol, and has a longer write timeout.
+    pub fn accept(&mut self, info: &ServerInfo, is_mesh_peer: bool) -> Result<(), ConnError> {
         if let Phase::Proven(proven) = std::mem::replace(&mut self.phase, Phase::Open) {
-            proven.server_info(info, &self.entropy.nonce, self.output.head())?;
+            proven.server_info(info, &self.entropy.nonce, self.outbox.head())?;
         }
-        self.login_deadline = None;
+        self.outbox.login_done();
         self.is_mesh_peer = is_mesh_peer;
+        if is_mesh_peer {
+            self.outbox
+                .set_write_timeout(self.limits.mesh_write_timeout);
+        }
         Ok(())
     }
 
-    /// Tells the client that a peer is not here; says false if it was told too often.
-    pub fn tell_not_here(&mut self, peer: Key, now: Duration) -> bool {
-        let paid = self.not_here_paid.max(now);
-        let allowance = NOT_HERE_PERIOD.saturating_mul(NOT_HERE_BURST.saturating_sub(1));
-        let allowed = paid.saturating_sub(now) <= allowance && self.not_here.push(peer).is_ok();
+    /// Queues the notice that a peer is not here. Returns false if it is rate-limited.
+    pub fn push_not_here(&mut self, peer: Key, now: Duration) -> bool {
+        let full_at = self.not_here_full_at.max(now);
+        let burst = NOT_HERE_PERIOD.saturating_mul(NOT_HERE_BURST.saturating_sub(1));
+        let allowed = full_at.saturating_sub(now) <= burst && self.not_here.push(peer).is_ok();
         if allowed {
-            self.not_here_paid = paid.saturating_add(NOT_HERE_PERIOD);
+            self.not_here_full_at = full_at.saturating_add(NOT_HERE_PERIOD);
         }
         allowed
     }
 
-    /// Whether the bytes of the last [`Conn::load`] are all written, so that it may load again.
+    /// Whether the outbox is fully written, so that [`Conn::load`] may fill it again.
     pub fn wants_load(&self) -> bool {
-        self.output.is_empty()
+        self.outbox.is_empty()
     }
 
-    /// Takes the next batch of what waits for this client. Does nothing while an earlier one is
+    /// Loads the next batch from the mailbox into the outbox. Does nothing while an earlier batch is
     /// being written.
     pub fn load(&mut self, mailbox: &mut Mailbox) {
-        if !self.output.is_empty() {
+        if !self.outbox.is_empty() {
             return;
         }
         if !matches!(self.phase, Phase::Open) {
@@ -288,7 +295,7 @@ impl Conn {
             }
             return;
         }
-        let head = self.output.head();
+        let head = self.outbox.head();
         if let Some(data) = self.pong.take() {
             Frame::Pong(data).encode(head);
         }
@@ -304,7 +311,7 @@ impl Conn {
             .encode(head);
         }
         self.not_here.clear();
-        for _ in 0..output::MAX_NOTICES {
+        for _ in 0..MAX_NOTICES {
             let Some(peer) = mailbox.pop_gone() else {
                 break;
             };
@@ -314,7 +321,7 @@ impl Conn {
             }
             .encode(head);
         }
-        for _ in 0..output::MAX_NOTICES {
+        for _ in 0..MAX_NOTICES {
             let Some((peer, presence)) = mailbox.pop_presence() else {
                 break;
             };
@@ -327,83 +334,47 @@ impl Conn {
             }
             .encode(head);
         }
-        self.output
+        self.outbox
             .take_packets(&mut mailbox.queue, self.limits.batch_bytes);
-        if let Some(restart) = mailbox.restart.filter(|_| self.output.is_empty()) {
-            // Clients come back one after the other, in the second half of the time.
+        if let Some(restart) = mailbox.restart.filter(|_| self.outbox.is_empty()) {
+            // Spreads the reconnects over the second half of the time.
             let half = u64::from(restart.reconnect_in.div_ceil(2));
-            let early = half.saturating_mul(u64::from(self.entropy.jitter)) >> 16;
+            let earlier = half.saturating_mul(u64::from(self.entropy.jitter)) >> 16;
             let reconnect_in = restart
                 .reconnect_in
-                .saturating_sub(u32::try_from(early).unwrap_or_default());
+                .saturating_sub(u32::try_from(earlier).unwrap_or_default());
             Frame::Restarting {
                 reconnect_in,
                 try_for: restart.try_for,
             }
-            .encode(self.output.head());
+            .encode(self.outbox.head());
             self.phase = Phase::Finishing;
         }
     }
 
-    /// The bytes to write now; empty if there are none.
-    pub fn slices(&self) -> heapless::Vec<IoSlice<'_>, MAX_SLICES> {
-        self.output.slices()
+    /// The bytes to write, which the driver reports as written or blocked.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
-    /// Notes that the first `length` bytes of [`Conn::slices`] were written.
-    pub fn transmitted(&mut self, length: usize) {
-        self.output.advance(length);
-        self.write_deadline = None;
-    }
-
-    /// Notes that the client takes no bytes at the moment: the write timeout starts, unless it runs
-    /// already.
-    pub fn blocked(&mut self, now: Duration) {
-        let timeout = match self.is_mesh_peer {
-            true => self.limits.mesh_write_timeout,
-            false => self.limits.write_timeout,
-        };
-        self.write_deadline
-            .get_or_insert(now.saturating_add(timeout));
-    }
-
-    /// Whether everything to be said before the end of the connection is written.
+    /// Whether the last bytes before the end of the connection are written.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Finishing) && self.output.is_empty()
-    }
-
-    /// Packets written since the last call.
-    pub fn take_sent(&mut self) -> Tally {
-        self.output.take_sent()
-    }
-
-    /// Counts the packets that were loaded but never fully written, at the end of the connection.
-    pub fn abandon(&mut self, drops: &mut Drops) {
-        self.output.abandon(drops);
+        matches!(self.phase, Phase::Finishing) && self.outbox.is_empty()
     }
 
     /// When to call [`Conn::handle_timeout`].
     pub fn poll_timeout(&self) -> Duration {
-        let deadlines = [self.login_deadline, self.write_deadline];
-        deadlines
-            .into_iter()
-            .flatten()
-            .fold(self.keepalive_at, Duration::min)
+        self.outbox.next_deadline(self.keepalive_at)
     }
 
-    /// Acts on the timers that have run out.
-    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), Fault> {
-        if self.login_deadline.is_some_and(|at| at <= now) {
-            return Err(Fault::LoginTimeout);
-        }
-        if self.write_deadline.is_some_and(|at| at <= now) {
-            return Err(Fault::WriteTimeout);
-        }
+    /// Handles the deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), ConnError> {
+        self.outbox.check_deadlines(now)?;
         if self.keepalive_at <= now {
             self.keepalive_at = now.saturating_add(keepalive_period(&self.limits, self.entropy));
             self.keepalive_due = true;
             self.input.release();
-            self.output.release();
+            self.outbox.release();
         }
         Ok(())
     }
@@ -423,12 +394,17 @@ fn keepalive_period(limits: &Limits, entropy: Entropy) -> Duration {
         .saturating_add(share(limits.keepalive_jitter, entropy.jitter))
 }
 
-/// What to do with a frame, decided on its header.
-fn plan(header: Header, login: bool, is_mesh_peer: bool, limits: &Limits) -> Result<Plan, Fault> {
+/// Decides by its header what to do with a frame.
+fn plan(
+    header: Header,
+    login: bool,
+    is_mesh_peer: bool,
+    limits: &Limits,
+) -> Result<Plan, ConnError> {
     let kind = Kind::from_byte(header.kind);
     if login {
         if kind != Some(Kind::ClientInfo) {
-            return Err(Fault::BeforeLogin(header.kind));
+            return Err(ConnError::BeforeLogin(header.kind));
         }
         Kind::ClientInfo.check_len(header.length)?;
         if header.length > limits.client_info_bytes {
@@ -450,10 +426,10 @@ fn plan(header: Header, login: bool, is_mesh_peer: bool, limits: &Limits) -> Res
             Ok(Plan::Take(kind))
         }
         Some(kind @ (Kind::ForwardPacket | Kind::WatchConns | Kind::ClosePeer)) => {
-            Err(Fault::NotMeshPeer(kind))
+            Err(ConnError::NotMeshPeer(kind))
         }
-        // The reference reads over anything else, of any length, so that clients may learn new
-        // frames first. Source: `derpserver.sclient.handleUnknownFrame`.
+        // Like the reference, skips unknown frames of any length, for newer clients. Source:
+        // `derpserver.sclient.handleUnknownFrame`.
         _ => Ok(Plan::Skip),
     }
 }

@@ -1,8 +1,8 @@
-//! DERP frames: one byte of type, four bytes of big-endian length, and a body. Source:
+//! DERP frames: one byte of type, four bytes of big-endian length, and a body. Does no I/O. Source:
 //! `derp/derp.go`.
 //!
-//! Decoding borrows from the input and cannot panic. The length bounds belong to the type
-//! ([`Kind::body_len`]) and are meant to be checked on the header, before a body is buffered.
+//! Decoding borrows from the input and cannot panic. Check the length bounds of the type
+//! ([`Kind::body_len`]) on the header, before a body is buffered.
 
 mod kind;
 #[cfg(test)]
@@ -16,7 +16,7 @@ pub use kind::Kind;
 
 use crate::Key;
 
-/// The protocol version that `ClientInfo`, `ServerInfo` and the HTTP answer name. Source:
+/// Protocol version in `ClientInfo`, `ServerInfo` and the HTTP response. Source:
 /// `derp.ProtocolVersion`.
 pub const PROTOCOL_VERSION: u32 = 2;
 
@@ -36,7 +36,7 @@ pub const DISCO_MAGIC: [u8; 6] = *b"TS\xf0\x9f\x92\xac";
 /// `disco.LooksLikeDiscoWrapper`.
 pub const DISCO_MIN_LEN: usize = 62;
 
-/// Whether a packet is a discovery packet, which gets its own lane and may be answered with
+/// Whether a packet is a discovery packet, which has its own lane and may be answered with
 /// `PeerGone`.
 pub fn is_disco(packet: &[u8]) -> bool {
     packet.len() >= DISCO_MIN_LEN && packet.starts_with(&DISCO_MAGIC)
@@ -52,7 +52,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header.
+    /// Decodes a header.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Self {
         let [kind, length @ ..] = *bytes;
         Header {
@@ -61,21 +61,21 @@ impl Header {
         }
     }
 
-    /// Writes a header.
+    /// Encodes the header.
     pub fn encode(self, out: &mut impl BufMut) {
         out.put_u8(self.kind);
         out.put_u32(self.length);
     }
 }
 
-/// Why a peer cannot be reached. Source: `derp.PeerGoneReasonType`.
+/// Why a peer is unreachable. Source: `derp.PeerGoneReasonType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerGoneReason {
-    /// The peer was connected and has left.
+    /// The peer was connected and has disconnected.
     Disconnected,
     /// The relay does not know the peer.
     NotHere,
-    /// A reason byte that this version does not know.
+    /// An unknown reason byte.
     Other(u8),
 }
 
@@ -97,22 +97,22 @@ impl PeerGoneReason {
     }
 }
 
-/// What a `PeerPresent` frame says about the peer's connection. Absent in the frames of old relays.
+/// Connection of a peer, as `PeerPresent` describes it. Old relays do not send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// Where the peer connects from.
+    /// The peer's address.
     pub address: SocketAddr,
-    /// Bits: 1 regular, 2 mesh peer, 4 prober, 8 not on its ideal node; 0 if not said. Source:
+    /// Bits: 1 regular, 2 mesh peer, 4 prober, 8 not on its ideal node; 0 if absent. Source:
     /// `derp.PeerPresentFlags`.
     pub flags: u8,
 }
 
-/// A whole frame.
+/// A frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// Relay to client, first: the relay's key. Later versions may append bytes, which are ignored.
+    /// Relay to client, first: the relay's key. Bytes after the key are ignored.
     ServerKey(Key),
-    /// Client to relay, first: who it is, with a box that proves it.
+    /// Client to relay, first: the client's key, with a box that proves its ownership.
     ClientInfo {
         /// The client's key.
         key: Key,
@@ -123,23 +123,23 @@ pub enum Frame<'a> {
     ServerInfo(&'a [u8]),
     /// Client to relay: a packet for `destination`.
     SendPacket {
-        /// Who shall get it.
+        /// The receiver's key.
         destination: Key,
         /// The packet.
         packet: &'a [u8],
     },
     /// Relay to client: a packet from `source`.
     RecvPacket {
-        /// Who sent it.
+        /// The sender's key.
         source: Key,
         /// The packet.
         packet: &'a [u8],
     },
-    /// Relay to client: nothing, so that the client sees that the connection lives.
+    /// Relay to client: keepalive.
     KeepAlive,
     /// Client to relay: whether this relay is its home.
     NotePreferred(bool),
-    /// Relay to client: the peer cannot be reached here.
+    /// Relay to client: the peer is unreachable here.
     PeerGone {
         /// The peer.
         peer: Key,
@@ -150,42 +150,42 @@ pub enum Frame<'a> {
     PeerPresent {
         /// The client.
         peer: Key,
-        /// More about it, if the relay said it.
+        /// Its connection; none from old relays.
         presence: Option<Presence>,
     },
     /// Mesh peer to relay: a packet from a client of that mesh peer.
     ForwardPacket {
-        /// Who sent it.
+        /// The sender's key.
         source: Key,
-        /// Who shall get it.
+        /// The receiver's key.
         destination: Key,
         /// The packet.
         packet: &'a [u8],
     },
-    /// Mesh peer to relay: tell me who comes and goes.
+    /// Mesh peer to relay: subscribe to presence updates.
     WatchConns,
     /// Mesh peer to relay: close the connections of this key.
     ClosePeer(Key),
-    /// Either way: answer with the same bytes.
+    /// Either direction: request for a pong with the same bytes.
     Ping([u8; 8]),
-    /// Either way: the answer.
+    /// Either direction: the answer to a ping.
     Pong([u8; 8]),
-    /// Relay to client: what is wrong with its connection; empty when nothing is.
+    /// Relay to client: the problem with its connection; empty if there is none.
     Health(&'a str),
     /// Relay to client: the relay restarts.
     Restarting {
-        /// When to connect again, in milliseconds.
+        /// When to reconnect, in milliseconds.
         reconnect_in: u32,
-        /// How long to keep trying, in milliseconds.
+        /// How long to retry, in milliseconds.
         try_for: u32,
     },
 }
 
-/// A frame that breaks the protocol.
+/// An invalid frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length is outside the bounds of the type.
-    #[error("{kind:?} frame with {length} bytes")]
+    #[error("{kind:?} frame with an invalid length of {length} bytes")]
     Length {
         /// The type.
         kind: Kind,
@@ -196,16 +196,16 @@ pub enum FrameError {
     #[error("ServerKey frame without the magic bytes")]
     Magic,
     /// `Health` is not UTF-8.
-    #[error("Health frame that is not text")]
+    #[error("Health frame is not UTF-8")]
     Text,
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the body of a frame of type `kind`.
+    /// Decodes the body of a frame of type `kind`.
     pub fn decode(kind: Kind, body: &'a [u8]) -> Result<Self, FrameError> {
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         kind.check_len(length)?;
-        // After the check no take below comes up short; the error only spares a way to panic.
+        // After the length check no `take` below fails; the error replaces a panic.
         let short = FrameError::Length { kind, length };
         let mut rest = Body(body);
         Ok(match kind {
@@ -232,7 +232,7 @@ impl<'a> Frame<'a> {
             Kind::NotePreferred => Frame::NotePreferred(rest.take::<1>().ok_or(short)? != [0]),
             Kind::PeerGone => Frame::PeerGone {
                 peer: rest.key().ok_or(short)?,
-                // Old relays send no reason byte; the only reason they knew is zero.
+                // Old relays send no reason byte, which means zero.
                 reason: PeerGoneReason::from_byte(rest.0.first().copied().unwrap_or_default()),
             },
             Kind::PeerPresent => Frame::PeerPresent {
@@ -304,8 +304,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Writes header and body, [`HEADER_LEN`] + [`Frame::body_len`] bytes. It does not check the
-    /// length bounds.
+    /// Encodes header and body, [`HEADER_LEN`] + [`Frame::body_len`] bytes. Does not check the length
+    /// bounds.
     pub fn encode(&self, out: &mut impl BufMut) {
         let length = u32::try_from(self.body_len()).unwrap_or(u32::MAX);
         Header {
@@ -372,7 +372,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The part of a body that is still to be read.
+/// The rest of a body.
 struct Body<'a>(&'a [u8]);
 
 impl Body<'_> {
@@ -386,7 +386,7 @@ impl Body<'_> {
         self.take().map(Key::from)
     }
 
-    /// Address, port and flags of `PeerPresent`; the flags came later than the others.
+    /// Address, port and flags of `PeerPresent`; older versions send no flags.
     fn presence(&mut self) -> Option<Presence> {
         let ip = IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)).to_canonical();
         let port = u16::from_be_bytes(self.take()?);

@@ -1,8 +1,7 @@
-//! The relay's side of the login: three states, each consumed by the step to the next. Does no I/O.
+//! Login handshake, the relay's side: states that are consumed by the step to the next. Does no I/O.
 //!
-//! [`Greeting`] gives the `ServerKey` frame and takes `ClientInfo`; the box in it can only be made
-//! by the owner of the key it names. [`Proven`] waits for the host program's decision and then
-//! gives `ServerInfo`.
+//! [`Greeting`] encodes the `ServerKey` frame and verifies `ClientInfo`, whose box only the owner of
+//! its key can seal. [`Proven`] waits for the decision about admission and encodes `ServerInfo`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,14 +9,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::frame::{Frame, FrameError, Kind, PROTOCOL_VERSION};
-use crate::nacl::{NONCE_LEN, NotAuthentic, Shared};
+use crate::nacl::{NONCE_LEN, NotAuthentic, SharedKey};
 use crate::{Key, MeshKey, ServerSecret};
 
-/// What a client says about itself. Unknown fields are ignored. Source: `derp.ClientInfo`.
+/// Client information of a login. Unknown fields are ignored. Source: `derp.ClientInfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientInfo {
-    /// The protocol version of the client; not checked, as in the reference.
+    /// The client's protocol version; not checked, as in the reference.
     #[serde(skip_serializing_if = "is_default")]
     pub version: u32,
     /// Whether the client answers pings.
@@ -26,8 +25,8 @@ pub struct ClientInfo {
     /// Whether the client measures the relay rather than using it.
     #[serde(rename = "IsProber", skip_serializing_if = "is_default")]
     pub is_prober: bool,
-    /// The mesh key, by which a relay of the same region shows what it is. A text that is no key
-    /// counts as none, because some clients send a word instead.
+    /// The mesh key, with which a relay of the same region identifies itself. An invalid key counts
+    /// as none, because some clients send a word instead.
     #[serde(
         rename = "meshKey",
         skip_serializing_if = "Option::is_none",
@@ -48,19 +47,19 @@ fn mesh_key_from_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MeshK
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// What the relay tells a client that is let in. Source: `derp.ServerInfo`.
+/// Server information that an admitted client gets. Source: `derp.ServerInfo`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
-    /// The protocol version of the relay.
+    /// The relay's protocol version.
     pub version: u32,
-    /// The rate that the client shall not exceed, all bytes of its frames counted; 0 means none.
+    /// Rate limit that the client must apply, in bytes per second with frame headers; 0 is no limit.
     #[serde(
         default,
         rename = "TokenBucketBytesPerSecond",
         skip_serializing_if = "is_default"
     )]
     pub bytes_per_second: u32,
-    /// How many bytes the client may send at once above that rate.
+    /// Burst of that limit in bytes.
     #[serde(
         default,
         rename = "TokenBucketBytesBurst",
@@ -83,40 +82,40 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A login that failed through the client's fault.
+/// Why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// `ClientInfo` has a wrong length.
+    /// `ClientInfo` has an invalid length.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The client's key is the zero key, which is nobody's.
-    #[error("the client's key is zero")]
+    /// The client's key is all zero.
+    #[error("client key is zero")]
     ZeroKey,
-    /// The client does not own the key it names, or means another relay.
+    /// The client does not own its key, or wanted another relay.
     #[error(transparent)]
     Box(#[from] NotAuthentic),
     /// The box does not hold the JSON of `ClientInfo`.
-    #[error("the client's information is not the expected JSON")]
+    #[error("client information is not valid JSON")]
     Json,
 }
 
-/// The first state: `ServerKey` is sent, `ClientInfo` awaited.
+/// The first state: `ServerKey` was sent, waiting for `ClientInfo`.
 #[derive(Clone, Debug)]
 pub struct Greeting(Arc<ServerSecret>);
 
 impl Greeting {
-    /// Starts a login with the relay's key.
+    /// Starts a login to the relay with this key.
     pub fn new(secret: Arc<ServerSecret>) -> Self {
         Greeting(secret)
     }
 
-    /// Appends the `ServerKey` frame to `out`. `public` is the public half of the relay's key,
-    /// which the caller keeps because computing it is slow.
+    /// Appends the `ServerKey` frame to `out`. `public` is the public half of the relay's key, which
+    /// the caller keeps because it is slow to compute.
     pub fn server_key(&self, public: Key, out: &mut Vec<u8>) {
         Frame::ServerKey(public).encode(out);
     }
 
-    /// Takes the body of `ClientInfo`. Costs one scalar multiplication.
+    /// Verifies the body of `ClientInfo`. Costs one scalar multiplication.
     pub fn client_info(self, body: &[u8]) -> Result<Proven, LoginError> {
         let Frame::ClientInfo { key, sealed } = Frame::decode(Kind::ClientInfo, body)? else {
             return Err(LoginError::Json);
@@ -124,25 +123,25 @@ impl Greeting {
         if key.is_zero() {
             return Err(LoginError::ZeroKey);
         }
-        let shared = Shared::new(&self.0, &key);
+        let shared = SharedKey::new(&self.0, &key);
         let text = shared.open(sealed)?;
         let info = serde_json::from_slice(&text).map_err(|_| LoginError::Json)?;
         Ok(Proven { key, info, shared })
     }
 }
 
-/// The second state: the client owns `key`; whether it is let in is not decided.
+/// The second state: the client owns `key`; admission is not decided.
 pub struct Proven {
     /// The client's key.
     pub key: Key,
-    /// What it says about itself.
+    /// Its client information.
     pub info: ClientInfo,
-    shared: Shared,
+    shared: SharedKey,
 }
 
 impl Proven {
-    /// The last step, for a client that is let in: appends the `ServerInfo` frame to `out`. `nonce`
-    /// must be random.
+    /// The last step, for an admitted client: appends the `ServerInfo` frame to `out`. `nonce` must
+    /// be random.
     pub fn server_info(
         self,
         info: &ServerInfo,
@@ -187,7 +186,7 @@ mod tests {
             .server_info(&ServerInfo::default(), &[4; 24], &mut out)
             .unwrap();
         assert_eq!(out[..5], [3, 0, 0, 0, 53]);
-        let text = Shared::new(&client, &server.public())
+        let text = SharedKey::new(&client, &server.public())
             .open(&out[5..])
             .unwrap();
         assert_eq!(text, br#"{"version":2}"#);

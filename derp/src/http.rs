@@ -1,6 +1,6 @@
-//! The HTTP words around DERP: the upgrade request's headers and the answer to it. Does no I/O.
+//! HTTP upgrade to DERP: headers of the request, and the response. Does no I/O.
 
-use std::fmt::Write;
+use data_encoding::HEXLOWER;
 
 use crate::Key;
 use crate::frame::PROTOCOL_VERSION;
@@ -8,35 +8,31 @@ use crate::frame::PROTOCOL_VERSION;
 /// Path of the upgrade request.
 pub const PATH: &str = "/derp";
 
-/// Value of the `Upgrade` header of request and answer; compare without case. Source:
+/// Value of the `Upgrade` header of request and response; case-insensitive. Source:
 /// `derpserver.Handler`.
 pub const UPGRADE: &str = "DERP";
 
-/// Request header with value `1`: the client wants no HTTP answer, the relay speaks DERP at once.
+/// Request header with value `1`: the client wants no HTTP response; the relay starts with DERP at
+/// once.
 /// Source: `derp.FastStartHeader`.
 pub const FAST_START_HEADER: &str = "Derp-Fast-Start";
 
-/// Request header with the name of the node that the client would rather use. Source:
+/// Request header with the name of the relay that the client prefers. Source:
 /// `derp.IdealNodeHeader`.
 pub const IDEAL_NODE_HEADER: &str = "Ideal-Node";
 
-/// Answer header with the protocol version, see [`PROTOCOL_VERSION`].
+/// Response header with the protocol version, see [`PROTOCOL_VERSION`].
 pub const VERSION_HEADER: &str = "Derp-Version";
 
-/// Answer header with the relay's public key, see [`public_key_hex`].
+/// Response header with the relay's public key, see [`public_key_hex`].
 pub const PUBLIC_KEY_HEADER: &str = "Derp-Public-Key";
 
-/// The relay's key as the answer header writes it: 64 lower-case hex digits without a prefix.
+/// The relay's key in the form of the response header: 64 lower-case hex digits without a prefix.
 pub fn public_key_hex(key: &Key) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in key.as_bytes() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    HEXLOWER.encode(key.as_bytes())
 }
 
-/// The whole answer to an upgrade request without fast start, up to and with the empty line.
+/// The response to an upgrade request without fast start, including the empty line at its end.
 /// Source: `derpserver.Handler`.
 pub fn upgrade_response(key: &Key) -> Vec<u8> {
     format!(

@@ -1,12 +1,14 @@
-//! Addresses and the relay's own key. Knows nothing of text forms such as `nodekey:`.
+//! Public keys, which are the addresses on a relay, and the private key of the relay. Text forms such
+//! as `nodekey:` are not known here.
 
 use std::fmt;
 
+use data_encoding::BASE64_NOPAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-/// The public key of a client or relay: its address on the relay.
+/// Public key of a client or relay: its address on the relay.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; Key::LEN]);
 
@@ -36,35 +38,27 @@ impl From<[u8; Key::LEN]> for Key {
     }
 }
 
-/// The short form of the reference's logs: five characters of base64 in brackets. Source:
+/// The short form of the reference's logs: five base64 characters in brackets. Source:
 /// `key.NodePublic.ShortString`.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let [a, b, c, d, ..] = self.0;
-        let bits = u32::from_be_bytes([a, b, c, d]);
-        f.write_str("[")?;
-        for shift in [26, 20, 14, 8, 2] {
-            let six = usize::try_from((bits >> shift) & 63).unwrap_or_default();
-            let letter = ALPHABET.get(six).copied().unwrap_or(b'?');
-            write!(f, "{}", char::from(letter))?;
-        }
-        f.write_str("]")
+        let text = BASE64_NOPAD.encode(&[a, b, c, d]);
+        write!(f, "[{}]", text.get(..5).unwrap_or_default())
     }
 }
 
-/// The relay's private key. Wiped from memory when dropped; never printed.
+/// Private key of the relay. Zeroized on drop; never printed.
 #[derive(Clone)]
 pub struct ServerSecret(Zeroizing<[u8; Key::LEN]>);
 
-/// The system's random source gave nothing.
+/// The system's random source failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the system's random source failed")]
+#[error("system random source failed")]
 pub struct NoRandomness;
 
 impl ServerSecret {
-    /// Makes a new key from the system's random source.
+    /// Generates a key from the system's random source.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut bytes = Zeroizing::new([0; Key::LEN]);
         SystemRandom::new()
@@ -73,7 +67,7 @@ impl ServerSecret {
         Ok(ServerSecret(bytes))
     }
 
-    /// Takes a stored key.
+    /// The key with these stored bytes.
     pub fn from_bytes(bytes: [u8; Key::LEN]) -> Self {
         ServerSecret(Zeroizing::new(bytes))
     }
@@ -83,7 +77,7 @@ impl ServerSecret {
         *self.0
     }
 
-    /// The public half, which clients see.
+    /// The public key.
     pub fn public(&self) -> Key {
         let secret = StaticSecret::from(*self.0);
         Key(PublicKey::from(&secret).to_bytes())

@@ -1,36 +1,36 @@
 //! A DERP relay and STUN responder for Tailscale clients.
 //!
-//! DERP ("Designated Encrypted Relay for Packets") carries packets between clients that know each
-//! other only by public key. The packets are already encrypted end to end; the relay sees
-//! addresses, sizes and times, no content.
+//! DERP ("Designated Encrypted Relay for Packets") forwards packets between clients, which are
+//! addressed by public key. The packets are encrypted end to end; the relay sees addresses, sizes
+//! and times, but no content.
 //!
 //! # Protocol flow
-//! 1. The client asks for an HTTP upgrade of `/derp` ([`http`]). With `Derp-Fast-Start: 1` there is
-//!    no HTTP answer.
-//! 2. Relay: `ServerKey`. Client: `ClientInfo`, boxed, which proves that it owns its key
+//! 1. The client requests an HTTP upgrade of `/derp` ([`http`]). With `Derp-Fast-Start: 1` there is
+//!    no HTTP response.
+//! 2. Relay: `ServerKey`. Client: `ClientInfo` in a NaCl box, which proves that it owns its key
 //!    ([`handshake`]).
-//! 3. The host program decides by [`Admit`]; a refused client is closed without a frame. Relay:
-//!    `ServerInfo`.
+//! 3. The host program decides about admission ([`Admit`]). Relay: `ServerInfo`, or it closes the
+//!    connection without a frame.
 //! 4. Client: `SendPacket` to a key. Relay: `RecvPacket` to the connection of that key.
 //!
-//! Several relays can form one region: each connects to the others ([`link`]) with a shared key
-//! ([`mesh`]), is told who is connected there, and forwards packets for them. A packet is forwarded
-//! once at most.
+//! # Mesh
+//! Several relays can form one region: each connects to the others ([`mesh_link`]) with a shared key
+//! ([`mesh_key`]), subscribes to the presence of their clients, and forwards packets to them
+//! (`registry/mesh.rs`). A packet is forwarded at most once.
 //!
-//! # How it is built
-//! Everything but [`relay`] and [`udp`] is free of I/O and of clocks: it takes bytes and `now`, a
-//! [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive it with tokio and spawn no
-//! task: the caller polls their futures.
+//! # Structure
+//! All modules but [`relay`], [`udp`] and the stream of [`websocket`] are sans-IO: they take bytes
+//! and `now`, a [`Duration`] since any fixed moment. [`relay`] and [`udp`] drive them with tokio and
+//! spawn no task: the caller polls their futures.
 //!
 //! # Guarantees
-//! - What a peer can make grow has a bound in bytes from [`Limits`]: partial frames and queued
-//!   packets share one pool, each queue is bounded in packets and bytes, and the rest is a fixed
-//!   amount for each connection.
-//! - A slow reader never delays a sender: when its queue is full, its oldest packets are dropped
+//! - All memory that a peer can use is bounded by [`Limits`]: partial frames and queued packets share
+//!   one pool, each queue is bounded in packets and bytes, and the rest is a fixed amount for each
+//!   connection.
+//! - A slow receiver never delays a sender: when its queue is full, its oldest packets are dropped
 //!   and counted.
 //! - The length of a frame is checked by its type before its body is buffered.
-//! - Input from a peer cannot panic: this crate is compiled without `unwrap`, indexing or unchecked
-//!   arithmetic.
+//! - Input from a peer cannot panic: lints deny `unwrap`, indexing and unchecked arithmetic.
 //!
 //! [`Duration`]: std::time::Duration
 #![cfg_attr(
@@ -44,17 +44,20 @@
     )
 )]
 
+pub mod address;
 pub mod admit;
 pub mod bucket;
 pub mod conn;
+mod deframer;
 pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod key;
 pub mod limits;
-pub mod link;
-pub mod mesh;
+pub mod mesh_key;
+pub mod mesh_link;
 pub mod nacl;
+pub mod outbox;
 pub mod pool;
 pub mod queue;
 pub mod registry;
@@ -71,6 +74,6 @@ pub mod websocket;
 pub use admit::Admit;
 pub use key::{Key, ServerSecret};
 pub use limits::{Limits, Rates};
-pub use mesh::MeshKey;
-pub use registry::{Arrival, Closed};
+pub use mesh_key::MeshKey;
+pub use registry::{CloseReason, ConnInfo};
 pub use stats::Stats;

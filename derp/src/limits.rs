@@ -1,94 +1,90 @@
-//! Every number of the relay that a board or an operator may want to change.
+//! Limits and timers of the relay.
 
 use std::time::Duration;
 
-/// The relay's bounds and timers.
+/// Limits and timers that a board or an operator may want to change.
 ///
 /// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 32 x
 /// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB); idle
-/// connections use about 2 KiB. Where several relays form a region, add `mesh_keys` x 200 bytes, and
-/// for each relay that watches this one twice `connections` x 80 bytes.
+/// connections use about 2 KiB. In a region with several relays, add `mesh_keys` x 200 bytes, and for
+/// each mesh peer 2 x `connections` x 80 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once, those still logging in included.
+    /// Concurrent connections, including those that are logging in.
     pub connections: usize,
-    /// Connections at once from one address (IPv4) or one /64 (IPv6); loopback is exempt.
+    /// Concurrent connections from one IPv4 address or IPv6 /64; loopback is exempt.
     pub connections_per_address: usize,
-    /// Connections that may be logging in at once. One more pushes the oldest of them out, so that
-    /// connections that never finish cannot keep others from logging in.
+    /// Concurrent logins. One more evicts the oldest, so that logins that never finish cannot block
+    /// others.
     pub logins: usize,
     /// Time from the start of a connection to a complete `ClientInfo`. Source: 10 s in
     /// `derpserver.Server.accept`.
     pub login_timeout: Duration,
-    /// Largest `ClientInfo` body in bytes. The reference takes 256 KiB; known clients send less
+    /// Largest `ClientInfo` body in bytes. The reference accepts 256 KiB; known clients send less
     /// than 300 bytes.
     pub client_info_bytes: u32,
-    /// How long the peer may take none of the bytes waiting for it. Source:
+    /// Write timeout: how long a client may accept no bytes while some are queued. Source:
     /// `derpserver.DefaultTCPWiteTimeout`, 2 s.
     pub write_timeout: Duration,
-    /// Time between keepalive frames. Source: `derp.KeepAlive`; clients give up after twice this
-    /// time.
+    /// Keepalive interval. Source: `derp.KeepAlive`; clients time out after twice this interval.
     pub keepalive: Duration,
-    /// Upper bound of the random time added to `keepalive`, drawn once for each connection, so that
-    /// connections do not beat together. Source: 5 s in `derpserver.sclient.sendLoop`.
+    /// Largest keepalive jitter, which is chosen once for each connection and added to `keepalive`.
+    /// Source: 5 s in `derpserver.sclient.sendLoop`.
     pub keepalive_jitter: Duration,
-    /// How long to wait, after a polite close, for the peer to close too. Closing with unread input
-    /// would reset the connection and could destroy the `Restarting` frame on its way.
+    /// How long to wait, after closing our side, for the client to close. Closing with unread input
+    /// would reset the connection and could lose the `Restarting` frame.
     pub linger: Duration,
-    /// Packets in each of the two lanes of a connection's queue. Source:
+    /// Packets in each of the two lanes of a send queue. Source:
     /// `derpserver.defaultPerClientSendQueueDepth`.
     pub queue_slots: usize,
-    /// Bytes in the data lane of a connection's queue; a single larger packet still passes when the
-    /// lane is empty.
+    /// Bytes in the data lane of a send queue; a single larger packet passes if the lane is empty.
     pub data_queue_bytes: usize,
-    /// Bytes in the discovery lane of a connection's queue, with the same exception.
+    /// Bytes in the discovery lane of a send queue, with the same exception.
     pub disco_queue_bytes: usize,
-    /// Bytes of all queued packets and partial frames of all connections together.
+    /// Size of the pool in bytes, which all queued packets and partial frames share.
     pub pool_bytes: usize,
-    /// The part of `pool_bytes`, in bytes, that only discovery packets may use. The relay takes no
-    /// more than a quarter of the pool for it.
+    /// Bytes of the pool reserved for discovery packets; at most a quarter of `pool_bytes` is used.
     pub pool_reserve_bytes: usize,
-    /// Bytes of a partial frame that a connection holds without asking the pool.
+    /// Bytes of a partial frame that are not charged to the pool.
     pub partial_bytes: usize,
-    /// Bytes of packets that one vectored write takes out of the queue; at least one packet is
-    /// taken.
+    /// Bytes of packets in one batch that is taken from the queue to be written; at least one packet
+    /// is taken.
     pub batch_bytes: usize,
-    /// Connections remembered for each key as having got a packet from it, to tell them when the
-    /// key leaves; 8 bytes each. Beyond it a receiver is not told.
+    /// Receivers remembered for each sending key, which get `PeerGone` when the key disconnects; 8
+    /// bytes each. Further receivers do not get it.
     pub destinations_per_key: usize,
-    /// Notices about keys that left, waiting in each connection; 32 bytes each. Beyond it they are
-    /// dropped and counted.
+    /// Queued `PeerGone` notices of each connection; 32 bytes each. Further ones are dropped and
+    /// counted.
     pub peer_gone_pending: usize,
-    /// How fast clients may send; can be changed later.
+    /// Rate limits; can be changed later.
     pub rates: Rates,
-    /// How long a client may say nothing; zero is for ever, as in the reference, since a client
-    /// with nothing to send is silent.
+    /// Idle timeout: how long a client may send nothing. Zero, as in the reference, is no timeout: a
+    /// client without traffic sends nothing.
     pub idle_timeout: Duration,
-    /// Keys in all that are reached through other relays of the region; about 200 bytes each.
-    /// Beyond it they are not reached.
+    /// Keys reachable through mesh links, in total; about 200 bytes each. Further keys are not
+    /// reachable.
     pub mesh_keys: usize,
-    /// How long another relay of the region may take none of the bytes waiting for it. Source: 30 s
-    /// in `derpserver.sclient.setWriteDeadline`.
+    /// Write timeout of mesh peers and mesh links. Source: 30 s in
+    /// `derpserver.sclient.setWriteDeadline`.
     pub mesh_write_timeout: Duration,
 }
 
-/// How fast clients may send. Other relays of the region are exempt.
+/// Rate limits for traffic from clients. Mesh peers are exempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
-    /// Bytes each second that one client may send, frame headers included; 0 is no limit. Source:
+    /// Bytes per second from one client, including frame headers; 0 is no limit. Source:
     /// `derpserver.RateConfig`.
     pub client_bytes_per_second: u32,
-    /// Bytes that one client may send at once above that rate. The relay takes no less than
-    /// [`LEAST_BURST_BYTES`].
+    /// Burst of one client in bytes; at least [`MIN_BURST_BYTES`] is used.
     pub client_burst_bytes: u32,
-    /// Bytes each second that all clients together may send; 0 is no limit.
+    /// Bytes per second from all clients together; 0 is no limit.
     pub total_bytes_per_second: u32,
-    /// Bytes that all clients together may send at once above that rate, with the same least value.
+    /// Burst of all clients together in bytes, with the same minimum.
     pub total_burst_bytes: u32,
 }
 
 impl Default for Rates {
-    /// No limits.
+    /// No rate limits.
     fn default() -> Self {
         Rates {
             client_bytes_per_second: 0,
@@ -100,23 +96,24 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// The same with bursts that let every frame through.
-    pub(crate) fn with_room_for_frames(self) -> Self {
+    /// These rates with bursts of at least [`MIN_BURST_BYTES`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_min_burst(self) -> Self {
         Rates {
-            client_burst_bytes: self.client_burst_bytes.max(LEAST_BURST_BYTES),
-            total_burst_bytes: self.total_burst_bytes.max(LEAST_BURST_BYTES),
+            client_burst_bytes: self.client_burst_bytes.max(MIN_BURST_BYTES),
+            total_burst_bytes: self.total_burst_bytes.max(MIN_BURST_BYTES),
             ..self
         }
     }
 }
 
-/// The least burst in bytes: the largest frame of a client with its header. With less, clients that
-/// keep to the rate could never send such a frame. Source:
+/// Smallest burst in bytes: the largest frame of a client with its header. With less, a client that
+/// limits its own rate could never send such a frame. Source:
 /// `derpserver.minRateLimitTokenBucketSize`.
-pub const LEAST_BURST_BYTES: u32 = (64 << 10) + 32 + 5;
+pub const MIN_BURST_BYTES: u32 = (64 << 10) + 32 + 5;
 
 impl Default for Limits {
-    /// Values for a board with 128 MB of memory.
+    /// Limits for a board with 128 MB of memory.
     fn default() -> Self {
         Limits {
             connections: 1024,

@@ -1,4 +1,4 @@
-//! The NaCl box that carries `ClientInfo` and `ServerInfo`: X25519, XSalsa20 and Poly1305.
+//! NaCl box of `ClientInfo` and `ServerInfo`: X25519, XSalsa20 and Poly1305. Does no I/O.
 //!
 //! Source: `key.NodePrivate.SealTo` and `OpenFrom` (golang.org/x/crypto/nacl/box): 24 bytes of
 //! nonce, then the box.
@@ -11,29 +11,29 @@ use crate::{Key, ServerSecret};
 /// Length of the nonce in bytes. Source: `derp.NonceLen`.
 pub const NONCE_LEN: usize = 24;
 
-/// Bytes that a box is longer than its text: the nonce and the authenticator.
+/// Bytes by which a sealed box is longer than its text: nonce and authenticator.
 pub const OVERHEAD: usize = NONCE_LEN.saturating_add(16);
 
-/// The shared secret of two keys, good for both directions. Making it costs the scalar
-/// multiplication, so one is made for each login and used twice.
-pub struct Shared(SalsaBox);
+/// Shared key of two parties, for both directions. It costs a scalar multiplication, so a login
+/// computes it once and uses it twice.
+pub struct SharedKey(SalsaBox);
 
-/// The box was not made by the owner of the key, or was changed on the way.
+/// The box was not sealed with this key, or was altered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the box does not open with the key it names")]
+#[error("sealed box is not authentic")]
 pub struct NotAuthentic;
 
-impl Shared {
-    /// Agrees on the secret shared by `secret` and `peer`.
+impl SharedKey {
+    /// Computes the shared key of `secret` and `peer`.
     pub fn new(secret: &ServerSecret, peer: &Key) -> Self {
         let secret = SecretKey::from_bytes(secret.to_bytes());
-        Shared(SalsaBox::new(
+        SharedKey(SalsaBox::new(
             &PublicKey::from_bytes(*peer.as_bytes()),
             &secret,
         ))
     }
 
-    /// Opens nonce and box.
+    /// Opens a box that starts with its nonce.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, NotAuthentic> {
         let (nonce, sealed) = sealed
             .split_first_chunk::<NONCE_LEN>()
@@ -45,7 +45,7 @@ impl Shared {
 
     /// Seals `text`; `nonce` must be fresh and random. The result starts with the nonce.
     ///
-    /// Errors only for texts longer than the cipher allows (256 GiB).
+    /// Fails only for texts longer than the cipher allows (256 GiB).
     pub fn seal(&self, nonce: &[u8; NONCE_LEN], text: &[u8]) -> Result<Vec<u8>, NotAuthentic> {
         let sealed = self
             .0
@@ -68,11 +68,11 @@ mod tests {
             ServerSecret::from_bytes([1; 32]),
             ServerSecret::from_bytes([2; 32]),
         );
-        let sealed = Shared::new(&client, &server.public())
+        let sealed = SharedKey::new(&client, &server.public())
             .seal(&[7; 24], b"hello")
             .unwrap();
         assert_eq!(sealed.len(), 5 + OVERHEAD);
-        let opener = Shared::new(&server, &client.public());
+        let opener = SharedKey::new(&server, &client.public());
         assert_eq!(opener.open(&sealed).unwrap(), b"hello");
         for bit in 0..sealed.len() * 8 {
             let mut bad = sealed.clone();

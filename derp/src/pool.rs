@@ -1,14 +1,14 @@
-//! The memory that queued packets and partial frames of all connections share. Does no I/O.
+//! Memory pool that queued packets and partial frames of all connections share. Does no I/O.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A budget in bytes. Clones share it.
+/// A memory budget in bytes. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(Arc<Budget>);
 
 #[derive(Debug)]
-struct Shared {
+struct Budget {
     total: usize,
     used: AtomicUsize,
 }
@@ -16,24 +16,23 @@ struct Shared {
 impl Pool {
     /// A pool of `total` bytes.
     pub fn new(total: usize) -> Self {
-        Pool(Arc::new(Shared {
+        Pool(Arc::new(Budget {
             total,
             used: AtomicUsize::new(0),
         }))
     }
 
-    /// Bytes reserved now.
+    /// Bytes that are reserved.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes that can still be reserved.
+    /// Bytes that are free.
     pub fn free(&self) -> usize {
         self.0.total.saturating_sub(self.used())
     }
 
-    /// Reserves `bytes` if at least `spare` bytes are left free after it. The bytes come back when
-    /// the reservation is dropped.
+    /// Reserves `bytes` if at least `spare` bytes stay free. Dropping the reservation frees them.
     pub fn reserve(&self, bytes: usize, spare: usize) -> Option<Reservation> {
         let mut reservation = Reservation {
             pool: self.clone(),
@@ -43,7 +42,7 @@ impl Pool {
     }
 }
 
-/// Bytes taken from a [`Pool`]; dropping it gives them back.
+/// Bytes reserved from a [`Pool`]; freed on drop.
 #[derive(Debug)]
 pub struct Reservation {
     pool: Pool,
@@ -51,20 +50,20 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// How many bytes are reserved.
+    /// Size of the reservation in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Grows to `bytes` if at least `spare` bytes are left free after it; otherwise stays as it is
-    /// and says false.
+    /// Grows to `bytes` if at least `spare` bytes stay free. Otherwise returns false and changes
+    /// nothing.
     pub fn grow_to(&mut self, bytes: usize, spare: usize) -> bool {
         let Some(more) = bytes.checked_sub(self.bytes) else {
             return true;
         };
         let limit = self.pool.0.total.saturating_sub(spare);
         let take = |used: usize| used.checked_add(more).filter(|used| *used <= limit);
-        // Relaxed is enough: the counter guards no other memory.
+        // Relaxed is enough: the counter protects no other memory.
         let taken = self
             .pool
             .0
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reservations_come_back_and_never_exceed_the_total() {
+    fn reservations_are_freed_and_never_exceed_the_total() {
         let pool = Pool::new(100);
         let first = pool.reserve(60, 0).unwrap();
         assert!(pool.reserve(41, 0).is_none());

@@ -1,5 +1,5 @@
-//! What waits for one connection: packets in two lanes, and notices. Pure; the caller holds the
-//! lock.
+//! Send queue and mailbox of one connection: packets in two lanes, and notices. Does no I/O; the
+//! caller holds the lock.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,35 +8,34 @@ use crate::pool::{Pool, Reservation};
 use crate::stats::{DropReason, Drops, PacketKind};
 use crate::{Key, Limits};
 
-/// Bytes charged to the pool for each packet beside its frame: the allocator's and the queue's own
-/// cost.
+/// Overhead charged to the pool for each packet, in bytes: allocator and queue.
 const PACKET_COST: usize = 64;
 
-/// Who sends a packet, and who is to get it if the next hop is another relay.
+/// Addresses of a packet, and with them the type of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To the receiver itself, from this key.
-    Last(Key),
-    /// To another relay.
+    /// To the receiver itself, from this key: `RecvPacket`.
+    Deliver(Key),
+    /// To another relay of the region: `ForwardPacket`.
     Forward {
-        /// Who sent it.
+        /// The sender's key.
         source: Key,
-        /// Who shall get it.
+        /// The receiver's key.
         destination: Key,
     },
 }
 
 impl Route {
-    /// Bytes of the frame before the packet's own: header and keys.
+    /// Bytes of the frame before the payload: header and keys.
     fn prefix(&self) -> usize {
         HEADER_LEN.saturating_add(match self {
-            Route::Last(_) => Key::LEN,
+            Route::Deliver(_) => Key::LEN,
             Route::Forward { .. } => Key::LEN.saturating_mul(2),
         })
     }
 }
 
-/// A `RecvPacket` or `ForwardPacket` frame ready to be written, with its share of the pool.
+/// An encoded `RecvPacket` or `ForwardPacket` frame, with its pool memory.
 #[derive(Debug)]
 pub struct Packet {
     frame: Box<[u8]>,
@@ -53,11 +52,11 @@ impl Packet {
     }
 
     fn new(route: &Route, payload: &[u8], reserved: Reservation) -> Self {
-        // The exact capacity, so that the box below is made without another allocation.
+        // With the exact capacity, `into_boxed_slice` does not allocate again.
         let prefix = route.prefix();
         let mut frame = Vec::with_capacity(payload.len().saturating_add(prefix));
         match *route {
-            Route::Last(source) => Frame::RecvPacket {
+            Route::Deliver(source) => Frame::RecvPacket {
                 source,
                 packet: payload,
             },
@@ -78,7 +77,7 @@ impl Packet {
         }
     }
 
-    /// The whole frame, header and all.
+    /// The whole frame, including its header.
     pub fn frame(&self) -> &[u8] {
         &self.frame
     }
@@ -95,7 +94,7 @@ impl Packet {
 #[derive(Debug, Default)]
 struct Lane {
     packets: VecDeque<Packet>,
-    /// What the packets are charged for in the pool.
+    /// Bytes charged to the pool for the packets.
     bytes: usize,
 }
 
@@ -112,23 +111,22 @@ impl Lane {
     }
 }
 
-/// The send queue of a connection. The discovery lane only protects discovery packets from a flood
-/// of data; packets of different lanes may overtake each other, as in the reference.
+/// Send queue of a connection. The discovery lane protects discovery packets from a flood of data;
+/// packets of different lanes may be reordered, as in the reference.
 #[derive(Debug, Default)]
 pub struct Queue {
     disco: Lane,
     data: Lane,
     disco_next: bool,
-    /// What the packets that are being written are charged for.
+    /// Bytes charged to the pool for the packets that are being written.
     writing: usize,
-    /// That it fills was told since the last packet was taken.
-    filling_told: bool,
+    /// Whether [`Queue::is_filling`] has returned true since the last packet was taken.
+    filling_reported: bool,
 }
 
 impl Queue {
-    /// Copies a packet in. Makes room by dropping the oldest packets of the same lane; says false
-    /// if the pool has no room even so, then the packet is dropped. Every drop is counted in
-    /// `drops`.
+    /// Queues a copy of a packet. If the lane is full, drops its oldest packets. If the pool has no
+    /// room even so, drops the new packet and returns false. Drops are counted in `drops`.
     pub fn push(
         &mut self,
         route: &Route,
@@ -148,8 +146,8 @@ impl Queue {
         };
         let charge = Packet::charge(route, payload);
         loop {
-            // A receiver may hold as much as the pool has left. So the more receivers stall, the
-            // less each of them can hold, and there is always room for those that do not.
+            // A receiver may use as much memory as the pool has left: the more receivers stall, the
+            // less each of them gets, and there is always room for the others.
             let bytes = lane.bytes.saturating_add(charge);
             let full = lane.packets.len() >= limits.queue_slots
                 || bytes > lane_bytes
@@ -159,7 +157,7 @@ impl Queue {
             };
             drops.record(DropReason::QueueHead, oldest.payload());
         }
-        // For the same reason no data takes more than half of what is left.
+        // For the same reason no data packet takes more than half of the free pool.
         let spare = match kind {
             PacketKind::Disco => spare,
             PacketKind::Other => spare.saturating_add(charge),
@@ -176,24 +174,24 @@ impl Queue {
         }
     }
 
-    /// Whether a lane has become half full since a packet was last taken. Says so once, so that a
-    /// receiver that takes nothing holds nobody up.
+    /// Whether a lane has become half full since a packet was last taken. Returns true only once, so
+    /// that a stalled receiver does not delay senders.
     pub fn is_filling(&mut self, limits: &Limits) -> bool {
-        if self.filling_told {
+        if self.filling_reported {
             return false;
         }
         let is_half_full = |lane: &Lane, lane_bytes: usize| {
             lane.packets.len() >= limits.queue_slots.div_ceil(2)
                 || lane.bytes >= lane_bytes.div_ceil(2)
         };
-        self.filling_told = is_half_full(&self.data, limits.data_queue_bytes)
+        self.filling_reported = is_half_full(&self.data, limits.data_queue_bytes)
             || is_half_full(&self.disco, limits.disco_queue_bytes);
-        self.filling_told
+        self.filling_reported
     }
 
-    /// Takes the next packet, from the lanes in turn.
+    /// Takes the next packet; the lanes take turns.
     pub fn pop(&mut self) -> Option<Packet> {
-        self.filling_told = false;
+        self.filling_reported = false;
         self.disco_next = !self.disco_next;
         let (first, second) = if self.disco_next {
             (&mut self.disco, &mut self.data)
@@ -205,12 +203,12 @@ impl Queue {
         Some(packet)
     }
 
-    /// Notes that all packets taken so far are written.
+    /// Notes that all packets taken so far were written.
     pub fn note_written(&mut self) {
         self.writing = 0;
     }
 
-    /// How many packets wait.
+    /// Number of queued packets.
     pub fn len(&self) -> usize {
         self.disco
             .packets
@@ -218,12 +216,12 @@ impl Queue {
             .saturating_add(self.data.packets.len())
     }
 
-    /// Whether nothing waits.
+    /// Whether no packet is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the memory of an empty queue back.
+    /// Frees the memory of an empty queue.
     pub fn release(&mut self) {
         if self.is_empty() {
             *self = Queue::default();
@@ -231,43 +229,43 @@ impl Queue {
     }
 }
 
-/// When clients shall come back after a restart of the relay, in milliseconds as the frame has
-/// them.
+/// When clients should reconnect after a restart of the relay, in milliseconds, as in the
+/// `Restarting` frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// When to connect again.
+    /// When to reconnect.
     pub reconnect_in: u32,
-    /// How long to keep trying.
+    /// How long to retry.
     pub try_for: u32,
 }
 
-/// Everything that others leave for a connection to send.
+/// Everything that is queued for a connection to send.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     /// Packets.
     pub queue: Queue,
-    /// Keys that have left, which the client has had packets from.
+    /// Disconnected keys that the client has received packets from.
     gone: VecDeque<Key>,
-    /// Who came and went, for a relay that asked to be told; none means gone.
+    /// Presence updates for a mesh peer that subscribed; none means gone.
     presence: BTreeMap<Key, Option<Presence>>,
-    /// Set once the relay shuts down.
+    /// Set when the relay shuts down.
     pub restart: Option<Restart>,
 }
 
 impl Mailbox {
-    /// Leaves the notice that `peer` has left. Says false if there are `most` notices already.
-    pub fn push_gone(&mut self, peer: Key, most: usize) -> bool {
+    /// Queues the notice that `peer` has disconnected. Returns false if `max` notices are queued.
+    pub fn push_gone(&mut self, peer: Key, max: usize) -> bool {
         if self.gone.contains(&peer) {
             return true;
         }
-        let room = self.gone.len() < most;
+        let room = self.gone.len() < max;
         if room {
             self.gone.push_back(peer);
         }
         room
     }
 
-    /// Takes the oldest notice.
+    /// Takes the oldest notice about a disconnected key.
     pub fn pop_gone(&mut self) -> Option<Key> {
         let peer = self.gone.pop_front();
         if self.gone.is_empty() {
@@ -276,22 +274,22 @@ impl Mailbox {
         peer
     }
 
-    /// Leaves the notice that a client is here, or is not any more; it replaces an earlier one about
-    /// the same client. Says false if there are `most` notices already.
-    pub fn push_presence(&mut self, peer: Key, presence: Option<Presence>, most: usize) -> bool {
-        if self.presence.len() >= most && !self.presence.contains_key(&peer) {
+    /// Queues a presence update; it replaces an earlier one about the same client. Returns false if
+    /// `max` updates are queued.
+    pub fn push_presence(&mut self, peer: Key, presence: Option<Presence>, max: usize) -> bool {
+        if self.presence.len() >= max && !self.presence.contains_key(&peer) {
             return false;
         }
         self.presence.insert(peer, presence);
         true
     }
 
-    /// Takes a notice about a client that is here or not any more.
+    /// Takes a presence update.
     pub fn pop_presence(&mut self) -> Option<(Key, Option<Presence>)> {
         self.presence.pop_first()
     }
 
-    /// Whether nothing waits. A restart does not count: it is a state.
+    /// Whether nothing is queued. A restart does not count: it is a state.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.gone.is_empty() && self.presence.is_empty()
     }
@@ -338,7 +336,7 @@ mod tests {
                 drops,
             } = self;
             queue.push(
-                &Route::Last(Key::from([9; 32])),
+                &Route::Deliver(Key::from([9; 32])),
                 payload,
                 limits,
                 pool,
@@ -358,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_is_a_whole_frame_of_exact_size() {
+    fn packet_is_a_complete_frame_of_exact_size() {
         let mut bench = Bench::new(limits(), 10_000);
         assert!(bench.push(b"hello"));
         let packet = bench.queue.pop().unwrap();
@@ -395,12 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn filling_is_told_once_until_something_is_taken() {
+    fn filling_is_reported_once_until_a_packet_is_taken() {
         let mut bench = Bench::new(limits(), 10_000);
-        let told: Vec<bool> = (0..6)
+        let reported: Vec<bool> = (0..6)
             .map(|mark| bench.push(&[mark]) && bench.queue.is_filling(&bench.limits))
             .collect();
-        assert_eq!(told, [false, true, false, false, false, false]);
+        assert_eq!(reported, [false, true, false, false, false, false]);
         assert!(bench.queue.pop().is_some() && bench.push(&[6]));
         assert!(bench.queue.is_filling(&bench.limits));
     }
@@ -471,7 +469,7 @@ mod tests {
         for _ in 0..1000 {
             for queue in &mut queues {
                 assert!(queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 100],
                     &limits,
                     &pool,
@@ -490,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_being_written_count_as_the_receivers_share() {
+    fn packets_being_written_count_as_memory_of_the_receiver() {
         let limits = Limits {
             queue_slots: 1000,
             data_queue_bytes: 100_000,
@@ -503,7 +501,7 @@ mod tests {
         for queue in &mut queues {
             for _ in 0..1000 {
                 queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 1000],
                     &limits,
                     &pool,
@@ -513,7 +511,7 @@ mod tests {
             }
             for _ in 0..1000 {
                 queue.push(
-                    &Route::Last(Key::from([9; 32])),
+                    &Route::Deliver(Key::from([9; 32])),
                     &[0; 1000],
                     &limits,
                     &pool,
@@ -525,7 +523,7 @@ mod tests {
         written.clear();
         queues[0].note_written();
         assert!(queues[0].push(
-            &Route::Last(Key::from([9; 32])),
+            &Route::Deliver(Key::from([9; 32])),
             &[0; 20_000],
             &limits,
             &pool,

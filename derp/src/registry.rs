@@ -1,5 +1,5 @@
-//! Who is connected, and what waits for whom. Pure; the relay keeps it behind one lock that is held
-//! shortly.
+//! Registry of all connections and mesh links, with their mailboxes. Does no I/O; the relay keeps it
+//! behind one lock that is held only briefly.
 
 mod mesh;
 mod peer;
@@ -9,66 +9,67 @@ mod tests;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::conn::Fault;
+use crate::address::source_prefix;
+use crate::conn::ConnError;
 use crate::frame::Presence;
 use crate::pool::Pool;
 use crate::queue::{Mailbox, Restart, Route};
 use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
 use crate::{Key, Limits};
-use mesh::Link;
-pub use mesh::LinkId;
+use mesh::LinkSlot;
+pub use mesh::MeshLinkId;
 use peer::Peer;
 
-/// Names a connection; never used twice.
+/// ID of a connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
 
-/// How a connection came.
+/// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Where it comes from.
+pub struct ConnInfo {
+    /// The client's address.
     pub source: SocketAddr,
-    /// Whether the client would rather use another relay of the region, see
+    /// Whether the client prefers another relay of the region, see
     /// [`IDEAL_NODE_HEADER`](crate::http::IDEAL_NODE_HEADER).
     pub not_ideal: bool,
 }
 
-impl From<SocketAddr> for Arrival {
-    /// A connection from there, of a client that wants this relay.
+impl From<SocketAddr> for ConnInfo {
+    /// A connection from this address, of a client that prefers this relay.
     fn from(source: SocketAddr) -> Self {
-        Arrival {
+        ConnInfo {
             source: SocketAddr::new(source.ip().to_canonical(), source.port()),
             not_ideal: false,
         }
     }
 }
 
-/// What a client is, beside its key.
+/// Role of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// It has shown the mesh key: it is another relay of the region.
+pub struct ClientRole {
+    /// Another relay of the region: it has presented the mesh key.
     pub is_mesh_peer: bool,
-    /// It says that it measures the relay rather than using it.
+    /// It says that it only measures the relay.
     pub is_prober: bool,
 }
 
-impl Standing {
-    /// What other relays are told. Source: `derpserver.sclient.presentFlags`.
-    fn presence(self, arrival: Arrival) -> Presence {
+impl ClientRole {
+    /// Presence that mesh peers are sent. Source: `derpserver.sclient.presentFlags`.
+    fn presence(self, conn_info: ConnInfo) -> Presence {
         let mut flags = 0;
         for (bit, set) in [
             (2, self.is_mesh_peer),
             (4, self.is_prober),
-            (8, arrival.not_ideal),
+            (8, conn_info.not_ideal),
         ] {
             flags |= if set { bit } else { 0 };
         }
         Presence {
-            address: arrival.source,
+            address: conn_info.source,
             flags: if flags == 0 { 1 } else { flags },
         }
     }
@@ -77,60 +78,59 @@ impl Standing {
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Closed {
+pub enum CloseReason {
     /// The client closed it.
     #[error("client closed the connection")]
     ByPeer,
     /// The stream failed.
     #[error("connection failed: {0}")]
     Io(std::io::ErrorKind),
-    /// The client broke the protocol or ran out of time.
+    /// Protocol error or timeout of the client.
     #[error("{0}")]
-    Fault(#[from] Fault),
+    Protocol(#[from] ConnError),
     /// The client is not admitted.
     #[error("client {0:?} is not admitted")]
-    Refused(Key),
-    /// The client's key was disconnected: it is not admitted any more.
-    #[error("client is not admitted any more")]
+    NotAdmitted(Key),
+    /// The admission of the client's key was revoked, or a mesh peer requested the close.
+    #[error("client is no longer admitted")]
     Disconnected,
-    /// The client's key has more connections than allowed, this was the least active one.
+    /// The client's key had too many connections; this was the least active one.
     #[error("too many connections with the same key")]
     Replaced,
-    /// It had not logged in when the room was needed for others.
-    #[error("pushed out before the login by newer connections")]
+    /// Evicted before its login, to make room for a newer connection.
+    #[error("evicted before the login by a newer connection")]
     Evicted,
-    /// All connections are taken.
-    #[error("relay is full")]
+    /// The connection limit is reached.
+    #[error("too many connections")]
     Full,
-    /// The address has all the connections that one address may have.
+    /// The connection limit of the address is reached.
     #[error("too many connections from one address")]
-    FullAddress,
-    /// Another relay of the region did not take the notices about clients that come and go.
-    #[error("relay of the region takes no notices")]
-    Behind,
-    /// It said nothing for too long.
-    #[error("client said nothing for too long")]
+    TooManyFromAddress,
+    /// Too many presence updates were queued for a mesh peer.
+    #[error("mesh peer too slow for presence updates")]
+    MeshPeerTooSlow,
+    /// The client sent nothing for the idle timeout.
+    #[error("idle timeout")]
     Idle,
-    /// The relay shuts down.
+    /// The relay is shutting down.
     #[error("relay is shutting down")]
     ShuttingDown,
     /// The system's random source failed.
-    #[error("no randomness")]
+    #[error("system random source failed")]
     NoRandomness,
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Debug)]
 pub enum Forwarded {
-    /// It waits for its receiver, or for the link to the receiver's relay; the driver is to be
-    /// woken.
+    /// It was queued for its receiver, or for the link to the receiver's relay. Wake the driver.
     Queued(Option<Waker>),
-    /// The same, and the queue has become half full: the sender should let its receiver have a turn
-    /// before it sends more.
+    /// It was queued, and the queue has become half full: the receiver needs a turn to write before
+    /// more is read from the sender.
     Filling(Option<Waker>),
     /// It was dropped.
     Dropped,
-    /// It was dropped and the sender should hear that the receiver is not here.
+    /// It was dropped, and the sender should get a "not here" notice.
     NotHere,
 }
 
@@ -143,7 +143,7 @@ impl Forwarded {
     }
 }
 
-/// Hashes connection ids, which no peer can choose.
+/// Hasher for connection IDs, which no peer can choose.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -155,7 +155,7 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, value: u64) {
-        // Fibonacci hashing: consecutive ids differ in the high bits too, which the map looks at.
+        // Fibonacci hashing: consecutive IDs also differ in the high bits, which the map uses.
         self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
@@ -169,7 +169,7 @@ type IdMap<V> = HashMap<ConnId, V, BuildHasherDefault<IdHasher>>;
 enum State {
     Login,
     Open(Key),
-    Closed(Closed),
+    Closed(CloseReason),
 }
 
 struct Slot {
@@ -177,34 +177,35 @@ struct Slot {
     mailbox: Mailbox,
     waker: Option<Waker>,
     preferred: bool,
-    arrival: Arrival,
-    standing: Standing,
-    /// There was no room for a notice that it must not miss.
-    is_behind: bool,
+    conn_info: ConnInfo,
+    role: ClientRole,
+    /// A presence update was lost, so that the mesh peer has to reconnect.
+    missed_presence: bool,
 }
 
-/// Bytes of a WireGuard handshake initiation, and what each begins with.
+/// Length of a WireGuard handshake initiation in bytes, and its first bytes.
 /// Source: `MessageInitiationSize`, `MessageInitiationType` in wireguard-go `device/noise-protocol.go`.
 const INITIATION_BYTES: usize = 148;
 const INITIATION_START: [u8; 4] = [1, 0, 0, 0];
 
-/// Handshake initiations that are kept for receivers which are not here yet.
-const EARLY_MAX: usize = 64;
+/// Most handshake initiations held for receivers that are not connected yet.
+const MAX_HELD_INITIATIONS: usize = 64;
 
-/// A handshake initiation for a receiver that is not here yet. A client that joins is told to others when it
-/// asks for its first map, a moment before it connects here; without this the initiation of whoever dials
-/// it at once is lost, and WireGuard repeats it only after five seconds.
-struct Early {
+/// A handshake initiation held for a receiver that is not connected yet. A new node is announced to
+/// its peers with its first map request, a moment before it connects to the relay. Without this, the
+/// initiation of a peer that dials at once would be lost, and WireGuard retries only after five
+/// seconds.
+struct HeldInitiation {
     source: Key,
     destination: Key,
     payload: [u8; INITIATION_BYTES],
 }
 
-/// Where a packet goes next.
+/// Next hop of a packet.
 #[derive(Clone, Copy)]
 enum Hop {
     Connection(ConnId),
-    Link(LinkId),
+    Link(MeshLinkId),
 }
 
 /// All connections of the relay.
@@ -220,13 +221,13 @@ pub struct Registry {
     slots: IdMap<Box<Slot>>,
     logins: BTreeSet<ConnId>,
     peers: HashMap<Key, Peer>,
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<MeshLinkId, LinkSlot>,
     remote: usize,
     watchers: Vec<ConnId>,
     sources: HashMap<IpAddr, usize>,
     open: usize,
     /// The oldest first.
-    early: VecDeque<Early>,
+    held: VecDeque<HeldInitiation>,
     restart: Option<Restart>,
     stats: Stats,
 }
@@ -246,25 +247,25 @@ impl Registry {
             watchers: Vec::new(),
             sources: HashMap::new(),
             open: 0,
-            early: VecDeque::new(),
+            held: VecDeque::new(),
             restart: None,
             stats: Stats::default(),
         }
     }
 
-    /// Takes a new connection, which has to log in. The bound for one address does not hold for
-    /// loopback, where a proxy may stand for all its clients. If too many are logging in, or the relay is
-    /// full, the oldest of those logging in gives way; its driver is to be woken.
-    pub fn connect(&mut self, arrival: Arrival) -> Result<(ConnId, Option<Waker>), Closed> {
-        let source = network_of(arrival.source.ip());
-        let is_local = arrival.source.ip().to_canonical().is_loopback();
-        let from_there = self.sources.get(&source).copied().unwrap_or_default();
+    /// Adds a connection, which then has to log in. Loopback is exempt from the limit for one address,
+    /// because it may be a proxy. If too many clients are logging in, or the relay is full, evicts the
+    /// oldest login; wake its driver.
+    pub fn connect(&mut self, conn_info: ConnInfo) -> Result<(ConnId, Option<Waker>), CloseReason> {
+        let source = source_prefix(conn_info.source.ip());
+        let is_local = conn_info.source.ip().to_canonical().is_loopback();
+        let from_source = self.sources.get(&source).copied().unwrap_or_default();
         let refusal = if self.restart.is_some() {
-            Some(Closed::ShuttingDown)
+            Some(CloseReason::ShuttingDown)
         } else if self.open >= self.limits.connections || self.limits.logins == 0 {
-            Some(Closed::Full)
-        } else if from_there >= self.limits.connections_per_address && !is_local {
-            Some(Closed::FullAddress)
+            Some(CloseReason::Full)
+        } else if from_source >= self.limits.connections_per_address && !is_local {
+            Some(CloseReason::TooManyFromAddress)
         } else {
             None
         };
@@ -278,7 +279,7 @@ impl Registry {
             && let Some(oldest) = self.logins.first().copied()
         {
             count(&mut self.stats.logins_evicted);
-            evicted = self.close(oldest, Closed::Evicted);
+            evicted = self.close(oldest, CloseReason::Evicted);
         }
         let id = ConnId(self.next);
         self.next = self.next.wrapping_add(1);
@@ -287,27 +288,27 @@ impl Registry {
             mailbox: Mailbox::default(),
             waker: None,
             preferred: false,
-            arrival,
-            standing: Standing::default(),
-            is_behind: false,
+            conn_info,
+            role: ClientRole::default(),
+            missed_presence: false,
         };
-        self.sources.insert(source, from_there.saturating_add(1));
+        self.sources.insert(source, from_source.saturating_add(1));
         self.slots.insert(id, Box::new(slot));
         self.logins.insert(id);
         count(&mut self.stats.accepted);
         Ok((id, evicted))
     }
 
-    /// Makes a connection the receiver for `key`. If the key has too many connections, the least
-    /// active one gives way. Other relays that asked for it are told. The drivers are to be woken.
+    /// Makes a connection the receiver for `key`. If the key has too many connections, closes the
+    /// least active one. Sends presence updates to the mesh peers. Wake the drivers.
     /// Source: `derpserver.Server.registerClient`.
     pub fn login(
         &mut self,
         id: ConnId,
         key: Key,
-        standing: Standing,
-    ) -> Result<Vec<Waker>, Closed> {
-        let slot = self.slots.get_mut(&id).ok_or(Closed::Disconnected)?;
+        role: ClientRole,
+    ) -> Result<Vec<Waker>, CloseReason> {
+        let slot = self.slots.get_mut(&id).ok_or(CloseReason::Disconnected)?;
         if let State::Closed(reason) = slot.state {
             return Err(reason);
         }
@@ -315,8 +316,8 @@ impl Registry {
             return Ok(Vec::new());
         }
         slot.state = State::Open(key);
-        slot.standing = standing;
-        let presence = standing.presence(slot.arrival);
+        slot.role = role;
+        let presence = role.presence(slot.conn_info);
         self.open = self.open.saturating_add(1);
         let peer = self.peers.entry(key).or_default();
         if peer.is_connected() {
@@ -326,14 +327,14 @@ impl Registry {
         let mut wakers = self.announce(key, Some(presence));
         wakers.extend(surplus.and_then(|surplus| {
             count(&mut self.stats.replaced);
-            self.close(surplus, Closed::Replaced)
+            self.close(surplus, CloseReason::Replaced)
         }));
-        wakers.extend(self.hand_over_early(id, key));
+        wakers.extend(self.deliver_held(id, key));
         Ok(wakers)
     }
 
-    /// Notes that a connection sent a frame of any type: of several with one key, it becomes the
-    /// receiver. Source: `derpserver.Server.noteClientActivity` with `lastWriterIsActive`.
+    /// Notes that a connection sent a frame of any type: it becomes the receiver among the connections
+    /// of its key. Source: `derpserver.Server.noteClientActivity` with `lastWriterIsActive`.
     pub fn note_activity(&mut self, id: ConnId) {
         if let Some(Slot {
             state: State::Open(key),
@@ -348,7 +349,7 @@ impl Registry {
     /// Queues a packet from `id` for the connection of `destination`.
     pub fn forward(&mut self, id: ConnId, destination: &Key, payload: &[u8]) -> Forwarded {
         self.stats.received.record(payload.len());
-        // During a shutdown nothing is added to the queues, so that they run empty.
+        // During a shutdown nothing is queued, so that the queues drain.
         let slot = self.slots.get(&id).filter(|_| self.restart.is_none());
         let Some(State::Open(source)) = slot.map(|slot| &slot.state) else {
             self.stats
@@ -357,7 +358,7 @@ impl Registry {
             return Forwarded::Dropped;
         };
         let source = *source;
-        // Sending makes this connection the receiver for its key, so a packet to oneself stays here.
+        // Sending makes this connection the receiver for its key, so a packet to itself comes back.
         let hop = match self.peers.get(destination) {
             Some(_) if *destination == source => Some(Hop::Connection(id)),
             Some(peer) => {
@@ -371,7 +372,7 @@ impl Registry {
             if payload.starts_with(&INITIATION_START)
                 && let Ok(payload) = payload.try_into()
             {
-                self.keep_early(source, *destination, payload);
+                self.hold_initiation(source, *destination, payload);
                 return Forwarded::Dropped;
             }
             self.stats
@@ -396,35 +397,35 @@ impl Registry {
         }
     }
 
-    /// Keeps an initiation for a receiver that may come; of one sender to it the newest only.
-    fn keep_early(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
-        let same = |early: &Early| early.source == source && early.destination == destination;
-        let old = self.early.iter().position(same);
+    /// Holds an initiation for a receiver that may connect soon; only the newest for each pair of keys.
+    fn hold_initiation(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
+        let same = |held: &HeldInitiation| held.source == source && held.destination == destination;
+        let old = self.held.iter().position(same);
         let gone = match old {
-            Some(at) => self.early.remove(at),
-            None if self.early.len() >= EARLY_MAX => self.early.pop_front(),
+            Some(at) => self.held.remove(at),
+            None if self.held.len() >= MAX_HELD_INITIATIONS => self.held.pop_front(),
             None => None,
         };
         if let Some(gone) = gone {
             let reason = DropReason::UnknownDestination;
             self.stats.drops.record(reason, &gone.payload);
         }
-        self.early.push_back(Early {
+        self.held.push_back(HeldInitiation {
             source,
             destination,
             payload,
         });
     }
 
-    /// Queues what was kept for a receiver that is here now.
-    fn hand_over_early(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
+    /// Queues the held initiations for a receiver that has connected.
+    fn deliver_held(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        let (mine, others) = std::mem::take(&mut self.early)
+        let (mine, others) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition::<VecDeque<Early>, _>(|early| early.destination == key);
-        self.early = others;
-        for early in mine {
-            match self.push(receiver, early.source, &early.payload) {
+            .partition::<VecDeque<HeldInitiation>, _>(|held| held.destination == key);
+        self.held = others;
+        for held in mine {
+            match self.push(receiver, held.source, &held.payload) {
                 Forwarded::Queued(waker) | Forwarded::Filling(waker) => wakers.extend(waker),
                 Forwarded::Dropped | Forwarded::NotHere => {}
             }
@@ -432,7 +433,7 @@ impl Registry {
         wakers
     }
 
-    /// Queues a packet for a connection, which will be told when `source` leaves the region.
+    /// Queues a packet for a connection, which will get `PeerGone` when `source` disconnects.
     fn push(&mut self, receiver: ConnId, source: Key, payload: &[u8]) -> Forwarded {
         if let Some(peer) = self.peers.get_mut(&source) {
             let slots = &self.slots;
@@ -448,7 +449,7 @@ impl Registry {
         };
         let queue = &mut slot.mailbox.queue;
         if queue.push(
-            &Route::Last(source),
+            &Route::Deliver(source),
             payload,
             &self.limits,
             &self.pool,
@@ -460,14 +461,14 @@ impl Registry {
         }
     }
 
-    /// Notes a packet that was lost because the pool had no room to assemble it. Its length is not
-    /// known.
-    pub fn note_no_room(&mut self, id: ConnId) {
+    /// Counts a packet that was dropped because the pool had no room to assemble it. Its length is
+    /// unknown.
+    pub fn note_pool_exhausted(&mut self, id: ConnId) {
         self.note_activity(id);
         self.stats.drops.record(DropReason::QueueTail, &[]);
     }
 
-    /// Notes whether the relay is the home of a connection.
+    /// Notes whether the relay is the home of a client.
     pub fn note_preferred(&mut self, id: ConnId, preferred: bool) {
         self.note_activity(id);
         if let Some(slot) = self.slots.get_mut(&id)
@@ -481,42 +482,42 @@ impl Registry {
         }
     }
 
-    /// Notes a ping.
+    /// Counts a ping.
     pub fn note_ping(&mut self, id: ConnId) {
         self.note_activity(id);
         count(&mut self.stats.pings);
     }
 
-    /// Notes whether a client was told that a peer is not here.
-    pub fn note_not_here(&mut self, told: bool) {
-        count(if told {
+    /// Counts a "not here" notice that was sent or suppressed.
+    pub fn note_not_here(&mut self, sent: bool) {
+        count(if sent {
             &mut self.stats.peer_gone_not_here
         } else {
             &mut self.stats.peer_gone_suppressed
         });
     }
 
-    /// Notes that a client has to wait because of a rate.
+    /// Counts a wait of a client because of a rate limit.
     pub fn note_rate_wait(&mut self) {
         count(&mut self.stats.rate_waits);
     }
 
-    /// Notes packets that were written.
+    /// Counts packets that were written.
     pub fn note_sent(&mut self, sent: Tally) {
         self.stats.sent.add(sent);
     }
 
-    /// Called by a driver at the start of each turn: remembers how to wake it, and says whether it
-    /// has to end.
-    pub fn attend(&mut self, id: ConnId, waker: &Waker) -> Option<Closed> {
+    /// Stores the waker of a driver, which calls this at the start of each poll. Returns a reason if
+    /// the connection must close.
+    pub fn register_waker(&mut self, id: ConnId, waker: &Waker) -> Option<CloseReason> {
         let Some(slot) = self.slots.get_mut(&id) else {
-            return Some(Closed::Disconnected);
+            return Some(CloseReason::Disconnected);
         };
         if let State::Closed(reason) = slot.state {
             return Some(reason);
         }
-        if slot.is_behind {
-            return Some(Closed::Behind);
+        if slot.missed_presence {
+            return Some(CloseReason::MeshPeerTooSlow);
         }
         if !slot
             .waker
@@ -528,40 +529,39 @@ impl Registry {
         None
     }
 
-    /// What waits for a connection.
+    /// The mailbox of a connection.
     pub fn mailbox(&mut self, id: ConnId) -> Option<&mut Mailbox> {
         self.slots.get_mut(&id).map(|slot| &mut slot.mailbox)
     }
 
-    /// Closes every connection of a key at once: nothing from or to them is forwarded any more. The
-    /// drivers are to be woken.
+    /// Closes all connections of a key: from now on nothing from or to them is forwarded. Wake the
+    /// drivers.
     pub fn disconnect(&mut self, key: &Key) -> Vec<Waker> {
         let Some(peer) = self.peers.get(key) else {
             return Vec::new();
         };
-        // Keys that are connected to other relays are those relays' business.
+        // Other relays close their own connections of the key.
         let ids: Vec<ConnId> = peer.connections().to_vec();
         let mut wakers = Vec::new();
         for id in ids {
             count(&mut self.stats.disconnected);
             wakers.extend(self.detach(id));
-            wakers.extend(self.close(id, Closed::Disconnected));
+            wakers.extend(self.close(id, CloseReason::Disconnected));
         }
         wakers
     }
 
-    /// The keys that are connected here, in no order. Other relays of the region are left out: it is
-    /// the mesh key that lets them in.
+    /// Keys of the connected clients, in no order. Mesh peers are left out, because the mesh key admits
+    /// them.
     pub fn keys(&self) -> Vec<Key> {
         let clients = self.slots.values().filter_map(|slot| match slot.state {
-            State::Open(key) if !slot.standing.is_mesh_peer => Some(key),
+            State::Open(key) if !slot.role.is_mesh_peer => Some(key),
             _ => None,
         });
         clients.collect()
     }
 
-    /// Takes no new connections and leaves the notice of a restart to all others. The drivers are
-    /// to be woken.
+    /// Stops accepting connections, and queues the restart notice for all others. Wake the drivers.
     pub fn shutdown(&mut self, restart: Restart) -> Vec<Waker> {
         self.restart = Some(restart);
         let notify = |slot: &mut Box<Slot>| {
@@ -569,31 +569,35 @@ impl Registry {
             slot.waker.take()
         };
         let slots = self.slots.values_mut().filter_map(notify);
-        let links = self.links.values_mut().filter_map(Link::take_waker);
+        let links = self.links.values_mut().filter_map(LinkSlot::take_waker);
         slots.chain(links).collect()
     }
 
-    /// Removes a connection that has ended. If it was the last of its key, all who had packets from
-    /// it will be told; their drivers are to be woken. `last` adds the connection's own last
-    /// numbers. Source: `derpserver.Server.unregisterClient`.
+    /// Removes a closed connection. If it was the last one of its key, queues `PeerGone` for all
+    /// receivers of its packets; wake their drivers. `last` adds the connection's final counters.
+    /// Source: `derpserver.Server.unregisterClient`.
     pub fn remove(
         &mut self,
         id: ConnId,
-        reason: Option<Closed>,
+        reason: Option<CloseReason>,
         last: impl FnOnce(&mut Stats),
     ) -> Vec<Waker> {
         last(&mut self.stats);
         match reason {
-            Some(Closed::Fault(Fault::WriteTimeout)) => count(&mut self.stats.write_timeouts),
-            Some(Closed::Fault(fault)) if fault.is_login() => count(&mut self.stats.logins_failed),
-            Some(Closed::Fault(_)) => count(&mut self.stats.faults),
-            Some(Closed::Refused(_)) => count(&mut self.stats.refused),
+            Some(CloseReason::Protocol(ConnError::WriteTimeout)) => {
+                count(&mut self.stats.write_timeouts)
+            }
+            Some(CloseReason::Protocol(fault)) if fault.is_login() => {
+                count(&mut self.stats.logins_failed)
+            }
+            Some(CloseReason::Protocol(_)) => count(&mut self.stats.faults),
+            Some(CloseReason::NotAdmitted(_)) => count(&mut self.stats.refused),
             _ => {}
         }
         let wakers = self.detach(id);
         self.logins.remove(&id);
         if let Some(mut slot) = self.slots.remove(&id) {
-            let source = network_of(slot.arrival.source.ip());
+            let source = source_prefix(slot.conn_info.source.ip());
             if let Entry::Occupied(mut entry) = self.sources.entry(source) {
                 *entry.get_mut() = entry.get().saturating_sub(1);
                 if *entry.get() == 0 {
@@ -606,8 +610,7 @@ impl Registry {
                     .record(DropReason::GoneDisconnected, packet.payload());
             }
         }
-        // The maps give memory back after a storm; the margin keeps them from resizing at every
-        // connection.
+        // Frees memory after a peak; the margin avoids a resize with every connection.
         if self.slots.capacity() > self.slots.len().saturating_mul(4).saturating_add(64) {
             self.slots.shrink_to(self.slots.len().saturating_mul(2));
             self.peers.shrink_to(self.peers.len().saturating_mul(2));
@@ -616,13 +619,13 @@ impl Registry {
         wakers
     }
 
-    /// The counters.
+    /// The current statistics.
     pub fn stats(&self) -> Stats {
         let open = || {
             let slots = self.slots.values();
             slots.filter(|slot| matches!(slot.state, State::Open(_)))
         };
-        let waiting = self.slots.values().map(|slot| slot.mailbox.queue.len());
+        let queued = self.slots.values().map(|slot| slot.mailbox.queue.len());
         Stats {
             connections: self.open,
             logins: self.logins.len(),
@@ -637,21 +640,21 @@ impl Registry {
                 .filter(|peer| peer.connections().len() > 1)
                 .count(),
             home_connections: open().filter(|slot| slot.preferred).count(),
-            not_ideal_connections: open().filter(|slot| slot.arrival.not_ideal).count(),
-            mesh_connections: open().filter(|slot| slot.standing.is_mesh_peer).count(),
+            not_ideal_connections: open().filter(|slot| slot.conn_info.not_ideal).count(),
+            mesh_connections: open().filter(|slot| slot.role.is_mesh_peer).count(),
             mesh_links: self.links.len(),
             remote_keys: self
                 .peers
                 .values()
                 .filter(|peer| peer.forwarder().is_some())
                 .count(),
-            queued_packets: waiting.fold(0, usize::saturating_add),
+            queued_packets: queued.fold(0, usize::saturating_add),
             pool_bytes_used: self.pool.used(),
             ..self.stats
         }
     }
 
-    /// Takes a connection out of the list of its key.
+    /// Removes a connection from the list of its key.
     fn detach(&mut self, id: ConnId) -> Vec<Waker> {
         let Some(Slot {
             state: State::Open(key),
@@ -663,7 +666,7 @@ impl Registry {
         let key = *key;
         self.open = self.open.saturating_sub(1);
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.state = State::Closed(Closed::Disconnected);
+            slot.state = State::Closed(CloseReason::Disconnected);
         }
         self.watchers.retain(|watcher| *watcher != id);
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -678,7 +681,8 @@ impl Registry {
         wakers
     }
 
-    /// Forgets a key that is not reached any more, and tells those who had packets from it.
+    /// Removes a key that is no longer reachable, and queues `PeerGone` for the receivers of its
+    /// packets.
     fn forget_unreachable(&mut self, key: Key) -> Vec<Waker> {
         if self.peers.get(&key).is_none_or(Peer::is_reachable) {
             return Vec::new();
@@ -706,29 +710,19 @@ impl Registry {
         wakers
     }
 
-    /// Marks a connection as closed; its driver ends it at its next turn.
-    fn close(&mut self, id: ConnId, reason: Closed) -> Option<Waker> {
+    /// Marks a connection as closed; its driver ends it at its next poll.
+    fn close(&mut self, id: ConnId, reason: CloseReason) -> Option<Waker> {
         if let Some(Slot {
             state: State::Open(_),
             ..
         }) = self.slots.get(&id).map(Box::as_ref)
         {
-            // Nobody is to be told: only connections whose key has others are closed while open.
+            // Needs no `PeerGone`: an open connection is closed here only if its key has others.
             self.detach(id);
         }
         self.logins.remove(&id);
         let slot = self.slots.get_mut(&id)?;
         slot.state = State::Closed(reason);
         slot.waker.take()
-    }
-}
-
-/// What one client can be held to: an IPv4 address, or the /64 that a home has of IPv6.
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
-        address => address,
     }
 }

@@ -1,11 +1,11 @@
-//! The relay over tokio streams. It spawns nothing: each connection is a future that the caller
-//! polls.
+//! Relay over tokio streams. Spawns no task: each connection is a future that the caller polls.
 
 mod driver;
-mod link;
+mod io;
+mod mesh_link;
+mod rewind;
 #[cfg(test)]
 mod tests;
-mod websocket;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,69 +18,68 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::bucket::Bucket;
+use crate::bucket::TokenBucket;
 use crate::conn::{Conn, Entropy};
 use crate::handshake::{ClientInfo, Greeting, ServerInfo};
 use crate::nacl::NONCE_LEN;
 use crate::pool::Pool;
 use crate::queue::Restart;
-use crate::registry::{Arrival, Closed, ConnId, Registry, Standing};
+use crate::registry::{ClientRole, CloseReason, ConnId, ConnInfo, Registry};
 use crate::{Admit, Key, Limits, MeshKey, Rates, ServerSecret, Stats};
 pub use driver::Serve;
-pub use link::{LinkEnd, Mesh};
-pub use websocket::WebSocket;
+pub use mesh_link::{MeshLinkEnd, ServeMeshLink};
+pub use rewind::Rewind;
 
-/// A relay. Clones are handles of the same relay.
+/// A DERP relay. Clones are handles of the same relay.
 #[derive(Clone)]
-pub struct Relay(Arc<Shared>);
+pub struct Relay(Arc<RelayInner>);
 
-struct Shared {
+struct RelayInner {
     secret: Arc<ServerSecret>,
     public: Key,
     limits: Arc<Limits>,
     mesh_key: Option<MeshKey>,
-    rates: Mutex<Paced>,
-    /// Counts the changes of `rates`, so that connections notice them without the lock.
+    rates: Mutex<RateState>,
+    /// Incremented when `rates` change, so that connections notice without the lock.
     rates_version: AtomicUsize,
-    /// Whether there is a rate for all clients together.
+    /// Whether there is a total rate limit.
     has_total: AtomicBool,
     pool: Pool,
     admit: Arc<dyn Admit>,
     random: SystemRandom,
-    /// The moment that the sans-IO parts count their time from.
+    /// Start of the time that the sans-IO modules see.
     epoch: Instant,
-    /// Held for the length of one operation, never across an await, so a lock of the standard
-    /// library is right.
+    /// Locked for one operation, never across an await, so a standard library mutex will do.
     registry: Mutex<Registry>,
 }
 
 impl Relay {
-    /// A relay without connections, alone in its region.
+    /// A relay that is alone in its region.
     pub fn new(secret: ServerSecret, limits: Limits, admit: Arc<dyn Admit>) -> Self {
         Self::with_mesh_key(secret, limits, admit, None)
     }
 
-    /// A relay without connections. Whoever shows the mesh key is one of the other relays of the
-    /// region: it is let in without asking, and no rate holds for it.
+    /// A relay of a region with several relays. A client that presents the mesh key is a mesh peer:
+    /// it is admitted without asking the host, and not rate-limited.
     pub fn with_mesh_key(
         secret: ServerSecret,
         mut limits: Limits,
         admit: Arc<dyn Admit>,
         mesh_key: Option<MeshKey>,
     ) -> Self {
-        let paced = Paced::new(limits.rates);
-        // A host that makes the pool small must not leave it to discovery packets alone.
+        let rates = RateState::new(limits.rates);
+        // In a small pool, the reserve for discovery packets must leave room for data.
         limits.pool_reserve_bytes = limits.pool_reserve_bytes.min(limits.pool_bytes >> 2);
         let pool = Pool::new(limits.pool_bytes);
         let limits = Arc::new(limits);
-        Relay(Arc::new(Shared {
+        Relay(Arc::new(RelayInner {
             public: secret.public(),
             secret: Arc::new(secret),
             registry: Mutex::new(Registry::new(limits.clone(), pool.clone())),
             limits,
             mesh_key,
-            has_total: AtomicBool::new(paced.total.is_some()),
-            rates: Mutex::new(paced),
+            has_total: AtomicBool::new(rates.total.is_some()),
+            rates: Mutex::new(rates),
             rates_version: AtomicUsize::new(0),
             pool,
             admit,
@@ -89,67 +88,77 @@ impl Relay {
         }))
     }
 
-    /// The key that clients know the relay by.
+    /// The relay's public key.
     pub fn public_key(&self) -> Key {
         self.0.public
     }
 
-    /// Serves one client until its connection ends, and tells why it ended.
+    /// Serves one client until its connection ends; resolves to the reason.
     ///
-    /// To be called after the HTTP answer was written, or at once for a client that asked for a
-    /// fast start; the first thing sent is the `ServerKey` frame. `already_read` are bytes that
-    /// came after the HTTP request. The connection counts from this call on, and dropping the
-    /// future ends it. `arrival` is where the client comes from; its address alone will do.
+    /// Call it after the HTTP response was written, or at once for a client that asked for a fast
+    /// start; the first bytes sent are the `ServerKey` frame. `already_read` are bytes that came
+    /// after the HTTP request. The connection counts from this call on; dropping the future closes
+    /// it. `conn_info` can be just the client's address.
     ///
-    /// Panics when it is polled outside a tokio runtime with timers.
-    pub fn serve<S>(&self, stream: S, already_read: Bytes, arrival: impl Into<Arrival>) -> Serve<S>
+    /// Panics if polled outside a tokio runtime with timers.
+    pub fn serve<S>(
+        &self,
+        stream: S,
+        already_read: Bytes,
+        conn_info: impl Into<ConnInfo>,
+    ) -> Serve<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let arrival = arrival.into();
-        let opened = self.0.open(arrival);
-        let source = arrival.source.ip().to_canonical();
+        let conn_info = conn_info.into();
+        let opened = self.0.open(conn_info);
+        let source = conn_info.source.ip().to_canonical();
         Serve::new(self.0.clone(), stream, already_read, source, opened)
     }
 
-    /// Runs one link to another relay of the region until it ends, and tells why it ended.
+    /// Serves one link to another relay of the region until it ends; resolves to the reason.
     ///
-    /// To be called after that relay has answered the upgrade request with 101; `already_read` are
-    /// bytes that came after its answer. As long as the future lives, packets for clients of the
-    /// other relay are forwarded there; dropping it ends the link. The other relay gets the mesh
-    /// key: the stream must be one that only that relay can read.
+    /// Call it after that relay has answered the upgrade request with 101; `already_read` are bytes
+    /// that came after its response. While the future lives, packets for clients of the other relay
+    /// are forwarded to it; dropping the future closes the link. The mesh key is sent to the other
+    /// relay, so use an encrypted stream.
     ///
-    /// Panics when it is polled outside a tokio runtime with timers.
-    pub fn mesh<S>(&self, stream: S, already_read: Bytes, mesh_key: MeshKey) -> Mesh<S>
+    /// Panics if polled outside a tokio runtime with timers.
+    pub fn serve_mesh_link<S>(
+        &self,
+        stream: S,
+        already_read: Bytes,
+        mesh_key: MeshKey,
+    ) -> ServeMeshLink<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        Mesh::new(self.0.clone(), stream, already_read, mesh_key)
+        ServeMeshLink::new(self.0.clone(), stream, already_read, mesh_key)
     }
 
-    /// Closes every connection of a key at once, because the client is not admitted any more.
-    /// Nothing from it or to it is forwarded after this call.
+    /// Closes all connections of a key whose admission was revoked. No packet from or to the key is
+    /// forwarded after this call.
     pub fn disconnect(&self, key: &Key) {
         let wakers = self.0.registry().disconnect(key);
         wake(wakers);
     }
 
-    /// Changes how fast clients may send. It holds at once for all; what clients were told at their
-    /// login stays what they go by themselves.
+    /// Changes the rate limits, at once for all clients. The limits that clients apply themselves
+    /// are those of their login.
     pub fn set_rates(&self, rates: Rates) {
-        let paced = Paced::new(rates);
-        let has_total = paced.total.is_some();
-        *self.0.rates() = paced;
+        let rates = RateState::new(rates);
+        let has_total = rates.total.is_some();
+        *self.0.rates() = rates;
         self.0.has_total.store(has_total, Ordering::Relaxed);
         self.0.rates_version.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The keys of the clients that are connected, other relays of the region left out, in no order.
+    /// Keys of the connected clients without mesh peers, in no order.
     pub fn keys(&self) -> Vec<Key> {
         self.0.registry().keys()
     }
 
-    /// Closes the connections of all keys for which `admitted` says false.
+    /// Closes the connections of all keys for which `admitted` returns false.
     pub fn retain(&self, mut admitted: impl FnMut(&Key) -> bool) {
         let keys = self.0.registry().keys();
         for key in keys.iter().filter(|key| !admitted(key)) {
@@ -157,12 +166,12 @@ impl Relay {
         }
     }
 
-    /// Takes no more connections, tells all clients that the relay restarts, and closes them once
-    /// they know.
+    /// Stops accepting connections, tells all clients that the relay restarts, and closes them after
+    /// that.
     ///
-    /// Each is told to come back after a random time between half of `reconnect_in` and all of it,
-    /// and to keep trying for `try_for`. The futures of [`Relay::serve`] end within the write
-    /// timeout and the linger time.
+    /// Each client is told to reconnect after a random time between half of `reconnect_in` and all
+    /// of it, and to keep trying for `try_for`. The futures of [`Relay::serve`] end within the write
+    /// timeout plus the linger time.
     pub fn shutdown(&self, reconnect_in: Duration, try_for: Duration) {
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let restart = Restart {
@@ -173,31 +182,31 @@ impl Relay {
         wake(wakers);
     }
 
-    /// The counters at this moment. Takes time in proportion to the number of connections.
+    /// The current statistics. Takes time proportional to the number of connections.
     pub fn stats(&self) -> Stats {
         self.0.registry().stats()
     }
 }
 
-/// The rates, and what is left of the one for all.
-struct Paced {
+/// The rate limits, and the bucket of the total one.
+struct RateState {
     rates: Rates,
-    total: Option<Bucket>,
+    total: Option<TokenBucket>,
 }
 
-impl Paced {
+impl RateState {
     fn new(rates: Rates) -> Self {
-        let rates = rates.with_room_for_frames();
-        Paced {
+        let rates = rates.with_min_burst();
+        RateState {
             rates,
-            total: Bucket::new(rates.total_bytes_per_second, rates.total_burst_bytes),
+            total: TokenBucket::for_bytes(rates.total_bytes_per_second, rates.total_burst_bytes),
         }
     }
 }
 
-impl Shared {
+impl RelayInner {
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        // A panic elsewhere does not make the registry wrong enough to stop all clients.
+        // After a panic elsewhere the registry is still usable.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,10 +219,10 @@ impl Shared {
         self.epoch.checked_add(at).unwrap_or(self.epoch)
     }
 
-    /// Takes a connection into the registry.
-    fn open(&self, arrival: Arrival) -> Result<(ConnId, Conn), Closed> {
+    /// Adds a connection to the registry.
+    fn open(&self, conn_info: ConnInfo) -> Result<(ConnId, Conn), CloseReason> {
         let entropy = self.entropy()?;
-        let (id, evicted) = self.registry().connect(arrival)?;
+        let (id, evicted) = self.registry().connect(conn_info)?;
         wake(evicted);
         let greeting = Greeting::new(self.secret.clone());
         let conn = Conn::new(
@@ -227,11 +236,11 @@ impl Shared {
         Ok((id, conn))
     }
 
-    fn entropy(&self) -> Result<Entropy, Closed> {
+    fn entropy(&self) -> Result<Entropy, CloseReason> {
         let mut bytes = [0; NONCE_LEN.saturating_add(2)];
         self.random
             .fill(&mut bytes)
-            .map_err(|_| Closed::NoRandomness)?;
+            .map_err(|_| CloseReason::NoRandomness)?;
         let [nonce @ .., high, low] = bytes;
         Ok(Entropy {
             nonce,
@@ -239,39 +248,39 @@ impl Shared {
         })
     }
 
-    /// What a client that has proved its key is.
-    fn standing(&self, info: &ClientInfo) -> Standing {
+    /// The role of a client that has proved its key.
+    fn client_role(&self, info: &ClientInfo) -> ClientRole {
         let keys = self.mesh_key.as_ref().zip(info.mesh_key.as_ref());
-        Standing {
+        ClientRole {
             is_mesh_peer: keys.is_some_and(|(ours, theirs)| ours.matches(theirs)),
             is_prober: info.is_prober,
         }
     }
 
-    /// Lets a client in that has proved its key, if the host does. `is_asked` means that the host
-    /// has just decided for it.
+    /// Logs a client in that has proved its key, if the host admits it. `already_admitted` means that
+    /// the host has just admitted it.
     fn admit(
         &self,
         id: ConnId,
         key: Key,
         source: IpAddr,
-        standing: Standing,
-        is_asked: bool,
-    ) -> Result<ServerInfo, Closed> {
-        let is_admitted = || standing.is_mesh_peer || is_asked || self.admit.admit(&key, source);
+        role: ClientRole,
+        already_admitted: bool,
+    ) -> Result<ServerInfo, CloseReason> {
+        let is_admitted =
+            || role.is_mesh_peer || already_admitted || self.admit.admit(&key, source);
         if !is_admitted() {
-            return Err(Closed::Refused(key));
+            return Err(CloseReason::NotAdmitted(key));
         }
-        let wakers = self.registry().login(id, key, standing)?;
+        let wakers = self.registry().login(id, key, role)?;
         wake(wakers);
-        // If the host took its decision back just before the login, `disconnect` found nothing to
-        // close.
+        // If the host revoked admission just before the login, `disconnect` had nothing to close.
         if !is_admitted() {
-            return Err(Closed::Refused(key));
+            return Err(CloseReason::NotAdmitted(key));
         }
         let rates = self.rates().rates;
-        let is_told = !standing.is_mesh_peer && rates.client_bytes_per_second > 0;
-        Ok(match is_told {
+        let is_limited = !role.is_mesh_peer && rates.client_bytes_per_second > 0;
+        Ok(match is_limited {
             false => ServerInfo::default(),
             true => ServerInfo {
                 bytes_per_second: rates.client_bytes_per_second,
@@ -281,7 +290,7 @@ impl Shared {
         })
     }
 
-    /// Until when a client that has just sent `bytes` has to wait.
+    /// Charges the total rate limit. Returns until when the client has to wait.
     fn charge_total(&self, bytes: usize, now: Duration) -> Duration {
         if !self.has_total.load(Ordering::Relaxed) {
             return Duration::ZERO;
@@ -291,13 +300,13 @@ impl Shared {
         total.map_or(Duration::ZERO, |total| total.charge(bytes, now))
     }
 
-    /// What one client may send.
-    fn client_rate(&self) -> Option<Bucket> {
+    /// A full bucket for the rate limit of one client.
+    fn client_bucket(&self) -> Option<TokenBucket> {
         let rates = self.rates().rates;
-        Bucket::new(rates.client_bytes_per_second, rates.client_burst_bytes)
+        TokenBucket::for_bytes(rates.client_bytes_per_second, rates.client_burst_bytes)
     }
 
-    fn rates(&self) -> MutexGuard<'_, Paced> {
+    fn rates(&self) -> MutexGuard<'_, RateState> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

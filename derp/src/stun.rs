@@ -1,18 +1,17 @@
-//! STUN binding responses for Tailscale clients, and the other side of it (RFC 5389). Does no I/O.
+//! STUN binding (RFC 5389): responses to Tailscale clients, and requests of our own. Does no I/O.
 //!
-//! Like the reference it answers only requests with the client's SOFTWARE attribute and a right
-//! FINGERPRINT, so that it is of no use to others; an answer to an IPv4 source is smaller than the
-//! request, to IPv6 four bytes larger.
+//! Like the reference it responds only to requests with the client's SOFTWARE attribute and a valid
+//! FINGERPRINT. This limits amplification: a response to IPv4 is smaller than the request, to IPv6
+//! four bytes larger.
 
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::BufMut;
 
-/// Room that [`respond`] needs in `out` in the worst case, in bytes.
+/// Longest response in bytes, for the `out` of [`respond`].
 pub const RESPONSE_MAX_LEN: usize = 44;
 
-/// Longest request that is looked at, in bytes; the known one has 40. A longer attribute list is
-/// never sent.
+/// Longest request that is parsed, in bytes; that of the known clients has 40.
 pub const REQUEST_MAX_LEN: usize = 256;
 
 /// RFC 5389 section 6.
@@ -29,16 +28,16 @@ const FINGERPRINT: u16 = 0x8028;
 const MAPPED_ADDRESS: u16 = 0x0001;
 /// RFC 5389 section 15.2.
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-/// RFC 5389 section 15.5: what the CRC is combined with.
+/// RFC 5389 section 15.5: the value that the CRC is XORed with.
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 /// The SOFTWARE attribute of every client. Source: `stun.software`.
 const CLIENT_SOFTWARE: &[u8] = b"tailnode";
 /// Length of a fingerprint attribute with its header in bytes.
 const FINGERPRINT_LEN: usize = 8;
 
-/// Writes the answer to `packet`, which came from `from`, into `out` and gives its length: 32 bytes
-/// for an IPv4 source, an IPv4-mapped one included, and 44 for IPv6. None for anything but a right
-/// request, and if `out` is shorter than the answer.
+/// Writes the response to `packet` from the address `from` into `out`. Returns its length: 32 bytes
+/// for IPv4, including IPv4-mapped addresses, and 44 for IPv6. None if the request is invalid or `out`
+/// is too short.
 pub fn respond(packet: &[u8], from: SocketAddr, out: &mut [u8]) -> Option<usize> {
     let transaction = parse_request(packet)?;
     let ip = from.ip().to_canonical();
@@ -78,7 +77,7 @@ pub fn respond(packet: &[u8], from: SocketAddr, out: &mut [u8]) -> Option<usize>
 /// Length of [`request`] in bytes.
 pub const REQUEST_LEN: usize = 40;
 
-/// The question of a client; `transaction` should be random. Servers of all kinds answer it.
+/// Binding request of a client; `transaction` should be random. All STUN servers respond to it.
 /// Source: `stun.Request`.
 pub fn request(transaction: &[u8; 12]) -> [u8; REQUEST_LEN] {
     let mut out = [0; REQUEST_LEN];
@@ -98,8 +97,8 @@ pub fn request(transaction: &[u8; 12]) -> [u8; REQUEST_LEN] {
     out
 }
 
-/// What the answer to the question with this transaction says: where the question came from. Servers of
-/// others may answer in the older form without the mask (RFC 5389 section 15.1).
+/// The source address of the request, from the response to the request with this transaction ID.
+/// Other servers may send it without XOR (RFC 5389 section 15.1).
 pub fn mapped_address(packet: &[u8], transaction: &[u8; 12]) -> Option<SocketAddr> {
     let rest = packet.strip_prefix(&BINDING_SUCCESS)?;
     let (_length, rest) = rest.split_first_chunk::<2>()?;
@@ -126,7 +125,7 @@ pub fn mapped_address(packet: &[u8], transaction: &[u8; 12]) -> Option<SocketAdd
     plain
 }
 
-/// The value of an attribute with an address, which the mask hides.
+/// Decodes the value of an address attribute, which is XORed with the mask.
 fn address(value: &[u8], mask: [u8; 16]) -> Option<SocketAddr> {
     let (&[_, family, high, low], ip) = value.split_first_chunk::<4>()?;
     let [first, second, ..] = mask;
@@ -153,7 +152,7 @@ fn address(value: &[u8], mask: [u8; 16]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The transaction id of a right request. Source: `stun.ParseBindingRequest`.
+/// The transaction ID of a valid request. Source: `stun.ParseBindingRequest`.
 fn parse_request(packet: &[u8]) -> Option<&[u8; 12]> {
     if packet.len() > REQUEST_MAX_LEN {
         return None;
@@ -172,7 +171,7 @@ fn parse_request(packet: &[u8]) -> Option<&[u8; 12]> {
         attributes = rest.get(length.checked_next_multiple_of(4)?..)?;
         let kind = u16::from_be_bytes([a, b]);
         software |= kind == SOFTWARE && value == CLIENT_SOFTWARE;
-        // Only the last attribute counts.
+        // The fingerprint must be the last attribute.
         fingerprint = if kind == FINGERPRINT {
             value.first_chunk::<4>().filter(|_| length == 4)
         } else {
@@ -185,7 +184,7 @@ fn parse_request(packet: &[u8]) -> Option<&[u8; 12]> {
         .then_some(transaction)
 }
 
-/// CRC-32 of IEEE 802.3, bit by bit: the input is short and a table would cost a kilobyte of cache.
+/// CRC-32 of IEEE 802.3, bit by bit: the input is short, and a table would use a kilobyte of cache.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_question_is_that_of_clients_and_its_answer_is_understood() {
+    fn request_is_that_of_clients_and_its_response_is_decoded() {
         let transaction: [u8; 12] = std::array::from_fn(|at| u8::try_from(at).unwrap());
         assert_eq!(super::request(&transaction).to_vec(), request());
         for from in ["203.0.113.5:40000", "[2001:db8::1]:7"] {
@@ -226,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_answers_is_read_without_fear(tail in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn any_response_is_decoded_without_panic(tail in proptest::collection::vec(any::<u8>(), 0..80)) {
             let transaction = [7; 12];
             let head = [&BINDING_SUCCESS[..], &[0, 0], &MAGIC_COOKIE, &transaction].concat();
             let _ = mapped_address(&[head, tail].concat(), &transaction);
@@ -245,7 +244,7 @@ mod tests {
 
     /// `stun.Response` of tailscale.com v1.102.5.
     #[test]
-    fn answers_are_those_of_the_reference() {
+    fn responses_are_those_of_the_reference() {
         let v4 = hex("0101000c2112a442000102030405060708090a0b002000080001373c2010a746");
         assert_eq!(answer(&request(), "1.2.3.4:5678").unwrap(), v4);
         assert_eq!(answer(&request(), "[::ffff:1.2.3.4]:5678").unwrap(), v4);
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_requests_get_no_answer() {
+    fn truncated_requests_get_no_response() {
         let packet = request();
         for end in 0..packet.len() {
             assert_eq!(
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_the_checksum_covers_cannot_change() {
+    fn altered_requests_get_no_response() {
         for bit in 0..request().len() * 8 {
             let mut packet = request();
             packet[bit / 8] ^= 1 << (bit % 8);
@@ -303,12 +302,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn junk_never_panics_and_gets_no_answer(packet in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn junk_never_panics_and_gets_no_response(packet in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert_eq!(answer(&packet, "1.2.3.4:5"), None);
         }
 
         #[test]
-        fn attributes_of_any_length_are_walked_without_panic(tail in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn attributes_of_any_length_are_parsed_without_panic(tail in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut packet = request()[..20].to_vec();
             packet.extend_from_slice(&tail);
             let _ = answer(&packet, "1.2.3.4:5");

@@ -1,12 +1,13 @@
-//! What the tests of several modules need: a client's half of the protocol.
+//! Test helpers: the client's half of the protocol.
+
+use data_encoding::HEXLOWER;
 
 use crate::frame::{DISCO_MAGIC, Frame, FrameError, HEADER_LEN, Header, Kind};
-use crate::nacl::Shared;
+use crate::nacl::SharedKey;
 use crate::{Key, ServerSecret};
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {
-    let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(digit).collect()
+    HEXLOWER.decode(text.as_bytes()).unwrap()
 }
 
 /// A discovery packet.
@@ -28,7 +29,7 @@ pub(crate) fn secret(mark: u8) -> ServerSecret {
 
 /// The body of `ClientInfo` with this text in its box.
 pub(crate) fn client_info_body(client: &ServerSecret, server: &Key, text: &[u8]) -> Vec<u8> {
-    let sealed = Shared::new(client, server).seal(&[3; 24], text).unwrap();
+    let sealed = SharedKey::new(client, server).seal(&[3; 24], text).unwrap();
     [&client.public().as_bytes()[..], &sealed].concat()
 }
 
@@ -51,7 +52,7 @@ impl Owned {
     }
 }
 
-/// Takes the first whole frame out of `bytes`.
+/// Removes the first complete frame from `bytes`.
 pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<Owned> {
     let header = Header::decode(bytes.first_chunk()?);
     let end = HEADER_LEN + header.length as usize;
@@ -63,9 +64,9 @@ pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<Owned> {
     })
 }
 
-/// Takes all frames out of `bytes`, which must hold whole frames only.
+/// All frames of `bytes`, which must be complete frames only.
 pub(crate) fn frames(mut bytes: Vec<u8>) -> Vec<Owned> {
     let frames = std::iter::from_fn(|| take_frame(&mut bytes)).collect();
-    assert!(bytes.is_empty(), "bytes after the last whole frame");
+    assert!(bytes.is_empty(), "bytes after the last complete frame");
     frames
 }

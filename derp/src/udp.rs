@@ -1,4 +1,4 @@
-//! The STUN responder over a tokio UDP socket.
+//! STUN responder over a tokio UDP socket.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,37 +11,36 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use crate::registry::network_of;
+use crate::address::source_prefix;
 use crate::stats::count;
 use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
 
-/// Pause after a failed receive, so that an error that stays does not keep the processor busy.
+/// Pause after a failed receive, so that a permanent error does not use all CPU time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the responder has done since the start; the numbers wrap around. Source: `stunserver`
-/// metrics.
+/// Counters of the responder since its start; they wrap around. Source: metrics of `stunserver`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StunStats {
-    /// Answers to IPv4 sources, IPv4-mapped ones included.
+    /// Responses to IPv4 sources, including IPv4-mapped ones.
     pub answered_ipv4: u64,
-    /// Answers to IPv6 sources.
+    /// Responses to IPv6 sources.
     pub answered_ipv6: u64,
-    /// Packets that are no right request.
+    /// Packets that are not a valid request.
     pub ignored: u64,
-    /// Right requests that were not answered because their source sent too many.
+    /// Valid requests that were rate-limited.
     pub limited: u64,
-    /// Receives that failed.
+    /// Failed receives.
     pub read_errors: u64,
-    /// Answers that could not be sent at once; they are dropped, the client asks again.
+    /// Responses that could not be sent at once. They are dropped; the client retries.
     pub write_errors: u64,
 }
 
-/// Counters of the responder. Clones share them.
+/// Shared counters of the responder.
 #[derive(Clone, Debug, Default)]
 pub struct StunCounters(Arc<Mutex<StunStats>>);
 
 impl StunCounters {
-    /// The numbers at this moment.
+    /// The current counters.
     pub fn stats(&self) -> StunStats {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,70 +52,70 @@ impl StunCounters {
     }
 }
 
-/// How the responder answers.
+/// Options of the responder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StunOptions {
-    /// Answers each second to one IPv4 address or IPv6 /64; 0 is no limit. A whole home may sit
-    /// behind one.
+    /// Responses per second to one IPv4 address or IPv6 /64, behind which may be a whole home; 0 is no
+    /// limit.
     pub answers_per_second: u32,
-    /// The address that sources at home are told instead of their own: their packets do not pass
-    /// the router's address translation, so that their own is of no use to others.
-    pub home_address: Option<Ipv4Addr>,
+    /// Public address for responses to private sources. Packets of LAN clients do not pass the
+    /// router's NAT, so their own address would be useless to remote peers.
+    pub public_ipv4_for_lan: Option<Ipv4Addr>,
 }
 
 impl StunOptions {
-    /// What a source is told.
+    /// The address in the response to a source.
     fn address_for(&self, source: SocketAddr) -> SocketAddr {
-        match (source.ip().to_canonical(), self.home_address) {
-            (IpAddr::V4(ip), Some(home)) if ip.is_private() => {
-                SocketAddr::new(home.into(), source.port())
+        match (source.ip().to_canonical(), self.public_ipv4_for_lan) {
+            (IpAddr::V4(ip), Some(public)) if ip.is_private() => {
+                SocketAddr::new(public.into(), source.port())
             }
             _ => source,
         }
     }
 }
 
-/// Sources of one second that are counted; those beyond are answered all the same: whoever forges
-/// sources must not keep others from being answered.
-const SOURCES: usize = 1024;
+/// Most sources that are counted in one second. Further ones are not rate-limited, so that forged
+/// sources cannot block other clients.
+const MAX_SOURCES: usize = 1024;
 
-/// Counts requests by source, a second at a time.
-struct Rate {
-    most: u32,
+/// Rate limit: requests by source in the current second.
+struct SourceRate {
+    max: u32,
     since: Instant,
     seen: HashMap<IpAddr, u32>,
 }
 
-impl Rate {
-    fn new(most: u32) -> Self {
-        Rate {
-            most,
+impl SourceRate {
+    fn new(max: u32) -> Self {
+        SourceRate {
+            max,
             since: Instant::now(),
             seen: HashMap::new(),
         }
     }
 
-    /// Whether one more request of this source is answered.
+    /// Counts a request. Returns false if its source is rate-limited.
     fn allows(&mut self, source: SocketAddr) -> bool {
-        if self.most == 0 {
+        if self.max == 0 {
             return true;
         }
         if self.since.elapsed() >= Duration::from_secs(1) {
             self.since = Instant::now();
             self.seen.clear();
         }
-        let network = network_of(source.ip());
-        if self.seen.len() >= SOURCES && !self.seen.contains_key(&network) {
+        let network = source_prefix(source.ip());
+        if self.seen.len() >= MAX_SOURCES && !self.seen.contains_key(&network) {
             return true;
         }
         let seen = self.seen.entry(network).or_default();
         *seen = seen.saturating_add(1);
-        *seen <= self.most
+        *seen <= self.max
     }
 }
 
-/// Answers STUN requests until `shutdown` is done. One dual-stack socket serves both families. What
-/// is held for sources is bounded, and no answer waits: it is sent at once or dropped.
+/// Responds to STUN requests until `shutdown` resolves. One dual-stack socket serves both address
+/// families. Responses are not queued: they are sent at once or dropped.
 ///
 /// Cancel safe: dropping the future loses at most one request.
 pub async fn serve(
@@ -125,9 +124,9 @@ pub async fn serve(
     options: StunOptions,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut rate = Rate::new(options.answers_per_second);
+    let mut rate = SourceRate::new(options.answers_per_second);
     let mut shutdown = pin!(shutdown);
-    // One byte more than the longest request, so that a longer one is not cut to a right one.
+    // One byte more than the longest request, so that a longer one is not truncated to a valid one.
     let mut packet = [0; REQUEST_MAX_LEN.saturating_add(1)];
     let mut response = [0; RESPONSE_MAX_LEN];
     loop {
@@ -161,7 +160,7 @@ pub async fn serve(
             Ok(_) => counters.change(|stats| &mut stats.answered_ipv6),
             Err(error) => {
                 if error.kind() != ErrorKind::WouldBlock {
-                    tracing::debug!(%source, %error, "STUN answer not sent");
+                    tracing::debug!(%source, %error, "could not send a STUN response");
                 }
                 counters.change(|stats| &mut stats.write_errors);
             }
@@ -185,7 +184,7 @@ mod tests {
         let patience = tokio::time::timeout(Duration::from_secs(20), client(at));
         let options = StunOptions {
             answers_per_second: 5,
-            home_address: None,
+            public_ipv4_for_lan: None,
         };
         serve(&socket, &counters, options, async {
             patience.await.unwrap()
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn request_is_answered_and_junk_is_not() {
+    async fn valid_request_gets_a_response_and_junk_does_not() {
         let stats = with_responder("127.0.0.1:0", |at| async move {
             let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             for junk in [&b""[..], b"junk", &[0; 1500]] {
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn source_that_asks_too_often_gets_no_more_answers() {
+    async fn source_with_too_many_requests_is_rate_limited() {
         let stats = with_responder("127.0.0.1:0", |at| async move {
             let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             for _ in 0..5 {
@@ -238,20 +237,20 @@ mod tests {
     }
 
     #[test]
-    fn sources_at_home_are_told_the_address_of_the_home() {
+    fn private_sources_get_the_public_address() {
         let options = StunOptions {
             answers_per_second: 0,
-            home_address: Some(Ipv4Addr::new(203, 0, 113, 1)),
+            public_ipv4_for_lan: Some(Ipv4Addr::new(203, 0, 113, 1)),
         };
-        for (source, told) in [
+        for (source, expected) in [
             ("192.168.1.5:41641", "203.0.113.1:41641"),
             ("[::ffff:10.0.0.1]:1", "203.0.113.1:1"),
             ("198.51.100.7:9", "198.51.100.7:9"),
             ("[2001:db8::1]:9", "[2001:db8::1]:9"),
         ] {
-            let (source, told): (SocketAddr, SocketAddr) =
-                (source.parse().unwrap(), told.parse().unwrap());
-            assert_eq!(options.address_for(source), told);
+            let (source, expected): (SocketAddr, SocketAddr) =
+                (source.parse().unwrap(), expected.parse().unwrap());
+            assert_eq!(options.address_for(source), expected);
         }
     }
 

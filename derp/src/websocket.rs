@@ -1,64 +1,72 @@
-//! The server's half of the WebSocket protocol (RFC 6455), as far as DERP needs it: binary messages
-//! as a stream of bytes, whose boundaries mean nothing. Does no I/O.
+//! WebSocket protocol (RFC 6455), the server's side: binary messages as a stream of bytes, without
+//! message boundaries. All but [`WebSocket`] does no I/O.
 //!
-//! Nothing of a message is held: what is decoded is handed on at once. Extensions are never agreed
-//! on, so there is no compression.
+//! Messages are not buffered: decoded bytes are passed on at once. No extensions are negotiated, so
+//! there is no compression.
 
+#[cfg(feature = "tokio")]
+mod stream;
+
+use data_encoding::BASE64;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+#[cfg(feature = "tokio")]
+pub use stream::WebSocket;
 
-/// The subprotocol that clients name. Source: `derpserver.AddWebSocketSupport`.
+/// Subprotocol of DERP. Source: `derpserver.AddWebSocketSupport`.
 pub const SUBPROTOCOL: &str = "derp";
 
-/// The only version of the protocol. Source: RFC 6455 section 4.1.
+/// The only protocol version. Source: RFC 6455 section 4.1.
 pub const VERSION: &str = "13";
 
-/// Close code for an orderly end. Source: RFC 6455 section 7.4.1, as the next ones.
+/// Close code of a normal closure. Source: RFC 6455 section 7.4.1, also for the next two.
 pub const NORMAL: u16 = 1000;
-/// Close code for a broken rule of the protocol.
+/// Close code of a protocol error.
 pub const PROTOCOL_ERROR: u16 = 1002;
-/// Close code for a message that is not binary.
+/// Close code of a message that is not binary.
 pub const UNSUPPORTED: u16 = 1003;
 
 /// Longest payload of a control frame in bytes. Source: RFC 6455 section 5.5.
 const MAX_CONTROL: usize = 125;
 
-/// Longest header of a frame in bytes: two, a length of eight and a mask of four.
+/// Longest frame header in bytes: two, a length of eight and a mask of four.
 const MAX_HEADER: usize = 14;
 
-/// Room for a control frame that the server sends, in bytes.
+/// Longest control frame of the server in bytes.
 pub const CONTROL_LEN: usize = MAX_CONTROL + 2;
 
-/// SHA-1 of the client's key and a fixed text, whose base64 is the answer's `Sec-WebSocket-Accept`.
-/// Source: RFC 6455 section 4.2.2.
-pub fn accept(key: &[u8]) -> [u8; 20] {
-    let text = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &text);
-    hash.as_ref().try_into().unwrap_or_default()
+/// The response's `Sec-WebSocket-Accept` to the request's `Sec-WebSocket-Key`; none if the key is
+/// not 16 bytes in base64. Source: RFC 6455 section 4.2.
+pub fn accept(key: &[u8]) -> Option<String> {
+    let is_valid = BASE64.decode(key).is_ok_and(|key| key.len() == 16);
+    is_valid.then(|| {
+        let text = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+        BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).as_ref())
+    })
 }
 
-/// How the client broke the protocol; the connection is closed with [`Broken::code`].
+/// Protocol error of the client; the connection is closed with [`WebSocketError::code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum WebSocketError {
     /// A frame that RFC 6455 does not allow.
-    #[error("not a WebSocket frame of a client")]
+    #[error("invalid WebSocket frame")]
     Frame,
     /// A text message.
-    #[error("a message that is not binary")]
+    #[error("WebSocket message is not binary")]
     Text,
 }
 
-impl Broken {
-    /// The code that the close frame gives.
+impl WebSocketError {
+    /// The code of the close frame.
     pub fn code(self) -> u16 {
         match self {
-            Broken::Frame => PROTOCOL_ERROR,
-            Broken::Text => UNSUPPORTED,
+            WebSocketError::Frame => PROTOCOL_ERROR,
+            WebSocketError::Text => UNSUPPORTED,
         }
     }
 }
 
-/// The header of a binary message with `length` bytes, of which `out` is filled from the front;
-/// gives the header's length. Servers do not mask.
+/// Writes the header of a binary message of `length` bytes to the front of `out`. Returns the
+/// header's length. Servers do not mask.
 pub fn binary_header(length: usize, out: &mut [u8; 10]) -> usize {
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     let (second, long, used) = match (u8::try_from(length), u16::try_from(length)) {
@@ -74,12 +82,12 @@ pub fn binary_header(length: usize, out: &mut [u8; 10]) -> usize {
     used
 }
 
-/// What the server has to send between messages.
+/// A control frame that the server sends between messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// The answer to a ping.
+    /// Pong to a ping.
     Pong(heapless::Vec<u8, MAX_CONTROL>),
-    /// The end.
+    /// Close with this code.
     Close(u16),
 }
 
@@ -96,7 +104,7 @@ impl Control {
         };
         let length = u8::try_from(payload.len()).unwrap_or_default();
         let mut frame = heapless::Vec::new();
-        // There is room: a payload has at most 125 bytes.
+        // This cannot fail: a payload has at most 125 bytes.
         let _ = frame.extend_from_slice(&[first, length]);
         let _ = frame.extend_from_slice(payload);
         frame
@@ -117,11 +125,11 @@ struct Payload {
     content: Content,
     left: u64,
     mask: [u8; 4],
-    /// Place in the mask.
+    /// Position in the mask.
     at: usize,
 }
 
-/// Takes frames apart. Source: RFC 6455 section 5.2.
+/// Frame decoder. Source: RFC 6455 section 5.2.
 #[derive(Debug, Default)]
 pub struct Decoder {
     header: heapless::Vec<u8, MAX_HEADER>,
@@ -129,15 +137,15 @@ pub struct Decoder {
     /// Inside a message of several frames.
     is_continued: bool,
     data: heapless::Vec<u8, MAX_CONTROL>,
-    /// The last thing to be answered; a faster client gets fewer answers.
+    /// The last control frame to send; a client that pings faster gets fewer pongs.
     control: Option<Control>,
     is_closed: bool,
 }
 
 impl Decoder {
-    /// Takes bytes of the client, leaves the bytes of messages among them at the front, and gives
-    /// their number.
-    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, Broken> {
+    /// Decodes bytes of the client in place: moves message bytes to the front, and returns their
+    /// number.
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, WebSocketError> {
         let (mut read, mut kept) = (0_usize, 0_usize);
         while !self.is_closed {
             let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) else {
@@ -146,7 +154,7 @@ impl Decoder {
             let Some(payload) = &mut self.payload else {
                 let byte = rest.first().copied().unwrap_or_default();
                 read = read.saturating_add(1);
-                self.take_header(byte)?;
+                self.push_header_byte(byte)?;
                 continue;
             };
             let most = usize::try_from(payload.left).unwrap_or(usize::MAX);
@@ -157,27 +165,27 @@ impl Decoder {
                 bytes.copy_within(read..read.saturating_add(length), kept);
                 kept = kept.saturating_add(length);
             } else {
-                // The header has shown that it fits.
+                // This cannot fail: the length in the header was checked.
                 let _ = self.data.extend_from_slice(part);
             }
             read = read.saturating_add(length);
-            self.end_of_payload();
+            self.finish_payload();
         }
         Ok(kept)
     }
 
-    /// What is to be sent because of the frames so far.
+    /// The control frame to send in response to the frames so far.
     pub fn take_control(&mut self) -> Option<Control> {
         self.control.take()
     }
 
-    /// Whether the client has said that it is the end.
+    /// Whether the client has sent a close frame.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    fn take_header(&mut self, byte: u8) -> Result<(), Broken> {
-        self.header.push(byte).map_err(|_| Broken::Frame)?;
+    fn push_header_byte(&mut self, byte: u8) -> Result<(), WebSocketError> {
+        self.header.push(byte).map_err(|_| WebSocketError::Frame)?;
         let &[first, second, ref rest @ ..] = self.header.as_slice() else {
             return Ok(());
         };
@@ -202,21 +210,21 @@ impl Decoder {
         };
         let (is_last, is_masked) = (first & 0x80 != 0, second & 0x80 != 0);
         if first & 0x70 != 0 || !is_masked || left > u64::MAX >> 1 {
-            return Err(Broken::Frame);
+            return Err(WebSocketError::Frame);
         }
         let content = match (first & 0x0f, self.is_continued) {
             (0, true) | (2, false) => {
                 self.is_continued = !is_last;
                 Content::Message
             }
-            (1, false) => return Err(Broken::Text),
+            (1, false) => return Err(WebSocketError::Text),
             (8, _) => Content::Close,
             (9, _) => Content::Ping,
             (10, _) => Content::Pong,
-            _ => return Err(Broken::Frame),
+            _ => return Err(WebSocketError::Frame),
         };
         if content != Content::Message && (!is_last || left > MAX_CONTROL as u64) {
-            return Err(Broken::Frame);
+            return Err(WebSocketError::Frame);
         }
         self.header.clear();
         self.payload = Some(Payload {
@@ -225,11 +233,11 @@ impl Decoder {
             mask,
             at: 0,
         });
-        self.end_of_payload();
+        self.finish_payload();
         Ok(())
     }
 
-    fn end_of_payload(&mut self) {
+    fn finish_payload(&mut self) {
         let Some(Payload {
             left: 0, content, ..
         }) = self.payload
@@ -279,8 +287,12 @@ mod tests {
         bytes
     }
 
-    /// Decodes in pieces, as if so many bytes were read at once.
-    fn decode(decoder: &mut Decoder, bytes: &[u8], piece: usize) -> Result<Vec<u8>, Broken> {
+    /// Decodes in chunks of `piece` bytes.
+    fn decode(
+        decoder: &mut Decoder,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<Vec<u8>, WebSocketError> {
         let mut all = Vec::new();
         for part in bytes.chunks(piece) {
             let mut part = part.to_vec();
@@ -292,14 +304,16 @@ mod tests {
 
     /// RFC 6455 section 1.3.
     #[test]
-    fn accept_is_that_of_the_standard() {
-        let expected = crate::testing::hex("b37a4f2cc0624f1690f64606cf385945b2bec4ea");
-        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ==")[..], expected);
+    fn accept_value_is_that_of_the_rfc() {
+        let expected = Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ==").as_deref(), expected);
+        assert_eq!(accept(b"dGhlIHNhbXBsZQ=="), None);
+        assert_eq!(accept(b"no base64"), None);
     }
 
     /// RFC 6455 section 5.7.
     #[test]
-    fn frames_of_the_standard_are_read() {
+    fn ping_of_the_rfc_is_answered() {
         let ping = [
             0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
         ];
@@ -310,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_written_in_the_shortest_form() {
+    fn lengths_are_encoded_in_the_shortest_form() {
         let mut header = [0; 10];
         for (length, expected) in [
             (125, &[0x82, 125][..]),
@@ -324,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_one_stream_however_they_are_cut() {
+    fn messages_are_one_stream_in_chunks_of_any_size() {
         let bytes = [
             frame(0x02, b"one ", [1, 2, 3, 4]),
             frame(0x89, b"ping", [9, 9, 9, 9]),
@@ -347,18 +361,21 @@ mod tests {
     }
 
     #[test]
-    fn frames_against_the_rules_are_refused() {
+    fn invalid_frames_are_rejected() {
         for (bytes, broken) in [
-            (frame(0x81, b"text", [0; 4]), Broken::Text),
-            (frame(0xc2, b"compressed", [0; 4]), Broken::Frame),
-            (frame(0x80, b"continues nothing", [0; 4]), Broken::Frame),
-            (frame(0x83, b"unknown", [0; 4]), Broken::Frame),
-            (frame(0x09, b"ping in parts", [0; 4]), Broken::Frame),
-            (frame(0x89, &[0; 126], [0; 4]), Broken::Frame),
-            (vec![0x82, 0x04, 1, 2, 3, 4], Broken::Frame),
+            (frame(0x81, b"text", [0; 4]), WebSocketError::Text),
+            (frame(0xc2, b"compressed", [0; 4]), WebSocketError::Frame),
+            (
+                frame(0x80, b"continues nothing", [0; 4]),
+                WebSocketError::Frame,
+            ),
+            (frame(0x83, b"unknown", [0; 4]), WebSocketError::Frame),
+            (frame(0x09, b"ping in parts", [0; 4]), WebSocketError::Frame),
+            (frame(0x89, &[0; 126], [0; 4]), WebSocketError::Frame),
+            (vec![0x82, 0x04, 1, 2, 3, 4], WebSocketError::Frame),
             (
                 vec![0x82, 0xff, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                Broken::Frame,
+                WebSocketError::Frame,
             ),
         ] {
             assert_eq!(
@@ -370,13 +387,13 @@ mod tests {
         let started = [frame(0x02, b"a", [0; 4]), frame(0x82, b"b", [0; 4])].concat();
         assert_eq!(
             decode(&mut Decoder::default(), &started, 9),
-            Err(Broken::Frame)
+            Err(WebSocketError::Frame)
         );
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_without_panic(
+        fn any_bytes_are_decoded_without_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..20,
         ) {
             let mut decoder = Decoder::default();
@@ -386,7 +403,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_sent_is_read(
+        fn encoded_messages_are_decoded(
             parts in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..400), any::<[u8; 4]>()), 0..8),
             piece in 1_usize..600,
         ) {

@@ -1,6 +1,6 @@
-//! Two linked relays and their clients in virtual time, over networks that delay, cut into pieces,
-//! stall, damage and break. Whatever happens, each packet is delivered whole, or counted as lost, and
-//! nothing is left behind.
+//! Simulation of two linked relays and their clients in virtual time, over networks that delay,
+//! split, stall, corrupt and reset. Each packet must be delivered complete or counted as dropped, and
+//! all memory must be freed at the end.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_derp::frame::{DISCO_MAGIC, Frame, HEADER_LEN, Header, Kind};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use hearth_derp::relay::Relay;
 use hearth_derp::stats::Tally;
 use hearth_derp::{Key, Limits, MeshKey, Rates, ServerSecret};
@@ -20,10 +20,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, dup
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-/// How long the clients of one run are at work.
+/// Duration of one run.
 const RUN: Duration = Duration::from_secs(30);
 
-/// A small generator, so that a run is repeated by its seed.
+/// A small random generator, so that a seed reproduces a run.
 #[derive(Clone)]
 struct Dice(u64);
 
@@ -50,15 +50,15 @@ impl Dice {
     }
 }
 
-/// What can go wrong on one connection: one in so many reads, 0 is never.
+/// Faults of one connection: each happens in one of so many reads; 0 is never.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     stall: u64,
-    damage: u64,
-    break_off: u64,
+    corrupt: u64,
+    reset: u64,
 }
 
-/// The server's end of a network with faults.
+/// The relay's end of a network with faults.
 struct Faulty<S> {
     stream: S,
     dice: Dice,
@@ -93,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {
             this.pause = None;
         }
         let faults = this.faults;
-        if this.happens(faults.break_off) {
+        if this.happens(faults.reset) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if this.happens(faults.stall) {
@@ -107,7 +107,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {
         let mut small = ReadBuf::new(&mut part);
         ready!(Pin::new(&mut this.stream).poll_read(cx, &mut small))?;
         let length = small.filled().len();
-        if length > 0 && this.happens(faults.damage) {
+        if length > 0 && this.happens(faults.corrupt) {
             let at = this.dice.size(0, length as u64);
             part[at] ^= 1 << this.dice.below(8);
         }
@@ -135,11 +135,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
     }
 }
 
-/// What all clients of a run know.
+/// What all clients of a run share.
 struct World {
     relays: [Relay; 2],
     keys: Vec<Key>,
-    /// Packets that arrived whole, by sender and number: how often.
+    /// How often each packet arrived complete, by sender and number.
     arrived: Mutex<HashMap<(u8, u32), u32>>,
 }
 
@@ -157,7 +157,7 @@ fn encoded(frame: Frame<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A packet that tells who sent it and whether it is whole.
+/// A packet from which its sender can be read, and whether it is complete.
 fn packet(dice: &mut Dice, mark: u8, number: u32) -> Vec<u8> {
     let length = dice.size(70, 3000);
     let mut packet = match dice.one_in(4) {
@@ -170,18 +170,18 @@ fn packet(dice: &mut Dice, mark: u8, number: u32) -> Vec<u8> {
     packet
 }
 
-/// Who sent a packet and its number; none if it is not whole.
-fn whole(packet: &[u8]) -> Option<(u8, u32)> {
+/// Sender and number of a packet; none if it is not complete.
+fn parse(packet: &[u8]) -> Option<(u8, u32)> {
     let (mark, number) = (*packet.get(6)?, packet.get(7..11)?);
     let fill = mark.wrapping_add(number[3]);
     let number = u32::from_be_bytes(number.try_into().ok()?);
-    let is_whole = packet[11..].iter().all(|byte| *byte == fill);
-    is_whole.then_some((mark, number))
+    let is_complete = packet[11..].iter().all(|byte| *byte == fill);
+    is_complete.then_some((mark, number))
 }
 
-/// One life of a client: it connects, sends to anybody and reads, until its end or that of the
-/// connection.
-async fn life(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mut u32) {
+/// One session of a client: it connects, sends to random keys and reads, until it or the connection
+/// ends.
+async fn session(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mut u32) {
     let relay = &world.relays[dice.size(0, 2)];
     let secret = secret(mark);
     let (near, far) = duplex(dice.size(500, 60_000));
@@ -189,14 +189,14 @@ async fn life(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mu
     let source = SocketAddr::from(([192, 0, 2, mark], 1));
     let serve = relay.serve(far, Bytes::new(), source);
     let (mut reader, mut writer) = tokio::io::split(near);
-    let sealed = Shared::new(&secret, &relay.public_key()).seal(&[1; 24], br#"{"version":2}"#);
+    let sealed = SharedKey::new(&secret, &relay.public_key()).seal(&[1; 24], br#"{"version":2}"#);
     let login = encoded(Frame::ClientInfo {
         key: secret.public(),
         sealed: &sealed.unwrap(),
     });
     let write = async {
         if dice.one_in(20) {
-            // One that never logs in.
+            // A client that never logs in.
             sleep(Duration::from_secs(20)).await;
             return;
         }
@@ -224,9 +224,9 @@ async fn life(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mu
                 return;
             }
             let kind = Kind::from_byte(header.kind).expect("a known frame");
-            let frame = Frame::decode(kind, &body).expect("a right frame");
+            let frame = Frame::decode(kind, &body).expect("a valid frame");
             if let Frame::RecvPacket { source, packet } = frame
-                && let Some((mark, number)) = whole(packet)
+                && let Some((mark, number)) = parse(packet)
                 && let Some(key) = world.keys.get(usize::from(mark) - 1)
                 && *key == source
             {
@@ -242,28 +242,28 @@ async fn life(world: &World, mark: u8, mut dice: Dice, faults: Faults, next: &mu
     }
 }
 
-/// The lives of one client.
+/// The sessions of one client.
 async fn client(world: Arc<World>, mark: u8, mut dice: Dice, end: Instant) {
     let faults = Faults {
         stall: 30,
-        // Two of the eight have networks that damage.
-        damage: if mark > 6 { 40 } else { 0 },
-        break_off: 150,
+        // Two of the eight have networks that corrupt bytes.
+        corrupt: if mark > 6 { 40 } else { 0 },
+        reset: 150,
     };
     let mut number = 0;
     while Instant::now() < end {
         let dice = Dice(dice.next());
-        let _ = timeout(RUN, life(&world, mark, dice, faults, &mut number)).await;
+        let _ = timeout(RUN, session(&world, mark, dice, faults, &mut number)).await;
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Links one relay to the other, again and again.
+/// Links one relay to the other, and reconnects.
 async fn link(world: Arc<World>, from: usize, to: usize, mut dice: Dice, end: Instant) {
     let faults = Faults {
         stall: 50,
-        damage: 0,
-        break_off: 2000,
+        corrupt: 0,
+        reset: 2000,
     };
     while Instant::now() < end {
         let (near, far) = duplex(30_000);
@@ -271,21 +271,21 @@ async fn link(world: Arc<World>, from: usize, to: usize, mut dice: Dice, end: In
         let source = SocketAddr::from(([198, 51, 100, 1], 1));
         tokio::select! {
             _ = world.relays[to].serve(far, Bytes::new(), source) => {}
-            _ = world.relays[from].mesh(near, Bytes::new(), mesh_key()) => {}
+            _ = world.relays[from].serve_mesh_link(near, Bytes::new(), mesh_key()) => {}
             () = sleep_until(end) => {}
         }
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Runs everything with one seed.
+/// One run with a seed.
 async fn run(seed: u64) {
     let limits = Limits {
         data_queue_bytes: 20 << 10,
         pool_bytes: 256 << 10,
         pool_reserve_bytes: 32 << 10,
-        // Partial frames of the run's packets fit without asking the pool, so that none is dropped
-        // before it is counted as received.
+        // Partial frames fit without memory of the pool, so that no packet is dropped before it is
+        // counted as received.
         partial_bytes: 4 << 10,
         rates: Rates {
             client_bytes_per_second: 60_000,
@@ -319,7 +319,7 @@ async fn run(seed: u64) {
     let arrived = world.arrived.lock().unwrap();
     assert!(arrived.len() > 1000, "seed {seed}: {}", arrived.len());
     let is_once = arrived.values().all(|times| *times == 1);
-    assert!(is_once, "seed {seed}: a packet came twice");
+    assert!(is_once, "seed {seed}: a packet arrived twice");
     let (mut came, mut went) = (Tally::default(), Tally::default());
     for relay in &world.relays {
         let stats = relay.stats();
@@ -339,7 +339,7 @@ async fn run(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn packets_are_delivered_whole_or_counted_on_networks_with_faults() {
+async fn packets_are_delivered_complete_or_counted_on_networks_with_faults() {
     for seed in 0..8 {
         run(seed).await;
     }

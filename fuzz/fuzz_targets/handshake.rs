@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hearth_derp::ServerSecret;
 use hearth_derp::handshake::{Greeting, ServerInfo};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let client = ServerSecret::from_bytes([1; 32]);
-    let shared = Shared::new(&client, &server.public());
+    let shared = SharedKey::new(&client, &server.public());
     let sealed = shared.seal(&[3; 24], rest).unwrap();
     let body = [client.public().as_bytes(), sealed.as_slice()].concat();
     let Ok(proven) = greeting.client_info(&body) else {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_derp::frame::{Frame, Kind};
-use hearth_derp::nacl::Shared;
+use hearth_derp::nacl::SharedKey;
 use hearth_derp::relay::Relay;
 use hearth_derp::{Key, Limits, ServerSecret};
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +28,7 @@ static LOGINS: LazyLock<Vec<(Key, Vec<u8>)>> = LazyLock::new(|| {
     let login = |mark: u8| {
         let client = ServerSecret::from_bytes([mark; 32]);
         let text = br#"{"version":2,"CanAckPings":true}"#;
-        let sealed = Shared::new(&client, &server).seal(&[3; 24], text).unwrap();
+        let sealed = SharedKey::new(&client, &server).seal(&[3; 24], text).unwrap();
         let body = [client.public().as_bytes(), sealed.as_slice()].concat();
         let mut frame = Vec::new();
         Frame::decode(Kind::ClientInfo, &body)

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use hearth_derp::bucket::SharedTokenBucket;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::admin::problem::{Code, Fault};
 use crate::admin::{Style, later};
-use crate::bucket::TokenBucket;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::clock::Now;
 use hearth_core::id::ApiKeyId;
 use hearth_core::state::model::ApiKey;
 use hearth_core::state::principal::Principal;
-use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
@@ -60,16 +59,16 @@ impl Refusal {
 /// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
 #[derive(Debug)]
 pub struct Gate {
-    checked: TokenBucket,
-    strangers: TokenBucket,
+    checked: SharedTokenBucket,
+    strangers: SharedTokenBucket,
 }
 
 impl Gate {
     /// A gate at which nobody has tried yet.
     pub fn new() -> Self {
         Self {
-            checked: TokenBucket::new(CHECKED.0, CHECKED.1),
-            strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
+            strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
 
@@ -106,7 +105,7 @@ impl Gate {
         Ok(Principal::ApiKey {
             id: key.id,
             prefix: key.prefix.clone(),
-            scopes: Scopes::ALL,
+            scopes: key.scopes,
         })
     }
 }

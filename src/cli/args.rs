@@ -16,6 +16,7 @@ use super::contact::{self, Ssh};
 use super::output::{Format, Output};
 use super::wan::WanCommand;
 use super::{dns, keys, pending, relay, server, users};
+
 use crate::config::value::parse_duration;
 use crate::config::{DnsName, ListenAddress, Overrides, ServerUrl};
 use crate::system_clock;

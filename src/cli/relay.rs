@@ -35,7 +35,7 @@ pub fn status(client: &Client, format: Option<Format>) -> Result<Output, CliErro
 }
 
 fn card(report: &RelayReport) -> String {
-    let stun = &report.stun;
+    let (stats, stun) = (&report.stats, &report.stun);
     let stun = format!(
         "{} answers ({} over IPv4), {} packets ignored, {} beyond the rate",
         stun.answered_ipv4.saturating_add(stun.answered_ipv6),
@@ -51,42 +51,39 @@ fn card(report: &RelayReport) -> String {
             "Clients",
             format!(
                 "{} ({} at home here, {} logging in)",
-                report.connections, report.home_connections, report.logins
+                stats.connections, stats.home_connections, stats.logins
             ),
         ),
         (
             "Region",
             format!(
                 "{} links to other relays, {} from them, {} clients there",
-                report.mesh_links, report.mesh_connections, report.remote_keys
+                stats.mesh_links, stats.mesh_connections, stats.remote_keys
             ),
         ),
         (
             "Received",
             format!(
                 "{} packets, {} bytes",
-                report.packets_received, report.bytes_received
+                stats.received.packets, stats.received.bytes
             ),
         ),
         (
             "Sent",
-            format!(
-                "{} packets, {} bytes",
-                report.packets_sent, report.bytes_sent
-            ),
+            format!("{} packets, {} bytes", stats.sent.packets, stats.sent.bytes),
         ),
         (
             "Forwarded",
             format!(
                 "{} packets in, {} out",
-                report.packets_forwarded_in, report.packets_forwarded_out
+                stats.forwarded_in.packets, stats.forwarded_out.packets
             ),
         ),
         (
             "Waiting",
             format!(
                 "{} packets, {} bytes of the pool",
-                report.queued_packets, report.pool_bytes_used
+                stats.queued_packets, stats.pool_bytes_used
             ),
         ),
         ("Dropped", dropped(report)),
@@ -94,9 +91,9 @@ fn card(report: &RelayReport) -> String {
             "Turned away",
             format!(
                 "{} not admitted, {} for want of room, {} bad logins",
-                report.refused,
-                report.turned_away.saturating_add(report.logins_evicted),
-                report.logins_failed
+                stats.refused,
+                stats.turned_away.saturating_add(stats.logins_evicted),
+                stats.logins_failed
             ),
         ),
         ("STUN", stun),

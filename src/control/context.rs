@@ -12,7 +12,6 @@ use super::c2n::NodeCalls;
 use super::c2n::calls::ReplyChannel;
 use super::full_map_slots::FullMapSlots;
 use super::ts2021::{NoiseServer, Peer};
-use crate::bucket::TokenBucket;
 use crate::config::Limits;
 use crate::engine::Handle;
 use crate::net::body::{self, Body};
@@ -25,10 +24,11 @@ use crate::status::ssh_checks::SshChecks;
 use crate::supervise::Tasks;
 use bytes::Bytes;
 use hearth_core::id::AuthId;
-use hearth_core::netmap::Tailnet;
-use hearth_core::netmap::fragment::Fragments;
+use hearth_core::netmap::SharedMapData;
+use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
+use hearth_derp::bucket::SharedTokenBucket;
 
 /// Keep-alives of different streams are spread over this much time.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
@@ -46,9 +46,9 @@ pub struct ControlContext {
     /// The states that map streams send. It also changes when `tailnet` does, and ends when hearth shuts down.
     pub updates: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map; the relays in it can change.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The shared parts of maps.
-    pub fragments: Fragments,
+    pub map_cache: MapCache,
     /// The bounds.
     pub limits: Limits,
     /// The URL that clients connect to, without a slash at the end.
@@ -72,7 +72,7 @@ pub struct ControlContext {
     /// Full maps that may be built at the same time.
     pub full_maps: FullMapSlots,
     /// How fast unknown machines may register.
-    pub newcomers: TokenBucket,
+    pub newcomers: SharedTokenBucket,
     /// Requests by route and status.
     pub counters: Arc<HttpCounters>,
     /// Numbers of map streams; unique as long as a stream lives.
@@ -86,7 +86,7 @@ pub struct ControlParts {
     /// The states that map streams send.
     pub updates: watch::Receiver<Arc<Snapshot>>,
     /// What is the same in every map.
-    pub tailnet: watch::Receiver<Arc<Tailnet>>,
+    pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// The bounds.
     pub limits: Limits,
     /// The URL that clients connect to.
@@ -115,7 +115,7 @@ impl ControlContext {
             engine: parts.engine,
             updates: parts.updates,
             tailnet: parts.tailnet,
-            fragments: Fragments::default(),
+            map_cache: MapCache::default(),
             server_url: parts.server_url,
             noise: parts.noise,
             calls: parts.calls,
@@ -127,7 +127,7 @@ impl ControlContext {
             streams: Arc::new(Semaphore::new(limits.map_streams)),
             bodies: BodyBudget::new(limits.request_bodies),
             full_maps: FullMapSlots::new(limits.full_map_builds),
-            newcomers: TokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
             limits,
         })

@@ -17,7 +17,7 @@ use crate::net::body::{Body, Sender};
 use crate::system_clock;
 use hearth_core::id::NodeId;
 use hearth_core::netmap;
-use hearth_core::netmap::Source;
+use hearth_core::netmap::MapContext;
 use hearth_core::netmap::frame::frame;
 use hearth_core::netmap::full::{Scope, full_map};
 use hearth_core::netmap::session::{EndReason, MapSession, Next};
@@ -97,13 +97,19 @@ async fn poll_once(
     };
     let now = system_clock::now().wall;
     let tailnet = context.tailnet.borrow().clone();
-    let source = Source {
-        tailnet: &tailnet,
-        fragments: &context.fragments,
+    let map_context = MapContext {
+        shared: &tailnet,
         snapshot: &snapshot,
         now,
     };
-    let pieces = full_map(&source, viewer, scope, request.zstd, "");
+    let pieces = full_map(
+        &map_context,
+        &context.map_cache,
+        viewer,
+        scope,
+        request.zstd,
+        "",
+    );
     as_json(Body::stream(|sender| async move {
         let _held = (permit, turn);
         for piece in pieces {
@@ -236,16 +242,21 @@ async fn drive(
                 None => context.engine.snapshot(),
             };
             let tailnet = context.tailnet.borrow().clone();
-            let source = Source {
-                tailnet: &tailnet,
-                fragments: &context.fragments,
+            let map_context = MapContext {
+                shared: &tailnet,
                 snapshot: &snapshot,
                 now: system_clock::now().wall,
             };
             match &mut begun {
-                Some(session) => session.advance(&source),
+                Some(session) => session.advance(&map_context, &context.map_cache),
                 None => {
-                    let (session, next) = MapSession::begin(open.node, open.session, zstd, &source);
+                    let (session, next) = MapSession::begin(
+                        open.node,
+                        open.session,
+                        zstd,
+                        &map_context,
+                        &context.map_cache,
+                    );
                     begun = Some(session);
                     next
                 }

@@ -1,7 +1,7 @@
 //! A byte stream over records.
 //!
-//! What is written leaves at the next flush, or when a whole frame waits; so the handshake's
-//! response, the early payload and the first HTTP/2 frames go out in one segment.
+//! Written data is sent at the next flush, or once a whole frame is buffered; so the handshake's
+//! response, the early payload and the first HTTP/2 frames share one segment.
 //! Memory: nothing while idle, at most 4 KiB of received and 8 KiB of unsent bytes (more received
 //! ones only when they came with the upgrade request). Cancel safety: nothing is lost when a poll
 //! is not repeated.
@@ -58,7 +58,7 @@ struct Outgoing {
 impl<S> NoiseStream<S> {
     /// A stream after its handshake.
     ///
-    /// `first` goes out before any record (the handshake's response); `received` are bytes of the
+    /// `first` is sent before any record (the handshake's response); `received` are bytes of the
     /// client that were read together with its upgrade request.
     pub fn new(transport: S, seal: Seal, open: Open, first: &[u8], received: &[u8]) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl<S> NoiseStream<S> {
 }
 
 impl Incoming {
-    /// Copies unread plaintext out; `false` when there is none.
+    /// Copies unread plaintext out; `false` if there is none.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let length = self.plaintext.len().min(buffer.remaining());
         let end = self.plaintext.start.saturating_add(length);
@@ -93,7 +93,7 @@ impl Incoming {
         true
     }
 
-    /// Decrypts the next frame if it is whole; `false` when more has to be received.
+    /// Decrypts the next frame if it is complete; `false` if more has to be received.
     fn decrypt(&mut self, open: &mut Open) -> Result<bool, RecordError> {
         let rest = self.bytes.get_mut(self.frame_end..).unwrap_or_default();
         let Some(length) = frame_bytes(rest)? else {
@@ -109,13 +109,13 @@ impl Incoming {
         Ok(true)
     }
 
-    /// Receives more bytes behind those of an incomplete frame; `false` at the end of the transport.
+    /// Receives more bytes after those of an incomplete frame; `false` at the end of the transport.
     fn receive<S: AsyncRead + Unpin>(
         &mut self,
         transport: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        // The buffer is on the stack, so that a connection which waits has no memory for it.
+        // The buffer is on the stack, so that an idle connection holds none.
         let mut space = [MaybeUninit::uninit(); MAX_FRAME_BYTES];
         let held = self.bytes.len().saturating_sub(self.frame_end);
         let room = MAX_FRAME_BYTES.saturating_sub(held);
@@ -163,7 +163,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
 }
 
 impl Outgoing {
-    /// Sends until at most `leave` bytes wait, and gives the memory back when none does.
+    /// Sends until at most `leave` bytes are unsent, and frees the memory once none are.
     fn send<S: AsyncWrite + Unpin>(
         &mut self,
         transport: &mut S,

@@ -12,9 +12,8 @@ use hyper::{Response, StatusCode};
 
 use crate::control::context::ControlContext;
 use crate::control::ts2021::Peer;
-use crate::net::body;
 use crate::net::body::Body;
-use crate::net::query;
+use crate::net::{body, query};
 use crate::shutdown::Shutdown;
 use crate::status::ssh_checks::{SshAttempt, SshChecks, Verdict};
 use crate::system_clock;

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_derp::address::source_prefix;
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -199,7 +200,9 @@ impl Gate {
     ///
     /// Loopback is exempt: only this machine connects from there, and a proxy on it brings many peers.
     async fn enter(&self, source: Option<IpAddr>) -> Result<Admission, TooMany> {
-        let source = source.map(group).filter(|source| !source.is_loopback());
+        let source = source
+            .map(source_prefix)
+            .filter(|source| !source.is_loopback());
         let place = source.map(|source| self.place(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         Ok(Admission {
@@ -234,17 +237,6 @@ impl Drop for Place {
                 count.remove();
             }
         }
-    }
-}
-
-/// One IPv4 address, or the /64 that one IPv6 peer usually has to itself.
-fn group(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        other => other,
     }
 }
 

@@ -1,6 +1,8 @@
-//! The handshake of a WebSocket, for the relay and for control connections.
+//! WebSocket handshake over HTTP, for the relay and for control connections. The protocol after it is
+//! in `hearth_derp::websocket`.
 //!
-//! Any origin may come: clients prove their key inside, and a page of another site gains nothing.
+//! The `Origin` header is not checked: clients prove their key inside the WebSocket, so a page of
+//! another site gains nothing.
 #![cfg_attr(
     not(test),
     deny(
@@ -11,7 +13,6 @@
     )
 )]
 
-use data_encoding::BASE64;
 use hearth_derp::websocket;
 use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -22,7 +23,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use crate::net::body;
 use crate::net::body::Body;
 
-/// Whether the client names this subprotocol among those that it speaks.
+/// Whether the client offers this subprotocol.
 pub fn speaks(request: &HeaderMap, subprotocol: &str) -> bool {
     request
         .get_all(SEC_WEBSOCKET_PROTOCOL)
@@ -31,8 +32,8 @@ pub fn speaks(request: &HeaderMap, subprotocol: &str) -> bool {
         .any(|name| name.trim_ascii() == subprotocol.as_bytes())
 }
 
-/// The 101 that begins a WebSocket with this subprotocol, or with none. To a client that does not speak the
-/// protocol: 426 for another version, 400 without a key.
+/// The 101 response that starts a WebSocket, with a subprotocol or without. 426 if the client wants
+/// another protocol version, 400 if its key is invalid.
 ///
 /// Source: RFC 6455 section 4.2.
 pub fn accept(request: &HeaderMap, subprotocol: Option<&'static str>) -> Response<Body> {
@@ -41,18 +42,19 @@ pub fn accept(request: &HeaderMap, subprotocol: Option<&'static str>) -> Respons
         value.unwrap_or_default().trim_ascii()
     };
     if value(SEC_WEBSOCKET_VERSION) != websocket::VERSION.as_bytes() {
-        let mut response = body::text(StatusCode::UPGRADE_REQUIRED, "unknown WebSocket version");
+        let mut response = body::text(
+            StatusCode::UPGRADE_REQUIRED,
+            "unsupported WebSocket version",
+        );
         let version = HeaderValue::from_static(websocket::VERSION);
         response
             .headers_mut()
             .insert(SEC_WEBSOCKET_VERSION, version);
         return response;
     }
-    let key = value(SEC_WEBSOCKET_KEY);
-    if BASE64.decode(key).map(|key| key.len()) != Ok(16) {
-        return body::text(StatusCode::BAD_REQUEST, "not the key of a WebSocket");
-    }
-    let accept = BASE64.encode(&websocket::accept(key));
+    let Some(accept) = websocket::accept(value(SEC_WEBSOCKET_KEY)) else {
+        return body::text(StatusCode::BAD_REQUEST, "invalid Sec-WebSocket-Key");
+    };
     let Ok(accept) = HeaderValue::try_from(accept) else {
         return body::status(StatusCode::INTERNAL_SERVER_ERROR);
     };

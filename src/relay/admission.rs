@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hearth_derp::admit::Asked;
+use hearth_derp::admit::AdmissionFuture;
 use hearth_derp::relay::Relay;
 use hearth_derp::{Admit, Key};
 use tokio::sync::{Semaphore, watch};
@@ -130,7 +130,7 @@ impl Admit for AdmitByUrl {
         self.0.known(key) == Some(true)
     }
 
-    fn ask(&self, key: &Key, source: IpAddr) -> Option<Asked> {
+    fn admit_async(&self, key: &Key, source: IpAddr) -> Option<AdmissionFuture> {
         if self.0.known(key).is_some() {
             return None;
         }

@@ -12,8 +12,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use hearth_derp::Arrival;
-use hearth_derp::relay::{Relay, WebSocket};
+use hearth_derp::ConnInfo;
+use hearth_derp::relay::Relay;
+use hearth_derp::websocket::WebSocket;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
@@ -72,9 +73,9 @@ fn serve(
     source: SocketAddr,
     asked: RelayUpgrade,
 ) -> Continuation {
-    let arrival = Arrival {
+    let arrival = ConnInfo {
         not_ideal: asked.not_ideal,
-        ..Arrival::from(source)
+        ..ConnInfo::from(source)
     };
     let (stream, received) = match asked.is_web_socket {
         true => (

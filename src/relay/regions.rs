@@ -15,7 +15,7 @@ use crate::files;
 use crate::outbound::client::{Outbound, OutboundError};
 use crate::shutdown::Shutdown;
 use hearth_core::derp_map::{InvalidMap, Part, join};
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::SharedMapData;
 use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
@@ -106,7 +106,7 @@ impl Regions {
     /// takes its time.
     pub async fn keep(
         mut self,
-        tailnet: watch::Sender<Arc<Tailnet>>,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
         mut states: watch::Receiver<Arc<Snapshot>>,
         again: Arc<Notify>,
         shutdown: Shutdown,
@@ -145,7 +145,7 @@ impl Regions {
     /// Tells of each change of the policy and of hearth's own region, until the server stops. Cancel safe.
     async fn follow(
         &mut self,
-        tailnet: &watch::Sender<Arc<Tailnet>>,
+        tailnet: &watch::Sender<Arc<SharedMapData>>,
         states: &mut watch::Receiver<Arc<Snapshot>>,
     ) {
         loop {
@@ -168,7 +168,7 @@ impl Regions {
         }
     }
 
-    fn tell(&self, tailnet: &watch::Sender<Arc<Tailnet>>) {
+    fn tell(&self, tailnet: &watch::Sender<Arc<SharedMapData>>) {
         let map = self.joined();
         tailnet.send_if_modified(|now| {
             let new = now.with_derp_map(&map);
@@ -359,7 +359,8 @@ mod tests {
         let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (told, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
         let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
@@ -370,7 +371,7 @@ mod tests {
                 world.set_policy(text);
                 states.send_replace(Arc::new(world.snapshot()));
                 let has = text == policy;
-                let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("\"901\"") == has;
+                let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("\"901\"") == has;
                 let now = tailnets.wait_for(is_told).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
@@ -379,7 +380,7 @@ mod tests {
                 region_name: "moved".into(),
                 ..own
             }));
-            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("moved");
+            let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("moved");
             tailnets.wait_for(is_told).await.unwrap();
             shutdown.trigger();
         };
@@ -398,7 +399,8 @@ mod tests {
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
         let (world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) = watch::channel(Arc::new(Tailnet::new("t.net".into(), &map)));
+        let (told, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
         let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
@@ -408,7 +410,7 @@ mod tests {
                 ..DerpRegion::default()
             };
             change.send_replace(Some(region));
-            let is_told = |now: &Arc<Tailnet>| now.derp_map.contains("900");
+            let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("900");
             let told = tokio::time::timeout(PATIENCE / 2, tailnets.wait_for(is_told));
             assert!(told.await.is_ok());
             shutdown.trigger();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_derp::relay::{LinkEnd, Relay};
+use hearth_derp::mesh_link::MeshLinkError;
+use hearth_derp::relay::{MeshLinkEnd, Relay};
 use hearth_derp::udp::StunOptions;
 use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use tokio::sync::watch;
@@ -120,8 +121,8 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
             Ok((stream, rest)) => {
                 tracing::info!(%url, "linked to a relay of the region");
                 last.clear();
-                let end = relay.mesh(stream, rest, key.clone()).await;
-                if end == LinkEnd::Fault(hearth_derp::link::LinkFault::Itself) {
+                let end = relay.serve_mesh_link(stream, rest, key.clone()).await;
+                if end == MeshLinkEnd::Error(MeshLinkError::ConnectedToSelf) {
                     tracing::info!(%url, "this is the relay itself: no link to it");
                     return;
                 }
@@ -170,7 +171,7 @@ pub fn rates(limits: &Limits) -> Rates {
 pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
-        home_address: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
+        public_ipv4_for_lan: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
     }
 }
 

@@ -12,8 +12,7 @@ use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
-use hearth_core::netmap::Tailnet;
-use hearth_core::netmap::dns::DnsSources;
+use hearth_core::netmap::{DnsSources, SharedMapData};
 use hearth_core::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
 use hearth_core::tailcfg::json;
 use hearth_core::tailcfg::json::{DecodeError, Object};
@@ -80,7 +79,11 @@ impl Dns {
     }
 
     /// Keeps what clients are told as the sources have it.
-    pub(super) async fn keep(mut self, tailnet: watch::Sender<Arc<Tailnet>>, shutdown: Shutdown) {
+    pub(super) async fn keep(
+        mut self,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
+        shutdown: Shutdown,
+    ) {
         loop {
             let changes = {
                 let settings = self.settings.borrow();
@@ -216,7 +219,7 @@ mod tests {
         let good = r#"{"name": "a", "value": "::1"}"#;
         assert_eq!(
             fault(&format!(r#"[{good}, {{"name": 5}}]"#)),
-            "record 2: field Name: expected a text"
+            "record 2: field Name: expected a string"
         );
         assert!(
             fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))
@@ -234,7 +237,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
         let (settings, mut dns) = watching(&path);
-        let first = Tailnet::new("t.net".into(), &Default::default()).with_dns(dns.look());
+        let first = SharedMapData::new("t.net".into(), &Default::default()).with_dns(dns.look());
         let (sender, mut tailnets) = watch::channel(Arc::new(first));
         let shutdown = Shutdown::new();
         let kept = dns.keep(sender, shutdown.clone());

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
-use hearth_derp::stats::{DropReason, PacketKind};
 use hearth_derp::udp::{StunCounters, StunStats};
 
 use super::http_counters::HttpCounters;
@@ -33,30 +32,7 @@ fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
     let stats = stats.unwrap_or_default();
     RelayReport {
         is_on,
-        connections: stats.connections,
-        logins: stats.logins,
-        keys: stats.keys,
-        duplicate_keys: stats.duplicate_keys,
-        home_connections: stats.home_connections,
-        not_ideal_connections: stats.not_ideal_connections,
-        mesh_connections: stats.mesh_connections,
-        mesh_links: stats.mesh_links,
-        remote_keys: stats.remote_keys,
-        queued_packets: stats.queued_packets,
-        pool_bytes_used: stats.pool_bytes_used,
-        accepted: stats.accepted,
-        turned_away: stats.turned_away,
-        refused: stats.refused,
-        logins_failed: stats.logins_failed,
-        logins_evicted: stats.logins_evicted,
-        write_timeouts: stats.write_timeouts,
-        rate_waits: stats.rate_waits,
-        packets_received: stats.received.packets,
-        bytes_received: stats.received.bytes,
-        packets_sent: stats.sent.packets,
-        bytes_sent: stats.sent.bytes,
-        packets_forwarded_in: stats.forwarded_in.packets,
-        packets_forwarded_out: stats.forwarded_out.packets,
+        stats,
         drops: drops(&stats),
         stun: StunReport {
             answered_ipv4: stun.answered_ipv4,
@@ -68,19 +44,12 @@ fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
     }
 }
 
-/// Dropped packets, one row for each reason and kind.
-pub fn drops(stats: &Stats) -> Vec<RelayDrops> {
-    let kinds = DropReason::ALL
-        .into_iter()
-        .flat_map(|reason| PacketKind::ALL.map(|kind| (reason, kind)));
-    let drops = kinds.map(|(reason, kind)| {
-        let tally = stats.drops.of(reason, kind);
-        RelayDrops {
-            reason: reason.label().to_owned(),
-            kind: kind.label().to_owned(),
-            packets: tally.packets,
-            bytes: tally.bytes,
-        }
+fn drops(stats: &Stats) -> Vec<RelayDrops> {
+    let drops = stats.drops.rows().map(|(reason, kind, tally)| RelayDrops {
+        reason: reason.label().to_owned(),
+        kind: kind.label().to_owned(),
+        packets: tally.packets,
+        bytes: tally.bytes,
     });
     drops.collect()
 }
@@ -88,6 +57,62 @@ pub fn drops(stats: &Stats) -> Vec<RelayDrops> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_derp::stats::Tally;
+
+    /// Scripts depend on these names.
+    #[test]
+    fn names_of_json_members_stay() {
+        let json = serde_json::to_value(report(None, StunStats::default())).unwrap();
+        let members: Vec<&String> = json.as_object().unwrap().keys().collect();
+        let mut expected = [
+            "isOn",
+            "connections",
+            "logins",
+            "keys",
+            "duplicateKeys",
+            "homeConnections",
+            "notIdealConnections",
+            "meshConnections",
+            "meshLinks",
+            "remoteKeys",
+            "queuedPackets",
+            "poolBytesUsed",
+            "accepted",
+            "turnedAway",
+            "refused",
+            "loginsFailed",
+            "loginsEvicted",
+            "writeTimeouts",
+            "rateWaits",
+            "packetsReceived",
+            "bytesReceived",
+            "packetsSent",
+            "bytesSent",
+            "packetsForwardedIn",
+            "packetsForwardedOut",
+            "drops",
+            "stun",
+        ];
+        expected.sort_unstable();
+        assert_eq!(members, expected);
+    }
+
+    #[test]
+    fn the_command_line_reads_what_the_server_reports() {
+        let stats = Stats {
+            connections: 7,
+            received: Tally {
+                packets: 2,
+                bytes: 300,
+            },
+            refused: 1,
+            ..Stats::default()
+        };
+        let report = report(Some(stats), StunStats::default());
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains(r#""connections":7"#), "{text}");
+        assert_eq!(serde_json::from_str::<RelayReport>(&text).unwrap(), report);
+    }
 
     #[test]
     fn without_a_relay_the_report_says_that_it_is_off() {

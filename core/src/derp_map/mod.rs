@@ -1,7 +1,7 @@
-//! DERP maps that others wrote: read from JSON as tailscale.com has it, or from YAML as Headscale has
-//! it, and put together.
+//! DERP maps from elsewhere: parsed from JSON as tailscale.com serves it, or from YAML as Headscale uses it,
+//! and merged.
 //!
-//! Pure: texts in, a map out. Must not know: where the texts come from.
+//! Pure: texts in, a map out. Must not know: the origin of the texts.
 #![cfg_attr(
     not(test),
     deny(
@@ -21,16 +21,16 @@ use serde_json::Value;
 
 use crate::tailcfg::derpmap::{DerpMap, DerpNode, DerpRegion, HomeParams};
 
-/// Most relays of one region; the largest known one has a handful.
+/// Maximum of relays in a region; the largest known one has a handful.
 const MAX_NODES: usize = 64;
 
-/// Why a text is no DERP map.
+/// Why a DERP map is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMap {
     /// The text is not JSON.
     #[error("not JSON: {0}")]
     Json(String),
-    /// The text is not YAML of the simple kind that is read.
+    /// The text is not YAML of the supported subset.
     #[error("line {line}: {what}")]
     Yaml {
         /// The line, from 1.
@@ -39,12 +39,12 @@ pub enum InvalidMap {
         what: &'static str,
     },
     /// The text has no regions.
-    #[error("there is no `regions` (or `Regions`)")]
+    #[error("missing `regions` (or `Regions`)")]
     NoRegions,
-    /// A region's number is none from 1 to 65535.
-    #[error("region {0:?}: its number goes from 1 to 65535")]
+    /// A region's number is not from 1 to 65535.
+    #[error("invalid region number {0:?}: must be from 1 to 65535")]
     Number(String),
-    /// A region is not as it should be.
+    /// A region is invalid.
     #[error("region {0}: {1}")]
     Region(u16, String),
 }
@@ -57,7 +57,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Reads JSON if the text begins like it, else YAML.
+    /// Parses JSON if the text starts like it, else YAML.
     ///
     /// # Errors
     /// [`InvalidMap`].
@@ -108,8 +108,8 @@ impl Part {
     }
 }
 
-/// Puts parts together; a later one wins over an earlier one. Names of relays have to be unique over
-/// all regions: a region whose relays have names of others is left out, and given back with its number.
+/// Merges parts; a later one overrides an earlier one. Relay names must be unique over all regions: regions with
+/// duplicate names are left out, and their numbers returned.
 pub fn join<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (DerpMap, Vec<u16>) {
     let (mut regions, mut scores) = (BTreeMap::new(), BTreeMap::new());
     for part in parts {
@@ -122,7 +122,7 @@ pub fn join<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (DerpMap, Vec<u16>
         scores.extend(part.scores.clone());
     }
     let (mut names, mut left_out) = (BTreeSet::new(), Vec::new());
-    // The highest first: those of owners, from 900 on, stay when there is a clash.
+    // The highest first, so that self-hosted regions (900 and up) win.
     for (number, region) in regions.iter().rev() {
         let own: BTreeSet<&str> = region.nodes.iter().map(|node| node.name.as_str()).collect();
         if own.len() < region.nodes.len() || own.iter().any(|name| names.contains(*name)) {
@@ -202,18 +202,16 @@ fn region_of(number: u16, value: &Value) -> Result<DerpRegion, InvalidMap> {
     let fault = |what: &str| InvalidMap::Region(number, what.to_owned());
     let raw = Region::deserialize(value).map_err(|error| fault(&error.to_string()))?;
     if raw.regionid.is_some_and(|id| id != number) {
-        return Err(fault("its RegionID is another number"));
+        return Err(fault("RegionID does not match"));
     }
     if raw.nodes.len() > MAX_NODES {
-        return Err(fault("it has too many nodes"));
+        return Err(fault("too many nodes"));
     }
     let mut nodes = Vec::new();
     for node in raw.nodes {
         let ports = (-1..=65_535).contains(&node.stunport) && (0..=65_535).contains(&node.derpport);
         if node.name.is_empty() || node.hostname.is_empty() || !ports {
-            return Err(fault(
-                "a node has no name or host name, or a port that is none",
-            ));
+            return Err(fault("a node needs a name, a host name and valid ports"));
         }
         nodes.push(DerpNode {
             name: node.name,
@@ -241,13 +239,13 @@ fn region_of(number: u16, value: &Value) -> Result<DerpRegion, InvalidMap> {
     })
 }
 
-/// A text, also when it looks like a number or is not there.
+/// A string, also if written as a number or null.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(from)? {
         Value::String(text) => text,
         Value::Null => String::new(),
         Value::Number(number) => number.to_string(),
-        _ => return Err(serde::de::Error::custom("a text is expected")),
+        _ => return Err(serde::de::Error::custom("expected a string")),
     })
 }
 
@@ -265,14 +263,14 @@ mod tests {
     const EXPECTED: &str = r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"custom","RegionName":"My Region","Nodes":[{"Name":"900a","RegionID":900,"HostName":"myderp.example.com","IPv4":"198.51.100.1","IPv6":"2001:db8::1"}]}}}"#;
 
     #[test]
-    fn headscales_form_is_read() {
+    fn headscales_form_is_parsed() {
         let part = Part::read(YAML).unwrap();
         assert_eq!(text(&join([&part]).0), EXPECTED);
         assert_eq!(part.regions[&1], None);
     }
 
     #[test]
-    fn json_is_read_and_written_back_as_it_is() {
+    fn json_is_parsed_and_written_back_unchanged() {
         let json = r#"{"HomeParams":{"RegionScore":{"1":0.5}},"Regions":{"1":{"RegionID":1,"RegionCode":"nyc","RegionName":"New York","Latitude":40.7,"Longitude":-74.0,"NoMeasureNoHome":true,"Nodes":[{"Name":"1f","RegionID":1,"HostName":"derp1f.example","CertName":"sha256-raw:ab","IPv4":"199.38.181.104","STUNPort":-1,"STUNOnly":true,"DERPPort":8443,"CanPort80":true}]}}}"#;
         let part = Part::read(json).unwrap();
         assert_eq!(text(&join([&part]).0), json);
@@ -313,16 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_refused_with_the_reason() {
+    fn an_invalid_map_is_rejected_with_the_reason() {
         for (text, reason) in [
-            ("", "there is no `regions`"),
+            ("", "missing `regions`"),
             ("{", "not JSON"),
             ("regions:\n  0:\n    nodes: []\n", "from 1 to 65535"),
             ("regions:\n  70000: null\n", "from 1 to 65535"),
-            ("regions:\n  5:\n    regionid: 6\n", "another number"),
+            ("regions:\n  5:\n    regionid: 6\n", "does not match"),
             (
                 "regions:\n  5:\n    nodes:\n    - name: a\n",
-                "no name or host name",
+                "needs a name",
             ),
             ("regions:\n  5:\n    nodes: 7\n", "region 5"),
             ("regions:\n\t5: null\n", "line 2"),

@@ -1,12 +1,11 @@
-//! As much of YAML as maps written by hand use: nested mappings and lists by indentation, plain and
-//! quoted scalars, comments, and empty or simple lists in brackets. What is not understood is refused
-//! with its line, never guessed.
+//! The subset of YAML that hand-written DERP maps use: nested mappings and lists by indentation, plain and
+//! quoted scalars, comments, and empty or simple lists in brackets. Anything else is an error with its line.
 
 use serde_json::{Map, Value};
 
-use crate::derp_map::InvalidMap;
+use super::InvalidMap;
 
-/// Deepest nesting; a map of relays has five levels.
+/// Deepest nesting; a DERP map has five levels.
 const MAX_DEPTH: usize = 16;
 
 /// One line without its comment and indentation.
@@ -16,7 +15,7 @@ struct Line<'a> {
     text: &'a str,
 }
 
-/// Reads a text; an empty one is null.
+/// Parses a text; an empty one is null.
 pub(super) fn read(text: &str) -> Result<Value, InvalidMap> {
     let mut lines = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -27,7 +26,7 @@ pub(super) fn read(text: &str) -> Result<Value, InvalidMap> {
             continue;
         }
         if text.starts_with('\t') {
-            return Err(fault(number, "a tab in the indentation"));
+            return Err(fault(number, "tabs are not allowed in the indentation"));
         }
         let indent = content.len().saturating_sub(text.len());
         lines.push(Line {
@@ -43,7 +42,7 @@ pub(super) fn read(text: &str) -> Result<Value, InvalidMap> {
     let value = reader.block(indent, 0)?;
     match reader.line() {
         None => Ok(value),
-        Some(line) => Err(fault(line.number, "the indentation fits nowhere")),
+        Some(line) => Err(fault(line.number, "invalid indentation")),
     }
 }
 
@@ -118,12 +117,12 @@ impl<'a> Reader<'a> {
                 break;
             }
             let Some((key, content)) = split_key(text) else {
-                return Err(fault(number, "`key: value` is expected"));
+                return Err(fault(number, "expected `key: value`"));
             };
             let key = match scalar(key, number)? {
                 Value::String(key) => key,
                 Value::Number(number) => number.to_string(),
-                _ => return Err(fault(number, "a key that is neither a text nor a number")),
+                _ => return Err(fault(number, "a key must be a string or a number")),
             };
             self.at = self.at.saturating_add(1);
             let value = match content.is_empty() {
@@ -131,7 +130,7 @@ impl<'a> Reader<'a> {
                 false => scalar(content, number)?,
             };
             if map.insert(key, value).is_some() {
-                return Err(fault(number, "the same key once more"));
+                return Err(fault(number, "duplicate key"));
             }
         }
         Ok(Value::Object(map))
@@ -155,7 +154,7 @@ fn is_item(text: &str) -> bool {
     text == "-" || text.starts_with("- ")
 }
 
-/// Cuts a comment off: a `#` at the start or after a blank, outside of quotes.
+/// Removes a comment: a `#` at the start or after a space, outside quotes.
 fn without_comment(line: &str) -> &str {
     let (mut quote, mut before) = (None, ' ');
     for (at, letter) in line.char_indices() {
@@ -199,13 +198,13 @@ fn scalar(text: &str, line: usize) -> Result<Value, InvalidMap> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner.strip_suffix(']');
         let inner = inner
-            .ok_or(fault(line, "a list in brackets that does not end here"))?
+            .ok_or(fault(line, "unterminated list in brackets"))?
             .trim();
         if inner.is_empty() {
             return Ok(Value::Array(Vec::new()));
         }
         if inner.contains(['[', '{', '"', '\'']) {
-            return Err(fault(line, "a list in brackets that is not simple"));
+            return Err(fault(line, "unsupported list in brackets"));
         }
         let items = inner.split(',').map(|item| scalar(item, line));
         return items.collect::<Result<Vec<_>, _>>().map(Value::Array);
@@ -223,11 +222,11 @@ fn scalar(text: &str, line: usize) -> Result<Value, InvalidMap> {
     };
     if let Some(inner) = quoted('"').or_else(|| quoted('\'')) {
         let inner = inner.filter(|inner| !inner.contains('\\'));
-        let inner = inner.ok_or(fault(line, "quotes that are not simple"))?;
+        let inner = inner.ok_or(fault(line, "unsupported quoting"))?;
         return Ok(Value::String(inner.to_owned()));
     }
     if text.starts_with(['&', '*', '!', '|', '>', '%', '@', '`', '{']) {
-        return Err(fault(line, "YAML that is not understood here"));
+        return Err(fault(line, "unsupported YAML syntax"));
     }
     Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named_with_its_line() {
+    fn unsupported_syntax_is_reported_with_its_line() {
         for (text, line) in [
             ("a: 1\n b: 2\n", 2),
             ("a: 1\na: 2\n", 2),

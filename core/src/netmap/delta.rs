@@ -1,160 +1,115 @@
-//! Later messages of a stream: what changed since the last one.
+//! Deltas: the later messages of a stream, with what changed since the last one.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::id::{NodeId, Revision, UserId};
-use crate::netmap::fragment::{Form, self_node};
+use crate::netmap::cache::{DeltaKey, MapCache};
+use crate::netmap::context::MapContext;
+use crate::netmap::fragment::{self, self_node};
 use crate::netmap::frame::Message;
 use crate::netmap::full::NO_SSH;
-use crate::netmap::{Source, profiles, to_json};
+use crate::netmap::peer_view::PeerView;
+use crate::netmap::user_profiles::profiles;
 use crate::policy::{Compiled, Touched};
 use crate::state::model::{Change, Node};
+use crate::tailcfg::json;
 use crate::tailcfg::map::PeerChange;
 
-/// What has to be said, sorted by how it is said.
+/// The state that a viewer was last sent.
+pub struct LastSent<'a> {
+    /// Revision of the state.
+    pub revision: Revision,
+    /// The compiled policy of that state.
+    pub compiled: &'a Arc<Compiled>,
+}
+
+/// The state changes since the last message are no longer in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the changes since the last message are no longer in memory")]
+pub struct TooLongAgo;
+
+/// The changes since `last_sent` for `viewer`: `Ok(None)` if there are none for it. An isolated viewer only gets
+/// changes of itself.
+///
+/// # Errors
+/// [`TooLongAgo`]; then only a full map helps.
+pub fn delta(
+    context: &MapContext<'_>,
+    cache: &MapCache,
+    viewer: &Node,
+    last_sent: &LastSent<'_>,
+) -> Result<Option<Message>, TooLongAgo> {
+    let compiled = context.snapshot.compiled();
+    let touched = match Arc::ptr_eq(last_sent.compiled, compiled) {
+        true => Touched::Nodes(Vec::new()),
+        false => compiled.touched_since(last_sent.compiled),
+    };
+    let update = Update {
+        context,
+        cache,
+        viewer,
+        last_sent,
+        touched,
+    };
+    let viewer_affected = update.viewer_affected()?;
+    let key = DeltaKey {
+        since: last_sent.revision,
+        until: context.snapshot.revision(),
+        view_classes: (
+            last_sent.compiled.view_class(viewer.id),
+            compiled.view_class(viewer.id),
+        ),
+        filter: update.new_filter(),
+    };
+    if !viewer_affected && let Some(message) = cache.deltas.get(&key) {
+        return Ok(message);
+    }
+    let message = update.message()?.map(Message::new);
+    if !viewer_affected {
+        cache.deltas.insert(key, &message);
+    }
+    Ok(message)
+}
+
+/// What a viewer has to be sent, by field.
 #[derive(Default)]
-struct News {
-    itself: bool,
+struct PendingChanges {
+    /// Whether the viewer's own node changed.
+    self_node: bool,
     removed: BTreeSet<NodeId>,
-    whole: BTreeSet<NodeId>,
+    /// Peers to send in full.
+    changed: BTreeSet<NodeId>,
+    /// Peers to send as a patch.
     patched: BTreeSet<NodeId>,
     users: BTreeSet<UserId>,
     filter: Option<Arc<str>>,
     ssh: Option<Option<Arc<str>>>,
 }
 
-/// Most bytes of a message that is kept for other viewers.
-const SHARED_MAX: usize = 64 * 1024;
-
-/// How many messages are kept: streams are rarely further apart.
-const SHARED_MESSAGES: usize = 8;
-
-/// The last messages that are the same for every viewer of a class whom they do not name.
-#[derive(Debug, Default)]
-pub struct Shared(Mutex<VecDeque<(Key, Option<Message>)>>);
-
-/// What makes two viewers hear the same.
-#[derive(Debug)]
-struct Key {
-    since: Revision,
-    until: Revision,
-    /// How they saw the others before and after.
-    classes: (u32, u32),
-    /// Their filter, if it changed.
-    filter: Option<Arc<str>>,
-}
-
-impl PartialEq for Key {
-    /// Filters are compared by place: equal ones are shared, and no other can have the place of one that
-    /// is held here.
-    fn eq(&self, other: &Self) -> bool {
-        let filters = match (&self.filter, &other.filter) {
-            (None, None) => true,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        };
-        let times = (self.since, self.until) == (other.since, other.until);
-        filters && times && self.classes == other.classes
-    }
-}
-
-impl Shared {
-    fn find(&self, wanted: &Key) -> Option<Option<Message>> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, message) = entries.iter().find(|(key, _)| key == wanted)?;
-        Some(message.clone())
-    }
-
-    fn keep(&self, key: Key, message: &Option<Message>) {
-        if message
-            .as_ref()
-            .is_some_and(|message| message.json().len() > SHARED_MAX)
-        {
-            return;
-        }
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while entries.len() >= SHARED_MESSAGES {
-            entries.pop_front();
-        }
-        entries.push_back((key, message.clone()));
-    }
-}
-
-/// From where a viewer has to be brought to the present.
-pub struct Told<'a> {
-    /// The last state of which it was told.
-    pub revision: Revision,
-    /// What the policy meant then.
-    pub compiled: &'a Arc<Compiled>,
-}
-
-/// What happened since a viewer was told last, and what it sees of that.
-struct View<'a> {
-    source: &'a Source<'a>,
+/// One delta in the making.
+struct Update<'a> {
+    context: &'a MapContext<'a>,
+    cache: &'a MapCache,
     viewer: &'a Node,
-    told: &'a Told<'a>,
+    last_sent: &'a LastSent<'a>,
     touched: Touched,
 }
 
-/// The changes since `told` for `viewer`: `Ok(None)` when there are none for it. A viewer that sees nobody
-/// is told of itself only.
-///
-/// # Errors
-/// When `told` is too long ago; then only a full map helps.
-pub fn delta(
-    source: &Source<'_>,
-    viewer: &Node,
-    told: &Told<'_>,
-) -> Result<Option<Message>, TooLongAgo> {
-    let compiled = source.snapshot.compiled();
-    let touched = match Arc::ptr_eq(told.compiled, compiled) {
-        true => Touched::Nodes(Vec::new()),
-        false => compiled.touched_since(told.compiled),
-    };
-    let view = View {
-        source,
-        viewer,
-        told,
-        touched,
-    };
-    let special = view.concerns_viewer()?;
-    let key = Key {
-        since: told.revision,
-        until: source.snapshot.revision(),
-        classes: (
-            told.compiled.view_class(viewer.id),
-            compiled.view_class(viewer.id),
-        ),
-        filter: view.new_filter(),
-    };
-    if !special && let Some(message) = source.fragments.shared.find(&key) {
-        return Ok(message);
-    }
-    let message = view.message()?.map(Message::new);
-    if !special {
-        source.fragments.shared.keep(key, &message);
-    }
-    Ok(message)
-}
-
-/// The remembered changes do not reach back far enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the changes since then are not remembered")]
-pub struct TooLongAgo;
-
-impl View<'_> {
+impl Update<'_> {
     fn changes(&self) -> Result<impl Iterator<Item = Change> + '_, TooLongAgo> {
-        let snapshot = self.source.snapshot;
-        snapshot.changes_since(self.told.revision).ok_or(TooLongAgo)
+        let snapshot = self.context.snapshot;
+        snapshot
+            .changes_since(self.last_sent.revision)
+            .ok_or(TooLongAgo)
     }
 
     fn is_same_policy(&self) -> bool {
-        Arc::ptr_eq(self.told.compiled, self.source.snapshot.compiled())
+        Arc::ptr_eq(self.last_sent.compiled, self.context.snapshot.compiled())
     }
 
-    /// Whether something of this is about the viewer itself, so that nobody else hears the same.
-    fn concerns_viewer(&self) -> Result<bool, TooLongAgo> {
+    /// Whether a change affects the viewer itself, so that its delta cannot be shared.
+    fn viewer_affected(&self) -> Result<bool, TooLongAgo> {
         let viewer = self.viewer;
         let about = |change: Change| match change {
             Change::Node(id) => id == viewer.id,
@@ -171,60 +126,57 @@ impl View<'_> {
             || self.new_ssh().is_some())
     }
 
-    /// The viewer's packet filter, if it is another than before.
+    /// The viewer's packet filter, if it changed.
     fn new_filter(&self) -> Option<Arc<str>> {
         if self.is_same_policy() || self.viewer.is_isolated() {
             return None;
         }
-        let before = self.told.compiled.filter(self.viewer.id);
-        let now = self.source.snapshot.compiled().filter(self.viewer.id);
+        let before = self.last_sent.compiled.filter(self.viewer.id);
+        let now = self.context.snapshot.compiled().filter(self.viewer.id);
         (!Arc::ptr_eq(&before, &now) && before != now).then_some(now)
     }
 
-    /// The viewer's SSH policy, if it is another than before.
+    /// The viewer's SSH policy, if it changed.
     fn new_ssh(&self) -> Option<Option<Arc<str>>> {
         if self.is_same_policy() || self.viewer.is_isolated() {
             return None;
         }
-        let before = self.told.compiled.ssh(self.viewer.id);
-        let now = self.source.snapshot.compiled().ssh(self.viewer.id);
+        let before = self.last_sent.compiled.ssh(self.viewer.id);
+        let now = self.context.snapshot.compiled().ssh(self.viewer.id);
         (before != now).then_some(now)
     }
 
-    /// Whether the policy gives the viewer other attributes than before.
+    /// Whether the viewer's attributes by policy changed.
     fn has_new_attributes(&self) -> bool {
-        let before = self.told.compiled.attributes(self.viewer.id);
-        let now = self.source.snapshot.compiled().attributes(self.viewer.id);
+        let before = self.last_sent.compiled.attributes(self.viewer.id);
+        let now = self.context.snapshot.compiled().attributes(self.viewer.id);
         !Arc::ptr_eq(&before, &now) && before != now
     }
 
     fn message(&self) -> Result<Option<Vec<u8>>, TooLongAgo> {
-        let news = self.news()?;
-        let Source {
-            snapshot,
-            fragments,
-            ..
-        } = *self.source;
+        let pending = self.pending_changes()?;
+        let snapshot = self.context.snapshot;
         let mut parts = Vec::new();
-        if news.itself {
-            let node = self_node(self.source, self.viewer);
+        if pending.self_node {
+            let node = self_node(self.context, self.viewer);
             parts.push(format!(r#""Node":{node}"#));
         }
-        if !news.removed.is_empty() {
-            parts.push(format!(r#""PeersRemoved":{}"#, to_json(&news.removed)));
+        if !pending.removed.is_empty() {
+            let removed = json::plain(&pending.removed);
+            parts.push(format!(r#""PeersRemoved":{removed}"#));
         }
         let nodes = |ids: &BTreeSet<NodeId>| -> Vec<Arc<Node>> {
             ids.iter()
                 .filter_map(|id| snapshot.node(*id).cloned())
                 .collect()
         };
-        let whole = nodes(&news.whole);
-        if !whole.is_empty() {
-            let peers: Vec<_> = whole
+        let changed = nodes(&pending.changed);
+        if !changed.is_empty() {
+            let peers: Vec<_> = changed
                 .iter()
                 .map(|node| {
-                    let form = Form::of(snapshot.compiled(), self.viewer.id, node);
-                    fragments.peer(self.source, node, form)
+                    let view = PeerView::of(snapshot.compiled(), self.viewer.id, node);
+                    fragment::peer(self.context, self.cache, node, view)
                 })
                 .collect();
             let texts: Vec<_> = peers
@@ -233,22 +185,22 @@ impl View<'_> {
                 .collect();
             parts.push(format!(r#""PeersChanged":[{}]"#, texts.join(",")));
         }
-        let viewer = snapshot.node(self.viewer.id).filter(|_| news.itself);
-        let owned = whole.iter().chain(viewer);
-        let profiles = profiles(snapshot, owned, &news.users);
+        let viewer = snapshot.node(self.viewer.id);
+        let owned = changed.iter().chain(viewer.filter(|_| pending.self_node));
+        let profiles = profiles(snapshot, owned, &pending.users);
         if !profiles.is_empty() {
-            parts.push(format!(r#""UserProfiles":{}"#, to_json(&profiles)));
+            parts.push(format!(r#""UserProfiles":{}"#, json::plain(&profiles)));
         }
-        if !news.patched.is_empty() {
-            let nodes = nodes(&news.patched);
-            let since = self.told.revision;
+        if !pending.patched.is_empty() {
+            let nodes = nodes(&pending.patched);
+            let since = self.last_sent.revision;
             let patches: Vec<_> = nodes.iter().map(|node| patch(node, since)).collect();
-            parts.push(format!(r#""PeersChangedPatch":{}"#, to_json(&patches)));
+            parts.push(format!(r#""PeersChangedPatch":{}"#, json::plain(&patches)));
         }
-        if let Some(filter) = news.filter {
+        if let Some(filter) = pending.filter {
             parts.push(format!(r#""PacketFilters":{{"base":{filter}}}"#));
         }
-        if let Some(ssh) = news.ssh {
+        if let Some(ssh) = pending.ssh {
             let ssh = ssh.as_deref().unwrap_or(NO_SSH);
             parts.push(format!(r#""SSHPolicy":{ssh}"#));
         }
@@ -258,43 +210,45 @@ impl View<'_> {
         Ok(Some(format!("{{{}}}", parts.join(",")).into_bytes()))
     }
 
-    fn news(&self) -> Result<News, TooLongAgo> {
+    fn pending_changes(&self) -> Result<PendingChanges, TooLongAgo> {
         let viewer = self.viewer;
-        let since = self.told.revision;
-        let mut news = News {
+        let since = self.last_sent.revision;
+        let mut pending = PendingChanges {
             filter: self.new_filter(),
             ssh: self.new_ssh(),
-            itself: !self.is_same_policy() && self.has_new_attributes(),
-            ..News::default()
+            self_node: !self.is_same_policy() && self.has_new_attributes(),
+            ..PendingChanges::default()
         };
         for change in self.changes()? {
             match change {
-                Change::Node(id) if id == viewer.id => news.itself |= viewer.facets.core > since,
+                Change::Node(id) if id == viewer.id => {
+                    pending.self_node |= viewer.facets.core > since;
+                }
                 Change::User(id) => {
                     if viewer.user() == Some(id) || self.sees_node_of(id) {
-                        news.users.insert(id);
+                        pending.users.insert(id);
                     }
                 }
-                Change::Node(id) | Change::NodeRemoved(id) => self.compare(id, &mut news),
+                Change::Node(id) | Change::NodeRemoved(id) => self.compare(id, &mut pending),
             }
         }
         match &self.touched {
             Touched::Nodes(nodes) if !nodes.contains(&viewer.id) => {
                 for id in nodes {
-                    self.compare(*id, &mut news);
+                    self.compare(*id, &mut pending);
                 }
             }
             Touched::Nodes(_) | Touched::Everything => {
-                for node in self.source.snapshot.nodes() {
-                    self.compare(node.id, &mut news);
+                for node in self.context.snapshot.nodes() {
+                    self.compare(node.id, &mut pending);
                 }
             }
         }
-        Ok(news)
+        Ok(pending)
     }
 
     fn sees_node_of(&self, user: UserId) -> bool {
-        let Source { snapshot, .. } = *self.source;
+        let snapshot = self.context.snapshot;
         let mut nodes = snapshot.nodes().iter();
         !self.viewer.is_isolated()
             && nodes.any(|node| {
@@ -302,33 +256,34 @@ impl View<'_> {
             })
     }
 
-    /// What the viewer has to be told of another node, if it saw it before or sees it now.
-    fn compare(&self, id: NodeId, news: &mut News) {
+    /// Adds what the viewer has to be sent of another node, if it was or is a peer.
+    fn compare(&self, id: NodeId, pending: &mut PendingChanges) {
         if id == self.viewer.id || self.viewer.is_isolated() {
             return;
         }
-        let since = self.told.revision;
-        let (before, now) = (self.told.compiled, self.source.snapshot.compiled());
-        let was_seen = before.are_peers(self.viewer.id, id);
-        let seen = now.are_peers(self.viewer.id, id);
-        let Some(node) = self.source.snapshot.node(id).filter(|_| seen) else {
-            if was_seen {
-                news.removed.insert(id);
+        let since = self.last_sent.revision;
+        let (before, now) = (self.last_sent.compiled, self.context.snapshot.compiled());
+        let was_peer = before.are_peers(self.viewer.id, id);
+        let is_peer = now.are_peers(self.viewer.id, id);
+        let Some(node) = self.context.snapshot.node(id).filter(|_| is_peer) else {
+            if was_peer {
+                pending.removed.insert(id);
             }
             return;
         };
         let (moved, appeared) = (node.facets.endpoints > since, node.facets.presence > since);
-        // More than one side at once goes as a whole: patches that carry a disco key and a presence
-        // together are dropped by clients under some conditions.
-        let whole = !was_seen || node.facets.core > since || (moved && appeared);
-        let other_form = || {
+        // Changes of both facets are sent in full: clients drop some patches that carry a disco key and a presence
+        // together.
+        let in_full = !was_peer || node.facets.core > since || (moved && appeared);
+        let has_new_view = || {
             !self.is_same_policy()
-                && Form::of(before, self.viewer.id, node) != Form::of(now, self.viewer.id, node)
+                && PeerView::of(before, self.viewer.id, node)
+                    != PeerView::of(now, self.viewer.id, node)
         };
-        if whole || other_form() {
-            news.whole.insert(id);
+        if in_full || has_new_view() {
+            pending.changed.insert(id);
         } else if moved || appeared {
-            news.patched.insert(id);
+            pending.patched.insert(id);
         }
     }
 }

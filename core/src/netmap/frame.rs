@@ -1,4 +1,4 @@
-//! A message on its way: length in front, compressed where that saves something.
+//! Framing of messages: a length prefix, and compression where it saves something.
 //!
 //! Source of the framing: `sendMapRequest` and `decodeMsg` in tailscale
 //! `control/controlclient/direct.go`: a little-endian `u32` length, then JSON or one zstd frame.
@@ -9,49 +9,48 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-/// Below this many bytes compression costs more than it saves; the message goes as a stored block.
+/// Smallest message that is compressed, in bytes; shorter ones are sent as a stored block.
 const COMPRESS_FROM: usize = 512;
 
 /// Largest block of a zstd frame, in bytes (RFC 8878, section 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 * 1024;
 
-/// A message that several streams may send: framed at most once in each form.
+/// A message that several streams may send: framed at most once per encoding.
 #[derive(Debug, Clone)]
-pub struct Message(Arc<Forms>);
+pub struct Message(Arc<Encodings>);
 
 #[derive(Debug)]
-struct Forms {
+struct Encodings {
     json: Vec<u8>,
     plain: OnceLock<Bytes>,
     zstd: OnceLock<Bytes>,
 }
 
 impl Message {
-    /// The message with this text.
+    /// The message with this JSON.
     pub fn new(json: Vec<u8>) -> Self {
-        Self(Arc::new(Forms {
+        Self(Arc::new(Encodings {
             json,
             plain: OnceLock::new(),
             zstd: OnceLock::new(),
         }))
     }
 
-    /// The text.
+    /// The JSON.
     pub fn json(&self) -> &[u8] {
         &self.0.json
     }
 
     /// The message as it is sent; see [`frame`].
     pub fn framed(&self, zstd: bool) -> Bytes {
-        let form = if zstd { &self.0.zstd } else { &self.0.plain };
-        form.get_or_init(|| frame(&self.0.json, zstd)).clone()
+        let encoding = if zstd { &self.0.zstd } else { &self.0.plain };
+        encoding.get_or_init(|| frame(&self.0.json, zstd)).clone()
     }
 }
 
-/// Frames a message; compressed when the client asked for zstd.
+/// Frames a message; compressed if the client asked for zstd.
 ///
-/// A message too long for its length field is cut to nothing, which the client takes for a broken
-/// stream; at 4 GiB no client could take it anyway.
+/// A message of 4 GiB or more, which no client could hold, gets the length 0; the client treats the stream as broken.
 pub fn frame(message: &[u8], zstd: bool) -> Bytes {
     let body = encoded(message, zstd);
     let length = length(body.len());
@@ -61,7 +60,7 @@ pub fn frame(message: &[u8], zstd: bool) -> Bytes {
     framed.freeze()
 }
 
-/// A text, or a part of one, in the form that the client asked for.
+/// A text, or a part of one, in the encoding that the client asked for.
 pub(super) fn encoded(text: &[u8], zstd: bool) -> Cow<'_, [u8]> {
     match zstd {
         true => Cow::Owned(compressed(text)),
@@ -77,7 +76,7 @@ pub(super) fn compressed(text: &[u8]) -> Vec<u8> {
     compress_to_vec(text, CompressionLevel::Fastest)
 }
 
-/// The length field of a message that goes in these pieces.
+/// The length prefix of a message that consists of these pieces.
 pub(super) fn length_of(pieces: &[Bytes]) -> Bytes {
     let sum = pieces
         .iter()

@@ -1,29 +1,34 @@
-//! The first message of a stream: everything.
+//! The full map: the first message of a stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::netmap::cache::MapCache;
+use crate::netmap::context::MapContext;
 use crate::netmap::fragment::self_node;
-use crate::netmap::{Source, chunk, frame, profiles, to_json};
+use crate::netmap::user_profiles::profiles;
+use crate::netmap::{chunk, client_version, frame};
 use crate::state::model::Node;
+use crate::tailcfg::json;
 
-/// Of whom a map tells.
+/// Whether a map includes peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The viewer and its peers.
     Everyone,
-    /// The viewer alone.
+    /// The viewer only.
     Itself,
 }
 
-/// The whole map of `viewer`, framed, in pieces to be sent one after the other; compressed when the client
-/// asked for zstd. `more` are further fields, each after a comma.
+/// The full map of `viewer`, framed, in pieces to send one after the other; compressed if the client asked for
+/// zstd. `more` are further fields, each after a comma.
 ///
-/// A node whose key has ended, or that nobody let take part, sees nobody, whatever the scope.
+/// A node that is expired or awaits approval gets no peers, whatever the scope.
 pub fn full_map(
-    source: &Source<'_>,
+    context: &MapContext<'_>,
+    cache: &MapCache,
     viewer: &Node,
     scope: Scope,
     zstd: bool,
@@ -31,67 +36,67 @@ pub fn full_map(
 ) -> Vec<Bytes> {
     let peers = match viewer.is_isolated() || scope == Scope::Itself {
         true => Vec::new(),
-        false => chunk::peers(source, viewer, zstd),
+        false => chunk::peers(context, cache, viewer, zstd),
     };
     let end = |text: String| Bytes::from(frame::encoded(text.as_bytes(), zstd).into_owned());
     let mut pieces = Vec::with_capacity(peers.len().saturating_add(3));
-    let tells_of_peers = !peers.is_empty();
-    pieces.push(end(head(source, viewer, tells_of_peers)));
+    let with_peers = !peers.is_empty();
+    pieces.push(end(head(context, cache, viewer, with_peers)));
     pieces.extend(peers);
-    pieces.push(end(tail(source, viewer, tells_of_peers, more)));
+    pieces.push(end(tail(context, viewer, with_peers, more)));
     pieces.insert(0, frame::length_of(&pieces));
     pieces
 }
 
-/// All but the peers, up to where their list begins. Without peers the field stays away: an empty list
-/// means "no change".
-fn head(source: &Source<'_>, viewer: &Node, with_peers: bool) -> String {
-    let Source {
-        tailnet,
-        fragments,
-        snapshot,
-        ..
-    } = *source;
+/// The fields before the list of peers. Without peers the field is left out: an empty list means "no change".
+fn head(context: &MapContext<'_>, cache: &MapCache, viewer: &Node, with_peers: bool) -> String {
+    let MapContext {
+        shared, snapshot, ..
+    } = *context;
     let compiled = snapshot.compiled();
     let nodes = snapshot.nodes().iter();
     let owned = nodes.filter(|node| {
         node.id == viewer.id || with_peers && compiled.are_peers(viewer.id, node.id)
     });
     let profiles = profiles(snapshot, owned, &BTreeSet::new());
-    let mut text = String::with_capacity(tailnet.derp_map.len().saturating_add(4096));
+    let mut text = String::with_capacity(shared.derp_map.len().saturating_add(4096));
     let mut part = |piece: &str| text.push_str(piece);
     part(r#"{"Node":"#);
-    part(&self_node(source, viewer));
+    part(&self_node(context, viewer));
     part(r#","DERPMap":"#);
-    part(&tailnet.derp_map);
+    part(&shared.derp_map);
     part(r#","DNSConfig":"#);
-    let (_, dns_config) = fragments.dns.text(tailnet, snapshot, viewer);
+    let (_, dns_config) = cache.dns.text(shared, snapshot, viewer);
     part(&dns_config);
     part(r#","Domain":"#);
-    part(&to_json(&tailnet.base_domain));
-    part(
-        &tailnet
-            .notices
-            .fields(viewer, tailnet.dial_plan_version > 0),
-    );
+    part(&json::plain(&shared.base_domain));
+    // The client may remember a plan that was withdrawn.
+    if shared.dial_plan_version > 0 || !shared.dial_plan.is_empty() {
+        part(",");
+        part(&shared.dial_plan.field());
+    }
+    if let Some(field) = client_version::field(shared.latest_client, viewer) {
+        part(",");
+        part(&field);
+    }
     part(r#","CollectServices":false,"Debug":{"DisableLogTail":true},"UserProfiles":"#);
-    part(&to_json(&profiles));
+    part(&json::plain(&profiles));
     if with_peers {
         part(r#","Peers":["#);
     }
     text
 }
 
-/// What comes after the peers.
-fn tail(source: &Source<'_>, viewer: &Node, with_peers: bool, more: &str) -> String {
-    let compiled = source.snapshot.compiled();
+/// The fields after the list of peers.
+fn tail(context: &MapContext<'_>, viewer: &Node, with_peers: bool, more: &str) -> String {
+    let compiled = context.snapshot.compiled();
     let mut text = String::new();
     let mut part = |piece: &str| text.push_str(piece);
     if with_peers {
         part("]");
     }
     part(more);
-    // Filters name the addresses of sources: who sees nobody is told none.
+    // Filters name the addresses of sources, so an isolated node gets an empty one.
     let (filter, ssh) = match viewer.is_isolated() {
         true => (Arc::from("[]"), None),
         false => (compiled.filter(viewer.id), compiled.ssh(viewer.id)),
@@ -101,10 +106,10 @@ fn tail(source: &Source<'_>, viewer: &Node, with_peers: bool, more: &str) -> Str
     part(r#"},"SSHPolicy":"#);
     part(ssh.as_deref().unwrap_or(NO_SSH));
     part(r#","ControlTime":""#);
-    part(&source.now.to_string());
+    part(&context.now.to_string());
     part("\"}");
     text
 }
 
-/// The SSH policy that lets nobody in.
+/// The SSH policy that rejects everyone.
 pub(super) const NO_SSH: &str = r#"{"rules":[]}"#;

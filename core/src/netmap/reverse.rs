@@ -1,9 +1,9 @@
-//! The zones in which the names of addresses are looked up.
+//! Reverse DNS zones of address prefixes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The zones of `in-addr.arpa` (RFC 1035, section 3.5) that together are this prefix, at most 128. It has at
-/// least one bit, and none behind those.
+/// The zones of `in-addr.arpa` (RFC 1035, section 3.5) that make up this prefix, at most 128. `bits` is at least
+/// 1, and no bit after the prefix is set.
 pub fn zones_v4(first: Ipv4Addr, bits: u8) -> impl Iterator<Item = String> {
     let labels = first.octets().map(u32::from);
     zones(labels, bits, 8, |label| label.to_string()).map(|zone| zone + "in-addr.arpa")
@@ -18,7 +18,7 @@ pub fn zones_v6(first: Ipv6Addr, bits: u8) -> impl Iterator<Item = String> {
     zones(labels, bits, 4, |label| format!("{label:x}")).map(|zone| zone + "ip6.arpa")
 }
 
-/// Zones of a prefix of `bits` bits, with labels of `label_bits` bits; each ends with a dot.
+/// Zones of a prefix of `bits` bits, with labels of `label_bits` bits; each ends in a dot.
 fn zones<const N: usize>(
     labels: [u32; N],
     bits: u8,

@@ -1,4 +1,4 @@
-//! One map stream: what it was told last, and what it is told next. Does no I/O.
+//! A map stream: what it sent last, and what it sends next. Does no I/O.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,46 +6,51 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::id::{NodeId, Revision};
-use crate::netmap::delta::{Told, TooLongAgo, delta};
+use crate::netmap::cache::MapCache;
+use crate::netmap::context::MapContext;
+use crate::netmap::delta::{LastSent, TooLongAgo, delta};
+use crate::netmap::display_messages;
+use crate::netmap::dns::SentDns;
 use crate::netmap::frame::Message;
 use crate::netmap::full::{Scope, full_map};
-use crate::netmap::notices::messages_field;
-use crate::netmap::{Source, dns, to_json};
 use crate::policy::Compiled;
 use crate::state::model::{Change, Node, Presence, SessionId};
-use crate::tailcfg::notice::DisplayMessages;
+use crate::tailcfg::json;
 
-/// The state of a stream between two messages: small, and no snapshot in it. What the policy meant is
-/// kept, since it tells whom the client knows; all streams share a few of these.
+/// The state of a stream between two messages: small, and without a snapshot. The compiled policy that was sent
+/// is kept, because it says which peers the client has; all streams share a few of these.
 #[derive(Debug)]
 pub struct MapSession {
     viewer: NodeId,
     session: SessionId,
     /// Whether its messages are compressed.
     zstd: bool,
-    told: Revision,
+    /// Revision of the state that was sent last.
+    sent: Revision,
+    /// Compiled policy of that state.
     compiled: Arc<Compiled>,
-    alone: bool,
-    /// Version of the relays that it was told.
+    /// Whether the viewer was isolated in it.
+    is_isolated: bool,
+    /// Version of the DERP map that was sent.
     derp_version: u32,
-    /// Version of the way to the server that it was told.
+    /// Version of the dial plan that was sent.
     dial_plan_version: u32,
-    /// The messages for a person that it was told; empty for none.
+    /// Display messages that were sent; empty for none.
     messages: String,
-    /// What it was told about DNS.
-    dns: dns::Told,
-    /// Version of the settings that the peers were told by.
+    /// DNS settings that were sent.
+    dns: SentDns,
+    /// Version of the DNS settings that show in the peers that were sent.
     peers_version: u32,
 }
 
 /// What a stream does next.
 #[derive(Debug)]
 pub enum Next {
-    /// Nothing: all that is new does not concern it.
+    /// Nothing: no change concerns it.
     Nothing,
     /// It sends this message.
     Send(Message),
-    /// It sends the whole map: these pieces, which are framed already.
+    /// It sends the full map: these pieces, already framed.
     SendMap(Vec<Bytes>),
     /// It ends.
     End(EndReason),
@@ -54,69 +59,66 @@ pub enum Next {
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// The node is no more.
+    /// The node was deleted.
     Deleted,
     /// The node opened another stream.
     Superseded,
-    /// What it would have to be told is not known any more.
+    /// The changes since its last message are no longer in memory.
     Behind,
 }
 
 impl MapSession {
-    /// A stream of `viewer` that begins with the whole map.
+    /// A stream of `viewer`, and its first message, the full map.
     pub fn begin(
         viewer: NodeId,
         session: SessionId,
         zstd: bool,
-        source: &Source<'_>,
+        context: &MapContext<'_>,
+        cache: &MapCache,
     ) -> (Self, Next) {
         let mut begun = Self {
             viewer,
             session,
             zstd,
-            told: Revision::ZERO,
-            compiled: source.snapshot.compiled().clone(),
-            alone: false,
+            sent: Revision::ZERO,
+            compiled: context.snapshot.compiled().clone(),
+            is_isolated: false,
             derp_version: 0,
             dial_plan_version: 0,
             peers_version: 0,
             messages: String::new(),
-            dns: dns::Told::default(),
+            dns: SentDns::default(),
         };
-        let next = begun.tell_everything(source, &BTreeSet::new());
+        let next = begun.send_full_map(context, cache, &BTreeSet::new());
         (begun, next)
     }
 
-    /// The message for all that happened until `source`, and for changes of the relays, of DNS and of the way to
-    /// the server.
-    pub fn advance(&mut self, source: &Source<'_>) -> Next {
-        let next = self.advance_nodes(source);
-        // A whole map has told of all of it already.
+    /// The message for all changes up to `context`: of the state, the DERP map, DNS and the dial plan.
+    pub fn advance(&mut self, context: &MapContext<'_>, cache: &MapCache) -> Next {
+        let next = self.advance_nodes(context, cache);
+        // A full map includes everything.
         if matches!(next, Next::SendMap(_) | Next::End(_)) {
             return next;
         }
-        let Source {
-            tailnet,
-            fragments,
-            snapshot,
-            ..
-        } = *source;
+        let MapContext {
+            shared, snapshot, ..
+        } = *context;
         let mut parts = Vec::new();
-        if self.derp_version != tailnet.derp_version {
-            self.derp_version = tailnet.derp_version;
-            parts.push(format!(r#""DERPMap":{}"#, tailnet.derp_map));
+        if self.derp_version != shared.derp_version {
+            self.derp_version = shared.derp_version;
+            parts.push(format!(r#""DERPMap":{}"#, shared.derp_map));
         }
-        if self.dial_plan_version != tailnet.dial_plan_version {
-            self.dial_plan_version = tailnet.dial_plan_version;
-            parts.push(tailnet.notices.dial_plan_field());
+        if self.dial_plan_version != shared.dial_plan_version {
+            self.dial_plan_version = shared.dial_plan_version;
+            parts.push(shared.dial_plan.field());
         }
         let viewer = snapshot.node(self.viewer);
         if let Some(viewer) = viewer {
-            parts.extend(self.new_messages(source, viewer));
+            parts.extend(self.new_messages(context, viewer));
         }
-        let of_dns = |viewer| fragments.dns.news(tailnet, snapshot, viewer, self.dns);
-        if let Some((told, dns_config)) = viewer.and_then(|viewer| of_dns(viewer)) {
-            self.dns = told;
+        let new_dns = |viewer| cache.dns.changed(shared, snapshot, viewer, self.dns);
+        if let Some((sent, dns_config)) = viewer.and_then(|viewer| new_dns(viewer)) {
+            self.dns = sent;
             parts.push(format!(r#""DNSConfig":{dns_config}"#));
         }
         if parts.is_empty() {
@@ -133,49 +135,57 @@ impl MapSession {
         Next::Send(Message::new(text))
     }
 
-    fn tell_everything(&mut self, source: &Source<'_>, removed: &BTreeSet<NodeId>) -> Next {
-        let Some(viewer) = source.snapshot.node(self.viewer) else {
+    fn send_full_map(
+        &mut self,
+        context: &MapContext<'_>,
+        cache: &MapCache,
+        removed: &BTreeSet<NodeId>,
+    ) -> Next {
+        let Some(viewer) = context.snapshot.node(self.viewer) else {
             return Next::End(EndReason::Deleted);
         };
-        self.told = source.snapshot.revision();
-        self.compiled = source.snapshot.compiled().clone();
-        self.alone = viewer.is_isolated();
-        self.derp_version = source.tailnet.derp_version;
-        self.dial_plan_version = source.tailnet.dial_plan_version;
-        self.peers_version = source.tailnet.peers_version;
+        let MapContext {
+            shared, snapshot, ..
+        } = *context;
+        self.sent = snapshot.revision();
+        self.compiled = snapshot.compiled().clone();
+        self.is_isolated = viewer.is_isolated();
+        self.derp_version = shared.derp_version;
+        self.dial_plan_version = shared.dial_plan_version;
+        self.peers_version = shared.peers_version;
         let mut more = String::new();
         if !removed.is_empty() {
             more.push_str(r#","PeersRemoved":"#);
-            more.push_str(&to_json(removed));
+            more.push_str(&json::plain(removed));
         }
-        if let Some(messages) = self.new_messages(source, viewer) {
+        if let Some(messages) = self.new_messages(context, viewer) {
             more.push(',');
             more.push_str(&messages);
         }
-        let texts = &source.fragments.dns;
-        (self.dns, _) = texts.text(source.tailnet, source.snapshot, viewer);
-        Next::SendMap(full_map(source, viewer, Scope::Everyone, self.zstd, &more))
+        (self.dns, _) = cache.dns.text(shared, snapshot, viewer);
+        let pieces = full_map(context, cache, viewer, Scope::Everyone, self.zstd, &more);
+        Next::SendMap(pieces)
     }
 
-    /// The field with the messages for a person, if they are others than those that were told.
-    fn new_messages(&mut self, source: &Source<'_>, viewer: &Node) -> Option<String> {
-        let messages = source.tailnet.notices.messages(viewer);
+    /// The field with the display messages, if they changed.
+    fn new_messages(&mut self, context: &MapContext<'_>, viewer: &Node) -> Option<String> {
+        let messages = display_messages::field(viewer, context.shared.home_is_offline);
         if messages == self.messages {
             return None;
         }
         self.messages.clone_from(&messages);
         Some(match messages.is_empty() {
-            true => messages_field(viewer, &DisplayMessages::new()),
+            true => display_messages::removal(viewer),
             false => messages,
         })
     }
 
-    fn advance_nodes(&mut self, source: &Source<'_>) -> Next {
-        let snapshot = source.snapshot;
-        // A state from before the one that was told may not even know of this stream.
-        let are_peers_as_told = source.tailnet.peers_version == self.peers_version;
-        if snapshot.revision() < self.told || snapshot.revision() == self.told && are_peers_as_told
-        {
+    fn advance_nodes(&mut self, context: &MapContext<'_>, cache: &MapCache) -> Next {
+        let snapshot = context.snapshot;
+        // A state older than the one that was sent may not even know this stream.
+        let is_same_peers_version = context.shared.peers_version == self.peers_version;
+        let revision = snapshot.revision();
+        if revision < self.sent || revision == self.sent && is_same_peers_version {
             return Next::Nothing;
         }
         let Some(viewer) = snapshot.node(self.viewer) else {
@@ -184,34 +194,34 @@ impl MapSession {
         if viewer.presence != Presence::Online(self.session) {
             return Next::End(EndReason::Superseded);
         }
-        if viewer.is_isolated() != self.alone {
-            return self.turn(source);
+        if viewer.is_isolated() != self.is_isolated {
+            return self.on_isolation_change(context, cache);
         }
-        if !are_peers_as_told {
-            return self.start_over(source);
+        if !is_same_peers_version {
+            return self.resend_full_map(context, cache);
         }
-        let told = Told {
-            revision: self.told,
+        let last_sent = LastSent {
+            revision: self.sent,
             compiled: &self.compiled,
         };
-        let next = delta(source, viewer, &told);
-        self.told = snapshot.revision();
+        let next = delta(context, cache, viewer, &last_sent);
+        self.sent = revision;
         match next {
             Ok(message) => {
                 self.compiled = snapshot.compiled().clone();
                 message.map_or(Next::Nothing, Next::Send)
             }
-            Err(TooLongAgo) => self.start_over(source),
+            Err(TooLongAgo) => self.resend_full_map(context, cache),
         }
     }
 
-    /// The viewer sees nobody from now on, or sees the others again.
-    fn turn(&mut self, source: &Source<'_>) -> Next {
-        if self.alone {
-            return self.start_over(source);
+    /// The viewer became isolated, or is no longer.
+    fn on_isolation_change(&mut self, context: &MapContext<'_>, cache: &MapCache) -> Next {
+        if self.is_isolated {
+            return self.resend_full_map(context, cache);
         }
-        let snapshot = source.snapshot;
-        let Some(changes) = snapshot.changes_since(self.told) else {
+        let snapshot = context.snapshot;
+        let Some(changes) = snapshot.changes_since(self.sent) else {
             return Next::End(EndReason::Behind);
         };
         let gone = changes.filter_map(|change| match change {
@@ -223,21 +233,21 @@ impl MapSession {
             .chain(gone)
             .filter(|id| self.compiled.are_peers(self.viewer, *id))
             .collect();
-        self.tell_everything(source, &others)
+        self.send_full_map(context, cache, &others)
     }
 
-    /// Everything once more. Only a list of peers that is not empty replaces the client's; without
-    /// one the stream has to end, and the client begins a new one with nothing.
-    fn start_over(&mut self, source: &Source<'_>) -> Next {
-        let snapshot = source.snapshot;
+    /// Sends the full map again. Only a list of peers that is not empty replaces the client's; without peers the
+    /// stream has to end, and the client opens a new one without any peers.
+    fn resend_full_map(&mut self, context: &MapContext<'_>, cache: &MapCache) -> Next {
+        let snapshot = context.snapshot;
         let viewer = snapshot.node(self.viewer);
         let is_peer = |node: &Arc<Node>| snapshot.compiled().are_peers(self.viewer, node.id);
-        let sees_somebody = viewer.is_some_and(|viewer| !viewer.is_isolated())
+        let has_peers = viewer.is_some_and(|viewer| !viewer.is_isolated())
             && snapshot.nodes().iter().any(is_peer);
-        if !sees_somebody {
+        if !has_peers {
             return Next::End(EndReason::Behind);
         }
-        self.tell_everything(source, &BTreeSet::new())
+        self.send_full_map(context, cache, &BTreeSet::new())
     }
 }
 

@@ -1,7 +1,6 @@
 //! The server's half of the Noise IK handshake: one message in, one message out.
 //!
-//! The client's protocol version is part of the prologue, so a version that was changed on the way
-//! makes the handshake fail. No other module names the Noise library.
+//! The client's protocol version is part of the prologue, so a tampered version makes the handshake fail. No other module names the Noise library.
 //! Source: tailscale `control/controlbase/{handshake,messages}.go`.
 #![cfg_attr(
     not(test),
@@ -47,9 +46,9 @@ const PROLOGUE_PREFIX: &str = "Tailscale Control Protocol v";
 pub struct Accepted {
     /// The client's capability version; authenticated, because it is part of the prologue.
     pub version: u16,
-    /// The client's machine key, which it has proven to hold.
+    /// The client's machine key; authenticated.
     pub peer: MachineKey,
-    /// What to send before anything else.
+    /// The response to send first.
     pub response: [u8; RESPONSE_BYTES],
     /// Encrypts what the server sends.
     pub seal: Seal,
@@ -57,7 +56,7 @@ pub struct Accepted {
     pub open: Open,
 }
 
-/// Why a client's message was refused.
+/// Why a client's message was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// The message is not 101 bytes long.
@@ -69,16 +68,16 @@ pub enum HandshakeError {
     /// The header announces another length than the message has.
     #[error("wrong handshake initiation length")]
     Length,
-    /// The message was not made for this server's key, was changed, or holds a useless key.
+    /// The message is for another server key, was tampered with, or has a key of low order.
     #[error("handshake initiation does not decrypt")]
     Decrypt,
-    /// The system gave no random bytes.
+    /// The system returned no random bytes.
     #[error("no randomness for the handshake")]
     Randomness,
 }
 
 impl HandshakeError {
-    /// The error frame that the reference sends for this fault; it sends none for faults of cryptography.
+    /// The error frame that the reference sends for this error; `None` for cryptographic errors.
     pub fn frame(self) -> Option<Vec<u8>> {
         match self {
             Self::Size | Self::Type | Self::Length => Some(error_frame(&self.to_string())),
@@ -87,7 +86,7 @@ impl HandshakeError {
     }
 }
 
-/// A frame that tells the client why its handshake fails. Not authenticated; only valid instead of a response.
+/// A frame with the reason of a failed handshake. Not authenticated; only valid instead of a response.
 ///
 /// A text longer than 65535 bytes is left out.
 /// Source: `msgTypeError` in tailscale `control/controlbase/messages.go`.
@@ -99,10 +98,10 @@ pub fn error_frame(text: &str) -> Vec<u8> {
     [&[TYPE_ERROR], &length.to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Answers a client's handshake message. Three Diffie-Hellman computations and one new key.
+/// Responds to a client's handshake message. Costs three Diffie-Hellman computations and one new key.
 ///
 /// # Errors
-/// [`HandshakeError`], after which the connection is of no use.
+/// [`HandshakeError`]; close the connection.
 pub fn respond(secret: &MachineSecret, initiation: &[u8]) -> Result<Accepted, HandshakeError> {
     respond_with(secret, initiation, None)
 }
@@ -153,7 +152,7 @@ fn respond_with(
     header.copy_from_slice(&[TYPE_RESPONSE, l0, l1]);
     noise.write_message(&[], body).map_err(fault)?;
 
-    // Record nonces count in the other byte order than the library's own transport, so only the keys are taken.
+    // Record nonces have the other byte order than the library's transport, so only the keys are used.
     let (from_client, from_server) = noise.dangerously_get_raw_split();
     Ok(Accepted {
         version,
@@ -176,7 +175,7 @@ fn fault(error: snow::Error) -> HandshakeError {
     }
 }
 
-/// The library's own cryptography, but with a Diffie-Hellman that refuses points of low order and wipes its key.
+/// The library's cryptography, but with a Diffie-Hellman that rejects points of low order and wipes its key.
 struct Resolver;
 
 impl CryptoResolver for Resolver {
@@ -190,7 +189,7 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        // The choice is named, so that the program has no other hash inside.
+        // Named explicitly, so that no other hash is linked in.
         matches!(choice, HashChoice::Blake2s)
             .then(|| DefaultResolver.resolve_hash(&HashChoice::Blake2s))
             .flatten()
@@ -203,8 +202,8 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// X25519 that fails when the result does not depend on both keys, as Go's does: otherwise anybody
-/// could pass for the holder of the all-zero machine key.
+/// X25519 that fails if the result does not depend on both keys, as Go's does: otherwise anybody
+/// could authenticate as the all-zero machine key.
 #[derive(Default)]
 struct Agreement {
     secret: Option<StaticSecret>,

@@ -1,7 +1,7 @@
 //! Records: encrypted frames of at most 4096 bytes, numbered per direction.
 //!
 //! A record is `04`, the length of the ciphertext as u16 big-endian, and the ciphertext. The two
-//! directions have a type each, so that a key cannot be used the wrong way round.
+//! directions have a type each, so that a key cannot be used in the wrong direction.
 //! Source: tailscale `control/controlbase/conn.go`.
 #![cfg_attr(
     not(test),
@@ -34,7 +34,7 @@ pub const MAX_PLAINTEXT_BYTES: usize = MAX_FRAME_BYTES - HEADER_BYTES - TAG_BYTE
 
 const TYPE_RECORD: u8 = 4;
 
-/// Why records cannot be read or written any more. The connection has to be closed.
+/// Why no more records can be read or written. Close the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The frame is not a record.
@@ -46,7 +46,7 @@ pub enum RecordError {
     /// The ciphertext is shorter than its tag, or the frame is not what its header announces.
     #[error("record is shorter than its header announces or its tag needs")]
     TooShort,
-    /// The record was changed, was made with another key, or is out of order.
+    /// The record was tampered with, is encrypted with another key, or is out of order.
     #[error("record does not decrypt")]
     Decrypt,
     /// All 2^64-1 numbers are used, or an earlier record was bad.
@@ -92,7 +92,7 @@ impl Seal {
         }
     }
 
-    /// Appends one record to `out` and says how many bytes of `plaintext` are in it: all, up to [`MAX_PLAINTEXT_BYTES`].
+    /// Appends one record to `out` and returns how many bytes of `plaintext` are in it: all, up to [`MAX_PLAINTEXT_BYTES`].
     ///
     /// # Errors
     /// [`RecordError::Finished`]; `out` is then unchanged.
@@ -100,7 +100,7 @@ impl Seal {
         self.seal_parts(&[IoSlice::new(plaintext)], out)
     }
 
-    /// As [`Seal::seal`], of several pieces that follow each other.
+    /// As [`Seal::seal`], for several consecutive pieces.
     ///
     /// # Errors
     /// [`RecordError::Finished`]; `out` is then unchanged.
@@ -161,7 +161,7 @@ impl Open {
         }
     }
 
-    /// Decrypts one whole frame where it lies and returns its plaintext, which may be empty.
+    /// Decrypts one whole frame in place and returns its plaintext, which may be empty.
     ///
     /// # Errors
     /// Any [`RecordError`]; every later call then fails with [`RecordError::Finished`].
@@ -188,10 +188,10 @@ impl fmt::Debug for Open {
     }
 }
 
-/// How long the frame is that starts with these bytes; `None` while its header is incomplete.
+/// Length of the frame that starts with these bytes; `None` while its header is incomplete.
 ///
 /// # Errors
-/// [`RecordError::Type`] and [`RecordError::TooLong`], as soon as they can be seen.
+/// [`RecordError::Type`] and [`RecordError::TooLong`], as soon as they can be detected.
 pub fn frame_bytes(start: &[u8]) -> Result<Option<usize>, RecordError> {
     match start {
         [] => return Ok(None),

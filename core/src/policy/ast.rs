@@ -1,4 +1,4 @@
-//! A policy as it was written, checked: every name that it uses is defined, every value is one of its kind.
+//! A parsed policy: all names that it uses are defined, all values have the right type.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
-use crate::policy::diagnostic::Position;
-use crate::policy::posture::Condition;
-use crate::policy::ranges::Ranges;
+use super::diagnostic::Position;
+use super::posture::Condition;
+use super::ranges::Ranges;
 
-/// Names a set of users, nodes or addresses.
+/// A selector: stands for a set of users, nodes or addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// `*`.
     Any,
-    /// A login or mail address; always with `@`.
+    /// A login or email address; always with `@`.
     User(Box<str>),
     /// All users of a domain, `user:*@domain`: this domain.
     Domain(Box<str>),
@@ -26,7 +26,7 @@ pub enum Selector {
     Tag(Box<str>),
     /// `autogroup:name`.
     Autogroup(Autogroup),
-    /// An address, a prefix, a host or an IP set; one entry for each prefix or range that is written.
+    /// An address, a prefix, a host or an IP set; one entry for each prefix or range as written.
     Addresses(Arc<[Ranges]>),
 }
 
@@ -45,7 +45,7 @@ impl Selector {
     }
 }
 
-/// The groups that are there without being defined.
+/// Predefined groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Autogroup {
     /// Devices of the same user.
@@ -54,17 +54,17 @@ pub enum Autogroup {
     Member,
     /// Devices with tags.
     Tagged,
-    /// All of the internet, by way of exit nodes.
+    /// The whole internet, reached by exit nodes.
     Internet,
-    /// Every address, also those that are not of the tailnet.
+    /// Every address, also outside the tailnet.
     DangerAll,
     /// Users of an SSH server other than root.
     Nonroot,
-    /// Devices of those who administer the tailnet.
+    /// Devices of admins.
     Admin,
-    /// Devices of the one who set the tailnet up.
+    /// Devices of the tailnet's owner.
     Owner,
-    /// A role of the official service that nobody has here.
+    /// A role of the official service that no user has here.
     Nobody,
 }
 
@@ -85,72 +85,72 @@ impl Ports {
     };
 }
 
-/// What may pass.
+/// Protocol and ports that are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// IP protocol number; without one TCP, UDP, ICMP and ICMPv6 pass.
+    /// IP protocol number; `None` allows TCP, UDP, ICMP and ICMPv6.
     pub proto: Option<u8>,
     /// The ports.
     pub ports: Vec<Ports>,
 }
 
-/// One way from sources to destinations: a grant, or a part of an acl.
+/// A rule from sources to destinations: a grant, or a part of an acl.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Where it is written.
+    /// Position in the policy.
     pub at: Position,
-    /// As in `acls[2]`.
+    /// For example `acls[2]`.
     pub name: Box<str>,
-    /// Who may come.
+    /// Sources.
     pub sources: Vec<Selector>,
-    /// Where to.
+    /// Destinations.
     pub destinations: Vec<Selector>,
-    /// By which protocols and ports.
+    /// Allowed protocols and ports.
     pub access: Vec<Access>,
-    /// What an application reads at the destination.
+    /// Application capabilities, read by the destination.
     pub app: Arc<BTreeMap<Box<str>, Vec<Value>>>,
-    /// Tags of the routers that carry the traffic; empty: any.
+    /// Tags of the subnet routers or exit nodes to use; empty: any.
     pub via: Vec<Box<str>>,
     /// Postures of which a source must have one; empty: any.
     pub postures: Vec<Box<str>>,
 }
 
-/// How often somebody must prove who he is.
+/// How often the user must authenticate again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckPeriod {
-    /// With each session.
+    /// For each session.
     Always,
-    /// When the last proof is older.
+    /// If the last check is older than this.
     Every(Duration),
 }
 
 impl CheckPeriod {
-    /// When a rule names none. Source: `SSHCheckPeriodDefault` in headscale `hscontrol/policy/v2/types.go`.
+    /// Default period. Source: `SSHCheckPeriodDefault` in headscale `hscontrol/policy/v2/types.go`.
     pub const DEFAULT: Self = Self::Every(Duration::from_secs(12 * 60 * 60));
-    /// The longest. Source: `SSHCheckPeriodMax` there.
+    /// Longest period. Source: `SSHCheckPeriodMax` there.
     pub const MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 }
 
-/// Who may log in where by SSH, and as whom.
+/// A rule of the `ssh` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshRule {
-    /// Where it is written.
+    /// Position in the policy.
     pub at: Position,
-    /// Whether and how often to check; `None` accepts at once.
+    /// Check period; `None` accepts without a check.
     pub check: Option<CheckPeriod>,
-    /// Who may come.
+    /// Sources.
     pub sources: Vec<Selector>,
-    /// Where to.
+    /// Destinations.
     pub destinations: Vec<Selector>,
-    /// Users of the server.
+    /// Local users of the destination.
     pub users: Vec<Box<str>>,
-    /// Variables that the client may set, with `*` and `?`.
+    /// Environment variables that the client may set, with `*` and `?` as wildcards.
     pub accept_env: Vec<Box<str>>,
     /// Postures of which a source must have one; empty: any.
     pub postures: Vec<Box<str>>,
 }
 
-/// Capabilities and address pools for some nodes.
+/// An entry of `nodeAttrs`: capabilities and IP pools of some nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeAttr {
     /// The nodes.
@@ -159,48 +159,48 @@ pub struct NodeAttr {
     pub attrs: Vec<Box<str>>,
     /// Capabilities with values.
     pub app: BTreeMap<Box<str>, Vec<Value>>,
-    /// Where their addresses come from.
+    /// Prefixes of their IPv4 addresses (`ipPool`).
     pub pools: Vec<Ipv4Net>,
 }
 
-/// A test of acls and grants, as it is written: what is wrong with a test fails that test only.
+/// A test of acls and grants, as written: an invalid test fails, but the policy still parses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
-    /// Where it is written.
+    /// Position in the policy.
     pub at: Position,
     /// A selector.
     pub src: Box<str>,
     /// Name or number of a protocol; may be empty.
     pub proto: Box<str>,
-    /// Destinations that must be reached, `host:port`.
+    /// Destinations that must be allowed, `host:port`.
     pub accept: Vec<Box<str>>,
-    /// Destinations that must not be reached.
+    /// Destinations that must be denied.
     pub deny: Vec<Box<str>>,
 }
 
-/// A test of the ssh section, as it is written.
+/// A test of the `ssh` section, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTest {
-    /// Where it is written.
+    /// Position in the policy.
     pub at: Position,
     /// A selector.
     pub src: Box<str>,
     /// Selectors.
     pub dst: Vec<Box<str>>,
-    /// Users that must get in.
+    /// Local users that must be accepted.
     pub accept: Vec<Box<str>>,
-    /// Users that must not get in.
+    /// Local users that must be denied.
     pub deny: Vec<Box<str>>,
-    /// Users that must get in after a check.
+    /// Local users that must be accepted after a check.
     pub check: Vec<Box<str>>,
 }
 
-/// A name that clients resolve without asking anyone.
+/// A DNS record that clients answer themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtraRecord {
     /// The name.
     pub name: Box<str>,
-    /// `A`, `AAAA` or empty for what the value is.
+    /// `A`, `AAAA`, or empty to follow the value.
     pub kind: Box<str>,
     /// The address.
     pub value: Box<str>,
@@ -215,7 +215,7 @@ pub struct Policy {
     pub(super) tag_owners: BTreeMap<Box<str>, Vec<Selector>>,
     pub(super) postures: BTreeMap<Box<str>, Vec<Condition>>,
     pub(super) default_postures: Vec<Box<str>>,
-    /// Neither acls nor grants are written: everyone reaches everyone.
+    /// Whether acls and grants are both missing: everyone reaches everyone.
     pub(super) open: bool,
     pub(super) rules: Vec<Rule>,
     pub(super) ssh: Vec<SshRule>,
@@ -230,26 +230,26 @@ pub struct Policy {
     pub(super) one_cgnat: Option<bool>,
     pub(super) derp_map: Option<Value>,
     pub(super) extra_records: Vec<ExtraRecord>,
-    /// Groups that are used and not defined here: they must come from the identity provider.
+    /// Groups that are used but not defined: they must come from the identity provider.
     pub(super) foreign_groups: Vec<(Position, Box<str>)>,
-    /// Domains whose users are named.
+    /// Domains in `user:*@domain` selectors.
     pub(super) domains: Vec<(Position, Box<str>)>,
-    /// Where the tests begin.
+    /// Position of the tests.
     pub(super) tests_at: Position,
 }
 
 impl Policy {
-    /// Names that clients resolve without asking anyone (`extraDNSRecords`).
+    /// DNS records that clients answer themselves (`extraDNSRecords`).
     pub fn extra_records(&self) -> &[ExtraRecord] {
         &self.extra_records
     }
 
-    /// The map of relays (`derpMap`), JSON of `tailcfg.DERPMap`; `None` when the policy has none.
+    /// DERP map (`derpMap`), JSON of `tailcfg.DERPMap`; `None` if the policy has none.
     pub fn derp_map_json(&self) -> Option<String> {
         self.derp_map.as_ref().map(Value::to_string)
     }
 
-    /// The same policy with the tests of another one in place of its own.
+    /// The same policy with the tests of another one instead of its own.
     pub fn with_tests_of(&self, other: &Self) -> Self {
         Self {
             tests: other.tests.clone(),

@@ -1,42 +1,42 @@
-//! What a policy says about itself: its tests, and whether it fits the directory.
+//! Checks of a policy: its tests, and whether it names only what exists.
 
 use std::cell::OnceCell;
 
 use ipnet::IpNet;
 
+use super::ast::{Policy, Selector, SshTest, Test};
+use super::compiled::{Compiled, Entry};
+use super::diagnostic::Diagnostic;
+use super::parse::selector;
+use super::ranges::Ranges;
+use super::resolved::ResolvedRule;
+use super::resolved_set::{INTERNET, ResolvedSet, addresses, domain_of, subnets, user};
 use crate::id::UserId;
-use crate::policy::ast::{Policy, Selector, SshTest, Test};
-use crate::policy::compiled::{Compiled, Entry};
-use crate::policy::diagnostic::Diagnostic;
-use crate::policy::members::{INTERNET, Members, addresses, domain_of, subnets, user};
-use crate::policy::parse::selector;
-use crate::policy::program::Rule;
-use crate::policy::ranges::Ranges;
 
-/// How the official service refuses a policy whose tests fail; what failed follows it here.
+/// The official service's message for failed tests; details follow it here.
 const FAILED: &str = "test(s) failed";
 
 impl Compiled {
-    /// Whether the policy may be set: it names only what the directory has, and its tests pass.
+    /// Whether the policy may be set: it names only groups and domains that exist, and its tests pass.
     ///
     /// # Errors
     ///
-    /// What is unknown, or else what [`Self::run_tests`] says.
+    /// Unknown groups and domains, or else the errors of [`Self::run_tests`].
     pub fn check(&self) -> Result<(), Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let people = &self.program.people;
-        for (at, name) in &self.program.policy.foreign_groups {
-            if !people.has_group(name) {
+        let users = &self.resolved.users;
+        for (at, name) in &self.resolved.policy.foreign_groups {
+            if !users.has_group(name) {
                 faults.push(Diagnostic::at(*at, format!("group not found: {name:?}")));
             }
         }
-        let localparts = self.program.ssh.iter().flat_map(|rule| {
+        let localparts = self.resolved.ssh.iter().flat_map(|rule| {
             let domains = rule.domains.iter();
             domains.map(|domain| (rule.at, domain.clone()))
         });
-        let named = self.program.policy.domains.iter().cloned();
+        let named = self.resolved.policy.domains.iter().cloned();
         for (at, domain) in localparts.chain(named) {
-            let mut users = people.users().iter();
+            let mut users = users.users().iter();
             if !users.any(|user| domain_of(user) == Some(&*domain)) {
                 let message = format!(
                     "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
@@ -54,9 +54,9 @@ impl Compiled {
     ///
     /// # Errors
     ///
-    /// First that tests failed, then each assertion that does not hold and why.
+    /// First that tests failed, then each failed assertion with its reason.
     pub fn run_tests(&self) -> Result<(), Vec<Diagnostic>> {
-        let policy = &self.program.policy;
+        let policy = &self.resolved.policy;
         let mut faults = Vec::new();
         for test in &policy.ssh_tests {
             for dst in &test.dst {
@@ -69,15 +69,15 @@ impl Compiled {
             return Err(faults);
         }
         if !policy.tests.is_empty() {
-            let ways = self.ways();
+            let reaches = self.rule_reaches();
             for test in &policy.tests {
-                let tell = |what| Diagnostic::at(test.at, format!("{}: {what}", test.src));
-                faults.extend(self.run_test(test, &ways).into_iter().map(tell));
+                let diagnostic = |what| Diagnostic::at(test.at, format!("{}: {what}", test.src));
+                faults.extend(self.run_test(test, &reaches).into_iter().map(diagnostic));
             }
         }
         for test in &policy.ssh_tests {
-            let tell = |what| Diagnostic::at(test.at, format!("{}: {what}", test.src));
-            faults.extend(self.run_ssh_test(test).into_iter().map(tell));
+            let diagnostic = |what| Diagnostic::at(test.at, format!("{}: {what}", test.src));
+            faults.extend(self.run_ssh_test(test).into_iter().map(diagnostic));
         }
         if faults.is_empty() {
             return Ok(());
@@ -86,8 +86,8 @@ impl Compiled {
         Err(faults)
     }
 
-    /// What does not hold of a test.
-    fn run_test(&self, test: &Test, ways: &[Way]) -> Vec<String> {
+    /// The failed assertions of a test.
+    fn run_test(&self, test: &Test, reaches: &[RuleReach]) -> Vec<String> {
         let sources = match self.test_source(&test.src) {
             Ok(sources) => sources,
             Err(what) => return vec![what],
@@ -97,7 +97,12 @@ impl Compiled {
         }
         let proto = match selector::protocol(&test.proto) {
             Ok(proto @ (None | Some(6 | 17 | 132))) => proto,
-            _ => return vec![format!("proto {:?} is not tcp, udp or sctp", test.proto)],
+            _ => {
+                return vec![format!(
+                    "invalid proto {:?}: must be tcp, udp or sctp",
+                    test.proto
+                )];
+            }
         };
         let mut faults = Vec::new();
         for (list, wanted) in [(&test.accept, true), (&test.deny, false)] {
@@ -110,8 +115,8 @@ impl Compiled {
                     }
                 };
                 let reached = sources.iter().all(|source| {
-                    ways.iter().any(|way| {
-                        way.leads(self, *source, &targets) && allows(way.rule, proto, port)
+                    reaches.iter().any(|reach| {
+                        reach.leads(self, *source, &targets) && allows(reach.rule, proto, port)
                     })
                 });
                 if reached != wanted {
@@ -127,9 +132,9 @@ impl Compiled {
     }
 
     fn test_source(&self, src: &str) -> Result<Vec<IpNet>, String> {
-        let found = self.program.policy.selector(src)?;
-        let members = Members::new(&[found], &self.program.people);
-        let ranges = self.ranges_of(&members);
+        let found = self.resolved.policy.selector(src)?;
+        let set = ResolvedSet::new(&[found], &self.resolved.users);
+        let ranges = self.ranges_of(&set);
         match ranges.is_empty() {
             true => Err(format!("source {src:?} has no addresses")),
             false => Ok(ranges.prefixes()),
@@ -140,49 +145,45 @@ impl Compiled {
         let (host, ports) = selector::host_and_ports(dst)?;
         let ports = selector::ports(ports)?;
         let [ports] = ports.as_slice() else {
-            return Err("a test is about one port".to_owned());
+            return Err("a test needs a single port".to_owned());
         };
         if ports.first != ports.last {
-            return Err("a test is about one port".to_owned());
+            return Err("a test needs a single port".to_owned());
         }
-        let found = self.program.policy.selector(&host)?;
+        let found = self.resolved.policy.selector(&host)?;
         if let Selector::Addresses(sets) = &found
             && (host.contains('/') || !sets.iter().all(is_single))
         {
-            return Err("a test is about a single host".to_owned());
+            return Err("a test needs a single host".to_owned());
         }
-        let members = Members::new(&[found], &self.program.people);
-        let ranges = self.ranges_of(&members);
-        match ranges.is_empty() || members.internet {
-            true => Err("no destination has this name".to_owned()),
+        let set = ResolvedSet::new(&[found], &self.resolved.users);
+        let ranges = self.ranges_of(&set);
+        match ranges.is_empty() || set.internet {
+            true => Err("destination has no addresses".to_owned()),
             false => Ok((ranges, ports.first)),
         }
     }
 
-    /// The addresses that selectors stand for now.
-    fn ranges_of(&self, members: &Members) -> Ranges {
-        let mut ranges = members.literal.clone();
-        if members.any {
+    /// The current addresses of a set.
+    fn ranges_of(&self, set: &ResolvedSet) -> Ranges {
+        let mut ranges = set.literal.clone();
+        if set.any {
             return Ranges::everything();
         }
-        for entry in self
-            .entries
-            .iter()
-            .filter(|entry| members.names(&entry.node))
-        {
+        for entry in self.entries.iter().filter(|entry| set.names(&entry.node)) {
             addresses(&entry.node).for_each(|address| ranges.push_address(address));
         }
-        if members.internet {
+        if set.internet {
             ranges.push_all(&INTERNET);
         }
         ranges.normalize();
         ranges
     }
 
-    fn ways(&self) -> Vec<Way<'_>> {
-        let rules = self.program.rules.iter();
+    fn rule_reaches(&self) -> Vec<RuleReach<'_>> {
+        let rules = self.resolved.rules.iter();
         rules
-            .map(|rule| Way {
+            .map(|rule| RuleReach {
                 rule,
                 sources: OnceCell::new(),
                 destinations: OnceCell::new(),
@@ -190,10 +191,10 @@ impl Compiled {
             .collect()
     }
 
-    /// What does not hold of an SSH test.
+    /// The failed assertions of an SSH test.
     fn run_ssh_test(&self, test: &SshTest) -> Vec<String> {
-        let sources = match self.program.policy.selector(&test.src) {
-            Ok(found) => self.named(&Members::new(&[found], &self.program.people)),
+        let sources = match self.resolved.policy.selector(&test.src) {
+            Ok(found) => self.named(&ResolvedSet::new(&[found], &self.resolved.users)),
             Err(what) => return vec![what],
         };
         if sources.is_empty() {
@@ -215,17 +216,17 @@ impl Compiled {
                 faults.push(format!("dst {dst:?} has no nodes"));
             }
             for (users, kind) in [
-                (&test.accept, Wanted::Accept),
-                (&test.deny, Wanted::Deny),
-                (&test.check, Wanted::Check),
+                (&test.accept, Expectation::Accept),
+                (&test.deny, Expectation::Deny),
+                (&test.check, Expectation::Check),
             ] {
                 for name in users {
                     let holds = |src: &&Entry, to: &&Entry| {
-                        let mut rules = self.program.ssh.iter().filter(|rule| {
-                            let counts = kind != Wanted::Check || rule.check.is_some();
+                        let mut rules = self.resolved.ssh.iter().filter(|rule| {
+                            let counts = kind != Expectation::Check || rule.check.is_some();
                             counts && self.lets_in(rule, src, to, name)
                         });
-                        rules.next().is_some() != (kind == Wanted::Deny)
+                        rules.next().is_some() != (kind == Expectation::Deny)
                     };
                     let all = nodes
                         .iter()
@@ -240,16 +241,16 @@ impl Compiled {
     }
 
     fn ssh_nodes(&self, dst: &str, owner: Option<UserId>) -> Vec<&Entry> {
-        // The official service finds no node by its IPv6 address here.
+        // The official service does not match nodes by IPv6 address here.
         if dst.parse::<std::net::Ipv6Addr>().is_ok() {
             return Vec::new();
         }
-        let Ok(found) = self.program.policy.selector(dst) else {
+        let Ok(found) = self.resolved.policy.selector(dst) else {
             return Vec::new();
         };
-        let members = Members::new(&[found], &self.program.people);
-        match members.owned {
-            false => self.named(&members),
+        let set = ResolvedSet::new(&[found], &self.resolved.users);
+        match set.owned {
+            false => self.named(&set),
             true => {
                 let entries = self.entries.iter().map(|entry| &**entry);
                 let own = |entry: &&Entry| owner.is_some() && user(&entry.node) == owner;
@@ -258,21 +259,21 @@ impl Compiled {
         }
     }
 
-    fn named(&self, members: &Members) -> Vec<&Entry> {
+    fn named(&self, set: &ResolvedSet) -> Vec<&Entry> {
         let entries = self.entries.iter().map(|entry| &**entry);
-        entries.filter(|entry| members.has(&entry.node)).collect()
+        entries.filter(|entry| set.has(&entry.node)).collect()
     }
 }
 
-/// What an SSH test wants.
+/// The expected result of an SSH test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum Expectation {
     Accept,
     Deny,
     Check,
 }
 
-impl Wanted {
+impl Expectation {
     fn text(self) -> &'static str {
         match self {
             Self::Accept => "ALLOWED, got DENIED",
@@ -282,23 +283,23 @@ impl Wanted {
     }
 }
 
-/// A rule and the addresses that it is about, once they are needed.
-struct Way<'c> {
-    rule: &'c Rule,
+/// A rule and its addresses, computed when needed.
+struct RuleReach<'c> {
+    rule: &'c ResolvedRule,
     sources: OnceCell<Ranges>,
     destinations: OnceCell<Ranges>,
 }
 
-impl Way<'_> {
+impl RuleReach<'_> {
     fn leads(&self, compiled: &Compiled, source: IpNet, targets: &Ranges) -> bool {
         let rule = self.rule;
         let sources = self
             .sources
             .get_or_init(|| compiled.source_ranges(rule.source));
-        // `*` stands for what is behind approved routers, too.
+        // `*` includes approved subnets.
         let behind = || {
-            let sources = compiled.program.sources.get(rule.source);
-            sources.is_some_and(|sources| sources.members.any && sources.admit_route(source))
+            let sources = compiled.resolved.sources.get(rule.source);
+            sources.is_some_and(|sources| sources.set.any && sources.admit_route(source))
                 && compiled
                     .entries
                     .iter()
@@ -326,8 +327,8 @@ impl Way<'_> {
     }
 }
 
-/// Whether a rule lets a protocol pass on a port; without a protocol, whether it lets any of the usual ones.
-fn allows(rule: &Rule, proto: Option<u8>, port: u16) -> bool {
+/// Whether a rule allows a protocol on a port; without a protocol, any of the default ones.
+fn allows(rule: &ResolvedRule, proto: Option<u8>, port: u16) -> bool {
     const USUAL: [u8; 4] = [1, 6, 17, 58];
     rule.access.iter().any(|access| {
         let fits = match (access.proto, proto) {
@@ -343,7 +344,7 @@ fn allows(rule: &Rule, proto: Option<u8>, port: u16) -> bool {
     })
 }
 
-/// Whether a set is one address.
+/// Whether a set is a single address.
 fn is_single(set: &Ranges) -> bool {
     match set.prefixes().as_slice() {
         [net] => net.prefix_len() == net.max_prefix_len(),
@@ -351,7 +352,7 @@ fn is_single(set: &Ranges) -> bool {
     }
 }
 
-/// Whether a text can be the destination of an SSH test.
+/// Checks the destination of an SSH test.
 fn ssh_destination(policy: &Policy, dst: &str) -> Result<(), String> {
     let disallowed = || Err(format!("SSH tests dst contains disallowed element {dst:?}"));
     if dst == "autogroup:internet" {

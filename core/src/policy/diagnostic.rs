@@ -1,8 +1,8 @@
-//! What is wrong with a policy, and where.
+//! Diagnostics: an error in a policy and its position.
 
 use std::fmt;
 
-/// A place in a text: line and column, both from 1; columns count characters.
+/// Position in a text: line and column, both from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
     /// The line.
@@ -11,19 +11,19 @@ pub struct Position {
     pub column: u32,
 }
 
-/// One fault of a policy.
+/// An error in a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Line of the fault, from 1.
+    /// Line of the error, from 1.
     pub line: u32,
-    /// Column of the fault, from 1, in characters.
+    /// Column of the error, from 1, in characters.
     pub column: u32,
     /// What is wrong.
     pub message: String,
 }
 
 impl Diagnostic {
-    /// A fault at a place.
+    /// An error at a position.
     pub fn at(at: Position, message: impl Into<String>) -> Self {
         Self {
             line: at.line,

@@ -1,4 +1,4 @@
-//! The tailnet as a policy sees it.
+//! The directory: users and nodes as a policy sees them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use ipnet::IpNet;
 
 use crate::id::{NodeId, UserId};
 
-/// Who a node belongs to: a user or its tags, never both.
+/// Owner of a node: a user or its tags, never both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// One user's device.
+    /// A user's device.
     User(UserId),
-    /// A device that stands for its role; sorted, not empty, each `tag:name`.
+    /// A tagged device; sorted, not empty, each `tag:name`.
     Tags(Arc<[Box<str>]>),
 }
 
-/// What a user may do to the tailnet.
+/// Role of a user in the tailnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
-    /// The one who set it up.
+    /// Owner of the tailnet.
     Owner,
-    /// Somebody who may change it.
+    /// May administer the tailnet.
     Admin,
-    /// Everybody else.
+    /// Any other user.
     #[default]
     Member,
 }
@@ -35,15 +35,15 @@ pub struct User {
     pub id: UserId,
     /// Login name, as in `anna@` or `anna@example.com`.
     pub login: Box<str>,
-    /// Mail address; may be empty.
+    /// Email address; may be empty.
     pub email: Box<str>,
-    /// What it may do.
+    /// Role in the tailnet.
     pub role: Role,
-    /// Groups that the identity provider says it is in, each `group:name`.
+    /// Groups from the identity provider, each `group:name`.
     pub groups: Arc<[Box<str>]>,
 }
 
-/// What a client says about its machine, as far as postures ask for it.
+/// Posture data of a node: what its client reports about the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Posture {
     /// Operating system (`Hostinfo.OS`).
@@ -52,7 +52,7 @@ pub struct Posture {
     pub os_version: Box<str>,
     /// Version of the client (`Hostinfo.IPNVersion`).
     pub client_version: Box<str>,
-    /// Attributes that the node set or an administrator gave, `custom:name` and a JSON value.
+    /// Attributes set by the node or an admin, `custom:name` and a JSON value.
     pub attributes: Arc<[(Box<str>, serde_json::Value)]>,
 }
 
@@ -67,12 +67,11 @@ pub struct Node {
     pub ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// Routes that it offers and that are approved, sorted; with `0.0.0.0/0` and `::/0` when it is an
-    /// approved exit node.
+    /// Advertised and approved routes, sorted; with `0.0.0.0/0` and `::/0` if it is an approved exit node.
     pub routes: Arc<[IpNet]>,
-    /// Those of them that it is the one to serve, sorted; never an exit route.
+    /// Routes that it is the primary router of, sorted; never an exit route.
     pub primary: Arc<[IpNet]>,
-    /// What postures ask for.
+    /// Posture data.
     pub posture: Arc<Posture>,
 }
 

@@ -1,4 +1,4 @@
-//! Packet filters: `tailcfg.FilterRule` as JSON, reduced to what concerns the node that gets them.
+//! Packet filters: `tailcfg.FilterRule` as JSON, reduced to the destinations of the node that gets them.
 //!
 //! Source: headscale `hscontrol/policy/v2/filter.go` and `hscontrol/policy/policyutil/reduce.go`.
 
@@ -8,39 +8,39 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::ast::Ports;
+use super::compiled::{Compiled, Entry};
+use super::ranges::Ranges;
+use super::resolved::ResolvedRule;
+use super::resolved_set::{INTERNET, ResolvedSet, addresses, subnets, user};
+use super::source_json::{NOBODY, ranges_text};
 use crate::id::{NodeId, UserId};
-use crate::policy::ast::Ports;
-use crate::policy::compiled::{Compiled, Entry};
-use crate::policy::members::{INTERNET, Members, addresses, subnets, user};
-use crate::policy::program::Rule;
-use crate::policy::ranges::Ranges;
-use crate::policy::texts::{NOBODY, ranges_text};
 use crate::tailcfg::filter::allow_all;
 
-/// Rules with the same sources and protocol become one.
+/// The sources of a filter rule. Rules with the same sources and protocol are merged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum RuleSource {
     /// These sources.
     All(usize),
-    /// Those of these sources that are the node's own user's devices.
+    /// Of these sources, the devices of the node's user.
     Own(usize),
 }
 
 /// Destinations and their ports, by source and protocol.
-type PortRules = BTreeMap<(Source, Option<u8>), Vec<(String, Ports)>>;
+type PortRules = BTreeMap<(RuleSource, Option<u8>), Vec<(String, Ports)>>;
 
 /// A filter while it is made.
 struct Filter<'c> {
     compiled: &'c Compiled,
     entry: &'c Entry,
     ports: PortRules,
-    /// Whole rules with capabilities.
+    /// Rules with capabilities, as JSON.
     grants: String,
 }
 
 impl Compiled {
-    /// The packet filter of a node as a JSON list of `tailcfg.FilterRule`; shared by the nodes that have the
-    /// same. An empty list blocks everything.
+    /// Packet filter of a node as a JSON list of `tailcfg.FilterRule`; nodes with the same filter share it. An
+    /// empty list blocks everything.
     pub fn filter(&self, node: NodeId) -> Arc<str> {
         let Some(entry) = self.find(node) else {
             return NOBODY.into();
@@ -55,21 +55,21 @@ impl Compiled {
         }
     }
 
-    /// Whether the filter names no address of the node itself.
+    /// Whether the filter is the same for the whole class: it names no address of the node itself.
     fn is_alike_in_class(&self, entry: &Entry) -> bool {
-        let rules = &self.program.rules;
-        let names_nobody = |number| {
+        let rules = &self.resolved.rules;
+        let names_no_node = |number| {
             let rule = rules.get(number);
-            rule.is_some_and(|rule: &Rule| rule.destination.any && rule.app.is_empty())
+            rule.is_some_and(|rule: &ResolvedRule| rule.destination.any && rule.app.is_empty())
         };
         let has_companions = rules.iter().any(|rule| rule.companions.is_some());
         entry.class.traits.own.is_none()
             && !has_companions
-            && entry.class.traits.to.iter().all(names_nobody)
+            && entry.class.traits.to.iter().all(names_no_node)
     }
 
     fn write_filter(&self, entry: &Entry) -> String {
-        if self.program.without_policy {
+        if self.resolved.without_policy {
             return serde_json::to_string(&[allow_all()]).unwrap_or_default();
         }
         let mut filter = Filter {
@@ -79,7 +79,7 @@ impl Compiled {
             grants: String::new(),
         };
         let own = entry.class.traits.own.as_ref().map(|(user, _)| *user);
-        for (number, rule) in self.program.rules.iter().enumerate() {
+        for (number, rule) in self.resolved.rules.iter().enumerate() {
             if entry.class.traits.to.has(number) {
                 filter.add(rule);
             }
@@ -95,10 +95,10 @@ impl Compiled {
 }
 
 impl Filter<'_> {
-    fn add(&mut self, rule: &Rule) {
+    fn add(&mut self, rule: &ResolvedRule) {
         let destinations = self.destinations(rule);
-        self.add_ports(Source::All(rule.source), rule, &destinations);
-        // The official service gives no capability towards what is behind chosen routers.
+        self.add_ports(RuleSource::All(rule.source), rule, &destinations);
+        // The official service grants no capability for destinations behind `via` routers.
         if !rule.app.is_empty() && rule.via.is_empty() {
             let sources = self.compiled.source_text(rule.source);
             let prefixes = self.prefixes(&rule.destination, true);
@@ -106,11 +106,11 @@ impl Filter<'_> {
         }
     }
 
-    fn add_own(&mut self, rule: &Rule, owner: UserId) {
+    fn add_own(&mut self, rule: &ResolvedRule, owner: UserId) {
         let own: Vec<String> = addresses(&self.entry.node)
             .map(|own| own.to_string())
             .collect();
-        self.add_ports(Source::Own(rule.source), rule, &own);
+        self.add_ports(RuleSource::Own(rule.source), rule, &own);
         if !rule.app.is_empty() {
             let sources = self.own_text(owner, Some(rule.source));
             let prefixes: Vec<IpNet> = addresses(&self.entry.node).map(IpNet::from).collect();
@@ -126,17 +126,17 @@ impl Filter<'_> {
         }
     }
 
-    /// The other direction of capabilities that need it: sources learn whom to ask.
-    fn add_companions(&mut self, rule: &Rule, admitted: bool) {
+    /// Adds the companion capabilities of a rule, towards its sources.
+    fn add_companions(&mut self, rule: &ResolvedRule, admitted: bool) {
         let Some((companions, back)) = &rule.companions else {
             return;
         };
-        let Some(sources) = self.compiled.program.sources.get(rule.source) else {
+        let Some(sources) = self.compiled.resolved.sources.get(rule.source) else {
             return;
         };
         let behind = sources.postures.is_empty();
         let prefixes = match admitted || behind {
-            true => self.prefixes_of(&sources.members, admitted, behind),
+            true => self.prefixes_of(&sources.set, admitted, behind),
             false => Vec::new(),
         };
         let from = self.compiled.source_text(*back);
@@ -145,7 +145,7 @@ impl Filter<'_> {
         }
     }
 
-    fn add_ports(&mut self, from: Source, rule: &Rule, destinations: &[String]) {
+    fn add_ports(&mut self, from: RuleSource, rule: &ResolvedRule, destinations: &[String]) {
         if destinations.is_empty() {
             return;
         }
@@ -176,7 +176,7 @@ impl Filter<'_> {
         );
     }
 
-    /// The addresses of those of the user's devices that are among some sources, or of all.
+    /// The addresses of the user's devices that some sources include, or of all.
     fn own_text(&self, owner: UserId, number: Option<usize>) -> String {
         let mut ranges = Ranges::default();
         let mut add = |entry: &Entry| {
@@ -197,8 +197,8 @@ impl Filter<'_> {
         ranges_text(&ranges)
     }
 
-    /// What of a rule's destinations is this node, or behind it.
-    fn destinations(&self, rule: &Rule) -> Vec<String> {
+    /// The destinations of a rule that are this node or behind it.
+    fn destinations(&self, rule: &ResolvedRule) -> Vec<String> {
         let node = &self.entry.node;
         let named = &rule.destination;
         let behind = |net: &IpNet| subnets(node).any(|route| overlap(route, *net));
@@ -225,18 +225,18 @@ impl Filter<'_> {
         texts
     }
 
-    fn prefixes(&self, named: &Members, behind: bool) -> Vec<IpNet> {
+    fn prefixes(&self, named: &ResolvedSet, behind: bool) -> Vec<IpNet> {
         self.prefixes_of(named, named.names(&self.entry.node), behind)
     }
 
-    /// The node's addresses, all or those that are named as addresses, and what is named and behind it.
-    fn prefixes_of(&self, members: &Members, named: bool, behind: bool) -> Vec<IpNet> {
+    /// The node's addresses (all, or those named as addresses) and the named prefixes behind it.
+    fn prefixes_of(&self, set: &ResolvedSet, named: bool, behind: bool) -> Vec<IpNet> {
         let node = &self.entry.node;
-        let all = named && members.names(node);
-        let own = addresses(node).filter(|own| all || members.literal.contains(*own));
+        let all = named && set.names(node);
+        let own = addresses(node).filter(|own| all || set.literal.contains(*own));
         let mut nets: Vec<IpNet> = own.map(IpNet::from).collect();
         if behind {
-            let literals = members.literals.iter().copied();
+            let literals = set.literals.iter().copied();
             nets.extend(literals.filter(|net| subnets(node).any(|route| overlap(route, *net))));
         }
         nets.sort_unstable();
@@ -249,9 +249,9 @@ impl Filter<'_> {
         let owner = user(&self.entry.node);
         for ((from, proto), mut entries) in std::mem::take(&mut self.ports) {
             let sources = match (from, owner) {
-                (Source::All(number), _) => self.compiled.source_text(number),
-                (Source::Own(number), Some(owner)) => self.own_text(owner, Some(number)).into(),
-                (Source::Own(_), None) => NOBODY.into(),
+                (RuleSource::All(number), _) => self.compiled.source_text(number),
+                (RuleSource::Own(number), Some(owner)) => self.own_text(owner, Some(number)).into(),
+                (RuleSource::Own(_), None) => NOBODY.into(),
             };
             if *sources == *NOBODY {
                 continue;

@@ -1,22 +1,22 @@
-//! HuJSON: JSON with comments and trailing commas, read into values that know their place.
+//! HuJSON: JSON with comments and trailing commas, parsed into values with positions.
 //!
-//! Source: the grammar in the README of github.com/tailscale/hujson. A name may stand only once in an object.
+//! Source: the grammar in the README of github.com/tailscale/hujson. Duplicate names in an object are an error.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-use crate::policy::diagnostic::{Diagnostic, Position};
+use super::diagnostic::{Diagnostic, Position};
 
-/// Longest text that is read, in bytes.
+/// Longest text that is parsed, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// How deep values may lie within each other.
+/// Deepest nesting of values.
 pub const MAX_DEPTH: u32 = 64;
 
-/// A value and where it begins.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// Where it begins.
+    /// Position of its first character.
     pub at: Position,
     /// What it is.
     pub kind: Kind,
@@ -31,7 +31,7 @@ pub enum Kind {
     Bool(bool),
     /// As it is written.
     Number(String),
-    /// A text, without its escapes.
+    /// A string, unescaped.
     Text(String),
     /// A list.
     List(Vec<Value>),
@@ -44,20 +44,20 @@ pub enum Kind {
 pub struct Member {
     /// The name.
     pub name: String,
-    /// Where the name begins.
+    /// Position of the name.
     pub at: Position,
     /// The value.
     pub value: Value,
 }
 
 impl Value {
-    /// What the value is, for messages.
+    /// Type of the value, for messages.
     pub fn is(&self) -> &'static str {
         match self.kind {
             Kind::Null => "null",
             Kind::Bool(_) => "a boolean",
             Kind::Number(_) => "a number",
-            Kind::Text(_) => "a text",
+            Kind::Text(_) => "a string",
             Kind::List(_) => "a list",
             Kind::Object(_) => "an object",
         }
@@ -80,11 +80,11 @@ impl Value {
     }
 }
 
-/// Reads one value that fills the text.
+/// Parses a text that is one value.
 ///
 /// # Errors
 ///
-/// The first fault: what was found and what was expected there.
+/// The first syntax error: what was found and what was expected.
 pub fn parse(text: &str) -> Result<Value, Diagnostic> {
     if text.len() > MAX_BYTES {
         let limit = format!("the text is longer than {MAX_BYTES} bytes");
@@ -180,7 +180,7 @@ impl Reader<'_> {
                 Some('*') if self.take('/') => return Ok(()),
                 Some(_) => {}
                 None => {
-                    let message = "this comment has no end, '*/' is missing";
+                    let message = "unterminated comment: '*/' is missing";
                     return Err(Diagnostic::at(begin, message));
                 }
             }
@@ -189,7 +189,7 @@ impl Reader<'_> {
 
     fn value(&mut self, depth: u32) -> Result<Value, Diagnostic> {
         if depth > MAX_DEPTH {
-            return Err(self.fault(format!("values lie deeper than {MAX_DEPTH} levels")));
+            return Err(self.fault(format!("values are nested deeper than {MAX_DEPTH} levels")));
         }
         let at = self.at;
         let kind = match self.rest.peek() {
@@ -262,12 +262,12 @@ impl Reader<'_> {
                 Some(c) if c < ' ' => {
                     return Err(Diagnostic::at(
                         at,
-                        "a control character in a text must be escaped",
+                        "control characters in strings must be escaped",
                     ));
                 }
                 Some(c) => text.push(c),
                 None => {
-                    let message = "this text has no end, '\"' is missing";
+                    let message = "unterminated string: '\"' is missing";
                     return Err(Diagnostic::at(begin, message));
                 }
             }
@@ -297,7 +297,7 @@ impl Reader<'_> {
                     _ => return Err(Diagnostic::at(at, "half of a surrogate pair")),
                 }
             }
-            _ => return Err(Diagnostic::at(at, "no escape of JSON")),
+            _ => return Err(Diagnostic::at(at, "invalid escape")),
         })
     }
 
@@ -322,7 +322,7 @@ impl Reader<'_> {
         }
         match serde_json::from_str::<serde_json::Number>(&text) {
             Ok(_) => Ok(Kind::Number(text)),
-            Err(_) => Err(Diagnostic::at(at, format!("{text:?} is no number"))),
+            Err(_) => Err(Diagnostic::at(at, format!("{text:?} is not a number"))),
         }
     }
 
@@ -342,7 +342,7 @@ impl Reader<'_> {
             "false" => Ok(Kind::Bool(false)),
             _ => Err(Diagnostic::at(
                 at,
-                format!("expected a value, found {word}; texts stand in quotes"),
+                format!("expected a value, found {word}; strings need quotes"),
             )),
         }
     }
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_their_place() {
+    fn errors_name_their_position() {
         for (text, wanted) in [
             (
                 "{\n  \"a\": 1\n  \"b\": 2\n}",
@@ -403,14 +403,14 @@ mod tests {
                 "{\"a\": 1, \"a\": 2}",
                 "line 1, column 10: duplicate name \"a\"",
             ),
-            ("[01]", "line 1, column 2: \"01\" is no number"),
+            ("[01]", "line 1, column 2: \"01\" is not a number"),
             (
                 "/* x",
-                "line 1, column 1: this comment has no end, '*/' is missing",
+                "line 1, column 1: unterminated comment: '*/' is missing",
             ),
             (
                 "\"x",
-                "line 1, column 1: this text has no end, '\"' is missing",
+                "line 1, column 1: unterminated string: '\"' is missing",
             ),
             (
                 "{} {}",
@@ -423,7 +423,7 @@ mod tests {
             ("[,]", "line 1, column 2: expected a value, found ','"),
             (
                 "yes",
-                "line 1, column 1: expected a value, found yes; texts stand in quotes",
+                "line 1, column 1: expected a value, found yes; strings need quotes",
             ),
         ] {
             assert_eq!(fault(text), wanted, "{text}");

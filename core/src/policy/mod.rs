@@ -13,29 +13,31 @@
 )]
 
 mod ast;
-mod bits;
+mod bitset;
+mod change_log;
 mod checks;
 mod compiled;
 mod diagnostic;
 mod directory;
 mod filter;
-mod history;
 mod hujson;
-mod members;
 mod parse;
 mod posture;
 mod preview;
-mod program;
 mod ranges;
+mod resolved;
+mod resolved_set;
 mod routes;
+mod source_cache;
+mod source_json;
 mod ssh;
 #[cfg(feature = "policy-tools")]
 mod template;
-mod texts;
 mod why;
 
 pub use ast::{CheckPeriod, ExtraRecord, Policy};
-pub use compiled::{Compiled, RouteView, Touched};
+pub use change_log::Touched;
+pub use compiled::{Compiled, RouteView};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
 pub use hujson::{Kind, MAX_BYTES, Member, Value, parse as parse_hujson};

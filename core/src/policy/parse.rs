@@ -1,6 +1,6 @@
-//! From the text of a policy to [`Policy`]: strict, and every fault with its place.
+//! Parses a policy: strict, and every error with its position.
 //!
-//! Texts of messages are those of the official service where they are known.
+//! Messages are those of the official service where they are known.
 
 mod duration;
 mod rules;
@@ -10,21 +10,20 @@ mod ssh;
 
 use std::sync::Arc;
 
-use crate::policy::ast::{Policy, Selector};
-use crate::policy::diagnostic::{Diagnostic, Position};
-use crate::policy::hujson;
-use crate::policy::hujson::{Kind, Member, Value};
-use selector::Named;
+use super::ast::{Policy, Selector};
+use super::diagnostic::{Diagnostic, Position};
+use super::hujson::{self, Kind, Member, Value};
+use selector::ParsedSelector;
 
-/// Faults that are told; a text with more is bad enough.
+/// Errors that are reported; more would not help.
 const MAX_FAULTS: usize = 100;
 
 impl Policy {
-    /// Reads a policy. An empty text is a policy that allows everything.
+    /// Parses a policy. An empty text is a policy that allows everything.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it, at most a hundred faults; never empty.
+    /// All errors, at most a hundred; never empty.
     pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
         let empty = text.trim().is_empty();
         let root = hujson::parse(if empty { "{}" } else { text }).map_err(|fault| vec![fault])?;
@@ -38,10 +37,10 @@ impl Policy {
     }
 }
 
-/// Reads a section.
+/// Parses a section.
 type Read = fn(&mut Reader, &Value);
 
-/// The policy so far, and what is wrong with it.
+/// The policy so far, and its errors.
 #[derive(Default)]
 struct Reader {
     policy: Policy,
@@ -75,7 +74,7 @@ impl Reader {
                 .map(|member| &member.value)
                 .filter(|value| value.kind != Kind::Null)
         };
-        // Names first, then what uses them.
+        // Definitions first, then the sections that use them.
         let definitions: [(&str, Read); 6] = [
             ("groups", Self::groups),
             ("hosts", Self::hosts),
@@ -148,31 +147,31 @@ impl Reader {
         }
     }
 
-    /// A text; null is empty.
+    /// A string; null is empty.
     fn text<'v>(&mut self, value: &'v Value) -> &'v str {
         match &value.kind {
             Kind::Text(text) => text,
             Kind::Null => "",
             _ => {
-                self.expected("a text", value);
+                self.expected("a string", value);
                 ""
             }
         }
     }
 
-    /// The texts of a list, each with its place.
+    /// The strings of a list, each with its position.
     fn texts<'v>(&mut self, value: &'v Value) -> Vec<(Position, &'v str)> {
         let mut texts = Vec::new();
         for value in self.list(value) {
             match &value.kind {
                 Kind::Text(text) => texts.push((value.at, text.as_str())),
-                _ => self.expected("a text", value),
+                _ => self.expected("a string", value),
             }
         }
         texts
     }
 
-    /// The texts of a list, without white space around them.
+    /// The strings of a list, trimmed.
     fn trimmed(&mut self, value: &Value) -> Vec<Box<str>> {
         let texts = self.texts(value);
         texts
@@ -191,8 +190,10 @@ impl Reader {
         }
     }
 
-    /// Reads a selector and looks up what it names. Groups may also come from the identity provider: whether
-    /// one is known is a question to the directory.
+    /// Parses a selector and looks up its name. Groups may also come from the identity provider: [`Compiled::check`]
+    /// says whether they exist.
+    ///
+    /// [`Compiled::check`]: crate::policy::Compiled::check
     fn selector(&mut self, at: Position, text: &str) -> Result<Selector, String> {
         let found = self.policy.selector(text)?;
         if let Selector::Group(name) = &found
@@ -208,15 +209,15 @@ impl Reader {
 }
 
 impl Policy {
-    /// Reads a selector and looks up what it names.
+    /// Parses a selector and looks up its name.
     pub(super) fn selector(&self, text: &str) -> Result<Selector, String> {
         let found = match selector::selector(text)? {
-            Named::Whole(Selector::Tag(tag)) if !self.tag_owners.contains_key(&tag) => {
+            ParsedSelector::Whole(Selector::Tag(tag)) if !self.tag_owners.contains_key(&tag) => {
                 return Err(format!("tag not found: {tag:?}"));
             }
-            Named::Whole(selector) => return Ok(selector),
-            Named::Host(name) => self.hosts.get(&name).copied().map(selector::addresses),
-            Named::IpSet(name) => {
+            ParsedSelector::Whole(selector) => return Ok(selector),
+            ParsedSelector::Host(name) => self.hosts.get(&name).copied().map(selector::addresses),
+            ParsedSelector::IpSet(name) => {
                 let set = self.ipsets.get(&name).cloned();
                 set.map(|set| Selector::Addresses(Arc::from([set])))
             }
@@ -225,7 +226,7 @@ impl Policy {
     }
 }
 
-/// The names at the top of a policy.
+/// Names of the sections.
 const SECTIONS: &[&str] = &[
     "groups",
     "hosts",

@@ -1,4 +1,4 @@
-//! Postures: conditions on what a client says about its machine.
+//! Postures: conditions on what a client reports about its machine.
 //!
 //! Source: Tailscale's documentation of device posture, "attributes" and "postures" of the policy file.
 
@@ -6,17 +6,17 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use crate::policy::directory::Posture;
+use super::directory::Posture;
 
-/// One condition, as in `node:tsVersion >= '1.60'`.
+/// A condition, for example `node:tsVersion >= '1.60'`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     attribute: Box<str>,
-    test: Test,
+    comparison: Comparison,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Test {
+enum Comparison {
     Compare(Operator, Value),
     In(Vec<Value>),
     NotIn(Vec<Value>),
@@ -35,11 +35,11 @@ enum Operator {
 }
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     ///
     /// # Errors
     ///
-    /// What was expected.
+    /// What was expected instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let end = text
@@ -48,29 +48,29 @@ impl Condition {
         let (attribute, rest) = text.split_at(end);
         if !attribute.contains(':') {
             return Err(format!(
-                "posture condition {text:?}: expected an attribute, as in node:os"
+                "posture condition {text:?}: expected an attribute such as node:os"
             ));
         }
-        let test = Test::parse(rest.trim())
+        let comparison = Comparison::parse(rest.trim())
             .map_err(|what| format!("posture condition {text:?}: expected {what}"))?;
         Ok(Self {
             attribute: attribute.into(),
-            test,
+            comparison,
         })
     }
 
-    /// Whether a machine meets it. What is not known meets nothing but `NOT SET`.
+    /// Whether a machine meets it. An unknown attribute only meets `NOT SET`.
     pub fn holds(&self, machine: &Posture) -> bool {
         let found = attribute(machine, &self.attribute);
         let same = |value: &Value| {
             found.as_ref().and_then(|found| order(found, value)) == Some(Ordering::Equal)
         };
-        match &self.test {
-            Test::IsSet => found.is_some(),
-            Test::NotSet => found.is_none(),
-            Test::In(values) => values.iter().any(same),
-            Test::NotIn(values) => found.is_some() && !values.iter().any(same),
-            Test::Compare(operator, value) => {
+        match &self.comparison {
+            Comparison::IsSet => found.is_some(),
+            Comparison::NotSet => found.is_none(),
+            Comparison::In(values) => values.iter().any(same),
+            Comparison::NotIn(values) => found.is_some() && !values.iter().any(same),
+            Comparison::Compare(operator, value) => {
                 let Some(order) = found.as_ref().and_then(|found| order(found, value)) else {
                     return found.is_some() && *operator == Operator::NotEqual;
                 };
@@ -87,7 +87,7 @@ impl Condition {
     }
 }
 
-impl Test {
+impl Comparison {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let is = |wanted: &[&str]| {
@@ -115,7 +115,7 @@ impl Test {
                 return Ok(Self::Compare(operator, scalar(rest)?));
             }
         }
-        let (test, rest): (fn(Vec<Value>) -> Self, _) = match words.as_slice() {
+        let (comparison, rest): (fn(Vec<Value>) -> Self, _) = match words.as_slice() {
             [word, ..] if word.eq_ignore_ascii_case("IN") => (Self::In, text.get(2..)),
             [not, word, ..]
                 if not.eq_ignore_ascii_case("NOT") && word.eq_ignore_ascii_case("IN") =>
@@ -134,11 +134,11 @@ impl Test {
             .trim()
             .trim_end_matches(',');
         let values = inner.split(',').map(scalar).collect::<Result<_, _>>()?;
-        Ok(test(values))
+        Ok(comparison(values))
     }
 }
 
-/// A text in quotes, a number or a boolean.
+/// A string in quotes, a number or a boolean.
 fn scalar(text: &str) -> Result<Value, &'static str> {
     let text = text.trim();
     for quote in ['\'', '"'] {
@@ -151,11 +151,11 @@ fn scalar(text: &str) -> Result<Value, &'static str> {
     }
     match serde_json::from_str(text) {
         Ok(value @ (Value::Bool(_) | Value::Number(_))) => Ok(value),
-        _ => Err("a text in quotes, a number, true or false"),
+        _ => Err("a string in quotes, a number, true or false"),
     }
 }
 
-/// What is known of an attribute. The operating system is named in small letters.
+/// The value of an attribute; the operating system is in lower case.
 fn attribute(machine: &Posture, name: &str) -> Option<Value> {
     let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
     // `1.60.0-t3cd..` is version 1.60.0.
@@ -188,7 +188,7 @@ fn attribute(machine: &Posture, name: &str) -> Option<Value> {
     }
 }
 
-/// Compares two values of a kind; texts that look like versions as versions.
+/// Compares two values of the same type; strings that look like versions as versions.
 fn order(found: &Value, wanted: &Value) -> Option<Ordering> {
     match (found, wanted) {
         (Value::String(found), Value::String(wanted)) => {
@@ -206,7 +206,7 @@ fn order(found: &Value, wanted: &Value) -> Option<Ordering> {
     }
 }
 
-/// Compares numbers between dots; what is missing at the end counts as 0.
+/// Compares numbers between dots; missing ones at the end count as 0.
 fn versions(one: &str, other: &str) -> Ordering {
     let (mut one, mut other) = (one.split(['.', '-', '+']), other.split(['.', '-', '+']));
     loop {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_compare_what_is_known() {
+    fn conditions_compare_known_attributes() {
         for (text, wanted) in [
             ("node:os == 'macos'", true),
             ("node:os=='linux'", false),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_what_was_expected() {
+    fn errors_say_what_was_expected() {
         for text in [
             "os",
             "os == 'x'",

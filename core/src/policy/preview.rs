@@ -1,28 +1,28 @@
-//! Which rules are about a user, or about an address and port: for those who look at a policy before they set it.
+//! Previews: which rules match a user, or an address and port.
 
 use std::net::IpAddr;
 
+use super::Diagnostic;
+use super::compiled::Compiled;
+use super::directory::{Node, Owner, Posture};
+use super::hujson;
+use super::resolved::ResolvedRule;
+use super::why::Cause;
 use crate::id::NodeId;
-use crate::policy::Diagnostic;
-use crate::policy::compiled::Compiled;
-use crate::policy::directory::{Node, Owner, Posture};
-use crate::policy::hujson;
-use crate::policy::program::Rule;
-use crate::policy::why::Cause;
 
 /// The policy as JSON: without comments and trailing commas.
 ///
 /// # Errors
-/// The first fault of its notation; whether it is a policy is not looked at.
+/// The first syntax error; whether it is a valid policy is not checked.
 pub fn as_json(text: &str) -> Result<serde_json::Value, Diagnostic> {
     let text = if text.trim().is_empty() { "{}" } else { text };
     Ok(hujson::parse(text)?.to_json())
 }
 
 impl Compiled {
-    /// The rules of which the devices of a user are a source; none when there is no such user.
+    /// The rules that have the devices of a user as a source; none if there is no such user.
     pub fn rules_from_user(&self, name: &str) -> Vec<Cause> {
-        let Some(user) = self.program.people.user(name) else {
+        let Some(user) = self.resolved.users.user(name) else {
             return Vec::new();
         };
         // A device of the user that has no address yet.
@@ -36,12 +36,12 @@ impl Compiled {
             posture: Posture::default().into(),
         };
         self.causes(|rule| {
-            let sources = self.program.sources.get(rule.source);
-            sources.is_some_and(|sources| sources.members.names(&device))
+            let sources = self.resolved.sources.get(rule.source);
+            sources.is_some_and(|sources| sources.set.names(&device))
         })
     }
 
-    /// The rules that lead to a port of an address.
+    /// The rules that allow a port of an address.
     pub fn rules_to(&self, address: IpAddr, port: u16) -> Vec<Cause> {
         self.causes(|rule| {
             let mut ports = rule.access.iter().flat_map(|access| &access.ports);
@@ -50,10 +50,10 @@ impl Compiled {
         })
     }
 
-    fn causes(&self, is_meant: impl Fn(&Rule) -> bool) -> Vec<Cause> {
-        let rules = self.program.rules.iter().filter(|rule| is_meant(rule));
+    fn causes(&self, matches: impl Fn(&ResolvedRule) -> bool) -> Vec<Cause> {
+        let rules = self.resolved.rules.iter().filter(|rule| matches(rule));
         let mut causes: Vec<Cause> = rules.map(Cause::of).collect();
-        // One rule of the text may be several here.
+        // One acl may become several rules.
         causes.dedup();
         causes
     }
@@ -68,7 +68,7 @@ mod tests {
     use crate::policy::{Directory, Policy, Role, User};
 
     #[test]
-    fn rules_are_found_by_who_comes_and_by_where_they_lead() {
+    fn rules_are_found_by_user_and_by_address_and_port() {
         let text = r#"{
             "groups": {"group:family": ["anna@", "ben@"]},
             "acls": [

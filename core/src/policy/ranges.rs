@@ -1,4 +1,4 @@
-//! Sets of addresses as sorted ranges.
+//! Address sets as sorted ranges.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +20,7 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Every address there is.
+    /// All addresses.
     pub fn everything() -> Self {
         Self::from_nets(&[any_v4(), any_v6()])
     }
@@ -35,7 +35,7 @@ impl Ranges {
         set
     }
 
-    /// The addresses from first to last; `None` when they are of two families or in the wrong order.
+    /// The addresses from first to last; `None` if they are of two families or in the wrong order.
     pub fn between(first: IpAddr, last: IpAddr) -> Option<Self> {
         let mut set = Self::default();
         let spans = match (first, last) {
@@ -48,7 +48,7 @@ impl Ranges {
         (first <= last).then_some(set)
     }
 
-    /// Adds a prefix; [`Self::normalize`] must follow before anything is asked.
+    /// Adds a prefix; call [`Self::normalize`] before any query.
     pub fn push(&mut self, net: IpNet) {
         let span = Span {
             first: number(net.network()),
@@ -60,18 +60,18 @@ impl Ranges {
         }
     }
 
-    /// Adds an address; [`Self::normalize`] must follow before anything is asked.
+    /// Adds an address; call [`Self::normalize`] before any query.
     pub fn push_address(&mut self, address: IpAddr) {
         self.push(IpNet::from(address));
     }
 
-    /// Adds all of another set; [`Self::normalize`] must follow before anything is asked.
+    /// Adds all of another set; call [`Self::normalize`] before any query.
     pub fn push_all(&mut self, other: &Self) {
         self.v4.extend(&other.v4);
         self.v6.extend(&other.v6);
     }
 
-    /// Sorts the ranges and joins those that touch.
+    /// Sorts the ranges and joins adjacent ones.
     pub fn normalize(&mut self) {
         join(&mut self.v4);
         join(&mut self.v6);
@@ -85,7 +85,7 @@ impl Ranges {
         }
     }
 
-    /// Whether there is no address in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
@@ -120,7 +120,7 @@ impl Ranges {
         meets(&self.v4, &other.v4) || meets(&self.v6, &other.v6)
     }
 
-    /// Whether all of another set is in it.
+    /// Whether another set is a subset.
     pub fn covers(&self, other: &Self) -> bool {
         let covers = |mine: &[Span], theirs: &[Span]| {
             theirs.iter().all(|span| {
@@ -131,7 +131,7 @@ impl Ranges {
         covers(&self.v4, &other.v4) && covers(&self.v6, &other.v6)
     }
 
-    /// Calls a function with each range as the wire writes it: an address, a prefix or `first-last`.
+    /// Calls a function with each range as the protocol writes it: an address, a prefix or `first-last`.
     pub fn each_text(&self, mut call: impl FnMut(&str)) {
         let mut text = String::new();
         for (spans, v4) in [(&self.v4, true), (&self.v6, false)] {
@@ -204,7 +204,7 @@ fn number(address: IpAddr) -> u128 {
 }
 
 fn v4(number: u128) -> Ipv4Addr {
-    // Only numbers of IPv4 addresses come here.
+    // Only called with numbers of IPv4 addresses.
     Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
@@ -250,7 +250,7 @@ fn subtract(from: &[Span], what: &[Span]) -> Vec<Span> {
     left
 }
 
-/// Cuts a range into the fewest prefixes of addresses of so many bits.
+/// Splits a range into the fewest prefixes; `width` is the number of bits of an address.
 fn split(span: Span, width: u8, mut call: impl FnMut(u128, u8)) {
     let mut first = span.first;
     loop {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_see_both_families_apart() {
+    fn queries_keep_the_address_families_apart() {
         let some = set(&["10.0.0.0/8", "fd00::/8"]);
         assert!(some.overlaps("10.33.0.0/16".parse().unwrap()));
         assert!(some.overlaps("0.0.0.0/0".parse().unwrap()));

@@ -1,27 +1,27 @@
 //! Which routes of a peer a viewer may use.
 //!
 //! Source: `CanAccessRoute` in headscale `hscontrol/types/node.go` and `ViaRoutesForPeer` in
-//! `hscontrol/policy/v2/policy.go`; unlike there, an exit node is offered only to whom a rule lets out to all
-//! of the internet.
+//! `hscontrol/policy/v2/policy.go`; unlike there, an exit node is offered only to viewers with a rule that
+//! reaches the whole internet.
 
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::compiled::{Compiled, Entry, RouteView, Traits};
+use super::resolved::ResolvedRule;
 use crate::id::NodeId;
-use crate::policy::compiled::{Compiled, Entry, RouteView, Traits};
-use crate::policy::program::Rule;
 
-/// How a viewer may reach a subnet.
+/// By which subnet router a viewer may reach a subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// At the router that serves it for all.
+enum SubnetAccess {
+    /// By the primary router.
     Primary,
-    /// At this one of the routers that the viewer's rules name.
+    /// By this router, which the viewer's rules name in `via`.
     Router(NodeId),
-    /// At none, although a rule leads there.
+    /// By none: no router that a rule names in `via` serves it.
     Closed,
-    /// No rule knows of it.
+    /// No rule mentions it.
     Unknown,
 }
 
@@ -54,35 +54,39 @@ impl Compiled {
                 rule.reaches_internet() && (rule.via.is_empty() || rule.goes_via(&peer.node))
             });
         }
-        match self.way(traits, route) {
-            Way::Router(router) => router == peer.node.id,
-            Way::Closed => false,
-            Way::Primary => peer.node.primary.contains(&route),
-            // Two routers of a subnet know of each other.
-            Way::Unknown => traits.shared.contains(&route) && peer.node.primary.contains(&route),
+        match self.subnet_access(traits, route) {
+            SubnetAccess::Router(router) => router == peer.node.id,
+            SubnetAccess::Closed => false,
+            SubnetAccess::Primary => peer.node.primary.contains(&route),
+            // Routers of the same subnet see each other's route.
+            SubnetAccess::Unknown => {
+                traits.shared.contains(&route) && peer.node.primary.contains(&route)
+            }
         }
     }
 
-    /// Whether the rules without `via` tell a viewer of a subnet. Other nodes have no say in this.
+    /// Whether the rules without `via` let a viewer use a subnet, whatever other nodes there are.
     pub(super) fn may_use(&self, viewer: &Traits, route: IpNet) -> bool {
         self.leads_to(viewer, route) || self.comes_back(viewer, route)
     }
 
-    fn way(&self, viewer: &Traits, route: IpNet) -> Way {
+    fn subnet_access(&self, viewer: &Traits, route: IpNet) -> SubnetAccess {
         if self.leads_to(viewer, route) {
-            return Way::Primary;
+            return SubnetAccess::Primary;
         }
-        if self.program.has_via {
-            let via = |rule: &&Rule| !rule.via.is_empty() && rule.covers_route(route);
-            let rules: Vec<&Rule> = self.rules_from(viewer).filter(via).collect();
+        if self.resolved.has_via {
+            let via = |rule: &&ResolvedRule| !rule.via.is_empty() && rule.covers_route(route);
+            let rules: Vec<&ResolvedRule> = self.rules_from(viewer).filter(via).collect();
             if !rules.is_empty() {
-                // Also when none of them is there: else a router that comes would change what others carry.
-                return self.router(&rules, route).map_or(Way::Closed, Way::Router);
+                // Even if no such router exists: otherwise a new router would change the routes of others.
+                return self
+                    .router(&rules, route)
+                    .map_or(SubnetAccess::Closed, SubnetAccess::Router);
             }
         }
         match self.comes_back(viewer, route) {
-            true => Way::Primary,
-            false => Way::Unknown,
+            true => SubnetAccess::Primary,
+            false => SubnetAccess::Unknown,
         }
     }
 
@@ -91,18 +95,18 @@ impl Compiled {
         rules.any(|rule| rule.via.is_empty() && rule.covers_route(route))
     }
 
-    /// Who is reached from behind a router must be able to answer.
+    /// Whether hosts of a subnet may reach the viewer, which must be able to answer.
     fn comes_back(&self, viewer: &Traits, route: IpNet) -> bool {
         viewer.to.iter().any(|number| {
-            let rule = self.program.rules.get(number);
-            let sources = rule.and_then(|rule| self.program.sources.get(rule.source));
+            let rule = self.resolved.rules.get(number);
+            let sources = rule.and_then(|rule| self.resolved.sources.get(rule.source));
             sources.is_some_and(|sources| sources.admit_route(route))
         })
     }
 
-    /// The router that carries a subnet for those that reach it by rules with `via`: the one that serves it for
-    /// all if it is among the named ones, else the oldest of these.
-    fn router(&self, rules: &[&Rule], route: IpNet) -> Option<NodeId> {
+    /// The router of a subnet for rules with `via`: the primary one if it is among the named ones, else the oldest
+    /// of these.
+    fn router(&self, rules: &[&ResolvedRule], route: IpNet) -> Option<NodeId> {
         let named = |entry: &&Arc<Entry>| {
             entry.node.routes.contains(&route)
                 && rules.iter().any(|rule| rule.goes_via(&entry.node))
@@ -113,8 +117,8 @@ impl Compiled {
         best.map(|entry| entry.node.id)
     }
 
-    fn rules_from<'c>(&'c self, viewer: &'c Traits) -> impl Iterator<Item = &'c Rule> {
+    fn rules_from<'c>(&'c self, viewer: &'c Traits) -> impl Iterator<Item = &'c ResolvedRule> {
         let numbers = viewer.from.iter();
-        numbers.filter_map(|number| self.program.rules.get(number))
+        numbers.filter_map(|number| self.resolved.rules.get(number))
     }
 }

@@ -5,29 +5,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ast::CheckPeriod;
+use super::compiled::{Compiled, Entry};
+use super::resolved::ResolvedSshRule;
+use super::resolved_set::user;
 use crate::id::{NodeId, UserId};
-use crate::policy::ast::CheckPeriod;
-use crate::policy::compiled::{Compiled, Entry};
-use crate::policy::members::user;
-use crate::policy::program::Ssh;
 
-/// Where a client asks about a session that needs a check; the client replaces the names.
+/// Action for a session that needs a check: the client asks this URL, with the variables replaced.
 /// Source: `expandDelegateURLLocked` in tailscale `ssh/tailssh/tailssh.go`.
 const CHECK: &str = r#"{"holdAndDelegate":"https://unused/machine/ssh/action/$SRC_NODE_ID/to/$DST_NODE_ID?local_user=$LOCAL_USER"}"#;
 
 /// Source: `sshAccept` in headscale `hscontrol/policy/v2/filter.go`.
 const ACCEPT: &str = r#"{"accept":true,"allowAgentForwarding":true,"allowLocalPortForwarding":true,"allowRemotePortForwarding":true}"#;
 
-/// Users of a server, and as whom they are let in; empty: not at all.
+/// `sshUsers`: requested user and the local user it maps to; empty: denied.
 type UserMap = BTreeMap<String, String>;
 
 impl Compiled {
-    /// The SSH policy of a node as JSON (`tailcfg.SSHPolicy`); `None` when nobody may come in by SSH.
+    /// SSH policy of a node as JSON (`tailcfg.SSHPolicy`); `None` if no rule allows SSH to it.
     pub fn ssh(&self, node: NodeId) -> Option<Arc<str>> {
         let entry = self.find(node)?;
-        // The first rule that fits decides: those that check come first.
+        // The first matching rule decides: those with a check come first.
         let (mut checks, mut accepts) = (Vec::new(), Vec::new());
-        for rule in &self.program.ssh {
+        for rule in &self.resolved.ssh {
             let to = if rule.check.is_some() {
                 &mut checks
             } else {
@@ -39,18 +39,24 @@ impl Compiled {
         (!checks.is_empty()).then(|| format!("{{\"rules\":[{}]}}", checks.join(",")).into())
     }
 
-    /// How old a proof may be for this session; `None` when no rule asks for one, or none lets it in at all.
+    /// Check period of this session; `None` if no rule requires a check, or none allows the session.
     pub fn ssh_check(&self, src: NodeId, dst: NodeId, local_user: &str) -> Option<CheckPeriod> {
         let (src, dst) = (self.find(src)?, self.find(dst)?);
-        let mut rules = self.program.ssh.iter();
+        let mut rules = self.resolved.ssh.iter();
         rules.find_map(|rule| {
             rule.check
                 .filter(|_| self.lets_in(rule, src, dst, local_user))
         })
     }
 
-    /// Whether an SSH rule lets a node in to another as a user of that one.
-    pub(super) fn lets_in(&self, rule: &Ssh, src: &Entry, dst: &Entry, name: &str) -> bool {
+    /// Whether an SSH rule lets one node log in to another as a user of that one.
+    pub(super) fn lets_in(
+        &self,
+        rule: &ResolvedSshRule,
+        src: &Entry,
+        dst: &Entry,
+        name: &str,
+    ) -> bool {
         let owner = user(&src.node);
         let same = owner.is_some() && owner == user(&dst.node);
         let goes = rule.destination.has(&dst.node) || rule.destination.owned && same;
@@ -61,7 +67,7 @@ impl Compiled {
         allows(&base_users(rule), name) || localpart.is_some_and(|localpart| *localpart == *name)
     }
 
-    fn ssh_rules(&self, rule: &Ssh, entry: &Entry, to: &mut Vec<String>) {
+    fn ssh_rules(&self, rule: &ResolvedSshRule, entry: &Entry, to: &mut Vec<String>) {
         let base = base_users(rule);
         let owner = user(&entry.node);
         if rule.destination.owned
@@ -73,7 +79,7 @@ impl Compiled {
             if rule.domains.is_empty() {
                 push(rule, &self.principals_text(rule.source), &base, to);
             } else {
-                // Each user has rules of its own, so that the first that fits is the right one.
+                // Each user has its own rules, so that the first match is the right one.
                 for owner in self.source_users(rule.source) {
                     self.rules_of_user(rule, owner, &base, to);
                 }
@@ -87,7 +93,7 @@ impl Compiled {
             && rule.destination.names_others()
             && entry.admitted.has(rule.source)
         {
-            // The official service also lets the devices of a source's user in to each other here.
+            // The official service also lets the devices of a source's user log in to each other here.
             match owner {
                 Some(owner) => self.rules_of_user(rule, owner, &base, to),
                 None => {
@@ -98,8 +104,14 @@ impl Compiled {
         }
     }
 
-    /// The rule for the devices of a user, and the one for the user's own name on the server.
-    fn rules_of_user(&self, rule: &Ssh, owner: UserId, base: &UserMap, to: &mut Vec<String>) {
+    /// The rule for the devices of a user, and the one for the user's own local user.
+    fn rules_of_user(
+        &self,
+        rule: &ResolvedSshRule,
+        owner: UserId,
+        base: &UserMap,
+        to: &mut Vec<String>,
+    ) {
         let principals = self.principals(rule.source, self.own_sources(owner, rule.source));
         push(rule, &principals, base, to);
         if let Some(name) = self.localpart(rule, owner) {
@@ -116,9 +128,9 @@ impl Compiled {
         admitted.filter_map(|entry| user(&entry.node)).collect()
     }
 
-    /// The part of a user's mail address before one of the rule's domains.
-    fn localpart(&self, rule: &Ssh, owner: UserId) -> Option<&str> {
-        let user = self.program.people.by_id(owner)?;
+    /// The local part of a user's email address, if its domain is one of the rule's.
+    fn localpart(&self, rule: &ResolvedSshRule, owner: UserId) -> Option<&str> {
+        let user = self.resolved.users.by_id(owner)?;
         let (name, domain) = [&user.email, &user.login]
             .into_iter()
             .find_map(|address| address.rsplit_once('@'))?;
@@ -130,7 +142,7 @@ impl Compiled {
     }
 }
 
-fn base_users(rule: &Ssh) -> UserMap {
+fn base_users(rule: &ResolvedSshRule) -> UserMap {
     let mut map = UserMap::from([("root".to_owned(), String::new())]);
     for user in &rule.users {
         match &**user {
@@ -141,7 +153,7 @@ fn base_users(rule: &Ssh) -> UserMap {
     map
 }
 
-/// Whether a map of users lets a user in. Source: `mapLocalUser` in tailscale `ssh/tailssh/tailssh.go`.
+/// Whether a user map allows a user. Source: `mapLocalUser` in tailscale `ssh/tailssh/tailssh.go`.
 fn allows(map: &UserMap, name: &str) -> bool {
     let found = map
         .get(name)
@@ -149,7 +161,7 @@ fn allows(map: &UserMap, name: &str) -> bool {
     !name.is_empty() && found.is_some_and(|local| !local.is_empty())
 }
 
-fn push(rule: &Ssh, principals: &str, users: &UserMap, to: &mut Vec<String>) {
+fn push(rule: &ResolvedSshRule, principals: &str, users: &UserMap, to: &mut Vec<String>) {
     if principals.is_empty() {
         return;
     }

@@ -1,6 +1,6 @@
-//! Policies to begin with, for homes. Each has its own tests in it.
+//! Example policies for homes, each with its own tests.
 
-/// Their names.
+/// Names of the templates.
 pub const TEMPLATES: [&str; 3] = ["family", "guests", "iot"];
 
 /// The template with this name, as HuJSON.
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_of_each_template_hold_and_would_notice() {
+    fn the_tests_of_each_template_pass_and_catch_an_open_rule() {
         let names = ["anna", "ben", "clara"];
         let tags = [
             "tag:home",

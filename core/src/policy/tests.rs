@@ -1,6 +1,5 @@
 //! Small tailnets, and what policies make of them.
 
-mod figures;
 mod properties;
 
 use std::sync::Arc;
@@ -516,7 +515,7 @@ fn tests_of_ssh_rules_say_what_does_not_hold() {
 }
 
 #[test]
-fn the_reason_is_told() {
+fn the_reason_is_explained() {
     let some = compiled(
         r#""acls": [
         {"action": "accept", "src": ["anna@"], "dst": ["tag:server:22", "10.1.0.0/16:80"]},
@@ -532,20 +531,20 @@ fn the_reason_is_told() {
     );
     assert_eq!(
         why("100.64.0.1", "10.1.0.7", 80),
-        "allowed by acls[0] (line 3), by way of node 6"
+        "allowed by acls[0] (line 3), routed by node 6"
     );
-    assert!(why("100.64.0.1", "100.64.0.5", 23).contains("not by this protocol and port"));
+    assert!(why("100.64.0.1", "100.64.0.5", 23).contains("not this protocol and port"));
     assert!(
         why("100.64.0.1", "100.64.0.6", 22)
-            .contains("no rule leads from this source to this destination")
+            .contains("no rule allows this destination for this source")
     );
     assert_eq!(
         why("100.64.0.3", "100.64.0.5", 22),
-        "denied: this source is named in no rule"
+        "denied: no rule has this source"
     );
     assert_eq!(
         why("100.64.0.4", "10.9.0.1", 80),
-        "denied: no approved route leads to the destination"
+        "denied: no approved route to the destination"
     );
     let open = Compiled::allow_all(&home());
     let answer = open.why(

@@ -1,41 +1,41 @@
-//! Why traffic passes, or why it does not.
+//! Why the policy allows or denies traffic.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::ast::Ports;
+use super::compiled::{Compiled, Entry};
+use super::resolved::ResolvedRule;
+use super::resolved_set::{INTERNET, addresses, subnets, user};
 use crate::id::NodeId;
-use crate::policy::ast::Ports;
-use crate::policy::compiled::{Compiled, Entry};
-use crate::policy::members::{INTERNET, addresses, subnets, user};
-use crate::policy::program::Rule;
 
 /// The answer to [`Compiled::why`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
-    /// The rules that allow it; empty: nothing does.
+    /// Rules that allow it.
     pub allowed_by: Vec<Cause>,
-    /// Rules that know source and destination, but let other protocols or ports pass.
+    /// Rules with this source and destination but other protocols or ports.
     pub other_ports: Vec<Cause>,
-    /// Rules that know the source only.
+    /// Number of rules with this source but other destinations.
     pub other_destinations: usize,
-    /// The router that carries it, when the destination is no node.
+    /// The subnet router, if the destination is not a node.
     pub router: Option<NodeId>,
-    /// What stands in the way although a rule allows it.
+    /// What prevents it although a rule allows it.
     pub but: Option<&'static str>,
 }
 
-/// A rule and its place in the policy.
+/// A rule and its position in the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// As in `acls[2]`; `the default` where there are neither acls nor grants.
+    /// For example `acls[2]`; `the default` without acls and grants.
     pub rule: Box<str>,
     /// Line in the policy.
     pub line: u32,
 }
 
 impl Cause {
-    pub(super) fn of(rule: &Rule) -> Self {
+    pub(super) fn of(rule: &ResolvedRule) -> Self {
         Self {
             rule: rule.name.clone(),
             line: rule.at.line,
@@ -44,7 +44,7 @@ impl Cause {
 }
 
 impl Why {
-    /// Whether it passes.
+    /// Whether it is allowed.
     pub fn allowed(&self) -> bool {
         !self.allowed_by.is_empty() && self.but.is_none()
     }
@@ -67,28 +67,28 @@ impl fmt::Display for Why {
             None if !self.allowed_by.is_empty() => {
                 write!(f, "allowed by {}", list(&self.allowed_by))?;
                 match self.router {
-                    Some(router) => write!(f, ", by way of node {router}"),
+                    Some(router) => write!(f, ", routed by node {router}"),
                     None => Ok(()),
                 }
             }
             None if !self.other_ports.is_empty() => write!(
                 f,
-                "denied: {} would let the source reach the destination, but not by this protocol and port",
+                "denied: {} allow this source and destination, but not this protocol and port",
                 list(&self.other_ports)
             ),
             None if self.other_destinations > 0 => write!(
                 f,
-                "denied: no rule leads from this source to this destination; {} lead to others",
+                "denied: no rule allows this destination for this source ({} rules allow others)",
                 self.other_destinations
             ),
-            None => write!(f, "denied: this source is named in no rule"),
+            None => write!(f, "denied: no rule has this source"),
         }
     }
 }
 
 impl Compiled {
-    /// Whether traffic passes from one address to another, and why. The addresses may be those of nodes, of
-    /// hosts behind approved routers, or of the internet.
+    /// Whether traffic from one address to another is allowed, and why. The addresses may be of nodes, of hosts in
+    /// approved subnets, or on the internet.
     pub fn why(&self, src: IpAddr, dst: IpAddr, port: u16, proto: u8) -> Why {
         let (from, to) = (self.at(src), self.at(dst));
         let mut why = Why {
@@ -98,7 +98,7 @@ impl Compiled {
             router: None,
             but: None,
         };
-        for rule in &self.program.rules {
+        for rule in &self.resolved.rules {
             if !self.comes_from(rule, src, from) {
                 continue;
             }
@@ -132,7 +132,7 @@ impl Compiled {
             };
             why.router = routers().find(carries).map(|router| router.node.id);
             if why.router.is_none() {
-                why.but = Some("no approved route leads to the destination");
+                why.but = Some("no approved route to the destination");
             }
         }
         why
@@ -140,35 +140,41 @@ impl Compiled {
 
     /// The node with an address.
     fn at(&self, address: IpAddr) -> Option<&Entry> {
-        let is_there = |entry: &&Arc<Entry>| addresses(&entry.node).any(|own| own == address);
-        self.entries.iter().find(is_there).map(|entry| &**entry)
+        let has_address = |entry: &&Arc<Entry>| addresses(&entry.node).any(|own| own == address);
+        self.entries.iter().find(has_address).map(|entry| &**entry)
     }
 
-    fn comes_from(&self, rule: &Rule, src: IpAddr, from: Option<&Entry>) -> bool {
-        let Some(sources) = self.program.sources.get(rule.source) else {
+    fn comes_from(&self, rule: &ResolvedRule, src: IpAddr, from: Option<&Entry>) -> bool {
+        let Some(sources) = self.resolved.sources.get(rule.source) else {
             return false;
         };
-        let literal = sources.members.literal.contains(src);
+        let literal = sources.set.literal.contains(src);
         match from {
             Some(entry) => {
-                entry.admitted.has(rule.source) && (literal || sources.members.names(&entry.node))
+                entry.admitted.has(rule.source) && (literal || sources.set.names(&entry.node))
             }
             None => {
                 let approved = || {
                     let mut entries = self.entries.iter();
                     entries.any(|entry| subnets(&entry.node).any(|route| route.contains(&src)))
                 };
-                sources.postures.is_empty() && (literal || sources.members.any && approved())
+                sources.postures.is_empty() && (literal || sources.set.any && approved())
             }
         }
     }
 
     /// Whether a rule leads to an address, for whomever.
-    pub(super) fn holds_destination(&self, rule: &Rule, dst: IpAddr) -> bool {
+    pub(super) fn holds_destination(&self, rule: &ResolvedRule, dst: IpAddr) -> bool {
         self.goes_to(rule, None, dst, self.at(dst))
     }
 
-    fn goes_to(&self, rule: &Rule, from: Option<&Entry>, dst: IpAddr, to: Option<&Entry>) -> bool {
+    fn goes_to(
+        &self,
+        rule: &ResolvedRule,
+        from: Option<&Entry>,
+        dst: IpAddr,
+        to: Option<&Entry>,
+    ) -> bool {
         let named = &rule.destination;
         if !rule.via.is_empty() {
             let out = named.internet && to.is_none();

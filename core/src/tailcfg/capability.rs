@@ -1,4 +1,4 @@
-//! What a client can do, by the version of the protocol that it speaks.
+//! Capability versions: what a client supports.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use std::fmt;
 pub struct CapabilityVersion(u16);
 
 impl CapabilityVersion {
-    /// The oldest client that is served: 1.64, of April 2024.
+    /// Oldest supported client: 1.64 (April 2024).
     pub const OLDEST: Self = Self(90);
 
-    /// The version with this number; numbers that no client has count as zero.
+    /// The version with this number; invalid numbers count as zero.
     pub fn new(number: i64) -> Self {
         Self(u16::try_from(number).unwrap_or(0))
     }
@@ -27,7 +27,7 @@ impl CapabilityVersion {
         self >= Self(117)
     }
 
-    /// Whether clients this old are served.
+    /// Whether clients of this version are supported.
     pub fn is_served(self) -> bool {
         self >= Self::OLDEST
     }

@@ -4,26 +4,26 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The relays that clients may use.
+/// The DERP map: relays by region.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DerpMap {
-    /// How clients choose their home.
+    /// How clients choose their home region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home_params: Option<HomeParams>,
     /// Regions by number.
     pub regions: BTreeMap<u16, DerpRegion>,
 }
 
-/// How clients choose their home.
+/// How clients choose their home region.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HomeParams {
-    /// By region, a factor for the time to it: below one it is preferred.
+    /// Latency factor by region; below 1 a region is preferred.
     pub region_score: BTreeMap<u16, f64>,
 }
 
-/// One region: relays that forward to each other.
+/// A region: relays that forward to each other.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DerpRegion {
@@ -34,19 +34,19 @@ pub struct DerpRegion {
     pub region_code: String,
     /// Long name.
     pub region_name: String,
-    /// Degrees north, 0 if not said.
+    /// Degrees north; 0 if unknown.
     #[serde(skip_serializing_if = "is_nowhere")]
     pub latitude: f64,
-    /// Degrees east, 0 if not said.
+    /// Degrees east; 0 if unknown.
     #[serde(skip_serializing_if = "is_nowhere")]
     pub longitude: f64,
-    /// Whether clients choose it as home only for want of another (old form).
+    /// Whether clients choose it as home only if there is no other (old form).
     #[serde(skip_serializing_if = "is_false")]
     pub avoid: bool,
     /// Whether clients neither measure it nor choose it as home.
     #[serde(skip_serializing_if = "is_false")]
     pub no_measure_no_home: bool,
-    /// Its relays; clients meet at the first.
+    /// Its relays; clients connect to the first that works.
     pub nodes: Vec<DerpNode>,
 }
 
@@ -62,10 +62,10 @@ pub struct DerpNode {
     /// DNS name or address.
     #[serde(rename = "HostName")]
     pub host_name: String,
-    /// What its certificate must be: empty for `host_name`, or `sha256-raw:` and a hash.
+    /// Expected certificate name: empty for `host_name`, or `sha256-raw:` and a hash.
     #[serde(rename = "CertName", skip_serializing_if = "String::is_empty")]
     pub cert_name: String,
-    /// IPv4 address; `none` for none, empty to ask DNS.
+    /// IPv4 address; `none` for none, empty to resolve `host_name`.
     #[serde(rename = "IPv4", skip_serializing_if = "String::is_empty")]
     pub ipv4: String,
     /// IPv6 address, likewise.

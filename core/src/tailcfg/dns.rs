@@ -1,7 +1,7 @@
 //! `tailcfg.DNSConfig`.
 //!
-//! Lists are left out or full, but for those of `Routes`, which say something when they are empty; none
-//! is ever null, which tailscale-rs does not read (`ts_control_serde`).
+//! Empty lists are left out, except those of `Routes`, which have a meaning. No list is ever null, which
+//! tailscale-rs cannot parse (`ts_control_serde`).
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ pub struct DnsConfig {
     /// Resolvers that replace those of the device.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resolvers: Vec<Resolver>,
-    /// Domains and who answers for the names in them. With an empty list it is the client itself, from
-    /// what it knows; a null would be lost on its way through the client (`DNSConfig.Clone`).
+    /// Domains and their resolvers. With an empty list the client answers itself, from its map; a null would be
+    /// lost inside the client (`DNSConfig.Clone`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub routes: BTreeMap<String, Vec<Resolver>>,
-    /// Resolvers for devices that cannot use their own and the routes at the same time.
+    /// Resolvers for devices that cannot combine their own resolvers with routes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fallback_resolvers: Vec<Resolver>,
-    /// Search domains, without a dot at the end.
+    /// Search domains, without a trailing dot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<String>,
     /// Whether the client answers for the tailnet's names (MagicDNS).
     pub proxied: bool,
-    /// Names beside those of the nodes.
+    /// Records beside the names of nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_records: Vec<ExtraRecord>,
 }
@@ -46,7 +46,7 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ExtraRecord {
-    /// The full name, without a dot at the end.
+    /// The full name, without a trailing dot.
     pub name: String,
     /// `A` or `AAAA`; clients know no others.
     pub r#type: &'static str,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// Who may reach which ports.
+/// A packet filter rule: sources and the destination ports that they may reach.
 #[derive(Debug, Clone, Serialize)]
 pub struct FilterRule {
     /// Sources: addresses, prefixes, ranges or `*`.

@@ -1,4 +1,4 @@
-//! What a client says about the machine it runs on.
+//! Hostinfo: what a client reports about its machine.
 
 use serde_json::{Map, Value, json};
 
@@ -7,57 +7,57 @@ use crate::tailcfg::json::{self, DecodeError, Object};
 /// The parts of `tailcfg.Hostinfo` that hearth uses, and the whole as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hostinfo {
-    /// The whole object without `NetInfo`, which changes all the time.
+    /// The whole object without `NetInfo`, which changes often.
     pub raw: Box<str>,
-    /// What other nodes may see of it.
+    /// The fields that other nodes may see.
     pub shared: Box<str>,
     /// Host name; any text.
     pub hostname: Box<str>,
     /// Operating system.
     pub os: Box<str>,
-    /// Its version.
+    /// Version of the operating system.
     pub os_version: Box<str>,
     /// Version of the client.
     pub client_version: Box<str>,
-    /// Routes offered, as written.
+    /// Advertised routes, as sent.
     pub routable_ips: Box<[Box<str>]>,
-    /// Tags asked for, as written.
+    /// Requested tags, as sent.
     pub request_tags: Box<[Box<str>]>,
-    /// Home DERP region (`NetInfo.PreferredDERP`); `None` when the request has no `NetInfo`.
+    /// Home DERP region (`NetInfo.PreferredDERP`); `None` if the request has no `NetInfo`.
     pub preferred_derp: Option<u16>,
 }
 
-/// Fields that peers need or show. Everything else stays with the server: log ids, push tokens,
-/// network details. Source: headscale `hscontrol/types/node.go` and the uses of `Hostinfo` in
+/// Fields that peers need or show. Everything else is not sent to peers: log IDs, push tokens, network
+/// details. Source: headscale `hscontrol/types/node.go` and the uses of `Hostinfo` in
 /// tailscale `ipn/ipnlocal`, `ssh/tailssh`, `wgengine/magicsock`.
-const SHARED: [(&str, Kind); 14] = [
-    ("IPNVersion", Kind::Text),
-    ("OS", Kind::Text),
-    ("OSVersion", Kind::Text),
-    ("Distro", Kind::Text),
-    ("DistroVersion", Kind::Text),
-    ("DeviceModel", Kind::Text),
-    ("Hostname", Kind::Text),
-    ("ShieldsUp", Kind::Flag),
-    ("ShareeNode", Kind::Flag),
-    ("sshHostKeys", Kind::Texts),
-    ("Userspace", Kind::Flag),
-    ("AppConnector", Kind::Flag),
-    ("PeerRelay", Kind::Flag),
-    ("Location", Kind::Location),
+const SHARED: [(&str, FieldType); 14] = [
+    ("IPNVersion", FieldType::Text),
+    ("OS", FieldType::Text),
+    ("OSVersion", FieldType::Text),
+    ("Distro", FieldType::Text),
+    ("DistroVersion", FieldType::Text),
+    ("DeviceModel", FieldType::Text),
+    ("Hostname", FieldType::Text),
+    ("ShieldsUp", FieldType::Flag),
+    ("ShareeNode", FieldType::Flag),
+    ("sshHostKeys", FieldType::Texts),
+    ("Userspace", FieldType::Flag),
+    ("AppConnector", FieldType::Flag),
+    ("PeerRelay", FieldType::Flag),
+    ("Location", FieldType::Location),
 ];
 
-/// What a shared field has to be. A value of another type would make the whole map unreadable for every
-/// peer, so it is left out.
+/// Type of a shared field. A value of another type would make the map unreadable for every peer, so it is
+/// left out.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldType {
     Text,
     Flag,
     Texts,
     Location,
 }
 
-impl Kind {
+impl FieldType {
     fn fits(self, value: &Value) -> bool {
         match self {
             Self::Text => value.is_string(),
@@ -82,14 +82,14 @@ fn is_location(location: &Map<String, Value>) -> bool {
     })
 }
 
-/// Longest list of services passed on.
+/// Services sent to peers, at most.
 const SERVICES_MAX: usize = 16;
 
 impl Hostinfo {
-    /// Takes the object apart.
+    /// Decodes the object.
     ///
     /// # Errors
-    /// When a used field has another type.
+    /// If a used field has the wrong type.
     pub fn decode(object: Object<'_>) -> Result<Self, DecodeError> {
         let net_info = object.object("NetInfo")?;
         let preferred_derp = net_info
@@ -139,7 +139,7 @@ fn shared(object: Object<'_>) -> Result<String, DecodeError> {
     Ok(json::plain(&kept))
 }
 
-/// The service, as far as peers need it, when they do.
+/// The part of a service that peers need; `None` if they need none.
 /// Source: `Service`, `PeerAPI4`, `PeerAPI6`, `PeerAPIDNS` in tailscale `tailcfg/tailcfg.go`.
 fn peer_api(service: &Value) -> Option<Value> {
     let service = Object::of(service).ok()?;

@@ -1,4 +1,4 @@
-//! Reading JSON by Go's rules: names match in any case, null means absent, unknown names are ignored.
+//! Decoding JSON by Go's rules: names match in any case, null means absent, unknown names are ignored.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 
-/// A request that is not what it should be.
+/// Why a request cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It is not JSON.
@@ -18,27 +18,27 @@ pub enum DecodeError {
         /// Column, from 1.
         column: usize,
     },
-    /// It is JSON, but no object.
+    /// It is JSON but not an object.
     #[error("expected a JSON object")]
     NotAnObject,
-    /// A field has another type.
+    /// A field has the wrong type.
     #[error("field {field}: expected {expected}")]
     Field {
         /// Name of the field.
         field: &'static str,
-        /// What it should be.
+        /// Expected type.
         expected: &'static str,
     },
 }
 
-/// A JSON object that is asked for fields by their Go names.
+/// A JSON object with fields by their Go names.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<'a>(&'a Map<String, Value>);
 
 /// Parses a whole text.
 ///
 /// # Errors
-/// When it is not JSON.
+/// If it is not JSON.
 pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
     serde_json::from_slice(bytes).map_err(|fault| DecodeError::Syntax {
         line: fault.line(),
@@ -50,7 +50,7 @@ impl<'a> Object<'a> {
     /// The object that `value` is.
     ///
     /// # Errors
-    /// When it is something else.
+    /// If it is something else.
     pub fn of(value: &'a Value) -> Result<Self, DecodeError> {
         value.as_object().map(Self).ok_or(DecodeError::NotAnObject)
     }
@@ -60,7 +60,7 @@ impl<'a> Object<'a> {
         self.0
     }
 
-    /// The field's value; `None` when it is absent or null.
+    /// A field's value; `None` if absent or null.
     pub fn get(&self, field: &str) -> Option<&'a Value> {
         let same = |(name, _): &(&String, &Value)| name.eq_ignore_ascii_case(field);
         let exact = self.0.get(field);
@@ -68,24 +68,24 @@ impl<'a> Object<'a> {
         found.filter(|value| !value.is_null())
     }
 
-    /// A text; empty when absent.
+    /// A string; empty if absent.
     ///
     /// # Errors
-    /// When it is no text.
+    /// If it is not a string.
     pub fn text(&self, field: &'static str) -> Result<&'a str, DecodeError> {
         match self.get(field) {
             None => Ok(""),
             Some(value) => value.as_str().ok_or(DecodeError::Field {
                 field,
-                expected: "a text",
+                expected: "a string",
             }),
         }
     }
 
-    /// A truth value; false when absent.
+    /// A boolean; false if absent.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it has another type.
     pub fn flag(&self, field: &'static str) -> Result<bool, DecodeError> {
         match self.get(field) {
             None => Ok(false),
@@ -96,24 +96,24 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A whole number; zero when absent.
+    /// An integer; zero if absent.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it has another type.
     pub fn number(&self, field: &'static str) -> Result<i64, DecodeError> {
         match self.get(field) {
             None => Ok(0),
             Some(value) => value.as_i64().ok_or(DecodeError::Field {
                 field,
-                expected: "a whole number",
+                expected: "an integer",
             }),
         }
     }
 
-    /// A list of values; empty when absent.
+    /// A list; empty if absent.
     ///
     /// # Errors
-    /// When it is no list.
+    /// If it is not a list.
     pub fn list(&self, field: &'static str) -> Result<&'a [Value], DecodeError> {
         match self.get(field) {
             None => Ok(&[]),
@@ -127,10 +127,10 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// An object; `None` when absent.
+    /// An object; `None` if absent.
     ///
     /// # Errors
-    /// When it is something else.
+    /// If it is something else.
     pub fn object(&self, field: &'static str) -> Result<Option<Object<'a>>, DecodeError> {
         match self.get(field) {
             None => Ok(None),
@@ -146,10 +146,10 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A value read from its text; `None` when absent or empty.
+    /// A value parsed from a string; `None` if absent or empty.
     ///
     /// # Errors
-    /// When the text is not one of `expected`.
+    /// If the string is not what is `expected`.
     pub fn parsed<T: std::str::FromStr>(
         &self,
         field: &'static str,
@@ -164,10 +164,10 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A time; `None` when absent or Go's zero time.
+    /// A time; `None` if absent or Go's zero time.
     ///
     /// # Errors
-    /// When it is no RFC 3339 time.
+    /// If it is not an RFC 3339 time.
     pub fn time(&self, field: &'static str) -> Result<Option<Timestamp>, DecodeError> {
         let text = self.text(field)?;
         if text.is_empty() || text.starts_with("0001-01-01T00:00:00") {
@@ -179,10 +179,10 @@ impl<'a> Object<'a> {
             .ok_or(DecodeError::Field { field, expected })
     }
 
-    /// The texts of a list; other values in it are passed over.
+    /// The strings of a list; other values are skipped.
     ///
     /// # Errors
-    /// When it is no list.
+    /// If it is not a list.
     pub fn texts(&self, field: &'static str) -> Result<Box<[Box<str>]>, DecodeError> {
         let list = self.list(field)?;
         Ok(list
@@ -193,12 +193,12 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The JSON of a value without any escape in its texts: a quotation mark becomes an apostrophe, a backslash
-/// a slash, and a control character a blank.
+/// The JSON of a value without any escape in its strings: a quotation mark becomes an apostrophe, a backslash
+/// a slash, and a control character a space.
 ///
-/// The Rust client takes texts as they stand in the message and fails at the first escape, so that one
-/// node with an odd name would end the stream of every such peer (`#[serde(borrow)]` in tailscale-rs
-/// `ts_control_serde`). Nothing that clients act on has such characters.
+/// The Rust client borrows strings from the message and fails at the first escape, so that one node with an odd
+/// name would end the stream of every such peer (`#[serde(borrow)]` in tailscale-rs `ts_control_serde`).
+/// Nothing that clients act on has such characters.
 pub fn plain<T: serde::Serialize>(value: &T) -> String {
     let mut bytes = Vec::with_capacity(128);
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Plain);
@@ -237,19 +237,19 @@ mod tests {
         assert_eq!(object.text("NodeKey"), Ok(""));
         let fault = DecodeError::Field {
             field: "Version",
-            expected: "a whole number",
+            expected: "an integer",
         };
         assert_eq!(object.number("Version"), Err(fault));
     }
 
     #[test]
-    fn plain_texts_have_no_escapes() {
+    fn plain_strings_have_no_escapes() {
         let value = serde_json::json!({"Name": "R&D \"box\" C:\\x\n\u{1}é"});
         assert_eq!(plain(&value), r#"{"Name":"R&D 'box' C:/x  é"}"#);
     }
 
     #[test]
-    fn the_zero_time_is_no_time() {
+    fn the_zero_time_is_absent() {
         let value = parse(br#"{"Expiry":"0001-01-01T00:00:00Z"}"#).unwrap();
         assert_eq!(Object::of(&value).unwrap().time("Expiry"), Ok(None));
         let value = parse(br#"{"Expiry":"1970-01-01T00:02:03Z"}"#).unwrap();

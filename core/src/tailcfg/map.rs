@@ -16,29 +16,29 @@ use crate::tailcfg::json::{self, DecodeError, Object};
 pub struct MapRequest {
     /// Capability version of the client.
     pub version: CapabilityVersion,
-    /// Whether the answer shall be compressed with zstd.
+    /// Whether the response is to be compressed with zstd.
     pub zstd: bool,
-    /// The node that asks.
+    /// Node key of the requesting node.
     pub node_key: NodeKey,
-    /// Its key for path discovery.
+    /// Its disco key.
     pub disco_key: Option<DiscoKey>,
-    /// Whether the answer shall go on for ever.
+    /// Whether the response is a stream of updates.
     pub stream: bool,
-    /// Whether only news is told and no map wanted.
+    /// Whether the request only updates the node, without asking for peers.
     pub omit_peers: bool,
-    /// Whether nothing is told (deprecated, still sent by some).
+    /// Whether the request does not update the node (deprecated, still sent by some clients).
     pub read_only: bool,
-    /// What the client says about its machine.
+    /// Hostinfo, if sent.
     pub hostinfo: Option<Hostinfo>,
-    /// Addresses that peers may try; those that no peer could use are left out.
+    /// Endpoint candidates; those that no peer could use are left out.
     pub endpoints: Vec<SocketAddr>,
 }
 
 impl MapRequest {
-    /// Reads a request and at most `endpoints_max` endpoints of it; a client has a handful.
+    /// Decodes a request, with at most `endpoints_max` endpoints; a client has a handful.
     ///
     /// # Errors
-    /// When it is no JSON object, a used field has another type, or there is no node key.
+    /// If it is not a JSON object, a used field has the wrong type, or the node key is missing.
     pub fn decode(bytes: &[u8], endpoints_max: usize) -> Result<Self, DecodeError> {
         let value = json::parse(bytes)?;
         let object = Object::of(&value)?;
@@ -73,7 +73,7 @@ fn endpoints(list: &[Value], most: usize) -> Vec<SocketAddr> {
     parsed.filter(is_usable).take(most).collect()
 }
 
-/// An address with a zone has a meaning on its own machine only, and so has a link-local one.
+/// Whether peers can use an endpoint: addresses with a zone and link-local ones only work on their own link.
 fn is_usable(endpoint: &SocketAddr) -> bool {
     match endpoint {
         SocketAddr::V4(_) => endpoint.port() != 0,
@@ -95,12 +95,12 @@ pub struct UserProfile<'a> {
     /// Name to show.
     #[serde(rename = "DisplayName")]
     pub display_name: &'a str,
-    /// Address of a picture.
+    /// URL of a picture.
     #[serde(rename = "ProfilePicURL", skip_serializing_if = "str::is_empty")]
     pub profile_pic_url: &'a str,
 }
 
-/// `tailcfg.PeerChange`: what a patch says of a peer; `None` is "as before".
+/// `tailcfg.PeerChange`: a patch of a peer; `None` is "unchanged".
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerChange<'a> {
     /// The peer.
@@ -109,16 +109,16 @@ pub struct PeerChange<'a> {
     /// Its home region.
     #[serde(rename = "DERPRegion", skip_serializing_if = "is_zero")]
     pub derp_region: u16,
-    /// Where it may be tried: the full list.
+    /// Its endpoint candidates, the full list.
     #[serde(rename = "Endpoints", skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<&'a [SocketAddr]>,
-    /// Its key for path discovery.
+    /// Its disco key.
     #[serde(rename = "DiscoKey", skip_serializing_if = "Option::is_none")]
     pub disco_key: Option<DiscoKey>,
-    /// Whether it is there.
+    /// Whether it is online.
     #[serde(rename = "Online", skip_serializing_if = "Option::is_none")]
     pub online: Option<bool>,
-    /// When it was last there.
+    /// When it was last online.
     #[serde(rename = "LastSeen", skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
 }
@@ -127,7 +127,7 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
-/// The address in the form of a host prefix, as `Addresses` and `AllowedIPs` want it.
+/// The address as a host prefix, for `Addresses` and `AllowedIPs`.
 pub fn host_prefix(address: IpAddr) -> String {
     let bits = if address.is_ipv4() { 32 } else { 128 };
     format!("{address}/{bits}")

@@ -1,8 +1,8 @@
-//! The wire's JSON types, as far as hearth reads or writes them.
+//! JSON types of the control protocol, as far as hearth reads or writes them.
 //!
-//! Source: tailscale `tailcfg/tailcfg.go`, `tailcfg/derpmap.go`. Reading is as lenient as Go's decoder
-//! (any case of names, null for anything, unknown names ignored); writing gives what every known
-//! client takes. Must not know: the domain types.
+//! Source: tailscale `tailcfg/tailcfg.go`, `tailcfg/derpmap.go`. Decoding is as lenient as Go's decoder
+//! (names in any case, null for anything, unknown names ignored); encoding writes what every known
+//! client accepts. Must not know: the domain types.
 #![cfg_attr(
     not(test),
     deny(

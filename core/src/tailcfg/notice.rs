@@ -1,4 +1,4 @@
-//! What a map response says beside the map: pings, where the server is found, messages for people.
+//! Parts of a map response beside the map: ping requests, the dial plan, client version, display messages.
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, the types of the same names.
 
@@ -7,21 +7,21 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// `tailcfg.PingRequest`: the node shall do something and tell a URL how it went.
+/// `tailcfg.PingRequest`: asks the node to do something and post the result to a URL.
 ///
-/// The Rust client wants the first three fields in every request.
+/// The Rust client requires the first three fields.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PingRequest<'a> {
-    /// Where the answer goes; never the same twice.
+    /// URL for the result; unique.
     #[serde(rename = "URL")]
     pub url: &'a str,
-    /// Whether the answer goes through the Noise tunnel.
+    /// Whether the result is sent inside Noise.
     #[serde(rename = "URLIsNoise")]
     pub url_is_noise: bool,
-    /// Kinds of ping, with commas; empty for a mere HEAD to the URL, `c2n` for a request in `payload`.
+    /// Kinds of ping, separated by commas; empty for a HEAD request to the URL, `c2n` for the request in `payload`.
     pub types: &'a str,
-    /// Whom to ping.
+    /// Address to ping.
     #[serde(rename = "IP", skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
     /// An HTTP/1.1 request in base64.
@@ -29,11 +29,11 @@ pub struct PingRequest<'a> {
     pub payload: &'a str,
 }
 
-/// `tailcfg.ControlDialPlan`: where clients find the server without DNS.
+/// `tailcfg.ControlDialPlan`: server addresses that clients try without DNS.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ControlDialPlan {
-    /// The addresses, all of which are tried at their time; the first good one wins.
+    /// The addresses, each tried after its delay; the best one that works is used.
     pub candidates: Vec<ControlIpCandidate>,
 }
 
@@ -44,22 +44,22 @@ pub struct ControlIpCandidate {
     /// The address; the ports are those of the server's URL.
     #[serde(rename = "IP")]
     pub ip: IpAddr,
-    /// Seconds from the begin of the whole attempt to this one.
+    /// Delay before this address is tried, in seconds.
     pub dial_start_delay_sec: f64,
-    /// Seconds that this one may take. Zero would be none at all.
+    /// Timeout of this address, in seconds; zero fails at once.
     pub dial_timeout_sec: f64,
     /// Higher is better.
     pub priority: i32,
 }
 
-/// `tailcfg.ClientVersion`: whether the client is new enough.
+/// `tailcfg.ClientVersion`: whether the client is up to date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ClientVersion<'a> {
-    /// The client needs no update.
+    /// Whether the client is up to date.
     #[serde(skip_serializing_if = "is_false")]
     pub running_latest: bool,
-    /// The version to get, such as `1.102.5`; empty for a client that has it.
+    /// The version to update to, such as `1.102.5`; empty if up to date.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub latest_version: &'a str,
 }
@@ -72,15 +72,15 @@ fn is_false(flag: &bool) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Shown at once, by a notification where there are any.
+    /// Shown at once, as a notification where supported.
     High,
-    /// Shown well visible.
+    /// Shown prominently.
     Medium,
-    /// Shown to those who look.
+    /// Shown on demand.
     Low,
 }
 
-/// `tailcfg.DisplayMessage`: something that the person at the device should know.
+/// `tailcfg.DisplayMessage`: a message for the person at the device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DisplayMessage {
@@ -90,10 +90,10 @@ pub struct DisplayMessage {
     pub text: String,
     /// How it is shown.
     pub severity: Severity,
-    /// Whether something does not work because of it.
+    /// Whether connectivity is affected.
     #[serde(skip_serializing_if = "is_false")]
     pub impacts_connectivity: bool,
 }
 
-/// Messages by their id, an ASCII word that stays the same as long as the matter does.
+/// Messages by ID, an ASCII word that stays the same while the condition lasts.
 pub type DisplayMessages = BTreeMap<&'static str, DisplayMessage>;

@@ -13,27 +13,27 @@ use crate::tailcfg::json::{self, DecodeError, Object};
 pub struct RegisterRequest {
     /// Capability version of the client.
     pub version: CapabilityVersion,
-    /// The node key that the client has or wants.
+    /// Current or requested node key.
     pub node_key: NodeKey,
     /// Tailnet Lock key.
     pub lock_key: Option<LockKey>,
-    /// Preauth key as typed; empty when there is none.
+    /// Preauth key as entered; empty for none.
     pub auth_key: Box<str>,
-    /// Wanted expiry; a time in the past is a logout.
+    /// Requested expiry; a time in the past is a logout.
     pub expiry: Option<Timestamp>,
-    /// The URL of the login whose outcome is awaited; empty when there is none.
+    /// Auth URL of the pending registration to wait for; empty for none.
     pub followup: Box<str>,
-    /// Whether the node wants to be ephemeral.
+    /// Whether the node requests to be ephemeral.
     pub ephemeral: bool,
-    /// What the client says about its machine.
+    /// Hostinfo.
     pub hostinfo: Hostinfo,
 }
 
 impl RegisterRequest {
-    /// Reads a request.
+    /// Decodes a request.
     ///
     /// # Errors
-    /// When it is no JSON object, a used field has another type, or there is no node key.
+    /// If it is not a JSON object, a used field has the wrong type, or the node key is missing.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let value = json::parse(bytes)?;
         let object = Object::of(&value)?;
@@ -65,7 +65,7 @@ impl RegisterRequest {
     }
 }
 
-/// `tailcfg.RegisterResponse`. Every field is always written: the Rust client demands it.
+/// `tailcfg.RegisterResponse`. Every field is always written: the Rust client requires it.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RegisterResponse {
@@ -73,14 +73,14 @@ pub struct RegisterResponse {
     pub user: User,
     /// Identity shown as the account.
     pub login: Login,
-    /// The node must come back with a new key.
+    /// Whether the node must register again with a new key.
     pub node_key_expired: bool,
-    /// The node may talk.
+    /// Whether the node is approved.
     pub machine_authorized: bool,
-    /// Where a person lets the node in; empty when nobody needs to.
+    /// URL to approve the registration; empty if not needed.
     #[serde(rename = "AuthURL")]
     pub auth_url: String,
-    /// What the client shows its user; empty when all is well.
+    /// Error that the client shows; empty for none.
     pub error: String,
 }
 
@@ -93,7 +93,7 @@ pub struct User {
     /// Name to show.
     #[serde(rename = "DisplayName")]
     pub display_name: String,
-    /// Address of a picture.
+    /// URL of a picture.
     #[serde(rename = "ProfilePicURL", skip_serializing_if = "String::is_empty")]
     pub profile_pic_url: String,
 }
@@ -104,7 +104,7 @@ pub struct Login {
     /// Number of the login.
     #[serde(rename = "ID")]
     pub id: u64,
-    /// Who vouches for it.
+    /// Identity provider.
     #[serde(rename = "Provider")]
     pub provider: String,
     /// Login name.
@@ -113,7 +113,7 @@ pub struct Login {
     /// Name to show.
     #[serde(rename = "DisplayName")]
     pub display_name: String,
-    /// Address of a picture.
+    /// URL of a picture.
     #[serde(rename = "ProfilePicURL", skip_serializing_if = "String::is_empty")]
     pub profile_pic_url: String,
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_of_the_go_client_is_read() {
+    fn a_request_of_the_go_client_is_decoded() {
         let key = format!("nodekey:{}", "ab".repeat(32));
         let text = format!(
             r#"{{"Version":145,"NodeKey":"{key}","OldNodeKey":"nodekey:{zero}","NLKey":"nlpub:{zero}",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_node_key_is_refused() {
+    fn a_request_without_a_node_key_is_rejected() {
         let fault = RegisterRequest::decode(br#"{"Version":145}"#).unwrap_err();
         assert_eq!(
             fault.to_string(),

@@ -1,4 +1,4 @@
-//! The small requests of clients: each names the node that asks, and little else.
+//! The small requests of clients: a node key and a few fields.
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, the types of the same names.
 
@@ -7,21 +7,21 @@ use serde_json::Value;
 use crate::keys::NodeKey;
 use crate::tailcfg::json::{self, DecodeError, Object};
 
-/// A request with the fields that it has.
+/// A request with its fields.
 ///
-/// The key says which node asks; whether it may say so, the Noise session tells.
+/// The node key is only a claim: the machine key of the Noise session has to match.
 #[derive(Debug, Clone)]
 pub struct NodeRequest {
-    /// The node that asks; `None` from clients that leave the key zero.
+    /// Node key of the requesting node; `None` if the client sent zero.
     pub node_key: Option<NodeKey>,
     fields: Value,
 }
 
 impl NodeRequest {
-    /// Reads any of the small requests.
+    /// Decodes any of these requests.
     ///
     /// # Errors
-    /// When it is no JSON object or the key is none.
+    /// If it is not a JSON object or the node key is invalid.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let fields = json::parse(bytes)?;
         let key: Option<NodeKey> = Object::of(&fields)?.parsed("NodeKey", "a node key")?;
@@ -35,10 +35,10 @@ impl NodeRequest {
         Object::of(&self.fields)?.text(field)
     }
 
-    /// `QueryFeatureRequest.Feature`: what the client would like to use.
+    /// `QueryFeatureRequest.Feature`: the feature that the client asks about.
     ///
     /// # Errors
-    /// When it is no text.
+    /// If it is not a string.
     pub fn feature(&self) -> Result<&str, DecodeError> {
         self.text("Feature")
     }
@@ -46,42 +46,42 @@ impl NodeRequest {
     /// `SetDNSRequest`: name and type of the record.
     ///
     /// # Errors
-    /// When they are no texts.
+    /// If they are not strings.
     pub fn dns_record(&self) -> Result<(&str, &str), DecodeError> {
         Ok((self.text("Name")?, self.text("Type")?))
     }
 
-    /// `HealthChangeRequest`: what of the client, and what is wrong with it; empty when nothing is any more.
+    /// `HealthChangeRequest`: the subsystem and its error; empty once it is resolved.
     ///
     /// # Errors
-    /// When they are no texts.
+    /// If they are not strings.
     pub fn health(&self) -> Result<(&str, &str), DecodeError> {
         Ok((self.text("Subsys")?, self.text("Error")?))
     }
 
-    /// `AuditLogRequest`: what was done and why.
+    /// `AuditLogRequest`: the action and its details.
     ///
     /// # Errors
-    /// When they are no texts.
+    /// If they are not strings.
     pub fn audit(&self) -> Result<(&str, &str), DecodeError> {
         Ok((self.text("Action")?, self.text("Details")?))
     }
 
-    /// `SSHEventNotifyRequest`: the kind of the event (1 rejected, 2 terminated, 3 failed), and who came as
-    /// which local user.
+    /// `SSHEventNotifyRequest`: the event type (1 rejected, 2 terminated, 3 failed), the source node and the
+    /// local user.
     ///
     /// # Errors
-    /// When a field has another type.
+    /// If a field has the wrong type.
     pub fn ssh_event(&self) -> Result<(i64, i64, &str), DecodeError> {
         let fields = Object::of(&self.fields)?;
         let (event, source) = (fields.number("EventType")?, fields.number("SrcNode")?);
         Ok((event, source, self.text("LocalUser")?))
     }
 
-    /// `SetDeviceAttributesRequest.Update`: attributes by name; null takes one away.
+    /// `SetDeviceAttributesRequest.Update`: attributes by name; null removes one.
     ///
     /// # Errors
-    /// When it is no object.
+    /// If it is not an object.
     pub fn attributes(&self) -> Result<Vec<(&str, &Value)>, DecodeError> {
         let update = Object::of(&self.fields)?.object("Update")?;
         let update = update.map(|update| update.fields().iter());
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_without_a_key_is_read_and_says_so() {
+    fn a_request_without_a_node_key_is_decoded() {
         let zero = format!(r#"{{"NodeKey":"nodekey:{}","Error":"x"}}"#, "0".repeat(64));
         for text in [zero.as_str(), r#"{"nodekey":null,"ERROR":"x"}"#] {
             let request = NodeRequest::decode(text.as_bytes()).unwrap();

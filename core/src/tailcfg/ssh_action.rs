@@ -1,39 +1,39 @@
-//! `tailcfg.SSHAction`: what becomes of an SSH connection.
+//! `tailcfg.SSHAction`: the decision about an SSH connection.
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`.
 
 use serde::Serialize;
 
-/// What becomes of an SSH connection.
+/// The decision about an SSH connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshAction {
-    /// Shown to whoever connects, before anything else.
+    /// Message shown to the SSH client first.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The connection ends.
+    /// Rejects the connection.
     #[serde(skip_serializing_if = "is_false")]
     pub reject: bool,
-    /// The connection is let in.
+    /// Accepts the connection.
     #[serde(skip_serializing_if = "is_false")]
     pub accept: bool,
-    /// The connection waits for what this URL answers, inside the Noise tunnel.
+    /// URL to ask inside Noise; the connection waits for the answer.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hold_and_delegate: String,
-    /// The agent may be forwarded.
+    /// Allows agent forwarding.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_agent_forwarding: bool,
-    /// Ports of the target may be reached from the source.
+    /// Allows local port forwarding.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_local_port_forwarding: bool,
-    /// Ports of the source may be reached from the target.
+    /// Allows remote port forwarding.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_remote_port_forwarding: bool,
 }
 
 impl SshAction {
-    /// Lets the connection in. The rights do not come from the rule that asked for the check and have to
-    /// be said here; all of them are given, as without a check.
+    /// Accepts the connection. Forwarding rights are not taken from the rule that required the check; all are
+    /// granted here, as without a check.
     pub fn accepted() -> Self {
         Self {
             accept: true,
@@ -44,7 +44,7 @@ impl SshAction {
         }
     }
 
-    /// Ends the connection.
+    /// Rejects the connection.
     pub fn rejected(message: &str) -> Self {
         Self {
             message: message.to_owned(),

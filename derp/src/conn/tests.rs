@@ -5,10 +5,10 @@ use crate::frame::{HEADER_LEN, MAX_PACKET_LEN};
 use crate::handshake::LoginError;
 use crate::nacl::NotAuthentic;
 use crate::queue::{Restart, Route};
-use crate::stats::{DropReason, PacketKind};
+use crate::stats::{DropReason, Drops, PacketKind, Tally};
 use crate::testing::{Owned, client_info, disco, encoded, frames, secret};
 
-/// What the relay says its key is.
+/// The relay's key in `ServerKey`.
 const SERVER: Key = Key::new([0x5e; 32]);
 
 const START: Duration = Duration::from_secs(1000);
@@ -17,31 +17,31 @@ fn seconds(number: u64) -> Duration {
     START + Duration::from_secs(number)
 }
 
-/// What an event says, with its bytes.
+/// An event that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum OwnedEvent {
     Login(Key),
     Packet(Key, Vec<u8>),
-    NoRoom,
+    PoolExhausted,
     Mesh,
     Preferred(bool),
     Ping,
     Other,
 }
 
-impl From<Event<'_>> for Said {
+impl From<Event<'_>> for OwnedEvent {
     fn from(event: Event<'_>) -> Self {
         match event {
-            Event::Login { key, .. } => Said::Login(key),
+            Event::Login { key, .. } => OwnedEvent::Login(key),
             Event::Packet {
                 destination,
                 packet,
-            } => Said::Packet(destination, packet.to_vec()),
-            Event::Forward { .. } | Event::Watch | Event::ClosePeer(_) => Said::Mesh,
-            Event::NoRoom => Said::NoRoom,
-            Event::Preferred(preferred) => Said::Preferred(preferred),
-            Event::Ping => Said::Ping,
-            Event::Other => Said::Other,
+            } => OwnedEvent::Packet(destination, packet.to_vec()),
+            Event::Forward { .. } | Event::Watch | Event::ClosePeer(_) => OwnedEvent::Mesh,
+            Event::PoolExhausted => OwnedEvent::PoolExhausted,
+            Event::Preferred(preferred) => OwnedEvent::Preferred(preferred),
+            Event::Ping => OwnedEvent::Ping,
+            Event::Other => OwnedEvent::Other,
         }
     }
 }
@@ -80,24 +80,23 @@ impl Bench {
         }
     }
 
-    /// A connection whose client is logged in and has read everything; without the slow key
-    /// agreement.
+    /// A connection with a logged-in client, without the slow key agreement.
     fn open(limits: Limits) -> Self {
         let mut bench = Bench::new(limits);
         bench.conn.phase = Phase::Open;
-        bench.conn.login_deadline = None;
+        bench.conn.outbox.login_done();
         bench.written();
         bench
     }
 
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Said>, Fault> {
-        let mut said = Vec::new();
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<OwnedEvent>, ConnError> {
+        let mut events = Vec::new();
         loop {
             let received = self.conn.recv(bytes)?;
             bytes = &bytes[received.consumed..];
             match received.event {
-                Some(event) => said.push(event.into()),
-                None if bytes.is_empty() => return Ok(said),
+                Some(event) => events.push(event.into()),
+                None if bytes.is_empty() => return Ok(events),
                 None => {}
             }
         }
@@ -112,7 +111,7 @@ impl Bench {
             ..
         } = self;
         mailbox.queue.push(
-            &Route::Last(Key::from([7; 32])),
+            &Route::Deliver(Key::from([7; 32])),
             packet,
             limits,
             pool,
@@ -120,21 +119,22 @@ impl Bench {
         );
     }
 
-    /// Writes at most `most` bytes.
-    fn write_some(&mut self, most: usize) -> Vec<u8> {
+    /// Writes at most `max` bytes.
+    fn write_some(&mut self, max: usize) -> Vec<u8> {
         self.conn.load(&mut self.mailbox);
         let bytes: Vec<u8> = self
             .conn
+            .outbox()
             .slices()
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect();
-        let length = bytes.len().min(most);
-        self.conn.transmitted(length);
+        let length = bytes.len().min(max);
+        self.conn.outbox().transmitted(length);
         bytes[..length].to_vec()
     }
 
-    /// Writes everything.
+    /// Writes all that is queued.
     fn written(&mut self) -> Vec<Owned> {
         let chunks = std::iter::from_fn(|| {
             Some(self.write_some(usize::MAX)).filter(|bytes| !bytes.is_empty())
@@ -163,10 +163,10 @@ fn login_sends_the_key_first_and_the_info_after_the_decision() {
     let mut bench = Bench::new(Limits::default());
     let greeting = bench.written();
     assert_eq!(greeting[0].frame(), Ok(Frame::ServerKey(SERVER)));
-    let said = bench
+    let events = bench
         .feed(&client_info(&secret(1), &secret(2).public()))
         .unwrap();
-    assert_eq!(said, [Said::Login(secret(1).public())]);
+    assert_eq!(events, [OwnedEvent::Login(secret(1).public())]);
     assert_eq!(bench.written(), []);
     bench.conn.accept(&ServerInfo::default(), false).unwrap();
     let info = bench.written();
@@ -175,28 +175,31 @@ fn login_sends_the_key_first_and_the_info_after_the_decision() {
 }
 
 #[test]
-fn anything_but_client_info_ends_a_login() {
+fn any_frame_but_client_info_fails_the_login() {
     for kind in Kind::ALL
         .into_iter()
         .filter(|kind| *kind != Kind::ClientInfo)
     {
         let mut bench = Bench::new(Limits::default());
         let byte = kind.to_byte();
-        assert_eq!(bench.feed(&header(byte, 8)), Err(Fault::BeforeLogin(byte)));
+        assert_eq!(
+            bench.feed(&header(byte, 8)),
+            Err(ConnError::BeforeLogin(byte))
+        );
     }
-    // The first bytes of an HTTP request and of a TLS hello.
+    // The first bytes of an HTTP request and of a TLS ClientHello.
     assert_eq!(
         Bench::new(Limits::default()).feed(b"GET /"),
-        Err(Fault::BeforeLogin(b'G'))
+        Err(ConnError::BeforeLogin(b'G'))
     );
     assert_eq!(
         Bench::new(Limits::default()).feed(b"\x16\x03\x01\0\0"),
-        Err(Fault::BeforeLogin(0x16))
+        Err(ConnError::BeforeLogin(0x16))
     );
 }
 
 #[test]
-fn long_client_info_is_refused_by_its_header() {
+fn long_client_info_is_rejected_by_its_header() {
     let limits = Limits::default();
     for length in [55, limits.client_info_bytes + 1, u32::MAX] {
         let fault = Bench::new(limits.clone())
@@ -214,16 +217,16 @@ fn long_client_info_is_refused_by_its_header() {
 }
 
 #[test]
-fn forged_login_is_a_fault() {
+fn forged_login_is_rejected() {
     let mut frame = client_info(&secret(1), &secret(2).public());
     *frame.last_mut().unwrap() ^= 1;
     let fault = Bench::new(Limits::default()).feed(&frame).unwrap_err();
-    assert_eq!(fault, Fault::Login(LoginError::Box(NotAuthentic)));
+    assert_eq!(fault, ConnError::Login(LoginError::Box(NotAuthentic)));
     assert!(fault.is_login());
 }
 
 #[test]
-fn login_has_a_deadline_that_slow_bytes_do_not_move() {
+fn login_times_out_even_if_bytes_arrive_slowly() {
     let mut bench = Bench::new(Limits::default());
     assert_eq!(bench.conn.poll_timeout(), seconds(10));
     let frame = client_info(&secret(1), &secret(2).public());
@@ -231,12 +234,12 @@ fn login_has_a_deadline_that_slow_bytes_do_not_move() {
     assert_eq!(bench.conn.handle_timeout(seconds(9)), Ok(()));
     assert_eq!(
         bench.conn.handle_timeout(seconds(10)),
-        Err(Fault::LoginTimeout)
+        Err(ConnError::LoginTimeout)
     );
 }
 
 #[test]
-fn keepalive_comes_each_minute_and_its_jitter() {
+fn keepalive_is_sent_each_minute_plus_jitter() {
     let mut bench = Bench::open(Limits::default());
     let period = Duration::from_millis(62_500);
     for beat in 1..4 {
@@ -253,21 +256,24 @@ fn keepalive_comes_each_minute_and_its_jitter() {
 }
 
 #[test]
-fn ping_is_echoed_and_only_one_answer_waits() {
+fn ping_is_echoed_and_only_one_pong_is_queued() {
     let mut bench = Bench::open(Limits::default());
     let mut pings = encoded(Frame::Ping(*b"12345678"));
     pings.extend(encoded(Frame::Ping(*b"abcdefgh")));
-    assert_eq!(bench.feed(&pings).unwrap(), [Said::Ping, Said::Ping]);
+    assert_eq!(
+        bench.feed(&pings).unwrap(),
+        [OwnedEvent::Ping, OwnedEvent::Ping]
+    );
     let written = bench.written();
     assert_eq!(written.len(), 1);
     assert_eq!(written[0].frame(), Ok(Frame::Pong(*b"12345678")));
     let long = [header(0x12, 1000), b"longping".to_vec(), vec![0; 992]].concat();
-    assert_eq!(bench.feed(&long).unwrap(), [Said::Ping]);
+    assert_eq!(bench.feed(&long).unwrap(), [OwnedEvent::Ping]);
     assert_eq!(bench.written()[0].frame(), Ok(Frame::Pong(*b"longping")));
 }
 
 #[test]
-fn wrong_lengths_are_refused_by_the_header_alone() {
+fn invalid_lengths_are_rejected_by_the_header_alone() {
     for (kind, length) in [
         (Kind::SendPacket, 31),
         (Kind::SendPacket, 65_569),
@@ -279,34 +285,34 @@ fn wrong_lengths_are_refused_by_the_header_alone() {
         let fault = Bench::open(Limits::default())
             .feed(&header(kind.to_byte(), length))
             .unwrap_err();
-        assert_eq!(fault, Fault::Frame(FrameError::Length { kind, length }));
+        assert_eq!(fault, ConnError::Frame(FrameError::Length { kind, length }));
     }
 }
 
 #[test]
-fn frames_of_mesh_peers_are_refused() {
+fn frames_of_mesh_peers_are_rejected_from_clients() {
     for kind in [Kind::ForwardPacket, Kind::WatchConns, Kind::ClosePeer] {
         let fault = Bench::open(Limits::default())
             .feed(&header(kind.to_byte(), 64))
             .unwrap_err();
-        assert_eq!(fault, Fault::NotMeshPeer(kind));
+        assert_eq!(fault, ConnError::NotMeshPeer(kind));
     }
 }
 
 #[test]
-fn unknown_frames_are_read_over_whatever_their_length() {
+fn unknown_frames_of_any_length_are_skipped() {
     let mut bench = Bench::open(Limits::default());
     let mut bytes = [header(0x77, 100_000), vec![4; 100_000]].concat();
     bytes.extend([header(0x13, 3), vec![0; 3], header(0x78, 0)].concat());
     bytes.extend(encoded(Frame::NotePreferred(true)));
     bytes.extend(header(0xff, u32::MAX));
     bytes.extend([0; 5000]);
-    let other = Said::Other;
+    let other = OwnedEvent::Other;
     let expected = [
         other.clone(),
         other.clone(),
         other.clone(),
-        Said::Preferred(true),
+        OwnedEvent::Preferred(true),
         other,
     ];
     assert_eq!(bench.feed(&bytes).unwrap(), expected);
@@ -314,20 +320,20 @@ fn unknown_frames_are_read_over_whatever_their_length() {
 }
 
 #[test]
-fn promised_bytes_cost_nothing_until_they_come() {
+fn length_in_a_header_reserves_no_memory() {
     let mut bench = Bench::open(Limits::default());
     let frame = packet(MAX_PACKET_LEN);
     bench.feed(&frame[..100]).unwrap();
     assert_eq!(bench.pool.used(), 0);
     bench.feed(&frame[100..10_000]).unwrap();
     assert!((7_000..20_000).contains(&bench.pool.used()));
-    let said = bench.feed(&frame[10_000..]).unwrap();
-    assert_eq!(said.len(), 1);
+    let events = bench.feed(&frame[10_000..]).unwrap();
+    assert_eq!(events.len(), 1);
     assert_eq!(bench.pool.used(), 0);
 }
 
 #[test]
-fn packet_without_room_is_lost_alone() {
+fn packet_without_room_is_dropped_alone() {
     let limits = Limits {
         pool_bytes: 20_000,
         pool_reserve_bytes: 1000,
@@ -335,22 +341,22 @@ fn packet_without_room_is_lost_alone() {
     };
     let mut bench = Bench::open(limits);
     let bytes = [packet(10), packet(60_000), packet(20)].concat();
-    let mut said = Vec::new();
+    let mut events = Vec::new();
     for chunk in bytes.chunks(1000) {
-        said.extend(bench.feed(chunk).unwrap());
+        events.extend(bench.feed(chunk).unwrap());
     }
-    assert_eq!(said.len(), 3);
-    assert_eq!(said[1], Said::NoRoom);
-    assert!(matches!(&said[2], Said::Packet(_, packet) if packet.len() == 20));
+    assert_eq!(events.len(), 3);
+    assert_eq!(events[1], OwnedEvent::PoolExhausted);
+    assert!(matches!(&events[2], OwnedEvent::Packet(_, packet) if packet.len() == 20));
     assert_eq!(bench.pool.used(), 0);
 }
 
 #[test]
-fn not_here_is_told_three_times_at_once_and_then_each_second() {
+fn not_here_notices_are_limited_to_three_and_then_one_each_second() {
     let mut bench = Bench::open(Limits::default());
     let ask = |bench: &mut Bench, now| {
         (0..5)
-            .filter(|_| bench.conn.tell_not_here(Key::from([6; 32]), now))
+            .filter(|_| bench.conn.push_not_here(Key::from([6; 32]), now))
             .count()
     };
     assert_eq!(ask(&mut bench, seconds(0)), 3);
@@ -375,24 +381,34 @@ fn not_here_is_told_three_times_at_once_and_then_each_second() {
 }
 
 #[test]
-fn blocked_client_is_closed_unless_it_takes_something() {
+fn blocked_client_is_closed_unless_it_accepts_bytes() {
     let mut bench = Bench::open(Limits::default());
     bench.push(&[0; 1000]);
     bench.write_some(10);
-    bench.conn.blocked(seconds(0));
-    bench.conn.blocked(seconds(1));
+    bench.conn.outbox().blocked(seconds(0));
+    bench.conn.outbox().blocked(seconds(1));
     assert_eq!(bench.conn.poll_timeout(), seconds(2));
     bench.write_some(1);
-    bench.conn.blocked(seconds(1));
+    bench.conn.outbox().blocked(seconds(1));
     assert_eq!(bench.conn.handle_timeout(seconds(2)), Ok(()));
     assert_eq!(
         bench.conn.handle_timeout(seconds(3)),
-        Err(Fault::WriteTimeout)
+        Err(ConnError::WriteTimeout)
     );
 }
 
 #[test]
-fn batch_in_flight_is_finished_before_the_next_is_loaded() {
+fn mesh_peer_has_the_longer_write_timeout() {
+    let mut bench = Bench::open(Limits::default());
+    bench.conn.accept(&ServerInfo::default(), true).unwrap();
+    bench.conn.outbox().blocked(seconds(0));
+    assert_eq!(bench.conn.handle_timeout(seconds(29)), Ok(()));
+    let error = bench.conn.handle_timeout(seconds(30));
+    assert_eq!(error, Err(ConnError::WriteTimeout));
+}
+
+#[test]
+fn batch_is_fully_written_before_the_next_is_loaded() {
     let mut bench = Bench::open(Limits::default());
     bench.push(b"first");
     let mut bytes = bench.write_some(20);
@@ -405,7 +421,7 @@ fn batch_in_flight_is_finished_before_the_next_is_loaded() {
     let kinds: Vec<Kind> = frames(bytes).iter().map(|frame| frame.kind).collect();
     assert_eq!(kinds, [Kind::RecvPacket, Kind::Pong, Kind::RecvPacket]);
     assert_eq!(
-        bench.conn.take_sent(),
+        bench.conn.outbox().take_sent(),
         Tally {
             packets: 2,
             bytes: 11
@@ -415,7 +431,7 @@ fn batch_in_flight_is_finished_before_the_next_is_loaded() {
 }
 
 #[test]
-fn batch_is_bounded_and_takes_at_least_one_packet() {
+fn batch_is_bounded_and_has_at_least_one_packet() {
     let mut bench = Bench::open(Limits {
         batch_bytes: 1000,
         ..Limits::default()
@@ -428,19 +444,19 @@ fn batch_is_bounded_and_takes_at_least_one_packet() {
 }
 
 #[test]
-fn unwritten_packets_are_counted_as_lost() {
+fn unwritten_packets_are_counted_as_dropped() {
     let mut bench = Bench::open(Limits::default());
     bench.push(&[0; 100]);
     bench.push(&disco(100, 0));
     bench.write_some(200);
-    bench.conn.abandon(&mut bench.drops);
+    bench.conn.outbox().abandon(&mut bench.drops);
     let lost = PacketKind::ALL.map(|kind| bench.drops.of(DropReason::WriteError, kind).packets);
     assert_eq!((lost[0] + lost[1], bench.drops.total().packets), (1, 1));
     assert_eq!(bench.pool.used(), 0);
 }
 
 #[test]
-fn restart_is_told_after_the_packets_that_wait() {
+fn restart_notice_follows_the_queued_packets() {
     let mut bench = Bench::open(Limits {
         batch_bytes: 1,
         ..Limits::default()
@@ -475,7 +491,7 @@ fn restart_is_told_after_the_packets_that_wait() {
 }
 
 #[test]
-fn restart_during_the_login_just_ends_it() {
+fn restart_closes_a_connection_that_is_logging_in() {
     let mut bench = Bench::new(Limits::default());
     bench.mailbox.restart = Some(Restart {
         reconnect_in: 1000,
@@ -485,7 +501,7 @@ fn restart_during_the_login_just_ends_it() {
     assert!(bench.conn.is_finished());
 }
 
-/// Frames of a client that is logged in, some of them unknown ones.
+/// Frames of a logged-in client, including unknown ones.
 fn client_frames() -> impl Strategy<Value = Vec<u8>> {
     let frame = prop_oneof![
         (0usize..4000).prop_map(packet),
@@ -502,27 +518,27 @@ fn client_frames() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn events_do_not_depend_on_how_the_bytes_are_cut(
+    fn events_do_not_depend_on_how_the_input_is_split(
         bytes in client_frames(),
         cuts in prop::collection::vec(1usize..3000, 1..20),
     ) {
         let whole = Bench::open(Limits::default()).feed(&bytes).unwrap();
         let mut bench = Bench::open(Limits::default());
-        let (mut said, mut rest) = (Vec::new(), &bytes[..]);
+        let (mut events, mut rest) = (Vec::new(), &bytes[..]);
         for cut in cuts.iter().cycle() {
             let (chunk, after) = rest.split_at((*cut).min(rest.len()));
-            said.extend(bench.feed(chunk).unwrap());
+            events.extend(bench.feed(chunk).unwrap());
             rest = after;
             if rest.is_empty() {
                 break;
             }
         }
-        prop_assert_eq!(said, whole);
+        prop_assert_eq!(events, whole);
         prop_assert_eq!(bench.pool.used(), 0);
     }
 
     #[test]
-    fn bytes_of_any_kind_never_panic_and_stay_in_the_pool(
+    fn any_bytes_never_panic_and_stay_within_the_pool(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
         logged_in in any::<bool>(),
     ) {
@@ -537,7 +553,7 @@ proptest! {
     }
 
     #[test]
-    fn output_does_not_depend_on_how_the_writes_are_cut(
+    fn output_does_not_depend_on_how_the_writes_are_split(
         sizes in prop::collection::vec(0usize..400, 1..30),
         cuts in prop::collection::vec(1usize..900, 1..20),
     ) {
@@ -559,7 +575,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_header_is_all_that_is_needed_to_refuse(kind in any::<u8>(), length in any::<u32>()) {
+    fn a_frame_header_is_enough_to_reject_a_frame(kind in any::<u8>(), length in any::<u32>()) {
         let _ = Bench::open(Limits::default()).feed(&header(kind, length));
         let _ = Bench::new(Limits::default()).feed(&header(kind, length)[..HEADER_LEN]);
     }

@@ -1,4 +1,4 @@
-//! Frame types and the length bounds that belong to each.
+//! Frame types and their length bounds.
 
 use std::ops::RangeInclusive;
 
@@ -63,7 +63,7 @@ impl Kind {
         Kind::Restarting,
     ];
 
-    /// The type of this byte; none if this version does not know it. Receivers skip unknown frames.
+    /// The type of this byte; none if it is unknown. Receivers skip unknown frames.
     pub fn from_byte(byte: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.to_byte() == byte)
     }
@@ -75,10 +75,10 @@ impl Kind {
 
     /// Shortest and longest body in bytes.
     ///
-    /// The reference gives exact bounds for what a relay receives
-    /// (`derpserver.sclient.handleFrame...`) and for the two boxes. What it sends may grow in later
-    /// versions: there the lower bound is the part known today and the upper one is the greeting's
-    /// 1 KiB (`derp.Client.recvServerKey`), or the 1 MiB at which its client gives up.
+    /// The reference has exact bounds for the frames that a relay receives
+    /// (`derpserver.sclient.handleFrame...`) and for the two boxes. Frames that it sends may become
+    /// longer in later versions: their lower bound is the part known today, and the upper bound is 1
+    /// KiB, as for the greeting (`derp.Client.recvServerKey`), or the 1 MiB limit of its client.
     pub fn body_len(self) -> RangeInclusive<u32> {
         match self {
             Kind::ServerKey => 40..=1 << 10,
@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    /// Refuses a length outside [`Kind::body_len`].
+    /// Fails if a length is outside [`Kind::body_len`].
     pub fn check_len(self, length: u32) -> Result<(), FrameError> {
         if self.body_len().contains(&length) {
             Ok(())

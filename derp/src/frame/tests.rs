@@ -10,7 +10,7 @@ fn decoded(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     Frame::decode(Kind::from_byte(header.kind).unwrap(), body)
 }
 
-/// One frame of each type, with each optional part present.
+/// One frame of each type, with all optional parts.
 fn samples() -> [Frame<'static>; 16] {
     let (a, b) = (Key::from([0xaa; 32]), Key::from([0xbb; 32]));
     [
@@ -116,7 +116,7 @@ fn layout_is_that_of_the_reference() {
 }
 
 #[test]
-fn frames_of_older_and_newer_relays_are_understood() {
+fn frames_of_older_and_newer_relays_are_decoded() {
     let key = Key::from([5; 32]);
     let gone = Frame::PeerGone {
         peer: key,
@@ -150,22 +150,22 @@ fn frames_of_older_and_newer_relays_are_understood() {
 }
 
 #[test]
-fn lengths_outside_the_bounds_are_refused() {
+fn lengths_outside_the_bounds_are_rejected() {
     for kind in Kind::ALL {
-        let (least, most) = kind.body_len().into_inner();
-        for length in [least.checked_sub(1), Some(most + 1)].into_iter().flatten() {
+        let (min, max) = kind.body_len().into_inner();
+        for length in [min.checked_sub(1), Some(max + 1)].into_iter().flatten() {
             assert_eq!(
                 kind.check_len(length),
                 Err(FrameError::Length { kind, length })
             );
             assert!(Frame::decode(kind, &vec![0; length as usize]).is_err());
         }
-        assert!(kind.check_len(least).is_ok() && kind.check_len(most).is_ok());
+        assert!(kind.check_len(min).is_ok() && kind.check_len(max).is_ok());
     }
 }
 
 #[test]
-fn wrong_magic_and_wrong_text_are_refused() {
+fn invalid_magic_and_invalid_text_are_rejected() {
     assert_eq!(
         Frame::decode(Kind::ServerKey, &[0; 40]),
         Err(FrameError::Magic)
@@ -174,7 +174,7 @@ fn wrong_magic_and_wrong_text_are_refused() {
 }
 
 #[test]
-fn every_truncation_is_refused_or_reads_as_its_own_bytes() {
+fn every_truncation_is_rejected_or_encodes_to_the_same_bytes() {
     for frame in samples() {
         let bytes = encoded(frame);
         for end in HEADER_LEN..bytes.len() {
@@ -187,7 +187,7 @@ fn every_truncation_is_refused_or_reads_as_its_own_bytes() {
 }
 
 #[test]
-fn disco_needs_the_magic_and_the_length() {
+fn discovery_packets_have_the_magic_and_the_minimum_length() {
     let mut packet = [0; DISCO_MIN_LEN];
     packet[..6].copy_from_slice(&DISCO_MAGIC);
     assert!(is_disco(&packet));

@@ -1,5 +1,5 @@
-//! The other relays of the region: those that watch who is here, and the links by which keys that
-//! are connected to them are reached.
+//! Mesh: the other relays of the region. Mesh peers subscribe to the presence of our clients; mesh
+//! links reach their clients.
 
 use std::task::Waker;
 
@@ -9,65 +9,65 @@ use crate::frame::Presence;
 use crate::queue::{Queue, Route};
 use crate::stats::{DropReason, Drops, PacketKind, Tally};
 
-/// Names a link to another relay; never used twice.
+/// ID of a mesh link; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(u64);
+pub struct MeshLinkId(u64);
 
-/// A link to another relay.
+/// A mesh link: the connection to another relay of the region.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct LinkSlot {
     queue: Queue,
     waker: Option<Waker>,
 }
 
-impl Link {
+impl LinkSlot {
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
 }
 
 impl Registry {
-    /// Tells all watchers but the client itself that it has come or gone. Source:
+    /// Queues a presence update for all watchers but the client itself. Source:
     /// `derpserver.Server.broadcastPeerStateChangeLocked`.
     pub(super) fn announce(&mut self, key: Key, presence: Option<Presence>) -> Vec<Waker> {
         let watchers = std::mem::take(&mut self.watchers);
-        let told = watchers
+        let wakers = watchers
             .iter()
             .filter_map(|id| self.notify(*id, key, presence));
-        let wakers = told.collect();
+        let wakers = wakers.collect();
         self.watchers = watchers;
         wakers
     }
 
     fn notify(&mut self, id: ConnId, key: Key, presence: Option<Presence>) -> Option<Waker> {
-        // Each connected client can be news, and as many can have gone since.
-        let most = self.limits.connections.saturating_mul(2);
+        // All connected clients can be new, and as many can have disconnected since.
+        let max = self.limits.connections.saturating_mul(2);
         let slot = self.slots.get_mut(&id)?;
         if matches!(slot.state, State::Open(watcher) if watcher == key) {
             return None;
         }
-        if !slot.mailbox.push_presence(key, presence, most) {
-            slot.is_behind = true;
+        if !slot.mailbox.push_presence(key, presence, max) {
+            slot.missed_presence = true;
         }
         slot.waker.take()
     }
 
-    /// A relay of the region wants to know who is connected here, and who comes and goes later. Its
-    /// driver need not be woken, it is the one that calls. Source: `derpserver.Server.addWatcher`.
+    /// Subscribes a mesh peer to presence updates, and queues the clients connected now. Its driver
+    /// is the caller and need not be woken. Source: `derpserver.Server.addWatcher`.
     pub fn watch(&mut self, id: ConnId) {
         self.note_activity(id);
         let Some(slot) = self.slots.get(&id) else {
             return;
         };
         if !matches!(slot.state, State::Open(_))
-            || !slot.standing.is_mesh_peer
+            || !slot.role.is_mesh_peer
             || self.watchers.contains(&id)
         {
             return;
         }
         let here = self.peers.iter().filter_map(|(key, peer)| {
             let slot = self.slots.get(&peer.receiver()?)?;
-            Some((*key, slot.standing.presence(slot.arrival)))
+            Some((*key, slot.role.presence(slot.conn_info)))
         });
         let here: Vec<(Key, Presence)> = here.collect();
         for (key, presence) in here {
@@ -76,8 +76,8 @@ impl Registry {
         self.watchers.push(id);
     }
 
-    /// Queues a packet that another relay forwards, for a connection here. It is never forwarded
-    /// again. Source: `derpserver.sclient.handleFrameForwardPacket`.
+    /// Queues a packet forwarded by a mesh peer for a connection here. It is never forwarded again.
+    /// Source: `derpserver.sclient.handleFrameForwardPacket`.
     pub fn forward_from_mesh(
         &mut self,
         id: ConnId,
@@ -103,10 +103,10 @@ impl Registry {
         }
     }
 
-    /// Queues a packet for another relay.
+    /// Queues a packet for a mesh link.
     pub(super) fn push_to_link(
         &mut self,
-        link: LinkId,
+        link: MeshLinkId,
         source: Key,
         destination: Key,
         payload: &[u8],
@@ -128,17 +128,17 @@ impl Registry {
         }
     }
 
-    /// Takes a link to another relay, which reaches nobody yet.
-    pub fn add_link(&mut self) -> LinkId {
-        let id = LinkId(self.next);
+    /// Adds a mesh link, through which no key is reachable yet.
+    pub fn add_link(&mut self) -> MeshLinkId {
+        let id = MeshLinkId(self.next);
         self.next = self.next.wrapping_add(1);
-        self.links.insert(id, Link::default());
+        self.links.insert(id, LinkSlot::default());
         id
     }
 
-    /// Called by the driver of a link at the start of each turn: remembers how to wake it, and says
-    /// whether it goes on.
-    pub fn attend_link(&mut self, id: LinkId, waker: &Waker) -> bool {
+    /// Stores the waker of a link's driver, which calls this at the start of each poll. Returns false
+    /// if the link must close.
+    pub fn register_link_waker(&mut self, id: MeshLinkId, waker: &Waker) -> bool {
         let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
@@ -146,24 +146,24 @@ impl Registry {
         self.restart.is_none()
     }
 
-    /// What waits for a link.
-    pub fn link_queue(&mut self, id: LinkId) -> Option<&mut Queue> {
+    /// The send queue of a link.
+    pub fn link_queue(&mut self, id: MeshLinkId) -> Option<&mut Queue> {
         self.links.get_mut(&id).map(|link| &mut link.queue)
     }
 
-    /// Notes packets that were written to a link.
+    /// Counts packets that were written to a link.
     pub fn note_forwarded(&mut self, sent: Tally) {
         self.stats.forwarded_out.add(sent);
     }
 
-    /// Counts packets that a link leaves behind.
+    /// Counts packets that a closed link did not send.
     pub fn note_abandoned(&mut self, abandon: impl FnOnce(&mut Drops)) {
         abandon(&mut self.stats.drops);
     }
 
-    /// A key is connected to the relay at the other end. Does nothing when too many keys are known
-    /// already. Source: `derpserver.Server.AddPacketForwarder`.
-    pub fn add_forwarder(&mut self, id: LinkId, key: Key) {
+    /// Makes a key reachable through a link, unless there are too many such keys. Source:
+    /// `derpserver.Server.AddPacketForwarder`.
+    pub fn add_forwarder(&mut self, id: MeshLinkId, key: Key) {
         if !self.links.contains_key(&id) || self.remote >= self.limits.mesh_keys {
             return;
         }
@@ -172,10 +172,10 @@ impl Registry {
         }
     }
 
-    /// A key has left the relay at the other end. If it is not reached any more, all who had packets
-    /// from it will be told; their drivers are to be woken. Source:
+    /// Makes a key unreachable through a link. If it is not reachable otherwise, queues `PeerGone` for
+    /// the receivers of its packets; wake their drivers. Source:
     /// `derpserver.Server.RemovePacketForwarder`.
-    pub fn remove_forwarder(&mut self, id: LinkId, key: &Key) -> Vec<Waker> {
+    pub fn remove_forwarder(&mut self, id: MeshLinkId, key: &Key) -> Vec<Waker> {
         let peer = self.peers.get_mut(key);
         if !peer.is_some_and(|peer| peer.remove_forwarder(id)) {
             return Vec::new();
@@ -184,9 +184,8 @@ impl Registry {
         self.forget_unreachable(*key)
     }
 
-    /// Removes a link that has ended, with all that is reached through it. The drivers are to be
-    /// woken.
-    pub fn remove_link(&mut self, id: LinkId) -> Vec<Waker> {
+    /// Removes a closed link, and makes the keys behind it unreachable. Wake the drivers.
+    pub fn remove_link(&mut self, id: MeshLinkId) -> Vec<Waker> {
         let Some(mut link) = self.links.remove(&id) else {
             return Vec::new();
         };

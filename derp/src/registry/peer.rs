@@ -1,27 +1,27 @@
-//! One key: its connections, and who had packets from it.
+//! Key of a client: its connections, the mesh links that reach it, and the receivers of its packets.
 
-use super::{ConnId, LinkId};
+use super::{ConnId, MeshLinkId};
 
-/// Most connections of one key. The reference has no bound; clients have one, or two while they
-/// change networks.
+/// Most connections of one key. The reference has no bound; a client has one, or two while it
+/// changes networks.
 pub(super) const MAX_CONNECTIONS: usize = 8;
 
-/// Most relays of the region through which one key is reached. A client is connected to one, or to
-/// two while it moves.
+/// Most mesh links that reach one key. A client is connected to one relay, or to two while it
+/// changes its home.
 const MAX_FORWARDERS: usize = 4;
 
-/// Everything known about a key.
+/// A key and how it is reached.
 ///
 /// Invariants: `connections` is ordered by activity, the last one is the receiver; `destinations`
 /// is sorted.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     connections: heapless::Vec<ConnId, MAX_CONNECTIONS>,
-    /// Links to relays that have said that the key is connected to them; the first is used.
-    forwarders: Vec<LinkId>,
-    /// Connections that were sent a packet from this key. Some may be gone.
+    /// Links to the relays to which the key is connected; the first one is used.
+    forwarders: Vec<MeshLinkId>,
+    /// Connections that were sent a packet from this key. Some may be closed.
     destinations: Vec<ConnId>,
-    /// The value of `newest` when the list was last searched for connections that are gone.
+    /// The value of `newest` when the list was last searched for closed connections.
     searched: u64,
 }
 
@@ -34,13 +34,13 @@ impl Peer {
         !self.connections.is_empty()
     }
 
-    /// The link through which the key is reached when it is not connected here.
-    pub(super) fn forwarder(&self) -> Option<LinkId> {
+    /// The mesh link to the key, for when it is not connected here.
+    pub(super) fn forwarder(&self) -> Option<MeshLinkId> {
         self.forwarders.first().copied()
     }
 
-    /// Adds a link. Says false if it is known already or there are too many.
-    pub(super) fn add_forwarder(&mut self, link: LinkId) -> bool {
+    /// Adds a link. Returns false if it is known or there are too many.
+    pub(super) fn add_forwarder(&mut self, link: MeshLinkId) -> bool {
         let new = self.forwarders.len() < MAX_FORWARDERS && !self.forwarders.contains(&link);
         if new {
             self.forwarders.push(link);
@@ -48,14 +48,14 @@ impl Peer {
         new
     }
 
-    /// Removes a link; says whether it was there.
-    pub(super) fn remove_forwarder(&mut self, link: LinkId) -> bool {
+    /// Removes a link. Returns whether it was there.
+    pub(super) fn remove_forwarder(&mut self, link: MeshLinkId) -> bool {
         let before = self.forwarders.len();
         self.forwarders.retain(|known| *known != link);
         self.forwarders.len() < before
     }
 
-    /// Whether the key is reached at all.
+    /// Whether the key is connected here or reachable through a link.
     pub(super) fn is_reachable(&self) -> bool {
         self.is_connected() || self.forwarder().is_some()
     }
@@ -65,8 +65,8 @@ impl Peer {
         self.connections.last().copied()
     }
 
-    /// Adds a connection, which becomes the receiver. If there is no room, gives the one that was
-    /// removed for it.
+    /// Adds a connection, which becomes the receiver. Returns the one that was removed for it, if
+    /// there were too many.
     pub(super) fn add(&mut self, id: ConnId) -> Option<ConnId> {
         let surplus = self
             .connections
@@ -93,32 +93,32 @@ impl Peer {
         }
     }
 
-    /// Remembers that `id` was sent a packet from this key. When there are `most`, those that are
-    /// gone make room; the search for them is repeated only after new connections have come
-    /// (`newest` is the id of the next one), because this is called for each packet. If all are
-    /// alive the new one is not remembered.
+    /// Remembers that `id` was sent a packet from this key. If there are `max`, closed connections are
+    /// removed; because this is called for each packet, they are searched again only after new
+    /// connections have come (`newest` is the ID of the next one). If none is closed, `id` is not
+    /// remembered.
     pub(super) fn note_destination(
         &mut self,
         id: ConnId,
-        most: usize,
+        max: usize,
         newest: u64,
         is_alive: impl Fn(&ConnId) -> bool,
     ) {
-        let Err(mut place) = self.destinations.binary_search(&id) else {
+        let Err(mut index) = self.destinations.binary_search(&id) else {
             return;
         };
-        if self.destinations.len() >= most {
+        if self.destinations.len() >= max {
             if self.searched == newest {
                 return;
             }
             self.searched = newest;
             self.destinations.retain(is_alive);
-            if self.destinations.len() >= most {
+            if self.destinations.len() >= max {
                 return;
             }
-            place = self.destinations.partition_point(|known| *known < id);
+            index = self.destinations.partition_point(|known| *known < id);
         }
-        self.destinations.insert(place, id);
+        self.destinations.insert(index, id);
     }
 
     #[cfg(test)]
@@ -131,7 +131,7 @@ impl Peer {
         self.destinations.len()
     }
 
-    /// Who is to be told that the key is gone.
+    /// The connections that get `PeerGone` when the key is gone.
     pub(super) fn into_destinations(self) -> Vec<ConnId> {
         self.destinations
     }

@@ -4,7 +4,7 @@ use std::task::Wake;
 use proptest::prelude::*;
 
 use super::*;
-use crate::conn::Fault;
+use crate::conn::ConnError;
 use crate::testing::disco;
 
 /// Counts how often a driver was woken.
@@ -21,8 +21,8 @@ fn key(mark: u8) -> Key {
     Key::new([mark; 32])
 }
 
-fn arrival() -> Arrival {
-    Arrival::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
+fn conn_info() -> ConnInfo {
+    ConnInfo::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
 }
 
 fn registry(limits: Limits) -> Registry {
@@ -32,12 +32,12 @@ fn registry(limits: Limits) -> Registry {
 
 impl Registry {
     fn open_client(&mut self, key: Key) -> ConnId {
-        let (id, _) = self.connect(arrival()).unwrap();
-        self.login(id, key, Standing::default()).unwrap();
+        let (id, _) = self.connect(conn_info()).unwrap();
+        self.login(id, key, ClientRole::default()).unwrap();
         id
     }
 
-    /// Takes the packets that wait for a connection.
+    /// Takes the packets queued for a connection.
     fn packets(&mut self, id: ConnId) -> Vec<Vec<u8>> {
         let Some(mailbox) = self.mailbox(id) else {
             return Vec::new();
@@ -47,7 +47,7 @@ impl Registry {
             .collect()
     }
 
-    /// Takes the notices that wait for a connection.
+    /// Takes the `PeerGone` notices queued for a connection.
     fn notices(&mut self, id: ConnId) -> Vec<Key> {
         let Some(mailbox) = self.mailbox(id) else {
             return Vec::new();
@@ -56,19 +56,19 @@ impl Registry {
     }
 
     fn leave(&mut self, id: ConnId) -> usize {
-        self.remove(id, Some(Closed::ByPeer), |_| {}).len()
+        self.remove(id, Some(CloseReason::ByPeer), |_| {}).len()
     }
 
     fn send(&mut self, from: ConnId, to: Key, packet: &[u8]) -> bool {
         matches!(self.forward(from, &to, packet), Forwarded::Queued(_))
     }
 
-    /// The reason for which a connection has to end.
-    fn verdict(&mut self, id: ConnId) -> Option<Closed> {
-        self.attend(id, Waker::noop())
+    /// Why a connection must close.
+    fn close_reason(&mut self, id: ConnId) -> Option<CloseReason> {
+        self.register_waker(id, Waker::noop())
     }
 
-    /// The invariants that the type promises.
+    /// Checks the invariants of the type.
     fn check(&self) {
         let mut open = 0;
         for (id, slot) in &self.slots {
@@ -106,7 +106,10 @@ fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
     let mut registry = registry(Limits::default());
     let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
     let woken = Arc::new(Woken::default());
-    assert_eq!(registry.attend(b, &Waker::from(woken.clone())), None);
+    assert_eq!(
+        registry.register_waker(b, &Waker::from(woken.clone())),
+        None
+    );
     for _ in 0..3 {
         let Forwarded::Queued(waker) = registry.forward(a, &key(2), b"hello") else {
             panic!("b is connected");
@@ -125,7 +128,7 @@ fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
 }
 
 #[test]
-fn packet_to_oneself_arrives() {
+fn packet_to_the_sender_itself_arrives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     assert!(registry.send(a, key(1), b"self"));
@@ -133,7 +136,7 @@ fn packet_to_oneself_arrives() {
 }
 
 #[test]
-fn unknown_destination_is_told_for_discovery_only() {
+fn unknown_destination_is_reported_for_discovery_packets_only() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     assert!(matches!(
@@ -160,7 +163,7 @@ fn unknown_destination_is_told_for_discovery_only() {
 }
 
 #[test]
-fn initiations_wait_for_a_receiver_that_is_about_to_come() {
+fn handshake_initiations_are_held_for_a_receiver_that_connects_soon() {
     let initiation = |mark: u8| {
         let mut packet = [mark; 148];
         packet[..4].copy_from_slice(&[1, 0, 0, 0]);
@@ -179,28 +182,28 @@ fn initiations_wait_for_a_receiver_that_is_about_to_come() {
     assert_eq!(dropped(&registry), 2);
     let b = registry.open_client(key(2));
     assert_eq!(registry.packets(b), [initiation(2).to_vec()]);
-    // Nothing is given twice, and what waits is bounded.
+    // Nothing is delivered twice, and the number of held packets is bounded.
     let again = registry.open_client(key(2));
     assert!(registry.packets(again).is_empty());
-    for receiver in 10..10 + 2 * u8::try_from(EARLY_MAX).unwrap() {
+    for receiver in 10..10 + 2 * u8::try_from(MAX_HELD_INITIATIONS).unwrap() {
         registry.forward(a, &key(receiver), &initiation(3));
     }
-    assert_eq!(dropped(&registry), 2 + EARLY_MAX as u64);
+    assert_eq!(dropped(&registry), 2 + MAX_HELD_INITIATIONS as u64);
 }
 
 #[test]
 fn connection_that_is_logging_in_neither_sends_nor_receives() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
-    let (b, _) = registry.connect(arrival()).unwrap();
+    let (b, _) = registry.connect(conn_info()).unwrap();
     assert!(!registry.send(b, key(1), b"early"));
     assert!(!registry.send(a, key(2), b"early"));
-    registry.login(b, key(2), Standing::default()).unwrap();
+    registry.login(b, key(2), ClientRole::default()).unwrap();
     assert!(registry.send(a, key(2), b"now"));
 }
 
 #[test]
-fn newest_duplicate_receives_until_another_speaks() {
+fn newest_connection_of_a_key_receives_until_another_one_sends() {
     let mut registry = registry(Limits::default());
     let sender = registry.open_client(key(1));
     let (old, new) = (registry.open_client(key(2)), registry.open_client(key(2)));
@@ -218,7 +221,7 @@ fn newest_duplicate_receives_until_another_speaks() {
 }
 
 #[test]
-fn among_the_remaining_duplicates_the_last_active_one_receives() {
+fn last_active_of_the_remaining_connections_receives() {
     let mut registry = registry(Limits::default());
     let sender = registry.open_client(key(1));
     let ids: Vec<ConnId> = (0..3).map(|_| registry.open_client(key(2))).collect();
@@ -234,39 +237,39 @@ fn among_the_remaining_duplicates_the_last_active_one_receives() {
 }
 
 #[test]
-fn ninth_connection_of_a_key_replaces_the_least_active() {
+fn ninth_connection_of_a_key_replaces_the_least_active_one() {
     let mut registry = registry(Limits::default());
     let ids: Vec<ConnId> = (0..peer::MAX_CONNECTIONS)
         .map(|_| registry.open_client(key(2)))
         .collect();
     registry.note_activity(ids[0]);
-    registry.attend(ids[1], Waker::noop());
-    let (ninth, _) = registry.connect(arrival()).unwrap();
+    registry.register_waker(ids[1], Waker::noop());
+    let (ninth, _) = registry.connect(conn_info()).unwrap();
     assert!(
         registry
-            .login(ninth, key(2), Standing::default())
+            .login(ninth, key(2), ClientRole::default())
             .unwrap()
             .len()
             == 1
     );
-    assert_eq!(registry.verdict(ids[1]), Some(Closed::Replaced));
-    assert_eq!(registry.verdict(ids[0]), None);
+    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Replaced));
+    assert_eq!(registry.close_reason(ids[0]), None);
     assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
     registry.check();
 }
 
 #[test]
-fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
+fn receivers_get_peer_gone_when_the_last_connection_of_a_key_closes() {
     let mut registry = registry(Limits::default());
     let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
     let (b, c) = (registry.open_client(key(2)), registry.open_client(key(3)));
     assert!(registry.send(a1, key(2), b"x") && registry.send(c, key(1), b"y"));
-    registry.attend(b, Waker::noop());
+    registry.register_waker(b, Waker::noop());
     assert_eq!(registry.leave(a1), 0);
     assert_eq!(registry.notices(b), []);
     assert_eq!(registry.leave(a2), 1);
     assert_eq!(registry.notices(b), [key(1)]);
-    // c had no packet from a, it sent one.
+    // c has not received a packet from a; it sent one.
     assert_eq!(registry.notices(c), []);
     let a3 = registry.open_client(key(1));
     registry.leave(a3);
@@ -275,7 +278,7 @@ fn those_who_had_packets_hear_when_the_last_connection_of_a_key_ends() {
 }
 
 #[test]
-fn destinations_are_bounded_and_forget_those_that_left() {
+fn destinations_are_bounded_and_closed_ones_are_removed() {
     let mut registry = registry(Limits {
         destinations_per_key: 4,
         ..Limits::default()
@@ -301,20 +304,20 @@ fn destinations_are_bounded_and_forget_those_that_left() {
 }
 
 #[test]
-fn oldest_login_gives_way_to_new_ones() {
+fn oldest_login_is_evicted_by_new_ones() {
     let mut registry = registry(Limits {
         logins: 3,
         ..Limits::default()
     });
     let ids: Vec<ConnId> = (0..5)
-        .map(|_| registry.connect(arrival()).unwrap().0)
+        .map(|_| registry.connect(conn_info()).unwrap().0)
         .collect();
-    assert_eq!(registry.verdict(ids[0]), Some(Closed::Evicted));
-    assert_eq!(registry.verdict(ids[1]), Some(Closed::Evicted));
-    assert_eq!(registry.verdict(ids[2]), None);
+    assert_eq!(registry.close_reason(ids[0]), Some(CloseReason::Evicted));
+    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Evicted));
+    assert_eq!(registry.close_reason(ids[2]), None);
     assert_eq!(
-        registry.login(ids[0], key(1), Standing::default()).err(),
-        Some(Closed::Evicted)
+        registry.login(ids[0], key(1), ClientRole::default()).err(),
+        Some(CloseReason::Evicted)
     );
     assert_eq!(
         (registry.stats().logins, registry.stats().logins_evicted),
@@ -324,22 +327,22 @@ fn oldest_login_gives_way_to_new_ones() {
 }
 
 #[test]
-fn full_relay_keeps_its_clients_and_turns_others_away() {
+fn full_relay_keeps_its_clients_and_refuses_others() {
     let mut registry = registry(Limits {
         connections: 3,
         logins: 3,
         ..Limits::default()
     });
     let a = registry.open_client(key(1));
-    let waiting = registry.connect(arrival()).unwrap().0;
+    let waiting = registry.connect(conn_info()).unwrap().0;
     registry.open_client(key(2));
-    // The room of the one that is still logging in goes to the newer one.
+    // The newer connection evicts the one that is still logging in.
     registry.open_client(key(3));
-    assert_eq!(registry.verdict(waiting), Some(Closed::Evicted));
-    assert_eq!(registry.connect(arrival()).err(), Some(Closed::Full));
-    assert_eq!(registry.verdict(a), None);
+    assert_eq!(registry.close_reason(waiting), Some(CloseReason::Evicted));
+    assert_eq!(registry.connect(conn_info()).err(), Some(CloseReason::Full));
+    assert_eq!(registry.close_reason(a), None);
     registry.leave(a);
-    assert!(registry.connect(arrival()).is_ok());
+    assert!(registry.connect(conn_info()).is_ok());
     assert_eq!(registry.stats().turned_away, 1);
     registry.check();
 }
@@ -351,12 +354,12 @@ fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
     let b = registry.open_client(key(2));
     assert!(registry.send(a1, key(2), b"x") && registry.send(b, key(1), b"queued"));
     for id in [a1, a2, b] {
-        registry.attend(id, Waker::noop());
+        registry.register_waker(id, Waker::noop());
     }
     assert_eq!(registry.disconnect(&key(1)).len(), 3);
     assert!(!registry.send(a1, key(2), b"x") && !registry.send(b, key(1), b"x"));
-    assert_eq!(registry.verdict(a1), Some(Closed::Disconnected));
-    assert_eq!(registry.verdict(a2), Some(Closed::Disconnected));
+    assert_eq!(registry.close_reason(a1), Some(CloseReason::Disconnected));
+    assert_eq!(registry.close_reason(a2), Some(CloseReason::Disconnected));
     assert_eq!(registry.notices(b), [key(1)]);
     registry.check();
     registry.leave(a1);
@@ -365,14 +368,14 @@ fn disconnect_stops_packets_both_ways_before_the_driver_runs() {
         (registry.stats().connections, registry.stats().disconnected),
         (1, 2)
     );
-    // A new connection of the key is a matter of admission, not of the registry.
+    // Whether the key may connect again is decided by admission, not by the registry.
     registry.open_client(key(1));
     assert!(registry.send(b, key(1), b"x"));
     assert!(registry.disconnect(&key(77)).is_empty());
 }
 
 #[test]
-fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
+fn queued_packets_of_a_closed_connection_are_counted_and_freed() {
     let mut registry = registry(Limits::default());
     let (a, b) = (registry.open_client(key(1)), registry.open_client(key(2)));
     assert!(registry.send(a, key(2), b"12345"));
@@ -390,14 +393,14 @@ fn queued_packets_of_a_connection_that_ends_are_counted_and_freed() {
 }
 
 #[test]
-fn shutdown_tells_all_takes_none_and_forwards_nothing() {
+fn shutdown_notifies_all_accepts_none_and_forwards_nothing() {
     let mut registry = registry(Limits::default());
     let (a, b) = (
         registry.open_client(key(1)),
-        registry.connect(arrival()).unwrap().0,
+        registry.connect(conn_info()).unwrap().0,
     );
-    registry.attend(a, Waker::noop());
-    registry.attend(b, Waker::noop());
+    registry.register_waker(a, Waker::noop());
+    registry.register_waker(b, Waker::noop());
     let restart = Restart {
         reconnect_in: 1,
         try_for: 2,
@@ -405,21 +408,21 @@ fn shutdown_tells_all_takes_none_and_forwards_nothing() {
     assert_eq!(registry.shutdown(restart).len(), 2);
     assert_eq!(registry.mailbox(a).unwrap().restart, Some(restart));
     assert_eq!(
-        registry.connect(arrival()).err(),
-        Some(Closed::ShuttingDown)
+        registry.connect(conn_info()).err(),
+        Some(CloseReason::ShuttingDown)
     );
     assert!(!registry.send(a, key(1), b"x"));
 }
 
 #[test]
-fn ends_are_counted_by_their_reason() {
+fn closed_connections_are_counted_by_reason() {
     let mut registry = registry(Limits::default());
     for reason in [
-        Closed::Fault(Fault::WriteTimeout),
-        Closed::Fault(Fault::LoginTimeout),
-        Closed::Fault(Fault::NotMeshPeer(crate::frame::Kind::WatchConns)),
-        Closed::Refused(key(1)),
-        Closed::ByPeer,
+        CloseReason::Protocol(ConnError::WriteTimeout),
+        CloseReason::Protocol(ConnError::LoginTimeout),
+        CloseReason::Protocol(ConnError::NotMeshPeer(crate::frame::Kind::WatchConns)),
+        CloseReason::NotAdmitted(key(1)),
+        CloseReason::ByPeer,
     ] {
         let id = registry.open_client(key(1));
         registry.remove(id, Some(reason), |_| {});
@@ -435,7 +438,7 @@ fn ends_are_counted_by_their_reason() {
 }
 
 #[test]
-fn home_connections_are_counted_while_they_last() {
+fn home_connections_are_counted_while_open() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     registry.note_preferred(a, true);
@@ -471,20 +474,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
-/// The registry's rules, told again in the plainest way: connections that are logged in, in the
-const MESH: Standing = Standing {
+/// Role of a mesh peer.
+const MESH: ClientRole = ClientRole {
     is_mesh_peer: true,
     is_prober: false,
 };
 
 impl Registry {
     fn open_mesh_peer(&mut self, key: Key) -> ConnId {
-        let (id, _) = self.connect(arrival()).unwrap();
+        let (id, _) = self.connect(conn_info()).unwrap();
         self.login(id, key, MESH).unwrap();
         id
     }
 
-    /// Takes what a watcher is told: who comes, and who goes.
+    /// Takes the presence updates queued for a watcher.
     fn presences(&mut self, id: ConnId) -> Vec<(Key, bool)> {
         let mailbox = self.mailbox(id).unwrap();
         std::iter::from_fn(|| mailbox.pop_presence())
@@ -492,8 +495,8 @@ impl Registry {
             .collect()
     }
 
-    /// Takes the packets that wait for a link.
-    fn link_packets(&mut self, id: LinkId) -> Vec<Vec<u8>> {
+    /// Takes the packets queued for a link.
+    fn link_packets(&mut self, id: MeshLinkId) -> Vec<Vec<u8>> {
         let queue = self.link_queue(id).unwrap();
         std::iter::from_fn(|| queue.pop())
             .map(|packet| packet.payload().to_vec())
@@ -502,7 +505,7 @@ impl Registry {
 }
 
 #[test]
-fn watcher_hears_of_all_but_itself() {
+fn watcher_gets_presence_of_all_but_itself() {
     let mut registry = registry(Limits::default());
     registry.open_client(key(1));
     let watcher = registry.open_mesh_peer(key(9));
@@ -532,7 +535,7 @@ fn client_without_the_mesh_key_cannot_watch() {
 }
 
 #[test]
-fn watcher_that_takes_no_notices_is_closed() {
+fn watcher_too_slow_for_presence_updates_is_closed() {
     let limits = Limits {
         connections: 4,
         ..Limits::default()
@@ -541,18 +544,21 @@ fn watcher_that_takes_no_notices_is_closed() {
     let watcher = registry.open_mesh_peer(key(9));
     registry.watch(watcher);
     for mark in 10..18 {
-        assert_eq!(registry.verdict(watcher), None);
+        assert_eq!(registry.close_reason(watcher), None);
         let id = registry.open_client(key(mark));
         registry.leave(id);
     }
     let id = registry.open_client(key(18));
-    assert_eq!(registry.verdict(watcher), Some(Closed::Behind));
+    assert_eq!(
+        registry.close_reason(watcher),
+        Some(CloseReason::MeshPeerTooSlow)
+    );
     registry.leave(id);
     registry.check();
 }
 
 #[test]
-fn client_here_comes_before_a_link_and_one_link_before_another() {
+fn local_connection_is_preferred_to_a_link_and_the_first_link_to_others() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     let (first, second) = (registry.add_link(), registry.add_link());
@@ -578,7 +584,7 @@ fn client_here_comes_before_a_link_and_one_link_before_another() {
 }
 
 #[test]
-fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
+fn packet_from_a_mesh_peer_is_delivered_or_dropped_but_never_forwarded_again() {
     let mut registry = registry(Limits::default());
     let peer = registry.open_mesh_peer(key(9));
     let a = registry.open_client(key(1));
@@ -587,7 +593,7 @@ fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
     let forwarded = registry.forward_from_mesh(peer, &key(2), &key(1), b"hello");
     assert!(matches!(forwarded, Forwarded::Queued(_)));
     assert_eq!(registry.packets(a), [b"hello"]);
-    // The sender of a packet leaves the other relay: the receiver is told.
+    // The sender disconnects from the other relay: the receiver gets `PeerGone`.
     registry.add_forwarder(link, key(3));
     registry.remove_forwarder(link, &key(2));
     assert_eq!(registry.notices(a), [key(2)]);
@@ -600,7 +606,7 @@ fn packet_of_another_relay_is_delivered_here_or_dropped_and_never_goes_on() {
 }
 
 #[test]
-fn keys_of_other_relays_are_bounded() {
+fn keys_of_mesh_links_are_bounded() {
     let limits = Limits {
         mesh_keys: 3,
         ..Limits::default()
@@ -618,25 +624,25 @@ fn keys_of_other_relays_are_bounded() {
 }
 
 #[test]
-fn one_address_cannot_take_all_connections() {
+fn one_address_cannot_use_all_connections() {
     let limits = Limits {
         connections_per_address: 2,
         ..Limits::default()
     };
     let mut registry = registry(limits);
-    let from = |text: &str| Arrival::from(text.parse::<SocketAddr>().unwrap());
+    let from = |text: &str| ConnInfo::from(text.parse::<SocketAddr>().unwrap());
     let (first, _) = registry.connect(from("192.0.2.1:1")).unwrap();
     registry.connect(from("[::ffff:192.0.2.1]:2")).unwrap();
     assert_eq!(
         registry.connect(from("192.0.2.1:3")).err(),
-        Some(Closed::FullAddress)
+        Some(CloseReason::TooManyFromAddress)
     );
     for host in ["[2001:db8::1]:1", "[2001:db8::2]:1"] {
         assert!(registry.connect(from(host)).is_ok());
     }
     assert_eq!(
         registry.connect(from("[2001:db8::3]:1")).err(),
-        Some(Closed::FullAddress)
+        Some(CloseReason::TooManyFromAddress)
     );
     for local in ["127.0.0.1:1", "[::1]:1"] {
         for _ in 0..4 {
@@ -648,13 +654,13 @@ fn one_address_cannot_take_all_connections() {
     registry.check();
 }
 
-/// order of their activity.
+/// A simple model of the registry: logged-in connections in the order of their activity.
 #[derive(Default)]
 struct Model {
     active: Vec<(ConnId, u8)>,
-    /// Key, and connection that had a packet from it.
+    /// Key, and connection that received a packet from it.
     had: BTreeSet<(u8, ConnId)>,
-    /// Connection, and key whose leaving it must hear of.
+    /// Connection, and key for which it must get `PeerGone`.
     notices: Vec<(ConnId, u8)>,
 }
 
@@ -692,14 +698,14 @@ impl Model {
 
 proptest! {
     #[test]
-    fn registry_agrees_with_a_plain_model(steps in steps()) {
+    fn registry_agrees_with_a_simple_model(steps in steps()) {
         let mut registry = registry(Limits { connections: 16, logins: 4, ..Limits::default() });
         let mut model = Model::default();
         let mut ids: Vec<ConnId> = Vec::new();
         for step in steps {
             let at = |at: usize| ids.get(at % ids.len().max(1)).copied();
             match step {
-                Step::Connect => ids.extend(registry.connect(arrival()).ok().map(|(id, _)| id)),
+                Step::Connect => ids.extend(registry.connect(conn_info()).ok().map(|(id, _)| id)),
                 Step::Login(index, mark) => {
                     let Some(id) = at(index).filter(|id| registry.logins.contains(id)) else { continue };
                     if model.active.iter().filter(|(_, known)| *known == mark).count() == peer::MAX_CONNECTIONS {
@@ -707,7 +713,7 @@ proptest! {
                         model.active.retain(|(id, _)| *id != first);
                         model.notices.retain(|(id, _)| *id != first);
                     }
-                    registry.login(id, key(mark), Standing::default()).unwrap();
+                    registry.login(id, key(mark), ClientRole::default()).unwrap();
                     model.active.push((id, mark));
                 }
                 Step::Send(index, mark) => {

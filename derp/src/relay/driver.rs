@@ -1,4 +1,4 @@
-//! The future that moves bytes between a stream and its `Conn`.
+//! Driver of a client's connection: moves bytes between a stream and its `Conn`.
 
 use std::future::Future;
 use std::mem::MaybeUninit;
@@ -11,82 +11,73 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep_until};
 
-use super::{Shared, wake};
+use super::io::{IO_PER_TURN, READ_LEN, Timer, poll_write};
+use super::{RelayInner, wake};
 use crate::Key;
-use crate::admit::Asked;
-use crate::bucket::Bucket;
+use crate::admit::AdmissionFuture;
+use crate::bucket::TokenBucket;
 use crate::conn::{Conn, Event};
 use crate::pool::Reservation;
-use crate::registry::{Closed, ConnId, Forwarded, Standing};
+use crate::registry::{ClientRole, CloseReason, ConnId, Forwarded};
 
-/// Bytes read at once. The buffer lies on the stack, so that a connection that says nothing holds
-/// no read buffer.
-const READ_LEN: usize = 16 << 10;
-
-/// Reads, and writes, of one turn; then the other connections get theirs.
-const IO_PER_TURN: usize = 8;
-
-/// One connection: resolves to the reason of its end. Made by
+/// Future of one connection; resolves to the reason of its end. Made by
 /// [`Relay::serve`](super::Relay::serve).
 ///
-/// Reading and writing make progress independently of each other: a client that does not read is
-/// still read from.
+/// Reading and writing make progress independently: a client that does not read is still read
+/// from.
 #[must_use = "a connection is served only while its future is polled"]
 pub struct Serve<S> {
-    shared: Arc<Shared>,
+    shared: Arc<RelayInner>,
     stream: S,
     source: IpAddr,
-    early: Bytes,
-    /// What goes on, or why there is nothing to do.
-    session: Result<Session, Closed>,
+    already_read: Bytes,
+    /// The open connection, or why there is none.
+    session: Result<Session, CloseReason>,
 }
 
 struct Session {
     id: ConnId,
     conn: Conn,
-    /// Made at the first poll, because only then there must be a runtime. Boxed because it cannot
-    /// be moved.
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// Bytes were written since the last flush.
     dirty: bool,
     ending: Ending,
-    /// The host is still being asked whether the client is let in.
-    asking: Option<Box<Asking>>,
-    /// What the client may send; none while it logs in, and for other relays.
-    rate: Option<Bucket>,
+    /// Set while the host decides about admission.
+    pending_admission: Option<Box<PendingAdmission>>,
+    /// The client's rate limit; none during the login, without a rate, and for mesh peers.
+    bucket: Option<TokenBucket>,
     rates_version: usize,
-    is_rated: bool,
+    is_rate_limited: bool,
     /// Nothing is read before this moment.
     paused_until: Duration,
-    last_heard: Duration,
-    put_off: Option<PutOff>,
+    last_read: Duration,
+    deferred: Option<Deferred>,
 }
 
-/// Input that waits until those whom it would fill up have had their turn.
-struct PutOff {
+/// Input that is deferred until the receivers had a turn to write.
+struct Deferred {
     bytes: Box<[u8]>,
-    /// Pays for `bytes`.
+    /// Pool memory of `bytes`.
     _room: Reservation,
 }
 
-/// A client about whom the host is being asked.
-struct Asking {
+/// A login for which the host has not decided yet.
+struct PendingAdmission {
     key: Key,
-    standing: Standing,
-    answer: Asked,
-    /// What came after its login in the same read, at most [`READ_LEN`] bytes.
+    role: ClientRole,
+    decision: AdmissionFuture,
+    /// Input after the login in the same read, at most [`READ_LEN`] bytes.
     rest: Vec<u8>,
 }
 
-/// The polite end of a connection.
+/// Orderly end of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Ending {
     No,
-    /// Our side is being closed; until this time.
+    /// Our side is being closed, until this time.
     ShuttingDown(Duration),
-    /// Our side is closed and the client's is awaited; until this time.
+    /// Our side is closed; waiting for the client to close, until this time.
     Lingering(Duration),
 }
 
@@ -108,43 +99,43 @@ enum Progress {
 
 impl<S> Serve<S> {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<RelayInner>,
         stream: S,
-        early: Bytes,
+        already_read: Bytes,
         source: IpAddr,
-        opened: Result<(ConnId, Conn), Closed>,
+        opened: Result<(ConnId, Conn), CloseReason>,
     ) -> Self {
         let session = opened.map(|(id, conn)| Session {
             id,
             conn,
-            sleep: None,
+            timer: Timer::default(),
             dirty: false,
             ending: Ending::No,
-            asking: None,
-            rate: None,
+            pending_admission: None,
+            bucket: None,
             rates_version: 0,
-            is_rated: false,
+            is_rate_limited: false,
             paused_until: Duration::ZERO,
-            last_heard: shared.now(),
-            put_off: None,
+            last_read: shared.now(),
+            deferred: None,
         });
         Serve {
             shared,
             stream,
             source,
-            early,
+            already_read,
             session,
         }
     }
 
-    /// Leaves the registry. `reason` is none when the future is dropped before its end.
-    fn leave(&mut self, reason: Option<Closed>) {
-        let last = reason.unwrap_or(Closed::ByPeer);
+    /// Removes the connection from the registry. `reason` is none if the future was dropped early.
+    fn leave(&mut self, reason: Option<CloseReason>) {
+        let last = reason.unwrap_or(CloseReason::ByPeer);
         if let Ok(mut session) = std::mem::replace(&mut self.session, Err(last)) {
-            let sent = session.conn.take_sent();
+            let sent = session.conn.outbox().take_sent();
             let wakers = self.shared.registry().remove(session.id, reason, |stats| {
                 stats.sent.add(sent);
-                session.conn.abandon(&mut stats.drops);
+                session.conn.outbox().abandon(&mut stats.drops);
             });
             wake(wakers);
         }
@@ -158,9 +149,9 @@ impl<S> Drop for Serve<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
-    type Output = Closed;
+    type Output = CloseReason;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let this = self.get_mut();
         let reason = match &mut this.session {
             Err(reason) => *reason,
@@ -171,10 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
                     stream: &mut this.stream,
                     source: this.source,
                     session,
-                    ask_again: false,
-                    gives_way: false,
+                    repoll: false,
+                    yield_to_receiver: false,
                 };
-                match turn.run(std::mem::take(&mut this.early), cx) {
+                match turn.run(std::mem::take(&mut this.already_read), cx) {
                     Ok(()) => return Poll::Pending,
                     Err(reason) => reason,
                 }
@@ -188,19 +179,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serve<S> {
 /// One poll of a connection.
 struct Turn<'a, S> {
     now: Duration,
-    shared: &'a Shared,
+    shared: &'a RelayInner,
     stream: &'a mut S,
     source: IpAddr,
     session: &'a mut Session,
-    /// The host has just been asked for the first time.
-    ask_again: bool,
-    /// A receiver's queue fills: it is to have its turn before more is read.
-    gives_way: bool,
+    /// The admission future is new and must be polled.
+    repoll: bool,
+    /// A receiver's queue is filling: it gets a turn to write before more is read.
+    yield_to_receiver: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
-    /// Does what can be done. The error is the end of the connection.
-    fn run(mut self, early: Bytes, cx: &mut Context<'_>) -> Result<(), Closed> {
+    /// Makes progress in both directions. An error ends the connection.
+    fn run(mut self, already_read: Bytes, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         if self.session.conn.poll_timeout() <= self.now {
             self.session.conn.handle_timeout(self.now)?;
         }
@@ -210,21 +201,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             .deadline()
             .is_some_and(|at| at <= self.now)
         {
-            return Err(Closed::ShuttingDown);
+            return Err(CloseReason::ShuttingDown);
         }
         if self.idle_at().is_some_and(|at| at <= self.now) {
-            return Err(Closed::Idle);
+            return Err(CloseReason::Idle);
         }
-        if let Some(reason) = self.shared.registry().attend(self.session.id, cx.waker()) {
+        if let Some(reason) = self
+            .shared
+            .registry()
+            .register_waker(self.session.id, cx.waker())
+        {
             return Err(reason);
         }
-        self.be_answered(cx)?;
-        if let Some(put_off) = self.session.put_off.take() {
-            self.take_in(&put_off.bytes)?;
+        self.poll_admission(cx)?;
+        if let Some(deferred) = self.session.deferred.take() {
+            self.consume(&deferred.bytes)?;
         }
-        self.take_in(&early)?;
+        self.consume(&already_read)?;
         let mut progress = self.read(cx)?;
-        if self.ask_again {
+        // A new future must be polled once to register its waker.
+        if self.repoll {
             progress = Progress::More;
         }
         if self.session.ending == Ending::No && self.write(cx)? == Progress::More {
@@ -240,25 +236,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         Ok(())
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Progress, CloseReason> {
         for _ in 0..IO_PER_TURN {
-            if self.session.asking.is_some() || self.session.paused_until > self.now {
+            if self.session.pending_admission.is_some() || self.session.paused_until > self.now {
                 return Ok(Progress::Waiting);
             }
-            if self.gives_way {
+            if self.yield_to_receiver {
                 return Ok(Progress::More);
             }
             let mut space = [const { MaybeUninit::uninit() }; READ_LEN];
             let mut buffer = ReadBuf::uninit(&mut space);
             match Pin::new(&mut *self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Progress::Waiting),
-                Poll::Ready(Err(error)) => return Err(Closed::Io(error.kind())),
+                Poll::Ready(Err(error)) => return Err(CloseReason::Io(error.kind())),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     return Err(self.end_of_input());
                 }
                 Poll::Ready(Ok(())) => {
-                    self.session.last_heard = self.now;
-                    self.take_in(buffer.filled())?;
+                    self.session.last_read = self.now;
+                    self.consume(buffer.filled())?;
                     self.charge(buffer.filled().len());
                 }
             }
@@ -266,25 +262,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         Ok(Progress::More)
     }
 
-    /// Makes the client wait if it has sent more than it may. Nothing is lost: what is not read
-    /// fills the windows of the network, and the client itself comes to wait.
+    /// Applies the rate limits: pauses reading if the client exceeds one. Nothing is lost, because
+    /// TCP flow control slows the client down.
     fn charge(&mut self, bytes: usize) {
         let Session {
-            rate,
+            bucket,
             rates_version,
-            is_rated,
+            is_rate_limited,
             paused_until,
             ..
         } = &mut *self.session;
-        if !*is_rated {
+        if !*is_rate_limited {
             return;
         }
         let version = self.shared.rates_version.load(Ordering::Relaxed);
         if *rates_version != version {
             *rates_version = version;
-            *rate = self.shared.client_rate();
+            *bucket = self.shared.client_bucket();
         }
-        let own = rate.as_mut().map(|rate| rate.charge(bytes, self.now));
+        let own = bucket.as_mut().map(|bucket| bucket.charge(bytes, self.now));
         let all = self.shared.charge_total(bytes, self.now);
         *paused_until = all.max(own.unwrap_or_default());
         if *paused_until > self.now {
@@ -294,60 +290,66 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
 
     fn idle_at(&self) -> Option<Duration> {
         let timeout = self.shared.limits.idle_timeout;
-        let at = self.session.last_heard.saturating_add(timeout);
+        let at = self.session.last_read.saturating_add(timeout);
         (!timeout.is_zero()).then_some(at)
     }
 
-    /// Goes on with a client about whom the host was asked, once there is an answer.
-    fn be_answered(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
-        let Some(asking) = &mut self.session.asking else {
+    /// Completes a pending login once the host has decided.
+    fn poll_admission(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let Some(pending) = &mut self.session.pending_admission else {
             return Ok(());
         };
-        let Poll::Ready(answer) = asking.answer.as_mut().poll(cx) else {
+        let Poll::Ready(is_admitted) = pending.decision.as_mut().poll(cx) else {
             return Ok(());
         };
-        let Some(asking) = self.session.asking.take() else {
+        let Some(pending) = self.session.pending_admission.take() else {
             return Ok(());
         };
-        if !answer {
-            return Err(Closed::Refused(asking.key));
+        if !is_admitted {
+            return Err(CloseReason::NotAdmitted(pending.key));
         }
-        self.let_in(asking.key, asking.standing, true)?;
-        self.take_in(&asking.rest)
+        self.admit(pending.key, pending.role, true)?;
+        self.consume(&pending.rest)
     }
 
-    fn let_in(&mut self, key: Key, standing: Standing, is_asked: bool) -> Result<(), Closed> {
+    /// Logs the client in. `already_admitted` means that the host has just admitted it.
+    fn admit(
+        &mut self,
+        key: Key,
+        role: ClientRole,
+        already_admitted: bool,
+    ) -> Result<(), CloseReason> {
         let session = &mut *self.session;
         let info = self
             .shared
-            .admit(session.id, key, self.source, standing, is_asked)?;
-        session.conn.accept(&info, standing.is_mesh_peer)?;
-        session.is_rated = !standing.is_mesh_peer;
+            .admit(session.id, key, self.source, role, already_admitted)?;
+        session.conn.accept(&info, role.is_mesh_peer)?;
+        session.is_rate_limited = !role.is_mesh_peer;
         session.rates_version = self.shared.rates_version.load(Ordering::Relaxed);
-        session.rate = match session.is_rated {
-            true => self.shared.client_rate(),
+        session.bucket = match session.is_rate_limited {
+            true => self.shared.client_bucket(),
             false => None,
         };
         Ok(())
     }
 
-    fn end_of_input(&self) -> Closed {
+    fn end_of_input(&self) -> CloseReason {
         if self.session.ending == Ending::No {
-            Closed::ByPeer
+            CloseReason::ByPeer
         } else {
-            Closed::ShuttingDown
+            CloseReason::ShuttingDown
         }
     }
 
-    /// Acts on what the client sent. If a receiver should have its turn first, the rest is put off,
-    /// as far as the pool has room for it.
-    fn take_in(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+    /// Processes input. If a receiver needs a turn to write first, the rest is deferred, as far as
+    /// the pool has room for it.
+    fn consume(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
         let mut rest = self.input(bytes)?;
         while !rest.is_empty() {
             let spare = self.shared.limits.pool_reserve_bytes;
             let spare = spare.saturating_add(rest.len());
             if let Some(room) = self.shared.pool.reserve(rest.len(), spare) {
-                self.session.put_off = Some(PutOff {
+                self.session.deferred = Some(Deferred {
                     bytes: rest.into(),
                     _room: room,
                 });
@@ -358,27 +360,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         Ok(())
     }
 
-    /// Does what follows from the way that a packet took, and says whether its receiver is to have its turn
-    /// first.
-    fn follow(&mut self, forwarded: Forwarded, destination: Key) -> bool {
+    /// Wakes the receiver of a packet or queues the "not here" notice. Returns true if the receiver
+    /// needs a turn to write before more is read.
+    fn after_forward(&mut self, forwarded: Forwarded, destination: Key) -> bool {
         match forwarded {
             Forwarded::Queued(waker) => wake(waker),
             Forwarded::Filling(waker) => {
                 wake(waker);
-                self.gives_way = true;
+                self.yield_to_receiver = true;
                 return true;
             }
             Forwarded::Dropped => {}
             Forwarded::NotHere => {
-                let told = self.session.conn.tell_not_here(destination, self.now);
-                self.shared.registry().note_not_here(told);
+                let sent = self.session.conn.push_not_here(destination, self.now);
+                self.shared.registry().note_not_here(sent);
             }
         }
         false
     }
 
-    /// Acts on what the client sent until a receiver's queue fills, and gives what is left.
-    fn input<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], Closed> {
+    /// Processes input until a receiver's queue is filling. Returns the rest.
+    fn input<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], CloseReason> {
         loop {
             let Session { id, conn, .. } = &mut *self.session;
             let received = conn.recv(rest)?;
@@ -391,28 +393,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     packet,
                 }) => {
                     let forwarded = self.shared.registry().forward(*id, &destination, packet);
-                    if self.follow(forwarded, destination) {
+                    if self.after_forward(forwarded, destination) {
                         return Ok(rest);
                     }
                 }
                 Some(Event::Login { key, info }) => {
-                    let standing = self.shared.standing(&info);
-                    let asked = match standing.is_mesh_peer {
+                    let role = self.shared.client_role(&info);
+                    let decision = match role.is_mesh_peer {
                         true => None,
-                        false => self.shared.admit.ask(&key, self.source),
+                        false => self.shared.admit.admit_async(&key, self.source),
                     };
-                    let Some(answer) = asked else {
-                        self.let_in(key, standing, false)?;
+                    let Some(decision) = decision else {
+                        self.admit(key, role, false)?;
                         continue;
                     };
-                    self.session.asking = Some(Box::new(Asking {
+                    self.session.pending_admission = Some(Box::new(PendingAdmission {
                         key,
-                        standing,
-                        answer,
+                        role,
+                        decision,
                         rest: rest.to_vec(),
                     }));
-                    // The answer's future has to be polled to know whom to wake.
-                    self.ask_again = true;
+                    self.repoll = true;
                     return Ok(&[]);
                 }
                 Some(Event::Forward {
@@ -423,7 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     let mut registry = self.shared.registry();
                     let forwarded = registry.forward_from_mesh(*id, &source, &destination, packet);
                     drop(registry);
-                    if self.follow(forwarded, destination) {
+                    if self.after_forward(forwarded, destination) {
                         return Ok(rest);
                     }
                 }
@@ -432,7 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     let wakers = self.shared.registry().disconnect(&key);
                     wake(wakers);
                 }
-                Some(Event::NoRoom) => self.shared.registry().note_no_room(*id),
+                Some(Event::PoolExhausted) => self.shared.registry().note_pool_exhausted(*id),
                 Some(Event::Preferred(preferred)) => {
                     self.shared.registry().note_preferred(*id, preferred)
                 }
@@ -442,48 +443,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Progress, CloseReason> {
         let Session {
             id, conn, dirty, ..
         } = &mut *self.session;
         for _ in 0..IO_PER_TURN {
             if conn.wants_load() {
                 let mut registry = self.shared.registry();
-                registry.note_sent(conn.take_sent());
+                registry.note_sent(conn.outbox().take_sent());
                 if let Some(mailbox) = registry.mailbox(*id) {
                     conn.load(mailbox);
                 }
             }
-            let slices = conn.slices();
-            let done = slices.is_empty();
-            let result = if !done {
-                Pin::new(&mut *self.stream).poll_write_vectored(cx, &slices)
-            } else if *dirty {
-                Pin::new(&mut *self.stream).poll_flush(cx).map_ok(|()| 0)
-            } else {
-                return Ok(Progress::Waiting);
-            };
-            drop(slices);
-            match result {
-                Poll::Pending => {
-                    conn.blocked(self.now);
-                    return Ok(Progress::Waiting);
-                }
-                Poll::Ready(Err(error)) => return Err(Closed::Io(error.kind())),
-                Poll::Ready(Ok(0)) if !done => {
-                    return Err(Closed::Io(std::io::ErrorKind::WriteZero));
-                }
-                Poll::Ready(Ok(length)) => {
-                    conn.transmitted(length);
-                    *dirty = !done;
-                }
+            match poll_write(self.stream, conn.outbox(), dirty, self.now, cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) | Poll::Pending => return Ok(Progress::Waiting),
+                Poll::Ready(Err(kind)) => return Err(CloseReason::Io(kind)),
             }
         }
         Ok(Progress::More)
     }
 
-    /// Closes our side and then waits for the client's.
-    fn end(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
+    /// Closes our side and then waits for the client to close.
+    fn end(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         let until = self.now.saturating_add(self.shared.limits.linger);
         if self.session.ending == Ending::No {
             self.session.ending = Ending::ShuttingDown(until);
@@ -491,26 +473,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         if matches!(self.session.ending, Ending::ShuttingDown(_))
             && let Poll::Ready(result) = Pin::new(&mut *self.stream).poll_shutdown(cx)
         {
-            result.map_err(|error| Closed::Io(error.kind()))?;
+            result.map_err(|error| CloseReason::Io(error.kind()))?;
             self.session.ending = Ending::Lingering(until);
         }
         Ok(())
     }
 
-    /// Sees to it that the next poll is not later than the next timer. The sleep is left alone when
-    /// it is too early: it then costs one poll without effect instead of a move in the timer wheel
-    /// for each write.
+    /// Schedules the next poll for the earliest deadline.
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
         let idle_at = self.idle_at();
         let Session {
             conn,
-            sleep,
+            timer,
             ending,
             paused_until,
             ..
         } = &mut *self.session;
         let paused_until = Some(*paused_until).filter(|at| *at > self.now);
-        let timers = [
+        let deadlines = [
             Some(conn.poll_timeout()),
             ending.deadline(),
             paused_until,
@@ -518,13 +498,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         ];
         let at = self
             .shared
-            .instant(timers.into_iter().flatten().min().unwrap_or_default());
-        let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.is_elapsed() || sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
-        if sleep.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+            .instant(deadlines.into_iter().flatten().min().unwrap_or_default());
+        timer.arm(at, cx);
     }
 }

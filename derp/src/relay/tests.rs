@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::conn::Fault;
+use crate::conn::ConnError;
 use crate::frame::{Frame, Kind, PeerGoneReason};
 use crate::stats::{DropReason, PacketKind};
 use crate::testing::{Owned, client_info, disco, encoded, secret, take_frame};
 
-/// Who is let in: all but these.
+/// Admits all keys but these.
 #[derive(Default)]
 struct Except(Mutex<HashSet<Key>>);
 
@@ -26,13 +26,13 @@ impl Admit for Except {
     }
 }
 
-/// A client with its end of the stream, and the task that serves the other end.
+/// A client, its end of the stream, and the task that serves the other end.
 struct Client {
     secret: ServerSecret,
     key: Key,
     stream: DuplexStream,
     received: Vec<u8>,
-    task: JoinHandle<Closed>,
+    task: JoinHandle<CloseReason>,
 }
 
 fn source() -> SocketAddr {
@@ -43,9 +43,9 @@ fn relay(limits: Limits) -> Relay {
     Relay::new(secret(200), limits, Arc::new(Except::default()))
 }
 
-/// A task for the test's own connection; the crate itself spawns none.
-fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<Closed> {
-    let serve = relay.serve(stream, early.into(), source());
+/// Spawns a task for a connection; the crate itself spawns none.
+fn serve(relay: &Relay, stream: DuplexStream, already_read: Vec<u8>) -> JoinHandle<CloseReason> {
+    let serve = relay.serve(stream, already_read.into(), source());
     #[expect(
         clippy::disallowed_methods,
         reason = "each test awaits or outlives its tasks"
@@ -54,7 +54,7 @@ fn serve(relay: &Relay, stream: DuplexStream, early: Vec<u8>) -> JoinHandle<Clos
 }
 
 impl Client {
-    /// A connection on which nothing was said yet. `room` is what the network holds, in bytes.
+    /// A connection without traffic. `room` is the network buffer in bytes.
     fn connect(relay: &Relay, mark: u8, room: usize) -> Self {
         let (near, far) = duplex(room);
         let task = serve(relay, far, Vec::new());
@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    /// A client that is logged in.
+    /// A logged-in client.
     async fn login(relay: &Relay, mark: u8, room: usize) -> Self {
         let mut client = Client::connect(relay, mark, room);
         assert_eq!(
@@ -117,7 +117,7 @@ impl Client {
         );
     }
 
-    async fn closed(self) -> Closed {
+    async fn closed(self) -> CloseReason {
         timeout(Duration::from_secs(300), self.task)
             .await
             .expect("an end in time")
@@ -125,7 +125,7 @@ impl Client {
     }
 }
 
-/// Lets all drivers do what they can.
+/// Lets all drivers make progress.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -149,7 +149,7 @@ async fn two_clients_exchange_packets() {
     assert_eq!((stats.sent.packets, stats.pool_bytes_used), (10, 0));
 }
 
-/// One read may hold more small packets than a queue has places.
+/// One read can contain more small packets than fit a queue.
 #[tokio::test(start_paused = true)]
 async fn burst_of_small_packets_reaches_a_client_that_reads() {
     let relay = relay(Limits::default());
@@ -165,7 +165,7 @@ async fn burst_of_small_packets_reaches_a_client_that_reads() {
                     packet: &packet,
                 })
             };
-            // One that does not read holds up nobody.
+            // A client that does not read delays nobody.
             [to(b.key), to(c.key)].concat()
         })
         .collect();
@@ -192,7 +192,7 @@ async fn bytes_that_came_with_the_request_are_not_lost() {
     let _task = serve(&relay, far, first.to_vec());
     near.write_all(rest).await.unwrap();
     b.expect_packet(secret(1).public(), b"early").await;
-    // The relay speaks first, whatever the client does.
+    // The relay sends its greeting first, whatever the client does.
     let mut greeting = [0; 5];
     near.read_exact(&mut greeting).await.unwrap();
     assert_eq!(greeting, [1, 0, 0, 0, 40]);
@@ -209,13 +209,13 @@ async fn client_that_is_not_admitted_gets_no_frame_after_the_key() {
     client.stream.write_all(&info).await.unwrap();
     assert_eq!(client.try_next().await, None);
     let key = client.key;
-    assert_eq!(client.closed().await, Closed::Refused(key));
+    assert_eq!(client.closed().await, CloseReason::NotAdmitted(key));
     let stats = relay.stats();
     assert_eq!((stats.refused, stats.connections, stats.keys), (1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn admission_is_asked_with_the_plain_ipv4_source() {
+async fn admission_sees_ipv4_mapped_sources_as_ipv4() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     let admit = move |_: &Key, source: IpAddr| {
@@ -248,7 +248,7 @@ async fn admission_is_asked_with_the_plain_ipv4_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn key_that_loses_admission_during_the_login_is_not_let_in() {
+async fn key_whose_admission_is_revoked_during_the_login_is_not_admitted() {
     let calls = Mutex::new(0);
     let admit = move |_: &Key, _: IpAddr| {
         let mut calls = calls.lock().unwrap();
@@ -261,12 +261,12 @@ async fn key_that_loses_admission_during_the_login_is_not_let_in() {
     client.stream.write_all(&info).await.unwrap();
     let frame = client.try_next().await;
     assert!(frame.is_none_or(|frame| frame.kind == Kind::ServerKey));
-    assert!(matches!(client.closed().await, Closed::Refused(_)));
+    assert!(matches!(client.closed().await, CloseReason::NotAdmitted(_)));
     assert_eq!(relay.stats().keys, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn disconnect_and_retain_cut_clients_off() {
+async fn disconnect_and_retain_close_connections() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let mut b = Client::login(&relay, 2, 1 << 16).await;
@@ -280,10 +280,10 @@ async fn disconnect_and_retain_cut_clients_off() {
     };
     assert_eq!(b.next().await.frame(), Ok(gone));
     assert_eq!(a.try_next().await, None);
-    assert_eq!(a.closed().await, Closed::Disconnected);
+    assert_eq!(a.closed().await, CloseReason::Disconnected);
     let kept = b.key;
     relay.retain(|key| *key == kept);
-    assert_eq!(c.closed().await, Closed::Disconnected);
+    assert_eq!(c.closed().await, CloseReason::Disconnected);
     assert_eq!(relay.stats().connections, 1);
 }
 
@@ -301,7 +301,7 @@ async fn small_pool_still_carries_data() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn discovery_packet_to_nobody_is_answered() {
+async fn discovery_packet_to_an_unknown_key_is_answered() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let nobody = Key::new([9; 32]);
@@ -338,7 +338,7 @@ async fn idle_client_gets_keepalives_and_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_and_slow_logins_end_after_ten_seconds() {
+async fn silent_and_slow_logins_time_out_after_ten_seconds() {
     let relay = relay(Limits::default());
     let silent = Client::connect(&relay, 1, 1 << 16);
     let mut slow = Client::connect(&relay, 2, 1 << 16);
@@ -348,14 +348,20 @@ async fn silent_and_slow_logins_end_after_ten_seconds() {
         slow.stream.write_all(&[*byte]).await.unwrap();
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(silent.closed().await, Closed::Fault(Fault::LoginTimeout));
-    assert_eq!(slow.closed().await, Closed::Fault(Fault::LoginTimeout));
+    assert_eq!(
+        silent.closed().await,
+        CloseReason::Protocol(ConnError::LoginTimeout)
+    );
+    assert_eq!(
+        slow.closed().await,
+        CloseReason::Protocol(ConnError::LoginTimeout)
+    );
     assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(relay.stats().logins_failed, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn reader_that_stops_is_closed_and_delays_nobody() {
+async fn client_that_stops_reading_is_closed_and_delays_nobody() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let stopped = Client::login(&relay, 2, 4096).await;
@@ -368,11 +374,14 @@ async fn reader_that_stops_is_closed_and_delays_nobody() {
         assert!(relay.stats().pool_bytes_used <= 128 << 10);
     }
     assert!(start.elapsed() < Duration::from_secs(2));
-    assert_eq!(stopped.closed().await, Closed::Fault(Fault::WriteTimeout));
+    assert_eq!(
+        stopped.closed().await,
+        CloseReason::Protocol(ConnError::WriteTimeout)
+    );
     let stats = relay.stats();
     assert_eq!((stats.write_timeouts, stats.pool_bytes_used), (1, 0));
-    // Every packet is accounted for: written, or dropped for a reason. A few of those that were
-    // written wait in the network for ever.
+    // Every packet is counted as written or dropped. A few of the written ones stay in the network
+    // buffer.
     assert_eq!(stats.sent.packets + stats.drops.total().packets, 2000);
     assert!(
         stats
@@ -384,7 +393,7 @@ async fn reader_that_stops_is_closed_and_delays_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_reader_is_kept_as_long_as_it_reads() {
+async fn slow_client_is_kept_as_long_as_it_reads() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let mut slow = Client::login(&relay, 2, 1000).await;
@@ -410,7 +419,7 @@ async fn client_that_does_not_read_is_still_read_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn end_of_a_client_is_told_and_cleaned_up() {
+async fn disconnected_client_is_announced_and_cleaned_up() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let mut b = Client::login(&relay, 2, 1 << 16).await;
@@ -420,7 +429,7 @@ async fn end_of_a_client_is_told_and_cleaned_up() {
         key, stream, task, ..
     } = a;
     drop(stream);
-    assert_eq!(task.await.unwrap(), Closed::ByPeer);
+    assert_eq!(task.await.unwrap(), CloseReason::ByPeer);
     let gone = Frame::PeerGone {
         peer: key,
         reason: PeerGoneReason::Disconnected,
@@ -433,13 +442,16 @@ async fn end_of_a_client_is_told_and_cleaned_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn malformed_frame_ends_only_its_own_connection() {
+async fn malformed_frame_closes_only_its_own_connection() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let b = Client::login(&relay, 2, 1 << 16).await;
     a.stream.write_all(&[4, 0, 1, 0, 33]).await.unwrap();
     assert_eq!(a.try_next().await, None);
-    assert!(matches!(a.closed().await, Closed::Fault(Fault::Frame(_))));
+    assert!(matches!(
+        a.closed().await,
+        CloseReason::Protocol(ConnError::Frame(_))
+    ));
     assert!(!b.task.is_finished());
     assert_eq!(relay.stats().faults, 1);
 }
@@ -464,7 +476,7 @@ async fn second_connection_of_a_key_takes_over_and_gives_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_tells_clients_and_then_closes_all() {
+async fn shutdown_notifies_clients_and_then_closes_all() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let deaf = Client::login(&relay, 2, 100).await;
@@ -484,29 +496,32 @@ async fn shutdown_tells_clients_and_then_closes_all() {
     assert_eq!(a.try_next().await, None);
     let start = Instant::now();
     drop(a.stream);
-    assert_eq!(a.task.await.unwrap(), Closed::ShuttingDown);
-    assert_eq!(waiting.closed().await, Closed::ShuttingDown);
-    assert_eq!(deaf.closed().await, Closed::Fault(Fault::WriteTimeout));
+    assert_eq!(a.task.await.unwrap(), CloseReason::ShuttingDown);
+    assert_eq!(waiting.closed().await, CloseReason::ShuttingDown);
+    assert_eq!(
+        deaf.closed().await,
+        CloseReason::Protocol(ConnError::WriteTimeout)
+    );
     assert!(start.elapsed() <= Duration::from_secs(3));
     let late = Client::connect(&relay, 4, 1 << 16);
-    assert_eq!(late.closed().await, Closed::ShuttingDown);
+    assert_eq!(late.closed().await, CloseReason::ShuttingDown);
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_that_does_not_close_is_waited_for_only_shortly() {
+async fn client_that_does_not_close_is_cut_off_after_the_linger_time() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     relay.shutdown(Duration::ZERO, Duration::ZERO);
     assert_eq!(a.next().await.kind, Kind::Restarting);
     let start = Instant::now();
-    // What the client still says is read and thrown away, so that its side is not reset.
+    // Input is read and discarded, so that the connection is not reset.
     a.send(Key::new([1; 32]), &[0; 5000]).await;
-    assert_eq!(a.closed().await, Closed::ShuttingDown);
+    assert_eq!(a.closed().await, CloseReason::ShuttingDown);
     assert!(start.elapsed() <= Duration::from_millis(1100));
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_never_log_in_do_not_keep_others_out() {
+async fn connections_that_never_log_in_do_not_block_others() {
     let relay = relay(Limits {
         connections: 50,
         logins: 10,

@@ -197,7 +197,7 @@ async fn tools_for_the_other_api_read_compare_and_set() {
         "{text}"
     );
     assert_eq!(server.v2("GET", "other/acl", &[], "").await.0, 404);
-    assert_eq!(server.v2("DELETE", "-/acl", &[], "").await.0, 404);
+    assert_eq!(server.v2("DELETE", "-/acl", &[], "").await.0, 405);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::shutdown::Shutdown;
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::SharedMapData;
 
 /// How often the routes of this machine are looked at.
 const LOOK: Duration = Duration::from_secs(30);
@@ -20,18 +20,17 @@ const LOOKS: u32 = 2;
 /// A machine that never had one has no way to lose, so nothing is said there, nor on systems without
 /// these files.
 pub(in crate::server) async fn watch_home(
-    tailnet: watch::Sender<Arc<Tailnet>>,
+    tailnet: watch::Sender<Arc<SharedMapData>>,
     shutdown: Shutdown,
 ) {
     let mut watch = Watch::default();
     loop {
         let offline = watch.look(has_way_out());
         tailnet.send_if_modified(|now| {
-            let notices = now.notices.with_home_offline(offline);
-            let is_other = notices != now.notices;
+            let is_other = offline != now.home_is_offline;
             if is_other {
                 tracing::info!(offline, "the way to the internet has changed");
-                *now = Arc::new((**now).clone().with_notices(notices));
+                *now = Arc::new((**now).clone().with_home_offline(offline));
             }
             is_other
         });

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_derp::bucket::TokenBucket;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,7 +17,7 @@ use super::knowledge::Knowledge;
 use super::portmap::{self, Front};
 use super::system::System;
 use super::{hook, outside};
-use crate::bucket::TokenBucket;
+
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::relay::bootstrap_dns::BootstrapDns;
@@ -26,7 +27,7 @@ use crate::status::addresses::Addresses as Listening;
 use crate::status::wan::{Refreshed, WanStatus};
 use crate::supervise::Tasks;
 use crate::system_clock;
-use hearth_core::netmap::Tailnet;
+use hearth_core::netmap::{DialPlan, SharedMapData};
 use hearth_core::tailcfg::derpmap::DerpRegion;
 use hearth_core::wan::mapping::Mapping;
 #[cfg(feature = "portmap")]
@@ -151,13 +152,13 @@ impl Watcher {
     /// Tells clients of changes until the server stops. The tasks that ask others are among `tasks`.
     pub(in crate::server) async fn keep(
         mut self,
-        tailnet: watch::Sender<Arc<Tailnet>>,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
         names: BootstrapDns,
         tasks: Tasks,
         shutdown: Shutdown,
     ) {
         let (mut others, again) = self.ask_others(&tasks, &shutdown);
-        let calm = TokenBucket::new(LOOKS, CALM);
+        let mut calm = TokenBucket::new(LOOKS, CALM);
         names.tell(&self.told.server);
         loop {
             let poll = match self.system.noticed_by() {
@@ -200,10 +201,10 @@ impl Watcher {
                 again.iter().for_each(|task| task.notify_one());
             }
             tailnet.send_if_modified(|now| {
-                let notices = now.notices.with_addresses(&self.told.server);
-                let is_other = notices != now.notices;
+                let dial_plan = DialPlan::new(&self.told.server);
+                let is_other = dial_plan != now.dial_plan;
                 if is_other {
-                    *now = Arc::new((**now).clone().with_notices(notices));
+                    *now = Arc::new((**now).clone().with_dial_plan(dial_plan));
                 }
                 is_other
             });

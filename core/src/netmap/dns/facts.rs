@@ -1,20 +1,20 @@
-//! What the settings mean at the time: where the router is, and what records stand for.
+//! What the settings mean for the current nodes: where the router is, and what records resolve to.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::records::{has_name, records_of};
 use crate::id::NodeId;
-use crate::netmap::Tailnet;
-use crate::netmap::dns::records_of;
 use crate::netmap::reverse::{zones_v4, zones_v6};
+use crate::netmap::shared_data::SharedMapData;
 use crate::state::dns::{DnsRecord, DnsSettings, DnsValue, Nameserver, Router, label_in};
 use crate::state::model::Node;
 use crate::state::snapshot::Snapshot;
 
-/// A node that settings or records name.
+/// A node that the settings or records name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct NamedNode {
     id: NodeId,
     label: Box<str>,
     ipv4: Ipv4Addr,
@@ -22,17 +22,12 @@ pub(super) struct Named {
     is_router: bool,
 }
 
-pub(super) fn is_there(node: &Node) -> bool {
-    node.is_active() && !node.expired
-}
-
-/// The nodes that matter to DNS, in the order of their numbers. Without aliases and a router there are
-/// none, and nothing is looked through.
-pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> {
-    let sources = &tailnet.dns;
+/// The nodes that aliases or the router setting name, in order of ID. Without either, no node is looked at.
+pub(super) fn named_nodes(shared: &SharedMapData, snapshot: &Snapshot) -> Vec<NamedNode> {
+    let sources = &shared.dns;
     let settings = &sources.settings;
-    let base = tailnet.base_domain.as_str();
-    // Those of the policy are addresses: it knows no aliases.
+    let base = shared.base_domain.as_str();
+    // Records of the policy are never aliases.
     let records = (settings.records.iter())
         .chain(&*sources.file_records)
         .chain(&**snapshot.dns_records());
@@ -45,7 +40,7 @@ pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> 
     if labels.is_empty() && !needs_router {
         return Vec::new();
     }
-    // Naming this machine by one of its addresses is naming it.
+    // An address of this machine means this machine.
     let is_this_machine = match &settings.router {
         Router::ThisMachine => true,
         Router::Node(_) => false,
@@ -65,10 +60,10 @@ pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> 
         }
         _ => sources.tailnet_addresses.contains(&node.ipv4),
     };
-    let there = snapshot.nodes().iter().filter(|node| is_there(node));
-    let named = there.filter_map(|node| {
+    let nodes = snapshot.nodes().iter().filter(|node| has_name(node));
+    let named = nodes.filter_map(|node| {
         let is_router = is_router(node);
-        (is_router || labels.contains(&*node.label)).then(|| Named {
+        (is_router || labels.contains(&*node.label)).then(|| NamedNode {
             id: node.id,
             label: node.label.clone(),
             ipv4: node.ipv4,
@@ -79,28 +74,28 @@ pub(super) fn named_nodes(tailnet: &Tailnet, snapshot: &Snapshot) -> Vec<Named> 
     named.collect()
 }
 
-/// What is the same for every viewer.
+/// The settings as they apply to the current nodes, the same for every viewer.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) settings: Arc<DnsSettings>,
     pub(super) base_domain: String,
-    /// The zones of the tailnet's addresses.
+    /// Reverse zones of the tailnet's addresses.
     pub(super) zones: Vec<String>,
-    /// The router's resolver; empty while it is not known.
+    /// DNS resolver of the router; empty while unknown.
     pub(super) router: Vec<Nameserver>,
-    /// The nodes that are the router: they must not be sent to themselves.
+    /// The nodes that are the router: they must not get themselves as a resolver.
     pub(super) routers: Vec<NodeId>,
-    /// Whether the resolver is at these nodes' addresses in the tailnet.
+    /// Whether the resolver is reached at the tailnet addresses of these nodes.
     pub(super) is_in_tailnet: bool,
-    /// All records, each once, with aliases as addresses, which are told only to those who see that node.
+    /// All records, each once, as name, address and, for an alias, its node: only peers of the node get it.
     pub(super) records: Vec<(String, IpAddr, Option<NodeId>)>,
     /// The nodes of the aliases, each once.
     pub(super) aliased: Vec<NodeId>,
 }
 
 impl Facts {
-    pub(super) fn of(tailnet: &Tailnet, snapshot: &Snapshot, nodes: Vec<Named>) -> Self {
-        let sources = &tailnet.dns;
+    pub(super) fn of(shared: &SharedMapData, snapshot: &Snapshot, nodes: Vec<NamedNode>) -> Self {
+        let sources = &shared.dns;
         let settings = &sources.settings;
         let routers = || nodes.iter().filter(|node| node.is_router);
         let of_nodes = || {
@@ -119,7 +114,7 @@ impl Facts {
                 found => found,
             },
         };
-        let base = tailnet.base_domain.as_str();
+        let base = shared.base_domain.as_str();
         let of_policy: Vec<DnsRecord> = records_of(snapshot.compiled().policy()).collect();
         let all = (settings.records.iter())
             .chain(&of_policy)
@@ -153,7 +148,7 @@ impl Facts {
         let ((v4, v4_bits), (v6, v6_bits)) = (prefixes.v4(), prefixes.v6());
         Self {
             settings: settings.clone(),
-            base_domain: tailnet.base_domain.clone(),
+            base_domain: shared.base_domain.clone(),
             zones: zones_v4(v4, v4_bits).chain(zones_v6(v6, v6_bits)).collect(),
             is_in_tailnet: match &settings.router {
                 Router::Resolver(_) => false,

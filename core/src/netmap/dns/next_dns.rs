@@ -1,29 +1,29 @@
-//! The URLs of NextDNS, which tell it what device asks.
+//! NextDNS URLs, which carry the profile and the device.
 
 use crate::policy::Compiled;
 use crate::state::dns::NEXT_DNS;
 use crate::state::model::Node;
 
-/// What NextDNS is told by its URL. Source: `generateDNSConfig` in headscale
+/// The parameters of a NextDNS URL. Source: `generateDNSConfig` in headscale
 /// `hscontrol/mapper/mapper.go`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct NextDns {
-    /// The profile that the policy gives to the node, in place of that of the configuration.
+    /// The profile that the policy gives to the node, instead of the configured one.
     pub(super) profile: Option<Box<str>>,
     /// Name, model and address of the device.
     pub(super) device: Option<[Box<str>; 3]>,
 }
 
-/// What the attributes about NextDNS begin with.
+/// Prefix of the attributes about NextDNS.
 const ATTRIBUTE: &str = "nextdns:";
 
-/// The attribute that keeps the device's name from NextDNS.
+/// The attribute that leaves out the device.
 const NO_DEVICE_INFO: &str = "nextdns:no-device-info";
 
 impl NextDns {
     pub(super) fn of(policy: &Compiled, viewer: &Node) -> Self {
         let attributes = policy.attributes(viewer.id);
-        // A profile becomes part of a URL: nothing may lead out of its path.
+        // A profile becomes part of a URL path and must not change it.
         let is_profile = |text: &&str| {
             let clean = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
             (1..=64).contains(&text.len()) && text.bytes().all(clean)
@@ -67,8 +67,8 @@ impl NextDns {
             ("device_model", model),
             ("device_ip", address),
         ];
-        let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
-        query.extend(said.map(|(key, value)| format!("{key}={}", escaped(value))));
+        let known = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        query.extend(known.map(|(key, value)| format!("{key}={}", escaped(value))));
         format!("{path}?{}", query.join("&"))
     }
 }

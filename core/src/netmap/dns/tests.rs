@@ -1,7 +1,11 @@
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::id::NodeId;
+use crate::netmap::DnsSources;
+use crate::policy::Directory;
 use crate::state::command::Command;
 use crate::state::dns::{DnsRule, Router};
 use crate::state::testing::World;
@@ -9,19 +13,19 @@ use crate::tailcfg::derpmap::DerpMap;
 
 const BASE: &str = "t.net";
 
-/// What `viewer` is told.
-fn config_for(tailnet: &Tailnet, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
+/// The settings of `viewer`.
+fn config_for(tailnet: &SharedMapData, snapshot: &Snapshot, viewer: &Node) -> DnsConfig {
     let facts = Facts::of(tailnet, snapshot, named_nodes(tailnet, snapshot));
     let policy = snapshot.compiled();
     let rule = rule_for(&facts, policy, viewer);
     build(&facts, &Choice::of(&facts, policy, viewer, rule))
 }
 
-fn tailnet(change: impl FnOnce(&mut DnsSources, &mut DnsSettings)) -> Tailnet {
+fn tailnet(change: impl FnOnce(&mut DnsSources, &mut DnsSettings)) -> SharedMapData {
     let (mut sources, mut settings) = (DnsSources::default(), DnsSettings::default());
     change(&mut sources, &mut settings);
     sources.settings = Arc::new(settings);
-    Tailnet::new(BASE.into(), &DerpMap::default()).with_dns(sources)
+    SharedMapData::new(BASE.into(), &DerpMap::default()).with_dns(sources)
 }
 
 /// Three nodes: 1 and 2 of a user, 3 with `tag:web`. Their labels are `host1` to `host3`.
@@ -44,8 +48,8 @@ fn id(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
 }
 
-/// What a node is told, without the reverse zones.
-fn told(tailnet: &Tailnet, world: &World, viewer: u64) -> Value {
+/// The settings of a node, without the reverse zones.
+fn settings_of(tailnet: &SharedMapData, world: &World, viewer: u64) -> Value {
     let snapshot = world.snapshot();
     let viewer = snapshot.node(id(viewer)).unwrap();
     let config = config_for(tailnet, &snapshot, viewer);
@@ -79,7 +83,7 @@ fn by_default_clients_answer_for_the_tailnet_and_keep_their_resolvers() {
     let tailnet = tailnet(|_, _| {});
     let viewer = snapshot.node(id(1)).unwrap();
     let config = config_for(&tailnet, &snapshot, viewer);
-    let text = to_json(&config);
+    let text = json::plain(&config);
     assert!(text.contains(r#""64.100.in-addr.arpa":[]"#), "{text}");
     assert!(
         text.contains(r#""0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa":[]"#),
@@ -88,13 +92,13 @@ fn by_default_clients_answer_for_the_tailnet_and_keep_their_resolvers() {
     assert!(!text.contains("null") && !text.contains('\\'), "{text}");
     assert_eq!(config.routes.len(), 65);
     assert_eq!(
-        told(&tailnet, &world, 1),
+        settings_of(&tailnet, &world, 1),
         json!({"Domains": [BASE], "Proxied": true, "Routes": {}})
     );
 }
 
 #[test]
-fn without_magic_dns_only_what_is_configured_is_told() {
+fn without_magic_dns_only_what_is_configured_is_sent() {
     let world = world();
     let tailnet = tailnet(|_, settings| {
         settings.magic_dns = false;
@@ -102,7 +106,7 @@ fn without_magic_dns_only_what_is_configured_is_told() {
         settings.records = vec![record("a", "10.0.0.1")];
     });
     assert_eq!(
-        told(&tailnet, &world, 1),
+        settings_of(&tailnet, &world, 1),
         json!({
             "Domains": ["corp.example"],
             "Proxied": false,
@@ -116,7 +120,7 @@ fn without_magic_dns_only_what_is_configured_is_told() {
 fn resolvers_replace_those_of_the_device_or_help_out() {
     let world = world();
     let mut overrides = true;
-    let mut told_resolvers = || {
+    let mut resolvers = || {
         let tailnet = tailnet(|_, settings| {
             settings.usual.nameservers = vec![resolver("1.1.1.1"), resolver("[fd00::1]:5353")];
             settings.usual.override_local_dns = overrides;
@@ -125,9 +129,9 @@ fn resolvers_replace_those_of_the_device_or_help_out() {
             settings.usual.split = [("corp.example".into(), split)].into();
         });
         overrides = false;
-        told(&tailnet, &world, 1)
+        settings_of(&tailnet, &world, 1)
     };
-    let first = told_resolvers();
+    let first = resolvers();
     assert_eq!(
         first["Resolvers"],
         json!([
@@ -136,7 +140,7 @@ fn resolvers_replace_those_of_the_device_or_help_out() {
         ])
     );
     assert_eq!(first["FallbackResolvers"], Value::Null);
-    let second = told_resolvers();
+    let second = resolvers();
     assert_eq!(second["Resolvers"], Value::Null);
     assert_eq!(second["FallbackResolvers"][0], json!({"Addr": "1.1.1.1"}));
     assert_eq!(
@@ -157,10 +161,10 @@ fn the_router_is_its_node_and_keeps_its_own_resolver() {
         settings.lan_domain = Some("lan".into());
     });
     let router = json!([{"Addr": v4(&world, 1)}, {"Addr": v6(&world, 1)}]);
-    let other = told(&tailnet, &world, 2);
+    let other = settings_of(&tailnet, &world, 2);
     assert_eq!(other["Resolvers"], router);
     assert_eq!(other["Routes"], json!({"lan": router}));
-    let itself = told(&tailnet, &world, 1);
+    let itself = settings_of(&tailnet, &world, 1);
     assert_eq!(
         (&itself["Resolvers"], &itself["Routes"]),
         (&Value::Null, &json!({}))
@@ -178,7 +182,7 @@ fn who_may_not_reach_the_router_is_not_sent_there() {
     let snapshot = world.snapshot();
     let facts = Facts::of(&tailnet, &snapshot, named_nodes(&tailnet, &snapshot));
     let viewer = snapshot.node(id(2)).unwrap();
-    let apart = Compiled::allow_all(&policy::Directory::default());
+    let apart = Compiled::allow_all(&Directory::default());
     let first = |policy: &Compiled| {
         let config = build(&facts, &Choice::of(&facts, policy, viewer, None));
         config.resolvers[0].addr.clone()
@@ -198,8 +202,8 @@ fn a_router_that_is_no_node_is_asked_at_home_and_an_unknown_one_not_at_all() {
             settings.usual.nameservers = vec![resolver("9.9.9.9")];
             settings.lan_domain = Some("lan".into());
         });
-        let told = told(&tailnet, &world, 2);
-        (told["Resolvers"].clone(), told["Routes"].clone())
+        let sent = settings_of(&tailnet, &world, 2);
+        (sent["Resolvers"].clone(), sent["Routes"].clone())
     };
     let home = [192, 168, 1, 1].into();
     let at_home = json!([{"Addr": "192.168.1.1"}]);
@@ -232,9 +236,9 @@ fn a_router_named_by_its_address_is_not_sent_to_itself() {
             settings.router = router.parse().unwrap();
             settings.usual.use_router = true;
         });
-        assert_eq!(told(&tailnet, &world, 1)["Resolvers"], Value::Null);
+        assert_eq!(settings_of(&tailnet, &world, 1)["Resolvers"], Value::Null);
         assert_eq!(
-            told(&tailnet, &world, 2)["Resolvers"],
+            settings_of(&tailnet, &world, 2)["Resolvers"],
             json!([{"Addr": router}])
         );
     }
@@ -255,7 +259,7 @@ fn the_first_rule_that_fits_counts() {
         settings.rules = vec![rule("tag:web", "10.0.0.1"), rule("host2", "10.0.0.2")];
         settings.rules.push(rule("tag:web", "10.0.0.3"));
     });
-    let first = |viewer| told(&tailnet, &world, viewer)["Resolvers"][0]["Addr"].clone();
+    let first = |viewer| settings_of(&tailnet, &world, viewer)["Resolvers"][0]["Addr"].clone();
     assert_eq!(
         [first(1), first(2), first(3)],
         ["1.1.1.1", "10.0.0.2", "10.0.0.1"]
@@ -263,7 +267,7 @@ fn the_first_rule_that_fits_counts() {
 }
 
 #[test]
-fn records_are_told_once_and_aliases_follow_their_node() {
+fn records_are_sent_once_and_aliases_follow_their_node() {
     let mut world = world();
     let tailnet = tailnet(|sources, settings| {
         settings.records = vec![record("printer.home.example", "192.168.1.20")];
@@ -276,7 +280,7 @@ fn records_are_told_once_and_aliases_follow_their_node() {
     });
     let from_api = record("cam", "10.0.0.9");
     world.apply(Command::AddDnsRecord(from_api)).unwrap();
-    let first = told(&tailnet, &world, 1);
+    let first = settings_of(&tailnet, &world, 1);
     assert_eq!(
         first["ExtraRecords"],
         json!([
@@ -296,7 +300,7 @@ fn records_are_told_once_and_aliases_follow_their_node() {
     world.apply(rename).unwrap();
     let rename = Command::RenameNode(id(3), "host2".into());
     world.apply(rename).unwrap();
-    let later = told(&tailnet, &world, 1);
+    let later = settings_of(&tailnet, &world, 1);
     assert_eq!(later["ExtraRecords"][1]["Value"], v4(&world, 3));
 }
 
@@ -327,7 +331,7 @@ fn next_dns_learns_who_asks() {
     });
     let address = v4(&world, 1);
     assert_eq!(
-        told(&tailnet, &world, 1)["Resolvers"],
+        settings_of(&tailnet, &world, 1)["Resolvers"],
         json!([
             {"Addr": format!("https://dns.nextdns.io/abc?x=1&device_name=host1&device_ip={address}")},
             {"Addr": "https://dns.example.org/abc"},
@@ -355,41 +359,41 @@ fn viewers_with_the_same_settings_share_a_text() {
     let mut world = world();
     let texts = DnsTexts::default();
     let plain = tailnet(|_, settings| settings.records = vec![record("git", "host2")]);
-    let at = |world: &World, tailnet: &Tailnet, viewer, told| {
+    let at = |world: &World, tailnet: &SharedMapData, viewer, sent| {
         let snapshot = world.snapshot();
         let viewer = snapshot.node(id(viewer)).unwrap().clone();
-        texts.news(tailnet, &snapshot, &viewer, told)
+        texts.changed(tailnet, &snapshot, &viewer, sent)
     };
-    let (first, text) = at(&world, &plain, 1, Told::default()).unwrap();
-    let (second, shared) = at(&world, &plain, 2, Told::default()).unwrap();
+    let (first, text) = at(&world, &plain, 1, SentDns::default()).unwrap();
+    let (second, shared) = at(&world, &plain, 2, SentDns::default()).unwrap();
     assert!(first == second && Arc::ptr_eq(&text, &shared));
-    // Nothing of it changes with a node that nobody names.
+    // A node that no setting names does not matter.
     world.wait(std::time::Duration::from_secs(1));
     let rename = Command::RenameNode(id(3), "other".into());
     world.apply(rename).unwrap();
     assert!(at(&world, &plain, 1, first).is_none());
-    // A record, an alias and other settings are news.
-    let mut told = first;
-    let mut is_news = |world: &World, tailnet: &Tailnet| {
-        let news = at(world, tailnet, 1, told);
-        told = news.as_ref().map_or(told, |(now, _)| *now);
-        news.is_some()
+    // Records, aliases and other settings are changes.
+    let mut sent = first;
+    let mut has_changed = |world: &World, tailnet: &SharedMapData| {
+        let changed = at(world, tailnet, 1, sent);
+        sent = changed.as_ref().map_or(sent, |(now, _)| *now);
+        changed.is_some()
     };
     world
         .apply(Command::AddDnsRecord(record("cam", "10.0.0.9")))
         .unwrap();
-    assert!(is_news(&world, &plain) && !is_news(&world, &plain));
+    assert!(has_changed(&world, &plain) && !has_changed(&world, &plain));
     let rename = Command::RenameNode(id(2), "forge".into());
     world.apply(rename).unwrap();
-    assert!(is_news(&world, &plain) && !is_news(&world, &plain));
+    assert!(has_changed(&world, &plain) && !has_changed(&world, &plain));
     let other = plain.with_dns(DnsSources::default());
-    assert!(is_news(&world, &other) && !is_news(&world, &other));
-    // Who comes late with what was true before does not turn the others back.
-    assert!(!is_news(&world, &plain));
+    assert!(has_changed(&world, &other) && !has_changed(&world, &other));
+    // A stream with older inputs does not undo the work of the others.
+    assert!(!has_changed(&world, &plain));
 }
 
 #[test]
-fn a_rule_is_found_anew_when_the_node_or_the_policy_changes() {
+fn a_rule_is_matched_again_when_the_node_or_the_policy_changes() {
     let mut world = world();
     let texts = DnsTexts::default();
     let tailnet = tailnet(|_, settings| {
@@ -427,7 +431,7 @@ fn wildcards_are_for_named_nodes() {
 }
 
 #[test]
-fn records_of_the_policy_are_told_and_go_with_it() {
+fn records_of_the_policy_are_sent_and_go_with_it() {
     let mut world = world();
     let tailnet = tailnet(|_, _| {});
     let texts = DnsTexts::default();
@@ -438,17 +442,17 @@ fn records_of_the_policy_are_told_and_go_with_it() {
     };
     assert!(!text(&world).contains("nas.example"));
     world.set_policy(r#"{"extraDNSRecords": [{"Name": "nas.example", "Value": "192.168.1.5"}]}"#);
-    let told = text(&world);
+    let sent = text(&world);
     assert!(
-        told.contains("nas.example") && told.contains("192.168.1.5"),
-        "{told}"
+        sent.contains("nas.example") && sent.contains("192.168.1.5"),
+        "{sent}"
     );
     world.set_policy("{}");
     assert!(!text(&world).contains("nas.example"));
 }
 
 #[test]
-fn an_alias_is_told_only_to_those_who_see_its_node() {
+fn an_alias_is_sent_only_to_peers_of_its_node() {
     const THREE: &str = "100.64.0.3";
     let mut world = world();
     let tailnet = tailnet(|_, settings| {
@@ -459,8 +463,8 @@ fn an_alias_is_told_only_to_those_who_see_its_node() {
         ];
     });
     let names = |world: &World, viewer: u64| -> Vec<String> {
-        let told = told(&tailnet, world, viewer);
-        let records = told["ExtraRecords"].as_array().cloned().unwrap_or_default();
+        let sent = settings_of(&tailnet, world, viewer);
+        let records = sent["ExtraRecords"].as_array().cloned().unwrap_or_default();
         let name = |record: &Value| record["Name"].as_str().unwrap().to_owned();
         records.iter().map(name).collect()
     };

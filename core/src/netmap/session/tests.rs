@@ -11,10 +11,8 @@ use serde_json::Value;
 use crate::clock::PLAUSIBLE_FROM;
 use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
-use crate::netmap::dns::DnsSources;
-use crate::netmap::fragment::Fragments;
 use crate::netmap::session::{EndReason, MapSession, Next};
-use crate::netmap::{Source, Tailnet};
+use crate::netmap::{DialPlan, DnsSources, MapCache, MapContext, SharedMapData};
 use crate::state::command::{Command, NewPolicy, NewUser, NodeUpdate};
 use crate::state::dns::{DnsRecord, DnsSettings};
 use crate::state::model::{CHANGES_KEPT, Hostinfo, Role, SessionId};
@@ -24,28 +22,23 @@ use crate::tailcfg::derpmap::DerpMap;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn tailnet() -> Tailnet {
-    let tailnet = Tailnet::new("hearth.internal".to_owned(), &DerpMap::default());
+fn shared_data() -> SharedMapData {
+    let shared = SharedMapData::new("hearth.internal".to_owned(), &DerpMap::default());
     // A name that nodes of the random histories have and lose.
     let alias = DnsRecord::parse("git", "ALIAS", "name1").expect("a record");
     let settings = DnsSettings {
         records: vec![alias],
         ..DnsSettings::default()
     };
-    tailnet.with_dns(DnsSources {
+    shared.with_dns(DnsSources {
         settings: Arc::new(settings),
         ..DnsSources::default()
     })
 }
 
-fn source<'a>(
-    tailnet: &'a Tailnet,
-    fragments: &'a Fragments,
-    snapshot: &'a Snapshot,
-) -> Source<'a> {
-    Source {
-        tailnet,
-        fragments,
+fn context<'a>(shared: &'a SharedMapData, snapshot: &'a Snapshot) -> MapContext<'a> {
+    MapContext {
+        shared,
         snapshot,
         now: PLAUSIBLE_FROM,
     }
@@ -199,8 +192,8 @@ struct Viewer {
 
 struct Scene {
     world: World,
-    tailnet: Tailnet,
-    fragments: Fragments,
+    shared: SharedMapData,
+    cache: MapCache,
     viewers: Vec<Viewer>,
 }
 
@@ -217,8 +210,8 @@ impl Scene {
             .expect("a second user");
         let mut scene = Self {
             world,
-            tailnet: tailnet(),
-            fragments: Fragments::default(),
+            shared: shared_data(),
+            cache: MapCache::default(),
             viewers: Vec::new(),
         };
         for number in 1..=nodes {
@@ -241,8 +234,8 @@ impl Scene {
     fn connect(&mut self, node: NodeId) {
         let number = self.world.open_stream(node);
         let snapshot = self.world.snapshot();
-        let source = source(&self.tailnet, &self.fragments, &snapshot);
-        let (session, first) = MapSession::begin(node, number, true, &source);
+        let context = context(&self.shared, &snapshot);
+        let (session, first) = MapSession::begin(node, number, true, &context, &self.cache);
         let mut client = Client::default();
         client.hear(first);
         self.viewers.retain(|viewer| viewer.node != node);
@@ -256,8 +249,8 @@ impl Scene {
     fn catch_up(&mut self, place: usize) {
         let snapshot = self.world.snapshot();
         let viewer = &mut self.viewers[place];
-        let source = source(&self.tailnet, &self.fragments, &snapshot);
-        match viewer.session.advance(&source) {
+        let context = context(&self.shared, &snapshot);
+        match viewer.session.advance(&context, &self.cache) {
             Next::End(_) => {
                 self.viewers.remove(place);
             }
@@ -265,12 +258,12 @@ impl Scene {
         }
     }
 
-    /// What the viewer would be told if it asked anew.
+    /// What the viewer would get from a new stream.
     fn fresh(&self, node: NodeId) -> Client {
         let snapshot = self.world.snapshot();
-        let fragments = Fragments::default();
-        let source = source(&self.tailnet, &fragments, &snapshot);
-        let (_, first) = MapSession::begin(node, SessionId(0), false, &source);
+        let cache = MapCache::default();
+        let context = context(&self.shared, &snapshot);
+        let (_, first) = MapSession::begin(node, SessionId(0), false, &context, &cache);
         let mut client = Client::default();
         client.hear(first);
         client
@@ -481,7 +474,7 @@ fn happen(scene: &mut Scene, event: Event) {
 
 proptest! {
     /// Whatever happens, and however streams lag, drop and come back: a client that follows the
-    /// changes ends with the map that it would get if it asked anew.
+    /// changes ends with the map that a new stream would get.
     #[test]
     fn following_the_changes_gives_the_fresh_map(
         events in proptest::collection::vec(event(), 1..120)
@@ -525,11 +518,11 @@ fn a_stream_ends_when_its_node_is_gone_or_elsewhere() {
         .apply(Command::DeleteNode(two))
         .expect("deleted");
     let snapshot = scene.world.snapshot();
-    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let context = context(&scene.shared, &snapshot);
     let mut ends = scene
         .viewers
         .iter_mut()
-        .map(|viewer| viewer.session.advance(&source));
+        .map(|viewer| viewer.session.advance(&context, &scene.cache));
     assert!(matches!(
         ends.next(),
         Some(Next::End(EndReason::Superseded))
@@ -538,7 +531,7 @@ fn a_stream_ends_when_its_node_is_gone_or_elsewhere() {
 }
 
 #[test]
-fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
+fn an_expired_node_sees_no_peers_and_no_peer_sees_it() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
     happen(&mut scene, Event::Expire(1));
@@ -555,7 +548,7 @@ fn an_expired_node_sees_nobody_and_is_told_of_nobody() {
 }
 
 #[test]
-fn a_node_is_told_of_when_it_asks_for_its_first_map() {
+fn a_node_is_announced_when_it_asks_for_its_first_map() {
     let mut scene = Scene::new(2);
     scene.connect(NodeId::FIRST);
     assert!(scene.viewers[0].client.peers.is_empty());
@@ -571,56 +564,58 @@ fn nothing_is_said_to_those_whom_a_change_does_not_concern() {
     scene.world.register(plain(9, 9)).expect("a login waits");
     scene.world.wait(LONG / 3600);
     let snapshot = scene.world.snapshot();
-    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
-    let next = scene.viewers[0].session.advance(&source);
+    let context = context(&scene.shared, &snapshot);
+    let next = scene.viewers[0].session.advance(&context, &scene.cache);
     assert!(matches!(next, Next::Nothing), "{next:?}");
 }
 
 #[test]
-fn a_change_of_the_relays_is_told_once_alone_or_with_other_news() {
+fn a_new_derp_map_is_sent_once_alone_or_with_other_changes() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
     let mut region = crate::tailcfg::derpmap::DerpRegion::default();
-    let mut told = |scene: &mut Scene| {
+    let mut sent = |scene: &mut Scene| {
         region.region_id += 1;
         let regions = BTreeMap::from([(region.region_id, region.clone())]);
-        scene.tailnet = scene.tailnet.with_derp_map(&DerpMap {
+        scene.shared = scene.shared.with_derp_map(&DerpMap {
             regions,
             ..DerpMap::default()
         });
         let snapshot = scene.world.snapshot();
-        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let context = context(&scene.shared, &snapshot);
         let session = &mut scene.viewers[0].session;
-        let Next::Send(message) = session.advance(&source) else {
-            panic!("nothing is told");
+        let Next::Send(message) = session.advance(&context, &scene.cache) else {
+            panic!("nothing is sent");
         };
-        let again = session.advance(&source);
+        let again = session.advance(&context, &scene.cache);
         assert!(matches!(again, Next::Nothing));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         let number = region.region_id.to_string();
         assert!(message["DERPMap"]["Regions"][number].is_object());
         message.as_object().expect("an object").len()
     };
-    assert_eq!(told(&mut scene), 1);
+    assert_eq!(sent(&mut scene), 1);
     happen(&mut scene, Event::Move(2, 5));
-    assert!(told(&mut scene) > 1);
+    assert!(sent(&mut scene) > 1);
 }
 
 #[test]
-fn a_change_of_the_way_to_the_server_is_told_once_and_can_be_taken_back() {
+fn a_new_dial_plan_is_sent_once_and_can_be_withdrawn() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
-    let told = |scene: &mut Scene, addresses: &[&str]| {
+    let sent = |scene: &mut Scene, addresses: &[&str]| {
         let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        let notices = scene.tailnet.notices.with_addresses(&addresses);
-        scene.tailnet = scene.tailnet.clone().with_notices(notices);
+        scene.shared = (scene.shared.clone()).with_dial_plan(DialPlan::new(&addresses));
         let snapshot = scene.world.snapshot();
-        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let context = context(&scene.shared, &snapshot);
         let session = &mut scene.viewers[0].session;
-        let Next::Send(message) = session.advance(&source) else {
+        let Next::Send(message) = session.advance(&context, &scene.cache) else {
             return None;
         };
-        assert!(matches!(session.advance(&source), Next::Nothing));
+        assert!(matches!(
+            session.advance(&context, &scene.cache),
+            Next::Nothing
+        ));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         assert_eq!(message.as_object().map(serde_json::Map::len), Some(1));
         let candidates = message["ControlDialPlan"]["Candidates"].as_array()?;
@@ -631,17 +626,18 @@ fn a_change_of_the_way_to_the_server_is_told_once_and_can_be_taken_back() {
     };
     let both = ["192.168.1.1", "203.0.113.5"];
     assert_eq!(
-        told(&mut scene, &both),
+        sent(&mut scene, &both),
         Some(both.map(String::from).to_vec())
     );
-    assert_eq!(told(&mut scene, &both), None);
-    assert_eq!(told(&mut scene, &[]), Some(Vec::new()));
-    // A client that comes back may remember the plan that was taken back.
+    assert_eq!(sent(&mut scene, &both), None);
+    assert_eq!(sent(&mut scene, &[]), Some(Vec::new()));
+    // A client that comes back may remember the plan that was withdrawn.
     let snapshot = scene.world.snapshot();
-    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let context = context(&scene.shared, &snapshot);
     let viewer = snapshot.node(NodeId::FIRST).unwrap();
     let map = crate::netmap::full::full_map(
-        &source,
+        &context,
+        &scene.cache,
         viewer,
         crate::netmap::full::Scope::Everyone,
         false,
@@ -655,17 +651,20 @@ fn a_change_of_the_way_to_the_server_is_told_once_and_can_be_taken_back() {
 }
 
 #[test]
-fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
+fn new_dns_settings_are_sent_once_alone_or_with_other_changes() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
-    let told = |scene: &mut Scene| {
+    let sent = |scene: &mut Scene| {
         let snapshot = scene.world.snapshot();
-        let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+        let context = context(&scene.shared, &snapshot);
         let session = &mut scene.viewers[0].session;
-        let Next::Send(message) = session.advance(&source) else {
-            panic!("nothing is told");
+        let Next::Send(message) = session.advance(&context, &scene.cache) else {
+            panic!("nothing is sent");
         };
-        assert!(matches!(session.advance(&source), Next::Nothing));
+        assert!(matches!(
+            session.advance(&context, &scene.cache),
+            Next::Nothing
+        ));
         let message: Value = serde_json::from_slice(message.json()).expect("JSON");
         let records = message["DNSConfig"]["ExtraRecords"].as_array();
         let fields = message.as_object().expect("an object").len();
@@ -673,36 +672,39 @@ fn a_change_of_dns_is_told_once_alone_or_with_other_news() {
     };
     let record = DnsRecord::parse("cam", "A", "192.168.1.30").expect("a record");
     scene.world.apply(Command::AddDnsRecord(record)).unwrap();
-    assert_eq!(told(&mut scene), (1, 1));
+    assert_eq!(sent(&mut scene), (1, 1));
     happen(&mut scene, Event::Rename(2, 1));
-    let (fields, records) = told(&mut scene);
+    let (fields, records) = sent(&mut scene);
     assert!(
         fields > 1 && records == 3,
         "{fields} fields, {records} records"
     );
-    scene.tailnet = scene.tailnet.with_dns(DnsSources::default());
-    assert_eq!(told(&mut scene), (1, 1));
+    scene.shared = scene.shared.with_dns(DnsSources::default());
+    assert_eq!(sent(&mut scene), (1, 1));
 }
 
 #[test]
-fn a_node_that_becomes_a_wildcard_is_told_to_all_anew() {
+fn a_node_that_becomes_a_wildcard_is_sent_to_all_peers_again() {
     let mut scene = Scene::introduced(3);
     scene.connect(NodeId::FIRST);
     let settings = DnsSettings {
         wildcard: vec!["host2".parse().expect("a name")],
         ..DnsSettings::default()
     };
-    scene.tailnet = scene.tailnet.with_dns(DnsSources {
+    scene.shared = scene.shared.with_dns(DnsSources {
         settings: Arc::new(settings),
         ..DnsSources::default()
     });
     let snapshot = scene.world.snapshot();
-    let source = source(&scene.tailnet, &scene.fragments, &snapshot);
+    let context = context(&scene.shared, &snapshot);
     let viewer = &mut scene.viewers[0];
-    let next = viewer.session.advance(&source);
+    let next = viewer.session.advance(&context, &scene.cache);
     assert!(matches!(next, Next::SendMap(_)));
     viewer.client.hear(next);
-    assert!(matches!(viewer.session.advance(&source), Next::Nothing));
+    assert!(matches!(
+        viewer.session.advance(&context, &scene.cache),
+        Next::Nothing
+    ));
     let capability = |peer: u64| &viewer.client.peers[&peer]["CapMap"]["dns-subdomain-resolve"];
     assert_eq!(
         (capability(2), capability(3)),

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use super::{Reader, selector};
 use crate::policy::ast::{Access, Autogroup, Ports, Rule, Selector};
 use crate::policy::diagnostic::Position;
 use crate::policy::hujson::{Kind, Value};
-use crate::policy::parse::{Reader, selector};
 
-/// What the official service says when somebody else than a user comes to `autogroup:self`.
+/// The official service's message for a source other than users with the destination `autogroup:self`.
 const SELF_SOURCES: &str =
     "autogroup:self can only be used with users, groups, or supported autogroups";
 
-/// Capabilities of Tailscale's own domain that a grant may give.
+/// Capabilities in the tailscale.com domain that a grant may give.
 /// Source: `tailscaleCapAllowlist` in headscale `hscontrol/policy/v2/types.go`.
 const GRANTABLE: &[&str] = &[
     "tailscale.com/cap/drive",
@@ -38,7 +38,7 @@ impl Reader {
             match member.name.to_ascii_lowercase().as_str() {
                 name if name.starts_with('#') => {}
                 "action" => action = Some(self.text(value)),
-                // The names of old policies are those in brackets.
+                // `users` and `ports` are the old names.
                 "src" | "users" => sources = self.sources(value),
                 "dst" | "ports" => {
                     for (at, text) in self.texts(value) {
@@ -74,7 +74,7 @@ impl Reader {
         let is_self = |(_, selector, _): &(_, Selector, _)| {
             *selector == Selector::Autogroup(Autogroup::Owned)
         };
-        // `*` may come here: the devices of a user are met by that user's devices only.
+        // `*` is allowed: only devices of the same user match.
         if destinations.iter().any(is_self)
             && let Some((at, _)) = sources
                 .iter()
@@ -225,7 +225,7 @@ impl Reader {
     }
 }
 
-/// Whether a source stands for users and their devices.
+/// Whether a source stands for users.
 fn is_of_users(source: &Selector) -> bool {
     use Autogroup::{Admin, Member, Nobody, Owner};
     matches!(

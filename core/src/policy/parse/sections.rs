@@ -1,13 +1,13 @@
-//! The sections that define names, and those that are about single nodes.
+//! The sections that define names, and those about single nodes.
 
 use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::{Reader, selector};
 use crate::policy::ast::{Autogroup, ExtraRecord, NodeAttr, Selector};
 use crate::policy::diagnostic::Position;
 use crate::policy::hujson::{Kind, Member, Value};
-use crate::policy::parse::{Reader, selector};
 use crate::policy::posture::Condition;
 use crate::policy::ranges::Ranges;
 
@@ -18,7 +18,7 @@ impl Reader {
             if name.strip_prefix("group:").is_none_or(str::is_empty) {
                 self.fault(
                     member.at,
-                    format!("groups[{name:?}]: names of groups begin with group:"),
+                    format!("groups[{name:?}]: group names must start with group:"),
                 );
             }
         }
@@ -34,7 +34,7 @@ impl Reader {
                     let what = "group members cannot be recursive";
                     self.fault(at, format!("groups[{name:?}]: {user:?}: {what}"));
                 } else if !user.contains('@') || user.contains(':') {
-                    let what = "a member of a group is a user; names of users contain @";
+                    let what = "a group member must be a user, with @ in its name";
                     self.fault(at, format!("groups[{name:?}]: {user:?}: {what}"));
                 } else {
                     users.push(user.into());
@@ -52,7 +52,7 @@ impl Reader {
             } else if selector::prefix(name).is_some() {
                 self.fault(
                     member.at,
-                    format!("hosts[{name:?}]: a name cannot be an address"),
+                    format!("hosts[{name:?}]: a host name cannot be an address"),
                 );
             }
             match selector::prefix(text) {
@@ -76,7 +76,7 @@ impl Reader {
                 let name = &member.name;
                 self.fault(
                     member.at,
-                    format!("ipsets[{name:?}]: names of IP sets begin with ipset:"),
+                    format!("ipsets[{name:?}]: IP set names must start with ipset:"),
                 );
             }
             let mut open = Vec::new();
@@ -85,7 +85,7 @@ impl Reader {
         self.policy.ipsets = done;
     }
 
-    /// Reads one set and, before, those that it uses. `open` are the sets that wait for this one.
+    /// Parses a set, and first those that it uses. `open` are the sets that use this one.
     fn ipset<'v>(
         &mut self,
         all: &'v [Member],
@@ -184,7 +184,7 @@ impl Reader {
             if name.strip_prefix("posture:").is_none_or(str::is_empty) {
                 self.fault(
                     member.at,
-                    format!("postures[{name:?}]: names of postures begin with posture:"),
+                    format!("postures[{name:?}]: posture names must start with posture:"),
                 );
             }
             let mut conditions = Vec::new();
@@ -337,7 +337,7 @@ impl Reader {
             });
             if name.is_empty() || !fits {
                 let message =
-                    "a record has a name, the type A or AAAA, and an address as its value";
+                    "a record needs a name, the type A or AAAA, and an address as its value";
                 self.fault(entry.at, message);
             }
             self.policy.extra_records.push(ExtraRecord {
@@ -367,7 +367,7 @@ impl Reader {
     }
 }
 
-/// A pool of addresses. Source: `validateNodeAttrIPPool` in headscale `hscontrol/policy/v2/types.go`.
+/// An IP pool. Source: `validateNodeAttrIPPool` in headscale `hscontrol/policy/v2/types.go`.
 fn pool(text: &str) -> Result<Ipv4Net, String> {
     let Some(IpNet::V4(net)) = selector::prefix(text) else {
         return Err(format!("ipPool: {}", selector::invalid_address(text)));

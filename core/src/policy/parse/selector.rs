@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use crate::policy::ast::{Autogroup, Ports, Selector};
 use crate::policy::ranges::Ranges;
 
-/// A selector as far as its text alone tells.
+/// A selector before its name is looked up.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Named {
-    /// What needs nothing else of the policy.
+pub enum ParsedSelector {
+    /// Complete without the policy.
     Whole(Selector),
     /// A name of `hosts`.
     Host(Box<str>),
@@ -18,15 +18,15 @@ pub enum Named {
     IpSet(Box<str>),
 }
 
-/// Reads a selector; white space around it does not count.
+/// Parses a selector; surrounding white space is ignored.
 ///
 /// # Errors
 ///
-/// What it is not.
-pub fn selector(text: &str) -> Result<Named, String> {
+/// Why it is invalid.
+pub fn selector(text: &str) -> Result<ParsedSelector, String> {
     let text = text.trim();
     if let Some(net) = prefix(text) {
-        return Ok(Named::Whole(addresses(net)));
+        return Ok(ParsedSelector::Whole(addresses(net)));
     }
     let whole = if text == "*" {
         Selector::Any
@@ -37,7 +37,7 @@ pub fn selector(text: &str) -> Result<Named, String> {
     } else if text.starts_with("autogroup:") {
         Selector::Autogroup(autogroup(text)?)
     } else if text.starts_with("ipset:") {
-        return Ok(Named::IpSet(text.into()));
+        return Ok(ParsedSelector::IpSet(text.into()));
     } else if let Some(domain) = text.strip_prefix("user:*@") {
         Selector::Domain(domain.into())
     } else if text.starts_with("svc:") {
@@ -49,12 +49,12 @@ pub fn selector(text: &str) -> Result<Named, String> {
     } else if text.is_empty() || text.contains(':') || text.contains('/') {
         return Err(invalid_address(text));
     } else {
-        return Ok(Named::Host(text.into()));
+        return Ok(ParsedSelector::Host(text.into()));
     };
-    Ok(Named::Whole(whole))
+    Ok(ParsedSelector::Whole(whole))
 }
 
-/// The message for what is neither an address nor a name of anything.
+/// The message for a text that is neither an address nor a known name.
 pub fn invalid_address(text: &str) -> String {
     format!("{text:?}: invalid address")
 }
@@ -83,7 +83,7 @@ pub fn addresses(net: IpNet) -> Selector {
     Selector::Addresses([Ranges::from_nets(&[net])].into())
 }
 
-/// An address or a prefix; bits after the prefix do not count.
+/// An address or a prefix; bits after the prefix are ignored.
 pub fn prefix(text: &str) -> Option<IpNet> {
     match text.contains('/') {
         true => text.parse::<IpNet>().ok().map(|net| net.trunc()),
@@ -97,7 +97,7 @@ pub fn range(text: &str) -> Option<Ranges> {
     Ranges::between(first.trim().parse().ok()?, last.trim().parse().ok()?)
 }
 
-/// Splits `host:ports` at the last colon; an IPv6 address may stand in brackets.
+/// Splits `host:ports` at the last colon; IPv6 addresses may be in brackets.
 ///
 /// # Errors
 ///
@@ -121,7 +121,7 @@ pub fn host_and_ports(text: &str) -> Result<(String, &str), String> {
     }
 }
 
-/// `*`, or ports and ranges of ports between commas.
+/// `*`, or ports and port ranges separated by commas.
 ///
 /// # Errors
 ///
@@ -161,7 +161,7 @@ fn port(text: &str) -> Result<u16, &'static str> {
     u16::try_from(number).map_err(|_| "port number out of range")
 }
 
-/// Numbers of the protocols that have names. Source: `Protocol` in headscale `hscontrol/policy/v2/types.go`.
+/// Numbers of protocols by name. Source: `Protocol` in headscale `hscontrol/policy/v2/types.go`.
 const PROTOCOLS: &[(&str, u8)] = &[
     ("icmp", 1),
     ("igmp", 2),
@@ -184,11 +184,11 @@ pub fn has_ports(proto: u8) -> bool {
     matches!(proto, 6 | 17 | 132)
 }
 
-/// A protocol by name or number; empty for the usual ones.
+/// A protocol by name or number; empty for the default ones.
 ///
 /// # Errors
 ///
-/// What it is not.
+/// Why it is invalid.
 pub fn protocol(text: &str) -> Result<Option<u8>, String> {
     let name = text.to_ascii_lowercase();
     if name.is_empty() {

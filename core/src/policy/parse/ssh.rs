@@ -1,8 +1,8 @@
 //! ssh, tests and sshTests.
 
+use super::{Reader, duration};
 use crate::policy::ast::{Autogroup, CheckPeriod, Selector, SshRule, SshTest, Test};
 use crate::policy::hujson::{Kind, Value};
-use crate::policy::parse::{Reader, duration};
 
 impl Reader {
     pub(super) fn ssh_rules(&mut self, value: &Value) {
@@ -20,7 +20,7 @@ impl Reader {
             destinations: Vec::new(),
             users: Vec::new(),
             accept_env: Vec::new(),
-            // The default is for the network below: a session needs that anyway.
+            // `defaultSrcPosture` applies to the network access that a session needs anyway.
             postures: Vec::new(),
         };
         for member in self.object(entry).unwrap_or_default() {
@@ -39,7 +39,7 @@ impl Reader {
                 },
                 "srcposture" => rule.postures = self.posture_names(value),
                 "recorder" | "enforcerecorder" => {
-                    self.fault(member.at, "recording of SSH sessions is not supported");
+                    self.fault(member.at, "SSH session recording is not supported");
                 }
                 _ => self.unknown(member),
             }
@@ -124,7 +124,7 @@ impl Reader {
                     }
                     "accept" | "allow" => test.accept = self.trimmed(value),
                     "deny" => test.deny = self.trimmed(value),
-                    // What a source's posture would be is not part of the answer.
+                    // Tests do not take the posture of the source into account.
                     "srcpostureattrs" => {}
                     _ => self.unknown(member),
                 }
@@ -175,7 +175,7 @@ fn check_period(text: &str) -> Result<CheckPeriod, String> {
     Ok(CheckPeriod::Every(period))
 }
 
-/// Users are root on their own devices only: nobody else may come there, and no tag.
+/// Devices of users are reachable by the same user only, not by others or by tags.
 /// Source: `validateSSHSrcDstCombination` in headscale `hscontrol/policy/v2/types.go`.
 fn reachable(sources: &[Selector], destinations: &[Selector]) -> Result<(), String> {
     let tagged = sources.iter().any(|source| {

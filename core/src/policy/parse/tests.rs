@@ -217,6 +217,6 @@ fn keys_of_the_official_service_that_map_to_something_are_kept() {
     assert_eq!(&*read.extra_records()[0].name, "nas.home");
     assert!(
         fault(r#"{"extraDNSRecords": [{"name": "x", "type": "A", "value": "::1"}]}"#)
-            .contains("a record has")
+            .contains("a record needs")
     );
 }

@@ -9,7 +9,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::policy::ast::{Autogroup, Rule, Selector};
-use crate::policy::members::INTERNET;
+use crate::policy::resolved_set::INTERNET;
 
 const SOURCES: &[&str] = &[
     "*",

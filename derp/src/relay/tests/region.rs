@@ -1,4 +1,4 @@
-//! Several relays in one region, rates, and admission that takes time.
+//! Regions with several relays, rate limits, and asynchronous admission.
 
 use super::*;
 
@@ -12,10 +12,14 @@ fn mesh_relay(mark: u8) -> Relay {
 }
 
 /// Links `from` to `to` with this key.
-fn link(from: &Relay, to: &Relay, key: MeshKey) -> (JoinHandle<LinkEnd>, JoinHandle<Closed>) {
+fn link(
+    from: &Relay,
+    to: &Relay,
+    key: MeshKey,
+) -> (JoinHandle<MeshLinkEnd>, JoinHandle<CloseReason>) {
     let (near, far) = duplex(1 << 16);
     let server = serve(to, far, Vec::new());
-    let mesh = from.mesh(near, Bytes::new(), key);
+    let mesh = from.serve_mesh_link(near, Bytes::new(), key);
     #[expect(
         clippy::disallowed_methods,
         reason = "each test awaits or outlives its tasks"
@@ -43,7 +47,7 @@ async fn two_relays_form_one_region() {
     settle().await;
     a.send(c.key, b"to a newcomer").await;
     c.expect_packet(a.key, b"to a newcomer").await;
-    // A client that leaves the region is gone for those of the other relay too.
+    // A disconnected client is announced to the clients of the other relay too.
     let gone = b.key;
     drop(b.stream);
     let reason = PeerGoneReason::Disconnected;
@@ -57,10 +61,10 @@ async fn two_relays_form_one_region() {
         (stats.forwarded_out.packets, stats.forwarded_in.packets),
         (5, 4)
     );
-    // When a relay stops, its clients are gone.
+    // When a relay stops, its clients are unreachable.
     two.shutdown(Duration::from_secs(1), Duration::from_secs(1));
     assert!(there.0.await.is_ok());
-    assert_eq!(back.0.await.unwrap(), LinkEnd::ShuttingDown);
+    assert_eq!(back.0.await.unwrap(), MeshLinkEnd::ShuttingDown);
     settle().await;
     assert_eq!(one.stats().remote_keys, 0);
 }
@@ -69,19 +73,19 @@ async fn two_relays_form_one_region() {
 async fn relay_with_a_wrong_mesh_key_is_an_ordinary_client() {
     let (one, two) = (mesh_relay(100), mesh_relay(101));
     let (end, closed) = link(&one, &two, "cd".repeat(32).parse().unwrap());
-    let fault = Closed::Fault(Fault::NotMeshPeer(Kind::WatchConns));
+    let fault = CloseReason::Protocol(ConnError::NotMeshPeer(Kind::WatchConns));
     assert_eq!(closed.await.unwrap(), fault);
-    assert!(matches!(end.await.unwrap(), LinkEnd::Closed { .. }));
+    assert!(matches!(end.await.unwrap(), MeshLinkEnd::Closed { .. }));
     assert_eq!(two.stats().mesh_connections, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn relay_that_dials_itself_notices() {
+async fn relay_that_connects_to_itself_closes_the_link() {
     let one = mesh_relay(100);
     let (end, _) = link(&one, &one, mesh_key());
     assert_eq!(
         end.await.unwrap(),
-        LinkEnd::Fault(crate::link::LinkFault::Itself)
+        MeshLinkEnd::Error(crate::mesh_link::MeshLinkError::ConnectedToSelf)
     );
 }
 
@@ -99,17 +103,17 @@ async fn mesh_peer_can_close_the_connections_of_a_key() {
     near.write_all(&encoded(Frame::ClosePeer(a.key)))
         .await
         .unwrap();
-    assert_eq!(a.closed().await, Closed::Disconnected);
+    assert_eq!(a.closed().await, CloseReason::Disconnected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_sends_too_fast_waits_and_loses_nothing() {
+async fn rate_limited_client_is_slowed_down_and_loses_nothing() {
     let limits = Limits {
         rates: Rates {
             client_bytes_per_second: 100_000,
             ..Rates::default()
         },
-        // The burst must fit, this is about the rate.
+        // The burst must fit; this test is about the rate.
         data_queue_bytes: 1 << 20,
         queue_slots: 1000,
         ..Limits::default()
@@ -138,7 +142,7 @@ async fn client_that_sends_too_fast_waits_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_clients_together_keep_the_total_rate_and_share_it() {
+async fn total_rate_limit_is_shared_by_all_clients() {
     let limits = Limits {
         rates: Rates {
             total_bytes_per_second: 100_000,
@@ -186,7 +190,7 @@ async fn all_clients_together_keep_the_total_rate_and_share_it() {
     );
 }
 
-/// Answers after a second.
+/// Decides after a second.
 struct Slow(bool);
 
 impl Admit for Slow {
@@ -194,28 +198,28 @@ impl Admit for Slow {
         false
     }
 
-    fn ask(&self, _key: &Key, _source: IpAddr) -> Option<crate::admit::Asked> {
-        let answer = self.0;
+    fn admit_async(&self, _key: &Key, _source: IpAddr) -> Option<crate::admit::AdmissionFuture> {
+        let is_admitted = self.0;
         Some(Box::pin(async move {
             sleep(Duration::from_secs(1)).await;
-            answer
+            is_admitted
         }))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_waits_for_an_answer_that_takes_time() {
+async fn login_waits_for_asynchronous_admission() {
     let relay = Relay::new(secret(200), Limits::default(), Arc::new(Slow(true)));
     let mut b = Client::login(&relay, 2, 1 << 16).await;
     let (mut near, far) = duplex(1 << 16);
     let _task = serve(&relay, far, Vec::new());
-    let mut early = client_info(&secret(1), &relay.public_key());
-    early.extend(encoded(Frame::SendPacket {
+    let mut input = client_info(&secret(1), &relay.public_key());
+    input.extend(encoded(Frame::SendPacket {
         destination: b.key,
-        packet: b"sent before the answer",
+        packet: b"sent before the decision",
     }));
-    near.write_all(&early).await.unwrap();
-    b.expect_packet(secret(1).public(), b"sent before the answer")
+    near.write_all(&input).await.unwrap();
+    b.expect_packet(secret(1).public(), b"sent before the decision")
         .await;
 
     let relay = Relay::new(secret(200), Limits::default(), Arc::new(Slow(false)));
@@ -223,23 +227,23 @@ async fn client_waits_for_an_answer_that_takes_time() {
     let info = client_info(&client.secret, &relay.public_key());
     client.stream.write_all(&info).await.unwrap();
     let key = client.key;
-    assert_eq!(client.closed().await, Closed::Refused(key));
+    assert_eq!(client.closed().await, CloseReason::NotAdmitted(key));
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_client_is_closed_only_if_that_is_asked_for() {
+async fn idle_client_is_closed_only_with_an_idle_timeout() {
     let limits = Limits {
         idle_timeout: Duration::from_secs(200),
         ..Limits::default()
     };
     let start = Instant::now();
     let client = Client::login(&relay(limits), 1, 1 << 16).await;
-    assert_eq!(client.closed().await, Closed::Idle);
+    assert_eq!(client.closed().await, CloseReason::Idle);
     assert!(start.elapsed() >= Duration::from_secs(200));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rates_can_change_while_clients_are_connected() {
+async fn rate_limits_can_change_while_clients_are_connected() {
     let relay = relay(Limits::default());
     let mut a = Client::login(&relay, 1, 1 << 16).await;
     let mut b = Client::login(&relay, 2, 1 << 16).await;

@@ -1,26 +1,27 @@
-//! The secret that the relays of one region share. Does no I/O.
+//! Mesh key: the secret that the relays of one region share. Does no I/O.
 
 use std::fmt;
 use std::hint::black_box;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
 
-/// The mesh key: whoever knows it is trusted as a relay of the same region. Wiped from memory when
-/// dropped; never printed. Source: `key.DERPMesh`.
+/// The mesh key. A client that presents it is trusted as a relay of the same region. Zeroized on
+/// drop; never printed. Source: `key.DERPMesh`.
 #[derive(Clone)]
 pub struct MeshKey(Zeroizing<[u8; MeshKey::LEN]>);
 
-/// A text that is not 64 hex digits.
+/// Invalid mesh key: not 64 hex digits, or all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a mesh key is 64 hex digits")]
+#[error("invalid mesh key: must be 64 hex digits, not all zero")]
 pub struct InvalidMeshKey;
 
 impl MeshKey {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// Whether both are the same, in a time that does not tell where they differ.
+    /// Whether both keys are equal, compared in constant time.
     pub fn matches(&self, other: &MeshKey) -> bool {
         let pairs = self.0.iter().zip(other.0.iter());
         black_box(pairs.fold(0, |different, (a, b)| black_box(different | (a ^ b)))) == 0
@@ -28,35 +29,24 @@ impl MeshKey {
 
     /// The text form, 64 hex digits. The caller keeps it secret.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let letters = digits.filter_map(|digit| char::from_digit(u32::from(digit), 16));
-        let mut text = Zeroizing::new(String::with_capacity(Self::LEN.saturating_mul(2)));
-        text.extend(letters);
-        text
+        Zeroizing::new(HEXLOWER.encode(self.0.as_slice()))
     }
 }
 
 impl FromStr for MeshKey {
     type Err = InvalidMeshKey;
 
-    /// Takes 64 hex digits of either case, with white space around them.
+    /// Accepts 64 hex digits of either case, with white space around them.
     fn from_str(text: &str) -> Result<Self, InvalidMeshKey> {
         let text = text.trim().as_bytes();
         let mut bytes = Zeroizing::new([0; Self::LEN]);
+        // `decode_mut` panics if the lengths do not match.
         if text.len() != Self::LEN.saturating_mul(2) {
             return Err(InvalidMeshKey);
         }
-        let digit = |letter: u8| char::from(letter).to_digit(16);
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            let &[high, low] = pair else {
-                return Err(InvalidMeshKey);
-            };
-            let (high, low) = (digit(high), digit(low));
-            let value = high.zip(low).map(|(high, low)| (high << 4) | low);
-            *byte = value
-                .and_then(|value| u8::try_from(value).ok())
-                .ok_or(InvalidMeshKey)?;
-        }
+        HEXLOWER_PERMISSIVE
+            .decode_mut(text, bytes.as_mut_slice())
+            .map_err(|_| InvalidMeshKey)?;
         // The reference reads the zero key as "no key".
         if bytes.iter().all(|byte| *byte == 0) {
             return Err(InvalidMeshKey);

@@ -1,74 +1,81 @@
-//! One connection to another relay of the region, as its client, without its socket: bytes and
-//! `now` in, news and bytes out.
+//! Connection to another relay of the region, as its client, without its socket: bytes and `now`
+//! in, events and bytes out.
 //!
-//! The counterpart of [`conn`](crate::conn): it logs in with the mesh key, asks to be told who is
-//! connected there, and forwards packets to them.
+//! The counterpart of [`conn`](crate::conn): it logs in with the mesh key, subscribes to presence
+//! updates, and forwards packets to the clients of the other relay.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::conn::input::{Deframer, Item, Plan};
-use crate::conn::output::{MAX_SLICES, Output};
-use crate::conn::{Entropy, Fault};
+use crate::conn::{ConnError, Entropy};
+use crate::deframer::{Deframer, Item, Plan};
 use crate::frame::{Frame, FrameError, Header, Kind, PROTOCOL_VERSION};
 use crate::handshake::ClientInfo;
-use crate::nacl::{NotAuthentic, Shared};
+use crate::nacl::{NotAuthentic, SharedKey};
+use crate::outbox::{Expired, Outbox};
 use crate::pool::Pool;
 use crate::queue::Queue;
-use crate::stats::{Drops, Tally};
 use crate::{Key, Limits, MeshKey, ServerSecret};
 
-/// Why a link has to be closed.
+/// Why a mesh link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkFault {
-    /// A frame breaks the protocol.
+pub enum MeshLinkError {
+    /// Invalid frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The other relay sent something else than its key first.
+    /// The first frame is not `ServerKey`.
     #[error("frame of type {0:#04x} instead of the relay's key")]
-    NoKey(u8),
+    NoServerKey(u8),
     /// The other relay is this one. Source: `derphttp.Client.RunWatchConnectionLoop`.
-    #[error("the other relay is this one")]
-    Itself,
-    /// The login cannot be made.
+    #[error("connected to itself")]
+    ConnectedToSelf,
+    /// The login box cannot be sealed.
     #[error(transparent)]
     Box(#[from] NotAuthentic),
-    /// The other relay sent more than there is memory for.
-    #[error("link needs more memory than there is")]
-    NoRoom,
-    /// The login took too long.
-    #[error("login not finished in time")]
+    /// The pool has no room for a frame.
+    #[error("out of memory for the mesh link")]
+    PoolExhausted,
+    /// The login timed out.
+    #[error("login timed out")]
     LoginTimeout,
-    /// The other relay said nothing for twice the time of its keepalives.
-    #[error("relay said nothing for too long")]
-    Silence,
-    /// The other relay took none of its bytes for too long.
-    #[error("relay takes no bytes")]
+    /// The other relay sent nothing for twice the keepalive interval.
+    #[error("no data from the relay for too long")]
+    IdleTimeout,
+    /// The other relay accepted no bytes for the write timeout.
+    #[error("write timed out")]
     WriteTimeout,
 }
 
-impl From<Fault> for LinkFault {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Frame(fault) => LinkFault::Frame(fault),
-            _ => LinkFault::NoRoom,
+impl From<ConnError> for MeshLinkError {
+    fn from(error: ConnError) -> Self {
+        match error {
+            ConnError::Frame(error) => MeshLinkError::Frame(error),
+            _ => MeshLinkError::PoolExhausted,
         }
     }
 }
 
-/// What the other relay says.
+impl From<Expired> for MeshLinkError {
+    fn from(expired: Expired) -> Self {
+        match expired {
+            Expired::Login => MeshLinkError::LoginTimeout,
+            Expired::Write => MeshLinkError::WriteTimeout,
+        }
+    }
+}
+
+/// What the other relay sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It has let us in.
+pub enum MeshEvent {
+    /// The login is done.
     Open,
-    /// A client is connected to it.
+    /// A client is connected to the other relay.
     Present(Key),
-    /// A client is not connected to it any more.
+    /// A client has left the other relay.
     Gone(Key),
-    /// Something without effect.
+    /// A frame without effect.
     Other,
 }
 
@@ -79,8 +86,8 @@ enum Phase {
     Open,
 }
 
-/// The state of a link.
-pub struct Link {
+/// The state of a mesh link.
+pub struct MeshLink {
     phase: Phase,
     secret: Arc<ServerSecret>,
     public: Key,
@@ -89,15 +96,13 @@ pub struct Link {
     pool: Pool,
     entropy: Entropy,
     input: Deframer,
-    output: Output,
-    login_deadline: Option<Duration>,
-    write_deadline: Option<Duration>,
-    silent_at: Duration,
+    outbox: Outbox,
+    idle_deadline: Duration,
 }
 
-impl Link {
-    /// A new link, on which the other relay speaks first. `public` is the public half of `secret`,
-    /// this relay's key.
+impl MeshLink {
+    /// A new link; the other relay speaks first. `public` is the public half of `secret`, this
+    /// relay's key.
     pub fn new(
         secret: Arc<ServerSecret>,
         public: Key,
@@ -107,148 +112,121 @@ impl Link {
         entropy: Entropy,
         now: Duration,
     ) -> Self {
-        Link {
+        MeshLink {
             phase: Phase::AwaitKey,
             secret,
             public,
             mesh_key,
-            login_deadline: Some(now.saturating_add(limits.login_timeout)),
-            silent_at: silent_at(&limits, now),
+            outbox: Outbox::new(
+                now.saturating_add(limits.login_timeout),
+                limits.mesh_write_timeout,
+            ),
+            idle_deadline: idle_deadline(&limits, now),
             limits,
             pool,
             entropy,
             input: Deframer::default(),
-            output: Output::default(),
-            write_deadline: None,
         }
     }
 
-    /// Takes bytes from the other relay, and gives how many are done with. Call it again with the
-    /// rest until everything is consumed *and* there is no news.
+    /// Processes bytes from the other relay; returns how many were consumed, and the event they
+    /// completed. Call it again with the rest until all bytes are consumed *and* there is no event.
     pub fn recv(
         &mut self,
         input: &[u8],
         now: Duration,
-    ) -> Result<(usize, Option<News>), LinkFault> {
+    ) -> Result<(usize, Option<MeshEvent>), MeshLinkError> {
         if !input.is_empty() {
-            self.silent_at = silent_at(&self.limits, now);
+            self.idle_deadline = idle_deadline(&self.limits, now);
         }
         let phase = self.phase;
         let plan = |header: Header| plan(header, phase);
         let (consumed, item) = self.input.next(input, plan, &self.pool, &self.limits)?;
-        let news = match item {
+        let event = match item {
             None => None,
-            Some(Item::NoRoom) => return Err(LinkFault::NoRoom),
-            Some(Item::Skipped) if phase == Phase::AwaitKey => return Err(LinkFault::NoKey(0)),
-            Some(Item::Skipped) => Some(News::Other),
+            Some(Item::PoolExhausted) => return Err(MeshLinkError::PoolExhausted),
+            Some(Item::Skipped) if phase == Phase::AwaitKey => {
+                return Err(MeshLinkError::NoServerKey(0));
+            }
+            Some(Item::Skipped) => Some(MeshEvent::Other),
             Some(Item::Frame(kind, body)) => Some(match Frame::decode(kind, body)? {
                 Frame::ServerKey(relay) => {
                     log_in(
-                        &mut self.output,
+                        &mut self.outbox,
                         (&self.secret, self.public),
                         relay,
                         &self.mesh_key,
                         &self.entropy,
                     )?;
                     self.phase = Phase::AwaitInfo;
-                    News::Other
+                    MeshEvent::Other
                 }
-                // Its content is of no use: no rate holds for relays of the region.
+                // Its content is unused: mesh peers are not rate-limited.
                 Frame::ServerInfo(_) => {
                     self.phase = Phase::Open;
-                    self.login_deadline = None;
-                    News::Open
+                    self.outbox.login_done();
+                    MeshEvent::Open
                 }
-                Frame::PeerPresent { peer, .. } if peer != self.public => News::Present(peer),
-                Frame::PeerGone { peer, .. } => News::Gone(peer),
+                Frame::PeerPresent { peer, .. } if peer != self.public => MeshEvent::Present(peer),
+                Frame::PeerGone { peer, .. } => MeshEvent::Gone(peer),
                 Frame::Ping(data) => {
-                    Frame::Pong(data).encode(self.output.head());
-                    News::Other
+                    Frame::Pong(data).encode(self.outbox.head());
+                    MeshEvent::Other
                 }
-                _ => News::Other,
+                _ => MeshEvent::Other,
             }),
         };
-        Ok((consumed, news))
+        Ok((consumed, event))
     }
 
-    /// Whether the bytes of the last [`Link::load`] are all written, so that it may load again.
+    /// Whether the outbox is fully written, so that [`MeshLink::load`] may fill it again.
     pub fn wants_load(&self) -> bool {
-        self.output.is_empty() && self.phase == Phase::Open
+        self.outbox.is_empty() && self.phase == Phase::Open
     }
 
-    /// Takes the next packets that wait for this link. Does nothing while others are being written.
+    /// Loads the next packets from the queue into the outbox. Does nothing while others are being
+    /// written.
     pub fn load(&mut self, queue: &mut Queue) {
         if self.wants_load() {
-            self.output.take_packets(queue, self.limits.batch_bytes);
+            self.outbox.take_packets(queue, self.limits.batch_bytes);
         }
     }
 
-    /// The bytes to write now; empty if there are none.
-    pub fn slices(&self) -> heapless::Vec<IoSlice<'_>, MAX_SLICES> {
-        self.output.slices()
+    /// The bytes to write, which the driver reports as written or blocked.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
-    /// Notes that the first `length` bytes of [`Link::slices`] were written.
-    pub fn transmitted(&mut self, length: usize) {
-        self.output.advance(length);
-        self.write_deadline = None;
-    }
-
-    /// Notes that the other relay takes no bytes at the moment.
-    pub fn blocked(&mut self, now: Duration) {
-        self.write_deadline
-            .get_or_insert(now.saturating_add(self.limits.mesh_write_timeout));
-    }
-
-    /// Packets written since the last call.
-    pub fn take_sent(&mut self) -> Tally {
-        self.output.take_sent()
-    }
-
-    /// Drops what is not written and counts it.
-    pub fn abandon(&mut self, drops: &mut Drops) {
-        self.output.abandon(drops);
-    }
-
-    /// When [`Link::handle_timeout`] is to be called.
+    /// When to call [`MeshLink::handle_timeout`].
     pub fn poll_timeout(&self) -> Duration {
-        let deadlines = [self.login_deadline, self.write_deadline];
-        deadlines
-            .into_iter()
-            .flatten()
-            .fold(self.silent_at, Duration::min)
+        self.outbox.next_deadline(self.idle_deadline)
     }
 
-    /// Acts on the timers that have run out.
-    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), LinkFault> {
-        if self.login_deadline.is_some_and(|at| at <= now) {
-            return Err(LinkFault::LoginTimeout);
-        }
-        if self.write_deadline.is_some_and(|at| at <= now) {
-            return Err(LinkFault::WriteTimeout);
-        }
-        if self.silent_at <= now {
-            return Err(LinkFault::Silence);
+    /// Handles the deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), MeshLinkError> {
+        self.outbox.check_deadlines(now)?;
+        if self.idle_deadline <= now {
+            return Err(MeshLinkError::IdleTimeout);
         }
         Ok(())
     }
 }
 
 /// Clients give up after twice the time of a keepalive. Source: `derp.Client.recvTimeout`.
-fn silent_at(limits: &Limits, now: Duration) -> Duration {
+fn idle_deadline(limits: &Limits, now: Duration) -> Duration {
     now.saturating_add(limits.keepalive.saturating_mul(2))
 }
 
-/// Appends the login with the mesh key, and the wish to be told who comes and goes.
+/// Appends the login with the mesh key and the subscription to presence updates.
 fn log_in(
-    output: &mut Output,
+    outbox: &mut Outbox,
     (secret, public): (&ServerSecret, Key),
     relay: Key,
     mesh_key: &MeshKey,
     entropy: &Entropy,
-) -> Result<(), LinkFault> {
+) -> Result<(), MeshLinkError> {
     if relay == public {
-        return Err(LinkFault::Itself);
+        return Err(MeshLinkError::ConnectedToSelf);
     }
     let info = ClientInfo {
         version: PROTOCOL_VERSION,
@@ -257,24 +235,24 @@ fn log_in(
         ..ClientInfo::default()
     };
     let text = Zeroizing::new(serde_json::to_vec(&info).unwrap_or_default());
-    let sealed = Shared::new(secret, &relay).seal(&entropy.nonce, &text)?;
+    let sealed = SharedKey::new(secret, &relay).seal(&entropy.nonce, &text)?;
     let frame = Frame::ClientInfo {
         key: public,
         sealed: &sealed,
     };
-    frame.encode(output.head());
-    Frame::WatchConns.encode(output.head());
+    frame.encode(outbox.head());
+    Frame::WatchConns.encode(outbox.head());
     Ok(())
 }
 
-/// What to do with a frame, decided on its header.
-fn plan(header: Header, phase: Phase) -> Result<Plan, Fault> {
+/// Decides by its header what to do with a frame.
+fn plan(header: Header, phase: Phase) -> Result<Plan, ConnError> {
     let wanted = match (phase, Kind::from_byte(header.kind)) {
         (Phase::AwaitKey, kind @ Some(Kind::ServerKey)) => kind,
         (Phase::AwaitInfo, kind @ Some(Kind::ServerInfo)) => kind,
         (Phase::AwaitInfo | Phase::Open, kind @ Some(Kind::Ping)) => kind,
         (Phase::Open, kind @ Some(Kind::PeerPresent | Kind::PeerGone)) => kind,
-        // Packets for this relay's own key, keepalives and what later versions may send.
+        // Packets for this relay's own key, keepalives and frames of newer versions.
         _ => None,
     };
     let Some(kind) = wanted else {
@@ -289,6 +267,7 @@ mod tests {
     use super::*;
     use crate::frame::PeerGoneReason;
     use crate::handshake::{Greeting, ServerInfo};
+    use crate::stats::{Drops, Tally};
     use crate::testing::{encoded, frames, secret};
 
     const NOW: Duration = Duration::from_secs(10);
@@ -297,7 +276,7 @@ mod tests {
         "ab".repeat(32).parse().unwrap()
     }
 
-    fn link() -> Link {
+    fn link() -> MeshLink {
         let limits = Limits::default();
         let pool = Pool::new(limits.pool_bytes);
         let entropy = Entropy {
@@ -306,7 +285,7 @@ mod tests {
         };
         let secret = Arc::new(secret(1));
         let public = secret.public();
-        Link::new(
+        MeshLink::new(
             secret,
             public,
             mesh_key(),
@@ -317,33 +296,38 @@ mod tests {
         )
     }
 
-    fn written(link: &mut Link) -> Vec<u8> {
+    fn written(link: &mut MeshLink) -> Vec<u8> {
         let bytes: Vec<u8> = link
+            .outbox()
             .slices()
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect();
-        link.transmitted(bytes.len());
+        link.outbox().transmitted(bytes.len());
         bytes
     }
 
-    /// Everything that comes of these bytes, given `piece` at a time.
-    fn feed(link: &mut Link, bytes: &[u8], piece: usize) -> Result<Vec<News>, LinkFault> {
-        let mut news = Vec::new();
+    /// All events of these bytes, passed in chunks of `piece`.
+    fn feed(
+        link: &mut MeshLink,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<Vec<MeshEvent>, MeshLinkError> {
+        let mut events = Vec::new();
         for mut rest in bytes.chunks(piece) {
             loop {
-                let (consumed, new) = link.recv(rest, NOW)?;
+                let (consumed, event) = link.recv(rest, NOW)?;
                 rest = &rest[consumed..];
-                match new {
+                match event {
                     None if rest.is_empty() => break,
-                    new => news.extend(new.filter(|new| *new != News::Other)),
+                    event => events.extend(event.filter(|event| *event != MeshEvent::Other)),
                 }
             }
         }
-        Ok(news)
+        Ok(events)
     }
 
-    fn open() -> Link {
+    fn open() -> MeshLink {
         let (mut link, relay) = (link(), secret(2));
         feed(&mut link, &encoded(Frame::ServerKey(relay.public())), 7).unwrap();
         let sent = frames(written(&mut link));
@@ -358,12 +342,12 @@ mod tests {
         proven
             .server_info(&ServerInfo::default(), &[2; 24], &mut answer)
             .unwrap();
-        assert_eq!(feed(&mut link, &answer, 5), Ok(vec![News::Open]));
+        assert_eq!(feed(&mut link, &answer, 5), Ok(vec![MeshEvent::Open]));
         link
     }
 
     #[test]
-    fn relay_logs_in_and_hears_who_comes_and_goes() {
+    fn relay_logs_in_and_gets_presence_updates() {
         let mut link = open();
         let peer = Key::from([7; 32]);
         let bytes = [
@@ -388,14 +372,14 @@ mod tests {
         ]
         .concat();
         for piece in [1, 3, 1000] {
-            let news = feed(&mut link, &bytes, piece).unwrap();
-            assert_eq!(news, [News::Present(peer), News::Gone(peer)]);
+            let events = feed(&mut link, &bytes, piece).unwrap();
+            assert_eq!(events, [MeshEvent::Present(peer), MeshEvent::Gone(peer)]);
             assert_eq!(written(&mut link), encoded(Frame::Pong([5; 8])));
         }
     }
 
     #[test]
-    fn packets_leave_as_forwarded_ones() {
+    fn packets_are_sent_as_forward_packet_frames() {
         let mut link = open();
         let (mut queue, mut drops) = (Queue::default(), Drops::default());
         let (source, destination) = (Key::from([3; 32]), Key::from([4; 32]));
@@ -415,7 +399,7 @@ mod tests {
             })
         );
         assert_eq!(
-            link.take_sent(),
+            link.outbox().take_sent(),
             Tally {
                 packets: 1,
                 bytes: 5
@@ -424,26 +408,41 @@ mod tests {
     }
 
     #[test]
-    fn link_to_oneself_and_to_what_is_no_relay_end() {
+    fn link_to_itself_or_to_a_web_server_is_closed() {
         let own = encoded(Frame::ServerKey(secret(1).public()));
-        assert_eq!(feed(&mut link(), &own, 100), Err(LinkFault::Itself));
+        assert_eq!(
+            feed(&mut link(), &own, 100),
+            Err(MeshLinkError::ConnectedToSelf)
+        );
         assert_eq!(
             feed(&mut link(), b"HTTP/1.1 400", 100),
-            Err(LinkFault::NoKey(0))
+            Err(MeshLinkError::NoServerKey(0))
         );
     }
 
     #[test]
-    fn silence_ends_a_link() {
+    fn idle_link_times_out() {
         let mut silent = open();
         assert_eq!(
             silent.handle_timeout(NOW + Duration::from_secs(119)),
             Ok(())
         );
         let end = silent.poll_timeout();
-        assert_eq!(silent.handle_timeout(end), Err(LinkFault::Silence));
+        assert_eq!(silent.handle_timeout(end), Err(MeshLinkError::IdleTimeout));
         let mut link = link();
         let end = link.poll_timeout();
-        assert_eq!(link.handle_timeout(end), Err(LinkFault::LoginTimeout));
+        assert_eq!(link.handle_timeout(end), Err(MeshLinkError::LoginTimeout));
+    }
+
+    #[test]
+    fn link_that_accepts_no_bytes_times_out() {
+        let mut link = open();
+        link.outbox().blocked(NOW);
+        let timeout = Limits::default().mesh_write_timeout;
+        assert_eq!(link.poll_timeout(), NOW + timeout);
+        assert_eq!(link.handle_timeout(NOW), Ok(()));
+        let error = link.handle_timeout(NOW + timeout).unwrap_err();
+        assert_eq!(error, MeshLinkError::WriteTimeout);
+        assert_eq!(error.to_string(), "write timed out");
     }
 }

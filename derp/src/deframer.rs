@@ -1,49 +1,52 @@
-//! Cuts a stream of bytes into frames. A frame that lies whole in the input is not copied.
+//! Splits a stream of bytes into frames. A frame that is complete in the input is not copied. Does
+//! no I/O.
 
-use super::Fault;
 use crate::Limits;
+use crate::conn::ConnError;
 use crate::frame::{HEADER_LEN, Header, Kind};
 use crate::pool::{Pool, Reservation};
 
 /// What to do with a frame.
 pub(crate) enum Plan {
-    /// Hand its body out.
+    /// Pass its body on.
     Take(Kind),
-    /// Read over it.
+    /// Skip it.
     Skip,
 }
 
-/// What was found in the input.
+/// What the input contained.
 pub(crate) enum Item<'a> {
     /// A frame with its body.
     Frame(Kind, &'a [u8]),
-    /// The start of a frame that is read over.
+    /// The start of a frame that is skipped.
     Skipped,
-    /// A frame that is read over because the pool has no room to hold it.
-    NoRoom,
+    /// A frame that is skipped because the pool has no room for it.
+    PoolExhausted,
 }
 
-/// Invariants: `partial` holds the start of one frame, header included; it is empty while `skip` is
-/// not zero. Its capacity beyond `Limits::partial_bytes` is paid for by `reserved`.
+/// Buffer for the start of one frame.
+///
+/// Invariants: `partial` includes the header; it is empty while `skip` is not zero. Its capacity
+/// beyond `Limits::partial_bytes` is charged to the pool by `reserved`.
 #[derive(Default)]
 pub(crate) struct Deframer {
     partial: Vec<u8>,
     reserved: Option<Reservation>,
-    /// Bytes of the input still to be read over.
+    /// Bytes of the input still to skip.
     skip: u32,
-    /// `partial` is a whole frame, which the last call handed out.
+    /// `partial` is a complete frame, which the last call returned.
     delivered: bool,
 }
 
 impl Deframer {
-    /// Finds the next frame. Gives how much of the input is done with, and what was found.
+    /// Finds the next frame. Returns how much of the input was consumed, and what it contained.
     pub(crate) fn next<'a>(
         &'a mut self,
         input: &'a [u8],
-        plan: impl Fn(Header) -> Result<Plan, Fault>,
+        plan: impl Fn(Header) -> Result<Plan, ConnError>,
         pool: &Pool,
         limits: &Limits,
-    ) -> Result<(usize, Option<Item<'a>>), Fault> {
+    ) -> Result<(usize, Option<Item<'a>>), ConnError> {
         if std::mem::take(&mut self.delivered) {
             self.clear(limits.partial_bytes);
         }
@@ -57,7 +60,7 @@ impl Deframer {
             return Ok((skipped, None));
         }
         let held = self.partial.len();
-        // The header may be split between what is held and the input.
+        // The header may be split between `partial` and the input.
         let missing = HEADER_LEN.saturating_sub(held);
         let Some((head, rest)) = input.split_at_checked(missing) else {
             self.partial.extend_from_slice(input);
@@ -92,7 +95,7 @@ impl Deframer {
             let held_body = u32::try_from(held.saturating_sub(HEADER_LEN)).unwrap_or(u32::MAX);
             self.clear(0);
             self.skip = header.length.saturating_sub(held_body);
-            return Ok((missing, Some(Item::NoRoom)));
+            return Ok((missing, Some(Item::PoolExhausted)));
         }
         self.partial
             .extend_from_slice(input.get(..wanted).unwrap_or_default());
@@ -109,9 +112,9 @@ impl Deframer {
         ))
     }
 
-    /// Makes the capacity at least `needed`. It grows with what has arrived, not with what the
-    /// header promises, so that a promise costs nothing; beyond `whole`, the size of the frame, it
-    /// never grows.
+    /// Grows the capacity to at least `needed`. It grows with the bytes that arrived, not with the
+    /// length in the header, so that a header alone costs nothing; it never exceeds `whole`, the
+    /// size of the frame.
     fn make_room(&mut self, needed: usize, whole: usize, pool: &Pool, limits: &Limits) -> bool {
         let capacity = self.partial.capacity();
         if capacity >= needed {
@@ -122,7 +125,7 @@ impl Deframer {
             .max(limits.partial_bytes)
             .min(whole);
         let charge = capacity.saturating_sub(limits.partial_bytes);
-        // No frame takes more than half of what is left, so that there is room for smaller ones.
+        // No frame takes more than half of the free pool, so that smaller ones still fit.
         let spare = limits.pool_reserve_bytes.saturating_add(charge);
         let paid = match &mut self.reserved {
             _ if charge == 0 => true,
@@ -139,7 +142,7 @@ impl Deframer {
         paid
     }
 
-    /// Forgets the held bytes, and gives their memory back if it is more than `keep` bytes.
+    /// Clears the buffer, and frees its memory if it is more than `keep` bytes.
     fn clear(&mut self, keep: usize) {
         self.partial.clear();
         if self.partial.capacity() > keep {
@@ -148,7 +151,7 @@ impl Deframer {
         self.reserved = None;
     }
 
-    /// Gives unused memory back.
+    /// Frees unused memory.
     pub(crate) fn release(&mut self) {
         if self.delivered || self.partial.is_empty() {
             self.delivered = false;

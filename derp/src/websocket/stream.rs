@@ -1,64 +1,61 @@
-//! A stream inside WebSocket messages.
+//! Stream of bytes over a WebSocket.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::conn::MAX_SLICES;
-use crate::websocket::{CONTROL_LEN, Control, Decoder, NORMAL, binary_header};
+use super::{CONTROL_LEN, Control, Decoder, NORMAL, binary_header};
+use crate::outbox::MAX_SLICES;
+use crate::relay::Rewind;
 
-/// Reads without a byte for the reader, after which the other connections get their turn.
+/// Reads without message bytes after which other connections get their turn.
 const EMPTY_READS: usize = 8;
 
-/// Longest message that is sent, in bytes. Clients refuse those beyond 32 KiB: the library of the
-/// official one does so by default (`Conn.SetReadLimit` in coder/websocket).
+/// Longest message that is sent, in bytes. Clients reject more than 32 KiB, the default of the
+/// official client's library (`Conn.SetReadLimit` in coder/websocket).
 const MAX_MESSAGE: usize = 16 << 10;
 
-/// The server's end of a WebSocket whose handshake is done: what is written goes out as binary
-/// messages, what is read are the bytes of the client's.
+/// WebSocket after its handshake, the server's side: writes are sent as binary messages, reads return
+/// the bytes of the client's messages.
 ///
-/// A write that took only a part has announced the whole: the next write has to begin with the
-/// bytes that were left, as a driver of a queue does anyway.
+/// A partial write has already sent the header for all of its bytes, so the next write must start
+/// with the bytes that were left.
 #[derive(Debug)]
 pub struct WebSocket<S> {
-    stream: S,
-    early: Bytes,
+    stream: Rewind<S>,
     decoder: Decoder,
-    /// What is left of a message's header.
+    /// Unwritten rest of a message's header.
     header: heapless::Vec<u8, 10>,
-    /// Bytes of the message that are announced and not written.
-    announced: usize,
-    /// What is left of a control frame, which goes out between messages.
+    /// Unwritten bytes of a message whose header is already made.
+    message_left: usize,
+    /// Unwritten rest of a control frame, which is sent between messages.
     control: heapless::Vec<u8, CONTROL_LEN>,
     is_closed: bool,
 }
 
 impl<S> WebSocket<S> {
-    /// A WebSocket on a stream, of which `already_read` came before.
+    /// A WebSocket on a stream; `already_read` are bytes read from it before.
     pub fn new(stream: S, already_read: Bytes) -> Self {
         WebSocket {
-            stream,
-            early: already_read,
+            stream: Rewind::new(stream, already_read),
             decoder: Decoder::default(),
             header: heapless::Vec::new(),
-            announced: 0,
+            message_left: 0,
             control: heapless::Vec::new(),
             is_closed: false,
         }
     }
 
-    /// Has the WebSocket end with this close code instead of [`NORMAL`], at the next shutdown of the
-    /// stream.
+    /// Sets the close code, instead of [`NORMAL`], for the next shutdown of the stream.
     pub fn close(&mut self, code: u16) {
-        self.leave(&Control::Close(code));
+        self.queue_control(&Control::Close(code));
     }
 
-    /// Leaves a control frame to be sent; one that is being sent already goes first and this one is
-    /// left out.
-    fn leave(&mut self, control: &Control) {
+    /// Queues a control frame, unless another one is queued.
+    fn queue_control(&mut self, control: &Control) {
         if self.control.is_empty() && !self.is_closed {
             self.is_closed = matches!(control, Control::Close(_));
             self.control = control.frame();
@@ -66,35 +63,21 @@ impl<S> WebSocket<S> {
     }
 }
 
-/// Takes the first `length` bytes away.
+/// Removes the first `length` bytes.
 fn advance<const N: usize>(bytes: &mut heapless::Vec<u8, N>, length: usize) {
     let rest = bytes.get(length..).unwrap_or_default();
     *bytes = heapless::Vec::from_slice(rest).unwrap_or_default();
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Sends the control frame that waits, if no message is in the middle.
+    /// Sends the queued control frame, unless a message is incomplete.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.announced == 0 && self.header.is_empty() && !self.control.is_empty() {
+        while self.message_left == 0 && self.header.is_empty() && !self.control.is_empty() {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.control))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 length => advance(&mut self.control, length),
             }
         }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_bytes(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = self.early.len().min(buffer.remaining());
-        buffer.put_slice(self.early.get(..length).unwrap_or_default());
-        self.early.advance(length);
         Poll::Ready(Ok(()))
     }
 }
@@ -111,25 +94,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
-            ready!(this.poll_bytes(cx, buffer))?;
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
             let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
             if new.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let decoded = this.decoder.decode(new);
             if let Some(control) = this.decoder.take_control() {
-                this.leave(&control);
+                this.queue_control(&control);
             }
             let kept = match decoded {
                 Ok(kept) => kept,
-                Err(broken) => {
-                    this.leave(&Control::Close(broken.code()));
+                Err(error) => {
+                    this.queue_control(&Control::Close(error.code()));
                     let _ = this.poll_control(cx);
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
                 }
             };
             buffer.set_filled(before.saturating_add(kept));
-            // What cannot be sent now goes with the next write.
+            // If it cannot be sent now, the next write sends it.
             if let Poll::Ready(result) = this.poll_control(cx) {
                 result?;
             }
@@ -163,20 +146,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        if this.announced == 0 {
+        if this.message_left == 0 {
             let mut header = [0; 10];
             let total = total.min(MAX_MESSAGE);
             let used = binary_header(total, &mut header);
             let used = header.get(..used).unwrap_or_default();
             this.header = heapless::Vec::from_slice(used).unwrap_or_default();
-            this.announced = total;
+            this.message_left = total;
         }
         loop {
             let mut parts = heapless::Vec::<io::IoSlice<'_>, { MAX_SLICES + 1 }>::new();
             if !this.header.is_empty() {
                 let _ = parts.push(io::IoSlice::new(&this.header));
             }
-            let mut left = this.announced;
+            let mut left = this.message_left;
             for slice in slices {
                 let part = slice.get(..slice.len().min(left)).unwrap_or_default();
                 left = left.saturating_sub(part.len());
@@ -193,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
             let payload = length.saturating_sub(this.header.len());
             let of_header = length.min(this.header.len());
             advance(&mut this.header, of_header);
-            this.announced = this.announced.saturating_sub(payload);
+            this.message_left = this.message_left.saturating_sub(payload);
             if payload > 0 {
                 return Poll::Ready(Ok(payload));
             }
@@ -212,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.leave(&Control::Close(NORMAL));
+        this.queue_control(&Control::Close(NORMAL));
         ready!(this.poll_control(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
@@ -224,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes the messages of a server apart.
+    /// The content of a server's messages.
     fn messages(mut bytes: &[u8]) -> Vec<u8> {
         let mut all = Vec::new();
         while let [0x82, length, rest @ ..] = bytes {
@@ -247,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_written_arrives_however_small_the_network_is() {
+    async fn writes_arrive_with_network_buffers_of_any_size() {
         for room in [1, 3, 100, 1 << 20] {
             let (near, mut far) = duplex(room);
             let mut socket = WebSocket::new(near, Bytes::new());
@@ -266,11 +249,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn early_bytes_pings_and_the_end_are_understood() {
+    async fn bytes_already_read_pings_and_close_are_handled() {
         let (near, mut far) = duplex(1 << 10);
         // Unmasked by a mask of zeros.
-        let early = Bytes::from_static(b"\x82\x82\0\0\0\0he");
-        let mut socket = WebSocket::new(near, early);
+        let already_read = Bytes::from_static(b"\x82\x82\0\0\0\0he");
+        let mut socket = WebSocket::new(near, already_read);
         far.write_all(b"\x89\x81\0\0\0\0p\x82\x83\0\0\0\0llo\x88\x80\0\0\0\0")
             .await
             .unwrap();
@@ -280,12 +263,12 @@ mod tests {
         drop(socket);
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();
-        // The end came in the same read as the ping, and only the last is answered.
+        // The close came in the same read as the ping; only the last one is answered.
         assert_eq!(answer, [0x88, 2, 3, 232]);
     }
 
     #[tokio::test]
-    async fn broken_frames_close_the_connection_with_a_reason() {
+    async fn invalid_frames_close_the_connection_with_a_code() {
         let (near, mut far) = duplex(1 << 10);
         let mut socket = WebSocket::new(near, Bytes::new());
         far.write_all(b"\x81\x80\0\0\0\0").await.unwrap();

@@ -1,33 +1,42 @@
-//! What changed from one version to the next, for as long as it matters.
+//! The change log of compiled policies: which nodes each recent version touched.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::NodeId;
-use crate::policy::compiled::Touched;
 
-/// Versions that are remembered.
+/// Versions that are kept.
 const MAX_VERSIONS: usize = 64;
 
-/// Touched nodes that are remembered, over all versions.
+/// Touched nodes that are kept, over all versions.
 const MAX_NODES: usize = 1024;
 
-/// A version and the way to it.
+/// A version and the versions before it.
 ///
-/// A version is known by the address of its mark, which lives as long as anybody remembers it: two versions
-/// that were made from the same one do not take each other for the next.
+/// A version is identified by the address of its mark, which stays taken as long as a log holds it: two versions
+/// made from the same one are never mistaken for each other.
 #[derive(Debug, Clone, Default)]
-pub struct History {
+pub struct ChangeLog {
     mark: Arc<Mark>,
     /// Each older version and what was touched right after it; the newest last.
     past: VecDeque<(Arc<Mark>, Arc<[NodeId]>)>,
 }
 
-/// Not of size zero, so that each has an address of its own.
+/// Not zero-sized, so that each has its own address.
 type Mark = u8;
 
-impl History {
-    /// The version after this one.
+/// What may differ between two versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Only what these nodes see, and how others see them. (Packet filters and SSH policies hold the addresses of
+    /// sources, so those of other nodes may still differ.)
+    Nodes(Vec<NodeId>),
+    /// Possibly everything.
+    Everything,
+}
+
+impl ChangeLog {
+    /// The next version, which touched these nodes.
     pub fn after(&self, touched: Vec<NodeId>) -> Self {
         let mut past = self.past.clone();
         past.push_back((self.mark.clone(), touched.into()));
@@ -71,8 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_since_is_told_while_it_is_remembered() {
-        let first = History::default();
+    fn touched_nodes_are_known_while_the_log_reaches_back() {
+        let first = ChangeLog::default();
         let second = first.after(vec![node(2), node(1)]);
         let third = second.after(vec![node(2)]);
         assert_eq!(third.since(&third), Touched::Nodes(vec![]));
@@ -84,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn versions_side_by_side_know_nothing_of_each_other() {
-        let first = History::default();
+    fn versions_made_from_the_same_one_are_unrelated() {
+        let first = ChangeLog::default();
         let (one, other) = (first.after(vec![node(1)]), first.after(vec![node(2)]));
         assert_eq!(one.since(&other), Touched::Everything);
         assert_eq!(other.after(vec![]).since(&one), Touched::Everything);

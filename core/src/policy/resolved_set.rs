@@ -1,4 +1,4 @@
-//! Selectors, looked up in the users of a directory: a question that each node answers for itself.
+//! Lists of selectors with their names resolved to users, matched against one node at a time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,20 +6,20 @@ use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
+use super::ast::{Autogroup, Policy, Selector};
+use super::directory::{Node, Owner, Role, User};
+use super::posture::Condition;
+use super::ranges::{Ranges, any_v4, any_v6};
 use crate::id::UserId;
-use crate::policy::ast::{Autogroup, Policy, Selector};
-use crate::policy::directory::{Node, Owner, Role, User};
-use crate::policy::posture::Condition;
-use crate::policy::ranges::{Ranges, any_v4, any_v6};
 
-/// All addresses of the tailnet; a part belongs to virtual machines of ChromeOS.
+/// All addresses of the tailnet, without the range of the ChromeOS virtual machines.
 /// Source: `CGNATRange`, `ChromeOSVMRange` and `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`.
 pub static TAILNET: LazyLock<Ranges> = LazyLock::new(|| {
     let all = nets(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]);
     all.without(&nets(&["100.115.92.0/23"]))
 });
 
-/// What `autogroup:internet` stands for.
+/// The addresses of `autogroup:internet`.
 /// Source: `TheInternet` in headscale `hscontrol/util/net.go`.
 pub static INTERNET: LazyLock<Ranges> = LazyLock::new(|| {
     nets(&["0.0.0.0/0", "2000::/3"]).without(&nets(&[
@@ -36,41 +36,37 @@ fn nets(texts: &[&str]) -> Ranges {
     Ranges::from_nets(&nets)
 }
 
-/// Users and the groups that they are in.
+/// Users by name and by group.
 #[derive(Debug, Clone, Default)]
-pub struct People {
+pub struct UserIndex {
     users: Vec<User>,
     groups: BTreeMap<Box<str>, Vec<UserId>>,
 }
 
-impl People {
-    /// The users of a directory, in the groups of a policy and those of the identity provider.
+impl UserIndex {
+    /// The users of a directory, with the groups of the policy and of the identity provider.
     pub fn new(users: &[User], policy: &Policy) -> Self {
-        let mut people = Self {
+        let mut index = Self {
             users: users.to_vec(),
             groups: BTreeMap::new(),
         };
         for (name, members) in &policy.groups {
             let ids = members
                 .iter()
-                .filter_map(|member| people.user(member))
+                .filter_map(|member| index.user(member))
                 .collect();
-            people.groups.insert(name.clone(), ids);
+            index.groups.insert(name.clone(), ids);
         }
         for user in users {
             for group in user.groups.iter() {
-                people
-                    .groups
-                    .entry(group.clone())
-                    .or_default()
-                    .push(user.id);
+                index.groups.entry(group.clone()).or_default().push(user.id);
             }
         }
-        people
+        index
     }
 
-    /// The one user with this login or mail address; `login@` is a login without a domain. Nobody when two
-    /// have it: a rule must not grant more than its author saw.
+    /// The user with this login or email address; `login@` is a login without a domain. `None` if two have it: a
+    /// rule must not grant more than its author meant.
     pub fn user(&self, name: &str) -> Option<UserId> {
         let login = name.strip_suffix('@').unwrap_or(name);
         let mut found = self.users.iter().filter(|user| {
@@ -82,7 +78,7 @@ impl People {
         found.next().is_none().then_some(first.id)
     }
 
-    /// Whether a group is known.
+    /// Whether a group exists.
     pub fn has_group(&self, name: &str) -> bool {
         self.groups.contains_key(name)
     }
@@ -105,9 +101,9 @@ impl People {
     }
 }
 
-/// Who or what a list of selectors names.
+/// What a list of selectors stands for.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Members {
+pub struct ResolvedSet {
     /// `*`.
     pub any: bool,
     /// `autogroup:self`.
@@ -122,69 +118,65 @@ pub struct Members {
     tagged: bool,
     users: Vec<UserId>,
     tags: Vec<Box<str>>,
-    /// What is written as addresses, prefix by prefix.
+    /// Addresses, prefix by prefix as written.
     pub literals: Vec<IpNet>,
-    /// All of it.
+    /// All of `literals`.
     pub literal: Ranges,
 }
 
-impl Members {
-    /// Looks selectors up.
-    pub fn new(selectors: &[Selector], people: &People) -> Self {
-        let mut members = Self::default();
+impl ResolvedSet {
+    /// Resolves selectors.
+    pub fn new(selectors: &[Selector], index: &UserIndex) -> Self {
+        let mut set = Self::default();
         for selector in selectors {
             match selector {
-                Selector::Any => members.any = true,
-                Selector::User(name) => members.users.extend(people.user(name)),
+                Selector::Any => set.any = true,
+                Selector::User(name) => set.users.extend(index.user(name)),
                 Selector::Domain(domain) => {
-                    let users = people.users.iter();
+                    let users = index.users.iter();
                     let of_domain = users.filter(|user| domain_of(user) == Some(domain));
-                    members.users.extend(of_domain.map(|user| user.id));
+                    set.users.extend(of_domain.map(|user| user.id));
                 }
                 Selector::Group(name) => {
-                    members
-                        .users
-                        .extend(people.groups.get(name).into_iter().flatten());
+                    set.users
+                        .extend(index.groups.get(name).into_iter().flatten());
                 }
-                Selector::Tag(tag) => members.tags.push(tag.clone()),
+                Selector::Tag(tag) => set.tags.push(tag.clone()),
                 Selector::Addresses(sets) => {
-                    members
-                        .literals
-                        .extend(sets.iter().flat_map(Ranges::prefixes));
+                    set.literals.extend(sets.iter().flat_map(Ranges::prefixes));
                 }
                 Selector::Autogroup(group) => match group {
-                    Autogroup::Owned => members.owned = true,
-                    Autogroup::Internet => members.internet = true,
-                    Autogroup::DangerAll => members.danger = true,
-                    Autogroup::Member => members.member = true,
-                    Autogroup::Tagged => members.tagged = true,
+                    Autogroup::Owned => set.owned = true,
+                    Autogroup::Internet => set.internet = true,
+                    Autogroup::DangerAll => set.danger = true,
+                    Autogroup::Member => set.member = true,
+                    Autogroup::Tagged => set.tagged = true,
                     Autogroup::Admin => {
                         let is = |role| matches!(role, Role::Admin | Role::Owner);
-                        members.users.extend(people.with_role(is));
+                        set.users.extend(index.with_role(is));
                     }
                     Autogroup::Owner => {
-                        members
-                            .users
-                            .extend(people.with_role(|role| role == Role::Owner));
+                        set.users
+                            .extend(index.with_role(|role| role == Role::Owner));
                     }
                     Autogroup::Nonroot | Autogroup::Nobody => {}
                 },
             }
         }
-        if members.danger {
-            members.literals.extend([any_v4(), any_v6()]);
+        if set.danger {
+            set.literals.extend([any_v4(), any_v6()]);
         }
-        members.users.sort_unstable();
-        members.users.dedup();
-        members.tags.sort_unstable();
-        members.tags.dedup();
-        members.literals.sort_unstable();
-        members.literals.dedup();
-        members.literal = Ranges::from_nets(&members.literals);
-        members
+        set.users.sort_unstable();
+        set.users.dedup();
+        set.tags.sort_unstable();
+        set.tags.dedup();
+        set.literals.sort_unstable();
+        set.literals.dedup();
+        set.literal = Ranges::from_nets(&set.literals);
+        set
     }
 
-    /// Whether a node is named for what it is, not for an address.
+    /// Whether a node is named by owner or `*`, not by an address.
     pub fn names(&self, node: &Node) -> bool {
         self.any || self.names_owner(&node.owner)
     }
@@ -209,7 +201,7 @@ impl Members {
         self.names(node) || self.holds_address(node)
     }
 
-    /// Whether anything but devices of the same user is named.
+    /// Whether anything but `autogroup:self` is named.
     pub fn names_others(&self) -> bool {
         let nothing = Self {
             owned: self.owned,
@@ -218,7 +210,7 @@ impl Members {
         *self != nothing
     }
 
-    /// How often a node's tags are named: the official service lists a node once for each.
+    /// How many of a node's tags are named: the official service lists a node once for each.
     pub fn times(&self, node: &Node) -> usize {
         match &node.owner {
             Owner::Tags(tags) if self.tagged => tags.len(),
@@ -232,7 +224,7 @@ impl Members {
         }
     }
 
-    /// Whether all of the internet is named.
+    /// Whether the whole internet is named.
     pub fn holds_internet(&self) -> bool {
         self.any
             || self.internet
@@ -241,30 +233,30 @@ impl Members {
     }
 }
 
-/// Those who may be sources: named, and with a machine that is as it should be.
+/// The sources of a rule: named nodes that meet a posture.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sources {
-    /// Who is named.
-    pub members: Members,
-    /// One of these must hold whole; empty: no matter.
+pub struct ResolvedSources {
+    /// The named nodes.
+    pub set: ResolvedSet,
+    /// Postures of which one must hold with all its conditions; empty: any machine.
     pub postures: Vec<Vec<Condition>>,
 }
 
-impl Sources {
-    /// Whether a node may be a source.
+impl ResolvedSources {
+    /// Whether a node is a source.
     pub fn admit(&self, node: &Node) -> bool {
         let fits = |conditions: &Vec<Condition>| {
             conditions
                 .iter()
                 .all(|condition| condition.holds(&node.posture))
         };
-        self.members.has(node) && (self.postures.is_empty() || self.postures.iter().any(fits))
+        self.set.has(node) && (self.postures.is_empty() || self.postures.iter().any(fits))
     }
 
-    /// Whether hosts behind an approved route may be sources. `*` stands for all of these too; what is behind
-    /// a router has no posture.
+    /// Whether hosts behind an approved route are sources. `*` includes all of them; hosts behind a subnet router
+    /// have no posture.
     pub fn admit_route(&self, route: IpNet) -> bool {
-        self.postures.is_empty() && (self.members.any || self.members.literal.overlaps(route))
+        self.postures.is_empty() && (self.set.any || self.set.literal.overlaps(route))
     }
 }
 
@@ -287,13 +279,13 @@ pub fn is_exit(node: &Node) -> bool {
     node.routes.iter().any(|route| route.prefix_len() == 0)
 }
 
-/// The domain of a user's mail address, or of its login if that is one.
+/// The domain of a user's email address, or of its login if that is one.
 pub fn domain_of(user: &User) -> Option<&str> {
     let mut addresses = [&user.email, &user.login].into_iter();
     addresses.find_map(|address| Some(address.rsplit_once('@')?.1))
 }
 
-/// The user of a device without tags.
+/// The user of an untagged node.
 pub fn user(node: &Node) -> Option<UserId> {
     match node.owner {
         Owner::User(user) => Some(user),

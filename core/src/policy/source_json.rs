@@ -1,45 +1,38 @@
-//! Sources as the wire writes them, made once for each version.
+//! Sources as JSON: addresses for packet filters, principals for SSH policies.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use super::compiled::{Compiled, Entry};
+use super::ranges::Ranges;
+use super::resolved_set::{TAILNET, addresses, subnets, user};
 use crate::id::UserId;
-use crate::policy::compiled::{Compiled, Entry};
-use crate::policy::members::{TAILNET, addresses, subnets, user};
-use crate::policy::ranges::Ranges;
 
-/// The texts of some sources, as soon as anybody asked for them.
-#[derive(Debug, Default)]
-pub struct Texts {
-    addresses: OnceLock<Arc<str>>,
-    principals: OnceLock<Arc<str>>,
-}
-
-/// What no source is in, as JSON.
+/// `SrcIPs` without any source, as JSON.
 pub const NOBODY: &str = "[]";
 
 impl Compiled {
     /// `SrcIPs` of some sources, as JSON.
     pub(super) fn source_text(&self, number: usize) -> Arc<str> {
-        let Some(texts) = self.texts.get(number) else {
+        let Some(cached) = self.source_json.get(number) else {
             return NOBODY.into();
         };
-        let text = texts
+        let text = cached
             .addresses
             .get_or_init(|| self.write_source(number).into());
         text.clone()
     }
 
     fn write_source(&self, number: usize) -> String {
-        let Some(sources) = self.program.sources.get(number) else {
+        let Some(sources) = self.resolved.sources.get(number) else {
             return NOBODY.to_owned();
         };
-        if sources.members.danger && sources.postures.is_empty() {
+        if sources.set.danger && sources.postures.is_empty() {
             return "[\"*\"]".to_owned();
         }
-        let mut list = List::new();
+        let mut list = JsonList::new();
         self.source_ranges(number).each_text(|text| list.push(text));
-        if sources.members.any && sources.postures.is_empty() {
+        if sources.set.any && sources.postures.is_empty() {
             // The official service does not join these with the ranges either.
             let mut routes: Vec<_> = self
                 .entries
@@ -55,15 +48,15 @@ impl Compiled {
         list.end()
     }
 
-    /// The addresses of some sources, without those behind routers that stand for `*`.
+    /// The addresses of some sources, without the subnets that `*` includes.
     pub(super) fn source_ranges(&self, number: usize) -> Ranges {
         let mut ranges = Ranges::default();
-        let Some(sources) = self.program.sources.get(number) else {
+        let Some(sources) = self.resolved.sources.get(number) else {
             return ranges;
         };
         if sources.postures.is_empty() {
-            ranges.push_all(&sources.members.literal);
-            if sources.members.any {
+            ranges.push_all(&sources.set.literal);
+            if sources.set.any {
                 ranges.push_all(&TAILNET);
             }
         }
@@ -72,9 +65,9 @@ impl Compiled {
             .iter()
             .filter(|entry| entry.admitted.has(number))
         {
-            let named = sources.members.names(&entry.node);
+            let named = sources.set.names(&entry.node);
             for address in addresses(&entry.node) {
-                if named || sources.members.literal.contains(address) {
+                if named || sources.set.literal.contains(address) {
                     ranges.push_address(address);
                 }
             }
@@ -83,7 +76,7 @@ impl Compiled {
         ranges
     }
 
-    /// The devices of a user that are among some sources.
+    /// The nodes of a user that some sources include.
     pub(super) fn own_sources(&self, owner: UserId, number: usize) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.iter().map(|entry| &**entry);
         entries.filter(move |entry| user(&entry.node) == Some(owner) && entry.admitted.has(number))
@@ -91,10 +84,10 @@ impl Compiled {
 
     /// SSH principals of some sources, as JSON without the brackets.
     pub(super) fn principals_text(&self, number: usize) -> Arc<str> {
-        let Some(texts) = self.texts.get(number) else {
+        let Some(cached) = self.source_json.get(number) else {
             return "".into();
         };
-        let text = texts.principals.get_or_init(|| {
+        let text = cached.principals.get_or_init(|| {
             let admitted = |entry: &&Arc<Entry>| entry.admitted.has(number);
             let entries = self.entries.iter().filter(admitted);
             self.principals(number, entries.map(|entry| &**entry))
@@ -111,8 +104,8 @@ impl Compiled {
     ) -> String {
         let mut text = String::new();
         for entry in entries {
-            let sources = self.program.sources.get(number);
-            let times = sources.map_or(1, |sources| sources.members.times(&entry.node));
+            let sources = self.resolved.sources.get(number);
+            let times = sources.map_or(1, |sources| sources.set.times(&entry.node));
             for _ in 0..times {
                 for address in addresses(&entry.node) {
                     let comma = if text.is_empty() { "" } else { "," };
@@ -127,15 +120,15 @@ impl Compiled {
 
 /// `SrcIPs` of a set of addresses, as JSON.
 pub fn ranges_text(ranges: &Ranges) -> String {
-    let mut list = List::new();
+    let mut list = JsonList::new();
     ranges.each_text(|text| list.push(text));
     list.end()
 }
 
 /// A JSON list of texts that need no escapes.
-struct List(String);
+struct JsonList(String);
 
-impl List {
+impl JsonList {
     fn new() -> Self {
         Self("[".to_owned())
     }

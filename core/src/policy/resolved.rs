@@ -1,4 +1,4 @@
-//! A policy applied to the users: all that does not depend on the nodes.
+//! A policy with its names resolved to users: everything that does not depend on the nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,60 +6,63 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
-use crate::policy::ast::{Access, CheckPeriod, Policy, Ports, Selector};
-use crate::policy::compiled::DISABLE_IPV4;
-use crate::policy::diagnostic::Position;
-use crate::policy::directory::{Node, Owner, Role, User};
-use crate::policy::members::{Members, People, Sources, is_exit, subnets};
-use crate::policy::posture::Condition;
+use super::ast::{Access, CheckPeriod, Policy, Ports, Selector};
+use super::diagnostic::Position;
+use super::directory::{Node, Owner, Role, User};
+use super::posture::Condition;
+use super::resolved_set::{ResolvedSet, ResolvedSources, UserIndex, is_exit, subnets};
 
-/// A policy whose names are looked up.
+/// Capability that hides IPv4 addresses.
+/// Source: `NodeAttrDisableIPv4` in tailscale `tailcfg/nodecap/nodecap.go`.
+pub(super) const DISABLE_IPV4: &str = "disable-ipv4";
+
+/// A policy with its names resolved.
 #[derive(Debug)]
-pub struct Program {
+pub struct ResolvedPolicy {
     pub policy: Arc<Policy>,
-    pub people: People,
-    /// No policy at all: the filter that clients know as "allow all" applies.
+    pub users: UserIndex,
+    /// Whether there is no policy: clients get `FilterAllowAll`.
     pub without_policy: bool,
-    /// The different sources of all rules, by number.
-    pub sources: Vec<Sources>,
-    pub rules: Vec<Rule>,
-    /// Whether any rule is about devices of the same user.
+    /// The distinct sources of all rules, by number.
+    pub sources: Vec<ResolvedSources>,
+    pub rules: Vec<ResolvedRule>,
+    /// Whether any rule has `autogroup:self` as a destination.
     pub has_self: bool,
-    /// Whether any rule names its routers.
+    /// Whether any rule has `via`.
     pub has_via: bool,
-    /// Whether any node may be without an IPv4 address.
+    /// Whether any node attribute is `disable-ipv4`.
     pub has_without_ipv4: bool,
-    pub ssh: Vec<Ssh>,
-    pub attributes: Vec<Attributes>,
-    tag_owners: BTreeMap<Box<str>, Members>,
-    route_approvers: Vec<(IpNet, Members)>,
-    exit_approvers: Members,
+    pub ssh: Vec<ResolvedSshRule>,
+    pub attributes: Vec<ResolvedNodeAttr>,
+    tag_owners: BTreeMap<Box<str>, ResolvedSet>,
+    route_approvers: Vec<(IpNet, ResolvedSet)>,
+    exit_approvers: ResolvedSet,
 }
 
-/// A rule whose names are looked up.
+/// An acl or grant with its names resolved.
 #[derive(Debug)]
-pub struct Rule {
+pub struct ResolvedRule {
     pub at: Position,
     pub name: Box<str>,
     /// Number of its sources.
     pub source: usize,
-    pub destination: Members,
+    pub destination: ResolvedSet,
     pub access: Vec<Access>,
     pub app: Arc<BTreeMap<Box<str>, Vec<Value>>>,
     /// `app` as JSON.
     pub app_json: Box<str>,
-    /// The capabilities that its sources get towards its destinations, and the number of the destinations
-    /// as sources.
+    /// Companion capabilities, which destinations get towards sources, and the number of the destinations as
+    /// sources.
     pub companions: Option<(Vec<&'static str>, usize)>,
     pub via: Vec<Box<str>>,
 }
 
-/// A rule of the ssh section.
+/// A rule of the `ssh` section with its names resolved.
 #[derive(Debug)]
-pub struct Ssh {
+pub struct ResolvedSshRule {
     pub at: Position,
     pub source: usize,
-    pub destination: Members,
+    pub destination: ResolvedSet,
     pub users: Vec<Box<str>>,
     /// Domains of `localpart:*@domain`.
     pub domains: Vec<Box<str>>,
@@ -67,27 +70,27 @@ pub struct Ssh {
     pub check: Option<CheckPeriod>,
 }
 
-/// An entry of nodeAttrs.
+/// An entry of `nodeAttrs` with its names resolved.
 #[derive(Debug)]
-pub struct Attributes {
-    pub targets: Members,
+pub struct ResolvedNodeAttr {
+    pub targets: ResolvedSet,
     pub values: BTreeMap<Box<str>, Vec<Value>>,
     pub pools: Vec<Ipv4Net>,
 }
 
-/// Capabilities that bring another one with them, towards the other side.
+/// Capabilities that imply another one in the opposite direction.
 /// Source: `companionCaps` in headscale `hscontrol/policy/v2/filter.go`.
 const COMPANIONS: &[(&str, &str)] = &[
     ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
     ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
 ];
 
-/// What comes with the capability `funnel`.
+/// Capability that `funnel` implies.
 /// Source: `CapabilityFunnelPorts` in tailscale `tailcfg/tailcfg.go`.
 const FUNNEL_PORTS: &str = "https://tailscale.com/cap/funnel-ports?ports=443,8443,10000";
 
-impl Program {
-    /// What applies where there is no policy.
+impl ResolvedPolicy {
+    /// The default without a policy.
     pub fn without_policy(users: &[User]) -> Self {
         let policy = Policy {
             open: true,
@@ -99,10 +102,10 @@ impl Program {
         }
     }
 
-    /// Looks up all names of a policy.
+    /// Resolves all names of a policy.
     pub fn new(policy: &Arc<Policy>, users: &[User]) -> Self {
-        let people = People::new(users, policy);
-        let mut program = Self {
+        let users = UserIndex::new(users, policy);
+        let mut resolved = Self {
             policy: policy.clone(),
             without_policy: false,
             sources: Vec::new(),
@@ -111,39 +114,39 @@ impl Program {
             has_via: false,
             has_without_ipv4: false,
             ssh: Vec::new(),
-            attributes: attributes(policy, &people),
+            attributes: attributes(policy, &users),
             tag_owners: BTreeMap::new(),
             route_approvers: Vec::new(),
-            exit_approvers: Members::new(&policy.exit_approvers, &people),
-            people,
+            exit_approvers: ResolvedSet::new(&policy.exit_approvers, &users),
+            users,
         };
         if policy.open {
-            program.open();
+            resolved.open();
         }
         for rule in &policy.rules {
-            program.add_rule(rule);
+            resolved.add_rule(rule);
         }
-        program.add_ssh();
+        resolved.add_ssh();
         for (net, approvers) in &policy.route_approvers {
-            let approvers = Members::new(approvers, &program.people);
-            program.route_approvers.push((*net, approvers));
+            let approvers = ResolvedSet::new(approvers, &resolved.users);
+            resolved.route_approvers.push((*net, approvers));
         }
         for tag in policy.tag_owners.keys() {
-            let owners = Members::new(&owners(policy, tag), &program.people);
-            program.tag_owners.insert(tag.clone(), owners);
+            let owners = ResolvedSet::new(&owners(policy, tag), &resolved.users);
+            resolved.tag_owners.insert(tag.clone(), owners);
         }
-        program.has_self = program.rules.iter().any(|rule| rule.destination.owned);
-        program.has_without_ipv4 = program
+        resolved.has_self = resolved.rules.iter().any(|rule| rule.destination.owned);
+        resolved.has_without_ipv4 = resolved
             .attributes
             .iter()
             .any(|entry| entry.values.contains_key(DISABLE_IPV4));
-        program.has_via = program.rules.iter().any(|rule| !rule.via.is_empty());
-        program
+        resolved.has_via = resolved.rules.iter().any(|rule| !rule.via.is_empty());
+        resolved
     }
 
-    /// The one rule of a policy without acls and grants.
+    /// Adds the only rule of a policy without acls and grants.
     fn open(&mut self) {
-        self.add_rule(&crate::policy::ast::Rule {
+        self.add_rule(&super::ast::Rule {
             at: Position { line: 1, column: 1 },
             name: "the default".into(),
             sources: vec![Selector::Any],
@@ -158,9 +161,9 @@ impl Program {
         });
     }
 
-    fn add_rule(&mut self, rule: &crate::policy::ast::Rule) {
+    fn add_rule(&mut self, rule: &super::ast::Rule) {
         let source = self.source(&rule.sources, &rule.postures);
-        let destination = Members::new(&rule.destinations, &self.people);
+        let destination = ResolvedSet::new(&rule.destinations, &self.users);
         let companions: Vec<_> = COMPANIONS
             .iter()
             .filter(|(name, _)| rule.app.contains_key(*name))
@@ -169,14 +172,14 @@ impl Program {
         let companions = match companions.is_empty() {
             true => None,
             false => {
-                let back = Sources {
-                    members: destination.clone(),
+                let back = ResolvedSources {
+                    set: destination.clone(),
                     postures: Vec::new(),
                 };
                 Some((companions, self.number(back)))
             }
         };
-        self.rules.push(Rule {
+        self.rules.push(ResolvedRule {
             at: rule.at,
             name: rule.name.clone(),
             source,
@@ -203,10 +206,10 @@ impl Program {
                 },
             );
             let source = self.source(&rule.sources, &rule.postures);
-            self.ssh.push(Ssh {
+            self.ssh.push(ResolvedSshRule {
                 at: rule.at,
                 source,
-                destination: Members::new(&rule.destinations, &self.people),
+                destination: ResolvedSet::new(&rule.destinations, &self.users),
                 users,
                 domains,
                 accept_env: rule.accept_env.clone(),
@@ -218,12 +221,12 @@ impl Program {
     fn source(&mut self, selectors: &[Selector], postures: &[Box<str>]) -> usize {
         let conditions = |name| self.policy.postures.get(name).cloned().unwrap_or_default();
         let postures: Vec<Vec<Condition>> = postures.iter().map(conditions).collect();
-        let members = Members::new(selectors, &self.people);
-        self.number(Sources { members, postures })
+        let set = ResolvedSet::new(selectors, &self.users);
+        self.number(ResolvedSources { set, postures })
     }
 
-    /// The number of some sources; equal ones share theirs.
-    fn number(&mut self, sources: Sources) -> usize {
+    /// The number of these sources; equal ones share it.
+    fn number(&mut self, sources: ResolvedSources) -> usize {
         match self.sources.iter().position(|known| *known == sources) {
             Some(number) => number,
             None => {
@@ -233,26 +236,26 @@ impl Program {
         }
     }
 
-    /// Whether a node acts as a source of a rule: itself, or for what is behind it.
-    pub fn is_from(&self, rule: &Rule, node: &Node) -> bool {
+    /// Whether a node is a source of a rule, itself or the hosts behind it.
+    pub fn is_from(&self, rule: &ResolvedRule, node: &Node) -> bool {
         self.sources.get(rule.source).is_some_and(|sources| {
             sources.admit(node) || subnets(node).any(|route| sources.admit_route(route))
         })
     }
 
-    /// Whether an owner may give a tag to a node.
+    /// Whether an owner may assign a tag.
     pub fn may_tag(&self, who: &Owner, tag: &str) -> bool {
         let Some(owners) = self.tag_owners.get(tag) else {
             return false;
         };
         let administers = |user| {
-            let user = self.people.by_id(user);
+            let user = self.users.by_id(user);
             user.is_some_and(|user| user.role != Role::Member)
         };
         owners.names_owner(who) || matches!(who, Owner::User(user) if administers(*user))
     }
 
-    /// Whether a route of a node needs no administrator. `exitNode` alone decides on exit routes.
+    /// Whether a route of a node is approved automatically. For exit routes only `exitNode` counts.
     pub fn auto_approves(&self, node: &Node, route: &IpNet) -> bool {
         match route.prefix_len() {
             0 => self.exit_approvers.has(node),
@@ -264,9 +267,9 @@ impl Program {
     }
 }
 
-impl Rule {
-    /// Whether a node is a destination of the rule: itself, for what is behind it, or as an exit. With `via`
-    /// the routers are, for what is behind them.
+impl ResolvedRule {
+    /// Whether a node is a destination of the rule: itself, the hosts behind it, or as an exit node. With `via`
+    /// these are the routers, for the hosts behind them.
     pub fn is_to(&self, node: &Node) -> bool {
         let behind = || {
             subnets(node).any(|route| self.destination.literal.overlaps(route))
@@ -278,7 +281,7 @@ impl Rule {
         }
     }
 
-    /// Whether the rule lets its sources use exit nodes. With `via` only what is written counts.
+    /// Whether the rule lets its sources use exit nodes; with `via` only `autogroup:internet` does.
     pub fn reaches_internet(&self) -> bool {
         match self.via.is_empty() {
             true => self.destination.holds_internet(),
@@ -291,7 +294,7 @@ impl Rule {
         self.via.is_empty() && self.destination.any || self.destination.literal.overlaps(route)
     }
 
-    /// Whether a node is one of the routers that the rule names.
+    /// Whether a node is one of the routers in `via`.
     pub fn goes_via(&self, node: &Node) -> bool {
         match &node.owner {
             Owner::Tags(tags) => tags.iter().any(|tag| self.via.contains(tag)),
@@ -306,7 +309,7 @@ pub fn localpart_domain(user: &str) -> Option<&str> {
     (!domain.is_empty()).then_some(domain)
 }
 
-/// The owners of a tag, and the owners of the tags that own it. Tags may own each other in a circle.
+/// The owners of a tag, including those of the tags that own it. Tags may own each other.
 fn owners(policy: &Policy, tag: &str) -> Vec<Selector> {
     let mut owners: Vec<Selector> = Vec::new();
     let mut open = vec![tag];
@@ -327,7 +330,7 @@ fn owners(policy: &Policy, tag: &str) -> Vec<Selector> {
     owners
 }
 
-fn attributes(policy: &Policy, people: &People) -> Vec<Attributes> {
+fn attributes(policy: &Policy, users: &UserIndex) -> Vec<ResolvedNodeAttr> {
     let mut all = Vec::new();
     for entry in &policy.node_attrs {
         let mut values = entry.app.clone();
@@ -337,8 +340,8 @@ fn attributes(policy: &Policy, people: &People) -> Vec<Attributes> {
                 values.entry(FUNNEL_PORTS.into()).or_default();
             }
         }
-        all.push(Attributes {
-            targets: Members::new(&entry.targets, people),
+        all.push(ResolvedNodeAttr {
+            targets: ResolvedSet::new(&entry.targets, users),
             values,
             pools: entry.pools.clone(),
         });
@@ -348,8 +351,8 @@ fn attributes(policy: &Policy, people: &People) -> Vec<Attributes> {
         (policy.disable_ipv4, DISABLE_IPV4),
     ] {
         if given {
-            all.push(Attributes {
-                targets: Members::new(&[Selector::Any], people),
+            all.push(ResolvedNodeAttr {
+                targets: ResolvedSet::new(&[Selector::Any], users),
                 values: BTreeMap::from([(name.into(), Vec::new())]),
                 pools: Vec::new(),
             });

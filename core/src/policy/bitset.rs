@@ -1,11 +1,11 @@
-//! Small sets of numbers.
+//! Fixed-size bit sets.
 
-/// A set of numbers below a length that is fixed when it is made.
+/// A set of numbers below a fixed length.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Bits(Box<[u32]>);
+pub struct BitSet(Box<[u32]>);
 
-impl Bits {
-    /// The numbers below a length for which a question is answered with yes.
+impl BitSet {
+    /// The numbers below `length` for which `is_in` is true.
     pub fn of(length: usize, mut is_in: impl FnMut(usize) -> bool) -> Self {
         let word = |base: usize| {
             (0..32).fold(0u32, |word, bit: u32| {
@@ -22,7 +22,7 @@ impl Bits {
         word >> (number % 32) & 1 == 1
     }
 
-    /// Whether a number is in both.
+    /// Whether the two sets have a number in common.
     pub fn meets(&self, other: &Self) -> bool {
         self.0
             .iter()
@@ -30,7 +30,7 @@ impl Bits {
             .any(|(one, other)| one & other != 0)
     }
 
-    /// Whether there is none in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn sets_hold_what_was_put_in() {
-        let odd = Bits::of(70, |number| number % 2 == 1);
-        let some = Bits::of(70, |number| [0, 31, 64, 69].contains(&number));
+        let odd = BitSet::of(70, |number| number % 2 == 1);
+        let some = BitSet::of(70, |number| [0, 31, 64, 69].contains(&number));
         assert_eq!(some.iter().collect::<Vec<_>>(), [0, 31, 64, 69]);
         assert!(odd.meets(&some) && odd.has(69) && !odd.has(64) && !odd.has(1000));
-        assert!(!Bits::of(70, |number| number == 0).meets(&odd));
-        assert!(Bits::of(0, |_| true).is_empty() && Bits::of(9, |_| false).is_empty());
+        assert!(!BitSet::of(70, |number| number == 0).meets(&odd));
+        assert!(BitSet::of(0, |_| true).is_empty() && BitSet::of(9, |_| false).is_empty());
     }
 }
