@@ -35,7 +35,7 @@ use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::net::params::Params;
 use crate::net::query::pairs;
-use crate::net::tls::Served;
+use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
 use crate::status::client_reports::ClientReports;
 use crate::status::policy::PolicyStatus;
@@ -85,7 +85,7 @@ pub struct About {
     /// The public addresses.
     pub wan: WanStatus,
     /// The certificate that is served.
-    pub served: Arc<Served>,
+    pub served: Arc<CertResolver>,
     /// Whether it is one that hearth made.
     pub certificate_is_own: bool,
     /// The memory budget, in bytes, where it is known.

@@ -5,14 +5,16 @@
 //! What stands under `/api/v1/hearth/` is hearth's own.
 //! Must not know: the state, HTTP.
 
+mod audit;
 mod contact;
 mod policy;
 mod request;
 mod wan;
 
+pub use audit::{AuditActor, AuditAnswer, AuditEntry, AuditReport, AuditTarget};
 pub use contact::{
-    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, NodeReply, OpenPage, PingAnswer,
-    PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, DecideSshCheck, NodeReply, OpenPage, PingAnswer, PingNode, SshCheck,
+    SshChecksAnswer,
 };
 pub use policy::{
     PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
@@ -93,6 +95,9 @@ pub struct ApiKey {
     pub id: String,
     /// Masked text of the key.
     pub prefix: String,
+    /// What it may do (hearth's own); empty is everything.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// When it ends; `null` is never.
     pub expiration: Option<Timestamp>,
     /// When it was made.

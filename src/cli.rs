@@ -1,131 +1,102 @@
 //! The command line: Headscale's verbs, aliases and flags where it has them.
 //!
-//! Source: headscale 0.29, `cmd/headscale/cli/*.go`. All commands but `serve`, `check`, `board`
-//! and `version` ask a running server over its socket.
+//! `args` says what may be typed, `commands` has a file for each command, and this file leads from one to the
+//! other. All commands but `serve`, `derp`, `check`, `board`, `help`, `completion` and `version` ask a running
+//! server over its socket.
+//!
+//! Source: headscale 0.29, `cmd/headscale/cli/*.go`.
 
 pub mod client;
 pub mod output;
 
 mod args;
-mod board;
-mod contact;
-mod dns;
-mod doctor;
-mod keys;
-mod nodes;
-mod pending;
-mod policy;
-#[cfg(feature = "policy-tools")]
-mod policy_eval;
-mod relay;
-mod routes;
-mod server;
-mod users;
-mod wan;
-mod wireguard;
+mod build;
+mod commands;
+mod context;
+mod lookup;
+mod root;
 
-pub use args::Args;
+pub use args::{Args, Shell};
+pub use commands::completion::script as completion_script;
 
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
 use crate::panics;
-use args::{BoardArgs, Command, DerpArgs};
-use client::{CliError, Client};
-use output::{Format, Output};
+use args::{Command, DerpArgs};
+use client::CliError;
+use commands::{
+    apikeys, audit, board, check, completion, derp, dns, doctor, health, help, invite, nodes,
+    pending, policy, preauthkeys, serve, ssh, status, users, version, wan,
+};
+use context::Ctx;
+use output::{Output, print_error};
 
-/// Environment variable with the path of the socket.
-pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
-
-/// Runs the program. The exit code is 0 when all went well, 1 when something was refused or failed,
-/// and 2 when the command line was not understood.
+/// Runs the program. The exit code is 0 on success, 1 when something was refused or failed, and 2 when the
+/// command line is invalid.
 pub fn run() -> ExitCode {
-    panics::end_the_program();
-    let args = Args::parse();
-    let format = args.output;
-    let outcome = match args.command {
-        Command::Serve(flags) => return server::serve(flags.overrides(args.socket)),
+    panics::abort_on_panic();
+    let args = root::parse();
+    match args.command {
+        Command::Serve(flags) => serve::run(flags, args.socket),
         Command::Derp(DerpArgs {
             command: None,
             flags,
-        }) => return relay::serve(flags.overrides(args.socket)),
-        Command::Check(flags) => return server::check(flags.overrides(args.socket), format),
-        Command::Board(BoardArgs { command, flags }) => {
-            board::run(command, flags.overrides(args.socket), format)
-        }
-        Command::Version => Ok(server::version(format)),
+        }) => derp::serve(flags, args.socket),
         #[cfg(feature = "policy-tools")]
         Command::Policy(args::PolicyCommand::Eval) => {
-            return match policy_eval::run(io::stdin().lock(), io::stdout().lock()) {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            match commands::policy_eval::run(input, output) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(fault) => {
-                    print_fault(&fault, format);
+                Err(error) => {
+                    print_error(args.output, &error, None);
                     ExitCode::FAILURE
                 }
-            };
+            }
         }
-        command => ask(command, args.socket, format),
-    };
-    match outcome {
-        Ok(output) => {
-            print(&output);
-            ExitCode::from(output.exit)
-        }
-        Err(fault) => {
-            print_fault(&fault.to_string(), format);
-            ExitCode::FAILURE
+        command => {
+            let ctx = Ctx::new(args.socket, args.output, args.force);
+            match dispatch(&ctx, command) {
+                Ok(output) => {
+                    output.print();
+                    ExitCode::from(output.exit)
+                }
+                Err(error) => {
+                    print_error(ctx.format, &error.to_string(), error.hint().as_deref());
+                    ExitCode::FAILURE
+                }
+            }
         }
     }
 }
 
-fn ask(
-    command: Command,
-    socket: Option<PathBuf>,
-    format: Option<Format>,
-) -> Result<Output, CliError> {
-    let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
-    let socket = socket.or_else(variable).unwrap_or_else(usual_socket);
-    args::dispatch(command, &Client::new(&socket), format)
-}
-
-/// The socket of the server that the default configuration describes. A person without a server of
-/// their own means that of the system.
-fn usual_socket() -> PathBuf {
-    let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
-    let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
-    first_there([config.socket, of_system, SYSTEM_SOCKET.into()])
-}
-
-/// The first of these sockets that is there, or else the first one, which messages then name.
-fn first_there<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
-    // Not being allowed to look is a sign of its being there.
-    let is_there = |path: &Path| match path.metadata() {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    };
-    let there = sockets.iter().find(|path| is_there(path)).cloned();
-    there.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
-}
-
-fn print(output: &Output) {
-    // A reader that closed the pipe early has what it wanted.
-    if !output.result.is_empty() {
-        let _ = writeln!(io::stdout().lock(), "{}", output.result);
+/// Carries out a command that has one result.
+fn dispatch(ctx: &Ctx, command: Command) -> Result<Output, CliError> {
+    match command {
+        Command::Status => status::run(ctx),
+        Command::Invite(args) => invite::run(ctx, args),
+        Command::Doctor { all } => doctor::run(ctx, all),
+        Command::Help { topic } => help::run(ctx, &topic),
+        Command::Nodes(command) => nodes::run(ctx, command),
+        Command::Pending(command) => pending::run(ctx, command),
+        Command::Users(command) => users::run(ctx, command),
+        Command::Preauthkeys(command) => preauthkeys::run(ctx, command),
+        Command::Ssh(command) => ssh::run(ctx, command),
+        Command::Auth(command) => pending::run_auth(ctx, command),
+        Command::Policy(command) => policy::run(ctx, command),
+        Command::Dns(command) => dns::run(ctx, command),
+        Command::Wan { command } => wan::run(ctx, command),
+        Command::Check(flags) => Ok(check::run(ctx, flags)),
+        Command::Health => health::run(ctx),
+        Command::Derp(_) => derp::status(ctx),
+        Command::Board(args) => board::run(ctx, args),
+        Command::Audit { limit } => audit::run(ctx, limit),
+        Command::Apikeys(command) => apikeys::run(ctx, command),
+        Command::Completion { shell } => Ok(completion::run(shell)),
+        Command::Version => Ok(version::run(ctx)),
+        Command::Complete { words } => Ok(completion::complete(ctx, &words)),
+        // It runs until it is stopped; `run` has started it.
+        Command::Serve(_) => Ok(Output::default()),
     }
-    if !output.notes.is_empty() {
-        let _ = writeln!(io::stderr().lock(), "{}", output.notes);
-    }
-}
-
-fn print_fault(message: &str, format: Option<Format>) {
-    let text = Output::of(format, &serde_json::json!({ "error": message }), || {
-        format!("Error: {message}")
-    });
-    let _ = writeln!(io::stderr().lock(), "{}", text.result);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The configuration: what the file and the flags say, checked and completed.
+//! The configuration: the file and the flags, checked and completed with defaults.
 //!
-//! Two stages: [`file::RawConfig`] holds what is written and where, [`Config`] holds values that
-//! cannot be wrong. Nothing in a file can keep the server from starting: a fault becomes a
+//! Two stages: [`file::RawConfig`] holds the keys as written, with their locations; [`Config`] holds
+//! valid values only. Nothing in a file prevents the server from starting: a fault becomes a
 //! [`Warning`] and the default is used.
 
 pub mod board;
@@ -9,6 +9,7 @@ pub mod budget;
 pub mod clients;
 pub mod derp;
 mod dns;
+pub mod fault;
 pub mod file;
 mod json_text;
 pub mod lan;
@@ -16,6 +17,7 @@ pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+pub mod raw;
 mod toml_text;
 pub mod url;
 pub mod value;
@@ -26,12 +28,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
-
 pub use board::choice::Choice;
 pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
-pub use file::{Fault, Warning};
+pub use fault::{ConfigFault, Warning};
 pub use limits::Limits;
 pub use name::DnsName;
 pub use policy::PolicySettings;
@@ -43,37 +43,37 @@ pub use web_url::WebUrl;
 use board::machine::Machine;
 use file::RawConfig;
 use hearth_core::state::dns::DnsSettings;
+use hearth_core::wan::address::prefix_without;
 use lan::Network;
 use value::{Expiry, Range};
 
-/// Where the configuration is when no flag says so.
+/// Default path of the configuration file.
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
-/// Where the data is when the server runs as root.
+/// Default data directory for root.
 pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
-/// Where the data is when neither a flag nor the file says so. Packages and containers set it.
+/// The environment variable with the default data directory. Packages and containers set it.
 pub const DATA_DIR_VARIABLE: &str = "HEARTH_DATA_DIR";
-/// Where the server of a package has its socket.
+/// The socket of a server that was installed from a package.
 pub const SYSTEM_SOCKET: &str = "/var/run/hearth/hearth.sock";
-/// Name of the socket inside the data directory.
+/// File name of the socket in the data directory.
 pub const SOCKET_NAME: &str = "hearth.sock";
-/// Below this all names of the tailnet are, unless the configuration says otherwise. The top-level
-/// domain is reserved for private use (ICANN, 2024).
+/// Default base domain of the tailnet. The top-level domain is reserved for private use (ICANN, 2024).
 pub const DEFAULT_BASE_DOMAIN: &str = "hearth.internal";
-/// The second choice, for a server whose own host is below the first one.
+/// Default base domain of a server whose own host is inside the first one.
 const OTHER_BASE_DOMAIN: &str = "tailnet.internal";
 
-/// Addresses of the listeners; `None` is off.
+/// The addresses of the listeners; `None` is off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Plain HTTP: the Noise upgrade, the key, the pages, the relay.
+    /// Plain HTTP: control protocol, server key, web pages, relay.
     pub http: Option<SocketAddr>,
-    /// The same inside TLS.
+    /// The same over TLS.
     pub https: Option<SocketAddr>,
     /// STUN (UDP).
     pub stun: Option<SocketAddr>,
 }
 
-/// A certificate of the owner's; without one the server makes its own.
+/// The certificate files; without them the server uses a self-signed certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain in PEM.
@@ -82,7 +82,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The addresses that nodes get.
+/// The prefixes from which nodes get their addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefixes {
     /// IPv4.
@@ -91,78 +91,78 @@ pub struct Prefixes {
     pub v6: Ipv6Range,
 }
 
-/// What holds for nodes.
+/// The `[node]` section: settings of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSettings {
-    /// How long a node's key is good after login; `None` is for ever.
+    /// Key expiry: time from login until a node's key expires; `None` is never.
     pub expiry: Option<Duration>,
-    /// Whether an administrator has to let each new device take part.
+    /// Device approval: whether each new device needs approval.
     pub approval: bool,
-    /// How long an ephemeral node may be away before it is deleted.
+    /// How long an ephemeral node may be offline before it is deleted.
     pub ephemeral_timeout: Duration,
 }
 
-/// What holds for routes that several nodes serve.
+/// The `[routes]` section: health probes of subnet routers with the same route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteSettings {
-    /// How often their routers are asked for a sign of life; `None` is never.
+    /// Time between two probes; `None` is never.
     pub probe_interval: Option<Duration>,
-    /// How long one may take to give it.
+    /// Timeout of a probe.
     pub probe_timeout: Duration,
 }
 
-/// What the server runs with. Every value is checked.
+/// The configuration of the server. Every value is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// What clients are told to connect to.
+    /// The URL that clients connect to.
     pub server_url: ServerUrl,
-    /// Whether nobody set `server_url`, so that it holds the address at home and the configured
-    /// port of the listener, which is 0 when the system chooses it.
+    /// Whether `server_url` is not set, so that it consists of the LAN address and the configured port
+    /// of the listener, which is 0 if the system chooses it.
     pub server_url_is_computed: bool,
-    /// The domain of the tailnet's names.
+    /// The base domain of the tailnet.
     pub base_domain: DnsName,
-    /// Directory of the database, the keys and the certificate.
+    /// The directory of database, keys and certificate.
     pub data_dir: PathBuf,
     /// Path of the socket for the command line.
     pub socket: PathBuf,
     /// The listeners.
     pub listen: Listen,
-    /// The owner's certificate.
+    /// The certificate files.
     pub tls: Option<TlsFiles>,
-    /// The addresses that nodes get.
+    /// The prefixes from which nodes get their addresses.
     pub prefixes: Prefixes,
-    /// What holds for nodes.
+    /// Settings of nodes.
     pub node: NodeSettings,
-    /// What holds for routes that several nodes serve.
+    /// Health probes of subnet routers.
     pub routes: RouteSettings,
     /// DNS of the tailnet.
     pub dns: DnsSettings,
     /// The relay.
     pub derp: DerpSettings,
-    /// Where the policy is.
+    /// The source of the policy.
     pub policy: PolicySettings,
-    /// What clients are told about the server and about themselves.
+    /// What is advertised to clients.
     pub clients: ClientSettings,
-    /// The addresses outside.
+    /// Public addresses and port mapping.
     pub wan: WanSettings,
-    /// Where the numbers for a monitoring system are served; `None` is nowhere.
+    /// The address of the metrics listener; `None` is off.
     pub metrics: Option<SocketAddr>,
-    /// How much is logged.
+    /// The log level.
     pub log_level: LogLevel,
-    /// Which board this is.
+    /// The detected or configured board.
     pub board: Choice,
-    /// The bounds: those of the board, and what the file changes.
+    /// The limits: those of the board, changed by the file.
     pub limits: Limits,
-    /// What is wrong with the configuration, in the order of the file.
+    /// The faults of the configuration, in the order of the file.
     pub warnings: Vec<Warning>,
 }
 
-/// Flags, each of which comes before the key of the file.
+/// Flags; each takes precedence over its key in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
-    /// `--config`; without it [`DEFAULT_FILE`] is read when it is there.
+    /// `--config`; without it [`DEFAULT_FILE`] is read if it exists.
     pub config: Option<PathBuf>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
@@ -186,7 +186,7 @@ pub struct Overrides {
     pub board: Option<String>,
 }
 
-/// What the defaults depend on.
+/// The environment that the defaults depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
     /// Whether the process runs as root.
@@ -197,9 +197,9 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
     pub data_home: Option<PathBuf>,
-    /// The addresses of this machine.
+    /// The LAN addresses of this machine.
     pub network: Network,
-    /// What machine it is.
+    /// The hardware.
     pub machine: Machine,
 }
 
@@ -217,7 +217,7 @@ impl Surroundings {
         }
     }
 
-    /// Where the data is unless somebody says otherwise.
+    /// The data directory when neither a flag nor the file sets it.
     pub fn default_data_dir(&self) -> PathBuf {
         if let Some(directory) = &self.data_dir {
             return directory.clone();
@@ -239,8 +239,8 @@ fn is_root() -> bool {
 }
 
 impl Config {
-    /// Reads the file that the flags name, or else the default one when there is one, and completes
-    /// it with the flags and the defaults.
+    /// Reads the file that the flags name, or else [`DEFAULT_FILE`] if it exists, and completes it with
+    /// the flags and the defaults.
     pub fn load(overrides: Overrides, surroundings: &Surroundings) -> Self {
         let default_file = || {
             let path = Path::new(DEFAULT_FILE);
@@ -262,7 +262,7 @@ impl Config {
         config
     }
 
-    /// Takes every key out of `raw`. What is left there afterwards is unknown.
+    /// Takes every key from `raw`. What remains there is unknown.
     fn take(raw: &mut RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
         let listen = listen(raw, &flags);
         let server_url = raw.take("server_url");
@@ -362,7 +362,7 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
         stun: address("listen.stun", flags.stun, 3478),
     };
     if listen.http.is_none() && listen.https.is_none() {
-        raw.warn(raw.place_of("listen.http"), Fault::NoListener);
+        raw.warn(raw.location_of("listen.http"), ConfigFault::NoListener);
     }
     listen
 }
@@ -370,27 +370,27 @@ fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
 fn board(raw: &mut RawConfig, flag: Option<String>, machine: &Machine) -> Choice {
     let in_file: Option<String> = raw.take("board");
     let is_of_file = flag.is_none();
-    let wish = flag.or(in_file);
-    let (choice, is_understood) = Choice::make(wish.as_deref(), machine);
-    if let Some(name) = wish.filter(|_| !is_understood) {
-        let fault = Fault::UnknownBoard {
+    let requested = flag.or(in_file);
+    let (choice, is_known) = Choice::make(requested.as_deref(), machine);
+    if let Some(name) = requested.filter(|_| !is_known) {
+        let fault = ConfigFault::UnknownBoard {
             near: board::near(&name),
             name,
             instead: choice.name().to_owned(),
         };
-        let place = raw.place_of("board").filter(|_| is_of_file);
-        raw.warn(place, fault);
+        let location = raw.location_of("board").filter(|_| is_of_file);
+        raw.warn(location, fault);
     }
     choice
 }
 
-/// Warns where the limits allow more memory than fits the board. Those of the board itself never do.
+/// Warns if the limits allow more memory than the budget of the board. Those of the board itself never do.
 fn warn_of_memory(raw: &mut RawConfig, board: &Choice, limits: &Limits) {
     let needs = budget::Needs::of(limits).total();
     let Some(budget) = board.budget().filter(|budget| needs > *budget) else {
         return;
     };
-    let fault = Fault::OverBudget {
+    let fault = ConfigFault::OverBudget {
         needs: budget::show_mib(needs),
         budget: budget::show_mib(budget),
         board: board.name().to_owned(),
@@ -398,29 +398,23 @@ fn warn_of_memory(raw: &mut RawConfig, board: &Choice, limits: &Limits) {
     raw.warn(None, fault);
 }
 
-/// Warns where the carrier gives addresses from the prefix of the nodes.
+/// Warns if this machine has a CGNAT address inside the prefix of the nodes.
 fn warn_of_carrier(raw: &mut RawConfig, nodes: Ipv4Range, network: &Network) {
     let Some(local) = network.carrier_address() else {
         return;
     };
-    let nodes = Ipv4Net::new(nodes.first(), nodes.bits()).unwrap_or_default();
-    if !nodes.contains(&local.address) {
+    if !nodes.contains(local.address) {
         return;
     }
-    // Far enough from the carrier's network, whatever its size, and from the ranges that are never given out.
-    let instead = match local.address.octets() {
-        [_, second, ..] if second < 96 => "100.112.0.0/16",
-        _ => "100.80.0.0/16",
-    };
-    let fault = Fault::CarrierAddress {
+    let fault = ConfigFault::CarrierAddress {
         interface: local.interface.clone(),
         address: local.address,
-        instead,
+        instead: prefix_without(local.address),
     };
     raw.warn(None, fault);
 }
 
-/// `http://<address at home>:<port>`. A listener that is bound to one address is reached there.
+/// `http://<LAN address>:<port>`, or the address that the listener is bound to.
 fn computed_url(raw: &mut RawConfig, listen: &Listen, surroundings: &Surroundings) -> ServerUrl {
     let (scheme, listener) = match (listen.http, listen.https) {
         (Some(http), _) => (Scheme::Http, http),
@@ -431,7 +425,7 @@ fn computed_url(raw: &mut RawConfig, listen: &Listen, surroundings: &Surrounding
         return ServerUrl::at(scheme, listener);
     }
     let address = surroundings.network.home_address().unwrap_or_else(|| {
-        raw.warn(None, Fault::NoHomeAddress);
+        raw.warn(None, ConfigFault::NoHomeAddress);
         Ipv4Addr::LOCALHOST
     });
     ServerUrl::at(
@@ -440,7 +434,7 @@ fn computed_url(raw: &mut RawConfig, listen: &Listen, surroundings: &Surrounding
     )
 }
 
-/// MagicDNS answers for everything in the base domain, so a server inside it could not be found.
+/// The base domain, which must not contain the server: MagicDNS answers for all names in it.
 /// Source: `isSafeServerURL` in headscale `hscontrol/types/config.go`.
 fn base_domain(raw: &mut RawConfig, flag: Option<DnsName>, server_url: &ServerUrl) -> DnsName {
     let hides_server = |domain: &DnsName| match server_url.host() {
@@ -453,10 +447,10 @@ fn base_domain(raw: &mut RawConfig, flag: Option<DnsName>, server_url: &ServerUr
             return domain;
         }
         let instead = default_base_domain(hides_server);
-        let fault = Fault::HostInBaseDomain {
+        let fault = ConfigFault::HostInBaseDomain {
             instead: instead.to_string(),
         };
-        raw.warn(raw.place_of("base_domain"), fault);
+        raw.warn(raw.location_of("base_domain"), fault);
         return instead;
     }
     default_base_domain(hides_server)
@@ -484,7 +478,7 @@ fn tls(raw: &mut RawConfig, cert: Option<PathBuf>, key: Option<PathBuf>) -> Opti
                 Some(_) => ("tls.cert_file", "tls.key_file"),
                 None => ("tls.key_file", "tls.cert_file"),
             };
-            raw.warn(raw.place_of(key), Fault::Alone { key, missing });
+            raw.warn(raw.location_of(key), ConfigFault::Alone { key, missing });
             None
         }
     }

@@ -1,15 +1,15 @@
-//! Files that are put in place whole or not at all.
+//! Atomic replacement and bounded reading of files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Replaces a file at once, readable by its owner only; its directory is made if need be. After a
-/// power cut there is the old file or the new one.
+/// Replaces a file atomically, readable by its owner only; creates its directory if necessary. After a power loss
+/// there is the old file or the new one.
 ///
 /// # Errors
-/// The system's; the old file is then still there.
+/// Those of the system; the old file then remains.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("new");
@@ -32,7 +32,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// Reads a file of at most `most` bytes.
 ///
 /// # Errors
-/// The system's, and `InvalidData` when the file is longer.
+/// Those of the system, and `InvalidData` if the file is longer.
 pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
     let mut contents = Vec::new();
@@ -46,7 +46,7 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(contents)
 }
 
-/// What tells that a file is another or was changed.
+/// The stamp of a file, which differs after a change or replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     inode: u64,
@@ -55,7 +55,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// How the file is now; `None` when it is not there.
+    /// The stamp now; `None` if the file does not exist.
     pub fn of(path: &Path) -> Option<Self> {
         let file = path.metadata().ok()?;
         Some(Self {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_replaced_whole_and_read_within_bounds() {
+    fn files_are_replaced_atomically_and_read_within_bounds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("below/file");
         for contents in [&b"first"[..], b"second"] {

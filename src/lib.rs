@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod files;
+pub mod interfaces;
 pub mod logging;
 pub mod metrics;
 pub mod net;

@@ -1,4 +1,4 @@
-//! Where log lines go and how many there are.
+//! Log output and log level.
 
 use std::fs::File;
 use std::io;
@@ -16,26 +16,26 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::LogLevel;
 
-/// Changes the level of a running program.
+/// Changes the log level at runtime.
 #[derive(Debug, Clone)]
 pub struct LogControl(reload::Handle<LevelFilter, Registry>);
 
 impl LogControl {
-    /// From now on this much is logged.
+    /// Sets the log level.
     pub fn set_level(&self, level: LogLevel) {
-        // It fails only when nothing is logged any more, at the end of the program.
+        // It fails only when logging has ended, at the exit of the program.
         let _ = self.0.reload(filter(level));
     }
 }
 
-/// The variable with the device and inode of the journal's stream. Source: `systemd.exec(5)`.
+/// The environment variable with device and inode of the stream to the journal. Source: `systemd.exec(5)`.
 const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
-/// Sends log lines to standard error, where procd, systemd and terminals collect them. The journal gets each with
-/// its priority, and without the time that it knows itself.
+/// Starts logging to standard error, for procd, systemd and terminals. Lines for the journal have a priority and no
+/// time, which the journal adds itself.
 ///
 /// # Errors
-/// When the process logs already.
+/// If logging has been started already.
 pub fn start(level: LogLevel) -> Result<LogControl, TryInitError> {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = fmt::layer().with_writer(io::stderr);
@@ -63,7 +63,7 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Whether standard error goes to the journal, and not somewhere else since systemd set the variable.
+/// Whether standard error is connected to the journal, and was not redirected since systemd set the variable.
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var(JOURNAL_VARIABLE) else {
         return false;
@@ -73,13 +73,13 @@ fn is_journal() -> bool {
     stderr.is_ok_and(|stderr| is_stream(&stream, stderr.dev(), stderr.ino()))
 }
 
-/// Whether the variable names this file, as `device:inode`.
+/// Whether the variable contains this file, as `device:inode`.
 fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
     let named = variable.split_once(':');
     named.is_some_and(|(first, second)| first.parse() == Ok(device) && second.parse() == Ok(inode))
 }
 
-/// A line for the journal: `<priority>` and the fields. Source: `sd-daemon(3)`.
+/// Format of a line for the journal: `<priority>` and the fields. Source: `sd-daemon(3)`.
 struct Journal;
 
 impl<S, N> FormatEvent<S, N> for Journal
@@ -99,7 +99,7 @@ where
     }
 }
 
-/// The priority of syslog. Source: `syslog(3)`.
+/// The syslog priority. Source: `syslog(3)`.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_is_known_by_its_stream() {
+    fn the_journal_is_recognized_by_its_stream() {
         assert!(is_stream("8:1234", 8, 1234));
         for other in ["8:1235", "9:1234", "8", "", ":", "8:1234:1", "x:y"] {
             assert!(!is_stream(other, 8, 1234), "{other}");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_come_before_warnings_and_those_before_the_rest() {
+    fn priorities_follow_the_log_level() {
         let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
         assert_eq!(levels.map(priority), [3, 4, 6, 7]);
     }

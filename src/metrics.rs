@@ -28,34 +28,29 @@ use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
 use crate::status::relay::Numbers;
 
-impl Numbers {
-    /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
-    pub fn prometheus(&self) -> String {
-        let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
-        if let Some(counters) = &self.http {
-            counters.prometheus(&mut text);
-        }
-        text
+/// Serves one connection of a monitoring system: `GET /metrics`.
+pub async fn serve(numbers: Numbers, stream: Stream, shutdown: &Shutdown) {
+    let answer = |request: Request<Incoming>| -> PendingResponse {
+        Box::pin(std::future::ready(match request.uri().path() {
+            "/metrics" => metrics(&numbers),
+            _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
+        }))
+    };
+    let limits = Limits::default();
+    if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
+        tracing::debug!(%error, "connection for metrics ended");
     }
+}
 
-    /// Answers one monitoring system: `GET /metrics`.
-    pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
-        let answer = |request: Request<Incoming>| -> PendingResponse {
-            Box::pin(std::future::ready(match request.uri().path() {
-                "/metrics" => self.metrics(),
-                _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
-            }))
-        };
-        let limits = Limits::default();
-        if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
-            tracing::debug!(%error, "connection for metrics ended");
-        }
+/// Source of the format: Prometheus, "Text-based exposition format".
+fn metrics(numbers: &Numbers) -> Response<Body> {
+    let relay = numbers.relay.as_ref().map(Relay::stats);
+    let mut text = prometheus(relay, numbers.stun.stats());
+    if let Some(counters) = &numbers.http {
+        counters.prometheus(&mut text);
     }
-
-    fn metrics(&self) -> Response<Body> {
-        let kind = "text/plain; version=0.0.4; charset=utf-8";
-        body::typed(StatusCode::OK, kind, self.prometheus())
-    }
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    body::typed(StatusCode::OK, kind, text)
 }
 
 /// Appends the two lines that come before the samples of a metric.

@@ -1,6 +1,6 @@
-//! The wish to stop, and the signals that bring it.
+//! The request to stop, and the signals that cause it.
 //!
-//! Must not know: what has to be stopped.
+//! Must not know: what is stopped.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Tells every part of the program that it is to stop. Clones share the wish, which is never taken back.
+/// The request to stop all parts of the program. Clones share it; it cannot be withdrawn.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<watch::Sender<bool>>);
 
@@ -19,34 +19,34 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing is to stop yet.
+    /// A request that has not been made yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everything to stop. Asking twice changes nothing.
+    /// Requests everything to stop. A second request has no effect.
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether everything is to stop.
+    /// Whether the stop was requested.
     pub fn requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until everything is to stop. Cancel safe.
+    /// Waits until the stop is requested. Cancel safe.
     pub async fn wait(&self) {
-        // The sender lives as long as `self`, so that waiting ends only with the wish.
+        // The sender lives as long as `self`, so that only the request ends the wait.
         let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }
 
-/// What the operator asks for.
+/// A signal from the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: stop. The second one means at once.
+    /// SIGTERM or SIGINT: stop. A second one means immediately.
     Stop,
-    /// SIGHUP: read the files again.
+    /// SIGHUP: reload.
     Reload,
 }
 
@@ -59,10 +59,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default action.
+    /// Installs the signal handlers.
     ///
     /// # Errors
-    /// When the system refuses the handlers.
+    /// If the system refuses the handlers.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O.
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_wait_and_those_who_come_late_are_told() {
+    async fn early_and_late_waiters_see_the_request() {
         let shutdown = Shutdown::new();
         let waiting = shutdown.clone();
         assert!(!shutdown.requested());

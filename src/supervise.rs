@@ -1,4 +1,4 @@
-//! Owns every task: spawned here, named, awaited at the end, cut off at a deadline.
+//! Owner of every task: spawned here, named, awaited at shutdown, aborted at a deadline.
 //!
 //! Must not know: what the tasks do.
 
@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 /// A set of running tasks. Clones share the set.
 ///
-/// The set has no bound of its own: who spawns for a peer holds one of the peer's permits.
+/// The set has no limit of its own: a task for a peer holds one of its permits.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<Mutex<Running>>);
 
@@ -29,7 +29,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Runs a task. After [`Tasks::finish`] has given up waiting it is dropped instead.
+    /// Spawns a task. After the deadline of [`Tasks::finish`] it is dropped instead.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -38,7 +38,7 @@ impl Tasks {
         if running.closed {
             return;
         }
-        // The event queue's own part of a task is then compiled once, and not for each kind of task.
+        // Boxed, the part of the runtime in a task is compiled once, not for each kind of task.
         let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
         let handle = running.set.spawn(future);
         running.names.insert(handle.id(), name);
@@ -47,14 +47,14 @@ impl Tasks {
         }
     }
 
-    /// How many tasks have not been seen to end. Those that ended are noticed at the next spawn.
+    /// Number of running tasks. Ended ones are removed at the next spawn.
     pub fn count(&self) -> usize {
         self.lock().set.len()
     }
 
-    /// Waits for all tasks, those included which are spawned meanwhile, then cuts off what still runs after `grace`.
+    /// Waits for all tasks, including newly spawned ones, and aborts those that still run after `grace`.
     ///
-    /// Returns the names of the tasks that were cut off.
+    /// Returns the names of the aborted tasks.
     pub async fn finish(&self, grace: Duration) -> Vec<&'static str> {
         let _ = tokio::time::timeout(grace, self.drain()).await;
         let (mut set, names) = {
@@ -66,15 +66,15 @@ impl Tasks {
             )
         };
         set.abort_all();
-        let mut cut_off = Vec::new();
+        let mut aborted = Vec::new();
         while let Some(ended) = set.join_next_with_id().await {
             if let Err(error) = ended
                 && error.is_cancelled()
             {
-                cut_off.extend(names.get(&error.id()));
+                aborted.extend(names.get(&error.id()));
             }
         }
-        cut_off
+        aborted
     }
 
     /// Cancel safe: a task leaves the set only when it has ended.
@@ -102,7 +102,7 @@ impl Running {
         };
         let name = self.names.remove(&id).unwrap_or("unnamed");
         if let Some(error) = error {
-            tracing::error!(task = name, %error, "a task failed");
+            tracing::error!(task = name, %error, "task failed");
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_does_not_end_is_cut_off_and_named() {
+    async fn a_task_that_does_not_end_is_aborted_and_named() {
         let tasks = Tasks::new();
         tasks.spawn("stubborn", std::future::pending());
         assert_eq!(tasks.finish(Duration::from_secs(4)).await, ["stubborn"]);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ended_tasks_take_no_room() {
+    async fn ended_tasks_use_no_memory() {
         let tasks = Tasks::new();
         for _ in 0..100 {
             tasks.spawn("short", std::future::ready(()));

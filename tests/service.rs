@@ -304,7 +304,7 @@ fn sockets_that_are_not_meant_for_hearth_are_left_alone_and_named() {
     assert!(is_answered(&mut stream));
     let log = std::fs::read_to_string(manager.path("log")).unwrap();
     assert!(log.contains("`hearth.socket`"), "{log}");
-    assert!(log.contains("sockets of the service manager"), "{log}");
+    assert!(log.contains("sockets from the service manager"), "{log}");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_socket_of_the_wrong_kind_stops_the_start_with_a_reason() {
     let status = server.0.wait().unwrap();
     assert_eq!(status.code(), Some(1));
     let log = std::fs::read_to_string(manager.path("log")).unwrap();
-    assert!(log.contains("a socket that was handed over"), "{log}");
+    assert!(log.contains("a socket from the service manager"), "{log}");
 }
 
 #[test]

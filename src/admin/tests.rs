@@ -703,5 +703,5 @@ async fn attributes_and_health_are_shown() {
     let node = server.good("GET", "node/1", Value::Null).await;
     assert_eq!(node["node"]["health"], json!(["dns: none"]));
     let audit = server.good("GET", "hearth/audit", Value::Null).await;
-    assert_eq!(audit["entries"][0]["node"], "laptop");
+    assert_eq!(audit["reports"][0]["node"], "laptop");
 }

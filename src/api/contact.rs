@@ -71,29 +71,6 @@ pub struct Attributes {
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// One thing that was done on a node, as its client reports it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditEntry {
-    /// When the server was told.
-    pub at: Timestamp,
-    /// Number of the node.
-    pub node_id: String,
-    /// Name of the node; empty when it is no more.
-    pub node: String,
-    /// What.
-    pub action: String,
-    /// Why.
-    pub details: String,
-}
-
-/// The answer with the last reports of nodes, oldest first.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct AuditAnswer {
-    /// The reports.
-    pub entries: Vec<AuditEntry>,
-}
-
 /// An SSH connection that a person must confirm.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

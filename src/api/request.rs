@@ -53,6 +53,9 @@ pub struct NameKey {
 pub struct CreateApiKey {
     /// When it ends.
     pub expiration: Option<Timestamp>,
+    /// What it may do (hearth's own), such as `devices:core:read`; none is everything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 /// Sets when a node expires: now, when nothing is said.

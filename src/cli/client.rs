@@ -1,9 +1,11 @@
 //! Talks to a running hearth over its socket.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,30 +14,28 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::api::ErrorAnswer;
+use crate::config::{Config, Overrides, SOCKET_NAME, SYSTEM_DATA_DIR, SYSTEM_SOCKET, Surroundings};
 pub use crate::net::query::escaped;
+
+/// Environment variable with the path of the socket.
+pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 
 /// Longest answer that is read, in bytes: a full tailnet of nodes fits many times.
 const ANSWER_MAX: u64 = 64 << 20;
-/// How long the server may say nothing. Slow flash may need seconds for a commit.
+/// Timeout of a request. Slow flash may need seconds for a commit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// Nothing listens at the socket.
-    #[error(
-        "no hearth answers at {}: is `hearth serve` running? If its data is elsewhere, name the socket with `--socket PATH` or HEARTH_SOCKET",
-        .path.display()
-    )]
+    #[error("no hearth server answers at {}", .path.display())]
     NotRunning {
         /// The socket.
         path: PathBuf,
     },
     /// The socket may not be opened.
-    #[error(
-        "no permission to open {}: run this as root or as the user that runs hearth",
-        .path.display()
-    )]
+    #[error("permission denied: {}", .path.display())]
     Denied {
         /// The socket.
         path: PathBuf,
@@ -45,27 +45,83 @@ pub enum CliError {
     Socket {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No answer came in time.
-    #[error("hearth gave no answer within {} s", .within.as_secs())]
+    #[error("no answer from the server within {} s", .within.as_secs())]
     Timeout {
-        /// The time that it had.
+        /// The timeout.
         within: Duration,
     },
     /// The connection broke.
-    #[error("the connection to hearth broke: {0}")]
+    #[error("the connection to the server broke: {0}")]
     Connection(io::Error),
-    /// The answer is none that this program understands.
-    #[error("hearth gave an answer that this program does not understand: is it another version?")]
+    /// The answer cannot be read.
+    #[error("unexpected answer from the server")]
     Answer,
-    /// The server said no.
+    /// The server refused the request.
     #[error("{0}")]
     Refused(String),
-    /// The command itself cannot be carried out.
+    /// The command itself is invalid or failed.
     #[error("{0}")]
     Command(String),
+    /// The person did not confirm the command.
+    #[error("not confirmed; nothing was changed")]
+    Declined,
+}
+
+impl CliError {
+    /// The next step for a person, as a sentence.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotRunning { .. } => "Is `hearth serve` running? If it uses another data directory, \
+                                        name its socket with `--socket PATH` or HEARTH_SOCKET."
+                .into(),
+            Self::Denied { .. } => match repeatable(std::env::args_os().skip(1)) {
+                Some(line) => format!("Try: sudo {line}"),
+                None => "Run the command as root or as the user that runs hearth.".into(),
+            },
+            Self::Timeout { .. } | Self::Connection(_) => {
+                "See the log of the server (`journalctl -u hearth`, or `logread -e hearth` on OpenWrt).".into()
+            }
+            Self::Answer => "Is the server another version? Compare `hearth version` and `hearth status`.".into(),
+            Self::Refused(message) => {
+                let (_, next) = NEXT.iter().find(|(begin, _)| message.starts_with(begin))?;
+                (*next).into()
+            }
+            Self::Socket { .. } | Self::Command(_) | Self::Declined => return None,
+        })
+    }
+}
+
+/// The next step after a refusal that begins like this. The messages themselves are those of Headscale, which
+/// programs compare, and give no advice.
+const NEXT: [(&str, &str); 6] = [
+    ("node not found", "See `hearth nodes list`."),
+    (
+        "user not found",
+        "See `hearth users list`; create one with `hearth users create NAME`.",
+    ),
+    (
+        "key not found",
+        "See `hearth preauthkeys list` or `hearth apikeys list`.",
+    ),
+    ("no pending registration", "See `hearth pending list`."),
+    ("no login", "See `hearth pending list`."),
+    ("there is no such DNS record", "See `hearth dns list`."),
+];
+
+/// The command line with these arguments, if it can be typed again as it is, without quotes.
+fn repeatable(arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let arguments: Option<Vec<String>> = arguments
+        .map(|argument| argument.into_string().ok().filter(|text| !text.is_empty()))
+        .collect();
+    let line = arguments?.join(" ");
+    let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b" -_.,:/=@".contains(&byte);
+    line.bytes()
+        .all(is_simple)
+        .then(|| format!("hearth {line}"))
 }
 
 impl From<serde_json::Error> for CliError {
@@ -74,21 +130,32 @@ impl From<serde_json::Error> for CliError {
     }
 }
 
-/// The way to a running hearth: one connection for each request.
-#[derive(Debug, Clone)]
+/// A client of a running server: one connection for each request.
+#[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
+    given: Option<PathBuf>,
+    socket: OnceLock<PathBuf>,
 }
 
 impl Client {
-    /// A client of the server behind this socket.
-    pub fn new(socket: &Path) -> Self {
+    /// A client of the server behind this socket; without one, of the socket that `HEARTH_SOCKET` names, or
+    /// the usual one. Which one that is, is looked up at the first request.
+    pub fn new(socket: Option<PathBuf>) -> Self {
         Self {
-            socket: socket.into(),
+            given: socket,
+            socket: OnceLock::new(),
         }
     }
 
-    /// Asks for something.
+    fn socket(&self) -> &Path {
+        let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
+        self.socket.get_or_init(|| {
+            let named = self.given.clone().or_else(variable);
+            named.unwrap_or_else(usual_socket)
+        })
+    }
+
+    /// Sends a GET request.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
@@ -96,7 +163,7 @@ impl Client {
         self.get_within(path, ANSWER_TIMEOUT)
     }
 
-    /// Asks for something; the server may say nothing for so long.
+    /// Sends a GET request with a timeout of its own.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses or is late.
@@ -104,7 +171,7 @@ impl Client {
         self.exchange("GET", path, &[], within)
     }
 
-    /// Has something done.
+    /// Sends a POST request.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
@@ -112,7 +179,7 @@ impl Client {
         self.exchange("POST", path, &serde_json::to_vec(body)?, ANSWER_TIMEOUT)
     }
 
-    /// Puts something in the place of what is there.
+    /// Sends a PUT request.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
@@ -120,7 +187,7 @@ impl Client {
         self.exchange("PUT", path, &serde_json::to_vec(body)?, ANSWER_TIMEOUT)
     }
 
-    /// Has something removed.
+    /// Sends a DELETE request.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
@@ -165,14 +232,14 @@ impl Client {
 
     fn connect(&self, patience: Duration) -> io::Result<UnixStream> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.connect_timeout(&SockAddr::unix(&self.socket)?, patience)?;
+        socket.connect_timeout(&SockAddr::unix(self.socket())?, patience)?;
         socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
         Ok(OwnedFd::from(socket).into())
     }
 
     fn socket_fault(&self, source: io::Error) -> CliError {
-        let path = self.socket.clone();
+        let path = self.socket().to_owned();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 CliError::NotRunning { path }
@@ -183,7 +250,26 @@ impl Client {
     }
 }
 
-/// Status and body of an answer that has come to its end.
+/// The socket of the server that the default configuration describes. A person without a server of their own
+/// means that of the system.
+fn usual_socket() -> PathBuf {
+    let config = Config::load(Overrides::default(), &Surroundings::of_this_process());
+    let of_system = Path::new(SYSTEM_DATA_DIR).join(SOCKET_NAME);
+    first_existing([config.socket, of_system, SYSTEM_SOCKET.into()])
+}
+
+/// The first of these sockets that exists; otherwise the first one, which messages then name.
+fn first_existing<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
+    // No permission to look is a sign that it exists.
+    let exists = |path: &Path| match path.metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    let found = sockets.iter().find(|path| exists(path)).cloned();
+    found.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
+}
+
+/// Status and body of a complete answer.
 fn parse(answer: &[u8]) -> Result<(u16, &[u8]), CliError> {
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut response = httparse::Response::new(&mut headers);
@@ -201,11 +287,11 @@ fn parse(answer: &[u8]) -> Result<(u16, &[u8]), CliError> {
     }
 }
 
-/// An answer as the type that it is. It is read from its text: a second way of reading, out of a [`Value`],
-/// would cost the program 80 KB.
+/// An answer as its type. It is parsed from its text: a second deserializer, out of a [`Value`], would cost
+/// the program 80 KB.
 ///
 /// # Errors
-/// When the server means something else by it.
+/// When it has another shape.
 pub fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, CliError> {
     Ok(serde_json::from_str(&answer.to_string())?)
 }
@@ -226,7 +312,7 @@ mod tests {
             let _ = stream.read(&mut request).unwrap();
             stream.write_all(raw).unwrap();
         });
-        let answer = Client::new(&path).get("/x");
+        let answer = Client::new(Some(path)).get("/x");
         server.join().unwrap();
         answer
     }
@@ -251,12 +337,48 @@ mod tests {
 
     #[test]
     fn a_missing_socket_asks_whether_hearth_runs() {
-        let fault = Client::new(Path::new("/nonexistent/s")).get("/x");
-        let text = fault.unwrap_err().to_string();
+        let fault = Client::new(Some("/nonexistent/s".into())).get("/x");
+        let fault = fault.unwrap_err();
+        assert!(fault.to_string().contains("/nonexistent/s"), "{fault}");
+        let hint = fault.hint().unwrap();
         assert!(
-            text.contains("is `hearth serve` running?") && text.contains("--socket"),
-            "{text}"
+            hint.contains("Is `hearth serve` running?") && hint.contains("--socket"),
+            "{hint}"
         );
+    }
+
+    #[test]
+    fn a_refusal_ends_with_the_command_that_helps() {
+        let hint = |text: &str| CliError::Refused(text.into()).hint();
+        assert_eq!(
+            hint("node not found").as_deref(),
+            Some("See `hearth nodes list`.")
+        );
+        assert_eq!(hint("something else"), None);
+    }
+
+    #[test]
+    fn without_permission_the_same_command_is_offered_with_sudo() {
+        let line = |words: &[&str]| repeatable(words.iter().map(OsString::from));
+        assert_eq!(line(&["status"]).as_deref(), Some("hearth status"));
+        assert_eq!(
+            line(&["nodes", "list", "-o", "json"]).as_deref(),
+            Some("hearth nodes list -o json")
+        );
+        assert_eq!(line(&["users", "create", "a b;c"]), None);
+        assert_eq!(line(&["nodes", "approve-routes", "-r", ""]), None);
+    }
+
+    #[test]
+    fn the_socket_is_looked_for_where_servers_have_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let look = || first_existing([path("own"), path("system"), path("package")]);
+        assert_eq!(look(), path("own"), "messages name the usual one");
+        crate::files::replace(&path("package"), b"").unwrap();
+        assert_eq!(look(), path("package"));
+        crate::files::replace(&path("own"), b"").unwrap();
+        assert_eq!(look(), path("own"));
     }
 
     #[test]

@@ -1,89 +1,105 @@
-//! What commands print: JSON as the server gave it, or tables for people.
+//! What commands print: JSON or YAML for programs, text and tables for people.
+
+mod table;
+mod terminal;
+mod text;
+mod yaml;
+
+pub use table::table;
+pub use terminal::Terminal;
+pub use text::{card, cell, when, yes_no};
+
+use std::io::{self, Write as _};
 
 use clap::ValueEnum;
 use serde_json::Value;
 
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// JSON over several lines.
+    /// Text and tables for people.
+    #[default]
+    Table,
+    /// JSON on several lines.
     Json,
     /// JSON on one line.
     JsonLine,
+    /// YAML.
+    Yaml,
 }
 
-/// What a command leaves: its result, and notes for a person that are no part of it.
+/// What a command prints: its result, and notes for a person that are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Output {
     /// For standard output, without the last newline.
     pub result: String,
     /// For standard error, without the last newline.
     pub notes: String,
-    /// The exit code of the program.
+    /// Exit code of the program.
     pub exit: u8,
+    format: Format,
 }
 
 impl Output {
-    /// The result as JSON when that is wanted, else as `text`.
-    pub fn of(format: Option<Format>, json: &Value, text: impl FnOnce() -> String) -> Self {
+    /// `json` in the format for programs that was asked for, else `text`.
+    pub fn of(format: Format, json: &Value, text: impl FnOnce() -> String) -> Self {
         let result = match format {
-            Some(Format::Json) => format!("{json:#}"),
-            Some(Format::JsonLine) => json.to_string(),
-            None => text(),
+            Format::Json => format!("{json:#}"),
+            Format::JsonLine => json.to_string(),
+            Format::Yaml => yaml::emit(json),
+            Format::Table => text(),
         };
         Self {
             result,
             notes: String::new(),
             exit: 0,
+            format,
         }
     }
 
-    /// The same, and the program ends with this code.
+    /// Text that is the same in all formats.
+    pub fn text(text: &str) -> Self {
+        Self {
+            result: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, with this exit code.
     pub fn exit_code(self, exit: u8) -> Self {
         Self { exit, ..self }
     }
 
-    /// With a note for the person, unless a program reads the result.
-    pub fn note(mut self, format: Option<Format>, note: &str) -> Self {
-        if format.is_none() {
+    /// The same with a note for the person, unless a program reads the result.
+    pub fn note(mut self, note: &str) -> Self {
+        if self.format == Format::Table {
             self.notes = note.into();
         }
         self
     }
-}
 
-/// Columns that are as wide as their widest cell, two blanks apart.
-pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|cell| cell.chars().count());
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    /// Prints the result and the notes.
+    pub fn print(&self) {
+        // A reader that closed the pipe early has what it wanted.
+        if !self.result.is_empty() {
+            let _ = writeln!(io::stdout().lock(), "{}", self.result);
+        }
+        if !self.notes.is_empty() {
+            let _ = writeln!(io::stderr().lock(), "{}", self.notes);
         }
     }
-    let line = |cells: [&str; N]| {
-        let mut line = String::new();
-        for (cell, width) in cells.into_iter().zip(widths) {
-            line.push_str(cell);
-            let blanks = (width + 2).saturating_sub(cell.chars().count());
-            line.push_str(&" ".repeat(blanks));
-        }
-        line.trim_end().to_owned()
-    };
-    let mut lines = vec![line(head)];
-    for row in rows {
-        lines.push(line(row.each_ref().map(String::as_str)));
-    }
-    lines.join("\n")
 }
 
-/// A text from elsewhere for a terminal: without control characters, `-` when it is empty.
-pub fn cell(text: &str) -> String {
-    if text.is_empty() {
-        return "-".into();
-    }
-    text.chars()
-        .map(|letter| if letter.is_control() { '?' } else { letter })
-        .collect()
+/// Prints an error. `hint` is the next step for a person; programs do not get it.
+pub fn print_error(format: Format, message: &str, hint: Option<&str>) {
+    let output = Output::of(format, &serde_json::json!({ "error": message }), || {
+        let label = Terminal::of(&io::stderr()).paint("error", "Error:");
+        match hint {
+            Some(hint) => format!("{label} {message}\n{hint}"),
+            None => format!("{label} {message}"),
+        }
+    });
+    let _ = writeln!(io::stderr().lock(), "{}", output.result);
 }
 
 #[cfg(test)]
@@ -91,33 +107,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
-        let rows = [
-            ["1".to_owned(), "größe".to_owned()],
-            ["22".to_owned(), "b".to_owned()],
-        ];
-        assert_eq!(table(["ID", "Name"], &rows), "ID  Name\n1   größe\n22  b");
-    }
-
-    #[test]
-    fn texts_of_peers_cannot_steer_the_terminal() {
-        assert_eq!(cell("a\u{1b}[31m\nb"), "a?[31m?b");
-        assert_eq!(cell(""), "-");
-    }
-
-    #[test]
     fn notes_are_for_people_only() {
         let json = serde_json::json!({"a": 1});
-        let human = Output::of(None, &json, || "text".into()).note(None, "note");
+        let human = Output::of(Format::Table, &json, || "text".into()).note("note");
         assert_eq!(
             (human.result.as_str(), human.notes.as_str()),
             ("text", "note")
         );
-        let line = Some(Format::JsonLine);
-        let program = Output::of(line, &json, || "text".into()).note(line, "note");
-        assert_eq!(
-            (program.result.as_str(), program.notes.as_str()),
-            ("{\"a\":1}", "")
-        );
+        for (format, result) in [(Format::JsonLine, "{\"a\":1}"), (Format::Yaml, "a: 1")] {
+            let program = Output::of(format, &json, || "text".into()).note("note");
+            assert_eq!(
+                (program.result.as_str(), program.notes.as_str()),
+                (result, "")
+            );
+        }
     }
 }

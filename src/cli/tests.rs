@@ -1,12 +1,35 @@
-//! What the command line takes for what.
+//! How command lines are parsed.
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{ApiKeys, Auth, Command, Dns, Nodes, Pending, PreAuthKeys, Users};
+use super::args::{ApiKeys, Auth, Command, Dns, Nodes, Pending, PreAuthKeys, Users, given};
+use super::output::Format;
 use super::*;
 
 fn parse(line: &str) -> Args {
     Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|fault| panic!("{line}: {fault}"))
+}
+
+#[test]
+fn output_formats_are_those_of_headscale_and_table() {
+    for (line, format) in [
+        ("hearth status", Format::Table),
+        ("hearth status -o table", Format::Table),
+        ("hearth status --output json", Format::Json),
+        ("hearth status -o json-line", Format::JsonLine),
+        ("hearth -o yaml status", Format::Yaml),
+    ] {
+        assert_eq!(parse(line).output, format, "{line}");
+    }
+}
+
+#[test]
+fn scopes_are_checked_where_they_are_typed() {
+    let line = "hearth apikeys create -s devices:core:read --scope policy_file,dns";
+    let Command::Apikeys(ApiKeys::Create { scopes, .. }) = parse(line).command else {
+        panic!("not create")
+    };
+    assert_eq!(scopes, ["devices:core:read", "policy_file", "dns"]);
 }
 
 fn is_refused(line: &str) -> bool {
@@ -16,18 +39,6 @@ fn is_refused(line: &str) -> bool {
 #[test]
 fn the_arguments_do_not_contradict_each_other() {
     Args::command().debug_assert();
-}
-
-#[test]
-fn the_socket_is_looked_for_where_servers_have_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name| directory.path().join(name);
-    let look = || first_there([path("own"), path("system"), path("package")]);
-    assert_eq!(look(), path("own"), "messages name the usual one");
-    crate::files::replace(&path("package"), b"").unwrap();
-    assert_eq!(look(), path("package"));
-    crate::files::replace(&path("own"), b"").unwrap();
-    assert_eq!(look(), path("own"));
 }
 
 #[test]
@@ -79,11 +90,18 @@ fn lines_made_for_headscale_are_understood() {
         "hearth user create anna -d Anna -e a@example.org -p http://x",
         "hearth users ls -o json",
         "hearth users rename -i 1 -r bob",
+        "hearth users rename anna bob",
         "hearth users destroy --name anna --force",
         "hearth node ls -u anna -o json-line",
         "hearth nodes expire -i 3 -e 2027-01-01T00:00:00Z",
         "hearth nodes logout -i 3 -d",
         "hearth nodes rename -i 3 nas",
+        "hearth nodes rename nas --identifier 3",
+        "hearth nodes remove 3",
+        "hearth nodes rm 3",
+        "hearth users remove anna",
+        "hearth preauthkeys remove 3",
+        "hearth dns remove printer",
         "hearth nodes delete -i 3 --force",
         "hearth nodes lsr -i 3",
         "hearth nodes list-routes -o json",
@@ -114,7 +132,7 @@ fn an_empty_list_of_routes_can_be_written() {
     let Command::Nodes(Nodes::ApproveRoutes { routes, .. }) = args.command else {
         panic!("not approve-routes")
     };
-    assert_eq!(nodes::given(routes), [""; 0]);
+    assert_eq!(given(routes), [""; 0]);
 }
 
 #[test]
@@ -138,22 +156,34 @@ fn users_and_nodes_can_be_named_without_a_flag() {
     let Command::Users(Users::Delete { who }) = parse("hearth users delete anna").command else {
         panic!("not delete")
     };
-    assert_eq!(who.user.as_deref(), Some("anna"));
-    let Command::Nodes(Nodes::Show { which }) = parse("hearth nodes show nas").command else {
-        panic!("not show")
-    };
-    assert_eq!(which.node.as_deref(), Some("nas"));
+    assert_eq!(who.text(), "anna");
+    for line in ["hearth nodes show nas", "hearth nodes show -i nas"] {
+        let Command::Nodes(Nodes::Show { which }) = parse(line).command else {
+            panic!("not show")
+        };
+        assert_eq!(which.text(), "nas", "{line}");
+    }
+    for line in [
+        "hearth nodes rename nas disk",
+        "hearth nodes rename -i nas disk",
+    ] {
+        let Command::Nodes(Nodes::Rename(names)) = parse(line).command else {
+            panic!("not rename")
+        };
+        assert_eq!(names.texts(), ("nas".into(), "disk".into()), "{line}");
+    }
     let line = "hearth nodes expire --all-of anna";
     let Command::Nodes(Nodes::Expire { all_of, .. }) = parse(line).command else {
         panic!("not expire")
     };
     assert_eq!(all_of.as_deref(), Some("anna"));
-    let Command::Pending(Pending::Approve { id, user }) =
+    let Command::Pending(Pending::Approve { which, user }) =
         parse("hearth pending approve abc --user anna").command
     else {
         panic!("not approve")
     };
-    assert_eq!((id.as_str(), user.as_deref()), ("abc", Some("anna")));
+    let named = (which.device.as_deref(), user.as_deref());
+    assert_eq!(named, (Some("abc"), Some("anna")));
     let Command::Auth(Auth::Reject { auth_id }) = parse("hearth auth reject --auth-id x").command
     else {
         panic!("not reject")
@@ -191,7 +221,15 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
         "hearth preauthkeys create --user a -e 5",
         "hearth serve --http nowhere",
         "hearth serve --server-url example.org",
-        "hearth status -o yaml",
+        "hearth status -o xml",
+        "hearth nodes rename nas",
+        "hearth users rename anna",
+        "hearth users rename anna bob -r carl",
+        "hearth nodes rename -i 3 nas disk",
+        "hearth pending approve",
+        "hearth pending approve tablet --last",
+        "hearth apikeys create --scope devices:all",
+        "hearth completion tcsh",
         "hearth frobnicate",
     ] {
         assert!(is_refused(line), "{line}");

@@ -1,7 +1,7 @@
-//! The boards that hearth knows, and the limits that fit each of them.
+//! Known boards and classes of memory, and the limits of each.
 //!
-//! A file of `board-configs/` is about one board or about one class of memory. All of them are part of the
-//! program (`embedded`). Which one applies is found out by [`choice`] from what [`machine`] reads.
+//! A file of `board-configs/` describes one board or one class of memory. All of them are embedded in the
+//! program. [`choice`] selects one from what [`machine`] detects.
 
 pub mod choice;
 mod embedded;
@@ -12,9 +12,10 @@ mod tests;
 
 use std::time::Duration;
 
-use super::file::{RawConfig, RawValue};
+use super::file::RawConfig;
 use super::limits::Limits;
 use super::near::nearest;
+use super::raw::RawValue;
 use super::value::{ByteCount, Setting};
 use embedded::{BOARDS, CLASSES, Embedded};
 
@@ -22,7 +23,7 @@ const MIB: usize = 1 << 20;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// What the data of a board is written to.
+/// The storage that holds the data of a board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
     /// NOR flash with JFFS2: small, slow to erase.
@@ -46,13 +47,13 @@ impl Storage {
         (Self::Ssd, "ssd"),
     ];
 
-    /// As it is written in a file.
+    /// The name in a board file.
     pub fn name(self) -> &'static str {
         let known = Self::ALL.iter().find(|(storage, _)| *storage == self);
         known.map_or("", |(_, name)| name)
     }
 
-    /// How often what may be lost is written: a commit is 25 to 42 KB (`redb`, measured), whatever changed.
+    /// Time between two writes of data that may be lost: a commit is 25 to 42 KB (`redb`, measured), whatever changed.
     fn flush_interval(self) -> Duration {
         Duration::from_secs(match self {
             Self::Nor => 2 * HOUR,
@@ -75,33 +76,33 @@ impl Setting for Storage {
     }
 }
 
-/// The facts about a board.
+/// A board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
-    /// Its name for programs: the first `compatible` of its device tree, which OpenWrt has in
+    /// ID for programs: the first `compatible` of the device tree, as in OpenWrt's
     /// `/tmp/sysinfo/board_name`.
     pub id: String,
-    /// Other such names.
+    /// Other IDs.
     pub aliases: Vec<String>,
-    /// Its name for people.
+    /// Name for people.
     pub name: String,
-    /// Its processor.
+    /// Processor.
     pub soc: String,
-    /// Where OpenWrt has it.
+    /// OpenWrt target.
     pub openwrt_target: String,
-    /// Architecture of OpenWrt's packages for it.
+    /// OpenWrt package architecture.
     pub package_arch: String,
-    /// What hearth is built for.
+    /// Rust target.
     pub rust_target: String,
     /// `big` or `little`.
     pub endian: String,
-    /// Its memory in MiB, unless it is sold with several sizes.
+    /// Memory in MiB, unless the board is sold with several sizes.
     pub ram_mib: Option<usize>,
-    /// What its data is written to.
+    /// Storage of the data.
     pub storage: Storage,
-    /// Whether it knows the time after a power cut.
+    /// Whether it has a real-time clock with a battery.
     pub has_rtc: bool,
-    /// Whether its processor has instructions for AES.
+    /// Whether the processor has AES instructions.
     pub aes: bool,
     file: &'static Embedded,
 }
@@ -112,9 +113,9 @@ impl Board {
         BOARDS.iter().filter_map(Self::read)
     }
 
-    /// The board with this id, alias or name, if it has a file.
+    /// The board with this ID, alias or name.
     pub fn find(name: &str) -> Option<Self> {
-        // Taking files apart takes its time on a small processor, so only those that can fit.
+        // Parsing all files takes long on a small processor, so only possible ones are parsed.
         let quoted = format!("\"{name}\"");
         let possible = BOARDS.iter().filter(|file| file.text.contains(&quoted));
         let mut boards = possible.filter_map(Self::read);
@@ -125,12 +126,12 @@ impl Board {
         self.id == name || self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The class of its memory, when there is one size of it.
+    /// The class of its memory, if the board is sold with one size only.
     pub fn class(&self) -> Option<Class> {
         self.ram_mib.map(|ram| Class::of_memory(bytes_of(ram)))
     }
 
-    /// `limits` with what differs on this board.
+    /// `limits`, changed by the file of this board.
     pub fn adjust(&self, mut limits: Limits) -> Limits {
         limits.flush_interval = self.storage.flush_interval();
         Limits::take(&mut self.file.raw(), limits)
@@ -169,7 +170,7 @@ fn bytes_of(mib: usize) -> u64 {
     u64::try_from(mib.saturating_mul(MIB)).unwrap_or(u64::MAX)
 }
 
-/// The name of a board or class that may have been meant.
+/// The most similar name of a board or class, as a suggestion.
 pub(super) fn near(name: &str) -> Option<String> {
     let boards: Vec<Board> = Board::all().collect();
     let ids = boards.iter().map(|board| board.id.as_str());
@@ -191,16 +192,16 @@ impl Setting for Names {
     }
 }
 
-/// What fits machines with so much memory.
+/// A class of memory and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
     /// `memory-<MiB>`.
     pub name: &'static str,
-    /// The memory in MiB that machines of this class are sold with.
+    /// Memory in MiB of machines of this class.
     pub ram_mib: usize,
-    /// What hearth may take of it, in bytes of resident memory.
+    /// Memory budget of hearth, in bytes of resident memory.
     pub budget: usize,
-    /// What keeps it within that.
+    /// Limits that keep hearth within the budget.
     pub limits: Limits,
 }
 
@@ -216,20 +217,20 @@ impl Class {
         Self::read(file)
     }
 
-    /// The class for a machine with so many bytes of memory.
+    /// The class for a machine with this much memory in bytes.
     ///
-    /// The kernel and a graphics processor keep up to a fifth for themselves, so that a machine that is sold
-    /// with 512 MB shows 430 of them. What has less than the smallest class gets that one.
+    /// The kernel and a graphics processor reserve up to a fifth, so a machine sold with 512 MB shows 430 of
+    /// them. A machine with less than the smallest class gets the smallest.
     pub fn of_memory(bytes: u64) -> Self {
         let fits = |class: &Self| bytes_of(class.ram_mib) / 5 * 4 <= bytes;
         let fitting = Self::all().take_while(fits).last();
         fitting
             .or_else(|| Self::all().next())
-            .unwrap_or_else(Self::when_there_is_no_file)
+            .unwrap_or_else(Self::without_files)
     }
 
-    /// A test reads all files, so that this is not called.
-    fn when_there_is_no_file() -> Self {
+    /// Never used: a test reads all files.
+    fn without_files() -> Self {
         Self {
             name: "",
             ram_mib: 0,

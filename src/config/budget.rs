@@ -1,54 +1,53 @@
-//! How much memory hearth takes at most: what each thing costs, and the sum of what the limits allow.
+//! The most memory that hearth uses under given limits: the cost of each item, and the sum.
 //!
-//! The costs are resident memory of the static program for x86_64, allocator included; programs for 32 bits take
-//! less. They were measured with `benches/control` (`-full`, whose README has the figures) and `benches/derp`.
-//! `tests/memory` holds a server to the sum. What the owner writes down (policy, DNS records, maps of relays) is
-//! not counted.
+//! Costs are resident memory of the static program for x86_64, allocator included; 32-bit programs use less.
+//! They were measured with `benches/control` (`-full`; figures in its README) and `benches/derp`.
+//! `tests/memory` holds a server to the sum. What the administrator writes (policy, DNS records, DERP maps) is not
+//! counted.
 
 use super::limits::Limits;
 
 const KIB: usize = 1 << 10;
 
-/// The program with an empty database and nobody connected: 6.3 MB (`-full memory-128`, idle).
+/// The program with an empty database and no connections: 6.3 MB (`-full memory-128`, idle).
 const PROGRAM: usize = 6_200 * KIB;
-/// What one request, one commit and one map being made take beside what is counted below: 0.9 MB once eight nodes
-/// have joined.
+/// One request, one commit and one map in progress, beside what is counted below: 0.9 MB with eight nodes.
 const WORK: usize = 900 * KIB;
 /// A connection's TLS: 7.5 KB (`benches/derp`: 10.3 KB with TLS, 2.8 KB without).
 const CONNECTION: usize = 8 * KIB;
-/// What a control connection has beside that, for Noise, HTTP/2 and the map stream: 56 KB with TLS
-/// (`-full`, 400 streams against 8). A handshake, a head or a body that does not go on takes no more.
+/// A control connection beside that, for Noise, HTTP/2 and the map stream: 56 KB with TLS (`-full`, 400
+/// streams against 8). A stalled handshake, head or body uses no more.
 const CONTROL: usize = 48 * KIB;
-/// What a relay connection has beside [`CONNECTION`] and its queues: 2.8 KB (`benches/derp`).
+/// A relay connection beside [`CONNECTION`] and its queues: 2.8 KB (`benches/derp`).
 const RELAY: usize = 3 * KIB;
-/// A place in one of the two queues of a relay connection: 5.4 KB for 64 of them (`-full`, flooded).
+/// A slot in one of the two queues of a relay connection: 5.4 KB for 64 of them (`-full`, flooded).
 const RELAY_PLACE: usize = 80;
-/// A node beside what it tells about itself, for its record, its fragment and its place in maps and indexes: 1.4 KB,
-/// and room for more endpoints and names than the measured ones have.
+/// A node without its `Hostinfo`: record, fragment and index entries: 1.4 KB, plus room for more endpoints
+/// and names than the measured nodes have.
 const NODE: usize = 3 * KIB;
-/// How often what a machine tells about itself is held: whole, as peers see it, and its routes and tags.
+/// Copies of a `Hostinfo`: whole, as peers see it, and its routes and tags.
 const HOSTINFO_COPIES: usize = 4;
-/// The same for a node, whose fragment holds it too, and its state before the last change for a while: 5.9
-/// (`-full`, 500 nodes with 16 KiB against 4 KiB).
+/// The same for a node, with its fragment and, for a while, its previous state: 5.9 (`-full`, 500 nodes with
+/// 16 KiB against 4 KiB).
 const NODE_HOSTINFO_COPIES: usize = 6;
-/// A change that waits for the writer, beside what a machine tells about itself.
+/// A queued change without its `Hostinfo`.
 const CHANGE: usize = KIB;
-/// A user, a key, a login that waits.
+/// A user, a key, a pending registration.
 const RECORD: usize = 512;
-/// A report of a node, at its longest (`http::contact::reports`).
+/// The longest report of a node (`http::contact::reports`).
 const REPORT: usize = 1200;
-/// A key that another relay of the region has (`hearth_derp::Limits`), or an answer about one.
+/// A client of a mesh peer (`hearth_derp::Limits`), or a cached admission.
 const REMOTE_KEY: usize = 200;
 
-/// What the limits let hearth take, by what it is for.
+/// The most memory that the limits allow, by purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
-    /// What for, and how many bytes.
+    /// Purpose and bytes.
     pub parts: Vec<(&'static str, usize)>,
 }
 
 impl Needs {
-    /// What these limits allow.
+    /// The most memory under these limits.
     pub fn of(limits: &Limits) -> Self {
         let each = |count: usize, bytes: usize| count.saturating_mul(bytes);
         let controls = limits.connections.saturating_sub(limits.derp_connections);
@@ -56,8 +55,8 @@ impl Needs {
             RELAY_PLACE,
             limits.derp_queue_packets.saturating_mul(2),
         ));
-        let told = |copies: usize| each(copies, limits.hostinfo);
-        let answers = each(limits.node_calls, limits.node_answer);
+        let hostinfo = |copies: usize| each(copies, limits.hostinfo);
+        let responses = each(limits.node_calls, limits.node_answer);
         let records = [
             limits.users,
             limits.preauth_keys,
@@ -65,9 +64,9 @@ impl Needs {
             limits.ssh_checks,
         ];
         let records = records.into_iter().fold(0, usize::saturating_add);
-        let logins = each(
+        let registrations = each(
             limits.pending_registrations,
-            RECORD.saturating_add(told(HOSTINFO_COPIES)),
+            RECORD.saturating_add(hostinfo(HOSTINFO_COPIES)),
         );
         let parts = vec![
             ("program", PROGRAM.saturating_add(WORK)),
@@ -75,28 +74,28 @@ impl Needs {
             ("connections", each(limits.connections, CONNECTION)),
             ("control connections", each(controls, CONTROL)),
             ("relay connections", each(limits.derp_connections, relay)),
-            ("packets of the relay", limits.derp_pool),
+            ("relay packet queues", limits.derp_pool),
             (
                 "nodes",
                 each(
                     limits.nodes,
-                    NODE.saturating_add(told(NODE_HOSTINFO_COPIES)),
+                    NODE.saturating_add(hostinfo(NODE_HOSTINFO_COPIES)),
                 ),
             ),
-            ("logins that wait", logins),
+            ("pending registrations", registrations),
             (
-                "changes that wait",
+                "queued changes",
                 each(
                     limits.engine_queue,
-                    CHANGE.saturating_add(told(HOSTINFO_COPIES)),
+                    CHANGE.saturating_add(hostinfo(HOSTINFO_COPIES)),
                 ),
             ),
             ("request bodies", limits.request_bodies),
-            ("answers of nodes", answers),
+            ("node responses", responses),
             ("users and keys", each(records, RECORD)),
             ("reports", each(limits.audit_entries, REPORT)),
             (
-                "other relays",
+                "mesh and admission cache",
                 each(
                     limits
                         .derp_mesh_keys
@@ -108,14 +107,14 @@ impl Needs {
         Self { parts }
     }
 
-    /// All of it, in bytes.
+    /// The sum in bytes.
     pub fn total(&self) -> usize {
         let bytes = self.parts.iter().map(|(_, bytes)| *bytes);
         bytes.fold(0, usize::saturating_add)
     }
 }
 
-/// Bytes in MiB with one digit, rounded up.
+/// Formats bytes as MiB with one decimal, rounded up.
 pub fn show_mib(bytes: usize) -> String {
     let tenths = bytes.saturating_mul(10).div_ceil(1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)

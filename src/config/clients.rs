@@ -1,4 +1,4 @@
-//! The `[clients]` section: what clients are told about the server and about themselves.
+//! The `[clients]` section: what is advertised to clients.
 
 use std::net::IpAddr;
 
@@ -6,21 +6,21 @@ use super::file::RawConfig;
 use super::value::List;
 use hearth_core::release::Release;
 
-/// Most addresses that clients are told.
+/// Most configured addresses of the server.
 const MAX_ADDRESSES: usize = 8;
 
-/// What clients are told.
+/// What is advertised to clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientSettings {
-    /// Where the server is found when DNS does not help, beside what hearth finds out itself. An empty
-    /// list leaves clients to DNS altogether; `None` is what hearth finds out alone.
+    /// Addresses of the server in addition to those that hearth finds; clients try them before DNS. An
+    /// empty list advertises none at all; `None` adds none.
     pub addresses: Option<Vec<IpAddr>>,
-    /// The newest client.
+    /// The newest client version; older clients show an update.
     pub latest_version: Option<Release>,
 }
 
 impl ClientSettings {
-    /// Takes the section out of a configuration file.
+    /// Takes the section from a configuration file.
     pub(super) fn take(raw: &mut RawConfig) -> Self {
         let addresses = raw.take("clients.addresses");
         Self {

@@ -1,78 +1,78 @@
-//! The `[derp]` section: the relay, who may use it, and how clients are told to reach relays.
+//! The `[derp]` section: the relay, its admission, and the DERP map.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::{Fault, RawConfig};
+use super::fault::ConfigFault;
+use super::file::RawConfig;
 use super::value::{AdmitKind, Label, List, Range, Score};
 use super::web_url::WebUrl;
 use hearth_core::keys::NodeKey;
 
-/// Who may use the relay.
+/// Admission to the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// The nodes of this tailnet.
+    /// Nodes of this tailnet.
     Tailnet,
-    /// Those that another server lets in.
+    /// Clients that another server admits.
     Url {
-        /// Where it is asked, as other relays ask it. Source: `tailcfg.DERPAdmitClientRequest`.
+        /// The URL that is asked about each client. Source: `tailcfg.DERPAdmitClientRequest`.
         url: WebUrl,
-        /// Whether a client is let in when the server cannot be asked and was never asked about it.
+        /// Whether to admit a client when the URL cannot be reached and no answer is cached.
         is_fail_open: bool,
     },
-    /// Those with one of these keys.
+    /// Clients with one of these keys.
     Keys(Vec<NodeKey>),
-    /// Anybody.
+    /// Anyone.
     Open,
 }
 
-/// The relay, and how clients are told to reach it.
+/// The relay and how it is advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerpSettings {
-    /// Whether there is a relay at all.
+    /// Whether the relay is on.
     pub enabled: bool,
-    /// Whether clients are told of STUN only, and the relay takes no connections.
+    /// Whether the region offers STUN only and the relay is off.
     pub is_stun_only: bool,
-    /// Number of the region; 900 to 999 are left to the owners of relays
+    /// Region ID; 900 to 999 are reserved for custom regions
     /// (`RegionID` in tailscale `tailcfg/derpmap.go`).
     pub region_id: u16,
-    /// Short name of the region.
+    /// Region code.
     pub region_code: String,
-    /// Long name of the region.
+    /// Region name.
     pub region_name: String,
-    /// Host that clients dial; `None` is the host of `server_url`.
+    /// Host name of the relay; `None` is the host of `server_url`.
     pub host_name: Option<String>,
-    /// IPv4 address that clients dial; `None` lets them look up the host.
+    /// IPv4 address of the relay; `None` leaves clients to DNS.
     pub ipv4: Option<Ipv4Addr>,
-    /// IPv6 address that clients dial; `None` lets them look up the host.
+    /// IPv6 address of the relay; `None` leaves clients to DNS.
     pub ipv6: Option<Ipv6Addr>,
-    /// TCP port that clients dial; `None` is the port of the listener for HTTPS.
+    /// Advertised TCP port; `None` is the port of the HTTPS listener.
     pub port: Option<u16>,
-    /// UDP port that clients ask; `None` is the port of the listener for STUN.
+    /// Advertised STUN port (UDP); `None` is the port of the STUN listener.
     pub stun_port: Option<u16>,
-    /// Factor by which clients multiply the time to this region when they choose their home, in
-    /// thousandths. `None` is one.
+    /// Factor by which clients multiply the latency of this region when they choose their home relay;
+    /// `None` is one.
     pub region_score: Option<Score>,
-    /// Who may use the relay.
+    /// Admission to the relay.
     pub admission: Admission,
-    /// Other relays of the region.
+    /// Mesh peers: other relays of the region.
     pub mesh_with: Vec<WebUrl>,
-    /// File with the key that the relays of the region share.
+    /// File with the mesh key of the region.
     pub mesh_key_file: Option<PathBuf>,
-    /// Files with more regions, JSON or YAML.
+    /// Files with more regions, in JSON or YAML.
     pub map_files: Vec<PathBuf>,
-    /// URLs with more regions, JSON.
+    /// URLs with more regions, in JSON.
     pub map_urls: Vec<WebUrl>,
-    /// How often files and URLs are read again.
+    /// Time between two reads of files and URLs.
     pub map_refresh: Duration,
-    /// Whether STUN tells clients at home the address of this site instead of their own: `ipv4`.
+    /// Whether STUN answers clients with private addresses with `ipv4`.
     pub stun_lan_as_wan: bool,
 }
 
 impl DerpSettings {
-    /// Takes the `[derp]` section out of a configuration file. `admission` is who may use the relay
-    /// when nobody says so.
+    /// Takes the `[derp]` section from a configuration file. `admission` is the default.
     pub(super) fn take(raw: &mut RawConfig, admission: Admission) -> Self {
         let ports = Range {
             least: 1,
@@ -111,11 +111,11 @@ impl DerpSettings {
             stun_lan_as_wan: raw.take("derp.stun_lan_as_wan").unwrap_or(false),
         };
         if !settings.mesh_with.is_empty() && settings.mesh_key_file.is_none() {
-            alone(raw, "derp.mesh_with", "derp.mesh_key_file");
+            requires(raw, "derp.mesh_with", "derp.mesh_key_file");
             settings.mesh_with.clear();
         }
         if settings.stun_lan_as_wan && settings.ipv4.is_none() {
-            alone(raw, "derp.stun_lan_as_wan", "derp.ipv4");
+            requires(raw, "derp.stun_lan_as_wan", "derp.ipv4");
             settings.stun_lan_as_wan = false;
         }
         settings
@@ -129,15 +129,15 @@ where
     raw.take(key).map(|List(items)| items).unwrap_or_default()
 }
 
-fn alone(raw: &mut RawConfig, key: &'static str, missing: &'static str) {
-    raw.warn(raw.place_of(key), Fault::Alone { key, missing });
+fn requires(raw: &mut RawConfig, key: &'static str, missing: &'static str) {
+    raw.warn(raw.location_of(key), ConfigFault::Alone { key, missing });
 }
 
 fn admission_of(raw: &mut RawConfig, default: Admission) -> Admission {
     let url: Option<WebUrl> = raw.take("derp.admit_url");
     let keys: Option<List<NodeKey>> = raw.take("derp.admit_keys");
     let is_fail_open = raw.take("derp.admit_fail_open").unwrap_or(false);
-    // Whoever wrote the key and made a slip in it must not have a relay that is more open than meant.
+    // A typo in the key must not make the relay more open than intended.
     let is_written = raw.has("derp.admit");
     match (raw.take("derp.admit"), url, keys) {
         (None, Some(url), None) if !is_written => Admission::Url { url, is_fail_open },
@@ -147,12 +147,12 @@ fn admission_of(raw: &mut RawConfig, default: Admission) -> Admission {
         (Some(AdmitKind::Open), ..) => Admission::Open,
         (Some(AdmitKind::Url), Some(url), _) => Admission::Url { url, is_fail_open },
         (Some(AdmitKind::Url), None, _) => {
-            alone(raw, "derp.admit", "derp.admit_url");
+            requires(raw, "derp.admit", "derp.admit_url");
             default
         }
         (Some(AdmitKind::Keys), _, Some(List(keys))) => Admission::Keys(keys),
         (Some(AdmitKind::Keys), _, None) => {
-            alone(raw, "derp.admit", "derp.admit_keys");
+            requires(raw, "derp.admit", "derp.admit_keys");
             default
         }
     }

@@ -1,9 +1,11 @@
-//! The `[dns]` section: resolvers, and names beside those of the nodes.
+//! The `[dns]` section: resolvers, rules and extra records.
 
 use std::collections::BTreeMap;
 
-use super::file::{Fault, RawConfig, RawTable};
+use super::fault::ConfigFault;
+use super::file::RawConfig;
 use super::name::DnsName;
+use super::raw::RawTable;
 use super::value::{List, Setting};
 use hearth_core::state::dns::{
     DnsRecord, DnsRule, DnsSettings, Nameserver, RECORDS_MAX, Resolution,
@@ -13,10 +15,10 @@ const SPLIT: &str = "dns.split";
 const RECORDS: &str = "dns.records";
 const RULES: &str = "dns.rules";
 
-/// Most rules: each of them is looked at for every node.
+/// Most rules: each is evaluated for every node.
 const RULES_MAX: usize = 64;
 
-/// Takes the section out of a configuration file.
+/// Takes the section from a configuration file.
 pub(super) fn take(raw: &mut RawConfig) -> DnsSettings {
     let split = raw.take(SPLIT);
     let usual = Resolution {
@@ -49,15 +51,20 @@ fn domains(value: Option<List<DnsName>>) -> Vec<Box<str>> {
     domains.map(|domain| domain.as_str().into()).collect()
 }
 
-/// A table of domains and the resolvers of each.
+/// Split DNS: the resolvers of each domain.
 fn routes(raw: &mut RawConfig, mut table: RawTable) -> BTreeMap<Box<str>, Vec<Nameserver>> {
     let mut routes = BTreeMap::new();
     for name in table.names() {
         let Ok(domain) = name.parse::<DnsName>() else {
-            leave_out(raw, SPLIT, &table, format!("{name:?} is no DNS name"));
+            skip(
+                raw,
+                SPLIT,
+                &table,
+                format!("{name:?} is not a valid DNS name"),
+            );
             continue;
         };
-        // A slip must not turn into "nobody is asked", which is what an empty list means.
+        // A typo must not become an empty list, which means that no resolver is asked.
         if let Some(List(nameservers)) = raw.take_from(&mut table, &name, SPLIT) {
             routes.insert(domain.as_str().into(), nameservers);
         }
@@ -76,7 +83,7 @@ fn records(raw: &mut RawConfig) -> Vec<DnsRecord> {
         let [name, kind, value] = &texts;
         match DnsRecord::parse(name, kind, value) {
             Ok(record) => records.push(record),
-            Err(fault) => leave_out(raw, RECORDS, &table, fault.to_string()),
+            Err(fault) => skip(raw, RECORDS, &table, fault.to_string()),
         }
         raw.close(table, RECORDS, &keys);
     }
@@ -91,7 +98,7 @@ fn rules(raw: &mut RawConfig, usual: &Resolution) -> Vec<DnsRule> {
         let target: Vec<String> = list(rule.take("target", "dns.rules.target"));
         if let Some(List(nameservers)) = rule.take("nameservers", "dns.rules.nameservers") {
             resolution.nameservers = nameservers;
-            // Whoever names resolvers means those, unless the same rule says otherwise.
+            // A rule with resolvers uses those, unless it sets `use_router` itself.
             resolution.use_router = false;
         }
         if let Some(flag) = rule.take("use_router", "dns.rules.use_router") {
@@ -112,8 +119,8 @@ fn rules(raw: &mut RawConfig, usual: &Resolution) -> Vec<DnsRule> {
         let table = rule.table;
         match target.is_empty() {
             true => {
-                let reason = "it needs a `target`: the nodes for which it is".to_owned();
-                leave_out(raw, RULES, &table, reason);
+                let reason = "`target` is missing: the nodes that the rule applies to".to_owned();
+                skip(raw, RULES, &table, reason);
             }
             false => {
                 let target = target.into_iter().map(String::into_boxed_str).collect();
@@ -125,7 +132,7 @@ fn rules(raw: &mut RawConfig, usual: &Resolution) -> Vec<DnsRule> {
     rules
 }
 
-/// The keys of a rule, for the messages about unknown ones.
+/// The keys of a rule, for messages about unknown ones.
 const RULE_KEYS: [&str; 7] = [
     "target",
     "nameservers",
@@ -136,7 +143,7 @@ const RULE_KEYS: [&str; 7] = [
     "search_domains",
 ];
 
-/// One rule while it is read.
+/// A rule while it is read.
 struct Rule<'a> {
     raw: &'a mut RawConfig,
     table: RawTable,
@@ -148,18 +155,18 @@ impl Rule<'_> {
     }
 }
 
-/// The tables of a list, at most so many.
+/// The tables of a list, at most `most`.
 fn tables(raw: &mut RawConfig, key: &'static str, most: usize) -> Vec<RawTable> {
     let mut tables: Vec<RawTable> = list(raw.take(key));
     if let Some(first) = tables.get(most) {
-        leave_out(raw, key, first, format!("there are more than {most}"));
+        skip(raw, key, first, format!("more than {most} items"));
         tables.truncate(most);
     }
     tables
 }
 
-fn leave_out(raw: &mut RawConfig, key: &'static str, table: &RawTable, reason: String) {
-    raw.warn_about(table, Fault::BadItem { key, reason });
+fn skip(raw: &mut RawConfig, key: &'static str, table: &RawTable, reason: String) {
+    raw.warn_about(table, ConfigFault::BadItem { key, reason });
 }
 
 #[cfg(test)]
@@ -186,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_tables_are_read_in_both_forms_of_toml() {
+    fn lists_and_tables_are_read_in_both_toml_forms() {
         let inline = good(
             "[dns]\nsplit = { \"Corp.Example\" = [\"10.0.0.53\"], \"ads.example\" = [] }\n\
              records = [{ name = \"nas\", value = \"192.168.1.2\" }]\n\
@@ -203,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_changes_what_it_names() {
+    fn a_rule_changes_only_what_it_sets() {
         let settings = good(
             "[dns]\nuse_router = true\nnameservers = [\"9.9.9.9\"]\nrouter = \"tag:router\"\n\
              lan_domain = \"lan\"\nwildcard = [\"nas\", \"tag:web\"]\n\
@@ -225,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_named_and_leave_the_rest_alone() {
+    fn faults_are_named_and_the_rest_is_used() {
         let (settings, warnings) = read(
             "[dns]\nnameservers = [\"dns.example\"]\n\
              [dns.split]\n\"a b\" = [\"10.0.0.1\"]\n\"c.example\" = \"10.0.0.1\"\n\"d.example\" = [\"10.0.0.1\"]\n\
@@ -236,13 +243,13 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "hearth.toml:2:15: `dns.nameservers` has a bad value: expected a list of resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
-                "hearth.toml:3:1: an item of `dns.split` is left out: \"a b\" is no DNS name",
-                "hearth.toml:5:15: `dns.split` has a bad value: expected a list of resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
+                "hearth.toml:2:15: invalid value for `dns.nameservers`: expected a list of DNS resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
+                "hearth.toml:3:1: invalid item in `dns.split` (skipped): \"a b\" is not a valid DNS name",
+                "hearth.toml:5:15: invalid value for `dns.split`: expected a list of DNS resolvers, each an address such as `192.168.1.1` or an `https://` URL (using the default)",
                 "hearth.toml:10:1: unknown key `dns.records.ttl`",
-                "hearth.toml:11:1: an item of `dns.records` is left out: invalid ALIAS value \"\": expected a node name",
+                "hearth.toml:11:1: invalid item in `dns.records` (skipped): invalid ALIAS value \"\": expected a node name",
                 "hearth.toml:13:1: unknown key `dns.records.values`; did you mean `dns.records.value`?",
-                "hearth.toml:14:1: an item of `dns.rules` is left out: it needs a `target`: the nodes for which it is",
+                "hearth.toml:14:1: invalid item in `dns.rules` (skipped): `target` is missing: the nodes that the rule applies to",
             ]
         );
         assert_eq!(settings.usual.split.len(), 1);

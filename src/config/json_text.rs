@@ -1,19 +1,20 @@
-//! The text of a configuration file in JSON, taken apart. It is what programs write, such as OpenWrt's
-//! scripts, whose library escapes every value. Comments and trailing commas may stand in it.
+//! Parser of a configuration file in JSON, which programs write, such as OpenWrt's scripts, whose library
+//! escapes every value. Comments and trailing commas are allowed.
 
 use std::collections::BTreeMap;
 
-use super::file::{Entry, Fault, RawTable, RawValue, Spot, Written};
+use super::fault::ConfigFault;
+use super::raw::{Entry, ParsedText, RawTable, RawValue, Spot};
 use hearth_core::policy::{Kind, Member, Position, Value, parse_hujson};
 
-/// Takes a text apart. Nothing is known of one with a syntax error.
-pub(super) fn read(text: &str) -> Written {
+/// Parses a text. With a syntax error there are no keys.
+pub(super) fn read(text: &str) -> ParsedText {
     let (spot, message) = match parse_hujson(text) {
         Ok(Value {
             kind: Kind::Object(members),
             ..
         }) => {
-            return Written {
+            return ParsedText {
                 entries: entries(members),
                 faults: Vec::new(),
             };
@@ -30,9 +31,9 @@ pub(super) fn read(text: &str) -> Written {
             (spot(at), fault.message)
         }
     };
-    Written {
+    ParsedText {
         entries: BTreeMap::new(),
-        faults: vec![(spot, Fault::NotJson { message })],
+        faults: vec![(spot, ConfigFault::NotJson { message })],
     }
 }
 
@@ -129,13 +130,13 @@ mod tests {
             [
                 "hearth.json:2:3: unknown key `colour`",
                 "hearth.json:4:5: unknown key `derp.prot`; did you mean `derp.port`?",
-                "hearth.json:5:13: `derp.port` has a bad value: expected a whole number up to 65535 (using the default)",
+                "hearth.json:5:13: invalid value for `derp.port`: expected a whole number up to 65535 (using the default)",
             ]
         );
     }
 
     #[test]
-    fn a_text_that_is_no_json_object_is_one_warning() {
+    fn a_text_that_is_not_a_json_object_is_one_warning() {
         let cases = [
             (
                 "",
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_too_large_is_a_bad_value() {
+    fn a_number_that_is_too_large_is_an_invalid_value() {
         let mut raw = parse("{ \"limits\": { \"nodes\": 99999999999999999999 } }");
         assert_eq!(raw.take::<usize>("limits.nodes"), None);
         assert_eq!(warnings(raw).len(), 1);

@@ -1,23 +1,15 @@
-//! Which address of this machine the clients at home can reach.
+//! The LAN address of this machine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use crate::interfaces::{self, Interfaces};
+use hearth_core::wan::address::{Kind, is_cgnat, is_tailnet_interface, kind_of};
 
-/// The bridge of the home network on OpenWrt.
+/// The LAN bridge on OpenWrt.
 const HOME_BRIDGE: &str = "br-lan";
 
-/// Interfaces of containers and virtual machines: private, but nobody at home can reach them.
+/// Interfaces of containers and virtual machines: private, but unreachable from the LAN.
 const VIRTUAL: [&str; 6] = ["docker", "br-", "veth", "virbr", "lxc", "podman"];
-
-/// Interfaces of the tailnet itself, should a client run here as well.
-const TAILNET: &str = "tailscale";
-
-/// What carriers give to customers behind their NAT (RFC 6598), and tailnets to their nodes.
-const CARRIER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
-
-/// A documentation address (RFC 5737) that stands for "the internet": nothing is sent to it.
-const FAR_AWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// An IPv4 address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,43 +20,41 @@ pub struct LocalAddress {
     pub address: Ipv4Addr,
 }
 
-/// What this machine says about its addresses.
+/// The IPv4 addresses of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Network {
-    /// All IPv4 addresses of the interfaces that are up.
+    /// All IPv4 addresses.
     pub addresses: Vec<LocalAddress>,
-    /// The address from which packets leave by the default route.
+    /// The source address of packets on the default route.
     pub route_source: Option<Ipv4Addr>,
 }
 
 impl Network {
-    /// Asks the system. Failure counts as having no address.
+    /// Asks the kernel. A failure counts as having no addresses.
     pub fn of_this_machine() -> Self {
-        let addresses = if_addrs::get_if_addrs()
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|interface| match interface.ip() {
-                IpAddr::V4(address) => Some(LocalAddress {
-                    interface: interface.name,
-                    address,
-                }),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
+        let system = Interfaces::read().unwrap_or_default();
+        let addresses = system.table.addresses.iter();
+        let addresses = addresses.filter_map(|address| match address.ip {
+            IpAddr::V4(ip) => Some(LocalAddress {
+                interface: system.name(address.interface).to_owned(),
+                address: ip,
+            }),
+            IpAddr::V6(_) => None,
+        });
         Self {
-            addresses,
-            route_source: route_source(),
+            addresses: addresses.collect(),
+            route_source: interfaces::route_sources().v4,
         }
     }
 
-    /// The private address that other machines at home most likely reach: that of `br-lan`, else the
-    /// one of the default route, else the first private one of a real interface; `None` when there
-    /// is no private address.
+    /// The private address that other machines on the LAN most likely reach: that of `br-lan`, else the
+    /// one of the default route, else the first private one of a physical interface; `None` without a
+    /// private address.
     pub fn home_address(&self) -> Option<Ipv4Addr> {
         let private = || {
             self.addresses
                 .iter()
-                .filter(|local| local.address.is_private())
+                .filter(|local| kind_of(local.address.into()) == Kind::Private)
         };
         let bridge = private().find(|local| local.interface == HOME_BRIDGE);
         let route = private().find(|local| Some(local.address) == self.route_source);
@@ -80,21 +70,11 @@ impl Network {
             .map(|local| local.address)
     }
 
-    /// An address that a carrier gave to this machine from the range in which tailnets have theirs.
+    /// A CGNAT address of this machine, which the ISP assigned; tailnets use the same range.
     pub fn carrier_address(&self) -> Option<&LocalAddress> {
         self.addresses
             .iter()
-            .find(|local| CARRIER.contains(&local.address) && !local.interface.starts_with(TAILNET))
-    }
-}
-
-/// Connecting a UDP socket sends nothing, but makes the system choose a route.
-fn route_source() -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(FAR_AWAY).ok()?;
-    match socket.local_addr().ok()?.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
+            .find(|local| is_cgnat(local.address) && !is_tailnet_interface(&local.interface))
     }
 }
 
@@ -118,7 +98,7 @@ mod tests {
     const LOOPBACK: (&str, [u8; 4]) = ("lo", [127, 0, 0, 1]);
 
     #[test]
-    fn the_home_bridge_comes_before_the_default_route() {
+    fn the_lan_bridge_comes_before_the_default_route() {
         let router = network(
             &[
                 LOOPBACK,
@@ -140,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_route_a_real_interface_comes_before_a_virtual_one() {
+    fn without_a_route_a_physical_interface_comes_before_a_virtual_one() {
         let box_ = network(
             &[
                 LOOPBACK,
@@ -155,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carriers_address_is_told_from_the_tailnets_own() {
+    fn the_cgnat_address_of_the_isp_is_not_confused_with_the_tailnets() {
         let own = ("tailscale0", [100, 64, 0, 1]);
         assert_eq!(network(&[LOOPBACK, own], None).carrier_address(), None);
         let behind_nat = network(&[LOOPBACK, own, ("wan", [100, 71, 2, 3])], None);
@@ -164,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn public_and_tailnet_addresses_are_not_home() {
+    fn public_and_tailnet_addresses_are_not_lan_addresses() {
         let vps = network(
             &[
                 LOOPBACK,

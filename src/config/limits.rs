@@ -1,7 +1,7 @@
-//! Every bound of the program in one place.
+//! Limits: every bound of the program in one place.
 //!
-//! Each row is a field of [`Limits`], a key of the `[limits]` section, its default and its range.
-//! The defaults are for a machine of which nothing is known; those of `board-configs/` come before them.
+//! Each row is a field of [`Limits`] and a key of the `[limits]` section, with its default and its range.
+//! The defaults are for an unknown machine; the files of `board-configs/` take precedence.
 
 use std::fmt;
 use std::time::Duration;
@@ -71,7 +71,7 @@ macro_rules! row {
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $kind:ident = $default:expr, $least:expr, $most:expr;)*) => {
-        /// The bounds, each with its unit. What a peer can make grow stops at one of these.
+        /// The limits. Everything that a peer can make grow is bounded by one of them.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Limits {
             $($(#[$doc])* pub $name: kind!($kind),)*
@@ -84,7 +84,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// Takes the `[limits]` section out of a file; `limits` has what is not in it.
+            /// Takes the `[limits]` section from a file; missing keys are taken from `limits`.
             pub(super) fn take(raw: &mut RawConfig, mut limits: Self) -> Self {
                 $(
                     let range = Range {
@@ -99,7 +99,7 @@ macro_rules! limits {
                 limits
             }
 
-            /// All rows as a file would have them, in the order above.
+            /// All rows, as in a file, in the order above.
             pub fn rows(&self) -> Vec<(&'static str, Row)> {
                 vec![$((stringify!($name), row!($kind, self.$name)),)*]
             }
@@ -107,12 +107,12 @@ macro_rules! limits {
     };
 }
 
-/// The value of a row as a file would have it.
+/// The value of a row, as in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A count.
     Count(usize),
-    /// Bytes or a time, with a unit.
+    /// A size or a duration, with its unit.
     Amount(String),
 }
 
@@ -126,114 +126,113 @@ impl fmt::Display for Row {
 }
 
 limits! {
-    /// Open connections of all kinds; when they are used up the listeners wait.
+    /// Open connections of all kinds; further ones wait in the backlog.
     connections: count = 1024, 16, 65_536;
-    /// Open connections from one address (IPv4) or one /64 (IPv6). A whole home may sit behind one.
+    /// Open connections per source: one IPv4 address or IPv6 /64, which may be a whole household.
     connections_per_address: count = 512, 4, 65_536;
-    /// TLS and Noise handshakes at the same time; others wait. Bounds processor time, not memory.
+    /// Concurrent TLS and Noise handshakes; further ones wait. Limits CPU use, not memory.
     handshakes: count = 8, 1, 1024;
-    /// From the first byte of a connection to the end of its handshake and request header.
+    /// Timeout from the first byte of a connection to the end of its handshake and request header.
     handshake_timeout: time = 10, 1, 10 * MINUTE;
-    /// From the end of a request's header to the end of its body.
+    /// Timeout of a request body, from the end of the header.
     request_timeout: time = 30, 1, HOUR;
-    /// An HTTP connection between two requests.
+    /// Timeout of an idle HTTP connection.
     idle_timeout: time = 2 * MINUTE, 5, HOUR;
-    /// Body of a register request, in bytes.
+    /// Size of a register request, in bytes.
     register_body: bytes = 64 * KIB, 4 * KIB, MIB;
-    /// Body of a map request, in bytes.
+    /// Size of a map request, in bytes.
     map_body: bytes = 64 * KIB, 4 * KIB, MIB;
-    /// Body of a request to the administration API, in bytes.
+    /// Size of an API request, in bytes.
     admin_body: bytes = 64 * KIB, 4 * KIB, MIB;
-    /// Bodies of requests that are arriving, all together, in bytes; when they are used up, others get 503.
+    /// Size of all request bodies in transfer; further requests get 503. In bytes.
     request_bodies: bytes = 4 * MIB, 64 * KIB, 1024 * MIB;
-    /// Requests at the same time inside one Noise connection.
+    /// Concurrent requests per Noise connection.
     http2_streams: count = 8, 2, 256;
-    /// HTTP/2 receive window of a connection and of a stream, in bytes.
-    /// At least 65535, the initial window of RFC 9113 section 6.9.2.
+    /// HTTP/2 receive window of a connection and of a stream. At least 65535, the initial window of
+    /// RFC 9113 section 6.9.2. In bytes.
     http2_window: bytes = 65_535, 65_535, 16 * MIB;
-    /// What may wait to be sent on one HTTP/2 stream, in bytes.
+    /// Send buffer of an HTTP/2 stream, in bytes.
     http2_send_buffer: bytes = 16 * KIB, 4 * KIB, MIB;
-    /// Map streams at the same time.
+    /// Concurrent map streams: devices online.
     map_streams: count = 512, 4, 65_536;
-    /// Full maps that are built and sent at the same time; others wait in line.
+    /// Full maps that are built and sent concurrently; further ones wait.
     full_map_builds: count = 2, 1, 64;
-    /// Questions to nodes that wait for an answer at the same time.
+    /// Concurrent requests to nodes (C2N).
     node_calls: count = 16, 1, 1024;
-    /// Answer of a node to a question of the administrator, in bytes. The map of a node with a
-    /// thousand peers is the longest.
+    /// Size of a node's response to a C2N request. The map of a node with a thousand peers is the
+    /// longest. In bytes.
     node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
-    /// Reports of nodes about what was done on them; the oldest one makes room.
+    /// Audit entries that nodes reported; the oldest is dropped.
     audit_entries: count = 128, 1, 65_536;
-    /// SSH connections that wait for a person; the oldest one makes room.
+    /// SSH sessions that wait for a check; the oldest is dropped.
     ssh_checks: count = 64, 4, 4096;
-    /// Changes that wait for the writer; when full, requests get 503.
+    /// Queued changes; when the queue is full, requests get 503.
     engine_queue: count = 256, 16, 65_536;
-    /// Changes that share one commit.
+    /// Changes per commit.
     engine_batch: count = 64, 1, 4096;
-    /// Devices that wait for approval; the oldest one makes room.
+    /// Pending registrations; the oldest is dropped.
     pending_registrations: count = 128, 4, 4096;
-    /// How long a device may wait for approval.
+    /// Timeout of a pending registration.
     pending_timeout: time = 24 * HOUR, 5 * MINUTE, 7 * 24 * HOUR;
-    /// Nodes in the tailnet.
+    /// Nodes.
     nodes: count = 1000, 1, 16_384;
     /// Users.
     users: count = 256, 1, 16_384;
-    /// Preauth keys, used and expired ones included.
+    /// Preauth keys, including used and expired ones.
     preauth_keys: count = 1024, 8, 65_536;
     /// API keys.
     api_keys: count = 64, 1, 4096;
-    /// What a node tells about itself, in bytes.
+    /// Size of the hostinfo that a node reports, in bytes.
     hostinfo: bytes = 16 * KIB, KIB, 256 * KIB;
-    /// Endpoints of one node that peers are told.
+    /// Endpoints per node that are sent to peers.
     endpoints: count = 32, 4, 256;
-    /// Connections to the relay.
+    /// Relay connections.
     derp_connections: count = 512, 4, 65_536;
-    /// Connections to the relay from one address (IPv4) or one /64 (IPv6).
+    /// Relay connections per source: one IPv4 address or IPv6 /64.
     derp_connections_per_address: count = 512, 1, 65_536;
-    /// Connections to the relay that have not logged in; the oldest one makes room.
+    /// Relay connections that have not logged in; the oldest is dropped.
     derp_logins: count = 64, 4, 4096;
-    /// Bytes each second that one client of the relay may send; 0 is no limit.
+    /// Relay rate limit per client, in bytes per second; 0 is unlimited.
     derp_client_rate: bytes = 0, 0, 2047 * MIB;
-    /// Bytes that one client may send at once above that rate.
+    /// Relay burst per client above that rate, in bytes.
     derp_client_burst: bytes = 256 * KIB, 65 * KIB, 2047 * MIB;
-    /// Bytes each second that all clients of the relay together may send; 0 is no limit.
+    /// Relay rate limit of all clients together, in bytes per second; 0 is unlimited.
     derp_total_rate: bytes = 0, 0, 2047 * MIB;
-    /// Bytes that all clients together may send at once above that rate.
+    /// Relay burst of all clients together above that rate, in bytes.
     derp_total_burst: bytes = 512 * KIB, 65 * KIB, 2047 * MIB;
-    /// How long a client of the relay may take none of the bytes that wait for it.
+    /// Relay write timeout: how long a client may read nothing while data is waiting for it.
     derp_write_timeout: time = 2, 1, 10 * MINUTE;
-    /// How long a client of the relay may say nothing; 0 is for ever. Clients with nothing to send
-    /// are silent.
+    /// Relay idle timeout; 0 is none. Clients with nothing to send are silent.
     derp_idle_timeout: time = 0, 0, 24 * HOUR;
-    /// Keys that are known to be at other relays of the region.
+    /// Clients of mesh peers that are remembered.
     derp_mesh_keys: count = 4096, 16, 1_048_576;
-    /// Answers of `derp.admit_url` that are remembered.
+    /// Cached answers of `derp.admit_url`.
     derp_admit_cache: count = 1024, 16, 65_536;
-    /// How long such an answer counts before the URL is asked again.
+    /// Lifetime of a cached answer.
     derp_admit_time: time = MINUTE, 1, 24 * HOUR;
-    /// DERP map of one file or URL, in bytes.
+    /// Size of a DERP map from a file or URL, in bytes.
     derp_map: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
-    /// STUN requests each second from one address (IPv4) or one /64 (IPv6); 0 is no limit. A whole
-    /// home may sit behind one.
+    /// STUN requests per second and source (one IPv4 address or IPv6 /64, which may be a whole
+    /// household); 0 is unlimited.
     stun_rate: count = 50, 0, 1_000_000;
-    /// Packets that wait for one client of the relay.
+    /// Queued packets per relay client.
     derp_queue_packets: count = 32, 4, 1024;
-    /// What waits for one client of the relay, in bytes.
+    /// Size of the queue of a relay client, in bytes.
     derp_queue: bytes = 64 * KIB, 64 * KIB, 16 * MIB;
-    /// What waits for all clients of the relay, in bytes; then packets are dropped.
+    /// Size of the queues of all relay clients; when it is used up, packets are dropped. In bytes.
     derp_pool: bytes = 4 * MIB, 256 * KIB, 1024 * MIB;
-    /// Cache of the database, in bytes.
+    /// Size of the database cache, in bytes.
     database_cache: bytes = 2 * MIB, 256 * KIB, 1024 * MIB;
-    /// How often last-seen times go to flash.
+    /// Interval at which last-seen times are written to flash.
     flush_interval: time = 30 * MINUTE, MINUTE, 24 * HOUR;
-    /// How long a node may be away before its peers are told.
+    /// How long a node may be disconnected before its peers see it as offline.
     offline_grace: time = 10, 0, 10 * MINUTE;
-    /// After a start of hearth: how long nobody is said to be offline.
+    /// How long after a start of hearth no node is reported as offline.
     restart_grace: time = 90, 0, 10 * MINUTE;
-    /// Between two signs of life on a silent map stream. Clients give up after 120 s
-    /// (`watchdogTimeout` in tailscale `control/controlclient/direct.go`).
+    /// Keepalive interval of a map stream. Clients time out after 120 s (`watchdogTimeout` in
+    /// tailscale `control/controlclient/direct.go`).
     keepalive: time = 50, 5, 110;
-    /// From the signal to stop until the process ends.
+    /// Timeout of a shutdown.
     shutdown_timeout: time = 4, 1, 10 * MINUTE;
 }
 
@@ -254,7 +253,7 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "hearth.toml:5:9: `limits.users` is out of range: it goes from 1 to 16384 (using the default)"
+                "hearth.toml:5:9: `limits.users` is out of range: allowed are 1 to 16384 (using the default)"
             ]
         );
     }

@@ -1,14 +1,14 @@
-//! DNS names as a setting may hold them.
+//! DNS names in settings.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest name in bytes, without the dot at the end. Source: RFC 1035 section 2.3.4.
+/// Longest name in bytes, without the trailing dot. Source: RFC 1035 section 2.3.4.
 pub const MAX_NAME_BYTES: usize = 253;
 /// Longest label in bytes. Source: RFC 1035 section 2.3.4.
 pub const MAX_LABEL_BYTES: usize = 63;
 
-/// A DNS name of letters, digits and hyphens: lower case, without the dot at the end.
+/// A DNS name of letters, digits and hyphens: lower case, without the trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsName(String);
 
@@ -33,9 +33,9 @@ impl fmt::Display for DnsName {
     }
 }
 
-/// A text that is no DNS name.
+/// An invalid DNS name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a DNS name: labels of letters, digits and hyphens with dots between them")]
+#[error("expected a DNS name: labels of letters, digits and hyphens, separated by dots")]
 pub struct InvalidName;
 
 impl FromStr for DnsName {
@@ -43,15 +43,15 @@ impl FromStr for DnsName {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let label_is_good = |label: &str| {
+        let is_valid_label = |label: &str| {
             let hyphens_inside = !label.starts_with('-') && !label.ends_with('-');
             let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
             (1..=MAX_LABEL_BYTES).contains(&label.len())
                 && hyphens_inside
                 && label.bytes().all(letters)
         };
-        let good = name.len() <= MAX_NAME_BYTES && name.split('.').all(label_is_good);
-        good.then_some(Self(name)).ok_or(InvalidName)
+        let is_valid = name.len() <= MAX_NAME_BYTES && name.split('.').all(is_valid_label);
+        is_valid.then_some(Self(name)).ok_or(InvalidName)
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         let long = "a".repeat(64);
         for text in ["", ".", "a..b", "-a", "a-", "a_b", "a b", "ä", &long] {
             assert_eq!(text.parse::<DnsName>(), Err(InvalidName), "{text:?}");

@@ -1,18 +1,18 @@
-//! The `[policy]` section: where the policy is.
+//! The `[policy]` section: the source of the policy.
 
 use std::path::PathBuf;
 
 use super::file::RawConfig;
 
-/// Where the policy is.
+/// The source of the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicySettings {
-    /// The file; `None` is the database, where the API and the command line put it.
+    /// The policy file; `None` is the database, which the API and the command line write.
     pub file: Option<PathBuf>,
 }
 
 impl PolicySettings {
-    /// Takes the section out of a configuration file.
+    /// Takes the section from a configuration file.
     pub(super) fn take(raw: &mut RawConfig) -> Self {
         Self {
             file: raw.take("policy.file"),

@@ -35,7 +35,7 @@ fn warnings(config: &Config) -> Vec<String> {
 }
 
 #[test]
-fn nothing_at_all_is_a_good_configuration() {
+fn an_empty_configuration_is_valid() {
     let config = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
     assert_eq!(warnings(&config), [""; 0]);
     assert_eq!(config.server_url.as_str(), "http://192.168.1.1:8080");
@@ -45,7 +45,7 @@ fn nothing_at_all_is_a_good_configuration() {
 }
 
 #[test]
-fn flags_come_before_the_file() {
+fn flags_take_precedence_over_the_file() {
     let text = "server_url = \"https://a.example\"\ndata_dir = \"/a\"\nbase_domain = \"a.net\"\n\
                 [listen]\nhttp = \":1\"\nhttps = \":2\"\nstun = \"off\"\n\
                 [tls]\ncert_file = \"/a.crt\"\nkey_file = \"/a.key\"\n";
@@ -68,7 +68,7 @@ fn flags_come_before_the_file() {
 }
 
 #[test]
-fn faults_of_the_whole_are_named_at_their_key() {
+fn faults_of_several_keys_are_named_at_one_of_them() {
     let text = "server_url = \"https://hearth.example.org\"\nbase_domain = \"example.org\"\n\
                 [tls]\nkey_file = \"/a.key\"\n[prefixes]\nv4 = \"10.0.0.0/8\"\n\
                 [node]\nexpiry = \"soon\"\n";
@@ -76,17 +76,17 @@ fn faults_of_the_whole_are_named_at_their_key() {
     assert_eq!(
         warnings(&config),
         [
-            "hearth.toml:2:1: `base_domain` must not hold the host of `server_url` (using hearth.internal)",
-            "hearth.toml:4:1: `tls.key_file` needs `tls.cert_file` as well (ignoring it)",
-            "hearth.toml:6:6: `prefixes.v4` has a bad value: expected a range inside 100.64.0.0/10 (using the default)",
-            "hearth.toml:8:10: `node.expiry` has a bad value: expected a time such as `180d`, or `never` (using the default)",
+            "hearth.toml:2:1: `base_domain` must not contain the host of `server_url` (using hearth.internal)",
+            "hearth.toml:4:1: `tls.key_file` requires `tls.cert_file` (ignored)",
+            "hearth.toml:6:6: invalid value for `prefixes.v4`: expected a prefix inside 100.64.0.0/10 (using the default)",
+            "hearth.toml:8:10: invalid value for `node.expiry`: expected a duration such as `180d`, or `never` (using the default)",
         ]
     );
     assert_eq!(config.prefixes.v4, Ipv4Range::ALL);
 }
 
 #[test]
-fn who_may_use_the_relay_is_never_more_than_was_meant() {
+fn a_typo_never_makes_the_relay_more_open() {
     let admission = |text: &str| {
         let config = from_text(&format!("[derp]\n{text}"));
         (config.derp.admission.clone(), config.warnings.len())
@@ -109,16 +109,16 @@ fn who_may_use_the_relay_is_never_more_than_was_meant() {
 }
 
 #[test]
-fn settings_of_the_relay_that_need_others_are_named() {
+fn relay_settings_that_require_others_are_named() {
     let config = from_text(
         "[derp]\nmesh_with = [\"https://a.example\"]\nstun_lan_as_wan = true\nregion_score = 0.001\n",
     );
     assert_eq!(
         warnings(&config),
         [
-            "hearth.toml:2:1: `derp.mesh_with` needs `derp.mesh_key_file` as well (ignoring it)",
-            "hearth.toml:3:1: `derp.stun_lan_as_wan` needs `derp.ipv4` as well (ignoring it)",
-            "hearth.toml:4:16: `derp.region_score` has a bad value: expected a factor from 0.01 to 100, such as `0.5` (using the default)",
+            "hearth.toml:2:1: `derp.mesh_with` requires `derp.mesh_key_file` (ignored)",
+            "hearth.toml:3:1: `derp.stun_lan_as_wan` requires `derp.ipv4` (ignored)",
+            "hearth.toml:4:16: invalid value for `derp.region_score`: expected a factor from 0.01 to 100, such as `0.5` (using the default)",
         ]
     );
     assert!(config.derp.mesh_with.is_empty());
@@ -128,15 +128,15 @@ fn settings_of_the_relay_that_need_others_are_named() {
 
 #[test]
 fn an_empty_list_of_addresses_is_not_the_same_as_none() {
-    let told = |text: &str| {
+    let addresses = |text: &str| {
         let config = from_text(&format!("[clients]\n{text}"));
         (config.clients.addresses, config.warnings.len())
     };
-    assert_eq!(told(""), (None, 0));
-    assert_eq!(told("addresses = []\n"), (Some(Vec::new()), 0));
+    assert_eq!(addresses(""), (None, 0));
+    assert_eq!(addresses("addresses = []\n"), (Some(Vec::new()), 0));
     let one = "::1".parse().unwrap();
-    assert_eq!(told("addresses = [\"::1\"]\n"), (Some(vec![one]), 0));
-    assert_eq!(told("addresses = [\"home\"]\n"), (None, 1));
+    assert_eq!(addresses("addresses = [\"::1\"]\n"), (Some(vec![one]), 0));
+    assert_eq!(addresses("addresses = [\"home\"]\n"), (None, 1));
     let bad = from_text("[clients]\nlatest_version = \"new\"\n");
     assert_eq!(bad.clients.latest_version, None);
     assert_eq!(bad.warnings.len(), 1);
@@ -185,7 +185,7 @@ fn data_goes_where_the_user_may_write() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_warning_and_the_server_starts() {
+fn a_missing_file_is_a_warning_and_the_server_starts() {
     let flags = Overrides {
         config: Some("/nonexistent/hearth.toml".into()),
         ..Overrides::default()
@@ -282,6 +282,19 @@ fn the_example_shows_the_defaults() {
 }
 
 #[test]
+fn a_line_that_is_appended_to_the_example_is_reported_with_its_section() {
+    let example = include_str!("../../hearth.example.toml");
+    let config = from_text(&format!("{example}server_url = \"https://a.example\"\n"));
+    let line = example.lines().count() + 1;
+    assert_eq!(
+        warnings(&config),
+        [format!(
+            "hearth.toml:{line}:1: unknown key `limits.server_url`; did you mean `server_url`?"
+        )]
+    );
+}
+
+#[test]
 fn the_example_as_it_is_changes_nothing() {
     let defaults = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
     let example = from_text(include_str!("../../hearth.example.toml"));
@@ -306,7 +319,7 @@ fn keys_of(text: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_carrier_that_gives_the_nodes_addresses_is_warned_of_with_the_way_out() {
+fn a_cgnat_address_inside_the_prefix_of_the_nodes_is_a_warning_with_advice() {
     let mut surroundings = at_home();
     surroundings.network.addresses.push(LocalAddress {
         interface: "wan".into(),
@@ -321,7 +334,7 @@ fn a_carrier_that_gives_the_nodes_addresses_is_warned_of_with_the_way_out() {
         panic!("{:?}", collides.warnings);
     };
     assert!(
-        warning.starts_with("wan has the address 100.71.2.3"),
+        warning.starts_with("wan has the CGNAT address 100.71.2.3"),
         "{warning}"
     );
     let way_out = "prefixes.v4 = \"100.112.0.0/16\"";
@@ -371,12 +384,12 @@ fn limits_follow_from_the_board_and_the_file_changes_single_ones() {
 }
 
 #[test]
-fn an_unknown_board_and_limits_beyond_the_budget_are_warned_of() {
+fn an_unknown_board_and_limits_above_the_budget_are_warnings() {
     let unknown = with_board("\nboard = \"memory-129\"\n", None);
     assert_eq!(
         warnings(&unknown),
         [
-            "hearth.toml:2:1: there is no board `memory-129`; did you mean `memory-128`?; `hearth board list` shows all (using unknown)"
+            "hearth.toml:2:1: unknown board `memory-129`; did you mean `memory-128`? (using unknown); `hearth board list` shows all boards"
         ]
     );
     assert!(unknown.warnings.iter().all(Warning::is_of_configuration));
@@ -389,9 +402,12 @@ fn an_unknown_board_and_limits_beyond_the_budget_are_warned_of() {
     };
     assert!(!warning.is_of_configuration());
     let words = warning.to_string();
-    assert!(words.starts_with("`limits` allow 18."), "{words}");
-    assert!(words.contains("12.0 MiB fit memory-128"), "{words}");
-    // Nobody knows what fits a machine of which nothing is known.
+    assert!(words.starts_with("[limits] can use up to 18."), "{words}");
+    assert!(
+        words.contains("the budget of memory-128 is 12.0 MiB"),
+        "{words}"
+    );
+    // An unknown machine has no memory budget.
     assert_eq!(
         warnings(&with_board("[limits]\nnodes = 16384\n", None)),
         [""; 0]

@@ -1,20 +1,21 @@
-//! The text of a configuration file in TOML, taken apart.
+//! Parser of a configuration file in TOML.
 
 use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
-use super::file::{Entry, Fault, RawTable, RawValue, Spot, Written};
+use super::fault::ConfigFault;
+use super::raw::{Entry, ParsedText, RawTable, RawValue, Spot};
 
-/// Takes a text apart. After a syntax error the parser goes on at the next line.
-pub(super) fn read(text: &str) -> Written {
+/// Parses a text. After a syntax error the parser continues at the next line.
+pub(super) fn read(text: &str) -> ParsedText {
     let (table, errors) = DeTable::parse_recoverable(text);
     let faults = errors.iter().map(|error| {
         let begin = error.span().map_or(0, |span| span.start);
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        (Spot::of_byte(text, begin), Fault::Syntax { message })
+        (Spot::of_byte(text, begin), ConfigFault::Syntax { message })
     });
-    Written {
+    ParsedText {
         faults: faults.collect(),
         entries: entries(text, table.get_ref()),
     }

@@ -1,4 +1,4 @@
-//! The URL at which clients reach this server.
+//! The URL of the server.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use super::name::DnsName;
 
-/// A host as a URL names it.
+/// The host of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// A name to look up.
+    /// A DNS name.
     Name(DnsName),
-    /// An address.
+    /// An IP address.
     Address(IpAddr),
 }
 
 impl fmt::Display for Host {
-    /// As in a URL: an IPv6 address stands in brackets.
+    /// As in a URL: an IPv6 address is in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => name.fmt(f),
@@ -26,17 +26,17 @@ impl fmt::Display for Host {
     }
 }
 
-/// How clients reach a URL.
+/// The scheme of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP: clients accept it for private addresses only.
     Http,
-    /// HTTP inside TLS.
+    /// HTTP over TLS.
     Https,
 }
 
 impl Scheme {
-    /// The port that a URL of this scheme means when it names none.
+    /// The port of a URL without one.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -44,7 +44,7 @@ impl Scheme {
         }
     }
 
-    /// The scheme as a URL spells it.
+    /// The scheme as in a URL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -53,7 +53,7 @@ impl Scheme {
     }
 }
 
-/// `http://host[:port]` or `https://host[:port]`: what `--login-server` gets.
+/// `http://host[:port]` or `https://host[:port]`: the value of `tailscale up --login-server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     scheme: Scheme,
@@ -94,12 +94,12 @@ impl ServerUrl {
         &self.host
     }
 
-    /// The port, named or meant.
+    /// The port, or the default of the scheme.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.default_port())
     }
 
-    /// The text, without a slash at the end.
+    /// The URL, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -111,20 +111,20 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-/// Why a text is no URL of a server.
+/// Why a URL is invalid as `server_url`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// Neither `http://` nor `https://` at its start.
-    #[error("a URL starts with `http://` or `https://`")]
+    #[error("a URL must start with `http://` or `https://`")]
     Scheme,
     /// The host is neither a name nor an address.
     #[error("the host is neither a DNS name nor an IP address (IPv6 in brackets)")]
     Host,
-    /// The port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     Port,
     /// Something follows the host and port.
-    #[error("the URL has a path, a query or a user name: only scheme, host and port belong there")]
+    #[error("the URL must consist of scheme, host and port only: no path, query or user name")]
     Rest,
 }
 
@@ -168,7 +168,7 @@ fn name_or_v4(host: &str) -> Result<Host, InvalidUrl> {
     if let Ok(address) = host.parse() {
         return Ok(Host::Address(IpAddr::V4(address)));
     }
-    // `10.0.0.300` is a slip in an address, not a name.
+    // `10.0.0.300` is a mistyped address, not a name.
     if host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let url: ServerUrl = "HTTPS://Hearth.Example.org/".parse().unwrap();
         assert_eq!(url.as_str(), "https://hearth.example.org");
         assert_eq!(
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused_with_the_part_at_fault() {
+    fn invalid_urls_are_refused_with_the_wrong_part() {
         for (text, fault) in [
             ("hearth.example.org", InvalidUrl::Scheme),
             ("ftp://hearth", InvalidUrl::Scheme),

@@ -1,30 +1,34 @@
-//! What a setting may hold: the types, and how each is read from a TOML value.
+//! Types of settings, and how each is read from a value of the file.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::file::RawValue;
+use ipnet::{Ipv4Net, Ipv6Net};
+
 use super::name::DnsName;
+use super::raw::{RawTable, RawValue};
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
 use hearth_core::keys::NodeKey;
 use hearth_core::release::Release;
 use hearth_core::state::dns::{Nameserver, NodeName, Router};
+use hearth_core::wan::address::{TAILNET_V4, TAILNET_V6};
 
-/// A type that a key of the configuration can have.
+/// A type of a setting.
 pub trait Setting: Sized {
-    /// What the key expects, for the message about a bad value.
+    /// The expected value, for the message about an invalid one.
     const EXPECTED: &'static str;
 
-    /// Reads a value; `None` when it is none of this type.
+    /// Reads a value; `None` if it is invalid.
     fn read(value: &RawValue) -> Option<Self>;
 }
 
 /// A setting with a smallest and a largest value.
 pub trait Amount: Setting + Copy + PartialOrd {
-    /// The value as somebody would write it.
+    /// The value as it is written in the file.
     fn show(self) -> String;
 }
 
@@ -62,11 +66,11 @@ from_text!(AdmitKind, "one of `tailnet`, `url`, `keys` and `open`");
 from_text!(DnsName, "a DNS name such as `tail.example.org`");
 from_text!(
     Router,
-    "the name of a node, a tag such as `tag:router`, or the address of a resolver"
+    "the name of a node, a tag such as `tag:router`, or the address of a DNS resolver"
 );
-from_text!(String, "a text");
-from_text!(Ipv4Range, "a range inside 100.64.0.0/10");
-from_text!(Ipv6Range, "a range inside fd7a:115c:a1e0::/48");
+from_text!(String, "a string");
+from_text!(Ipv4Range, "a prefix inside 100.64.0.0/10");
+from_text!(Ipv6Range, "a prefix inside fd7a:115c:a1e0::/48");
 from_text!(Release, "a version such as `1.102.5`");
 from_text!(Ipv4Addr, "an IPv4 address");
 from_text!(Ipv6Addr, "an IPv6 address");
@@ -131,31 +135,31 @@ impl Amount for u16 {
     }
 }
 
-/// A short text for people: 1 to 63 characters without control characters.
+/// A label for people: 1 to 63 characters, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label(pub String);
 
 impl Setting for Label {
-    const EXPECTED: &'static str = "a text of 1 to 63 characters";
+    const EXPECTED: &'static str = "a string of 1 to 63 characters";
 
     fn read(value: &RawValue) -> Option<Self> {
         match value {
             RawValue::Text(text) => {
-                let length_is_good = (1..=63).contains(&text.chars().count());
-                let good = length_is_good && !text.chars().any(char::is_control);
-                good.then(|| Self(text.clone()))
+                let is_short = (1..=63).contains(&text.chars().count());
+                let is_valid = is_short && !text.chars().any(char::is_control);
+                is_valid.then(|| Self(text.clone()))
             }
             _ => None,
         }
     }
 }
 
-/// Where a listener listens, or that it does not.
+/// The address of a listener; `None` is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenAddress(pub Option<SocketAddr>);
 
 impl ListenAddress {
-    /// All addresses of both families.
+    /// All addresses, IPv4 and IPv6.
     pub const fn everywhere(port: u16) -> Self {
         Self(Some(SocketAddr::new(
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -164,7 +168,7 @@ impl ListenAddress {
     }
 }
 
-/// A text that is neither an address with a port nor `off`.
+/// Neither an address with a port nor `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`")]
 pub struct InvalidListenAddress;
@@ -187,55 +191,45 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// A range of addresses that is not one that clients take for a tailnet's.
+/// A prefix that clients do not accept for a tailnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a range inside 100.64.0.0/10 or fd7a:115c:a1e0::/48")]
+#[error("expected a prefix inside 100.64.0.0/10 or fd7a:115c:a1e0::/48")]
 pub struct InvalidRange;
 
-/// The IPv4 addresses of the tailnet: a part of 100.64.0.0/10.
+/// The IPv4 prefix of the nodes: all or a part of 100.64.0.0/10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Range {
-    first: u32,
-    bits: u8,
-}
+pub struct Ipv4Range(Ipv4Net);
 
 impl Ipv4Range {
-    /// All that clients accept. Source: `CGNATRange` in tailscale `net/tsaddr/tsaddr.go`.
-    pub const ALL: Self = Self {
-        first: 0x6440_0000,
-        bits: 10,
-    };
+    /// Everything that clients accept.
+    pub const ALL: Self = Self(TAILNET_V4);
+    /// The smallest prefix; fewer addresses cannot be meant.
+    const LONGEST: u8 = 29;
 
     /// The lowest address.
     pub fn first(self) -> Ipv4Addr {
-        self.first.into()
+        self.0.network()
     }
 
     /// The highest address.
     pub fn last(self) -> Ipv4Addr {
-        (self.first | !v4_mask(self.bits)).into()
+        self.0.broadcast()
     }
 
-    /// How many bits at the start all addresses share.
+    /// The prefix length in bits.
     pub fn bits(self) -> u8 {
-        self.bits
+        self.0.prefix_len()
     }
 
-    /// Whether the address is one of the range.
+    /// Whether the range contains the address.
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & v4_mask(self.bits) == self.first
+        self.0.contains(&address)
     }
 }
 
-fn v4_mask(bits: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32_u32.saturating_sub(bits.into()))
-        .unwrap_or(0)
-}
-
-impl std::fmt::Display for Ipv4Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.first(), self.bits)
+impl fmt::Display for Ipv4Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -243,60 +237,46 @@ impl FromStr for Ipv4Range {
     type Err = InvalidRange;
 
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
-        let (address, bits) = text.split_once('/').ok_or(InvalidRange)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| InvalidRange)?;
-        let bits: u8 = bits.parse().map_err(|_| InvalidRange)?;
-        // Smaller than /29 leaves too few addresses to be meant.
-        let fits = (Self::ALL.bits..=29).contains(&bits) && Self::ALL.contains(address);
-        let first = u32::from(address) & v4_mask(bits);
-        fits.then_some(Self { first, bits }).ok_or(InvalidRange)
+        let net: Ipv4Net = text.parse().map_err(|_| InvalidRange)?;
+        let fits = TAILNET_V4.contains(&net) && net.prefix_len() <= Self::LONGEST;
+        fits.then_some(Self(net.trunc())).ok_or(InvalidRange)
     }
 }
 
-/// The IPv6 addresses of the tailnet: a part of fd7a:115c:a1e0::/48.
+/// The IPv6 prefix of the nodes: all or a part of fd7a:115c:a1e0::/48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv6Range {
-    first: u128,
-    bits: u8,
-}
+pub struct Ipv6Range(Ipv6Net);
 
 impl Ipv6Range {
-    /// All that clients accept. Source: `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`.
-    pub const ALL: Self = Self {
-        first: 0xfd7a_115c_a1e0_0000_0000_0000_0000_0000,
-        bits: 48,
-    };
+    /// Everything that clients accept.
+    pub const ALL: Self = Self(TAILNET_V6);
+    /// The smallest prefix; fewer addresses cannot be meant.
+    const LONGEST: u8 = 112;
 
     /// The lowest address.
     pub fn first(self) -> Ipv6Addr {
-        self.first.into()
+        self.0.network()
     }
 
     /// The highest address.
     pub fn last(self) -> Ipv6Addr {
-        (self.first | !v6_mask(self.bits)).into()
+        self.0.broadcast()
     }
 
-    /// How many bits at the start all addresses share.
+    /// The prefix length in bits.
     pub fn bits(self) -> u8 {
-        self.bits
+        self.0.prefix_len()
     }
 
-    /// Whether the address is one of the range.
+    /// Whether the range contains the address.
     pub fn contains(self, address: Ipv6Addr) -> bool {
-        u128::from(address) & v6_mask(self.bits) == self.first
+        self.0.contains(&address)
     }
 }
 
-fn v6_mask(bits: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128_u32.saturating_sub(bits.into()))
-        .unwrap_or(0)
-}
-
-impl std::fmt::Display for Ipv6Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.first(), self.bits)
+impl fmt::Display for Ipv6Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -304,20 +284,17 @@ impl FromStr for Ipv6Range {
     type Err = InvalidRange;
 
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
-        let (address, bits) = text.split_once('/').ok_or(InvalidRange)?;
-        let address: Ipv6Addr = address.parse().map_err(|_| InvalidRange)?;
-        let bits: u8 = bits.parse().map_err(|_| InvalidRange)?;
-        let fits = (Self::ALL.bits..=112).contains(&bits) && Self::ALL.contains(address);
-        let first = u128::from(address) & v6_mask(bits);
-        fits.then_some(Self { first, bits }).ok_or(InvalidRange)
+        let net: Ipv6Net = text.parse().map_err(|_| InvalidRange)?;
+        let fits = TAILNET_V6.contains(&net) && net.prefix_len() <= Self::LONGEST;
+        fits.then_some(Self(net.trunc())).ok_or(InvalidRange)
     }
 }
 
-/// A list, each item of which is read as a text.
+/// A list whose items are read from strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 
-/// Longest list; nobody writes a longer one by hand.
+/// Longest list, in items; nobody writes a longer one by hand.
 const MAX_LIST: usize = 4096;
 
 macro_rules! list_of {
@@ -347,27 +324,50 @@ list_of!(
 );
 list_of!(
     Nameserver,
-    "a list of resolvers, each an address such as `192.168.1.1` or an `https://` URL"
+    "a list of DNS resolvers, each an address such as `192.168.1.1` or an `https://` URL"
 );
 list_of!(DnsName, "a list of domains such as `[\"corp.example\"]`");
 list_of!(
     NodeName,
-    "a list of names of nodes and tags such as `[\"nas\", \"tag:web\"]`"
+    "a list of node names and tags such as `[\"nas\", \"tag:web\"]`"
 );
-list_of!(String, "a list of texts such as `[\"tag:kids\"]`");
+list_of!(String, "a list of strings such as `[\"tag:kids\"]`");
 list_of!(IpAddr, "a list of addresses such as `[\"203.0.113.5\"]`");
-list_of!(NodeKey, "a list of keys such as `[\"nodekey:...\"]`");
+list_of!(NodeKey, "a list of node keys such as `[\"nodekey:...\"]`");
 
-/// By what is decided who may use the relay.
+impl Setting for RawTable {
+    const EXPECTED: &'static str = "a table";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Table(table) => Some(table.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for List<RawTable> {
+    const EXPECTED: &'static str = "a list of tables";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Tables(tables) => Some(Self(tables.clone())),
+            RawValue::Texts(texts) if texts.is_empty() => Some(Self(Vec::new())),
+            _ => None,
+        }
+    }
+}
+
+/// How the relay admits clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdmitKind {
-    /// Being a node of this tailnet.
+    /// Nodes of this tailnet.
     Tailnet,
-    /// The answer of another server.
+    /// By the answer of another server.
     Url,
-    /// A list of keys.
+    /// By a list of node keys.
     Keys,
-    /// Nothing.
+    /// Anyone.
     Open,
 }
 
@@ -405,7 +405,7 @@ impl Setting for Score {
             RawValue::Integer(number) => f64::from(i32::try_from(*number).ok()?),
             _ => return None,
         };
-        // Out of range, infinite or no number at all: the conversion saturates.
+        // Out of range, infinite or not a number: the conversion saturates.
         let thousandths = (factor * 1000.0).round() as u32;
         (10..=100_000)
             .contains(&thousandths)
@@ -413,22 +413,22 @@ impl Setting for Score {
     }
 }
 
-/// How much is logged.
+/// The log level; each includes those above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// What needs somebody's attention.
+    /// Failures that need attention.
     Error,
-    /// And what may.
+    /// Problems that hearth works around.
     Warn,
-    /// And what changes: nodes that join, keys that are made.
+    /// Changes: of nodes, keys and users, of the policy, of public addresses, and reloads.
     Info,
-    /// And each request.
+    /// Details of requests and connections.
     Debug,
-    /// And what is inside.
+    /// Everything, for development.
     Trace,
 }
 
-/// A word that is no level.
+/// An unknown log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of `error`, `warn`, `info`, `debug` and `trace`")]
 pub struct InvalidLogLevel;
@@ -448,12 +448,12 @@ impl FromStr for LogLevel {
     }
 }
 
-/// A number of bytes, written as a whole number or with `KiB` or `MiB`.
+/// A size in bytes, written as a whole number or with the unit `KiB` or `MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(pub usize);
 
 impl Setting for ByteCount {
-    const EXPECTED: &'static str = "a number of bytes, or a text such as `64KiB` or `4MiB`";
+    const EXPECTED: &'static str = "a size such as `65536`, `\"64KiB\"` or `\"4MiB\"`";
 
     fn read(value: &RawValue) -> Option<Self> {
         let (number, unit) = match value {
@@ -489,7 +489,7 @@ impl Amount for ByteCount {
 }
 
 impl Setting for Duration {
-    const EXPECTED: &'static str = "a time such as `90s`, `30m`, `12h` or `180d`";
+    const EXPECTED: &'static str = "a duration such as `90s`, `30m`, `12h` or `180d`";
 
     fn read(value: &RawValue) -> Option<Self> {
         match value {
@@ -506,12 +506,12 @@ impl Amount for Duration {
     }
 }
 
-/// How long a node's key is good: `None` is for ever.
+/// A duration that may be `never`, which is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry(pub Option<Duration>);
 
 impl Setting for Expiry {
-    const EXPECTED: &'static str = "a time such as `180d`, or `never`";
+    const EXPECTED: &'static str = "a duration such as `180d`, or `never`";
 
     fn read(value: &RawValue) -> Option<Self> {
         match value {
@@ -524,7 +524,7 @@ impl Setting for Expiry {
     }
 }
 
-/// Reads `90s`, `1h30m`, `180d`: whole numbers with the units ms, s, m, h, d, w and y (365 days), or
+/// Parses `90s`, `1h30m`, `180d`: whole numbers with the units ms, s, m, h, d, w and y (365 days), or
 /// `0`. Source of the units: `ParseDuration` in prometheus `common/model/time.go`, which Headscale
 /// uses for its flags.
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -556,7 +556,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
-/// Writes a duration so that [`parse_duration`] reads it: the largest units first, `0s` for none.
+/// Formats a duration so that [`parse_duration`] reads it: the largest units first, `0s` for zero.
 pub fn show_duration(duration: Duration) -> String {
     let mut ms = duration.as_millis();
     let mut text = String::new();
@@ -576,7 +576,7 @@ pub fn show_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
-/// Splits digits from what follows them; `None` without digits.
+/// Splits leading digits from the rest; `None` without digits.
 fn split_number(text: &str) -> Option<(&str, &str)> {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -644,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_stay_inside_what_clients_accept() {
+    fn prefixes_stay_inside_what_clients_accept() {
         let range: Ipv4Range = "100.100.0.7/16".parse().unwrap();
         assert_eq!(range.to_string(), "100.100.0.0/16");
         assert_eq!(range.last(), Ipv4Addr::new(100, 100, 255, 255));

@@ -1,23 +1,24 @@
-//! The `[wan]` section: the addresses outside, and how hearth learns of them.
+//! The `[wan]` section: public addresses and how hearth finds them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::file::{RawConfig, RawValue};
+use super::file::RawConfig;
+use super::raw::RawValue;
 use super::value::{Label, List, Setting};
 
-/// Most servers that are asked for the address outside.
+/// Most STUN servers.
 const MAX_STUN_SERVERS: usize = 4;
 
-/// Most words of a command.
+/// Most words of `wan.on_change`.
 const MAX_WORDS: usize = 16;
 
-/// Whether clients are told the addresses outside.
+/// Whether public addresses are advertised to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Publish {
-    /// Once the host of `server_url` has led to this machine.
+    /// Once the host of `server_url` has resolved to this machine.
     #[default]
     Auto,
     /// Always.
@@ -26,7 +27,7 @@ pub enum Publish {
     Never,
 }
 
-/// A text that is none of the three words.
+/// None of the three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `auto`, `always` or `never`")]
 pub struct InvalidPublish;
@@ -55,7 +56,7 @@ impl Setting for Publish {
     }
 }
 
-/// A server that tells who asks it by STUN where the question came from.
+/// A STUN server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StunServer {
     /// Name or address, an IPv6 one without brackets.
@@ -64,7 +65,7 @@ pub struct StunServer {
     pub port: u16,
 }
 
-/// A text that names no such server.
+/// Not a STUN server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `host:port`")]
 pub struct InvalidStunServer;
@@ -85,8 +86,8 @@ impl FromStr for StunServer {
             && bare
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-        let is_good = is_v6 == host.starts_with('[') && (is_v6 || is_name) && port != 0;
-        is_good
+        let is_valid = is_v6 == host.starts_with('[') && (is_v6 || is_name) && port != 0;
+        is_valid
             .then(|| Self {
                 host: bare.to_owned(),
                 port,
@@ -117,7 +118,7 @@ impl Setting for List<StunServer> {
     }
 }
 
-/// A program with its arguments; no shell reads them.
+/// A program with its arguments; there is no shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// The program, an absolute path.
@@ -126,7 +127,7 @@ pub struct Program {
     pub arguments: Vec<String>,
 }
 
-/// A program that may be missing: an empty list says that there is none.
+/// A program or none: an empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MaybeProgram(Option<Program>);
 
@@ -141,8 +142,8 @@ impl Setting for MaybeProgram {
             return Some(Self(None));
         };
         let has_zero = words.iter().any(|word| word.contains('\0'));
-        let is_good = Path::new(path).is_absolute() && words.len() <= MAX_WORDS && !has_zero;
-        is_good.then(|| {
+        let is_valid = Path::new(path).is_absolute() && words.len() <= MAX_WORDS && !has_zero;
+        is_valid.then(|| {
             Self(Some(Program {
                 path: path.into(),
                 arguments: arguments.to_vec(),
@@ -151,27 +152,27 @@ impl Setting for MaybeProgram {
     }
 }
 
-/// The addresses outside.
+/// Public addresses and how hearth finds them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WanSettings {
-    /// The interface outside; `None` is that of the default route.
+    /// WAN interface; `None` is that of the default route.
     pub interface: Option<String>,
-    /// IPv4 address that counts instead of what is found.
+    /// Public IPv4 address, in place of the detected one.
     pub ipv4: Option<Ipv4Addr>,
-    /// IPv6 address that counts instead of what is found.
+    /// Public IPv6 address, in place of the detected one.
     pub ipv6: Option<Ipv6Addr>,
-    /// Whether clients are told.
+    /// Whether public addresses are advertised to clients.
     pub publish: Publish,
-    /// Who is asked for the address outside when this machine has none.
+    /// STUN servers that are asked when this machine has no public address.
     pub stun_servers: Vec<StunServer>,
-    /// Whether the router in front is asked to forward the ports.
+    /// Whether the upstream router is asked to forward the ports.
     pub port_mapping: bool,
-    /// What runs after a change.
+    /// Program that runs after a change of the public addresses.
     pub on_change: Option<Program>,
 }
 
 impl WanSettings {
-    /// Takes the section out of a configuration file.
+    /// Takes the section from a configuration file.
     pub(super) fn take(raw: &mut RawConfig) -> Self {
         let interface: Option<Label> = raw.take("wan.interface");
         let List(stun_servers) = raw.take("wan.stun_servers").unwrap_or(List(Vec::new()));
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_of_others_by_itself() {
+    fn no_server_is_asked_by_default() {
         let (settings, faults) = of("");
         assert_eq!((settings, faults), (WanSettings::default(), 0));
         let (settings, faults) = of("publish = \"sometimes\"\nipv4 = \"2001:db8::1\"\n");

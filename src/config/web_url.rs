@@ -1,42 +1,42 @@
-//! A URL that hearth itself asks, with the certificate that the other end must show.
+//! URLs of outgoing requests, with a pinned certificate.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::url::{InvalidUrl, ServerUrl};
 
-/// What stands before the hash of a certificate. Source: `DERPNode.CertName` in tailscale
+/// Prefix of the hash of a certificate. Source: `DERPNode.CertName` in tailscale
 /// `tailcfg/derpmap.go`.
 const PIN: &str = "sha256-raw:";
 
 /// `http(s)://host[:port][/path][?query][#sha256-raw:<hash>]`. The hash is that of the certificate in
-/// DER form; with it no authority is asked, which is what a self-signed certificate needs.
+/// DER form; a pinned certificate may be self-signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebUrl {
     /// Scheme, host and port.
     pub server: ServerUrl,
     /// Path and query; `/` if the URL has none.
     pub path: String,
-    /// The certificate that is asked for.
+    /// SHA-256 of the pinned certificate.
     pub pin: Option<[u8; 32]>,
 }
 
-/// Why a text is no such URL.
+/// Why a URL is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWebUrl {
     /// Scheme, host or port are wrong.
     #[error(transparent)]
     Server(#[from] InvalidUrl),
-    /// The path has characters that no URL has.
-    #[error("the path has characters that do not belong into a URL")]
+    /// The path has invalid characters.
+    #[error("the path has characters that are not allowed in a URL")]
     Path,
-    /// What follows the `#` is no hash of a certificate.
-    #[error("after `#` comes `sha256-raw:` and 64 hex digits")]
+    /// The part after `#` is not a certificate hash.
+    #[error("`#` must be followed by `sha256-raw:` and 64 hex digits")]
     Pin,
 }
 
 impl WebUrl {
-    /// The same server, another path.
+    /// The same server with another path.
     pub fn with_path(&self, path: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -44,14 +44,14 @@ impl WebUrl {
         }
     }
 
-    /// Whether no path was given.
+    /// Whether the URL has no path.
     pub fn has_no_path(&self) -> bool {
         self.path == "/"
     }
 }
 
 impl fmt::Display for WebUrl {
-    /// Without the hash, which is of no interest in a message.
+    /// Without the hash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.server, self.path)
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let url: WebUrl = "https://Home.example:8443/verify?x=1".parse().unwrap();
         assert_eq!(url.server.as_str(), "https://home.example:8443");
         assert_eq!((url.path.as_str(), url.pin), ("/verify?x=1", None));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused() {
+    fn invalid_urls_are_refused() {
         for text in [
             "home.example/verify",
             "https://home.example/a b",

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::net::body;
     use crate::net::listener::{Gate, Serve, accept_all, bind_tcp, bind_unix};
-    use crate::net::tls::{Identity, Names, Served, server_config};
+    use crate::net::tls::{CertNames, CertResolver, Identity, server_config};
     use crate::supervise::Tasks;
     use hyper::StatusCode;
     use rustls::pki_types::pem::PemObject;
@@ -271,13 +271,13 @@ mod tests {
     }
 
     fn tls_settings(dir: &Path) -> tls::Settings {
-        let names = Names {
+        let names = CertNames {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
         let identity = Identity::self_signed(dir, &names).unwrap();
-        server_config(Served::new(identity), tls::Aes::InSoftware).unwrap()
+        server_config(CertResolver::new(identity), tls::Aes::InSoftware).unwrap()
     }
 
     #[tokio::test]

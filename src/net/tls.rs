@@ -1,6 +1,6 @@
-//! TLS: the server's certificate, its own or a given one, and the settings of every connection.
+//! TLS of the server: its certificate, self-signed or from files, and the settings of connections.
 //!
-//! Must not know: HTTP. No other module but the listener names the TLS library.
+//! Must not know: HTTP. Outside of this module only connections name the TLS library.
 
 #[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
@@ -29,16 +29,16 @@ use crate::config::Host;
 use crate::files;
 use hearth_core::clock::Timestamp;
 
-/// The longest certificate or key file that is read, in bytes.
+/// Longest certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The self-signed certificate, below the data directory.
+/// The self-signed certificate, in the data directory.
 pub const CERTIFICATE_FILE: &str = "tls/cert.pem";
 
-/// The key of the self-signed certificate, below the data directory.
+/// The key of the self-signed certificate, in the data directory.
 pub const KEY_FILE: &str = "tls/key.pem";
 
-/// Why there is no certificate. The text names the file and what is wrong with it.
+/// Why there is no certificate. The text names the file and its fault.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or written.
@@ -46,40 +46,40 @@ pub enum TlsError {
     File {
         /// The file or its directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is far too long to be what it should be.
-    #[error("{}: longer than {MAX_FILE_BYTES} bytes, not a PEM file of certificates or a key", path.display())]
+    /// A file is too long.
+    #[error("{}: longer than {MAX_FILE_BYTES} bytes; not a PEM file with certificates or a key", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no certificate in PEM form, or a broken one.
-    #[error("{}: no usable PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
+    /// A file has no valid certificate in PEM form.
+    #[error("{}: no valid PEM certificate (`-----BEGIN CERTIFICATE-----`)", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// A file has no private key in PEM form, or a broken one.
-    #[error("{}: no usable PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
+    /// A file has no valid private key in PEM form.
+    #[error("{}: no valid PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
     },
-    /// The key is of a kind that cannot be used, or is not the certificate's.
+    /// The key is of an unsupported kind, or does not belong to the certificate.
     #[error("{} and {}: {source}", certificate.display(), key.display())]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// The certificate is there but its key is not.
+    /// The certificate exists but its key is missing.
     #[error(
-        "{} is missing; delete {} as well to get a new certificate (clients that pinned the old one then need the new one)",
+        "{} is missing; to create a new certificate, delete {} as well (clients that pinned the old one must then pin the new one)",
         key.display(), certificate.display()
     )]
     KeyLost {
@@ -88,22 +88,22 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
-    /// No certificate can be made for these names.
-    #[error("cannot make a certificate: {0}")]
+    /// A certificate cannot be created.
+    #[error("cannot create a certificate: {0}")]
     Make(#[from] rcgen::Error),
     /// The TLS library refuses the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
 }
 
-/// For whom a self-signed certificate is made.
+/// The names in a self-signed certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct CertNames {
     /// The subject's common name, at most 64 characters.
     pub common_name: String,
-    /// DNS names under which the server is reached.
+    /// DNS names of the server.
     pub dns: Vec<String>,
-    /// Addresses under which the server is reached.
+    /// Addresses of the server.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -142,13 +142,13 @@ impl Identity {
         })
     }
 
-    /// The self-signed certificate below the data directory; made the first time, then kept.
+    /// The self-signed certificate in the data directory, created the first time.
     ///
-    /// A kept certificate keeps its names too: clients have pinned it.
+    /// An existing certificate keeps its names too: clients have pinned it.
     ///
     /// # Errors
-    /// [`TlsError`]; nothing is replaced.
-    pub fn self_signed(data_dir: &Path, names: &Names) -> Result<Self, TlsError> {
+    /// [`TlsError`]; existing files are not replaced.
+    pub fn self_signed(data_dir: &Path, names: &CertNames) -> Result<Self, TlsError> {
         let certificate = data_dir.join(CERTIFICATE_FILE);
         let key = data_dir.join(KEY_FILE);
         match (certificate.exists(), key.exists()) {
@@ -165,12 +165,12 @@ impl Identity {
         &self.sha256
     }
 
-    /// From when and until when the leaf is good.
+    /// Start and end of the validity of the leaf.
     pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         validity::of_certificate(self.certified.cert.first()?)
     }
 
-    /// Whether the leaf is for this host.
+    /// Whether the leaf is valid for this host.
     pub fn is_for(&self, host: &Host) -> bool {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
@@ -185,11 +185,11 @@ impl Identity {
     }
 }
 
-fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
+fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut wanted = CertificateParams::default();
-    // Routers without a battery start in 1970 or at the date of their firmware: a certificate of
-    // "now" may be one of the future for a client. It is pinned, so its end is far off.
+    // Routers without a battery-backed clock boot in 1970 or at the date of their firmware: a certificate from
+    // "now" may be in the future for a client. It is pinned, so it may be valid for long.
     wanted.not_before = rcgen::date_time_ymd(2024, 1, 1);
     wanted.not_after = rcgen::date_time_ymd(2049, 12, 31);
     wanted
@@ -205,7 +205,7 @@ fn make(certificate: &Path, key: &Path, names: &Names) -> Result<(), TlsError> {
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     wanted.extended_key_usages.push(usage);
     let made = wanted.self_signed(&pair)?;
-    // The key first: a certificate without its key would be an error at the next start.
+    // The key first: a certificate without its key is an error at the next start.
     write_private(key, pair.serialize_pem().as_bytes())?;
     write_private(certificate, made.pem().as_bytes())
 }
@@ -228,20 +228,20 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(fault)
 }
 
-/// A certificate that says nothing about identity but holds the relay's public key, so that clients
-/// learn it in the TLS handshake and need not wait for the relay's first answer.
+/// The meta certificate of the relay: it holds the public key of the relay, so that clients learn the key in the
+/// TLS handshake and save a round trip.
 ///
-/// It stands last in the chain, where clients that do not know it pass over it. Source:
+/// It is last in the chain, where other clients ignore it. Source:
 /// `Server.initMetacert` in tailscale `derp/derpserver/derpserver.go`.
 #[derive(Debug, Clone)]
 pub struct MetaCertificate(CertificateDer<'static>);
 
-/// Half of the time for which such a certificate says that it is good, before and after it was made.
+/// Validity of a meta certificate before and after its creation.
 const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl MetaCertificate {
-    /// Makes the certificate of a relay with this public key (64 hexadecimal digits) and this version
-    /// of the protocol.
+    /// Creates the meta certificate of a relay with this public key (64 hexadecimal digits) and this protocol
+    /// version.
     ///
     /// # Errors
     /// [`TlsError::Make`].
@@ -266,19 +266,20 @@ impl MetaCertificate {
     }
 }
 
-/// The identity that new connections get; can be replaced while the server runs.
+/// The certificate of new connections, which can be replaced at runtime.
 #[derive(Debug)]
-pub struct Served(RwLock<Serving>);
+pub struct CertResolver(RwLock<CurrentCert>);
 
+/// The certificate now, with and without the meta certificate.
 #[derive(Debug)]
-struct Serving {
+struct CurrentCert {
     identity: Identity,
     meta: Option<MetaCertificate>,
-    /// The identity with the certificate about the relay at the end of its chain.
+    /// The identity with the meta certificate at the end of its chain.
     with_meta: Arc<CertifiedKey>,
 }
 
-impl Serving {
+impl CurrentCert {
     fn new(identity: Identity, meta: Option<MetaCertificate>) -> Self {
         let certified = &identity.certified;
         let with_meta = match &meta {
@@ -301,68 +302,68 @@ impl Serving {
     }
 }
 
-impl Served {
-    /// Serves this identity.
+impl CertResolver {
+    /// A resolver with this identity.
     pub fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Serving::new(identity, None))))
+        Arc::new(Self(RwLock::new(CurrentCert::new(identity, None))))
     }
 
-    /// Serves another identity from now on; open connections keep theirs.
+    /// Replaces the identity for new connections; open connections keep theirs.
     pub fn replace(&self, identity: Identity) {
-        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let meta = serving.meta.take();
-        *serving = Serving::new(identity, meta);
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let meta = current.meta.take();
+        *current = CurrentCert::new(identity, meta);
     }
 
-    /// Tells clients of the relay about it in a certificate from now on.
-    pub fn tell_of_relay(&self, meta: MetaCertificate) {
-        let mut serving = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *serving = Serving::new(serving.identity.clone(), Some(meta));
+    /// Adds or replaces the meta certificate of the relay.
+    pub fn set_meta(&self, meta: MetaCertificate) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *current = CurrentCert::new(current.identity.clone(), Some(meta));
     }
 
-    /// The identity that is served now.
+    /// The current identity.
     pub fn current(&self) -> Identity {
-        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        serving.identity.clone()
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.identity.clone()
     }
 }
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let serving = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        // In TLS 1.2 certificates go in the clear, for anybody between to read and to stumble over.
-        // A client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        // TLS 1.2 sends certificates in the clear, where middleboxes may stumble over the meta certificate. A
+        // client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
         let is_tls13 = hello
             .cipher_suites()
             .iter()
             .any(|suite| matches!(suite.as_str(), Some(name) if name.starts_with("TLS13_")));
         Some(match is_tls13 {
-            true => serving.with_meta.clone(),
-            false => serving.identity.certified.clone(),
+            true => current.with_meta.clone(),
+            false => current.identity.certified.clone(),
         })
     }
 }
 
-/// What TLS connections are served with.
+/// The settings of TLS connections.
 pub type Settings = Arc<ServerConfig>;
 
-/// How the processor does AES. Where it has no instructions for that, ChaCha20-Poly1305 is several times faster.
+/// Whether the processor has AES instructions. Without them ChaCha20-Poly1305 is several times faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aes {
-    /// With instructions of its own: clients choose the cipher.
+    /// With AES instructions: clients choose the cipher.
     InHardware,
-    /// Without: ChaCha20-Poly1305 for all clients that can.
+    /// Without: ChaCha20-Poly1305 is preferred.
     InSoftware,
 }
 
-/// The settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, nothing remembered between connections.
+/// Settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, no session resumption.
 ///
-/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: the clients do
-/// not resume, and a cache is memory that strangers fill.
+/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: clients do not resume, and
+/// strangers could fill a cache.
 ///
 /// # Errors
 /// [`TlsError::Settings`].
-pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError> {
+pub fn server_config(resolver: Arc<CertResolver>, aes: Aes) -> Result<Settings, TlsError> {
     let mut provider: CryptoProvider = provider::default_provider();
     if aes == Aes::InSoftware {
         let is_chacha = |suite: &SupportedCipherSuite| {
@@ -380,11 +381,11 @@ pub fn server_config(served: Arc<Served>, aes: Aes) -> Result<Settings, TlsError
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(served);
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    // Clients on larger machines wish for AES first.
+    // Clients on larger machines prefer AES.
     config.ignore_client_order = aes == Aes::InSoftware;
     Ok(Arc::new(config))
 }
@@ -394,8 +395,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn names() -> Names {
-        Names {
+    fn names() -> CertNames {
+        CertNames {
             common_name: "hearth".into(),
             dns: vec!["hearth.lan".into()],
             addresses: vec![IpAddr::from([192, 168, 1, 1])],
@@ -403,10 +404,10 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_is_made_once_and_kept() {
+    fn the_certificate_is_created_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = Identity::self_signed(dir.path(), &names()).unwrap();
-        let second = Identity::self_signed(dir.path(), &Names::default()).unwrap();
+        let second = Identity::self_signed(dir.path(), &CertNames::default()).unwrap();
         assert_eq!(first.sha256(), second.sha256());
         assert_eq!(first.sha256().len(), 64);
         for file in [CERTIFICATE_FILE, KEY_FILE] {
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_is_told_and_nothing_is_replaced() {
+    fn a_missing_key_is_an_error_and_nothing_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let before = Identity::self_signed(dir.path(), &names()).unwrap();
         let key = dir.path().join(KEY_FILE);
@@ -450,11 +451,11 @@ mod tests {
         let missing = dir.path().join("missing.pem");
         let cases = [
             (&missing, &key, "missing.pem: No such file"),
-            (&key, &key, "key.pem: no usable PEM certificate"),
+            (&key, &key, "key.pem: no valid PEM certificate"),
             (
                 &certificate,
                 &certificate,
-                "cert.pem: no usable PEM private key",
+                "cert.pem: no valid PEM private key",
             ),
             (&certificate, &other.path().join(KEY_FILE), "key.pem: "),
         ];
@@ -465,18 +466,18 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_about_the_relay_stands_last_and_stays() {
+    fn the_meta_certificate_is_last_and_survives_a_replacement() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = Served::new(first.clone());
+        let resolver = CertResolver::new(first.clone());
         let now = Timestamp::from_unix_ms(1_780_000_000_000);
         let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
-        served.tell_of_relay(meta.clone());
+        resolver.set_meta(meta.clone());
         for identity in [first, second] {
-            served.replace(identity.clone());
-            let serving = served.0.read().unwrap();
-            let chain = &serving.with_meta.cert;
+            resolver.replace(identity.clone());
+            let current = resolver.0.read().unwrap();
+            let chain = &current.with_meta.cert;
             assert_eq!(chain.len(), 2);
             assert_eq!(chain[0], identity.certified.cert[0]);
             assert_eq!(chain[1], meta.0);
@@ -484,13 +485,13 @@ mod tests {
     }
 
     #[test]
-    fn the_served_identity_can_be_replaced() {
+    fn the_identity_can_be_replaced() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Identity::self_signed(a.path(), &names()).unwrap();
         let second = Identity::self_signed(b.path(), &names()).unwrap();
-        let served = Served::new(first);
-        assert!(server_config(Arc::clone(&served), Aes::InHardware).is_ok());
-        served.replace(second.clone());
-        assert_eq!(served.current().sha256(), second.sha256());
+        let resolver = CertResolver::new(first);
+        assert!(server_config(Arc::clone(&resolver), Aes::InHardware).is_ok());
+        resolver.replace(second.clone());
+        assert_eq!(resolver.current().sha256(), second.sha256());
     }
 }

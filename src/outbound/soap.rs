@@ -21,14 +21,14 @@ use tokio::time::timeout;
 
 use crate::net::body;
 use crate::outbound::client::OutboundError;
-use hearth_core::wan::portmap::upnp::{Action, Place};
+use hearth_core::wan::portmap::upnp::{Action, Resource};
 
 /// Fetches a resource, or has an action carried out. The answer has at most `most` bytes.
 ///
 /// # Errors
 /// [`OutboundError`]; a status that is not 200 is none.
 pub async fn request(
-    place: &Place,
+    place: &Resource,
     action: Option<&Action>,
     most: usize,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! Who may use the relay: the deciders that the configuration can name.
+//! Admission to the relay, one type for each value of `derp.admit`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,22 +19,20 @@ use crate::system_clock;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How long one question may take. Source: `Server.verifyClient` in tailscale
+/// Timeout of a request. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go`.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Questions at the same time; others wait, within the time of their login.
-const QUESTIONS: usize = 8;
+/// Concurrent requests; others wait, within the time of their login.
+const REQUESTS: usize = 8;
 
-/// The longest time for which a refusal is believed: whoever has just joined the tailnet comes again
-/// soon.
-const REFUSED: Duration = Duration::from_secs(5);
+/// Longest lifetime of a cached refusal: a client that has just joined the tailnet soon retries.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 
-/// How often the clients that are connected are asked about again, so that one who is not admitted any
-/// more is cut off.
-const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// Time between two checks of the connected clients: a client that is no longer admitted is disconnected.
+const RECHECK: Duration = Duration::from_secs(5 * 60);
 
-/// Lets onto the relay whoever the newest state admits.
+/// Admits the nodes that the newest state admits.
 pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
 
 impl Admit for AdmitNodes {
@@ -43,7 +41,7 @@ impl Admit for AdmitNodes {
     }
 }
 
-/// Lets anybody in.
+/// Admits anyone.
 pub struct AdmitAnyone;
 
 impl Admit for AdmitAnyone {
@@ -52,7 +50,7 @@ impl Admit for AdmitAnyone {
     }
 }
 
-/// Lets the owners of these keys in.
+/// Admits the owners of these keys.
 pub struct AdmitKeys(BTreeSet<Key>);
 
 impl AdmitKeys {
@@ -68,7 +66,7 @@ impl Admit for AdmitKeys {
     }
 }
 
-/// Asks another server, and remembers its answers for a while.
+/// Admits clients by the answers of another server, which are cached.
 #[derive(Clone)]
 pub struct AdmitByUrl(Arc<ByUrl>);
 
@@ -76,8 +74,8 @@ struct ByUrl {
     url: WebUrl,
     is_fail_open: bool,
     outbound: Arc<Outbound>,
-    questions: Semaphore,
-    answers: Mutex<Answers>,
+    requests: Semaphore,
+    cache: Mutex<AdmissionCache>,
 }
 
 impl AdmitByUrl {
@@ -91,20 +89,20 @@ impl AdmitByUrl {
             url,
             is_fail_open,
             outbound,
-            questions: Semaphore::new(QUESTIONS),
-            answers: Mutex::new(Answers::new(
+            requests: Semaphore::new(REQUESTS),
+            cache: Mutex::new(AdmissionCache::new(
                 limits.derp_admit_cache,
                 limits.derp_admit_time,
             )),
         }))
     }
 
-    /// Asks about the clients that are connected, now and then, until the server stops.
-    pub async fn keep_asking(self, relay: Relay, shutdown: Shutdown) {
+    /// Checks the connected clients periodically, until the server stops.
+    pub async fn keep_checking(self, relay: Relay, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = tokio::time::sleep(RECHECK) => {}
             }
             for key in relay.keys() {
                 let asked = tokio::select! {
@@ -114,9 +112,9 @@ impl AdmitByUrl {
                 match asked {
                     Ok(true) => {}
                     Ok(false) => relay.disconnect(&key),
-                    // Whoever is in stays in while nobody can be asked.
+                    // Connected clients stay connected while the URL is unreachable.
                     Err(fault) => {
-                        tracing::debug!(%fault, "nobody to ask about admission");
+                        tracing::debug!(%fault, "cannot check admission");
                         break;
                     }
                 }
@@ -141,11 +139,11 @@ impl Admit for AdmitByUrl {
 
 impl ByUrl {
     fn known(&self, key: &Key) -> Option<bool> {
-        self.answers().fresh(key, system_clock::now().mono)
+        self.cache().fresh(key, system_clock::now().mono)
     }
 
-    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> std::sync::MutexGuard<'_, AdmissionCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn decide(&self, key: &Key, source: IpAddr) -> bool {
@@ -153,48 +151,48 @@ impl ByUrl {
             Ok(answer) => return answer,
             Err(fault) => fault,
         };
-        let remembered = self.answers().any(key);
-        let decision = remembered.unwrap_or(self.is_fail_open);
-        tracing::warn!(url = %self.url, %fault, ?key, decision, "cannot ask about admission");
+        let cached = self.cache().any(key);
+        let decision = cached.unwrap_or(self.is_fail_open);
+        tracing::warn!(url = %self.url, %fault, ?key, decision, "admit_url is unreachable");
         decision
     }
 
     async fn ask(&self, key: &Key, source: Option<IpAddr>) -> Result<bool, OutboundError> {
-        let _permit = self.questions.acquire().await;
-        let question = AdmitRequest {
+        let _permit = self.requests.acquire().await;
+        let request = AdmitRequest {
             node_public: node_key(key),
             source: source.map(|source| source.to_string()).unwrap_or_default(),
         };
-        let question = serde_json::to_vec(&question).unwrap_or_default();
+        let request = serde_json::to_vec(&request).unwrap_or_default();
         let answer = self
             .outbound
-            .post(&self.url, question, MAX_VERIFY_BYTES, PATIENCE);
+            .post(&self.url, request, MAX_VERIFY_BYTES, TIMEOUT);
         let answer = match answer.await {
             Ok(bytes) => {
                 serde_json::from_slice::<AdmitAnswer>(&bytes).is_ok_and(|answer| answer.allow)
             }
-            // A server that answers something else than 200 has been asked. Only one that could not be
-            // asked counts as away, as in the reference.
+            // A status other than 200 is an answer. Only an unreachable server counts as unavailable, as in the
+            // reference.
             Err(OutboundError::Status(status)) => {
-                tracing::warn!(url = %self.url, %status, "bad answer about admission");
+                tracing::warn!(url = %self.url, %status, "unexpected response from admit_url");
                 return Ok(false);
             }
             Err(fault) => return Err(fault),
         };
-        self.answers()
+        self.cache()
             .remember(*key, answer, system_clock::now().mono);
         Ok(answer)
     }
 }
 
-/// Answers by key, a bounded number of them.
-struct Answers {
+/// Cached answers by key, in bounded number.
+struct AdmissionCache {
     most: usize,
     lifetime: Duration,
     known: HashMap<Key, (bool, Duration)>,
 }
 
-impl Answers {
+impl AdmissionCache {
     fn new(most: usize, lifetime: Duration) -> Self {
         Self {
             most,
@@ -203,23 +201,23 @@ impl Answers {
         }
     }
 
-    /// The answer, if it is not old.
+    /// The answer, if it has not expired.
     fn fresh(&self, key: &Key, now: Duration) -> Option<bool> {
         let (answer, at) = self.known.get(key)?;
         let lifetime = match answer {
             true => self.lifetime,
-            false => self.lifetime.min(REFUSED),
+            false => self.lifetime.min(REFUSAL_LIFETIME),
         };
         (now.saturating_sub(*at) < lifetime).then_some(*answer)
     }
 
-    /// The answer, however old.
+    /// The answer, even if expired.
     fn any(&self, key: &Key) -> Option<bool> {
         self.known.get(key).map(|(answer, _)| *answer)
     }
 
-    /// Remembers an answer. When there is no room the oldest refusal goes, or else the oldest answer:
-    /// strangers can bring any number of keys, and must not push out those who belong.
+    /// Caches an answer. When the cache is full the oldest refusal is dropped, or else the oldest answer:
+    /// strangers can present any number of keys, and must not evict admitted clients.
     fn remember(&mut self, key: Key, answer: bool, now: Duration) {
         if self.known.len() >= self.most && !self.known.contains_key(&key) {
             let oldest = self.known.iter().min_by_key(|(_, known)| **known);
@@ -236,27 +234,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_grow_old_and_refusals_make_room_first() {
+    fn answers_expire_and_refusals_are_evicted_first() {
         let second = Duration::from_secs;
         let key = |mark| Key::from([mark; 32]);
-        let mut answers = Answers::new(2, second(60));
-        answers.remember(key(1), true, second(0));
-        answers.remember(key(2), false, second(10));
-        assert_eq!(answers.fresh(&key(1), second(59)), Some(true));
-        assert_eq!(answers.fresh(&key(1), second(60)), None);
-        assert_eq!(answers.any(&key(1)), Some(true));
-        let asked = |at| answers.fresh(&key(2), second(at));
+        let mut cache = AdmissionCache::new(2, second(60));
+        cache.remember(key(1), true, second(0));
+        cache.remember(key(2), false, second(10));
+        assert_eq!(cache.fresh(&key(1), second(59)), Some(true));
+        assert_eq!(cache.fresh(&key(1), second(60)), None);
+        assert_eq!(cache.any(&key(1)), Some(true));
+        let asked = |at| cache.fresh(&key(2), second(at));
         assert_eq!((asked(14), asked(15)), (Some(false), None));
-        answers.remember(key(3), false, second(20));
-        assert_eq!(
-            (answers.any(&key(2)), answers.any(&key(1))),
-            (None, Some(true))
-        );
-        assert_eq!(answers.known.len(), 2);
+        cache.remember(key(3), false, second(20));
+        assert_eq!((cache.any(&key(2)), cache.any(&key(1))), (None, Some(true)));
+        assert_eq!(cache.known.len(), 2);
     }
 
     #[test]
-    fn only_the_listed_keys_are_let_in() {
+    fn only_the_listed_keys_are_admitted() {
         let admit = AdmitKeys::new(&[NodeKey::from_bytes([1; 32])]);
         let source = IpAddr::from([192, 0, 2, 1]);
         assert!(admit.admit(&Key::from([1; 32]), source));

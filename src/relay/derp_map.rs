@@ -1,25 +1,25 @@
-//! The DERP map: how clients are told to reach hearth's own relay.
+//! The region of hearth's own relay in the DERP map.
 
 use std::net::IpAddr;
 
 use crate::config::{Config, Host, Scheme};
 use crate::status::addresses::Addresses;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
-use hearth_core::wan::{Addresses as Outside, Kind, kind_of};
+use hearth_core::wan::{Addresses as Public, Kind, kind_of};
 
-/// hearth's own region. `pin` is the hash of a certificate of our own, which clients then demand; `outside`
-/// are the addresses that clients are told instead of asking DNS. None when there is no relay, or no way to
-/// it: clients speak to relays over TLS only.
+/// The region of the own relay. `pin` is the hash of the self-signed certificate, which clients then verify;
+/// `public` are the addresses with which clients need no DNS. `None` if there is no relay, or no TLS port:
+/// clients connect to relays over TLS only.
 pub fn region(
     config: &Config,
     addresses: &Addresses,
     pin: Option<&str>,
-    outside: Outside,
+    public: Public,
 ) -> Option<DerpRegion> {
     let derp = &config.derp;
     let url = &addresses.url;
     let listener = addresses.https.map(|address| address.port());
-    // An https URL says where TLS is reached from outside: a forwarded port, or a proxy in front.
+    // An https URL has the external TLS port: a forwarded port, or that of a reverse proxy.
     let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
     let port = match derp.is_stun_only {
         true => 0,
@@ -31,17 +31,17 @@ pub fn region(
     let stun = addresses.stun.map(|address| address.port());
     let stun_port = stun.map_or(-1, |listener| i32::from(derp.stun_port.unwrap_or(listener)));
     let has_port_80 = addresses.http.is_some_and(|address| address.port() == 80);
-    let set = Outside {
+    let set = Public {
         v4: derp.ipv4,
         v6: derp.ipv6,
     };
-    let node = |letter: char, host: String, ways: [String; 2]| {
-        let [ipv4, ipv6] = ways;
+    let node = |letter: char, host: String, addresses: [String; 2]| {
+        let [ipv4, ipv6] = addresses;
         DerpNode {
             name: format!("{}{letter}", derp.region_id),
             region_id: derp.region_id,
             host_name: host,
-            // A proxy in front has a certificate of its own.
+            // A reverse proxy has its own certificate.
             cert_name: match (pin, listener) {
                 (Some(hash), Some(_)) if !derp.is_stun_only => format!("sha256-raw:{hash}"),
                 _ => String::new(),
@@ -62,30 +62,30 @@ pub fn region(
     };
     let mut nodes = Vec::with_capacity(2);
     match host.parse::<IpAddr>() {
-        // For what is not known clients ask DNS.
-        Err(_) => nodes.push(node('a', host, ways(set.or(outside), ""))),
-        Ok(at_home) if kind_of(at_home) != Kind::Public => {
-            let all = set.or(only(at_home));
-            nodes.push(node('a', host, ways(all, NO_WAY)));
-            // Who is not at home needs another way, and finds it when the first does not answer. Its name is
-            // an address as well, for which nobody has a certificate but ourselves.
-            let first = outside.iter().next().filter(|_| pin.is_some());
+        // Clients resolve unknown addresses by DNS.
+        Err(_) => nodes.push(node('a', host, texts(set.or(public), ""))),
+        Ok(private) if kind_of(private) != Kind::Public => {
+            let all = set.or(only(private));
+            nodes.push(node('a', host, texts(all, NO_ADDRESS)));
+            // Remote clients need a second node, which they use when the first does not answer. Its host name is
+            // an address as well, for which only a self-signed certificate exists.
+            let first = public.iter().next().filter(|_| pin.is_some());
             if let Some(first) = first {
-                nodes.push(node('b', first.to_string(), ways(outside, NO_WAY)));
+                nodes.push(node('b', first.to_string(), texts(public, NO_ADDRESS)));
             }
         }
-        Ok(public) => {
-            let all = set.or(outside).or(match outside.is_empty() {
-                true => only(public),
-                false => Outside::default(),
+        Ok(host_address) => {
+            let all = set.or(public).or(match public.is_empty() {
+                true => only(host_address),
+                false => Public::default(),
             });
-            // The name is what an owner's certificate is for; our own one is known by its hash.
-            let moved = all.iter().find(|ip| ip.is_ipv4() == public.is_ipv4());
+            // A CA certificate is for the host name; a self-signed one is verified by its hash.
+            let moved = all.iter().find(|ip| ip.is_ipv4() == host_address.is_ipv4());
             let name = match moved.filter(|_| pin.is_some()) {
                 Some(moved) => moved.to_string(),
                 None => host,
             };
-            nodes.push(node('a', name, ways(all, NO_WAY)));
+            nodes.push(node('a', name, texts(all, NO_ADDRESS)));
         }
     }
     Some(DerpRegion {
@@ -97,24 +97,24 @@ pub fn region(
     })
 }
 
-/// That there is no way by this family. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
-const NO_WAY: &str = "none";
+/// No address of this family. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
+const NO_ADDRESS: &str = "none";
 
-fn only(address: IpAddr) -> Outside {
+fn only(address: IpAddr) -> Public {
     match address {
-        IpAddr::V4(v4) => Outside {
+        IpAddr::V4(v4) => Public {
             v4: Some(v4),
             v6: None,
         },
-        IpAddr::V6(v6) => Outside {
+        IpAddr::V6(v6) => Public {
             v4: None,
             v6: Some(v6),
         },
     }
 }
 
-/// The addresses as texts, and `missing` for a family that has none.
-fn ways(addresses: Outside, missing: &str) -> [String; 2] {
+/// The addresses as strings, and `missing` for a family without one.
+fn texts(addresses: Public, missing: &str) -> [String; 2] {
     let v4 = addresses.v4.map(|ip| ip.to_string());
     let v6 = addresses.v6.map(|ip| ip.to_string());
     [v4, v6].map(|text| text.unwrap_or_else(|| missing.to_owned()))
@@ -127,10 +127,10 @@ mod tests {
     use hearth_core::derp_map::{Part, join};
 
     fn map(url: &str, pin: Option<&str>) -> String {
-        map_outside(url, pin, Outside::default())
+        map_with(url, pin, Public::default())
     }
 
-    fn map_outside(url: &str, pin: Option<&str>, outside: Outside) -> String {
+    fn map_with(url: &str, pin: Option<&str>, public: Public) -> String {
         let overrides = Overrides {
             server_url: Some(url.parse().unwrap()),
             ..Overrides::default()
@@ -144,12 +144,12 @@ mod tests {
             stun: Some(([0, 0, 0, 0], 3478).into()),
             socket: "/dev/null".into(),
         };
-        let own = region(&config, &addresses, pin, outside).map(|region| Part::one(region, None));
+        let own = region(&config, &addresses, pin, public).map(|region| Part::one(region, None));
         serde_json::to_string(&join(&own).0).unwrap()
     }
 
     #[test]
-    fn at_home_the_certificate_is_pinned() {
+    fn with_a_private_address_the_certificate_is_pinned() {
         assert_eq!(
             map("http://192.168.1.1:8080", Some("ab12")),
             r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"192.168.1.1","CertName":"sha256-raw:ab12","IPv4":"192.168.1.1","IPv6":"none","STUNPort":3478,"DERPPort":8443,"CanPort80":true}]}}}"#
@@ -157,21 +157,21 @@ mod tests {
     }
 
     #[test]
-    fn with_a_domain_clients_ask_dns_and_use_the_port_of_the_url() {
+    fn with_a_domain_clients_use_dns_and_the_port_of_the_url() {
         assert_eq!(
             map("https://hearth.example.com", None),
             r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"hearth.example.com","STUNPort":3478,"DERPPort":443}]}}}"#
         );
     }
 
-    fn nodes(url: &str, pin: Option<&str>, outside: [&str; 2]) -> Vec<String> {
-        let [v4, v6] = outside;
-        let outside = Outside {
+    fn nodes(url: &str, pin: Option<&str>, public: [&str; 2]) -> Vec<String> {
+        let [v4, v6] = public;
+        let public = Public {
             v4: v4.parse().ok(),
             v6: v6.parse().ok(),
         };
         let map: serde_json::Value =
-            serde_json::from_str(&map_outside(url, pin, outside)).expect("JSON");
+            serde_json::from_str(&map_with(url, pin, public)).expect("JSON");
         let nodes = map["Regions"]["900"]["Nodes"].as_array().expect("nodes");
         let text =
             |node: &serde_json::Value, key: &str| node[key].as_str().unwrap_or("").to_owned();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_outside_spare_clients_the_question_to_dns() {
+    fn public_addresses_make_dns_unnecessary() {
         let url = "https://hearth.example.com";
         let both = nodes(url, None, ["203.0.113.5", "2001:db8::1"]);
         assert_eq!(both, ["900a hearth.example.com 203.0.113.5 2001:db8::1"]);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_as_the_name_follows_the_address_outside() {
+    fn an_address_as_the_name_follows_the_public_address() {
         let url = "https://203.0.113.5:8443";
         let moved = ["203.0.113.9", ""];
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn at_home_the_way_from_outside_comes_second() {
+    fn with_a_private_url_the_public_address_comes_second() {
         let url = "http://192.168.1.1:8080";
         let home = "900a 192.168.1.1 192.168.1.1 none";
         let both = nodes(url, Some("ab"), ["203.0.113.5", "2001:db8::1"]);

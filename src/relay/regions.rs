@@ -1,6 +1,6 @@
-//! Where DERP maps come from: hearth's own region, the policy, files and URLs; and how clients hear of changes.
+//! The DERP map from its sources: hearth's own region, the policy, files and URLs; changes are announced to clients.
 //!
-//! The last good answer of each URL is kept on disk, so that hearth starts without the Internet.
+//! The last good response of each URL is kept on disk, so that hearth starts without the internet.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
 
-/// Folder of the kept answers, below the data directory.
+/// Directory of the kept responses, in the data directory.
 const FOLDER: &str = "derp-maps";
 
-/// How long a URL may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of a request to a URL.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A URL that did not answer is asked again after this, unless the usual time comes first.
+/// Time until a failed request is repeated, unless the refresh interval is shorter.
 const RETRY: Duration = Duration::from_secs(5 * 60);
 
-/// Why a source gives no map.
+/// Why a source has no map.
 #[derive(Debug, thiserror::Error)]
 enum SourceFault {
     #[error("{0}")]
@@ -38,13 +38,13 @@ enum SourceFault {
     Url(#[from] OutboundError),
     #[error("{0}")]
     Invalid(#[from] InvalidMap),
-    #[error("not text")]
+    #[error("invalid UTF-8")]
     NotText,
 }
 
-/// All sources, with what they said last.
+/// The sources and their last contents.
 pub struct Regions {
-    /// hearth's own region, which changes with the address outside.
+    /// hearth's own region, which changes with the public addresses.
     own: watch::Receiver<Option<DerpRegion>>,
     score: Option<f64>,
     urls: Vec<WebUrl>,
@@ -53,12 +53,12 @@ pub struct Regions {
     most_bytes: usize,
     folder: PathBuf,
     outbound: Arc<Outbound>,
-    /// The last good part of each source, by its place: URLs first, then files.
+    /// The last valid part of each source, by index: URLs first, then files.
     known: BTreeMap<usize, Part>,
-    /// The policy that was read last, and its part.
+    /// The policy that was read last.
     policy: Option<Arc<Policy>>,
     of_policy: Option<Part>,
-    /// The policy wants none of the regions that the URLs give.
+    /// Whether the policy omits the regions of the URLs.
     omits_urls: bool,
 }
 
@@ -87,11 +87,11 @@ impl Regions {
         }
     }
 
-    /// The map from the policy, files and kept answers, without asking anybody.
+    /// The map from the policy, files and kept responses, without any request.
     pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
             let kept = files::read(&self.kept(at), self.most_bytes);
-            // The first time there is none.
+            // The first time there is no such file.
             if let Some(part) = kept.ok().and_then(|bytes| part_of(&bytes).ok()) {
                 self.known.insert(at, part);
             }
@@ -101,9 +101,8 @@ impl Regions {
         self.joined()
     }
 
-    /// Keeps the map of all clients as the sources have it: asks them at once, then now and then, and
-    /// when told to by `again`. The policy and hearth's own region count when they change, also while a URL
-    /// takes its time.
+    /// Keeps the map of all clients up to date: reads the sources at once, periodically, and when `again` is
+    /// notified. The policy and the own region apply when they change, also while a URL is slow.
     pub async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<SharedMapData>>,
@@ -121,7 +120,7 @@ impl Regions {
             let all_answered = self.take(asked);
             self.read_files();
             self.read_policy(&states.borrow_and_update().clone());
-            self.tell(&tailnet);
+            self.announce(&tailnet);
             let pause = match all_answered {
                 true => self.refresh,
                 false => self.refresh.min(RETRY),
@@ -142,7 +141,7 @@ impl Regions {
         }
     }
 
-    /// Tells of each change of the policy and of hearth's own region, until the server stops. Cancel safe.
+    /// Announces each change of the policy and of the own region, until the server stops. Cancel safe.
     async fn follow(
         &mut self,
         tailnet: &watch::Sender<Arc<SharedMapData>>,
@@ -155,33 +154,33 @@ impl Regions {
                         return;
                     }
                     if self.read_policy(&states.borrow_and_update().clone()) {
-                        self.tell(tailnet);
+                        self.announce(tailnet);
                     }
                 }
                 changed = self.own.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.tell(tailnet);
+                    self.announce(tailnet);
                 }
             }
         }
     }
 
-    fn tell(&self, tailnet: &watch::Sender<Arc<SharedMapData>>) {
+    fn announce(&self, tailnet: &watch::Sender<Arc<SharedMapData>>) {
         let map = self.joined();
         tailnet.send_if_modified(|now| {
             let new = now.with_derp_map(&map);
             let is_other = new.derp_map != now.derp_map;
             if is_other {
-                tracing::info!(regions = map.regions.len(), "the relays have changed");
+                tracing::info!(regions = map.regions.len(), "DERP map changed");
                 *now = Arc::new(new);
             }
             is_other
         });
     }
 
-    /// Takes the regions of the policy over, if it is another one than before; says whether it is.
+    /// Takes the regions of the policy, if it has changed; returns whether it has.
     fn read_policy(&mut self, snapshot: &Snapshot) -> bool {
         let policy = snapshot.compiled().policy();
         let is_same = match (policy, &self.policy) {
@@ -203,27 +202,27 @@ impl Regions {
                 self.omits_urls = omits_default_regions(&text);
                 self.of_policy = Some(part);
             }
-            Err(fault) => tracing::warn!(%fault, "no relays from the derpMap of the policy"),
+            Err(fault) => tracing::warn!(%fault, "invalid derpMap in the policy"),
         }
         true
     }
 
-    /// Keeps what the URLs said, in their order; says whether all gave a map.
+    /// Keeps the responses of the URLs, in their order; returns whether all are valid.
     fn take(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
         let mut all_answered = true;
         for (at, answer) in answers.into_iter().enumerate() {
             let url = self.urls.get(at).map(ToString::to_string);
             match answer {
-                // Flash is spared: the same answer is not written again.
+                // To spare flash, an unchanged response is not written again.
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
                     if let Err(fault) = files::replace(&self.kept(at), &bytes) {
-                        tracing::warn!(url, %fault, "the relays of this URL cannot be kept");
+                        tracing::warn!(url, %fault, "cannot save the DERP map of this URL");
                     }
                     self.known.insert(at, part);
                 }
                 Err(fault) => {
-                    tracing::warn!(url, %fault, "no relays from this URL; what it said last counts");
+                    tracing::warn!(url, %fault, "no DERP map from this URL; keeping its last regions");
                     all_answered = false;
                 }
             }
@@ -240,7 +239,7 @@ impl Regions {
                 }
                 Err(fault) => {
                     let file = path.display();
-                    tracing::warn!(%file, %fault, "no relays from this file; what it said last counts");
+                    tracing::warn!(%file, %fault, "no DERP map from this file; keeping its last regions");
                 }
             }
         }
@@ -254,15 +253,12 @@ impl Regions {
         let own = own.map(|region| Part::one(region, self.score));
         let (map, left_out) = join(known.chain(&self.of_policy).chain(&own));
         if !left_out.is_empty() {
-            tracing::warn!(
-                ?left_out,
-                "regions with names of relays that others have are left out"
-            );
+            tracing::warn!(?left_out, "regions skipped: duplicate node names");
         }
         map
     }
 
-    /// The file with the last good answer of a URL.
+    /// The file with the last good response of a URL.
     fn kept(&self, at: usize) -> PathBuf {
         let url = self
             .urls
@@ -275,7 +271,7 @@ impl Regions {
     }
 }
 
-/// Asks all URLs, one after the other.
+/// Requests all URLs, one after the other.
 async fn ask_all(
     urls: Vec<WebUrl>,
     outbound: Arc<Outbound>,
@@ -283,14 +279,14 @@ async fn ask_all(
 ) -> Vec<Result<(Bytes, Part), SourceFault>> {
     let mut answers = Vec::with_capacity(urls.len());
     for url in urls {
-        let answer = outbound.get(&url, most_bytes, PATIENCE).await;
+        let answer = outbound.get(&url, most_bytes, TIMEOUT).await;
         let answer = answer.map_err(SourceFault::from);
         answers.push(answer.and_then(|bytes| Ok((bytes.clone(), part_of(&bytes)?))));
     }
     answers
 }
 
-/// Whether a map takes the place of that of tailscale.com, which here comes from URLs.
+/// Whether a map omits the regions of tailscale.com, which here come from URLs.
 /// Source: `DERPMap.OmitDefaultRegions` in tailscale `tailcfg/derpmap.go`.
 fn omits_default_regions(text: &str) -> bool {
     #[derive(Default, serde::Deserialize)]
@@ -314,7 +310,7 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[test]
-    fn files_and_kept_answers_make_a_map_without_the_internet() {
+    fn files_and_kept_responses_make_a_map_without_the_internet() {
         let dir = tempfile::tempdir().unwrap();
         let yaml = dir.path().join("derp.yaml");
         let region = "regions:\n  901:\n    nodes:\n    - name: 901a\n      hostname: h\n";
@@ -340,7 +336,7 @@ mod tests {
         assert_eq!(map.regions.keys().collect::<Vec<_>>(), [&1, &900, &901]);
         let scores = map.home_params.unwrap().region_score;
         assert_eq!(scores, BTreeMap::from([(900, 0.5)]));
-        // A file that breaks later takes nothing away.
+        // A file that becomes invalid keeps its regions.
         files::replace(&yaml, b"regions: {").unwrap();
         regions.read_files();
         assert_eq!(regions.joined().regions.len(), 3);
@@ -359,11 +355,11 @@ mod tests {
         let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) =
+        let (sender, mut tailnets) =
             watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let policy = r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"901": {"RegionID": 901,
                 "RegionCode": "x", "Nodes": [{"Name": "x", "RegionID": 901, "HostName": "h"}]}}}}"#;
@@ -371,26 +367,27 @@ mod tests {
                 world.set_policy(text);
                 states.send_replace(Arc::new(world.snapshot()));
                 let has = text == policy;
-                let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("\"901\"") == has;
-                let now = tailnets.wait_for(is_told).await.unwrap();
+                let is_announced =
+                    |now: &Arc<SharedMapData>| now.derp_map.contains("\"901\"") == has;
+                let now = tailnets.wait_for(is_announced).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
-            // hearth's own region is told anew when it is another one.
+            // A changed own region is announced.
             change.send_replace(Some(DerpRegion {
                 region_name: "moved".into(),
                 ..own
             }));
-            let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("moved");
-            tailnets.wait_for(is_told).await.unwrap();
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("moved");
+            tailnets.wait_for(is_announced).await.unwrap();
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
     }
 
     #[tokio::test]
-    async fn a_url_that_takes_its_time_holds_no_change_up() {
+    async fn a_slow_url_delays_no_other_change() {
         let dir = tempfile::tempdir().unwrap();
-        // It takes connections and never answers.
+        // It accepts connections and never responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/map", silent.local_addr().unwrap());
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
@@ -399,27 +396,27 @@ mod tests {
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
         let (world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
-        let (told, mut tailnets) =
+        let (sender, mut tailnets) =
             watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
         let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
         let shutdown = Shutdown::new();
-        let kept = regions.keep(told, watched, Arc::default(), shutdown.clone());
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
         let seen = async {
             let region = DerpRegion {
                 region_id: 900,
                 ..DerpRegion::default()
             };
             change.send_replace(Some(region));
-            let is_told = |now: &Arc<SharedMapData>| now.derp_map.contains("900");
-            let told = tokio::time::timeout(PATIENCE / 2, tailnets.wait_for(is_told));
-            assert!(told.await.is_ok());
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("900");
+            let announced = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_announced));
+            assert!(announced.await.is_ok());
             shutdown.trigger();
         };
         tokio::join!(kept, seen);
     }
 
     #[test]
-    fn a_policy_can_do_without_the_regions_of_urls() {
+    fn a_policy_can_omit_the_regions_of_urls() {
         let dir = tempfile::tempdir().unwrap();
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
         derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];

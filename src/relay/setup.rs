@@ -1,4 +1,4 @@
-//! The relay with what belongs to it: who is admitted, its limits, the other relays of the region.
+//! The relay: admission, limits, mesh peers, and the announcement of its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
 use crate::files;
-use crate::net::tls::{MetaCertificate, Served};
+use crate::net::tls::{CertResolver, MetaCertificate};
 use crate::outbound::client::Outbound;
 use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
 use crate::relay::upgrade as derp;
@@ -21,24 +21,23 @@ use crate::system_clock;
 use hearth_core::clock::Timestamp;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Time between two tries to reach another relay. Source: `retryInterval` in tailscale
+/// Time between two attempts to connect to a mesh peer. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a connection to another relay may take to be made.
+/// Timeout of a connection to a mesh peer.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The longest file with a mesh key, in bytes.
+/// Longest mesh key file, in bytes.
 const MAX_KEY_FILE: usize = 1024;
 
-/// The certificate about the relay is good for 30 days; it is renewed long before, and when the clock
-/// was set.
+/// Age at which the meta certificate is renewed, which is valid for 30 days; a clock change renews it too.
 const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How often its age is looked at.
+/// Time between two checks of its age.
 const CHECK_META: Duration = Duration::from_secs(10 * 60);
 
-/// The relay of this configuration and its tasks; none if it is off. `states` are those of the control
-/// server, where there is one.
+/// Starts the relay and its tasks; `None` if it is off. `states` are those of the control server, if there is
+/// one.
 pub fn start(
     config: &Config,
     secret: ServerSecret,
@@ -54,7 +53,7 @@ pub fn start(
     let mut by_url = None;
     let admit: Arc<dyn Admit> = match (&derp.admission, states) {
         (Admission::Tailnet, Some(states)) => Arc::new(AdmitNodes(states)),
-        // Without a control server nobody is known.
+        // Without a control server no node is known.
         (Admission::Tailnet, None) => Arc::new(AdmitKeys::new(&[])),
         (Admission::Keys(keys), _) => Arc::new(AdmitKeys::new(keys)),
         (Admission::Open, _) => Arc::new(AdmitAnyone),
@@ -70,7 +69,7 @@ pub fn start(
     if let Some(by_url) = by_url {
         tasks.spawn(
             "admission",
-            by_url.keep_asking(relay.clone(), shutdown.clone()),
+            by_url.keep_checking(relay.clone(), shutdown.clone()),
         );
     }
     if let Some(key) = mesh_key {
@@ -88,42 +87,44 @@ pub fn start(
     Some(relay)
 }
 
-/// A key that cannot be read must not keep the relay down: without it, it is alone in its region.
+/// The mesh key. An unreadable one must not stop the relay: without it there are no mesh peers.
 fn mesh_key(config: &Config) -> Option<MeshKey> {
     let path = config.derp.mesh_key_file.as_ref()?;
     let file = path.display();
     let contents = files::read(path, MAX_KEY_FILE)
-        .inspect_err(|fault| tracing::error!(%file, %fault, "no mesh key: the relay is alone"))
+        .inspect_err(
+            |fault| tracing::error!(%file, %fault, "cannot read the mesh key file; mesh is off"),
+        )
         .ok()?;
     let text = zeroize::Zeroizing::new(contents);
     let key = std::str::from_utf8(&text)
         .ok()
         .and_then(|text| text.parse().ok());
     if key.is_none() {
-        tracing::error!(%file, "not a mesh key (64 hex digits): the relay is alone");
+        tracing::error!(%file, "invalid mesh key (expected 64 hex digits); mesh is off");
     }
     key
 }
 
-/// Keeps a link to another relay of the region.
+/// Keeps a link to a mesh peer.
 async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbound>) {
     let url = match url.has_no_path() {
         true => url.with_path(derp::PATH),
         false => url,
     };
     if url.server.scheme() == Scheme::Http {
-        tracing::warn!(%url, "the mesh key goes to this relay over plain HTTP: whoever is between can take it");
+        tracing::warn!(%url, "the mesh key is sent over plain HTTP and can be intercepted; use https://");
     }
-    // A relay that is down for long is told of once.
+    // A failure is logged once.
     let mut last = String::new();
     loop {
         let end = match outbound.relay(&url, CONNECT).await {
             Ok((stream, rest)) => {
-                tracing::info!(%url, "linked to a relay of the region");
+                tracing::info!(%url, "mesh peer connected");
                 last.clear();
                 let end = relay.serve_mesh_link(stream, rest, key.clone()).await;
                 if end == MeshLinkEnd::Error(MeshLinkError::ConnectedToSelf) {
-                    tracing::info!(%url, "this is the relay itself: no link to it");
+                    tracing::info!(%url, "this mesh peer is the relay itself; ignored");
                     return;
                 }
                 end.to_string()
@@ -131,32 +132,43 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
             Err(fault) => fault.to_string(),
         };
         if end != last {
-            tracing::warn!(%url, fault = end, "no link to a relay of the region");
+            tracing::warn!(%url, fault = end, "mesh peer disconnected");
             last = end;
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// The bounds of the relay.
+/// The limits of the relay. Every field is listed, so that a new one must be mapped.
 fn limits(limits: &Limits) -> hearth_derp::Limits {
+    let fixed = hearth_derp::Limits::default();
     hearth_derp::Limits {
         connections: limits.derp_connections,
         connections_per_address: limits.derp_connections_per_address,
         logins: limits.derp_logins,
+        login_timeout: limits.handshake_timeout,
+        client_info_bytes: fixed.client_info_bytes,
+        write_timeout: limits.derp_write_timeout,
+        keepalive: fixed.keepalive,
+        keepalive_jitter: fixed.keepalive_jitter,
+        linger: fixed.linger,
         queue_slots: limits.derp_queue_packets,
         data_queue_bytes: limits.derp_queue,
+        disco_queue_bytes: fixed.disco_queue_bytes,
         pool_bytes: limits.derp_pool,
-        login_timeout: limits.handshake_timeout,
-        write_timeout: limits.derp_write_timeout,
-        idle_timeout: limits.derp_idle_timeout,
+        pool_reserve_bytes: fixed.pool_reserve_bytes,
+        partial_bytes: fixed.partial_bytes,
+        batch_bytes: fixed.batch_bytes,
+        destinations_per_key: fixed.destinations_per_key,
+        peer_gone_pending: fixed.peer_gone_pending,
         rates: rates(limits),
+        idle_timeout: limits.derp_idle_timeout,
         mesh_keys: limits.derp_mesh_keys,
-        ..hearth_derp::Limits::default()
+        mesh_write_timeout: fixed.mesh_write_timeout,
     }
 }
 
-/// How fast clients may send. These can change while the relay runs.
+/// The rate limits, which can change at runtime.
 pub fn rates(limits: &Limits) -> Rates {
     let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     Rates {
@@ -167,7 +179,7 @@ pub fn rates(limits: &Limits) -> Rates {
     }
 }
 
-/// How STUN is answered.
+/// The options of the STUN responder.
 pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
@@ -175,14 +187,19 @@ pub fn stun_options(config: &Config) -> StunOptions {
     }
 }
 
-/// Tells clients about the relay in the TLS handshake, as long as the server runs.
-pub fn tell(served: &Arc<Served>, relay: &Relay, tasks: &Tasks, shutdown: &Shutdown) {
-    let telling = tell_of_relay(served.clone(), relay.public_key(), shutdown.clone());
-    tasks.spawn("relay certificate", telling);
+/// Announces the key of the relay to clients in the TLS handshake until the server stops.
+pub fn announce_key(
+    certificate: &Arc<CertResolver>,
+    relay: &Relay,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) {
+    let renewing = renew_meta(certificate.clone(), relay.public_key(), shutdown.clone());
+    tasks.spawn("meta certificate", renewing);
 }
 
-/// Keeps a certificate about the relay in the chain that clients get, and renews it while it is good.
-async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shutdown) {
+/// Keeps a valid meta certificate in the certificate chain.
+async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
     let key = hearth_derp::http::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
@@ -190,8 +207,10 @@ async fn tell_of_relay(served: Arc<Served>, key: hearth_derp::Key, shutdown: Shu
         let since = made.map(|made| now.since(made).max(made.since(now)));
         if since.is_none_or(|since| since > RENEW_META) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
-                Ok(meta) => served.tell_of_relay(meta),
-                Err(fault) => tracing::warn!(%fault, "no certificate about the relay"),
+                Ok(meta) => certificate.set_meta(meta),
+                Err(fault) => {
+                    tracing::warn!(%fault, "cannot create the meta certificate of the relay")
+                }
             }
             made = Some(now);
         }

@@ -1,4 +1,4 @@
-//! What the server says when it is ready: where it listens, and what to do next.
+//! The text on standard output when the server is ready: listeners, and how to add a device.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,8 +7,9 @@ use crate::config::budget::show_mib;
 use crate::config::{Config, Host, Scheme, Surroundings};
 use crate::status::addresses::Addresses;
 use hearth_core::state::snapshot::Snapshot;
+use hearth_core::wan::{Kind, kind_of};
 
-/// The text for standard output.
+/// The text on standard output.
 pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -38,7 +39,7 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
     }
     if is_plain_and_public(config, addresses) {
         line(format_args!(
-            "  warning  {} is not a private address: clients fetch the server's key unprotected; set --server-url https://NAME",
+            "  warning  {} is plain HTTP on a public address: the server key can be forged; set --server-url https://NAME",
             addresses.server_url
         ));
     }
@@ -47,21 +48,21 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
     match snapshot.nodes().len() {
         0 => {
             line(format_args!(
-                "Add the first device: in another terminal run"
+                "To add the first device, run in another terminal"
             ));
             line(format_args!("    {} invite{socket}", program()));
             line(format_args!(
-                "and follow what it prints (a command, and a QR code for the phone). Or run"
+                "and follow its instructions (a command, and a QR code for phones). Or run"
             ));
             line(format_args!(
                 "    tailscale up --login-server={}",
                 addresses.server_url
             ));
-            line(format_args!("on the device, and approve it with"));
+            line(format_args!("on the device, then list and approve it with"));
             line(format_args!("    {} pending list{socket}", program()));
         }
         nodes => line(format_args!(
-            "{nodes} node(s) known. Add another with: {} invite{socket}",
+            "{nodes} node(s). Add another with: {} invite{socket}",
             program()
         )),
     }
@@ -72,12 +73,12 @@ fn board(config: &Config) -> String {
     let choice = &config.board;
     let (name, words) = (choice.name(), choice.source.words());
     match choice.budget() {
-        Some(budget) => format!("{name} ({words}): up to {} of memory", show_mib(budget)),
-        None => format!("{name}: limits for any machine"),
+        Some(budget) => format!("{name} ({words}), memory budget {}", show_mib(budget)),
+        None => format!("{name}, default limits"),
     }
 }
 
-/// How this program was called, so that the printed commands work when pasted.
+/// The path of this program as called, so that the printed commands can be pasted.
 fn program() -> String {
     let called = std::env::args_os()
         .next()
@@ -88,7 +89,7 @@ fn program() -> String {
     absolute.as_deref().unwrap_or(path).display().to_string()
 }
 
-/// The flag that the command line needs to find this server, if it needs one.
+/// The flag with which the command line finds this server, if needed.
 fn socket_flag(socket: &Path) -> String {
     let usual = Surroundings::of_this_process().default_data_dir();
     if socket == usual.join(crate::config::SOCKET_NAME) {
@@ -99,12 +100,7 @@ fn socket_flag(socket: &Path) -> String {
 
 fn is_plain_and_public(config: &Config, addresses: &Addresses) -> bool {
     let private = match addresses.url.host() {
-        Host::Address(std::net::IpAddr::V4(address)) => {
-            address.is_private() || address.is_loopback() || address.is_link_local()
-        }
-        Host::Address(std::net::IpAddr::V6(address)) => {
-            address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local()
-        }
+        Host::Address(address) => matches!(kind_of(*address), Kind::Private | Kind::Local),
         Host::Name(name) => name.as_str() == "localhost",
     };
     addresses.url.scheme() == Scheme::Http && !private && config.listen.http.is_some()

@@ -1,5 +1,5 @@
-//! Where DNS settings come from: the configuration, the file of records and the addresses of this
-//! machine; and how clients hear of changes.
+//! DNS settings: the configuration, the records file and the addresses of this machine, with changes announced to
+//! clients.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use hearth_core::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX
 use hearth_core::tailcfg::json;
 use hearth_core::tailcfg::json::{DecodeError, Object};
 
-/// How often the file and the addresses are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// Time between two checks of the file and the addresses.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Longest file of records, in bytes.
+/// Longest records file, in bytes.
 const FILE_MAX: usize = 512 * 1024;
 
-/// Why a file gives no records.
+/// Why a records file is invalid.
 #[derive(Debug, thiserror::Error)]
-enum FileFault {
+enum RecordsFault {
     #[error("{0}")]
     File(#[from] std::io::Error),
     #[error("{0}")]
@@ -36,20 +36,20 @@ enum FileFault {
     Field { number: usize, fault: DecodeError },
     #[error("record {number}: {fault}")]
     Record { number: usize, fault: InvalidRecord },
-    #[error("there are more than {RECORDS_MAX} records")]
+    #[error("more than {RECORDS_MAX} records")]
     TooMany,
 }
 
-/// The sources, with what they said last.
+/// The sources and their last contents.
 pub(super) struct Dns {
     settings: watch::Receiver<Arc<DnsSettings>>,
-    /// The file that was read, and how it was then: `None` when it was not there.
+    /// The records file and its stamp when it was read; `None` if it was missing.
     seen: Option<(PathBuf, Option<Stamp>)>,
     file_records: Arc<[DnsRecord]>,
 }
 
 impl Dns {
-    /// The sources that these settings name.
+    /// The sources in these settings.
     pub(super) fn new(settings: watch::Receiver<Arc<DnsSettings>>) -> Self {
         Self {
             settings,
@@ -58,7 +58,7 @@ impl Dns {
         }
     }
 
-    /// What the sources say now. A file that cannot be read leaves what it said last.
+    /// The present contents of the sources. An invalid file keeps its last contents.
     pub(super) fn look(&mut self) -> DnsSources {
         let settings = self.settings.borrow_and_update().clone();
         match &settings.records_file {
@@ -78,7 +78,7 @@ impl Dns {
         sources
     }
 
-    /// Keeps what clients are told as the sources have it.
+    /// Announces changes of the sources to clients.
     pub(super) async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<SharedMapData>>,
@@ -91,7 +91,7 @@ impl Dns {
             };
             let pause = async {
                 match changes {
-                    true => tokio::time::sleep(LOOK).await,
+                    true => tokio::time::sleep(INTERVAL).await,
                     false => std::future::pending().await,
                 }
             };
@@ -104,7 +104,7 @@ impl Dns {
             tailnet.send_if_modified(|now| {
                 let is_other = *now.dns != sources;
                 if is_other {
-                    tracing::info!("the DNS settings have changed");
+                    tracing::info!("DNS settings changed");
                     *now = Arc::new(now.with_dns(sources));
                 }
                 is_other
@@ -126,29 +126,29 @@ impl Dns {
             Ok(records) => self.file_records = records,
             Err(fault) => {
                 let file = path.display();
-                tracing::warn!(%file, %fault, "no DNS records from this file; what it said last counts");
+                tracing::warn!(%file, %fault, "invalid records file; keeping its last records");
             }
         }
     }
 }
 
-/// Reads a file in the form of Headscale. Source: `readExtraRecordsFromPath` in headscale
+/// Reads a file in the format of Headscale. Source: `readExtraRecordsFromPath` in headscale
 /// `hscontrol/dns/extrarecords.go`.
-fn read(path: &Path) -> Result<Arc<[DnsRecord]>, FileFault> {
+fn read(path: &Path) -> Result<Arc<[DnsRecord]>, RecordsFault> {
     let bytes = files::read(path, FILE_MAX)?;
     let list = json::parse(&bytes)?;
-    let list = list.as_array().ok_or(FileFault::NoList)?;
+    let list = list.as_array().ok_or(RecordsFault::NoList)?;
     if list.len() > RECORDS_MAX {
-        return Err(FileFault::TooMany);
+        return Err(RecordsFault::TooMany);
     }
     let mut records = Vec::with_capacity(list.len());
     for (item, number) in list.iter().zip(1..) {
-        let field = |fault| FileFault::Field { number, fault };
+        let field = |fault| RecordsFault::Field { number, fault };
         let object = Object::of(item).map_err(field)?;
         let text = |name| object.text(name).map_err(field);
         let (name, kind, value) = (text("Name")?, text("Type")?, text("Value")?);
         let record = DnsRecord::parse(name, kind, value);
-        records.push(record.map_err(|fault| FileFault::Record { number, fault })?);
+        records.push(record.map_err(|fault| RecordsFault::Record { number, fault })?);
     }
     Ok(records.into())
 }
@@ -158,7 +158,7 @@ fn tailnet_addresses(network: &Network) -> Arc<[Ipv4Addr]> {
     let mut addresses: Vec<Ipv4Addr> = addresses
         .filter(|address| Ipv4Range::ALL.contains(*address))
         .collect();
-    // The system's order may change without meaning anything.
+    // The order of the system may change.
     addresses.sort_unstable();
     addresses.into()
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_again_when_it_changes_and_slips_leave_what_it_said() {
+    fn a_changed_file_is_reloaded_and_an_invalid_one_keeps_its_last_records() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
         let (settings, mut dns) = watching(&path);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_a_file_name_the_record() {
+    fn faults_name_the_record() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
         let fault = |text: &str| {
@@ -226,14 +226,11 @@ mod tests {
                 .starts_with("record 2: invalid record name \"*.a\": wildcards")
         );
         let many = vec![good; RECORDS_MAX + 1].join(",");
-        assert_eq!(
-            fault(&format!("[{many}]")),
-            "there are more than 1024 records"
-        );
+        assert_eq!(fault(&format!("[{many}]")), "more than 1024 records");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_are_told_of_a_changed_file_and_of_a_changed_configuration() {
+    async fn changes_of_file_and_configuration_are_announced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
         let (settings, mut dns) = watching(&path);

@@ -1,4 +1,4 @@
-//! Everything that is listened on.
+//! The listeners.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
+use crate::metrics;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;
 use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
@@ -19,10 +20,10 @@ use crate::status::addresses::Addresses;
 use crate::status::relay::Numbers;
 use crate::supervise::Tasks;
 
-/// Connections of monitoring systems at the same time.
+/// Concurrent connections to the metrics listener.
 const METRICS_CONNECTIONS: usize = 8;
 
-/// Everything that is listened on.
+/// All listeners.
 pub(super) struct Listeners {
     http: Vec<TcpListener>,
     https: Vec<TcpListener>,
@@ -33,7 +34,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens all that the configuration names, but for what was handed over: that is taken as it is.
+    /// Opens the configured listeners; sockets from the service manager take precedence.
     pub(super) async fn bind(config: &Config, sockets: Sockets) -> Result<Self, ServeError> {
         let tcp = |what, flag, address: Option<SocketAddr>| match address {
             None => Ok(Vec::new()),
@@ -44,7 +45,7 @@ impl Listeners {
             tracing::warn!("{fault}");
         }
         if !sockets.is_empty() {
-            tracing::info!("listening on sockets of the service manager");
+            tracing::info!("listening on sockets from the service manager");
         }
         let http = adopt(sockets.http, adopt_tcp)?;
         let https = adopt(sockets.https, adopt_tcp)?;
@@ -79,7 +80,7 @@ impl Listeners {
         })
     }
 
-    /// Where the server is reached, with the ports that the system chose.
+    /// The addresses of the listeners, with the ports that the system chose.
     pub(super) fn addresses(&self, url: &ServerUrl) -> Result<Addresses, ServeError> {
         let bound = |listeners: &[TcpListener]| {
             let first = listeners.first().map(TcpListener::local_addr);
@@ -107,13 +108,13 @@ impl Listeners {
         })
     }
 
-    /// Serves the numbers to monitoring systems.
+    /// Starts the metrics listener.
     pub(super) fn start_metrics(&mut self, numbers: &Numbers, tasks: &Tasks, shutdown: &Shutdown) {
         for listener in std::mem::take(&mut self.metrics) {
             let (numbers, stop) = (numbers.clone(), shutdown.clone());
             let serve: Serve<TcpStream> = Box::new(move |stream, _| {
                 let (numbers, stop) = (numbers.clone(), stop.clone());
-                Box::pin(async move { numbers.serve(Box::new(stream), &stop).await })
+                Box::pin(async move { metrics::serve(numbers, Box::new(stream), &stop).await })
             });
             let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
             let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
@@ -121,7 +122,7 @@ impl Listeners {
         }
     }
 
-    /// Serves connections on everything else.
+    /// Starts all other listeners.
     pub(super) fn start(
         self,
         connections: &Connections,
@@ -184,7 +185,7 @@ fn adopt<S, T>(
     adopt: impl FnMut(S) -> io::Result<T>,
 ) -> Result<Vec<T>, ServeError> {
     let adopted: io::Result<Vec<T>> = sockets.into_iter().map(adopt).collect();
-    adopted.map_err(system("a socket that was handed over"))
+    adopted.map_err(system("a socket from the service manager"))
 }
 
 fn bind(
@@ -200,14 +201,14 @@ fn bind(
     }
 }
 
-/// A socket for both families where the address says so, with IPv4 alone on systems without IPv6.
+/// Sockets for both families if the address is `[::]`, or for IPv4 alone on systems without IPv6.
 async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
     let everywhere = IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED);
     let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
     match UdpSocket::bind(address).await {
         Ok(socket) if address.ip() == everywhere => {
             let port = socket.local_addr()?.port();
-            // In use means that the first socket has both families.
+            // If it is in use, the first socket has both families.
             let second = UdpSocket::bind(SocketAddr::new(v4.ip(), port)).await.ok();
             Ok([Some(socket), second].into_iter().flatten().collect())
         }

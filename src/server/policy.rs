@@ -1,6 +1,6 @@
-//! The policy in a file: read at the start and whenever it changes. Saved means applied.
+//! The policy file: loaded at the start and whenever it changes.
 //!
-//! What is wrong with a file changes nothing: the policy before it stays, and the reason is told.
+//! An invalid file changes nothing: the previous policy stays in force, and the reason is reported.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
 use hearth_core::state::model::PolicyText;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How often the file is looked at. It is read when two looks find it the same, so that nobody gets half of a
-/// policy that is just being written.
-const LOOK: Duration = Duration::from_millis(400);
+/// Time between two checks of the file. It is read when two checks find it unchanged, so that a half-written
+/// policy is not loaded.
+const INTERVAL: Duration = Duration::from_millis(400);
 
-/// Why a file is not the policy.
+/// Why a policy file is rejected.
 #[derive(Debug, thiserror::Error)]
-enum FileFault {
+enum PolicyFileFault {
     #[error("{0}")]
     File(#[from] std::io::Error),
-    #[error("not text in UTF-8")]
+    #[error("invalid UTF-8")]
     NotText,
-    /// An editor that truncates a file before it writes must not open everything for a moment.
-    #[error("the file is empty; a policy that lets everyone reach everyone is {{}}")]
+    /// An editor that truncates the file before it writes must not allow everything for a moment.
+    #[error("the file is empty; use {{}} to allow everything")]
     Empty,
     #[error("{}", lines(.0))]
     Policy(Vec<Diagnostic>),
@@ -37,7 +37,7 @@ enum FileFault {
     Engine(EngineError),
 }
 
-impl From<EngineError> for FileFault {
+impl From<EngineError> for PolicyFileFault {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Rejected(Rejected::Policy(faults)) => Self::Policy(faults),
@@ -51,24 +51,24 @@ fn lines(faults: &[Diagnostic]) -> String {
     lines.join("\n")
 }
 
-/// The file, if there is one, and what is known of it.
+/// The policy file, if there is one.
 pub(super) struct PolicyFile {
     engine: Handle,
     place: watch::Sender<PolicyStatus>,
     path: Option<PathBuf>,
-    /// How the file was when it was read: `None` when it was not there.
+    /// Stamp of the file when it was read; `None` if it was missing.
     read: Option<Stamp>,
-    /// How it was at the last look.
+    /// Stamp at the last check.
     seen: Option<Stamp>,
 }
 
 impl PolicyFile {
-    /// The file at this path; without one the database is the place.
+    /// The file at this path; without one the policy is in the database.
     pub(super) fn new(
         path: Option<PathBuf>,
         engine: Handle,
     ) -> (Self, watch::Receiver<PolicyStatus>) {
-        let (place, told) = watch::channel(PolicyStatus {
+        let (place, watched) = watch::channel(PolicyStatus {
             file: path.clone(),
             fault: String::new(),
         });
@@ -79,12 +79,12 @@ impl PolicyFile {
             read: None,
             seen: None,
         };
-        (file, told)
+        (file, watched)
     }
 
-    /// Lets the file apply, even if its tests fail: to go on without it would be another policy than the
-    /// owner's.
-    pub(super) async fn at_start(&mut self) {
+    /// Applies the file at the start, even if its tests fail: ignoring it would apply another policy than
+    /// intended.
+    pub(super) async fn load(&mut self) {
         if let Some(path) = self.path.clone() {
             self.seen = Stamp::of(&path);
             self.apply(&path, false).await;
@@ -92,8 +92,8 @@ impl PolicyFile {
         warn_of_stored(&self.engine.snapshot());
     }
 
-    /// Lets the file apply whenever it changes, and when told to by `again`.
-    pub(super) async fn keep(mut self, again: Arc<Notify>, shutdown: Shutdown) {
+    /// Applies the file whenever it changes and when `again` is notified.
+    pub(super) async fn watch(mut self, again: Arc<Notify>, shutdown: Shutdown) {
         let Some(path) = self.path.clone() else {
             return;
         };
@@ -101,7 +101,7 @@ impl PolicyFile {
             let asked = tokio::select! {
                 () = shutdown.wait() => return,
                 () = again.notified() => true,
-                () = tokio::time::sleep(LOOK) => false,
+                () = tokio::time::sleep(INTERVAL) => false,
             };
             let now = Stamp::of(&path);
             let is_settled = now == self.seen;
@@ -119,19 +119,19 @@ impl PolicyFile {
         let fault = match self.hand_over(path, must_hold).await {
             Ok(version) => {
                 if before.is_none_or(|before| before.id != version.id) {
-                    tracing::info!(%file, version = %version.id, "the policy has changed");
+                    tracing::info!(%file, version = %version.id, "policy changed");
                 }
                 String::new()
             }
             Err(fault) => {
-                if matches!(fault, FileFault::Engine(_)) {
-                    // The file is not at fault: it is tried again.
+                if matches!(fault, PolicyFileFault::Engine(_)) {
+                    // The file is not at fault: try again.
                     self.read = None;
                 }
                 let fault = fault.to_string();
                 if self.place.borrow().fault != fault {
                     let fault = fault.replace('\n', "; ");
-                    tracing::error!(%file, %fault, "this policy was not taken over; the one before it applies");
+                    tracing::error!(%file, %fault, "policy file rejected; the previous policy stays in force");
                 }
                 fault
             }
@@ -139,11 +139,15 @@ impl PolicyFile {
         self.place.send_modify(|place| place.fault = fault);
     }
 
-    async fn hand_over(&self, path: &Path, must_hold: bool) -> Result<Arc<PolicyText>, FileFault> {
+    async fn hand_over(
+        &self,
+        path: &Path,
+        must_hold: bool,
+    ) -> Result<Arc<PolicyText>, PolicyFileFault> {
         let bytes = files::read(path, MAX_BYTES)?;
-        let text = str::from_utf8(&bytes).map_err(|_| FileFault::NotText)?;
+        let text = str::from_utf8(&bytes).map_err(|_| PolicyFileFault::NotText)?;
         if text.trim().is_empty() {
-            return Err(FileFault::Empty);
+            return Err(PolicyFileFault::Empty);
         }
         let snapshot = self.engine.snapshot();
         let newest = snapshot.policies().last();
@@ -151,23 +155,24 @@ impl PolicyFile {
         if is_known && must_hold {
             warn_of_stored(&snapshot);
         }
-        // What applies already is not refused for what has become of the nodes since.
-        let new = NewPolicy::parse(text, must_hold && !is_known).map_err(FileFault::Policy)?;
+        // The policy in force is not rejected for tests that fail since nodes changed.
+        let new =
+            NewPolicy::parse(text, must_hold && !is_known).map_err(PolicyFileFault::Policy)?;
         match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
             Reply::Policy(version) => Ok(version),
-            _ => Err(FileFault::Engine(EngineError::Unavailable)),
+            _ => Err(PolicyFileFault::Engine(EngineError::Unavailable)),
         }
     }
 }
 
-/// Tells what does not hold of the policy that applies; it applies all the same.
+/// Logs the faults and failing tests of the policy in force.
 fn warn_of_stored(snapshot: &Snapshot) {
     if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
         tracing::error!("{trouble}");
     }
     if let Err(faults) = snapshot.compiled().check() {
         for fault in faults {
-            tracing::warn!(%fault, "the policy does not hold");
+            tracing::warn!(%fault, "a test of the policy fails");
         }
     }
 }
@@ -216,11 +221,11 @@ mod tests {
         r#"{"acls": [], "tests": [{"src": "nobody@", "accept": ["100.64.0.1:22"]}]}"#;
 
     #[tokio::test]
-    async fn a_bad_file_changes_nothing_and_is_told_with_line_and_column() {
+    async fn an_invalid_file_changes_nothing_and_is_reported_with_line_and_column() {
         let world = World::new();
-        let (mut file, told) = PolicyFile::new(Some(world.path()), world.handle.clone());
-        file.at_start().await;
-        assert!(told.borrow().fault.contains("No such file"));
+        let (mut file, watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        file.load().await;
+        assert!(watched.borrow().fault.contains("No such file"));
         assert_eq!(world.applies(), None);
         for (text, applies, fault) in [
             ("{\"acls\": []}", "{\"acls\": []}", ""),
@@ -236,37 +241,37 @@ mod tests {
             world.save(text);
             file.apply(&world.path(), true).await;
             assert_eq!(world.applies().as_deref(), Some(applies), "{text}");
-            let told = told.borrow().fault.clone();
+            let found = watched.borrow().fault.clone();
             assert!(
-                told.starts_with(fault) && told.is_empty() == fault.is_empty(),
-                "{told}"
+                found.starts_with(fault) && found.is_empty() == fault.is_empty(),
+                "{found}"
             );
         }
         world.engine.stop();
     }
 
     #[tokio::test]
-    async fn at_the_start_failing_tests_only_warn() {
+    async fn at_the_start_failing_tests_are_warnings() {
         let world = World::new();
         world.save(FAILING);
-        let (mut file, told) = PolicyFile::new(Some(world.path()), world.handle.clone());
-        file.at_start().await;
+        let (mut file, watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        file.load().await;
         assert_eq!(world.applies().as_deref(), Some(FAILING));
-        assert_eq!(told.borrow().fault, "");
-        // Nor is it refused later, while it stays the same.
+        assert_eq!(watched.borrow().fault, "");
+        // Nor is it rejected later while it is unchanged.
         file.apply(&world.path(), true).await;
-        assert_eq!(told.borrow().fault, "");
+        assert_eq!(watched.borrow().fault, "");
         world.engine.stop();
     }
 
     #[tokio::test]
-    async fn what_is_saved_applies_and_what_is_asked_for_is_read_at_once() {
+    async fn a_saved_file_applies_and_a_reload_reads_it_at_once() {
         let world = World::new();
         world.save("{}");
-        let (mut file, _told) = PolicyFile::new(Some(world.path()), world.handle.clone());
-        file.at_start().await;
+        let (mut file, _watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        file.load().await;
         let (again, shutdown) = (Arc::new(Notify::new()), Shutdown::new());
-        let kept = file.keep(again.clone(), shutdown.clone());
+        let kept = file.watch(again.clone(), shutdown.clone());
         let mut states = world.handle.watch();
         let seen = async {
             for (text, asks) in [("{\"acls\": []}", false), ("{\"grants\": []}", true)] {

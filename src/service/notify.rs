@@ -1,4 +1,4 @@
-//! Tells the service manager how the process is.
+//! Notifications to the service manager.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,30 +10,30 @@ use std::time::Duration;
 
 use crate::system_clock;
 
-/// The variable with the address of the service manager's socket. Source: `sd_notify(3)`.
+/// The environment variable with the address of the service manager's socket. Source: `sd_notify(3)`.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Longest status text, in bytes; the rest is cut off. It is shown on one line.
+/// Longest status, in bytes; the rest is truncated. It is shown on one line.
 const STATUS_MAX: usize = 200;
 
-/// How long a full queue of the service manager may hold the process up.
+/// Timeout of a notification when the queue of the service manager is full.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to the service manager, or to nobody. Clones share the way.
+/// Sends notifications to the service manager, if there is one. Clones share the socket.
 ///
-/// Nothing here fails: who does not hear is not told, and the log says why.
+/// Nothing here fails: failures are logged.
 #[derive(Debug, Clone, Default)]
-pub struct Manager(Option<Arc<Way>>);
+pub struct SystemdNotifier(Option<Arc<NotifySocket>>);
 
 #[derive(Debug)]
-struct Way {
+struct NotifySocket {
     socket: UnixDatagram,
-    /// Looked up for each message, so that a service manager that has restarted is found again.
+    /// Resolved for each message, so that a restarted service manager is found again.
     address: SocketAddr,
 }
 
-impl Manager {
-    /// The one that started this process and wants to be told (`$NOTIFY_SOCKET`), if there is one.
+impl SystemdNotifier {
+    /// The service manager of this process (`$NOTIFY_SOCKET`), if there is one.
     pub fn of_this_process() -> Self {
         match std::env::var_os(VARIABLE) {
             Some(address) => Self::at(&address),
@@ -41,76 +41,79 @@ impl Manager {
         }
     }
 
-    /// The one that listens at this address: an absolute path, or `@` and a name without a file.
+    /// The service manager at this address: an absolute path, or `@` and an abstract name.
     pub fn at(address: &OsStr) -> Self {
-        match way(address) {
-            Ok(way) => Self(Some(Arc::new(way))),
+        match open(address) {
+            Ok(socket) => Self(Some(Arc::new(socket))),
             Err(fault) => {
-                tracing::warn!(?address, %fault, "the service manager cannot be told anything");
+                tracing::warn!(?address, %fault, "cannot notify the service manager");
                 Self::default()
             }
         }
     }
 
-    /// Whether anybody is told.
+    /// Whether there is a service manager.
     pub fn is_there(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The process has started, or has read its configuration again, and does its work.
+    /// The process has started or reloaded its configuration, and is ready.
     pub fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={}\n", line(status)));
+        self.send(&format!("READY=1\nSTATUS={}\n", line(status)));
     }
 
-    /// The process reads its configuration again; [`Manager::ready`] has to follow.
+    /// The process reloads its configuration; [`SystemdNotifier::ready`] must follow.
     pub fn reloading(&self) {
-        // With the time systemd tells this answer from the answer to an earlier request.
+        // By the time systemd matches this to its request.
         let now = system_clock::monotonic().as_micros();
-        self.tell(&format!(
-            "RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reading the configuration again\n"
+        self.send(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading the configuration\n"
         ));
     }
 
-    /// The process ends.
+    /// The process stops.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping\n");
+        self.send("STOPPING=1\nSTATUS=stopping\n");
     }
 
-    /// What the process does, for people.
+    /// The status, for people.
     pub fn status(&self, status: &str) {
-        self.tell(&format!("STATUS={}\n", line(status)));
+        self.send(&format!("STATUS={}\n", line(status)));
     }
 
-    /// The process lives; see [`super::Watchdog`].
+    /// The watchdog keepalive; see [`super::Watchdog`].
     pub fn alive(&self) {
-        self.tell("WATCHDOG=1\n");
+        self.send("WATCHDOG=1\n");
     }
 
-    fn tell(&self, message: &str) {
-        let Some(way) = &self.0 else {
+    fn send(&self, message: &str) {
+        let Some(notify) = &self.0 else {
             return;
         };
-        if let Err(fault) = way.socket.send_to_addr(message.as_bytes(), &way.address) {
-            tracing::debug!(%fault, "the service manager was not told");
+        if let Err(fault) = notify
+            .socket
+            .send_to_addr(message.as_bytes(), &notify.address)
+        {
+            tracing::debug!(%fault, "cannot notify the service manager");
         }
     }
 }
 
-fn way(address: &OsStr) -> io::Result<Way> {
+fn open(address: &OsStr) -> io::Result<NotifySocket> {
     let address = match address.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(address)?,
         _ => {
-            let fault = "neither an absolute path nor an abstract name";
+            let fault = "expected an absolute path or an abstract name";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, fault));
         }
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    Ok(Way { socket, address })
+    Ok(NotifySocket { socket, address })
 }
 
-/// The first line of a text, as far as it is shown. What follows would be read as another variable.
+/// The first line of a text, truncated. A further line would be another variable.
 fn line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let mut length: usize = 0;
@@ -139,18 +142,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let manager = Manager::at(path.as_os_str());
-        assert!(manager.is_there());
-        manager.ready("serving\nMAINPID=1");
+        let notifier = SystemdNotifier::at(path.as_os_str());
+        assert!(notifier.is_there());
+        notifier.ready("serving\nMAINPID=1");
         assert_eq!(heard(&socket), "READY=1\nSTATUS=serving\n");
-        manager.stopping();
+        notifier.stopping();
         assert_eq!(heard(&socket), "STOPPING=1\nSTATUS=stopping\n");
-        manager.alive();
+        notifier.alive();
         assert_eq!(heard(&socket), "WATCHDOG=1\n");
-        manager.status(&"ä".repeat(300));
+        notifier.status(&"ä".repeat(300));
         assert_eq!(heard(&socket), format!("STATUS={}\n", "ä".repeat(100)));
         let before = system_clock::monotonic();
-        manager.reloading();
+        notifier.reloading();
         let text = heard(&socket);
         let time = text.lines().find_map(|line| {
             let micros = line.strip_prefix("MONOTONIC_USEC=")?;
@@ -161,29 +164,32 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_has_restarted_is_found_again() {
+    fn a_restarted_service_manager_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let first = UnixDatagram::bind(&path).unwrap();
-        let manager = Manager::at(path.as_os_str());
+        let notifier = SystemdNotifier::at(path.as_os_str());
         drop(first);
         std::fs::remove_file(&path).unwrap();
-        manager.status("nobody hears this");
+        notifier.status("nobody hears this");
         let second = UnixDatagram::bind(&path).unwrap();
-        manager.status("back");
+        notifier.status("back");
         assert_eq!(heard(&second), "STATUS=back\n");
     }
 
     #[test]
-    fn abstract_names_are_understood_and_nonsense_is_nobody() {
+    fn abstract_names_are_supported_and_invalid_addresses_ignored() {
         let name = format!("hearth-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        Manager::at(OsStr::new(&format!("@{name}"))).status("hello");
+        SystemdNotifier::at(OsStr::new(&format!("@{name}"))).status("hello");
         assert_eq!(heard(&socket), "STATUS=hello\n");
         for nonsense in ["", "relative", "vsock:2:1234"] {
-            assert!(!Manager::at(OsStr::new(nonsense)).is_there(), "{nonsense}");
+            assert!(
+                !SystemdNotifier::at(OsStr::new(nonsense)).is_there(),
+                "{nonsense}"
+            );
         }
-        Manager::default().ready("to nobody");
+        SystemdNotifier::default().ready("to nobody");
     }
 }

@@ -1,7 +1,7 @@
-//! Listening sockets that the service manager opened before it started this process.
+//! Socket activation: listening sockets that the service manager opened before it started this process.
 //!
-//! Such sockets stay open while hearth restarts: who connects meanwhile waits instead of being refused. And
-//! the process needs no right to open low ports.
+//! They stay open while hearth restarts, so that clients wait instead of being refused. And the process needs no
+//! permission to open low ports.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -9,60 +9,59 @@ use std::os::fd::OwnedFd;
 
 use crate::config::{ListenAddress, Overrides};
 
-/// How many sockets there are. Source: `sd_listen_fds(3)`.
+/// The environment variable with the number of sockets. Source: `sd_listen_fds(3)`.
 const COUNT_VARIABLE: &str = "LISTEN_FDS";
-/// More sockets than this are none that were meant for hearth.
+/// Most sockets; more cannot be meant for hearth.
 const SOCKETS_MAX: usize = 16;
 
-/// Sockets handed over, by what they are for (`FileDescriptorName=` of the socket's unit).
+/// Sockets by their use (`FileDescriptorName=` of the socket unit).
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// `http`: plain HTTP.
     pub http: Vec<TcpListener>,
-    /// `https`: the same inside TLS.
+    /// `https`: the same over TLS.
     pub https: Vec<TcpListener>,
     /// `stun`: STUN (UDP).
     pub stun: Vec<UdpSocket>,
-    /// What was handed over and cannot be used.
+    /// Sockets that are not used.
     pub faults: Vec<SocketFault>,
 }
 
-/// Why a socket that was handed over is not used.
+/// Why a socket is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketFault {
-    /// Its name says nothing.
+    /// Its name is unknown.
     #[error(
-        "the socket `{0}` that was handed over is not used: its FileDescriptorName is none of http, https and stun"
+        "ignoring socket `{0}` from the service manager: FileDescriptorName must be http, https or stun"
     )]
     Name(String),
-    /// It is none, or the system refuses it.
-    #[error("the socket `{name}` that was handed over is not used: {source}")]
+    /// It is not a socket, or the system refuses it.
+    #[error("ignoring socket `{name}` from the service manager: {source}")]
     Broken {
         /// Its name.
         name: String,
         /// What the system says.
         source: io::Error,
     },
-    /// The variables say something else than how many there are, or far too many.
+    /// The number of sockets is invalid.
     #[error(
-        "no socket that was handed over is used: LISTEN_FDS is not a number up to {SOCKETS_MAX}"
+        "ignoring all sockets from the service manager: LISTEN_FDS must be a number up to {SOCKETS_MAX}"
     )]
     Count,
 }
 
 impl Sockets {
-    /// Takes what was handed over to this process. To be called once, at the start: what has been taken is
-    /// owned.
+    /// Takes the sockets of this process. Called once, at the start.
     pub fn of_this_process() -> Self {
         let Ok(count) = std::env::var(COUNT_VARIABLE) else {
             return Self::default();
         };
         let is_sane = count.parse().is_ok_and(|count: usize| count <= SOCKETS_MAX);
-        let handed_over = sd_listen_fds::get();
+        let passed = sd_listen_fds::get();
         let mut sockets = Self::default();
-        match handed_over.ok().filter(|_| is_sane) {
-            Some(handed_over) => {
-                for (name, socket) in handed_over {
+        match passed.ok().filter(|_| is_sane) {
+            Some(passed) => {
+                for (name, socket) in passed {
                     let name = name.unwrap_or_default();
                     if let Err(fault) = sockets.take(name, &socket.into_std()) {
                         sockets.faults.push(fault);
@@ -75,7 +74,7 @@ impl Sockets {
     }
 
     fn take(&mut self, name: String, socket: &OwnedFd) -> Result<(), SocketFault> {
-        // The copy, unlike the original, is not passed on to programs that this one runs.
+        // Unlike the original, the copy is not inherited by child processes.
         let copy = match socket.try_clone() {
             Ok(copy) => copy,
             Err(source) => return Err(SocketFault::Broken { name, source }),
@@ -89,9 +88,9 @@ impl Sockets {
         Ok(())
     }
 
-    /// The flags with the addresses of these sockets: they come before what flags and file say, so that all
-    /// that is told of the listeners (the server's URL, relays) fits the sockets that there are.
-    pub fn come_before(&self, flags: Overrides) -> Overrides {
+    /// The flags with the addresses of these sockets, which take precedence over flags and file: the server URL and
+    /// the relay then match the actual listeners.
+    pub fn override_flags(&self, flags: Overrides) -> Overrides {
         let tcp = |sockets: &[TcpListener]| address(sockets.first()?.local_addr().ok());
         let udp = |sockets: &[UdpSocket]| address(sockets.first()?.local_addr().ok());
         Overrides {
@@ -102,7 +101,7 @@ impl Sockets {
         }
     }
 
-    /// Whether nothing was handed over.
+    /// Whether there are no sockets.
     pub fn is_empty(&self) -> bool {
         self.http.is_empty() && self.https.is_empty() && self.stun.is_empty()
     }
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_sockets_come_before_flags_and_leave_the_others() {
+    fn addresses_of_sockets_override_their_flags_only() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let sockets = Sockets {
@@ -129,7 +128,7 @@ mod tests {
             https: "off".parse().ok(),
             ..Overrides::default()
         };
-        let flags = sockets.come_before(flags);
+        let flags = sockets.override_flags(flags);
         assert_eq!(flags.http, Some(ListenAddress(None)));
         assert_eq!(flags.https, Some(ListenAddress(Some(at))));
         assert_eq!(flags.stun, None);
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_name_of_ours_is_taken_and_the_rest_is_a_fault() {
+    fn sockets_with_known_names_are_used_and_others_are_faults() {
         let (listener, socket) = (
             TcpListener::bind("127.0.0.1:0").unwrap(),
             UdpSocket::bind("127.0.0.1:0").unwrap(),
@@ -149,7 +148,7 @@ mod tests {
         sockets.take("stun".into(), &socket).unwrap();
         let fault = sockets.take("hearth.socket".into(), &listener).unwrap_err();
         assert!(fault.to_string().contains("`hearth.socket`"));
-        let flags = sockets.come_before(Overrides::default());
+        let flags = sockets.override_flags(Overrides::default());
         assert_eq!(flags.http, Some(ListenAddress(Some(addresses.0))));
         assert_eq!(flags.stun, Some(ListenAddress(Some(addresses.1))));
     }

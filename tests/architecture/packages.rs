@@ -53,14 +53,10 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("strsim", &["config/near"]),
     ("clap", &["cli"]),
     ("qrcodegen", &["qr"]),
-    ("if_addrs", &["config/lan", "server/wan"]),
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["system_clock"]),
-    (
-        "rustix",
-        &["interfaces", "server/wan", "cli/output/terminal"],
-    ),
+    ("rustix", &["interfaces", "cli/output/terminal"]),
     ("tracing_subscriber", &["logging"]),
 ];
 

@@ -366,6 +366,25 @@ fn every_room_has_a_row() {
 }
 
 #[test]
+fn every_row_names_rooms_that_are_there() {
+    let files = all();
+    let exists = |name: &str| {
+        // Types of the libraries can be named too.
+        let end = name.find(|c: char| c.is_ascii_uppercase());
+        let place = name[..end.unwrap_or(name.len())].trim_end_matches('/');
+        files.iter().any(|file| file.is_in(place))
+    };
+    let names = MAY_USE
+        .iter()
+        .flat_map(|(room, allowed)| [room].into_iter().chain(*allowed));
+    let wrong = names.filter(|name| !exists(name));
+    report(
+        "MAY_USE names a room that is not there",
+        wrong.map(|name| (*name).to_owned()).collect(),
+    );
+}
+
+#[test]
 fn net_knows_no_path() {
     // Files of certificates are no paths of requests.
     let is_path = |text: &str| {

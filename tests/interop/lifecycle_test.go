@@ -166,7 +166,7 @@ func TestDeviceApproval(t *testing.T) {
 	if peer := old.peer("guest"); peer != nil {
 		t.Errorf("others see the device that waits: %+v", peer)
 	}
-	if status := s.CLI("status"); !strings.Contains(status, "guest may not take part yet") {
+	if status := s.CLI("status"); !strings.Contains(status, "guest needs approval") {
 		t.Errorf("the status does not tell of the device that waits:\n%s", status)
 	}
 	s.CLI("nodes", "approve", "guest")

@@ -1,4 +1,4 @@
-//! What is right and wrong with this server and its way to the outside, in words for its owner.
+//! Diagnosis of this server and its connectivity, in plain words for its administrator.
 //!
 //! Pure: facts in, findings out.
 //! Must not know: how the facts are gathered, the configuration, the state.
@@ -13,16 +13,16 @@ use ipnet::Ipv4Net;
 use crate::clock::Timestamp;
 use crate::wan::Report;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Good news.
+    /// Works.
     Ok,
-    /// Good to know.
+    /// Information.
     Note,
-    /// Something may go wrong, or goes wrong for some.
+    /// A risk, or a problem for some devices.
     Warning,
-    /// Something does not work.
+    /// A failure.
     Problem,
 }
 
@@ -38,16 +38,16 @@ impl Level {
     }
 }
 
-/// One thing that was found.
+/// A finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Stays the same as long as the matter does.
+    /// Stable ID.
     pub id: &'static str,
-    /// How bad it is.
+    /// Severity.
     pub level: Level,
     /// One line.
     pub title: String,
-    /// What was seen, and what it means.
+    /// The observation and its consequence.
     pub detail: String,
     /// What to do.
     pub advice: String,
@@ -88,49 +88,49 @@ pub enum Host {
     Address(IpAddr),
 }
 
-/// The certificate of the listener for HTTPS.
+/// The certificate of the HTTPS listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// hearth made it; clients of the relay know it by its hash.
+    /// Whether it is self-signed; relay clients verify it by its hash.
     pub is_own: bool,
-    /// From when and until when it is good; `None` when that cannot be read.
+    /// Start and end of its validity; `None` if unreadable.
     pub validity: Option<(Timestamp, Timestamp)>,
-    /// Whether it is for the host of `server_url`.
+    /// Whether it is valid for the host of `server_url`.
     pub is_for_host: bool,
 }
 
-/// How full something is.
+/// The usage of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filling {
-    /// What, in the plural.
+pub struct LimitUsage {
+    /// The items, in the plural.
     pub what: &'static str,
-    /// The key of the configuration that bounds it.
+    /// The key of the limit.
     pub key: &'static str,
-    /// How many there are.
+    /// Current number.
     pub used: usize,
-    /// How many there may be.
+    /// Limit.
     pub most: usize,
 }
 
-/// The memory of the program.
+/// Memory usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What it takes, in bytes.
+    /// Resident memory in bytes.
     pub used: usize,
-    /// What it should take at most, in bytes.
+    /// Memory budget in bytes.
     pub budget: usize,
 }
 
-/// All that is looked at.
+/// The facts for a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Now.
     pub now: Timestamp,
-    /// Whether that can be believed.
+    /// Whether the clock is plausible.
     pub clock_is_plausible: bool,
-    /// The addresses outside.
+    /// Public addresses.
     pub wan: Report,
-    /// What clients are told to connect to.
+    /// The `server_url`.
     pub server_url: String,
     /// Its host.
     pub host: Host,
@@ -138,33 +138,33 @@ pub struct Facts {
     pub port: u16,
     /// Whether it is https.
     pub is_https: bool,
-    /// The listener for plain HTTP.
+    /// The HTTP listener.
     pub http: Option<SocketAddr>,
-    /// The listener for HTTPS.
+    /// The HTTPS listener.
     pub https: Option<SocketAddr>,
-    /// The listener for STUN.
+    /// The STUN listener.
     pub stun: Option<SocketAddr>,
-    /// Whether there is a relay here.
+    /// Whether the relay is on.
     pub relay_is_on: bool,
-    /// How many regions of relays clients are told of, beside that of this server.
+    /// Number of other regions in the DERP map.
     pub other_regions: usize,
-    /// Where nodes get their IPv4 addresses from.
+    /// IPv4 prefix of the nodes.
     pub nodes_v4: Ipv4Net,
-    /// The certificate; `None` without a listener for HTTPS.
+    /// The certificate; `None` without an HTTPS listener.
     pub certificate: Option<Certificate>,
-    /// Whether the database takes changes.
+    /// Whether the database is writable.
     pub database_is_writable: bool,
-    /// How full things are.
-    pub fillings: Vec<Filling>,
-    /// The memory of the program, where it has a budget.
+    /// Usage of limits.
+    pub limit_usages: Vec<LimitUsage>,
+    /// Memory usage, if there is a budget.
     pub memory: Option<Memory>,
-    /// What is wrong with the configuration.
+    /// Faults of the configuration and the policy.
     pub warnings: Vec<String>,
-    /// Devices of which routes await approval.
+    /// Devices with routes that await approval.
     pub waiting_routes: usize,
-    /// Devices that may not take part yet.
+    /// Devices that await approval.
     pub unauthorized: usize,
-    /// Logins that await a decision.
+    /// Pending registrations.
     pub pending: usize,
 }
 
@@ -182,7 +182,7 @@ impl Facts {
     }
 }
 
-/// Everything that there is to say, the worst first.
+/// All findings, the most severe first.
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings = network::findings(facts);
     findings.extend(server::findings(facts));

@@ -1,21 +1,22 @@
-//! The way to the outside: addresses, the name, ports.
+//! Findings about connectivity: public addresses, the name of the server, ports.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::doctor::{Facts, Finding, Host, Level};
+use crate::wan::address::prefix_without;
 use crate::wan::mapping::{Mapped, Transport};
 use crate::wan::report::Lookup;
-use crate::wan::{Kind, OutsideFrom, kind_of};
+use crate::wan::{AddressSource, Kind, kind_of};
 
-/// What helps those whom nobody can reach over IPv4.
-const WAYS_IN: &str = "Ask the provider for a public IPv4 address of your own, or use IPv6 (open the ports there), \
-     or run `hearth derp` on a small rented server and name it in derp.map_files: then devices away reach each \
-     other through it.";
+/// Advice for connections that are unreachable over IPv4.
+const WAYS_IN: &str = "Ask your ISP for a public IPv4 address, or use IPv6 (open the ports for it), \
+     or run `hearth derp` on a small VPS and add it to derp.map_files: remote devices then reach each other \
+     through that relay.";
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let all = [
-        way_out(facts),
+        uplink(facts),
         ipv4(facts),
         ipv6(facts),
         collision(facts),
@@ -29,87 +30,64 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     all.into_iter().flatten().collect()
 }
 
-fn way_out(facts: &Facts) -> Option<Finding> {
+fn uplink(facts: &Facts) -> Option<Finding> {
     (!facts.wan.has_route).then(|| {
-        Finding::new("wan.offline", Level::Warning, "There is no way to the internet")
-            .detail("This machine has no default route. Devices at home stay connected; those elsewhere cannot come in.")
-            .advice("Check the connection of the router. On a machine without internet on purpose nothing needs to be done.")
+        Finding::new("wan.offline", Level::Warning, "No internet connection")
+            .detail("This machine has no default route. LAN devices stay connected; remote devices cannot connect.")
+            .advice("Check the internet connection of the router. If this machine is offline on purpose, ignore this.")
     })
 }
 
 fn ipv4(facts: &Facts) -> Option<Finding> {
     let wan = &facts.wan;
-    let outside = wan.outside.v4;
+    let public = wan.public.v4;
     let Some(own) = facts.own_v4() else {
-        let is_v6_only = outside.is_none() && wan.outside.v6.is_some();
+        let is_v6_only = public.is_none() && wan.public.v6.is_some();
         return is_v6_only.then(|| {
-            Finding::new("wan.no-ipv4", Level::Warning, "There is no IPv4 outside")
+            Finding::new("wan.no-ipv4", Level::Warning, "No public IPv4 address")
                 .detail("Devices in networks without IPv6, such as many hotels and offices, cannot reach this server.")
                 .advice(WAYS_IN)
         });
     };
-    let place = match wan.interface.as_str() {
+    let subject = match wan.interface.as_str() {
         "" => "This machine".to_owned(),
-        interface => format!("The interface {interface}"),
+        interface => format!("Interface {interface}"),
     };
-    let has_v6 = wan.outside.v6.is_some();
-    let is_by_mapping = has_mappings(&facts.wan.mapping.ports);
+    let is_mapped = has_mappings(&wan.mapping.ports);
     match kind_of(own.into()) {
         Kind::Public => Some(
-            Finding::new("wan.address", Level::Ok, "There is a public IPv4 address")
-                .detail(format!("{place} has the address {own}.")),
+            Finding::new("wan.address", Level::Ok, "Public IPv4 address")
+                .detail(format!("{subject} has the address {own}.")),
         ),
-        Kind::Carrier => {
-            let mut detail = format!(
-                "{place} has the address {own}, which the provider shares between several homes (carrier-grade NAT). \
-                 Nobody outside can begin a connection to it over IPv4. What works: everything at home, connections \
-                 that devices here begin"
-            );
-            detail.push_str(match has_v6 {
-                true => {
-                    ", and everything over IPv6. What does not: devices that are in networks without IPv6 cannot \
-                         reach this server or its relay."
-                }
-                false => {
-                    ". What does not: devices that are away cannot reach this server or its relay at all."
-                }
-            });
-            if facts.other_regions > 0 {
-                detail.push_str(
-                    " Devices that are away can reach each other through the other relays.",
-                );
-            }
-            let level = if has_v6 {
-                Level::Warning
-            } else {
-                Level::Problem
-            };
-            let title = "The provider shares the IPv4 address between several homes";
-            let finding = Finding::new("wan.carrier-nat", level, title);
-            Some(finding.detail(detail).advice(WAYS_IN))
-        }
-        Kind::Private if is_by_mapping && outside.is_some() => None,
+        Kind::Carrier => Some(carrier_nat(
+            facts,
+            format!("{subject} has the address {own}"),
+        )),
+        Kind::Private if is_mapped && public.is_some() => None,
         Kind::Private => {
-            let level = if has_v6 { Level::Note } else { Level::Warning };
             let title = "This machine is behind another router";
             let mut detail = format!(
-                "{place} has the address {own}, which only machines at home can reach (double NAT where this machine is a router itself)."
+                "{subject} has the private address {own} (double NAT if this machine is a router itself)."
             );
-            if let Some(outside) = outside {
-                let _ = write!(detail, " Outside, the address is {outside}.");
+            if let Some(public) = public {
+                let _ = write!(detail, " The public address is {public}.");
             }
             let mut advice = format!(
-                "Forward these ports to {own} in the router in front: {}.",
+                "Forward these ports to {own} in the upstream router: {}.",
                 needed(facts)
             );
             if !wan.mapping.is_wanted {
                 advice.push_str(
-                    " Or set wan.port_mapping = true, and hearth asks that router for it.",
+                    " Or set wan.port_mapping = true, and hearth asks that router to forward them.",
                 );
             }
-            if outside.is_none() {
-                advice.push_str(" With wan.stun_servers hearth learns the address outside.");
+            if public.is_none() {
+                advice.push_str(" Set wan.stun_servers to detect the public address.");
             }
+            let level = match wan.public.v6 {
+                Some(_) => Level::Note,
+                None => Level::Warning,
+            };
             Some(
                 Finding::new("wan.double-nat", level, title)
                     .detail(detail)
@@ -117,46 +95,66 @@ fn ipv4(facts: &Facts) -> Option<Finding> {
             )
         }
         Kind::Local => Some(
-            Finding::new(
-                "wan.local",
-                Level::Warning,
-                "The address outside is of no use",
-            )
-            .detail(format!(
-                "{place} has the address {own}, which nobody else can reach."
-            ))
-            .advice("Check the connection of the router: usually the provider gave it no address."),
+            Finding::new("wan.local", Level::Warning, "The WAN address is unusable")
+                .detail(format!(
+                    "{subject} has the address {own}, which no other machine can reach."
+                ))
+                .advice(
+                    "Check the internet connection of the router: usually the ISP assigned no address.",
+                ),
         ),
     }
 }
 
+fn carrier_nat(facts: &Facts, mut detail: String) -> Finding {
+    detail.push_str(
+        ", which your ISP shares between several customers. It is unreachable from the internet over IPv4. \
+         What works: the LAN, outgoing connections",
+    );
+    let (level, rest) = match facts.wan.public.v6 {
+        Some(_) => (
+            Level::Warning,
+            ", and everything over IPv6. What does not: remote devices without IPv6 cannot reach this server \
+             or its relay.",
+        ),
+        None => (
+            Level::Problem,
+            ". What does not: remote devices cannot reach this server or its relay at all.",
+        ),
+    };
+    detail.push_str(rest);
+    if facts.other_regions > 0 {
+        detail.push_str(" Remote devices can reach each other through the other relays.");
+    }
+    let title = "Your ISP uses carrier-grade NAT (no public IPv4)";
+    let finding = Finding::new("wan.carrier-nat", level, title);
+    finding.detail(detail).advice(WAYS_IN)
+}
+
 fn ipv6(facts: &Facts) -> Option<Finding> {
-    if let Some(v6) = facts.wan.outside.v6 {
+    if let Some(v6) = facts.wan.public.v6 {
         return Some(
-            Finding::new("wan.ipv6", Level::Ok, "There is a public IPv6 address")
+            Finding::new("wan.ipv6", Level::Ok, "Public IPv6 address")
                 .detail(format!("The address is {v6}.")),
         );
     }
     facts.wan.has_route.then(|| {
-        Finding::new("wan.no-ipv6", Level::Note, "There is no IPv6")
-            .detail("Devices reach each other directly less often without it.")
-            .advice("Ask the provider for IPv6, or switch it on in the router.")
+        Finding::new("wan.no-ipv6", Level::Note, "No public IPv6 address")
+            .detail("Direct connections between devices are less likely without IPv6.")
+            .advice("Ask your ISP for IPv6, or enable it in the router.")
     })
 }
 
 fn collision(facts: &Facts) -> Option<Finding> {
     let own = facts.own_v4().filter(|own| facts.nodes_v4.contains(own))?;
-    let instead = match own.octets() {
-        [_, second, ..] if second < 96 => "100.112.0.0/16",
-        _ => "100.80.0.0/16",
-    };
-    let title = "The provider gives the same addresses as the tailnet";
+    let title = "The ISP and the tailnet use the same address range";
     let detail = format!(
-        "The address outside is {own}, and nodes get theirs from {}. Traffic to one may end at the other.",
+        "The WAN address is {own}, and nodes get addresses from {}. Traffic may go to the wrong one.",
         facts.nodes_v4
     );
     let advice = format!(
-        "Set prefixes.v4 = \"{instead}\", restart hearth, and run `hearth nodes backfill-ips`."
+        "Set prefixes.v4 = \"{}\", restart hearth, and run `hearth nodes backfill-ips`.",
+        prefix_without(own)
     );
     let finding = Finding::new("wan.prefix-collision", Level::Problem, title);
     Some(finding.detail(detail).advice(advice))
@@ -164,25 +162,25 @@ fn collision(facts: &Facts) -> Option<Finding> {
 
 fn differs(facts: &Facts) -> Option<Finding> {
     let wan = &facts.wan;
-    if let Some(of_router) = wan.mapping.outside.filter(|ip| {
+    if let Some(of_router) = wan.mapping.external.filter(|ip| {
         let kind = kind_of((*ip).into());
         kind != Kind::Public
     }) {
-        let title = "The router in front is behind NAT itself";
+        let title = "The upstream router is behind NAT itself";
         let detail = format!(
-            "Outside, it has the address {of_router}, which nobody else can reach over IPv4. Ports that it forwards are of no use."
+            "Its WAN address is {of_router}, which is unreachable from the internet over IPv4. Forwarding ports in it has no effect."
         );
         let finding = Finding::new("wan.upstream-nat", Level::Problem, title);
         return Some(finding.detail(detail).advice(WAYS_IN));
     }
-    let (own, learnt) = (wan.own.public().v4?, wan.learnt.v4?);
-    (own != learnt).then(|| {
-        let title = "Others see another address than this machine has";
+    let (own, reported) = (wan.own.public().v4?, wan.reported.v4?);
+    (own != reported).then(|| {
+        let title = "STUN reports a different public address";
         let detail = format!(
-            "The address of the machine is {own}; STUN says {learnt}. Packets leave by another way than the one in, or something translates addresses in between."
+            "The address of this machine is {own}; STUN reports {reported}. Outgoing packets take another route, or a NAT is in between."
         );
         let advice = format!(
-            "If people should come in at {learnt}, set wan.ipv4 = \"{learnt}\"; if a VPN is the way out, nothing needs to be done."
+            "If devices should connect to {reported}, set wan.ipv4 = \"{reported}\". If outgoing traffic uses a VPN, ignore this."
         );
         let finding = Finding::new("wan.outside-differs", Level::Warning, title);
         finding.detail(detail).advice(advice)
@@ -191,7 +189,7 @@ fn differs(facts: &Facts) -> Option<Finding> {
 
 fn mapping(facts: &Facts) -> Option<Finding> {
     let mapping = &facts.wan.mapping;
-    // With an address of one's own there is nobody to ask.
+    // With a public address no router needs to be asked.
     if !mapping.is_wanted || facts.wan.own.public().v4.is_some() {
         return None;
     }
@@ -204,26 +202,25 @@ fn mapping(facts: &Facts) -> Option<Finding> {
         })
         .collect();
     if !mapping.fault.is_empty() || !has_mappings(&mapping.ports) {
-        let title = "The router in front forwards no ports";
+        let title = "Port mapping failed";
         let fault = match mapping.fault.as_str() {
-            "" => "no answer yet",
+            "" => "no response yet",
             fault => fault,
         };
-        let advice =
-            "Switch UPnP, NAT-PMP or PCP on in that router, or forward the ports there by hand.";
+        let advice = "Enable UPnP, NAT-PMP or PCP in the upstream router, or forward the ports there manually.";
         let finding = Finding::new("mapping.failed", Level::Warning, title);
-        return Some(finding.detail(format!("{fault}.")).advice(advice));
+        return Some(finding.detail(format!("Error: {fault}.")).advice(advice));
     }
     if !other.is_empty() {
-        let title = "The router in front gave other ports";
+        let title = "The upstream router assigned different ports";
         let detail = format!("It forwards {}.", other.join(", "));
-        let advice = "Set server_url, derp.port and derp.stun_port accordingly, or free the ports in that router.";
+        let advice = "Set server_url, derp.port and derp.stun_port to these ports, or free the usual ports in that router.";
         let finding = Finding::new("mapping.other-ports", Level::Warning, title);
         return Some(finding.detail(detail).advice(advice));
     }
     let ports: Vec<String> = mapping.ports.iter().map(port_of).collect();
-    let title = "The router in front forwards the ports";
-    let detail = format!("By {by}: {}.", ports.join(", "));
+    let title = "The upstream router forwards the ports";
+    let detail = format!("Protocol {by}: {}.", ports.join(", "));
     Some(Finding::new("mapping", Level::Ok, title).detail(detail))
 }
 
@@ -241,90 +238,96 @@ fn url(facts: &Facts) -> Option<Finding> {
         Host::Address(address) => return url_with_address(facts, *address),
     };
     let wan = &facts.wan;
-    let leads_to = match &wan.lookup {
+    let found = match &wan.lookup {
         Lookup::None => return None,
         Lookup::Failed(fault) => {
-            let title = format!("{name} leads nowhere");
+            let title = format!("{name} does not resolve");
             let detail = format!(
-                "DNS: {fault}. Devices find this server only as long as they remember its addresses."
+                "DNS: {fault}. Devices find this server only while they remember its addresses."
             );
-            let advice = "Check the name at your DNS provider, and the dynamic DNS service of the router (ddns-scripts on OpenWrt).";
+            let advice = "Check the name at your DNS provider, and the dynamic DNS client of the router (ddns-scripts on OpenWrt).";
             let finding = Finding::new("url.no-address", Level::Problem, title);
             return Some(finding.detail(detail).advice(advice));
         }
-        Lookup::Found(leads_to) => leads_to,
+        Lookup::Found(found) => found,
     };
-    let says: Vec<String> = leads_to.iter().map(ToString::to_string).collect();
-    let says = says.join(", ");
-    let outside: Vec<IpAddr> = wan.outside.iter().collect();
-    let own: Vec<IpAddr> = wan.own.iter().chain(wan.home.map(IpAddr::V4)).collect();
-    if leads_to.iter().any(|ip| outside.contains(ip)) {
-        let title = format!("{name} leads here");
+    let addresses: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    let public: Vec<IpAddr> = wan.public.iter().collect();
+    let own: Vec<IpAddr> = wan.own.iter().chain(wan.lan.map(IpAddr::V4)).collect();
+    if found.iter().any(|ip| public.contains(ip)) {
+        let title = format!("{name} resolves to this server");
         return Some(
-            Finding::new("url.name", Level::Ok, title).detail(format!("DNS says {says}.")),
+            Finding::new("url.name", Level::Ok, title).detail(format!("DNS: {addresses}.")),
         );
     }
-    if leads_to.iter().any(|ip| own.contains(ip)) {
-        let title = format!("{name} leads here, from home only");
-        let detail = format!(
-            "DNS says {says} on this machine. That may differ for those who ask from outside."
-        );
+    if found.iter().any(|ip| own.contains(ip)) {
+        let title = format!("{name} resolves to a private address of this server");
+        let detail =
+            format!("DNS on this machine: {addresses}. Remote devices may get a different answer.");
         return Some(Finding::new("url.name-at-home", Level::Note, title).detail(detail));
     }
-    let is = match outside.as_slice() {
+    let is = match public.as_slice() {
         [] => "no public address is known".to_owned(),
-        [first, ..] => format!("the address outside is {first}"),
+        [first, ..] => format!("the public address is {first}"),
     };
     if wan.is_published {
-        let title = format!("{name} leads to an old address");
+        let title = format!("{name} resolves to an old address");
         let detail = format!(
-            "DNS says {says}; {is}. Devices that are connected were told the new address; others wait for DNS."
+            "DNS: {addresses}; {is}. Connected devices have the new address; others must wait for DNS."
         );
-        let advice = "Check the dynamic DNS service of the router (ddns-scripts on OpenWrt), and the time to live of the name: 60 s is good.";
+        let advice = "Check the dynamic DNS client of the router (ddns-scripts on OpenWrt), and lower the TTL of the name to 60 s.";
         let finding = Finding::new("url.old-address", Level::Warning, title);
         return Some(finding.detail(detail).advice(advice));
     }
-    let title = format!("{name} leads elsewhere");
-    let detail = format!("DNS says {says}; {is}.");
-    let advice = "With a proxy or tunnel in front that is right. If the name should lead here, set up dynamic DNS for it; clients are told the addresses of this machine from then on (or with wan.publish = \"always\").";
+    let title = format!("{name} resolves to another machine");
+    let detail = format!("DNS: {addresses}; {is}.");
+    let advice = "This is correct with a proxy or tunnel. Otherwise set up dynamic DNS for the name; hearth then advertises its public addresses to clients (wan.publish = \"always\" does so at once).";
     let finding = Finding::new("url.elsewhere", Level::Note, title);
     Some(finding.detail(detail).advice(advice))
 }
 
 fn url_with_address(facts: &Facts, address: IpAddr) -> Option<Finding> {
     let url = &facts.server_url;
-    let outside = facts.wan.outside;
+    let public = facts.wan.public;
     match kind_of(address) {
-        Kind::Public if outside.is_empty() || outside.iter().any(|ip| ip == address) => Some(
-            Finding::new("url.address", Level::Ok, "server_url leads here")
-                .detail(format!("It is {url}.")),
+        Kind::Public if public.is_empty() || public.iter().any(|ip| ip == address) => Some(
+            Finding::new(
+                "url.address",
+                Level::Ok,
+                "server_url is an address of this server",
+            )
+            .detail(format!("server_url is {url}.")),
         ),
         Kind::Public => {
-            let title = "server_url has another address than this machine";
+            let title = "server_url is not an address of this server";
             let detail = format!(
-                "It is {url}. Devices that joined were told where the server is now; new ones cannot join by it."
+                "server_url is {url}. Connected devices have the current address; new devices cannot join."
             );
-            let advice =
-                "Use a name that a dynamic DNS service keeps up to date, and set server_url to it.";
+            let advice = "Set server_url to a name that a dynamic DNS service keeps up to date.";
             let finding = Finding::new("url.old-address", Level::Warning, title);
             Some(finding.detail(detail).advice(advice))
         }
         Kind::Local => {
-            let title = "server_url can be reached on this machine only";
-            let advice = "Set server_url to an address at home or to a name.";
+            let title = "server_url works on this machine only";
+            let advice = "Set server_url to a LAN address or a name.";
             let finding = Finding::new("url.local", Level::Problem, title);
-            Some(finding.detail(format!("It is {url}.")).advice(advice))
+            Some(
+                finding
+                    .detail(format!("server_url is {url}."))
+                    .advice(advice),
+            )
         }
         Kind::Private | Kind::Carrier => {
-            let title = "New devices can join at home only";
-            let mut detail = format!("server_url is {url}, which leads here from home only.");
-            detail.push_str(match facts.wan.told.is_empty() {
-                true => " Devices that are away have no way to this server.",
+            let title = "New devices can join from the LAN only";
+            let mut detail = format!("server_url is {url}, which is reachable from the LAN only.");
+            detail.push_str(match facts.wan.advertised.is_empty() {
+                true => " Remote devices cannot reach this server.",
                 false => {
-                    " Devices that have joined were told the addresses outside as well, and come in there while the ports are open."
+                    " Devices that have joined also know the public addresses and connect to them if the ports are open."
                 }
             });
-            let advice = "Get a name (dynamic DNS) that leads to the address outside, and set server_url = \"https://NAME\" with a certificate for it; or use the tailnet at home only.";
+            let advice = "Get a (dynamic) DNS name for the public address, and set server_url = \"https://NAME\" with a certificate for it; or use the tailnet on the LAN only.";
             let finding = Finding::new("url.private", Level::Note, title);
             Some(finding.detail(detail).advice(advice))
         }
@@ -338,14 +341,14 @@ fn listener(facts: &Facts) -> Option<Finding> {
     };
     let url = &facts.server_url;
     let Some(listener) = listener else {
-        let title = format!("server_url is {scheme}, and nothing listens for it");
+        let title = format!("server_url is {scheme}, but {key} is off");
         let advice = format!(
-            "Switch {key} on, unless a proxy in front takes these connections and hands them on."
+            "Set {key}, unless a reverse proxy accepts these connections and forwards them."
         );
         let finding = Finding::new("url.no-listener", Level::Warning, title);
         return Some(
             finding
-                .detail(format!("server_url is {url}; {key} is off."))
+                .detail(format!("server_url is {url}."))
                 .advice(advice),
         );
     };
@@ -356,13 +359,13 @@ fn listener(facts: &Facts) -> Option<Finding> {
         return None;
     }
     let title = format!(
-        "Port {} has to lead to port {}",
+        "Port {} must be forwarded to {}",
         facts.port,
         listener.port()
     );
     let detail = format!("server_url is {url}, and {key} is {listener}.");
     let level = if is_here { Level::Warning } else { Level::Note };
-    let advice = "Forward the port in the router or the proxy, or change one of the two.";
+    let advice = "Forward the port in the router or the reverse proxy, or change one of the two.";
     Some(
         Finding::new("url.other-port", level, title)
             .detail(detail)
@@ -373,33 +376,31 @@ fn listener(facts: &Facts) -> Option<Finding> {
 fn stun(facts: &Facts) -> Option<Finding> {
     if !facts.relay_is_on && facts.other_regions == 0 {
         let title = "There is no relay";
-        let detail = "Devices that cannot reach each other directly are not connected at all.";
-        let advice = "Set derp.enabled = true, or name relays in derp.map_urls or derp.map_files.";
+        let detail = "Devices without a direct connection cannot reach each other.";
+        let advice = "Set derp.enabled = true, or add relays by derp.map_urls or derp.map_files.";
         let finding = Finding::new("relay.none", Level::Problem, title);
         return Some(finding.detail(detail).advice(advice));
     }
     (facts.stun.is_none() && facts.other_regions == 0).then(|| {
-        let title = "Nothing answers STUN";
-        let detail = "Devices do not learn their own address outside, and connect through the relay more often.";
+        let title = "STUN is off";
+        let detail = "Devices cannot detect their public address, and use the relay more often.";
         let finding = Finding::new("stun.off", Level::Warning, title);
-        finding.detail(detail).advice("Switch listen.stun on.")
+        finding.detail(detail).advice("Set listen.stun.")
     })
 }
 
-/// From inside it cannot be seen whether ports are open.
+/// Open ports cannot be verified from inside.
 fn ports(facts: &Facts) -> Option<Finding> {
     let wan = &facts.wan;
-    let by = match wan.outside_from {
-        OutsideFrom::Nowhere => return None,
-        _ if has_mappings(&wan.mapping.ports) => return None,
-        _ => "the firewall of this router, or of the one in front",
-    };
-    let title = "Ports that have to be open for devices away";
+    if wan.public_source == AddressSource::None || has_mappings(&wan.mapping.ports) {
+        return None;
+    }
+    let title = "Ports to open for remote devices";
     let detail = format!(
-        "{}. Whether they are cannot be seen from inside; {by} decides.",
+        "{}. hearth cannot verify from inside whether the firewall of this machine or of the upstream router lets them through.",
         needed(facts)
     );
-    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Reachable from the internet\u{201d} in the settings of hearth), and try from a mobile network.";
+    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Reachable from the internet\u{201d} in the settings of hearth), and test from a mobile network.";
     Some(
         Finding::new("ports.needed", Level::Note, title)
             .detail(detail)
@@ -407,7 +408,7 @@ fn ports(facts: &Facts) -> Option<Finding> {
     )
 }
 
-/// The ports that people come in by.
+/// The ports of incoming connections.
 fn needed(facts: &Facts) -> String {
     let of_url = match facts.is_https {
         true => facts.https,

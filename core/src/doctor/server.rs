@@ -1,23 +1,23 @@
-//! The server itself: clock, certificate, database, limits, and what waits for its owner.
+//! Findings about the server itself: clock, certificate, database, limits, pending approvals.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::doctor::{Facts, Filling, Finding, Level};
+use crate::doctor::{Facts, Finding, Level, LimitUsage};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A certificate that ends within this time should have been renewed. Certificates of public authorities are
-/// good for 90 days, and are renewed after 60.
+/// A certificate that expires within this time should have been renewed. Certificates of public CAs are valid
+/// for 90 days and are renewed after 60.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// From this share on a limit is near, in hundredths.
+/// Usage from which a limit is nearly reached, in percent.
 const NEAR: usize = 90;
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![clock(facts), database(facts)];
     findings.extend(certificate(facts));
-    findings.extend(facts.fillings.iter().filter_map(filling));
+    findings.extend(facts.limit_usages.iter().filter_map(limit));
     findings.extend(memory(facts));
     findings.extend(configuration(facts));
     findings.extend(waiting(facts));
@@ -30,80 +30,85 @@ fn clock(facts: &Facts) -> Finding {
     }
     Finding::new("clock", Level::Problem, "The clock is not set")
         .detail(format!(
-            "It says {}. Nothing expires until it is set, and certificates of others cannot be checked.",
+            "The time is {}. Until the clock is set, nothing expires, and certificates of other servers cannot be verified.",
             facts.now
         ))
-        .advice("Let the machine get the time (NTP): on a router without a battery that needs the internet.")
+        .advice("Enable NTP. A router without a battery-backed clock needs an internet connection for it.")
 }
 
 fn database(facts: &Facts) -> Finding {
     if facts.database_is_writable {
-        return Finding::new("database", Level::Ok, "The database takes changes");
+        return Finding::new("database", Level::Ok, "The database is writable");
     }
-    Finding::new("database", Level::Problem, "The database takes no changes")
-        .detail("Devices that have joined stay connected; nothing new is kept.")
-        .advice("See the log of hearth. Usually the disk is full or has failed; restart hearth when that is mended.")
+    Finding::new("database", Level::Problem, "The database is read-only")
+        .detail("Connected devices stay connected; changes are rejected.")
+        .advice("See the log of hearth. Usually the disk is full or has failed; fix that and restart hearth.")
 }
 
 fn certificate(facts: &Facts) -> Option<Finding> {
     let certificate = facts.certificate.as_ref()?;
     if certificate.is_own {
         if facts.is_https {
-            // Where the name does not lead here, a proxy in front may have the certificate.
+            // If the name resolves elsewhere, a reverse proxy may have the certificate.
             let level = match facts.wan.is_published {
                 true => Level::Problem,
                 false => Level::Warning,
             };
-            let title = "Devices do not accept the certificate";
-            let detail = "server_url is https, and the certificate is one that hearth made itself. Who comes by the URL demands one of a public authority, unless a proxy in front has one.";
-            let advice = "Get a certificate for the name (on OpenWrt: the package acme), and set tls.cert_file and tls.key_file; or let a proxy in front have one.";
+            let title = "Devices reject the certificate";
+            let detail = "server_url is https, but the certificate is self-signed. Devices need one from a public CA, unless a reverse proxy has one.";
+            let advice = "Get a certificate for the name (on OpenWrt: package acme), and set tls.cert_file and tls.key_file; or use a reverse proxy with a certificate.";
             let finding = Finding::new("certificate.own", level, title);
             return Some(finding.detail(detail).advice(advice));
         }
-        let title = "The relay has a certificate of its own";
-        let detail = "Devices of the tailnet accept it: they know it by its hash, whatever the address is. Browsers do not.";
+        let title = "The relay has a self-signed certificate";
+        let detail =
+            "Devices of the tailnet accept it, because they verify its hash. Browsers do not.";
         return Some(Finding::new("certificate.own", Level::Ok, title).detail(detail));
     }
     let title = match certificate.validity {
         _ if !facts.clock_is_plausible => return None,
-        None => "The end of the certificate cannot be read".to_owned(),
+        None => "The validity of the certificate is unreadable".to_owned(),
         Some((begin, _)) if facts.now < begin => {
             let finding = Finding::new(
                 "certificate.future",
                 Level::Problem,
-                "The certificate is not good yet",
+                "The certificate is not yet valid",
             );
-            let detail = format!("It begins at {begin}; now is {}.", facts.now);
-            let advice = "Check the clock of this machine, and the certificate.";
+            let detail = format!("It is valid from {begin}; the time is {}.", facts.now);
+            let advice = "Check the clock of this machine and the certificate.";
             return Some(finding.detail(detail).advice(advice));
         }
         Some((_, end)) if end <= facts.now => {
             let finding = Finding::new(
                 "certificate.ended",
                 Level::Problem,
-                "The certificate has ended",
+                "The certificate has expired",
             );
-            let detail = format!("It ended at {end}. Devices and browsers refuse it.");
+            let detail = format!("It expired at {end}. Devices and browsers reject it.");
             return Some(finding.detail(detail).advice(RENEW));
         }
         Some((_, end)) if end.since(facts.now) < ENDS_SOON => {
-            let title = format!("The certificate ends in {}", days(end, facts.now));
+            let title = format!("The certificate expires in {}", days(end, facts.now));
             let finding = Finding::new("certificate.ends-soon", Level::Warning, title);
-            return Some(finding.detail(format!("It ends at {end}.")).advice(RENEW));
+            return Some(
+                finding
+                    .detail(format!("It expires at {end}."))
+                    .advice(RENEW),
+            );
         }
-        Some((_, end)) => format!("The certificate is good for {}", days(end, facts.now)),
+        Some((_, end)) => format!("The certificate is valid for {}", days(end, facts.now)),
     };
     if !certificate.is_for_host {
         let title = "The certificate is for another name";
-        let detail = format!("It is not for the host of {}.", facts.server_url);
-        let advice = "Get one for that name, or change server_url.";
+        let detail = format!("It is not valid for the host of {}.", facts.server_url);
+        let advice = "Get a certificate for that name, or change server_url.";
         let finding = Finding::new("certificate.other-name", Level::Warning, title);
         return Some(finding.detail(detail).advice(advice));
     }
     Some(Finding::new("certificate", Level::Ok, title))
 }
 
-const RENEW: &str = "Renew it, and send hearth the signal HUP (`service hearth reload`), so that it serves the new one.";
+const RENEW: &str = "Renew it, and reload hearth (`service hearth reload`, or SIGHUP).";
 
 fn days(end: Timestamp, now: Timestamp) -> String {
     let left = end.since(now).as_secs() / DAY.as_secs();
@@ -114,49 +119,53 @@ fn days(end: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn filling(filling: &Filling) -> Option<Finding> {
-    let Filling {
+fn limit(usage: &LimitUsage) -> Option<Finding> {
+    let LimitUsage {
         what,
         key,
         used,
         most,
-    } = *filling;
+    } = *usage;
     let (level, title) = match used {
-        used if used >= most => (Level::Problem, format!("There is no room for more {what}")),
-        used if used.saturating_mul(100) >= most.saturating_mul(NEAR) => (
-            Level::Warning,
-            format!("There is little room for more {what}"),
-        ),
+        used if used >= most => (Level::Problem, format!("Limit of {what} reached")),
+        used if used.saturating_mul(100) >= most.saturating_mul(NEAR) => {
+            (Level::Warning, format!("Limit of {what} almost reached"))
+        }
         _ => return None,
     };
-    let advice = format!("Delete those that nobody needs, or raise {key}.");
+    let advice = format!("Delete unused ones, or raise {key}.");
     let finding = Finding::new("limit", level, title);
-    Some(finding.detail(format!("{used} of {most}.")).advice(advice))
+    Some(
+        finding
+            .detail(format!("{used} of {most} in use."))
+            .advice(advice),
+    )
 }
 
 fn memory(facts: &Facts) -> Option<Finding> {
     let memory = facts.memory?;
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
     let detail = format!(
-        "hearth takes {} MiB, and should take {} MiB on this machine.",
+        "hearth uses {} MiB; its memory budget on this machine is {} MiB.",
         mib(memory.used),
         mib(memory.budget)
     );
     if memory.used <= memory.budget {
         return Some(
-            Finding::new("memory", Level::Ok, "The memory is within its budget").detail(detail),
+            Finding::new("memory", Level::Ok, "Memory usage is within the budget").detail(detail),
         );
     }
-    let finding = Finding::new("memory", Level::Warning, "The memory is above its budget");
-    let advice = "Lower the [limits], or leave them to the file of the board.";
+    let finding = Finding::new("memory", Level::Warning, "Memory usage is above the budget");
+    let advice = "Lower the [limits], or remove them to use those of the board.";
     Some(finding.detail(detail).advice(advice))
 }
 
 fn configuration(facts: &Facts) -> Option<Finding> {
     (!facts.warnings.is_empty()).then(|| {
-        let title = "The configuration, or the policy, has faults";
+        let title = "The configuration or the policy has errors";
         let finding = Finding::new("configuration", Level::Warning, title);
-        let advice = "`hearth check` names faults of the configuration, `hearth policy check` those of the policy.";
+        let advice =
+            "Run `hearth check` for the configuration and `hearth policy check` for the policy.";
         finding.detail(facts.warnings.join("\n")).advice(advice)
     })
 }
@@ -170,20 +179,20 @@ fn waiting(facts: &Facts) -> Vec<Finding> {
         one(
             "waiting.logins",
             facts.pending,
-            "Logins that await a decision",
-            "`hearth pending list` shows them.",
+            "Pending registrations",
+            "Run `hearth pending list`, then `hearth pending approve`.",
         ),
         one(
             "waiting.devices",
             facts.unauthorized,
-            "Devices that may not take part yet",
-            "`hearth nodes list` shows them, `hearth nodes approve` lets them in.",
+            "Devices that await approval",
+            "Run `hearth nodes list`, then `hearth nodes approve`.",
         ),
         one(
             "waiting.routes",
             facts.waiting_routes,
             "Devices with routes that await approval",
-            "`hearth nodes list-routes` shows them.",
+            "Run `hearth nodes list-routes`, then `hearth nodes approve-routes`.",
         ),
     ];
     all.into_iter().flatten().collect()

@@ -3,7 +3,7 @@
 use super::*;
 use crate::wan::Addresses;
 use crate::wan::mapping::{Mapped, Mapping, Port, Protocol, Transport};
-use crate::wan::report::{Lookup, OutsideFrom};
+use crate::wan::report::{AddressSource, Lookup};
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-11-23T12:00:00Z").unwrap()
@@ -16,9 +16,9 @@ fn v4(text: &str) -> Addresses {
     }
 }
 
-/// A router with a public address and a name that leads to it.
-fn good() -> Facts {
-    let outside = Addresses {
+/// A router with a public address and a name that resolves to it.
+fn healthy() -> Facts {
+    let public = Addresses {
         v4: "203.0.113.5".parse().ok(),
         v6: "2001:db8::1".parse().ok(),
     };
@@ -27,13 +27,13 @@ fn good() -> Facts {
         clock_is_plausible: true,
         wan: Report {
             interface: "pppoe-wan".into(),
-            own: outside,
-            outside,
-            outside_from: OutsideFrom::Interface,
-            home: "192.168.1.1".parse().ok(),
+            own: public,
+            public,
+            public_source: AddressSource::Interface,
+            lan: "192.168.1.1".parse().ok(),
             has_route: true,
             is_published: true,
-            told: outside.iter().collect(),
+            advertised: public.iter().collect(),
             lookup: Lookup::Found(vec!["203.0.113.5".parse().unwrap()]),
             ..Report::default()
         },
@@ -56,7 +56,7 @@ fn good() -> Facts {
             is_for_host: true,
         }),
         database_is_writable: true,
-        fillings: Vec::new(),
+        limit_usages: Vec::new(),
         memory: None,
         warnings: Vec::new(),
         waiting_routes: 0,
@@ -81,9 +81,9 @@ fn bad(facts: &Facts) -> Vec<(&'static str, Level)> {
 }
 
 #[test]
-fn a_good_home_has_no_problems_and_is_told_what_is_good() {
-    let findings = diagnose(&good());
-    assert_eq!(bad(&good()), []);
+fn a_healthy_server_has_no_problems_and_says_what_works() {
+    let findings = diagnose(&healthy());
+    assert_eq!(bad(&healthy()), []);
     for id in [
         "wan.address",
         "wan.ipv6",
@@ -92,7 +92,7 @@ fn a_good_home_has_no_problems_and_is_told_what_is_good() {
         "clock",
         "database",
     ] {
-        assert_eq!(level(&good(), id), Some(Level::Ok), "{id}");
+        assert_eq!(level(&healthy(), id), Some(Level::Ok), "{id}");
     }
     let worst_first = findings
         .windows(2)
@@ -107,16 +107,16 @@ fn a_good_home_has_no_problems_and_is_told_what_is_good() {
 }
 
 #[test]
-fn carrier_nat_is_a_problem_and_less_of_one_with_ipv6() {
-    let mut facts = good();
+fn carrier_nat_is_a_problem_and_with_ipv6_a_warning() {
+    let mut facts = healthy();
     facts.wan.own = v4("100.71.2.3");
-    facts.wan.outside = Addresses::default();
+    facts.wan.public = Addresses::default();
     facts.nodes_v4 = "100.112.0.0/16".parse().unwrap();
     assert_eq!(level(&facts, "wan.carrier-nat"), Some(Level::Problem));
     assert_eq!(level(&facts, "wan.prefix-collision"), None);
     facts.nodes_v4 = "100.64.0.0/10".parse().unwrap();
     assert_eq!(level(&facts, "wan.prefix-collision"), Some(Level::Problem));
-    facts.wan.outside.v6 = "2001:db8::1".parse().ok();
+    facts.wan.public.v6 = "2001:db8::1".parse().ok();
     let findings = diagnose(&facts);
     let finding = findings
         .iter()
@@ -132,10 +132,10 @@ fn carrier_nat_is_a_problem_and_less_of_one_with_ipv6() {
 
 #[test]
 fn behind_another_router_the_ports_to_forward_are_named() {
-    let mut facts = good();
+    let mut facts = healthy();
     facts.wan.own = v4("192.168.178.20");
-    facts.wan.outside = v4("203.0.113.5");
-    facts.wan.outside_from = OutsideFrom::Stun;
+    facts.wan.public = v4("203.0.113.5");
+    facts.wan.public_source = AddressSource::Stun;
     let findings = diagnose(&facts);
     let finding = findings
         .iter()
@@ -152,7 +152,7 @@ fn behind_another_router_the_ports_to_forward_are_named() {
     facts.wan.mapping = Mapping {
         is_wanted: true,
         protocol: Some(Protocol::Pcp),
-        outside: "203.0.113.5".parse().ok(),
+        external: "203.0.113.5".parse().ok(),
         ports: vec![mapped(tcp, Some(443)), mapped(udp, Some(3478))],
         ..Mapping::default()
     };
@@ -162,14 +162,14 @@ fn behind_another_router_the_ports_to_forward_are_named() {
     assert_eq!(level(&facts, "mapping.other-ports"), Some(Level::Warning));
     facts.wan.mapping.ports[1].external = None;
     assert_eq!(level(&facts, "mapping.failed"), Some(Level::Warning));
-    facts.wan.mapping.outside = "10.0.0.7".parse().ok();
+    facts.wan.mapping.external = "10.0.0.7".parse().ok();
     assert_eq!(level(&facts, "wan.upstream-nat"), Some(Level::Problem));
 }
 
 #[test]
-fn a_name_is_here_elsewhere_old_or_nowhere() {
+fn a_name_resolves_here_elsewhere_to_an_old_address_or_not_at_all() {
     let of = |lookup: Lookup, is_published| {
-        let mut facts = good();
+        let mut facts = healthy();
         facts.wan.lookup = lookup;
         facts.wan.is_published = is_published;
         let findings = diagnose(&facts);
@@ -200,7 +200,7 @@ fn a_name_is_here_elsewhere_old_or_nowhere() {
 #[test]
 fn an_address_in_the_url_is_judged_by_who_can_reach_it() {
     let of = |host: &str| {
-        let mut facts = good();
+        let mut facts = healthy();
         facts.host = Host::Address(host.parse().unwrap());
         let findings = diagnose(&facts);
         let found = findings
@@ -215,9 +215,9 @@ fn an_address_in_the_url_is_judged_by_who_can_reach_it() {
 }
 
 #[test]
-fn certificates_are_judged_by_their_time_and_by_who_has_to_accept_them() {
+fn certificates_are_judged_by_validity_and_by_who_must_accept_them() {
     let at = |text: &str| {
-        let mut facts = good();
+        let mut facts = healthy();
         facts.now = Timestamp::parse(text).unwrap();
         let findings = diagnose(&facts);
         let found = findings
@@ -233,7 +233,7 @@ fn certificates_are_judged_by_their_time_and_by_who_has_to_accept_them() {
     let future = ("certificate.future", Level::Problem);
     assert_eq!(at("2026-09-01T00:00:00Z"), future);
 
-    let mut facts = good();
+    let mut facts = healthy();
     let set = |facts: &mut Facts, is_own, is_for_host| {
         facts.certificate = Some(Certificate {
             is_own,
@@ -255,8 +255,8 @@ fn certificates_are_judged_by_their_time_and_by_who_has_to_accept_them() {
 }
 
 #[test]
-fn what_is_wrong_with_the_server_itself_is_named() {
-    let mut facts = good();
+fn faults_of_the_server_itself_are_named() {
+    let mut facts = healthy();
     facts.clock_is_plausible = false;
     facts.database_is_writable = false;
     facts.warnings = vec!["hearth.toml:1:1: unknown key `x`".into()];
@@ -264,13 +264,13 @@ fn what_is_wrong_with_the_server_itself_is_named() {
         used: 13 << 20,
         budget: 12 << 20,
     });
-    let filling = |used| Filling {
+    let usage = |used| LimitUsage {
         what: "nodes",
         key: "limits.nodes",
         used,
         most: 100,
     };
-    facts.fillings = vec![filling(89), filling(90), filling(100)];
+    facts.limit_usages = vec![usage(89), usage(90), usage(100)];
     facts.https = None;
     facts.stun = None;
     facts.wan.has_route = false;
@@ -295,8 +295,8 @@ fn what_is_wrong_with_the_server_itself_is_named() {
 }
 
 #[test]
-fn what_waits_is_a_note_and_no_problem() {
-    let mut facts = good();
+fn pending_approvals_are_notes() {
+    let mut facts = healthy();
     (facts.pending, facts.unauthorized, facts.waiting_routes) = (1, 2, 3);
     assert_eq!(bad(&facts), []);
     for id in ["waiting.logins", "waiting.devices", "waiting.routes"] {

@@ -12,6 +12,9 @@ use super::directory::{Node, Owner, Role, User};
 use super::posture::Condition;
 use super::resolved_set::{ResolvedSet, ResolvedSources, UserIndex, is_exit, subnets};
 
+/// Name of the one rule of a policy without acls and grants.
+pub const DEFAULT_RULE: &str = "the default";
+
 /// Capability that hides IPv4 addresses.
 /// Source: `NodeAttrDisableIPv4` in tailscale `tailcfg/nodecap/nodecap.go`.
 pub(super) const DISABLE_IPV4: &str = "disable-ipv4";
@@ -148,7 +151,7 @@ impl ResolvedPolicy {
     fn open(&mut self) {
         self.add_rule(&super::ast::Rule {
             at: Position { line: 1, column: 1 },
-            name: "the default".into(),
+            name: DEFAULT_RULE.into(),
             sources: vec![Selector::Any],
             destinations: vec![Selector::Any],
             access: vec![Access {

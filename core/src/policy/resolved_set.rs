@@ -11,11 +11,12 @@ use super::directory::{Node, Owner, Role, User};
 use super::posture::Condition;
 use super::ranges::{Ranges, any_v4, any_v6};
 use crate::id::UserId;
+use crate::wan::address::{TAILNET_V4, TAILNET_V6};
 
 /// All addresses of the tailnet, without the range of the ChromeOS virtual machines.
 /// Source: `CGNATRange`, `ChromeOSVMRange` and `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`.
 pub static TAILNET: LazyLock<Ranges> = LazyLock::new(|| {
-    let all = nets(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]);
+    let all = Ranges::from_nets(&[TAILNET_V4.into(), TAILNET_V6.into()]);
     all.without(&nets(&["100.115.92.0/23"]))
 });
 

@@ -553,5 +553,8 @@ fn the_reason_is_explained() {
         1,
         17,
     );
-    assert_eq!(answer.to_string(), "allowed by the default (line 1)");
+    assert_eq!(
+        answer.to_string(),
+        "allowed: there are no acls or grants, so everything is"
+    );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ast::Ports;
 use super::compiled::{Compiled, Entry};
-use super::resolved::ResolvedRule;
+use super::resolved::{DEFAULT_RULE, ResolvedRule};
 use super::resolved_set::{INTERNET, addresses, subnets, user};
 use crate::id::NodeId;
 
@@ -65,7 +65,12 @@ impl fmt::Display for Why {
         match self.but {
             Some(but) => write!(f, "denied: {but}"),
             None if !self.allowed_by.is_empty() => {
-                write!(f, "allowed by {}", list(&self.allowed_by))?;
+                match self.allowed_by.as_slice() {
+                    [only] if &*only.rule == DEFAULT_RULE => {
+                        f.write_str("allowed: there are no acls or grants, so everything is")?;
+                    }
+                    causes => write!(f, "allowed by {}", list(causes))?,
+                }
                 match self.router {
                     Some(router) => write!(f, ", routed by node {router}"),
                     None => Ok(()),

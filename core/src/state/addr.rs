@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::wan::address::{TAILNET_V4, TAILNET_V6};
+
 /// Address prefixes of the tailnet.
 ///
 /// Both lie within what clients accept as tailnet addresses: `100.64.0.0/10` and
@@ -27,10 +29,10 @@ pub enum InvalidPrefix {
     V6,
 }
 
-const CGNAT: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
-const CGNAT_BITS: u8 = 10;
-const ULA: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0);
-const ULA_BITS: u8 = 48;
+const CGNAT: Ipv4Addr = TAILNET_V4.addr();
+const CGNAT_BITS: u8 = TAILNET_V4.prefix_len();
+const ULA: Ipv6Addr = TAILNET_V6.addr();
+const ULA_BITS: u8 = TAILNET_V6.prefix_len();
 
 /// IPv4 ranges that are never assigned: the service addresses around 100.100.100.100 and the range
 /// that ChromeOS uses for its virtual machines (`ChromeOSVMRange` in tailscale `net/tsaddr/tsaddr.go`).

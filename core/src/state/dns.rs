@@ -63,6 +63,9 @@ pub enum InvalidRecord {
     /// The type is not supported.
     #[error("invalid record type {0:?}: expected A, AAAA or ALIAS")]
     Type(Box<str>),
+    /// The value looks like an IP address, and is not one.
+    #[error("invalid IP address {0:?}")]
+    Address(Box<str>),
     /// The value does not match the type.
     #[error("invalid {kind} value {value:?}: expected {expected}")]
     Value {
@@ -95,6 +98,9 @@ impl DnsRecord {
             ("" | "AAAA", Ok(IpAddr::V6(address))) => DnsValue::Aaaa(address),
             ("A", _) => return Err(wrong("A", "an IPv4 address")),
             ("AAAA", _) => return Err(wrong("AAAA", "an IPv6 address")),
+            ("" | "ALIAS", Err(_)) if is_mistyped_address(value) => {
+                return Err(InvalidRecord::Address(shortened(value)));
+            }
             ("" | "ALIAS", Err(_)) => {
                 let target = plain_name(value);
                 DnsValue::Alias(target.ok_or_else(|| wrong("ALIAS", "a node name"))?)
@@ -136,6 +142,20 @@ impl fmt::Display for DnsValue {
 /// The first 80 characters of a text, for messages.
 fn shortened(text: &str) -> Box<str> {
     text.chars().take(80).collect::<String>().into()
+}
+
+/// Whether a text that cannot be parsed as an IP address looks like one: a prefix or an address with a port, or a name whose
+/// last label is a number, which no host name may end in (RFC 1123, section 2.1).
+fn is_mistyped_address(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    if text.contains(':') {
+        return text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || b":./[]%".contains(&byte));
+    }
+    let host = text.split('/').next().unwrap_or(text);
+    let last = host.rsplit('.').next().unwrap_or(host);
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The name in lower case without the trailing dot, if it is valid. Service names have underscores.
@@ -416,6 +436,31 @@ mod tests {
         ] {
             let fault = record(name, kind, value);
             assert!(fault.contains(why), "{name} {kind} {value}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_address_is_not_taken_for_the_name_of_a_node() {
+        for value in [
+            "1.2.3",
+            "1.2.3.4.5",
+            "300.1.1.1",
+            "1.2.3.4/24",
+            "1.2.3.",
+            "1.2.3.4:80",
+            "192.168.1",
+            "nas.7",
+            "fd7a::1::2",
+            "fd7a::1/64",
+            "[fd7a::1]",
+        ] {
+            for kind in ["", "ALIAS"] {
+                let fault = record("printer", kind, value);
+                assert!(fault.contains("invalid IP address"), "{value}: {fault}");
+            }
+        }
+        for name in ["pi4", "4pi", "1.2.x", "nas.t.net"] {
+            assert_eq!(record("a", "", name), format!("a ALIAS {name}"));
         }
     }
 

@@ -1,6 +1,19 @@
-//! What an address is good for.
+//! Kinds of addresses: public, private, CGNAT, local; and the prefixes of tailnets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// IPv4 addresses of tailnets, which ISPs also use for CGNAT (RFC 6598).
+/// Source: `CGNATRange` in tailscale `net/tsaddr/tsaddr.go`.
+pub const TAILNET_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+
+/// IPv6 addresses of tailnets. Source: `TailscaleULARange` in tailscale `net/tsaddr/tsaddr.go`.
+pub const TAILNET_V6: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0), 48);
+
+/// Prefix of the names of interfaces of a Tailscale client.
+const TAILNET_INTERFACE: &str = "tailscale";
 
 /// At most one address of each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,18 +25,18 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Both, IPv4 first.
+    /// All addresses, IPv4 first.
     pub fn iter(self) -> impl Iterator<Item = IpAddr> {
         let v4 = self.v4.map(IpAddr::V4);
         v4.into_iter().chain(self.v6.map(IpAddr::V6))
     }
 
-    /// Whether there is none.
+    /// Whether there are no addresses.
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
 
-    /// Those of them that anybody can reach.
+    /// The public ones.
     pub fn public(self) -> Self {
         Self {
             v4: self.v4.filter(|ip| kind_of((*ip).into()) == Kind::Public),
@@ -31,7 +44,7 @@ impl Addresses {
         }
     }
 
-    /// These, and those of `other` for families that have none here.
+    /// These addresses, and those of `other` for families without one.
     pub fn or(self, other: Self) -> Self {
         Self {
             v4: self.v4.or(other.v4),
@@ -40,17 +53,17 @@ impl Addresses {
     }
 }
 
-/// Who can reach an address.
+/// The kind of an address: who can reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Everybody, unless a firewall is in the way.
+    /// Anyone, unless a firewall blocks it.
     Public,
-    /// Who is in the same home: RFC 1918, or `fc00::/7` (RFC 4193).
+    /// Machines on the same LAN: RFC 1918, or `fc00::/7` (RFC 4193).
     Private,
-    /// Nobody outside: the carrier shares one address between several homes. RFC 6598, and
-    /// `192.0.0.0/24` for those who have IPv4 inside IPv6 only (RFC 6333, RFC 7335).
+    /// Nobody from the internet: carrier-grade NAT (RFC 6598), or `192.0.0.0/24` on connections with
+    /// IPv4 inside IPv6 (RFC 6333, RFC 7335).
     Carrier,
-    /// Nobody else, or only who is on the same wire, or a tunnel that is not to be relied on.
+    /// This machine only, the same link only, or an unreliable tunnel.
     Local,
 }
 
@@ -66,7 +79,7 @@ impl Kind {
     }
 }
 
-/// Who can reach this address.
+/// The kind of this address.
 pub fn kind_of(ip: IpAddr) -> Kind {
     match ip {
         IpAddr::V4(ip) => kind_of_v4(ip),
@@ -74,9 +87,28 @@ pub fn kind_of(ip: IpAddr) -> Kind {
     }
 }
 
+/// Whether this is an address for carrier-grade NAT (RFC 6598).
+pub fn is_cgnat(ip: Ipv4Addr) -> bool {
+    TAILNET_V4.contains(&ip)
+}
+
+/// Whether this is an interface of a Tailscale client on this machine.
+pub fn is_tailnet_interface(name: &str) -> bool {
+    name.starts_with(TAILNET_INTERFACE)
+}
+
+/// A prefix for nodes that does not contain this CGNAT address: far from the network of the ISP, whatever its
+/// size, and from the ranges that are never assigned.
+pub fn prefix_without(address: Ipv4Addr) -> &'static str {
+    match address.octets() {
+        [_, second, ..] if second < 96 => "100.112.0.0/16",
+        _ => "100.80.0.0/16",
+    }
+}
+
 fn kind_of_v4(ip: Ipv4Addr) -> Kind {
     let [first, second, third, _] = ip.octets();
-    let is_carrier = first == 100 && second & 0xc0 == 64 || [first, second, third] == [192, 0, 0];
+    let is_carrier = is_cgnat(ip) || [first, second, third] == [192, 0, 0];
     let is_odd = ip.is_loopback() || ip.is_link_local() || first == 0 || first >= 224;
     match ip {
         _ if is_carrier => Kind::Carrier,
@@ -92,7 +124,7 @@ fn kind_of_v6(ip: Ipv6Addr) -> Kind {
     let is_tunnel = first == 0x2002 || (first, second) == (0x2001, 0);
     match first {
         _ if is_tunnel => Kind::Local,
-        // RFC 4291 section 2.4: what is given out so far.
+        // RFC 4291 section 2.4: the range that is assigned so far.
         first if first & 0xe000 == 0x2000 => Kind::Public,
         first if first & 0xfe00 == 0xfc00 => Kind::Private,
         _ => Kind::Local,
@@ -131,6 +163,15 @@ mod tests {
             ("::ffff:203.0.113.5", Kind::Local),
         ] {
             assert_eq!(kind_of(text.parse().unwrap()), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_suggested_prefix_does_not_contain_the_address() {
+        for second in 64..128 {
+            let address = Ipv4Addr::new(100, second, 1, 2);
+            let prefix: Ipv4Net = prefix_without(address).parse().unwrap();
+            assert!(!prefix.contains(&address) && TAILNET_V4.contains(&prefix));
         }
     }
 

@@ -1,44 +1,44 @@
-//! Which of the machine's addresses is the one outside.
+//! Selection of the WAN interface and its addresses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::wan::address::{Addresses, Kind, kind_of};
+use crate::wan::address::{Addresses, Kind, is_tailnet_interface, kind_of};
 use crate::wan::netlink::{Address, DefaultRoute, Table};
 
-/// Interfaces of the tailnet itself, should a client run here as well.
-const TAILNET: &str = "tailscale";
-
-/// What the machine has outside.
+/// The WAN interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outer {
-    /// The interface of the default route, that of IPv4 if there are two; empty when there is none.
+pub struct WanInterface {
+    /// Its name: the interface of the default route, of the IPv4 one if there are two; empty without one.
     pub interface: String,
-    /// The addresses, of whatever kind.
+    /// WAN addresses of any kind.
     pub addresses: Addresses,
     /// All lasting addresses of the machine.
     pub all: Vec<IpAddr>,
-    /// Whether there is a way to everywhere.
+    /// Whether there is a default route.
     pub has_route: bool,
-    /// The router in front.
+    /// The upstream router.
     pub gateway: Option<IpAddr>,
 }
 
-/// Finds the addresses outside. `names` are those of the interfaces by number, and `wanted` is the name of
-/// the interface that the owner chose.
+/// Selects the WAN interface and its addresses. `names` are the names of interfaces by number; `wanted` is the
+/// configured interface.
 ///
-/// IPv4: the source of the best default route, or the address in the network of the router that it leads to, or
-/// the first address of its interface; of several default
-/// routes the first with a public address comes before others, since a VPN may be the best way out but never
-/// the way in. IPv6: the same, and where the interface outside has only addresses of the wire, as with a
-/// prefix that a provider delegates, a public one of any other interface.
-pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>) -> Outer {
+/// IPv4: the source of the best default route, or the address in the network of its gateway, or the first address
+/// of its interface. Of several default routes the first with a public address is preferred, because a VPN may be
+/// the best route out but never the way in. IPv6: the same; if the WAN interface has only link-local addresses, as
+/// with a delegated prefix, a public address of any other interface.
+pub fn select_wan(
+    table: &Table,
+    names: &BTreeMap<u32, String>,
+    wanted: Option<&str>,
+) -> WanInterface {
     let name = |interface: u32| names.get(&interface).map_or("", String::as_str);
     let is_meant = |interface: u32| match wanted {
         Some(wanted) => name(interface) == wanted,
-        None => !name(interface).starts_with(TAILNET),
+        None => !is_tailnet_interface(name(interface)),
     };
     let lasting: Vec<&Address> = (table.addresses.iter())
         .filter(|address| address.is_lasting)
@@ -59,7 +59,7 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
             let mut there = on(route.interface, route.is_v6);
             there.any(|ip| ip == *source)
         });
-        // This is how the kernel chooses; source: `fib_info_update_nhc_saddr` in Linux `net/ipv4/fib_semantics.c`.
+        // As the kernel does; source: `fib_info_update_nhc_saddr` in Linux `net/ipv4/fib_semantics.c`.
         let beside = route.gateway.and_then(|gateway| {
             let mut there = lasting.iter().filter(|address| {
                 let network = IpNet::new(address.ip, address.prefix);
@@ -84,14 +84,14 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
         let there = lasting.iter().filter(|address| {
             address.ip.is_ipv6()
                 && kind_of(address.ip) == Kind::Public
-                && !name(address.interface).starts_with(TAILNET)
+                && !is_tailnet_interface(name(address.interface))
         });
-        // The owner's choice is of the interface outside, where such an address is not.
+        // `wanted` does not apply: such an address is not on the WAN interface.
         let first = has_v6_route.then(|| there.into_iter().next()).flatten();
         first.map(|address| (address.interface, address.ip))
     };
     let v4 = of_family(false).or_else(|| {
-        // A chosen interface counts without a route too: another one may be the way out for now.
+        // A configured interface needs no route: another one may be the way out for now.
         let of_name = |address: &&&Address| {
             wanted.is_some() && is_meant(address.interface) && address.ip.is_ipv4()
         };
@@ -104,7 +104,7 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
     let route = routes.iter().find(|route| !route.is_v6).or(routes.first());
     let interface = v4.map(|(interface, _)| interface);
     let interface = interface.or(route.map(|route| route.interface));
-    Outer {
+    WanInterface {
         interface: interface.map_or("", name).to_owned(),
         addresses: Addresses {
             v4: v4.and_then(|(_, ip)| match ip {
@@ -124,7 +124,7 @@ pub fn choose(table: &Table, names: &BTreeMap<u32, String>, wanted: Option<&str>
     }
 }
 
-/// Lower is better; the order of the kernel decides between equals.
+/// Lower is better; ties are decided by the order of the kernel.
 fn rank(ip: IpAddr) -> u8 {
     match kind_of(ip) {
         Kind::Public => 0,
@@ -172,12 +172,12 @@ mod tests {
         }
     }
 
-    fn texts(outer: &Outer) -> Vec<String> {
-        outer.addresses.iter().map(|ip| ip.to_string()).collect()
+    fn texts(wan: &WanInterface) -> Vec<String> {
+        wan.addresses.iter().map(|ip| ip.to_string()).collect()
     }
 
     #[test]
-    fn a_router_has_its_ipv4_outside_and_its_ipv6_in_a_delegated_prefix() {
+    fn a_router_has_a_public_ipv4_and_ipv6_in_a_delegated_prefix() {
         let table = Table {
             addresses: vec![
                 address(LAN, "192.168.1.1"),
@@ -192,32 +192,32 @@ mod tests {
             ],
             routes: vec![route(WAN, 0, false), route(WAN, 512, true)],
         };
-        let outer = choose(&table, &names(), None);
-        assert_eq!(texts(&outer), ["203.0.113.5", "2001:db8:1::1"]);
-        assert_eq!((outer.interface.as_str(), outer.has_route), ("wan", true));
-        assert_eq!(outer.all.len(), 5);
+        let wan = select_wan(&table, &names(), None);
+        assert_eq!(texts(&wan), ["203.0.113.5", "2001:db8:1::1"]);
+        assert_eq!((wan.interface.as_str(), wan.has_route), ("wan", true));
+        assert_eq!(wan.all.len(), 5);
     }
 
     #[test]
-    fn a_vpn_that_is_the_way_out_is_not_the_way_in() {
+    fn a_vpn_with_the_default_route_is_not_the_wan() {
         let table = Table {
             addresses: vec![address(VPN, "10.8.0.2"), address(WAN, "203.0.113.5")],
             routes: vec![route(VPN, 0, false), route(WAN, 100, false)],
         };
-        assert_eq!(texts(&choose(&table, &names(), None)), ["203.0.113.5"]);
-        let chosen = choose(&table, &names(), Some("wg0"));
+        assert_eq!(texts(&select_wan(&table, &names(), None)), ["203.0.113.5"]);
+        let chosen = select_wan(&table, &names(), Some("wg0"));
         assert_eq!(texts(&chosen), ["10.8.0.2"]);
     }
 
     #[test]
-    fn an_address_behind_nat_is_found_as_what_it_is() {
+    fn a_private_wan_address_is_found() {
         let table = Table {
             addresses: vec![address(WAN, "192.168.178.20"), address(LAN, "192.168.1.1")],
             routes: vec![route(WAN, 0, false)],
         };
-        let outer = choose(&table, &names(), None);
-        assert_eq!(texts(&outer), ["192.168.178.20"]);
-        assert!(outer.addresses.public().is_empty());
+        let wan = select_wan(&table, &names(), None);
+        assert_eq!(texts(&wan), ["192.168.178.20"]);
+        assert!(wan.addresses.public().is_empty());
     }
 
     #[test]
@@ -228,44 +228,44 @@ mod tests {
             addresses: vec![address(WAN, "203.0.113.5"), address(WAN, "203.0.113.6")],
             routes: vec![by_route],
         };
-        assert_eq!(texts(&choose(&table, &names(), None)), ["203.0.113.6"]);
-        // A source that is not there any more counts for nothing.
+        assert_eq!(texts(&select_wan(&table, &names(), None)), ["203.0.113.6"]);
+        // A source that no interface has does not count.
         table.addresses.pop();
-        assert_eq!(texts(&choose(&table, &names(), None)), ["203.0.113.5"]);
+        assert_eq!(texts(&select_wan(&table, &names(), None)), ["203.0.113.5"]);
     }
 
     #[test]
-    fn of_two_addresses_the_one_beside_the_router_counts() {
+    fn of_two_addresses_the_one_in_the_network_of_the_gateway_counts() {
         let mut by_route = route(WAN, 0, false);
         by_route.gateway = "198.51.100.254".parse().ok();
         let table = Table {
             addresses: vec![address(WAN, "203.0.113.5"), address(WAN, "198.51.100.7")],
             routes: vec![by_route],
         };
-        assert_eq!(texts(&choose(&table, &names(), None)), ["198.51.100.7"]);
+        assert_eq!(texts(&select_wan(&table, &names(), None)), ["198.51.100.7"]);
     }
 
     #[test]
-    fn without_a_route_there_is_nothing_outside() {
+    fn without_a_route_there_is_no_wan() {
         let table = Table {
             addresses: vec![address(LAN, "192.168.1.1"), address(LAN, "2001:db8::1")],
             routes: Vec::new(),
         };
-        let outer = choose(&table, &names(), None);
-        assert!(outer.addresses.is_empty() && !outer.has_route && outer.interface.is_empty());
+        let wan = select_wan(&table, &names(), None);
+        assert!(wan.addresses.is_empty() && !wan.has_route && wan.interface.is_empty());
         assert_eq!(
-            texts(&choose(&table, &names(), Some("br-lan"))),
+            texts(&select_wan(&table, &names(), Some("br-lan"))),
             ["192.168.1.1"]
         );
     }
 
     #[test]
-    fn the_tailnet_is_never_outside() {
+    fn the_tailnet_is_never_the_wan() {
         let table = Table {
             addresses: vec![address(TAIL, "100.64.0.1"), address(TAIL, "2001:db8::1")],
             routes: vec![route(TAIL, 0, false), route(TAIL, 0, true)],
         };
-        let outer = choose(&table, &names(), None);
-        assert!(outer.addresses.is_empty());
+        let wan = select_wan(&table, &names(), None);
+        assert!(wan.addresses.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Ports that the router in front forwards, because hearth asked it to.
+//! Port mapping: ports that the upstream router forwards on request.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -30,7 +30,7 @@ pub struct Port {
     pub number: u16,
 }
 
-/// How the router in front is asked.
+/// The protocol of a port mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Port Control Protocol (RFC 6887).
@@ -52,28 +52,28 @@ impl Protocol {
     }
 }
 
-/// A port and the one outside that leads to it.
+/// A port and its external port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapped {
     /// The port of this machine.
     pub port: Port,
-    /// The port outside; `None` while the router forwards none.
+    /// The external port; `None` while it is not forwarded.
     pub external: Option<u16>,
 }
 
-/// How the forwarding is.
+/// The state of the port mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mapping {
-    /// Whether the owner wants it.
+    /// Whether it is configured.
     pub is_wanted: bool,
-    /// How the router is asked; `None` while none answers.
+    /// The protocol; `None` while no router answers.
     pub protocol: Option<Protocol>,
     /// The router.
     pub gateway: Option<IpAddr>,
-    /// The address that it has outside.
-    pub outside: Option<Ipv4Addr>,
+    /// The external address of the router.
+    pub external: Option<Ipv4Addr>,
     /// The ports.
     pub ports: Vec<Mapped>,
-    /// What is wrong; empty for nothing.
+    /// The error; empty for none.
     pub fault: String,
 }

@@ -1,6 +1,6 @@
-//! The addresses under which the home is reached from outside: which they are, and when a change counts.
+//! Public addresses of this machine: which they are, when a change counts, and what clients get.
 //!
-//! Pure: what the system and others say goes in, what clients should be told comes out. Time is a value.
+//! Pure: reports of the system and of others go in, the addresses to advertise come out. Time is a value.
 //! Must not know: sockets, the configuration, the map.
 
 pub mod address;
@@ -14,4 +14,4 @@ pub mod report;
 pub mod track;
 
 pub use address::{Addresses, Kind, kind_of};
-pub use report::{NoticedBy, OutsideFrom, Report};
+pub use report::{AddressSource, NoticedBy, Report};

@@ -1,7 +1,7 @@
-//! What the kernel says about addresses and default routes, by rtnetlink.
+//! Addresses and default routes in the messages of rtnetlink.
 //!
-//! Source of all numbers: Linux `include/uapi/linux/{netlink,rtnetlink,if_addr}.h`. Numbers are in the order
-//! of bytes of the machine, attributes are padded to four bytes.
+//! Source of all numbers: Linux `include/uapi/linux/{netlink,rtnetlink,if_addr}.h`. Numbers are in native
+//! byte order, attributes are padded to four bytes.
 #![cfg_attr(
     not(test),
     deny(
@@ -14,11 +14,11 @@
 
 use std::net::IpAddr;
 
-/// The groups to listen to: `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and
+/// The multicast groups of changes: `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and
 /// `RTMGRP_IPV6_ROUTE`.
 pub const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
-/// Most addresses and most routes that are kept of one answer; a router has some dozens.
+/// Most addresses and most routes of one response; a router has some dozens.
 pub const MAX_ENTRIES: usize = 512;
 
 const NLMSG_ERROR: u16 = 2;
@@ -51,12 +51,12 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u32 = 254;
 const RTN_UNICAST: u8 = 1;
-/// `RTM_F_CLONED`: a route to one host that the kernel made of another.
+/// `RTM_F_CLONED`: a route to one host that the kernel cloned.
 const CLONED: u32 = 0x200;
 
-/// What can be asked for.
+/// A request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum Request {
     /// All addresses of all interfaces.
     Addresses,
     /// All routes.
@@ -66,57 +66,57 @@ pub enum Question {
 /// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
-    /// Number of the interface.
+    /// Interface number.
     pub interface: u32,
     /// The address.
     pub ip: IpAddr,
-    /// How many bits at its start are those of its network.
+    /// Prefix length of its network.
     pub prefix: u8,
-    /// Whether it is of use beyond the wire, has been found to be nobody else's, and is to stay: not
-    /// temporary (RFC 8981) and not about to go.
+    /// Whether it is usable and lasting: global scope, no duplicate detected, not temporary (RFC 8981)
+    /// and not deprecated.
     pub is_lasting: bool,
 }
 
-/// A way to everywhere, of the main table.
+/// A default route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DefaultRoute {
-    /// Whether it is of IPv6.
+    /// Whether it is an IPv6 route.
     pub is_v6: bool,
-    /// Number of the interface.
+    /// Interface number.
     pub interface: u32,
     /// Lower is better.
     pub metric: u32,
-    /// The address that packets on it should come from.
+    /// Preferred source address.
     pub source: Option<IpAddr>,
-    /// The router that it leads to.
+    /// Gateway.
     pub gateway: Option<IpAddr>,
 }
 
-/// All that the answers held.
+/// The contents of the responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The addresses, in the order of the kernel.
+    /// Addresses, in the order of the kernel.
     pub addresses: Vec<Address>,
-    /// The default routes.
+    /// Default routes.
     pub routes: Vec<DefaultRoute>,
 }
 
-/// Whether an answer is complete.
+/// Whether a response is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// More is to come.
+    /// More datagrams follow.
     More,
-    /// This was all.
+    /// Complete.
     Done,
-    /// The kernel refuses.
+    /// The kernel refused the request.
     Refused,
 }
 
-/// The message with a question; the answer has the same number.
-pub fn question(what: Question, number: u32) -> Vec<u8> {
+/// The message of a request; the response has the same number.
+pub fn request(what: Request, number: u32) -> Vec<u8> {
     let (kind, body) = match what {
-        Question::Addresses => (RTM_GETADDR, 8_usize),
-        Question::Routes => (RTM_GETROUTE, 12),
+        Request::Addresses => (RTM_GETADDR, 8_usize),
+        Request::Routes => (RTM_GETROUTE, 12),
     };
     let length = HEADER.saturating_add(body);
     let mut message = Vec::with_capacity(length);
@@ -124,13 +124,13 @@ pub fn question(what: Question, number: u32) -> Vec<u8> {
     message.extend(kind.to_ne_bytes());
     message.extend(DUMP.to_ne_bytes());
     message.extend(number.to_ne_bytes());
-    // The kernel knows who asks; a body of zeros asks for both families.
+    // The kernel knows the sender; a body of zeros asks for both families.
     message.resize(length, 0);
     message
 }
 
 impl Table {
-    /// Takes one datagram of the answer with this number. Whatever is not understood is passed over.
+    /// Reads one datagram of the response with this number. Unknown messages are skipped.
     pub fn read(&mut self, mut datagram: &[u8], number: u32) -> Progress {
         while let Some((kind, of, body, rest)) = message(datagram) {
             datagram = rest;
@@ -153,7 +153,7 @@ impl Table {
     }
 }
 
-/// Kind, number and body of the first message, and what follows it.
+/// Kind, number and body of the first message, and the rest.
 fn message(datagram: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
     let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
     let kind = u16_at(datagram, 4)?;
@@ -172,14 +172,14 @@ fn address(body: &[u8]) -> Option<Address> {
     for (kind, value) in attributes(rest) {
         match kind {
             IFA_ADDRESS => ip = address_of(family, value),
-            // On a wire between two ends IFA_ADDRESS is the other end.
+            // On a point-to-point link IFA_ADDRESS is the other end.
             IFA_LOCAL => local = address_of(family, value),
             IFA_FLAGS => flags = u32_at(value, 0)?,
             _ => {}
         }
     }
     let unwanted = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE;
-    // In IPv4 the same bit says that there is another address of the network before this one.
+    // In IPv4 the same bit means a secondary address.
     let unwanted = match family {
         AF_INET6 => unwanted | IFA_F_TEMPORARY,
         _ => unwanted,
@@ -206,7 +206,7 @@ fn default_route(body: &[u8]) -> Option<DefaultRoute> {
             RTA_GATEWAY => gateway = address_of(family, value),
             RTA_PREFSRC => source = address_of(family, value),
             RTA_TABLE => table = u32_at(value, 0)?,
-            // `struct rtnexthop`: the first of several ways, which are of equal worth.
+            // `struct rtnexthop`: the first of several equal next hops.
             RTA_MULTIPATH => interface = interface.or_else(|| u32_at(value, 4)),
             _ => {}
         }
@@ -221,7 +221,7 @@ fn default_route(body: &[u8]) -> Option<DefaultRoute> {
     })
 }
 
-/// Kinds and values of attributes, up to the first that is broken.
+/// Kinds and values of attributes, up to the first malformed one.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_question_is_as_the_kernel_wants_it() {
-        let question = question(Question::Routes, 5);
+        let question = request(Request::Routes, 5);
         assert_eq!(question.len(), 28);
         assert_eq!(u32_at(&question, 0), Some(28));
         assert_eq!(u16_at(&question, 4), Some(RTM_GETROUTE));

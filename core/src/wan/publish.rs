@@ -1,40 +1,44 @@
-//! What clients are told about where the server is.
+//! The addresses that are advertised to clients.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::wan::address::{Addresses, Kind, kind_of};
 
-/// Most addresses that clients are told.
+/// Most advertised addresses.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// Where the server is, as far as the configuration says.
+/// The configured addresses of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The address in `server_url`; `None` is a name.
+pub struct ConfiguredAddresses {
+    /// The address in `server_url`; `None` if it has a name.
     pub host: Option<IpAddr>,
-    /// Addresses of the relay that the owner set.
+    /// Addresses of the relay.
     pub relay: Addresses,
-    /// Whether the relay has a host of its own, so that its addresses say nothing about the server.
+    /// Whether the relay has its own host name, so that its addresses are not those of the server.
     pub relay_is_elsewhere: bool,
-    /// More addresses of the server; an empty list forbids to tell any.
+    /// More addresses of the server; an empty list advertises none at all.
     pub more: Option<Vec<IpAddr>>,
 }
 
-/// What clients are told.
+/// The advertised addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Told {
-    /// Where to find the server without DNS; empty leaves clients to DNS.
+pub struct Advertised {
+    /// Addresses of the server; empty leaves clients to DNS.
     pub server: Vec<IpAddr>,
-    /// Where to find the relay, for families in which the owner set nothing.
+    /// Addresses of the relay, for families without a configured one.
     pub relay: Addresses,
 }
 
-/// The addresses outside as clients should be told them.
+/// The public addresses to advertise.
 ///
-/// An address in `server_url` that this machine has is how people come to it: it stays, though the machine
-/// may have others. One that it had is replaced.
-pub fn outside_of(place: &Place, found: Addresses, all: &[IpAddr]) -> Addresses {
-    let here = place.host.filter(|host| all.contains(host));
+/// A public address in `server_url` that this machine still has is kept, even if it has others. One that it
+/// no longer has is replaced.
+pub fn advertised_public(
+    configured: &ConfiguredAddresses,
+    found: Addresses,
+    all: &[IpAddr],
+) -> Addresses {
+    let here = configured.host.filter(|host| all.contains(host));
     match here.filter(|host| kind_of(*host) == Kind::Public) {
         Some(IpAddr::V4(v4)) => Addresses {
             v4: Some(v4),
@@ -48,27 +52,30 @@ pub fn outside_of(place: &Place, found: Addresses, all: &[IpAddr]) -> Addresses 
     }
 }
 
-/// What clients are told when these are the addresses outside, and `home` is the one at home. An address at
-/// home alone would not do: those elsewhere would wait for it in vain before they ask DNS.
-pub fn told(place: &Place, outside: Addresses, home: Option<Ipv4Addr>) -> Told {
-    let relay = match place.relay_is_elsewhere {
+/// The addresses to advertise, given the public addresses and the LAN address. A LAN address alone is not
+/// advertised: remote clients would wait for it before they ask DNS.
+pub fn advertise(
+    configured: &ConfiguredAddresses,
+    public: Addresses,
+    lan: Option<Ipv4Addr>,
+) -> Advertised {
+    let relay = match configured.relay_is_elsewhere {
         true => Addresses::default(),
-        false => outside,
+        false => public,
     };
-    let of_relay = match (place.relay_is_elsewhere, place.host) {
-        (false, None) => place.relay,
+    let of_relay = match (configured.relay_is_elsewhere, configured.host) {
+        (false, None) => configured.relay,
         _ => Addresses::default(),
     };
-    let public = of_relay.or(outside);
+    let all_public = of_relay.or(public);
     let mut server: Vec<IpAddr> = Vec::new();
-    if !public.is_empty() {
-        // Behind another router the machine may have more than one private address; that in the URL is the
-        // one that people use.
-        let in_url = place.host.filter(|ip| kind_of(*ip) == Kind::Private);
-        server.extend(in_url.or(home.map(IpAddr::V4)));
-        server.extend(public.iter());
+    if !all_public.is_empty() {
+        // Behind another router the machine may have several private addresses; the one in the URL is in use.
+        let in_url = configured.host.filter(|ip| kind_of(*ip) == Kind::Private);
+        server.extend(in_url.or(lan.map(IpAddr::V4)));
+        server.extend(all_public.iter());
     }
-    match place.more.as_deref() {
+    match configured.more.as_deref() {
         Some([]) => server.clear(),
         Some(more) => server.extend(more),
         None => {}
@@ -80,89 +87,101 @@ pub fn told(place: &Place, outside: Addresses, home: Option<Ipv4Addr>) -> Told {
         is_new
     });
     server.truncate(MAX_ADDRESSES);
-    Told { server, relay }
+    Advertised { server, relay }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn outside(v4: &str, v6: &str) -> Addresses {
+    fn public(v4: &str, v6: &str) -> Addresses {
         Addresses {
             v4: v4.parse().ok(),
             v6: v6.parse().ok(),
         }
     }
 
-    fn texts(told: &Told) -> Vec<String> {
-        told.server.iter().map(ToString::to_string).collect()
+    fn texts(advertised: &Advertised) -> Vec<String> {
+        advertised.server.iter().map(ToString::to_string).collect()
     }
 
-    const HOME: Option<Ipv4Addr> = Some(Ipv4Addr::new(192, 168, 1, 1));
+    const LAN: Option<Ipv4Addr> = Some(Ipv4Addr::new(192, 168, 1, 1));
 
     #[test]
-    fn the_address_at_home_is_told_only_together_with_one_outside() {
-        let place = Place::default();
-        let both = told(&place, outside("203.0.113.1", "2001:db8::1"), HOME);
+    fn the_lan_address_is_advertised_only_with_a_public_one() {
+        let configured = ConfiguredAddresses::default();
+        let both = advertise(&configured, public("203.0.113.1", "2001:db8::1"), LAN);
         assert_eq!(texts(&both), ["192.168.1.1", "203.0.113.1", "2001:db8::1"]);
-        assert_eq!(both.relay, outside("203.0.113.1", "2001:db8::1"));
-        assert_eq!(told(&place, Addresses::default(), HOME), Told::default());
+        assert_eq!(both.relay, public("203.0.113.1", "2001:db8::1"));
+        assert_eq!(
+            advertise(&configured, Addresses::default(), LAN),
+            Advertised::default()
+        );
     }
 
     #[test]
-    fn what_the_owner_set_comes_before_what_was_found_or_on_top_of_it() {
-        let mut place = Place {
-            relay: outside("198.51.100.1", ""),
+    fn configured_addresses_replace_or_add_to_detected_ones() {
+        let mut configured = ConfiguredAddresses {
+            relay: public("198.51.100.1", ""),
             more: Some(vec![
                 "203.0.113.9".parse().unwrap(),
                 "192.168.1.1".parse().unwrap(),
             ]),
-            ..Place::default()
+            ..ConfiguredAddresses::default()
         };
-        let all = told(&place, outside("203.0.113.1", "2001:db8::1"), HOME);
+        let all = advertise(&configured, public("203.0.113.1", "2001:db8::1"), LAN);
         let expected = ["192.168.1.1", "198.51.100.1", "2001:db8::1", "203.0.113.9"];
         assert_eq!(texts(&all), expected);
-        assert_eq!(texts(&told(&place, Addresses::default(), None)).len(), 3);
-        place.more = Some(Vec::new());
         assert_eq!(
-            texts(&told(&place, outside("203.0.113.1", ""), HOME)),
+            texts(&advertise(&configured, Addresses::default(), None)).len(),
+            3
+        );
+        configured.more = Some(Vec::new());
+        assert_eq!(
+            texts(&advertise(&configured, public("203.0.113.1", ""), LAN)),
             [""; 0]
         );
     }
 
     #[test]
-    fn a_relay_elsewhere_says_nothing_about_the_server() {
-        let place = Place {
-            relay: outside("198.51.100.1", ""),
+    fn the_address_of_a_separate_relay_is_not_that_of_the_server() {
+        let configured = ConfiguredAddresses {
+            relay: public("198.51.100.1", ""),
             relay_is_elsewhere: true,
-            ..Place::default()
+            ..ConfiguredAddresses::default()
         };
-        assert_eq!(told(&place, Addresses::default(), HOME), Told::default());
-        let found = told(&place, outside("203.0.113.1", ""), HOME);
+        assert_eq!(
+            advertise(&configured, Addresses::default(), LAN),
+            Advertised::default()
+        );
+        let found = advertise(&configured, public("203.0.113.1", ""), LAN);
         assert_eq!(texts(&found), ["192.168.1.1", "203.0.113.1"]);
         assert!(found.relay.is_empty());
     }
 
     #[test]
-    fn an_address_in_the_url_that_is_still_there_stays() {
+    fn an_address_in_the_url_that_the_machine_still_has_is_kept() {
         let host: IpAddr = "203.0.113.1".parse().unwrap();
-        let place = Place {
+        let configured = ConfiguredAddresses {
             host: Some(host),
-            ..Place::default()
+            ..ConfiguredAddresses::default()
         };
-        let found = outside("203.0.113.7", "2001:db8::1");
-        let stays = outside_of(&place, found, &[host]);
-        assert_eq!(stays, outside("203.0.113.1", "2001:db8::1"));
-        assert_eq!(outside_of(&place, found, &[]), found);
-        // A private one is the way in from home only.
-        let home = Place {
-            host: Some(HOME.unwrap().into()),
-            ..Place::default()
+        let found = public("203.0.113.7", "2001:db8::1");
+        let stays = advertised_public(&configured, found, &[host]);
+        assert_eq!(stays, public("203.0.113.1", "2001:db8::1"));
+        assert_eq!(advertised_public(&configured, found, &[]), found);
+        // A private one is reachable from the LAN only.
+        let home = ConfiguredAddresses {
+            host: Some(LAN.unwrap().into()),
+            ..ConfiguredAddresses::default()
         };
-        assert_eq!(outside_of(&home, found, &[HOME.unwrap().into()]), found);
+        assert_eq!(
+            advertised_public(&home, found, &[LAN.unwrap().into()]),
+            found
+        );
         let front = Some(Ipv4Addr::new(192, 168, 178, 20));
         for found in [None, front] {
-            let all = texts(&told(&home, outside("203.0.113.7", ""), found));
+            let all = texts(&advertise(&home, public("203.0.113.7", ""), found));
             assert_eq!(all, ["192.168.1.1", "203.0.113.7"]);
         }
     }

@@ -1,4 +1,4 @@
-//! What is known about the way to the outside, for people and programs.
+//! The report on public addresses, for people and programs.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,37 +6,37 @@ use crate::clock::Timestamp;
 use crate::wan::address::Addresses;
 use crate::wan::mapping::Mapping;
 
-/// How hearth hears of changes.
+/// How changes are detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NoticedBy {
-    /// The kernel tells.
+    /// By notifications of the kernel.
     Netlink,
-    /// hearth looks now and then.
+    /// By polling.
     #[default]
-    Looking,
+    Polling,
 }
 
-/// Where the addresses outside come from.
+/// The source of the public addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OutsideFrom {
-    /// There is none.
+pub enum AddressSource {
+    /// There are none.
     #[default]
-    Nowhere,
-    /// The owner set one.
+    None,
+    /// The configuration.
     Configuration,
-    /// An interface has it.
+    /// An interface.
     Interface,
-    /// The router in front said it.
+    /// The upstream router.
     Mapping,
-    /// A STUN server said it.
+    /// A STUN server.
     Stun,
 }
 
-impl OutsideFrom {
+impl AddressSource {
     /// The word for programs; empty for none.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Nowhere => "",
+            Self::None => "",
             Self::Configuration => "configuration",
             Self::Interface => "interface",
             Self::Mapping => "port-mapping",
@@ -45,45 +45,45 @@ impl OutsideFrom {
     }
 }
 
-/// What DNS said about the host of `server_url`.
+/// The DNS lookup of the host of `server_url`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Lookup {
-    /// It is an address, or nobody asked yet.
+    /// Not done: the host is an address, or the lookup is pending.
     #[default]
     None,
-    /// It leads there.
+    /// The addresses.
     Found(Vec<IpAddr>),
-    /// It leads nowhere, or nobody answers.
+    /// The error.
     Failed(String),
 }
 
-/// All that is known.
+/// The report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Interface outside; empty for none.
+    /// WAN interface; empty for none.
     pub interface: String,
-    /// Its addresses, of whatever kind.
+    /// Its addresses of any kind.
     pub own: Addresses,
-    /// The addresses that others reach, which outlive a short loss.
-    pub outside: Addresses,
-    /// What STUN servers or the router in front said, whether or not it counts.
-    pub learnt: Addresses,
-    /// Where the addresses outside come from.
-    pub outside_from: OutsideFrom,
-    /// The address at home.
-    pub home: Option<Ipv4Addr>,
+    /// Public addresses, which outlast a short loss.
+    pub public: Addresses,
+    /// Public addresses from STUN servers or the upstream router, whether or not they count.
+    pub reported: Addresses,
+    /// The source of the public addresses.
+    pub public_source: AddressSource,
+    /// The LAN address.
+    pub lan: Option<Ipv4Addr>,
     /// Whether there is a default route.
     pub has_route: bool,
-    /// Whether clients are told.
+    /// Whether public addresses are advertised to clients.
     pub is_published: bool,
-    /// What they are told.
-    pub told: Vec<IpAddr>,
-    /// When the addresses outside last changed; `None` is since the start.
+    /// The advertised addresses.
+    pub advertised: Vec<IpAddr>,
+    /// Time of the last change of the public addresses; `None` if there was none since the start.
     pub since: Option<Timestamp>,
-    /// How hearth hears of changes.
+    /// How changes are detected.
     pub noticed_by: NoticedBy,
-    /// What DNS says.
+    /// The DNS lookup of the host of `server_url`.
     pub lookup: Lookup,
-    /// Port forwarding by the router in front.
+    /// Port mapping on the upstream router.
     pub mapping: Mapping,
 }

@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use clap_complete::Shell;
-
-const NAME: &str = "hearth";
+use hearth::cli::{Args, Shell, completion_script};
 
 fn main() -> ExitCode {
     let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -38,8 +36,7 @@ fn write(directory: &Path) -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let put = |name: &str, bytes: &[u8]| hearth::files::replace(&directory.join(name), bytes);
 
-    let mut command = hearth::cli::Args::command();
-    put("hearth.8", &program::page(&command)?)?;
+    put("hearth.8", &program::page(&Args::command())?)?;
     let example = fs::read_to_string(root.join("hearth.example.toml"))?;
     put("hearth.toml.5", &configuration::page(&example)?)?;
     for (shell, name) in [
@@ -47,9 +44,7 @@ fn write(directory: &Path) -> Result<(), Box<dyn Error>> {
         (Shell::Zsh, "_hearth"),
         (Shell::Fish, "hearth.fish"),
     ] {
-        let mut text = Vec::new();
-        clap_complete::generate(shell, &mut command, NAME, &mut text);
-        put(name, &text)?;
+        put(name, completion_script(shell).as_bytes())?;
     }
     put("notices.txt", notices::of_program(&root)?.as_bytes())?;
     Ok(())

@@ -6,23 +6,23 @@ use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-/// Sections that the command line does not know of.
+/// Sections that the command line's definition does not have.
 const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
         "FILES",
         &[
             (
                 "/etc/hearth/hearth.toml",
-                "The configuration; see hearth.toml(5). hearth runs without one.",
+                "Configuration, optional; see hearth.toml(5).",
             ),
             (
                 "/var/lib/hearth",
-                "Database, keys and certificate of a server that runs as root or as a service. Whoever can read it can \
-                 be this server.",
+                "Database, keys and certificate of a server that runs as root or as a service. Anyone who can read it can \
+                 impersonate this server.",
             ),
             (
                 "/var/run/hearth/hearth.sock",
-                "The socket of a service, by which the commands reach it. Whoever may open it may do everything.",
+                "Socket of the service, which the commands connect to. Anyone who can open it has full control.",
             ),
         ],
     ),
@@ -31,7 +31,11 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "HEARTH_SOCKET",
-                "Socket that the commands ask; --socket comes before it.",
+                "Socket of the server; --socket overrides it.",
+            ),
+            (
+                "NO_COLOR",
+                "Print without colours. Output that does not go to a terminal never has any.",
             ),
             (
                 "HEARTH_DATA_DIR",
@@ -39,27 +43,34 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS",
-                "Of the service manager: see sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3). Sockets named \
-                 http, https and stun are taken instead of those of the configuration.",
+                "Set by the service manager: see sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3). Sockets named \
+                 http, https and stun replace the listeners of the configuration.",
             ),
         ],
     ),
     (
         "EXIT STATUS",
         &[
-            ("0", "All went well."),
-            ("1", "Something was refused or failed."),
-            ("2", "The command line was not understood."),
+            ("0", "Success."),
+            ("1", "The command was refused or failed."),
+            ("2", "The command line is invalid."),
+            (
+                "3",
+                "hearth wan refresh --changed: the addresses have not changed.",
+            ),
         ],
     ),
     (
         "SIGNALS",
         &[
-            ("SIGTERM, SIGINT", "Stop; the second one at once."),
+            (
+                "SIGTERM, SIGINT",
+                "Stop gracefully; a second one stops at once.",
+            ),
             (
                 "SIGHUP",
-                "Read the certificate, the policy, DNS settings, the log level and the relay's rates again. The rest of \
-                 the configuration needs a restart.",
+                "Reload the certificate, the policy, DNS settings, the log level and the relay's rate limits. Other \
+                 changes of the configuration need a restart.",
             ),
         ],
     ),
@@ -166,7 +177,7 @@ fn one(page: &mut Roff, command: &Command, path: &str) {
     page.control("RE", []);
 }
 
-/// Flags of all commands are told once, at the top.
+/// Flags that all commands have are listed once, at the top.
 fn is_shown(argument: &Arg) -> bool {
     let is_everywhere =
         argument.is_global_set() || ["help", "version"].contains(&argument.get_id().as_str());

@@ -11,8 +11,8 @@ use crate::admin::problem::{Code, Fault};
 use crate::admin::v1::nodes::node_id;
 use crate::admin::{Answer, Call, json};
 use crate::api::{
-    AskNode, Attributes, AuditAnswer, AuditEntry, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage,
-    PingAnswer, PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, AuditAnswer, AuditReport, DecideSshCheck, EmptyAnswer, NodeReply,
+    OpenPage, PingAnswer, PingNode, SshCheck, SshChecksAnswer,
 };
 use crate::control::c2n::mailbox::Undelivered;
 use crate::control::c2n::request::C2nRequest;
@@ -135,7 +135,7 @@ impl Call<'_> {
     pub(crate) fn audit(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let entries = self.admin.reports.audit_log().into_iter();
-        let entries = entries.map(|entry| AuditEntry {
+        let entries = entries.map(|entry| AuditReport {
             at: entry.at,
             node_id: entry.node.to_string(),
             node: label_of(&snapshot, entry.node),
@@ -143,7 +143,8 @@ impl Call<'_> {
             details: entry.details.into(),
         });
         json(&AuditAnswer {
-            entries: entries.collect(),
+            logs: Vec::new(),
+            reports: entries.collect(),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::admin::{Answer, Call, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
-use hearth_core::doctor::{Certificate, Facts, Filling, Level, Memory};
+use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
 use hearth_core::state::model::PendingState;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -82,7 +82,7 @@ impl Call<'_> {
                 }
             }),
             database_is_writable: snapshot.is_writable(),
-            fillings: self.fillings(&snapshot),
+            limit_usages: self.limit_usages(&snapshot),
             memory: about.memory_budget.and_then(|budget| {
                 let used = resident_bytes()?;
                 Some(Memory { used, budget })
@@ -98,7 +98,7 @@ impl Call<'_> {
         }
     }
 
-    fn fillings(&self, snapshot: &Snapshot) -> Vec<Filling> {
+    fn limit_usages(&self, snapshot: &Snapshot) -> Vec<LimitUsage> {
         let limits = &self.admin.limits;
         let online = snapshot.nodes().iter();
         let online = online.filter(|node| node.presence.is_online()).count();
@@ -142,13 +142,13 @@ impl Call<'_> {
                 limits.derp_connections,
             ),
         ];
-        let fillings = all.map(|(what, key, used, most)| Filling {
+        let usages = all.map(|(what, key, used, most)| LimitUsage {
             what,
             key,
             used,
             most,
         });
-        fillings.into()
+        usages.into()
     }
 }
 

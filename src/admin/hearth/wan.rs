@@ -30,7 +30,7 @@ pub(in crate::admin) fn shown(report: &Report, changed: bool) -> Wan {
     let kind = report.own.v4.map(|ip| kind_of(IpAddr::V4(ip)).word());
     let noticed_by = match report.noticed_by {
         NoticedBy::Netlink => "netlink",
-        NoticedBy::Looking => "looking",
+        NoticedBy::Polling => "looking",
     };
     Wan {
         changed,
@@ -38,11 +38,11 @@ pub(in crate::admin) fn shown(report: &Report, changed: bool) -> Wan {
         ipv4: v4(report.own.v4),
         ipv6: v6(report.own.v6),
         kind: kind.unwrap_or_default().to_owned(),
-        outside_ipv4: v4(report.outside.v4),
-        outside_ipv6: v6(report.outside.v6),
-        outside_from: report.outside_from.word().to_owned(),
+        outside_ipv4: v4(report.public.v4),
+        outside_ipv6: v6(report.public.v6),
+        outside_from: report.public_source.word().to_owned(),
         publishing: report.is_published,
-        published: report.told.iter().map(ToString::to_string).collect(),
+        published: report.advertised.iter().map(ToString::to_string).collect(),
         since: report.since,
         noticed_by: noticed_by.to_owned(),
         port_mapping: mapping(&report.mapping),

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::net::tls::{Identity, Names, Served};
+use crate::net::tls::{CertNames, CertResolver, Identity};
 use crate::status::wan::{Refreshed, WanStatus};
 use hearth_core::wan::{Addresses, Report};
 
@@ -38,13 +38,13 @@ pub(super) fn place() -> WanStatus {
 }
 
 /// A certificate that hearth made itself.
-pub(super) fn served(directory: &Path) -> Arc<Served> {
-    let names = Names {
+pub(super) fn served(directory: &Path) -> Arc<CertResolver> {
+    let names = CertNames {
         common_name: "hearth".into(),
         addresses: vec!["192.168.1.1".parse().unwrap()],
-        ..Names::default()
+        ..CertNames::default()
     };
-    Served::new(Identity::self_signed(directory, &names).unwrap())
+    CertResolver::new(Identity::self_signed(directory, &names).unwrap())
 }
 
 #[tokio::test]

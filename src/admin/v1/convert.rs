@@ -145,6 +145,7 @@ pub fn api_key(key: &ApiKey) -> api::ApiKey {
     api::ApiKey {
         id: key.id.to_string(),
         prefix: masked(SecretKind::Api, &key.prefix),
+        scopes: Vec::new(),
         expiration: key.expiry,
         created_at: Some(key.created),
         last_seen: None,

@@ -1,22 +1,57 @@
-//! What the command line may say about nodes.
+//! Arguments of `hearth nodes`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use clap::{ArgGroup, Args as ClapArgs, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
-use super::super::contact::ToNode;
-use super::moment;
+use super::Remote;
+use super::values::moment;
 use hearth_core::clock::Timestamp;
 
 /// Names one node.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct OneNode {
-    /// Name or id of the node.
+    /// Name or ID of the node.
     pub node: Option<String>,
-    /// Id of the node.
+    /// ID of the node.
     #[arg(short, long, value_name = "ID")]
     pub identifier: Option<String>,
+}
+
+impl OneNode {
+    /// The name or ID that is given.
+    pub fn text(self) -> String {
+        self.node.or(self.identifier).unwrap_or_default()
+    }
+}
+
+/// A node and its new name: `NODE NEW_NAME`, or Headscale's `-i NODE NEW_NAME`.
+#[derive(Debug, Args)]
+pub struct NodeAndName {
+    /// Name or ID of the node.
+    #[arg(value_name = "NODE")]
+    first: String,
+    /// New name.
+    #[arg(
+        value_name = "NEW_NAME",
+        required_unless_present = "identifier",
+        conflicts_with = "identifier"
+    )]
+    second: Option<String>,
+    /// Name or ID of the node; then the only other argument is the new name.
+    #[arg(short, long, value_name = "NODE")]
+    identifier: Option<String>,
+}
+
+impl NodeAndName {
+    /// The node and the new name.
+    pub fn texts(self) -> (String, String) {
+        match (self.identifier, self.second) {
+            (Some(node), _) => (node, self.first),
+            (None, new) => (self.first, new.unwrap_or_default()),
+        }
+    }
 }
 
 /// Commands about nodes.
@@ -25,159 +60,156 @@ pub enum Nodes {
     /// List nodes.
     #[command(alias = "ls")]
     List {
-        /// Only those of this user, by name or id.
+        /// Only nodes of this user, by name or ID.
         #[arg(short, long)]
         user: Option<String>,
     },
-    /// Show all about one node.
+    /// Show the details of a node.
     Show {
         /// The node.
         #[command(flatten)]
         which: OneNode,
     },
-    /// Give a node a name that stays.
-    Rename {
-        /// The new name.
-        new_name: String,
-        /// Name or id of the node.
-        #[arg(short, long, value_name = "NODE")]
-        identifier: String,
-    },
-    /// Log a node out, now or later.
+    /// Rename a node. The name no longer follows the hostname.
+    #[command(
+        override_usage = "hearth nodes rename [OPTIONS] <NODE> <NEW_NAME>\n       \
+                          hearth nodes rename [OPTIONS] -i <NODE> <NEW_NAME>"
+    )]
+    Rename(NodeAndName),
+    /// Expire a node's key, now or later: the device must log in again.
     #[command(aliases = ["logout", "exp", "e"])]
     Expire {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// When: a time such as 2027-01-31T12:00:00Z, or from now, such as 30d.
+        /// When: a time such as 2027-01-31T12:00:00Z, or a duration from now such as 30d [default: now].
         #[arg(short, long, value_name = "WHEN", value_parser = moment)]
         expiry: Option<Timestamp>,
-        /// Never.
+        /// Disable key expiry.
         #[arg(short, long, conflicts_with = "expiry")]
         disable: bool,
-        /// All nodes of this user instead, by name or id; devices without a Tailscale client stay.
+        /// All nodes of this user, by name or ID, except WireGuard devices.
         #[arg(long, value_name = "USER", group = "OneNode")]
         all_of: Option<String>,
     },
-    /// List the routes that nodes offer, which are approved, and who serves them.
+    /// List advertised and approved subnet routes and exit nodes.
     #[command(aliases = ["lsr", "routes"])]
     ListRoutes {
-        /// Only those of this node, by name or id.
+        /// Only routes of this node, by name or ID.
         #[arg(short, long, value_name = "NODE")]
         identifier: Option<String>,
     },
-    /// Set the routes that a node may serve: the full list. An exit route stands for both.
+    /// Set the approved routes of a node: the full list. 0.0.0.0/0 or ::/0 approves it as an exit node.
     ApproveRoutes {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// Prefixes such as `192.168.1.0/24,0.0.0.0/0`; an empty text takes all away.
+        /// Prefixes such as `192.168.1.0/24,0.0.0.0/0`; an empty text (`-r ''`) approves none.
         #[arg(short, long, required = true, value_delimiter = ',')]
         routes: Vec<String>,
     },
-    /// Give a node tags in the place of its user or of other tags.
+    /// Replace a node's owner or tags with these tags.
     #[command(aliases = ["tags", "t"])]
     Tag {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// Its tags, such as `tag:server,tag:web`.
+        /// Tags, such as `tag:server,tag:web`.
         #[arg(short, long, required = true, value_delimiter = ',')]
         tags: Vec<String>,
     },
-    /// Give a node to a user; its tags end.
+    /// Move a node to a user. It loses its tags.
     #[command(alias = "mv")]
     Move {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// The new owner, by name or id.
+        /// New owner, by name or ID.
         #[arg(short, long)]
         user: String,
     },
-    /// Give a node other addresses, inside 100.64.0.0/10 and fd7a:115c:a1e0::/48.
+    /// Set a node's addresses, within 100.64.0.0/10 and fd7a:115c:a1e0::/48.
     #[command(group(ArgGroup::new("address").args(["ipv4", "ipv6"]).required(true).multiple(true)))]
     SetIp {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// Its new IPv4 address.
+        /// New IPv4 address.
         #[arg(long, value_name = "ADDR")]
         ipv4: Option<Ipv4Addr>,
-        /// Its new IPv6 address.
+        /// New IPv6 address.
         #[arg(long, value_name = "ADDR")]
         ipv6: Option<Ipv6Addr>,
     },
-    /// Give new addresses to all nodes whose addresses lie outside `prefixes.v4` and `prefixes.v6`.
+    /// Assign new addresses to all nodes whose addresses are outside `prefixes.v4` and `prefixes.v6`.
     #[command(visible_alias = "backfillips")]
     BackfillIps,
-    /// Let a node take part that waits for it.
+    /// Approve a device that awaits approval.
     Approve {
         /// The node.
         #[command(flatten)]
         which: OneNode,
     },
-    /// Let a node no longer take part: it sees nobody and nobody sees it.
+    /// Revoke a device's approval; it is cut off from all peers.
     Disapprove {
         /// The node.
         #[command(flatten)]
         which: OneNode,
     },
-    /// Add a device that has WireGuard and no Tailscale client.
+    /// Add a device that runs plain WireGuard instead of a Tailscale client.
     AddWireguard(NewWireGuard),
-    /// Let a device in: Headscale's older form of `auth register`.
+    /// Approve a pending device: Headscale's older form of `auth register`.
     #[command(hide = true)]
     Register {
-        /// Owner of the device, by name or id.
+        /// Owner of the device, by name or ID.
         #[arg(short, long)]
         user: String,
-        /// Id of the login.
+        /// ID of the registration.
         #[arg(short, long)]
         key: String,
     },
-    /// Delete a node.
-    #[command(alias = "del")]
+    /// Delete a node. Its device must join again.
+    #[command(aliases = ["del", "rm", "remove"])]
     Delete {
         /// The node.
         #[command(flatten)]
         which: OneNode,
     },
-    /// What only the node itself can do.
+    /// Commands that the node carries out itself.
     #[command(flatten)]
-    ToNode(ToNode),
+    Remote(Remote),
 }
 
-/// Describes a device without a Tailscale client.
-#[derive(Debug, ClapArgs)]
+/// A device that runs plain WireGuard.
+#[derive(Debug, Args)]
 pub struct NewWireGuard {
-    /// Its name in the tailnet.
+    /// Name of the node.
     pub name: String,
-    /// Its public key, as `wg show` prints it.
+    /// Public key, as `wg show` prints it.
     #[arg(long)]
     pub key: String,
-    /// Where it is reached, such as `203.0.113.5:51820`; several are tried.
+    /// Endpoints such as `203.0.113.5:51820`.
     #[arg(long, required = true, value_name = "ADDR:PORT", value_delimiter = ',')]
     pub endpoint: Vec<String>,
-    /// Its addresses in the tailnet, at most one of each family [default: the next free ones].
+    /// Tailnet addresses, at most one of each family [default: the next free ones].
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub ip: Vec<IpAddr>,
-    /// What lies behind it, such as `192.168.1.0/24`.
+    /// Subnet routes, such as `192.168.1.0/24`.
     #[arg(long, value_delimiter = ',')]
     pub routes: Vec<String>,
-    /// Offer it as an exit node.
+    /// Use it as an exit node.
     #[arg(long)]
     pub exit_node: bool,
-    /// Resolvers for those who use it as their exit node: addresses or `https://` URLs.
+    /// DNS resolvers for clients that use the exit node: addresses or `https://` URLs.
     #[arg(long, value_delimiter = ',', requires = "exit_node")]
     pub dns: Vec<String>,
-    /// Addresses that it takes traffic for, one of each family at most, when it expects others than
-    /// the tailnet's.
+    /// Source addresses that the device expects instead of tailnet addresses, at most one of each family.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub masquerade: Vec<IpAddr>,
-    /// Owner, by name or id [default: the only user].
+    /// Owner, by name or ID [default: the only user].
     #[arg(short, long, conflicts_with = "tags")]
     pub user: Option<String>,
-    /// Tags; then it belongs to no user.
+    /// Tags; the node then belongs to no user.
     #[arg(short, long, value_delimiter = ',')]
     pub tags: Vec<String>,
 }

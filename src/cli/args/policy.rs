@@ -1,14 +1,14 @@
-//! What may be said about policies.
+//! Arguments of `hearth policy`.
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args, Subcommand};
 
 #[cfg(feature = "policy-tools")]
 use hearth_core::policy::TEMPLATES;
 
-/// Names the file with a policy.
-#[derive(Debug, ClapArgs)]
+/// Names a policy file.
+#[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct PolicyFile {
     /// The file, or `-` for standard input.
@@ -20,64 +20,63 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The one that is given.
+    /// The path that is given.
     pub fn path(self) -> PathBuf {
         self.path.or(self.file).unwrap_or_default()
     }
 }
 
-/// What to do about policies.
+/// Commands about the policy.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Print the policy.
     #[command(aliases = ["show", "view", "fetch"])]
     Get {
-        /// An older version: `history` shows which are kept.
+        /// An older version; see `hearth policy history`.
         #[arg(long, value_name = "VERSION")]
         version: Option<u64>,
     },
-    /// Set the policy: it applies at once, unless it has faults or its tests fail.
+    /// Set the policy. It takes effect at once, unless it has errors or its tests fail.
     #[command(aliases = ["put", "update"])]
     Set {
-        /// Where it is.
+        /// The file.
         #[command(flatten)]
         file: PolicyFile,
     },
-    /// Say whether a policy could be set, without setting it. Without a running server only what is written is
-    /// checked, not whom it names and whether its tests hold.
+    /// Check a policy without setting it. Without a running server only the syntax is checked, not names or tests.
+    #[command(alias = "validate")]
     Check {
-        /// Where it is.
+        /// The file.
         #[command(flatten)]
         file: PolicyFile,
     },
     /// List the versions that are kept.
     #[command(alias = "versions")]
     History,
-    /// Set an older version again.
+    /// Restore an older version of the policy.
     Rollback {
         /// The version [default: the one before the newest].
         version: Option<u64>,
     },
-    /// Say whether traffic passes, and by which rule, or why not.
+    /// Show whether traffic is allowed, and by which rule, or why not.
     Why {
-        /// Name or address of a node, a tag, or a user, which means all of the user's nodes.
+        /// Source: name or address of a node, a tag, or a user (all of the user's nodes).
         src: String,
-        /// The same for the destination, with a port: `nas:22`, `[fd7a:115c:a1e0::1]:22`.
+        /// Destination with a port, such as `nas:22` or `[fd7a:115c:a1e0::1]:22`.
         #[arg(value_name = "DST:PORT")]
         dst: String,
-        /// Protocol, by name or number; those other than tcp, udp and sctp need no port.
+        /// Protocol name or number. Only tcp, udp and sctp need a port.
         #[arg(long, default_value = "tcp")]
         proto: String,
     },
     #[cfg(feature = "policy-tools")]
-    /// Print a policy to begin with, with tests in it.
+    /// Print a policy to start from, with tests.
     Template {
-        /// Which.
+        /// Name of the template.
         #[arg(value_parser = TEMPLATES)]
         name: String,
     },
     #[cfg(feature = "policy-tools")]
-    /// Read made-up tailnets from standard input, one JSON object a line, and print what every node would be
-    /// sent.
+    /// Read made-up tailnets from standard input, one JSON object per line, and print what each node would receive.
     Eval,
 }

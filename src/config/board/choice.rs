@@ -1,38 +1,39 @@
-//! Which board it is, and which limits follow from that.
+//! Selection of the board and its limits.
 
 use super::machine::{Machine, Source};
 use super::{Board, Class};
 use crate::config::limits::Limits;
 
-/// What the configuration says when hearth shall find out by itself.
+/// The value of `board` for detection.
 pub const AUTO: &str = "auto";
 
-/// The board that was found, and what hearth makes of it.
+/// The selected board and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// How the board was found.
+    /// How the board was determined.
     pub source: Source,
-    /// The board, if it has a file.
+    /// The board, if known.
     pub board: Option<Board>,
-    /// The class of its memory, when that is known.
+    /// The class of its memory, if known.
     pub class: Option<Class>,
     /// The limits before the configuration changes them.
     pub limits: Limits,
 }
 
 impl Choice {
-    /// Finds out. `wish` is what the configuration says; the second value says whether it is understood.
+    /// Selects the board. `requested` is the value in the configuration; the second result is whether it is
+    /// known.
     ///
-    /// A board that is sold with several sizes of memory, and a container with less than the board has, get
-    /// the class of the memory that there is.
-    pub fn make(wish: Option<&str>, machine: &Machine) -> (Self, bool) {
-        let wish = wish.filter(|wish| *wish != AUTO);
-        if let Some(class) = wish.and_then(Class::find) {
+    /// A board that is sold with several sizes of memory, and a container with less memory than the board,
+    /// get the class of the available memory.
+    pub fn make(requested: Option<&str>, machine: &Machine) -> (Self, bool) {
+        let requested = requested.filter(|name| *name != AUTO);
+        if let Some(class) = requested.and_then(Class::find) {
             return (Self::of(Source::Configuration, None, Some(class)), true);
         }
-        let wished = wish.and_then(Board::find);
-        let is_understood = wish.is_none() || wished.is_some();
-        let found = match wished {
+        let by_name = requested.and_then(Board::find);
+        let is_known = requested.is_none() || by_name.is_some();
+        let found = match by_name {
             Some(board) => Some((Source::Configuration, board)),
             None => machine
                 .names
@@ -48,7 +49,7 @@ impl Choice {
             None if class.is_some() => (Source::Memory, None),
             None => (Source::Nothing, None),
         };
-        (Self::of(source, board, class), is_understood)
+        (Self::of(source, board, class), is_known)
     }
 
     fn of(source: Source, board: Option<Board>, class: Option<Class>) -> Self {
@@ -66,7 +67,7 @@ impl Choice {
         }
     }
 
-    /// The name of the board, or else of the class, for people.
+    /// The name of the board or else of the class, for people.
     pub fn name(&self) -> &str {
         match (&self.board, &self.class) {
             (Some(board), _) => &board.name,
@@ -75,7 +76,7 @@ impl Choice {
         }
     }
 
-    /// What hearth may take, in bytes of resident memory; `None` when the memory is not known.
+    /// The memory budget in bytes of resident memory; `None` if the memory is unknown.
     pub fn budget(&self) -> Option<usize> {
         self.class.as_ref().map(|class| class.budget)
     }

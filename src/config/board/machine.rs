@@ -1,6 +1,6 @@
-//! What the system says about the machine that hearth runs on.
+//! Detection of the machine that hearth runs on.
 //!
-//! Every file is read within bounds, and none of them has to be there. The root directory is a parameter.
+//! Every file is read within bounds and may be missing. The root directory is a parameter.
 
 use std::path::{Path, PathBuf};
 
@@ -8,56 +8,56 @@ use crate::files;
 
 /// Longest file that is read, in bytes: `/proc/meminfo` has some 1,500.
 const MAX_FILE: usize = 16 << 10;
-/// Most names that one file may hold: a device tree has two or three.
+/// Most names from one file: a device tree has two or three.
 const MAX_NAMES: usize = 16;
-/// Deepest control group that is looked into.
+/// Deepest control group that is read.
 const MAX_DEPTH: usize = 32;
 
-/// Who gave the machine a name.
+/// The source of the name of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `board` in the configuration or on the command line.
     Configuration,
-    /// `/tmp/sysinfo/board_name`, which OpenWrt makes at the start.
+    /// `/tmp/sysinfo/board_name`, written by OpenWrt at boot.
     OpenWrt,
     /// `/proc/device-tree`.
     DeviceTree,
-    /// `/sys/class/dmi/id`, which is from the firmware of a PC.
+    /// `/sys/class/dmi/id`, from the firmware of a PC.
     Firmware,
-    /// The kind of its processor.
+    /// The processor architecture.
     Processor,
-    /// Only the size of its memory is known.
+    /// The size of the memory; nothing else is known.
     Memory,
-    /// Nothing is known.
+    /// Unknown.
     Nothing,
 }
 
 impl Source {
-    /// In words, to stand after the name of a board.
+    /// Description that follows the name of a board.
     pub fn words(self) -> &'static str {
         match self {
             Self::Configuration => "set in the configuration",
-            Self::OpenWrt => "named by OpenWrt",
-            Self::DeviceTree => "named by the device tree",
-            Self::Firmware => "named by the firmware",
-            Self::Processor => "by its processor",
-            Self::Memory => "by its memory",
-            Self::Nothing => "nothing is known of it",
+            Self::OpenWrt => "detected by OpenWrt",
+            Self::DeviceTree => "detected from the device tree",
+            Self::Firmware => "detected from the firmware",
+            Self::Processor => "detected from the processor",
+            Self::Memory => "detected from the memory size",
+            Self::Nothing => "not detected",
         }
     }
 }
 
-/// What is known about the machine.
+/// The detected machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Machine {
     /// Its names, best first.
     pub names: Vec<(Source, String)>,
-    /// The memory in bytes that this process may have at most.
+    /// The memory in bytes that this process may use.
     pub memory: Option<u64>,
 }
 
 impl Machine {
-    /// Asks the system.
+    /// Detects the machine of this process.
     pub fn of_this_process() -> Self {
         let mut machine = Self::below(Path::new("/"));
         let processor = std::env::consts::ARCH.to_owned();
@@ -65,7 +65,7 @@ impl Machine {
         machine
     }
 
-    /// What the files below `root` say.
+    /// Detects the machine from the files below `root`.
     pub fn below(root: &Path) -> Self {
         let named = |source| move |name| (source, name);
         let openwrt = texts(root, "tmp/sysinfo/board_name");
@@ -87,7 +87,7 @@ impl Machine {
     }
 }
 
-/// The texts in a file; device trees end each of them with a zero byte.
+/// The strings in a file; device trees end each with a zero byte.
 fn texts(root: &Path, path: &str) -> Vec<String> {
     let contents = files::read(&root.join(path), MAX_FILE).unwrap_or_default();
     let parts = contents.split(|byte| *byte == 0);
@@ -102,7 +102,7 @@ fn text(root: &Path, path: &str) -> Option<String> {
     texts(root, path).into_iter().next()
 }
 
-/// `<vendor>-<product>` in small letters, as OpenWrt names PCs: `target/linux/x86/base-files/lib/preinit/01_sysinfo`.
+/// `<vendor>-<product>` in lower case, as OpenWrt names PCs: `target/linux/x86/base-files/lib/preinit/01_sysinfo`.
 fn firmware_names(root: &Path) -> Vec<String> {
     let field = |name| text(root, &format!("sys/class/dmi/id/{name}"));
     let Some(vendor) = field("sys_vendor") else {
@@ -127,8 +127,8 @@ fn total_memory(root: &Path) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The least of the limits of this process's control group and those above it (cgroup v2, `memory.max` and
-/// `memory.high`): in a container, and in a systemd unit with `MemoryMax`, that is less than the machine has.
+/// The lowest memory limit of this process's control group and its parents (cgroup v2, `memory.max` and
+/// `memory.high`): less than the memory of the machine in a container or a systemd unit with `MemoryMax`.
 fn control_group_memory(root: &Path) -> Option<u64> {
     let groups = text(root, "proc/self/cgroup")?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -148,7 +148,7 @@ fn control_group_memory(root: &Path) -> Option<u64> {
     least
 }
 
-/// A number, or `max` for no limit.
+/// A number, or `None` for `max`.
 fn limit(path: &Path) -> Option<u64> {
     let contents = files::read(path, MAX_FILE).ok()?;
     std::str::from_utf8(&contents).ok()?.trim().parse().ok()

@@ -165,8 +165,8 @@ fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
     root
 }
 
-fn chosen(wish: Option<&str>, files: &[(&str, &str)]) -> (Choice, bool) {
-    Choice::make(wish, &Machine::below(root(files).path()))
+fn chosen(requested: Option<&str>, files: &[(&str, &str)]) -> (Choice, bool) {
+    Choice::make(requested, &Machine::below(root(files).path()))
 }
 
 fn found(files: &[(&str, &str)]) -> (String, Source, &'static str) {
@@ -283,7 +283,7 @@ fn a_container_gets_the_class_of_its_own_memory() {
 }
 
 #[test]
-fn what_is_wished_for_comes_first_and_what_is_not_known_does_no_harm() {
+fn the_configured_board_takes_precedence_and_an_unknown_one_is_ignored() {
     let board = ("tmp/sysinfo/board_name", "glinet,gl-mt6000");
     let (choice, is_understood) = chosen(Some("netgear,r6220"), &[board, PLENTY]);
     assert_eq!(

@@ -1,8 +1,7 @@
-//! TLS of connections that hearth itself makes: to relays of its region, to the server that decides
-//! about admission, and for DERP maps.
+//! TLS of outgoing connections: to mesh peers, to `derp.admit_url`, and for DERP maps.
 //!
-//! The authorities are those of the system, so that hearth carries no list that grows old. With a pin
-//! no authority is asked.
+//! CA certificates are those of the system, so that hearth needs no list of its own that becomes outdated. A
+//! pinned certificate needs no CA.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{Host, WebUrl};
 
-/// Where systems keep their authorities. Source: `certFiles` in Go `crypto/x509/root_linux.go`.
+/// CA bundles of common systems. Source: `certFiles` in Go `crypto/x509/root_linux.go`.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -30,40 +29,40 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Names another file with authorities, as for most programs.
+/// The environment variable with another CA bundle, as for most programs.
 const BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// The longest bundle that is read, in bytes; the usual one has about 220 KB.
+/// Longest CA bundle, in bytes; the usual one has about 220 KB.
 const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 
-/// Why no TLS connection can be tried.
+/// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
-    /// The system has no authorities, so that nobody could be believed.
+    /// The system has no CA certificates.
     #[error(
-        "this system has no certificates of authorities (package ca-certificates or ca-bundle); install them, or pin the certificate with `#sha256-raw:...` after the URL"
+        "no CA certificates on this system: install the package ca-certificates or ca-bundle, or pin the certificate with `#sha256-raw:...` after the URL"
     )]
-    NoAuthorities,
-    /// The host of the URL is none that a certificate can have.
-    #[error("no certificate can be for this host")]
+    NoCaCertificates,
+    /// The host of the URL is invalid for a certificate.
+    #[error("invalid host for a certificate")]
     Host,
     /// The TLS library refuses the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
-    /// The connection failed, or the other end is not believed.
+    /// The connection failed, or the certificate was rejected.
     #[error("{0}")]
     Connection(#[from] io::Error),
 }
 
-/// The settings of TLS connections that hearth makes.
+/// The settings of outgoing TLS connections.
 #[derive(Debug, Default)]
 pub struct ClientTls {
-    /// Made at the first use, because most servers never need them.
+    /// Created at the first use, because most servers never need them.
     public: OnceLock<Arc<ClientConfig>>,
 }
 
 impl ClientTls {
-    /// Encrypts a connection to the server of this URL, which must prove its name or its pinned certificate.
+    /// Encrypts a connection to the server of this URL, whose certificate must match the host or the pin.
     ///
     /// # Errors
     /// [`ClientTlsError`].
@@ -93,12 +92,12 @@ impl ClientTls {
         if let Some(public) = self.public.get() {
             return Ok((public.clone(), name));
         }
-        let made = by_authorities()?;
+        let made = with_system_cas()?;
         Ok((self.public.get_or_init(|| made).clone(), name))
     }
 }
 
-fn by_authorities() -> Result<Arc<ClientConfig>, ClientTlsError> {
+fn with_system_cas() -> Result<Arc<ClientConfig>, ClientTlsError> {
     let mut roots = RootCertStore::empty();
     let variable = std::env::var_os(BUNDLE_VARIABLE).map(PathBuf::from);
     let usual = BUNDLES.iter().map(PathBuf::from);
@@ -107,10 +106,10 @@ fn by_authorities() -> Result<Arc<ClientConfig>, ClientTlsError> {
         fs::read(path).ok().filter(|_| fits)
     });
     let bundle = readable.unwrap_or_default();
-    // An authority that cannot be read is one that is not believed.
+    // Unreadable certificates are not trusted.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
     if roots.is_empty() {
-        return Err(ClientTlsError::NoAuthorities);
+        return Err(ClientTlsError::NoCaCertificates);
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -131,14 +130,14 @@ fn pinned(hash: [u8; 32]) -> Result<Arc<ClientConfig>, ClientTlsError> {
     Ok(plain(builder.with_no_client_auth()))
 }
 
-/// HTTP/1.1, and nothing remembered between connections.
+/// HTTP/1.1 only, no session resumption.
 fn plain(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
 }
 
-/// Believes one certificate, whatever it says, and nobody else.
+/// Accepts one certificate, whatever its contents, and no other.
 #[derive(Debug)]
 struct Pinned {
     hash: [u8; 32],

@@ -1,25 +1,23 @@
-//! In place of the HTTPS client in programs that are built without it.
+//! Replacement of the HTTPS client in builds without it.
 
 use tokio::net::TcpStream;
 
 use crate::config::WebUrl;
 
-/// Why no TLS connection can be tried.
+/// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
-    /// This program cannot.
-    #[error(
-        "this program was built without the HTTPS client (feature `https-client`): use an http:// URL"
-    )]
+    /// This build has no HTTPS client.
+    #[error("this build has no HTTPS client (feature `https-client`): use an http:// URL")]
     LeftOut,
 }
 
-/// TLS connections that hearth makes: none.
+/// Outgoing TLS connections: none.
 #[derive(Debug, Default)]
 pub struct ClientTls;
 
 impl ClientTls {
-    /// Makes no connection.
+    /// Refuses the connection.
     ///
     /// # Errors
     /// [`ClientTlsError::LeftOut`], always.

@@ -1,6 +1,6 @@
-//! From when and until when a certificate is good.
+//! Validity of a certificate.
 //!
-//! Pure; reads as much of X.509 (RFC 5280 section 4.1) as leads there, and nothing else.
+//! Pure; parses only the part of X.509 (RFC 5280 section 4.1) up to it.
 #![cfg_attr(
     not(test),
     deny(
@@ -16,10 +16,10 @@ use hearth_core::clock::Timestamp;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The explicit version of a certificate, which may be missing.
+/// The version of a certificate, which is optional.
 const VERSION: u8 = 0xa0;
 
-/// The begin and the end of a certificate in DER form.
+/// Start and end of the validity of a certificate in DER form.
 pub fn of_certificate(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (certificate, _) = expect(der, SEQUENCE)?;
     let (mut rest, _) = expect(certificate, SEQUENCE)?;
@@ -37,7 +37,7 @@ pub fn of_certificate(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((begin, end))
 }
 
-/// Tag, value and what follows.
+/// Tag, value and rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
     let (length, rest) = match first {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_a_time_are_read() {
+    fn both_forms_of_a_time_are_parsed() {
         let texts = |der: &[u8]| {
             let (begin, end) = of_certificate(der)?;
             Some((begin.to_string(), end.to_string()))
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_cut_off_has_no_time() {
+    fn a_truncated_certificate_has_no_validity() {
         let whole = certificate(2024, 2049);
         for end in 0..whole.len() {
             assert_eq!(of_certificate(&whole[..end]), None, "{end}");
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_file_holds_is_read_without_fear(
+        fn any_bytes_are_parsed_without_a_panic(
             at in 0..200_usize, byte in any::<u8>(), tail in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let mut der = certificate(2024, 2049);

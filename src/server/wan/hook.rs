@@ -1,6 +1,6 @@
-//! The owner's program, which runs after a change of the addresses outside.
+//! The program of `wan.on_change`, which runs after a change of the public addresses.
 //!
-//! One at a time: a change while it runs makes it run once more afterwards.
+//! One at a time: after a change while it runs, it runs once more.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use crate::config::wan::Program;
 use crate::shutdown::Shutdown;
 use hearth_core::wan::Report;
 
-/// How long it may run.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of the program.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The only variable that it gets besides the addresses.
+/// The only environment variable that it inherits.
 const PATH: &str = "PATH";
 
-/// Runs the program after each change of the addresses outside, until the server stops.
+/// Runs the program after each change of the public addresses, until the server stops.
 pub(super) async fn keep_running(
     program: Program,
     mut reports: watch::Receiver<Arc<Report>>,
     shutdown: Shutdown,
 ) {
-    let mut told = reports.borrow_and_update().outside;
+    let mut last = reports.borrow_and_update().public;
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
             changed = reports.changed() => if changed.is_err() { return },
         }
         let report = reports.borrow_and_update().clone();
-        if report.outside == told {
+        if report.public == last {
             continue;
         }
-        told = report.outside;
+        last = report.public;
         tokio::select! {
             () = shutdown.wait() => return,
             () = run(&program, &report) => {}
@@ -53,11 +53,11 @@ async fn run(program: &Program, report: &Report) {
         .envs(std::env::var_os(PATH).map(|value| (PATH, value)))
         .env(
             "HEARTH_WAN_IPV4",
-            text(report.outside.v4.map(|ip| ip.to_string())),
+            text(report.public.v4.map(|ip| ip.to_string())),
         )
         .env(
             "HEARTH_WAN_IPV6",
-            text(report.outside.v6.map(|ip| ip.to_string())),
+            text(report.public.v6.map(|ip| ip.to_string())),
         )
         .env("HEARTH_WAN_INTERFACE", &report.interface)
         .current_dir("/")
@@ -68,19 +68,21 @@ async fn run(program: &Program, report: &Report) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(fault) => {
-            tracing::warn!(%path, %fault, "the program of wan.on_change cannot be started");
+            tracing::warn!(%path, %fault, "cannot start the program of wan.on_change");
             return;
         }
     };
-    match tokio::time::timeout(PATIENCE, child.wait()).await {
+    match tokio::time::timeout(TIMEOUT, child.wait()).await {
         Ok(Ok(status)) if status.success() => {
-            tracing::info!(%path, "the program of wan.on_change is done");
+            tracing::info!(%path, "the program of wan.on_change succeeded");
         }
         Ok(Ok(status)) => tracing::warn!(%path, %status, "the program of wan.on_change failed"),
-        Ok(Err(fault)) => tracing::warn!(%path, %fault, "the program of wan.on_change is lost"),
+        Ok(Err(fault)) => {
+            tracing::warn!(%path, %fault, "lost track of the program of wan.on_change")
+        }
         Err(_) => {
-            tracing::warn!(%path, "the program of wan.on_change took too long and is stopped");
-            // Waiting for its end leaves no zombie behind.
+            tracing::warn!(%path, "the program of wan.on_change timed out and was killed");
+            // Waiting for it prevents a zombie.
             let _ = child.kill().await;
         }
     }
@@ -101,11 +103,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_program_gets_words_and_addresses_and_no_shell() {
+    async fn the_program_gets_arguments_and_addresses_and_no_shell() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("changed");
         let out = dir.path().join("out");
-        // Renamed when it is whole, so that whoever waits for it reads all of it.
+        // Renamed when complete, so that a reader gets all of it.
         let text = "#!/bin/sh\nenv >\"$2.new\"\necho \"$1\" >>\"$2.new\"\nmv \"$2.new\" \"$2\"\n";
         executable(&script, text);
         let program = Program {
@@ -116,16 +118,16 @@ mod tests {
         let shutdown = Shutdown::new();
         let running = keep_running(program, watched, shutdown.clone());
         let changes = async {
-            // The same addresses are no change.
+            // The same addresses are not a change.
             reports.send_replace(Arc::new(Report::default()));
             tokio::task::yield_now().await;
             assert!(!out.exists());
-            let outside = Addresses {
+            let public = Addresses {
                 v4: Some([203, 0, 113, 5].into()),
                 v6: None,
             };
             reports.send_replace(Arc::new(Report {
-                outside,
+                public,
                 interface: "wan".into(),
                 ..Report::default()
             }));

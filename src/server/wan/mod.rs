@@ -1,14 +1,14 @@
-//! The addresses outside while the server runs: looking at them, and telling clients of changes.
+//! Public addresses at runtime: detection, and announcements of changes to clients.
 
-mod home;
 mod hook;
 mod host;
-mod knowledge;
-mod outside;
 #[cfg(feature = "portmap")]
 mod portmap;
+mod state;
+mod stun;
 mod system;
+mod uplink;
 mod watcher;
 
-pub(super) use home::watch_home;
+pub(super) use uplink::watch_uplink;
 pub(super) use watcher::{Watcher, WatcherParts};

@@ -1,4 +1,4 @@
-//! Has the router in front forward the ports, renews that, and takes it back at the end.
+//! Port mapping on the upstream router: requests mappings, renews them, and removes them at shutdown.
 
 mod gateway;
 mod upnp;
@@ -16,31 +16,31 @@ use hearth_core::wan::mapping::{Mapped, Mapping, Port, Protocol};
 use hearth_core::wan::portmap::{Granted, LIFETIME, Refusal};
 use hearth_core::wan::{Kind, kind_of};
 
-/// How long all ports together may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of the mappings of all ports.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long it may take to take them back: hearth has little time to stop.
-const LAST_PATIENCE: Duration = Duration::from_millis(1200);
+/// Timeout of their removal: hearth has little time to stop.
+const REMOVAL_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// At half of its time a forwarding is renewed, but no earlier than this.
+/// A mapping is renewed at half of its lifetime, but no earlier than this.
 const SOONEST: Duration = Duration::from_secs(60);
 
-/// And no later: a router that was restarted has forgotten all, and its address may be another one.
+/// And no later: a restarted router has lost its mappings, and may have another address.
 const LATEST: Duration = Duration::from_secs(10 * 60);
 
-/// A router that did not answer is asked again after this.
+/// Time until the next try after a failure.
 const RETRY: Duration = Duration::from_secs(2 * 60);
 
-/// What is between this machine and the router in front.
+/// The upstream router and the address of this machine on its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Front {
-    /// The address of this machine there.
+pub(super) struct Upstream {
+    /// The address of this machine.
     pub(super) own: Option<Ipv4Addr>,
     /// The router.
     pub(super) gateway: Option<IpAddr>,
 }
 
-/// A router that has answered.
+/// A router that has responded.
 enum Session {
     /// By PCP or NAT-PMP.
     Gateway(Gateway),
@@ -48,49 +48,46 @@ enum Session {
     Upnp(upnp::Router),
 }
 
-/// Why the router forwards nothing.
+/// Why port mapping failed.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("no router answers to PCP, NAT-PMP or UPnP")]
+enum MappingFault {
+    #[error("no response to PCP, NAT-PMP or UPnP")]
     Silence,
-    #[error("the router refuses: {0}")]
+    #[error("request refused: {0}")]
     Refused(Refusal),
-    #[error("the router takes too long")]
+    #[error("timeout")]
     Timeout,
-    #[error("this machine has no address")]
+    #[error("this machine has no WAN address")]
     NoAddress,
     #[error("no random bytes from the system")]
     NoRandomness,
 }
 
-/// Keeps the ports forwarded until the server stops. `front` is where this machine stands.
+/// Keeps the ports mapped until the server stops.
 pub(super) async fn keep_mapped(
     ports: Vec<Port>,
-    mut front: watch::Receiver<Front>,
-    told: watch::Sender<Mapping>,
+    mut upstream: watch::Receiver<Upstream>,
+    result: watch::Sender<Mapping>,
     shutdown: Shutdown,
 ) {
     let mut session: Option<Session> = None;
     loop {
-        let now = *front.borrow_and_update();
+        let now = *upstream.borrow_and_update();
         let (mapping, pause) = tokio::select! {
             () = shutdown.wait() => break,
             mapped = map_all(&ports, now, &mut session) => mapped,
         };
-        told.send_if_modified(|known| {
+        result.send_if_modified(|known| {
             if *known == mapping {
                 return false;
             }
             if mapping.fault.is_empty() {
                 tracing::info!(
                     ports = mapping.ports.len(),
-                    "the router in front forwards the ports"
+                    "the upstream router forwards the ports"
                 );
             } else {
-                tracing::warn!(
-                    fault = mapping.fault,
-                    "the router in front forwards no ports"
-                );
+                tracing::warn!(fault = mapping.fault, "port mapping failed");
             }
             *known = mapping;
             true
@@ -104,42 +101,42 @@ pub(super) async fn keep_mapped(
         tokio::select! {
             () = shutdown.wait() => break,
             () = &mut next => {}
-            changed = front.changed() => {
+            changed = upstream.changed() => {
                 if changed.is_err() {
                     break;
                 }
-                // Another router, or another address: what was there ends by itself.
+                // Another router or address: the old mappings expire.
                 session = None;
             }
         }
     }
     if let Some(session) = session {
-        // The forwardings end in time without this as well.
-        let _ = timeout(LAST_PATIENCE, session.unmap(&ports)).await;
+        // Without this the mappings expire.
+        let _ = timeout(REMOVAL_TIMEOUT, session.unmap(&ports)).await;
     }
 }
 
-/// Has all ports forwarded; gives how that went and when to renew it. Without need there is nothing to renew.
+/// Maps all ports; returns the result and the time until renewal. With a public address there is nothing to do.
 async fn map_all(
     ports: &[Port],
-    front: Front,
+    upstream: Upstream,
     session: &mut Option<Session>,
 ) -> (Mapping, Option<Duration>) {
     let mut mapping = Mapping {
         is_wanted: true,
-        gateway: front.gateway,
+        gateway: upstream.gateway,
         ..Mapping::default()
     };
-    let own = match front.own {
+    let own = match upstream.own {
         Some(own) if kind_of(own.into()) == Kind::Public => return (mapping, None),
         Some(own) => own,
         None => {
-            mapping.fault = Fault::NoAddress.to_string();
+            mapping.fault = MappingFault::NoAddress.to_string();
             return (mapping, None);
         }
     };
-    let asked = timeout(PATIENCE, ask(ports, own, front.gateway, session)).await;
-    match asked.unwrap_or(Err(Fault::Timeout)) {
+    let asked = timeout(TIMEOUT, ask(ports, own, upstream.gateway, session)).await;
+    match asked.unwrap_or(Err(MappingFault::Timeout)) {
         Ok((found, lifetime)) => {
             let half = if lifetime.is_zero() {
                 LATEST
@@ -150,20 +147,20 @@ async fn map_all(
         }
         Err(fault) => {
             *session = None;
-            mapping.ports = ports.iter().map(|port| not(*port)).collect();
+            mapping.ports = ports.iter().map(|port| unmapped(*port)).collect();
             mapping.fault = fault.to_string();
             (mapping, Some(RETRY))
         }
     }
 }
 
-/// Asks by the protocol that worked last, else by each in turn.
+/// Tries the protocol that worked last, else each in turn.
 async fn ask(
     ports: &[Port],
     own: Ipv4Addr,
     gateway: Option<IpAddr>,
     session: &mut Option<Session>,
-) -> Result<(Mapping, Duration), Fault> {
+) -> Result<(Mapping, Duration), MappingFault> {
     let mut refused = None;
     if let Some(known) = session.take()
         && let Ok(mapped) = known.map(ports).await
@@ -172,7 +169,7 @@ async fn ask(
         return Ok(mapped);
     }
     if let Some(gateway) = gateway {
-        let nonce = random().map_err(|_| Fault::NoRandomness)?;
+        let nonce = random().map_err(|_| MappingFault::NoRandomness)?;
         for protocol in [Protocol::Pcp, Protocol::NatPmp] {
             let Some(gateway) = Gateway::new(protocol, gateway, own, nonce).await else {
                 continue;
@@ -199,10 +196,10 @@ async fn ask(
             Err(None) => {}
         }
     }
-    Err(refused.map_or(Fault::Silence, Fault::Refused))
+    Err(refused.map_or(MappingFault::Silence, MappingFault::Refused))
 }
 
-fn not(port: Port) -> Mapped {
+fn unmapped(port: Port) -> Mapped {
     Mapped {
         port,
         external: None,
@@ -210,11 +207,11 @@ fn not(port: Port) -> Mapped {
 }
 
 impl Session {
-    /// Has the ports forwarded; gives the shortest time for which they are, zero for ever. One port that is
-    /// refused does not keep the others from being forwarded.
+    /// Maps the ports; returns the shortest lifetime, where zero is forever. A refused port does not affect the
+    /// others.
     ///
     /// # Errors
-    /// When none is: why, or `None` when there is no answer.
+    /// If no port is mapped: the refusal, or `None` without a response.
     async fn map(&self, ports: &[Port]) -> Result<(Mapping, Duration), Option<Refusal>> {
         let mut mapping = Mapping {
             is_wanted: true,
@@ -248,26 +245,26 @@ impl Session {
                 }
                 Err(Some(refusal)) if refusal != Refusal::Version => {
                     refused = Some(refusal);
-                    not(*port)
+                    unmapped(*port)
                 }
-                // No answer, or none that is understood, will not become one with the next port.
+                // Without a valid response the next port will not succeed either.
                 Err(other) => return Err(other),
             });
         }
         let has_none = mapping.ports.iter().all(|mapped| mapped.external.is_none());
         match refused {
             Some(refusal) if has_none => return Err(Some(refusal)),
-            Some(refusal) => mapping.fault = Fault::Refused(refusal).to_string(),
+            Some(refusal) => mapping.fault = MappingFault::Refused(refusal).to_string(),
             None => {}
         }
-        mapping.outside = match self {
-            Self::Gateway(gateway) => gateway.outside().await,
-            Self::Upnp(router) => router.outside().await,
+        mapping.external = match self {
+            Self::Gateway(gateway) => gateway.external().await,
+            Self::Upnp(router) => router.external().await,
         };
         Ok((mapping, shortest.unwrap_or_default()))
     }
 
-    /// Has the ports forwarded no more.
+    /// Removes the mappings.
     async fn unmap(&self, ports: &[Port]) {
         for port in ports {
             match self {

@@ -1,4 +1,4 @@
-//! The task that knows the addresses outside and tells of changes.
+//! The task that tracks the public addresses and announces changes.
 
 use std::net::IpAddr;
 #[cfg(feature = "portmap")]
@@ -11,13 +11,12 @@ use hearth_derp::bucket::TokenBucket;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::host::{self, Ours};
-use super::knowledge::Knowledge;
+use super::host::{self, ServerHost};
 #[cfg(feature = "portmap")]
-use super::portmap::{self, Front};
+use super::portmap::{self, Upstream};
+use super::state::WanState;
 use super::system::System;
-use super::{hook, outside};
-
+use super::{hook, stun};
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::relay::bootstrap_dns::BootstrapDns;
@@ -32,71 +31,71 @@ use hearth_core::tailcfg::derpmap::DerpRegion;
 use hearth_core::wan::mapping::Mapping;
 #[cfg(feature = "portmap")]
 use hearth_core::wan::mapping::{Port, Transport};
-use hearth_core::wan::publish::{Place, Told};
+use hearth_core::wan::publish::{Advertised, ConfiguredAddresses};
 use hearth_core::wan::report::Lookup;
 use hearth_core::wan::{Addresses, NoticedBy, Report};
 
-/// Time from the first news of the kernel to the look: a change comes as several of them.
+/// Time from the first notification of the kernel to the update: a change causes several notifications.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// So many looks for news of the kernel at once, and one more each [`CALM`]: on routers whose routes change
+/// Burst of updates after notifications of the kernel, and one more each [`CALM`]: on some routers routes change
 /// all the time.
-const LOOKS: u32 = 20;
-/// See [`LOOKS`].
+const BURST: u32 = 20;
+/// See [`BURST`].
 const CALM: Duration = Duration::from_secs(1);
 
-/// How often hearth looks where the kernel tells of changes; it may have told nobody.
+/// Polling interval with notifications of the kernel, which may be lost.
 const RARELY: Duration = Duration::from_secs(5 * 60);
 
-/// How often it looks where the kernel does not.
+/// Polling interval without notifications of the kernel.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// Refreshes that wait.
+/// Most queued refreshes.
 const REFRESHES: usize = 8;
 
-/// What the watcher is made of.
+/// The parts of a [`Watcher`].
 pub(in crate::server) struct WatcherParts<'a> {
     /// The configuration.
     pub(in crate::server) config: &'a Config,
-    /// Where the server listens.
+    /// The addresses of the listeners.
     pub(in crate::server) listening: &'a Listening,
-    /// Hash of a certificate of our own.
+    /// Hash of the self-signed certificate.
     pub(in crate::server) pin: Option<&'a str>,
 }
 
-/// Knows the addresses outside and tells of changes.
+/// Tracks the public addresses and announces changes.
 pub(in crate::server) struct Watcher {
     config: Config,
     listening: Listening,
     pin: Option<String>,
     data_dir: PathBuf,
     system: System,
-    known: Knowledge,
-    kept: Ours,
-    told: Told,
+    state: WanState,
+    saved: ServerHost,
+    advertised: Advertised,
     region: watch::Sender<Option<DerpRegion>>,
     report: watch::Sender<Arc<Report>>,
     refreshes: mpsc::Receiver<oneshot::Sender<Refreshed>>,
     place: WanStatus,
-    /// When it has to be settled again, without news.
+    /// Time until the next update without news.
     due: Option<Duration>,
     #[cfg(feature = "portmap")]
-    front: watch::Sender<Front>,
+    upstream: watch::Sender<Upstream>,
 }
 
-/// What others say.
-struct Others {
+/// The results of the tasks that ask results.
+struct Results {
     lookups: watch::Receiver<Lookup>,
-    learnt: watch::Receiver<Addresses>,
+    reported: watch::Receiver<Addresses>,
     mappings: watch::Receiver<Mapping>,
 }
 
 impl Watcher {
-    /// Looks for the first time.
+    /// Reads the addresses for the first time.
     pub(in crate::server) fn new(parts: &WatcherParts<'_>) -> Self {
         let config = parts.config;
         let derp = &config.derp;
-        let place = Place {
+        let configured = ConfiguredAddresses {
             host: match parts.listening.url.host() {
                 Host::Address(address) => Some(*address),
                 Host::Name(_) => None,
@@ -108,48 +107,48 @@ impl Watcher {
             relay_is_elsewhere: derp.host_name.is_some(),
             more: config.clients.addresses.clone(),
         };
-        let ours = Ours::read(&config.data_dir, parts.listening.url.host());
+        let host = ServerHost::read(&config.data_dir, parts.listening.url.host());
         let (region, _) = watch::channel(None);
         let (report, watched) = watch::channel(Arc::new(Report::default()));
         let (asking, refreshes) = mpsc::channel(REFRESHES);
         let mut watcher = Self {
             data_dir: config.data_dir.clone(),
-            system: System::open(config.wan.interface.clone()),
-            known: Knowledge::new(config.wan.clone(), place, ours.clone()),
-            kept: ours,
+            system: System::open(config.wan.interface.clone(), OFTEN.as_secs()),
+            state: WanState::new(config.wan.clone(), configured, host.clone()),
+            saved: host,
             config: config.clone(),
             listening: parts.listening.clone(),
             pin: parts.pin.map(str::to_owned),
-            told: Told::default(),
+            advertised: Advertised::default(),
             region,
             report,
             refreshes,
             place: WanStatus::new(watched, asking),
             due: None,
             #[cfg(feature = "portmap")]
-            front: watch::channel(Front::default()).0,
+            upstream: watch::channel(Upstream::default()).0,
         };
         watcher.look();
-        watcher.settle();
+        watcher.update();
         watcher
     }
 
-    /// hearth's own region, which follows the addresses.
+    /// The region of the own relay, which follows the addresses.
     pub(in crate::server) fn region(&self) -> watch::Receiver<Option<DerpRegion>> {
         self.region.subscribe()
     }
 
-    /// Where clients find the server without DNS, as it is now.
+    /// The advertised addresses of the server now.
     pub(in crate::server) fn server(&self) -> &[IpAddr] {
-        &self.told.server
+        &self.advertised.server
     }
 
-    /// Where others ask about the addresses.
+    /// The handle for requests about the addresses.
     pub(in crate::server) fn place(&self) -> WanStatus {
         self.place.clone()
     }
 
-    /// Tells clients of changes until the server stops. The tasks that ask others are among `tasks`.
+    /// Announces changes to clients until the server stops. The tasks that ask others are spawned in `tasks`.
     pub(in crate::server) async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<SharedMapData>>,
@@ -157,13 +156,13 @@ impl Watcher {
         tasks: Tasks,
         shutdown: Shutdown,
     ) {
-        let (mut others, again) = self.ask_others(&tasks, &shutdown);
-        let mut calm = TokenBucket::new(LOOKS, CALM);
-        names.tell(&self.told.server);
+        let (mut results, again) = self.ask_others(&tasks, &shutdown);
+        let mut calm = TokenBucket::new(BURST, CALM);
+        names.tell(&self.advertised.server);
         loop {
             let poll = match self.system.noticed_by() {
                 NoticedBy::Netlink => RARELY,
-                NoticedBy::Looking => OFTEN,
+                NoticedBy::Polling => OFTEN,
             };
             let pause = self.due.map_or(poll, |due| due.min(poll));
             let asker = tokio::select! {
@@ -184,60 +183,60 @@ impl Watcher {
                     again.iter().for_each(|task| task.notify_one());
                     asker
                 }
-                Ok(()) = others.lookups.changed() => {
-                    self.known.lookup = others.lookups.borrow_and_update().clone();
+                Ok(()) = results.lookups.changed() => {
+                    self.state.lookup = results.lookups.borrow_and_update().clone();
                     None
                 }
-                Ok(()) = others.learnt.changed() => {
-                    self.known.stun = *others.learnt.borrow_and_update();
+                Ok(()) = results.reported.changed() => {
+                    self.state.stun = *results.reported.borrow_and_update();
                     None
                 }
-                Ok(()) = others.mappings.changed() => {
-                    self.known.mapping = others.mappings.borrow_and_update().clone();
+                Ok(()) = results.mappings.changed() => {
+                    self.state.mapping = results.mappings.borrow_and_update().clone();
                     None
                 }
             };
-            if self.settle() {
+            if self.update() {
                 again.iter().for_each(|task| task.notify_one());
             }
             tailnet.send_if_modified(|now| {
-                let dial_plan = DialPlan::new(&self.told.server);
+                let dial_plan = DialPlan::new(&self.advertised.server);
                 let is_other = dial_plan != now.dial_plan;
                 if is_other {
                     *now = Arc::new((**now).clone().with_dial_plan(dial_plan));
                 }
                 is_other
             });
-            names.tell(&self.told.server);
+            names.tell(&self.advertised.server);
             if let Some(asker) = asker {
-                let changed = self.known.refresh();
+                let changed = self.state.refresh();
                 let report = self.report.borrow().clone();
-                // Whoever asked may have gone.
+                // The requester may be gone.
                 let _ = asker.send(Refreshed { changed, report });
             }
         }
     }
 
-    /// Starts whatever asks others, as far as the owner wants it. Those that ask anew when told to come with it.
-    fn ask_others(&self, tasks: &Tasks, shutdown: &Shutdown) -> (Others, Vec<Arc<Notify>>) {
+    /// Starts the configured tasks that ask others; returns their results and what makes them ask again.
+    fn ask_others(&self, tasks: &Tasks, shutdown: &Shutdown) -> (Results, Vec<Arc<Notify>>) {
         let wan = &self.config.wan;
         let mut again = Vec::new();
-        let mut told_to = || {
-            let told_to = Arc::new(Notify::new());
-            again.push(told_to.clone());
-            told_to
+        let mut notified = || {
+            let notify = Arc::new(Notify::new());
+            again.push(notify.clone());
+            notify
         };
         let (found, lookups) = watch::channel(Lookup::None);
         if let Host::Name(name) = self.listening.url.host() {
             let name = name.to_string();
-            let looking = host::keep_looking(name, found, told_to(), shutdown.clone());
-            tasks.spawn("name of the server", looking);
+            let resolving = host::keep_resolving(name, found, notified(), shutdown.clone());
+            tasks.spawn("DNS name of the server", resolving);
         }
-        let (said, learnt) = watch::channel(Addresses::default());
+        let (answers, reported) = watch::channel(Addresses::default());
         if !wan.stun_servers.is_empty() {
             let servers = wan.stun_servers.clone();
-            let asking = outside::keep_asking(servers, said, told_to(), shutdown.clone());
-            tasks.spawn("address outside", asking);
+            let asking = stun::keep_asking(servers, answers, notified(), shutdown.clone());
+            tasks.spawn("STUN client", asking);
         }
         let mappings = self.map_ports(tasks, shutdown);
         if let Some(program) = wan.on_change.clone() {
@@ -245,18 +244,18 @@ impl Watcher {
             let running = hook::keep_running(program, reports, shutdown.clone());
             tasks.spawn("wan.on_change", running);
         }
-        let others = Others {
+        let results = Results {
             lookups,
-            learnt,
+            reported,
             mappings,
         };
-        (others, again)
+        (results, again)
     }
 
-    /// Has the ports forwarded, if the owner wants it.
+    /// Starts port mapping, if configured.
     #[cfg(feature = "portmap")]
     fn map_ports(&self, tasks: &Tasks, shutdown: &Shutdown) -> watch::Receiver<Mapping> {
-        let (told, mappings) = watch::channel(self.known.mapping.clone());
+        let (result, mappings) = watch::channel(self.state.mapping.clone());
         if self.config.wan.port_mapping {
             let port = |transport, address: Option<SocketAddr>| {
                 address.map(|address| Port {
@@ -271,72 +270,70 @@ impl Watcher {
                 port(Transport::Udp, listening.stun),
             ];
             let ports = ports.into_iter().flatten().collect();
-            let front = self.front.subscribe();
-            let mapping = portmap::keep_mapped(ports, front, told, shutdown.clone());
-            tasks.spawn("port forwarding", mapping);
+            let upstream = self.upstream.subscribe();
+            let mapping = portmap::keep_mapped(ports, upstream, result, shutdown.clone());
+            tasks.spawn("port mapping", mapping);
         }
         mappings
     }
 
-    /// Says that this program cannot, if the owner wants it.
+    /// Reports that this build has no port mapping, if configured.
     #[cfg(not(feature = "portmap"))]
     fn map_ports(&self, _: &Tasks, _: &Shutdown) -> watch::Receiver<Mapping> {
-        let mut mapping = self.known.mapping.clone();
+        let mut mapping = self.state.mapping.clone();
         if self.config.wan.port_mapping {
-            mapping.fault =
-                "this program was built without port mapping (feature `portmap`)".into();
+            mapping.fault = "this build has no port mapping (feature `portmap`)".into();
             tracing::warn!("wan.port_mapping: {}", mapping.fault);
         }
-        let (told, mut mappings) = watch::channel(Mapping::default());
-        told.send_replace(mapping);
+        let (result, mut mappings) = watch::channel(Mapping::default());
+        result.send_replace(mapping);
         mappings.mark_changed();
         mappings
     }
 
     fn look(&mut self) {
-        self.known.outer = self.system.look();
-        self.known.home = Network::of_this_machine().home_address();
+        self.state.wan = self.system.look();
+        self.state.lan = Network::of_this_machine().home_address();
         #[cfg(feature = "portmap")]
         {
-            let front = Front {
-                own: self.known.outer.addresses.v4,
-                gateway: self.known.outer.gateway,
+            let upstream = Upstream {
+                own: self.state.wan.addresses.v4,
+                gateway: self.state.wan.gateway,
             };
-            self.front.send_if_modified(|now| {
-                // An address that is gone for a moment comes back, or another one comes.
-                let is_other = front.own.is_some() && *now != front;
+            self.upstream.send_if_modified(|now| {
+                // A lost address soon comes back, or another one comes.
+                let is_other = upstream.own.is_some() && *now != upstream;
                 if is_other {
-                    *now = front;
+                    *now = upstream;
                 }
                 is_other
             });
         }
     }
 
-    /// Draws the conclusions; says whether the addresses outside have changed.
-    fn settle(&mut self) -> bool {
+    /// Updates everything that depends on the addresses; returns whether the public addresses have changed.
+    fn update(&mut self) -> bool {
         let now = system_clock::now();
-        let outcome = self.known.settle(now.mono, now.wall);
+        let outcome = self.state.update(now.mono, now.wall);
         self.due = outcome.again_in;
-        self.told = outcome.told;
-        let report = self.known.report(self.system.noticed_by());
+        self.advertised = outcome.advertised;
+        let report = self.state.report(self.system.noticed_by());
         if outcome.is_change {
-            let ipv4 = report.outside.v4.map(|ip| ip.to_string());
-            let ipv6 = report.outside.v6.map(|ip| ip.to_string());
+            let ipv4 = report.public.v4.map(|ip| ip.to_string());
+            let ipv6 = report.public.v6.map(|ip| ip.to_string());
             let interface = &report.interface;
-            tracing::info!(
-                interface,
-                ipv4,
-                ipv6,
-                "the addresses outside are others now"
-            );
+            match report.since {
+                _ if report.public.is_empty() => tracing::info!(interface, "public address lost"),
+                None => tracing::info!(interface, ipv4, ipv6, "public address"),
+                Some(_) => tracing::info!(interface, ipv4, ipv6, "public address changed"),
+            }
         }
-        if self.kept != self.known.ours {
-            self.kept = self.known.ours.clone();
-            self.kept.write(&self.data_dir);
+        if self.saved != self.state.host {
+            self.saved = self.state.host.clone();
+            self.saved.write(&self.data_dir);
         }
         let pin = self.pin.as_deref();
-        let region = derp_map::region(&self.config, &self.listening, pin, self.told.relay);
+        let region = derp_map::region(&self.config, &self.listening, pin, self.advertised.relay);
         self.region.send_if_modified(|now| {
             let is_other = *now != region;
             *now = region;

@@ -1,4 +1,4 @@
-//! How a router in front is asked to forward ports: what is sent, and what the answers say.
+//! Messages of the port mapping protocols.
 #![cfg_attr(
     not(test),
     deny(
@@ -18,38 +18,38 @@ use std::time::Duration;
 /// UDP port of routers that speak PCP or NAT-PMP. Source: RFC 6887 section 19.1.
 pub const SERVER_PORT: u16 = 5351;
 
-/// How long a forwarding shall last unless it is renewed. Source: RFC 6886 section 3.3.
+/// Requested lifetime of a mapping. Source: RFC 6886 section 3.3.
 pub const LIFETIME: Duration = Duration::from_secs(7200);
 
-/// Longest answer, in bytes. Source: RFC 6887 section 7.
+/// Longest response, in bytes. Source: RFC 6887 section 7.
 pub const ANSWER_MAX: usize = 1100;
 
-/// Why the router forwards no port.
+/// Why the router refuses a mapping.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It speaks another version of the protocol, or another protocol.
-    #[error("it does not speak this protocol")]
+    /// The protocol or its version is not supported.
+    #[error("protocol not supported")]
     Version,
-    /// It may not: its owner has switched that off.
-    #[error("its owner has switched that off")]
+    /// Port mapping is disabled on the router.
+    #[error("port mapping is disabled on the router")]
     Forbidden,
-    /// It has no connection itself.
-    #[error("it has no connection to the internet")]
+    /// The router has no internet connection.
+    #[error("the router has no internet connection")]
     NoNetwork,
-    /// It has no room left, or the port is another one's.
-    #[error("the port is taken, or there is no room")]
+    /// The port is in use, or the table of the router is full.
+    #[error("port in use, or too many mappings")]
     Taken,
-    /// Another reason, by its number.
-    #[error("fault {0}")]
+    /// Another error code.
+    #[error("error {0}")]
     Other(u32),
 }
 
-/// A port that is forwarded.
+/// A granted mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// The port outside.
+    /// The external port.
     pub external: u16,
-    /// How long it lasts; zero is for ever.
+    /// Lifetime; zero is forever.
     pub lifetime: Duration,
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::wan::mapping::{Port, Transport};
 use crate::wan::portmap::{Granted, Refusal, seconds};
 
-/// Asks for the address outside. Source: section 3.2.
+/// The request for the external address. Source: section 3.2.
 pub const ADDRESS_REQUEST: [u8; 2] = [0, 0];
 
-/// The bit of an answer. Source: section 3.1.
+/// The bit of a response. Source: section 3.1.
 const ANSWER: u8 = 0x80;
 
 fn operation(transport: Transport) -> u8 {
@@ -19,8 +19,7 @@ fn operation(transport: Transport) -> u8 {
     }
 }
 
-/// Asks for a port to be forwarded; with a `lifetime` of zero it is forwarded no more. Source: sections 3.3
-/// and 3.4.
+/// The request for a mapping; a `lifetime` of zero removes it. Source: sections 3.3 and 3.4.
 pub fn map_request(port: Port, lifetime: Duration) -> [u8; 12] {
     let [high, low] = port.number.to_be_bytes();
     let external = match lifetime.is_zero() {
@@ -46,7 +45,7 @@ pub fn map_request(port: Port, lifetime: Duration) -> [u8; 12] {
     ]
 }
 
-/// What an answer says about the address outside; `None` is an answer to something else.
+/// The external address in a response; `None` if it responds to something else.
 pub fn address_answer(packet: &[u8]) -> Option<Result<Ipv4Addr, Refusal>> {
     let rest = match of_operation(packet, 0)? {
         Ok(rest) => rest,
@@ -56,7 +55,7 @@ pub fn address_answer(packet: &[u8]) -> Option<Result<Ipv4Addr, Refusal>> {
     Some(Ok(Ipv4Addr::from(*rest.first_chunk::<4>()?)))
 }
 
-/// What an answer says about a port; `None` is an answer to something else.
+/// The mapping in a response; `None` if it responds to something else.
 pub fn map_answer(packet: &[u8], port: Port) -> Option<Result<Granted, Refusal>> {
     let rest = match of_operation(packet, operation(port.transport))? {
         Ok(rest) => rest,
@@ -72,7 +71,7 @@ pub fn map_answer(packet: &[u8], port: Port) -> Option<Result<Granted, Refusal>>
     }))
 }
 
-/// What follows the result in an answer to this operation.
+/// The rest of a response to this operation, after the result.
 fn of_operation(packet: &[u8], operation: u8) -> Option<Result<&[u8], Refusal>> {
     let (&[version, kind, high, low], rest) = packet.split_first_chunk::<4>()?;
     if version != 0 || kind != operation | ANSWER {
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_and_those_to_others_passed_over() {
+    fn responses_are_read_and_unrelated_ones_skipped() {
         let address = [0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 5];
         assert_eq!(address_answer(&address), Some(Ok([203, 0, 113, 5].into())));
         assert_eq!(address_answer(&address[..11]), None);

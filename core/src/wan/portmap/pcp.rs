@@ -12,13 +12,13 @@ pub const REQUEST_LEN: usize = 60;
 const VERSION: u8 = 2;
 /// Source: section 19.3.
 const MAP: u8 = 1;
-/// The bit of an answer. Source: section 7.2.
+/// The bit of a response. Source: section 7.2.
 const ANSWER: u8 = 0x80;
 
-/// By this the router knows whose mapping it is. Source: section 11.2.
+/// Identifies the owner of a mapping. Source: section 11.2.
 pub type Nonce = [u8; 12];
 
-/// The number of the protocol in IP.
+/// The IP protocol number.
 fn protocol(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => 6,
@@ -26,7 +26,7 @@ fn protocol(transport: Transport) -> u8 {
     }
 }
 
-/// Asks for a port to be forwarded to `own`; with a `lifetime` of zero it is forwarded no more.
+/// The request for a mapping to `own`; a `lifetime` of zero removes it.
 pub fn map_request(port: Port, own: Ipv4Addr, nonce: Nonce, lifetime: Duration) -> Vec<u8> {
     let mut packet = Vec::with_capacity(REQUEST_LEN);
     packet.extend([VERSION, MAP, 0, 0]);
@@ -36,12 +36,12 @@ pub fn map_request(port: Port, own: Ipv4Addr, nonce: Nonce, lifetime: Duration) 
     packet.extend([protocol(port.transport), 0, 0, 0]);
     packet.extend(port.number.to_be_bytes());
     packet.extend(port.number.to_be_bytes());
-    // Any address outside will do. Source: section 11.1.
+    // Any external address. Source: section 11.1.
     packet.extend(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
     packet
 }
 
-/// What an answer says about a port, with the address outside; `None` is an answer to something else.
+/// The mapping and the external address in a response; `None` if it responds to something else.
 pub fn map_answer(
     packet: &[u8],
     port: Port,
@@ -49,7 +49,7 @@ pub fn map_answer(
 ) -> Option<Result<(Granted, Option<Ipv4Addr>), Refusal>> {
     let (&[version, operation, _, result], rest) = packet.split_first_chunk::<4>()?;
     if version != VERSION {
-        // A router that knows NAT-PMP only answers in its own way. Source: section 9.
+        // A router with NAT-PMP only responds in that protocol. Source: section 9.
         return (operation & ANSWER != 0).then_some(Err(Refusal::Version));
     }
     if operation != MAP | ANSWER {
@@ -62,7 +62,7 @@ pub fn map_answer(
     let (&[transport, ..], rest) = rest.split_first_chunk::<4>()?;
     let (internal, rest) = rest.split_first_chunk::<2>()?;
     let (external, rest) = rest.split_first_chunk::<2>()?;
-    let outside = rest.first_chunk::<16>()?;
+    let external_ip = rest.first_chunk::<16>()?;
     let is_ours = *whose == nonce
         && transport == protocol(port.transport)
         && u16::from_be_bytes(*internal) == port.number;
@@ -76,9 +76,9 @@ pub fn map_answer(
                 external: u16::from_be_bytes(*external),
                 lifetime: Duration::from_secs(u32::from_be_bytes(*lifetime).into()),
             };
-            let outside = Ipv6Addr::from(*outside).to_ipv4_mapped();
-            let outside = outside.filter(|ip| !ip.is_unspecified());
-            return Some(Ok((granted, outside)));
+            let external_ip = Ipv6Addr::from(*external_ip).to_ipv4_mapped();
+            let external_ip = external_ip.filter(|ip| !ip.is_unspecified());
+            return Some(Ok((granted, external_ip)));
         }
         1 | 4 | 9 => Refusal::Version,
         2 => Refusal::Forbidden,
@@ -130,11 +130,11 @@ mod tests {
             external: 3479,
             lifetime: Duration::from_secs(3600),
         };
-        let outside = Some(Ipv4Addr::new(203, 0, 113, 5));
+        let external_ip = Some(Ipv4Addr::new(203, 0, 113, 5));
         let whole = answer(0, 3479);
         assert_eq!(
             map_answer(&whole, PORT, NONCE),
-            Some(Ok((granted, outside)))
+            Some(Ok((granted, external_ip)))
         );
         assert_eq!(map_answer(&whole, PORT, [0; 12]), None);
         for end in 0..whole.len() {

@@ -1,7 +1,7 @@
 //! UPnP Internet Gateway Device: as much of SSDP, SOAP and XML as forwards a port.
 //!
-//! Source: UPnP Device Architecture 1.0, WANIPConnection:1 and WANPPPConnection:1 of the UPnP Forum. XML is
-//! looked through for the few elements that matter; what is not found that way is not there.
+//! Source: UPnP Device Architecture 1.0, WANIPConnection:1 and WANPPPConnection:1 of the UPnP Forum. Only the few
+//! XML elements that matter are searched for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,50 +9,50 @@ use std::time::Duration;
 use crate::wan::mapping::{Port, Transport};
 use crate::wan::portmap::{Refusal, seconds};
 
-/// Where routers are searched for: the group and port of SSDP.
+/// Multicast group and port of SSDP.
 pub const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
 
-/// Longest answer to a search that is looked at, in bytes.
+/// Longest response to a search, in bytes.
 pub const FOUND_MAX: usize = 2048;
 
 /// Longest description of a device, in bytes.
 pub const DESCRIPTION_MAX: usize = 64 * 1024;
 
-/// Longest path that is asked for, in bytes.
+/// Longest path of a request, in bytes.
 const PATH_MAX: usize = 512;
 
-/// Who may forward ports, the better first.
+/// Services with port mapping, in order of preference.
 const SERVICES: [&str; 3] = [
     "urn:schemas-upnp-org:service:WANIPConnection:2",
     "urn:schemas-upnp-org:service:WANIPConnection:1",
     "urn:schemas-upnp-org:service:WANPPPConnection:1",
 ];
 
-/// What is searched for: both versions of the device.
+/// Searched devices: both versions.
 const DEVICES: [&str; 2] = [
     "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
     "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
 ];
 
-/// A resource of the router.
+/// A resource on the router: address and path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Where it is.
+pub struct Resource {
+    /// Address.
     pub address: SocketAddr,
-    /// Its path.
+    /// Path.
     pub path: String,
 }
 
-/// The service of a router that forwards ports.
+/// The port mapping service of a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Where it takes requests.
-    pub control: Place,
-    /// What it is called.
+    /// Control URL.
+    pub control: Resource,
+    /// Service type.
     pub kind: &'static str,
 }
 
-/// The searches, one for each version of the device.
+/// The search messages, one for each version of the device.
 pub fn searches() -> [String; 2] {
     DEVICES.map(|device| {
         format!(
@@ -61,9 +61,9 @@ pub fn searches() -> [String; 2] {
     })
 }
 
-/// Where the description is of a device that answered a search. It has to be with the device itself: an answer
-/// must not send hearth elsewhere.
-pub fn found(packet: &[u8], from: IpAddr) -> Option<Place> {
+/// The location of the description in a response to a search. It must be on the responding device: a response
+/// must not redirect hearth elsewhere.
+pub fn found(packet: &[u8], from: IpAddr) -> Option<Resource> {
     let text = std::str::from_utf8(packet).ok()?;
     let mut lines = text.lines();
     lines
@@ -75,15 +75,15 @@ pub fn found(packet: &[u8], from: IpAddr) -> Option<Place> {
             .eq_ignore_ascii_case("location")
             .then(|| value.trim())
     })?;
-    place(location).filter(|place| place.address.ip() == from)
+    resource(location).filter(|resource| resource.address.ip() == from)
 }
 
-/// The service that forwards ports, in the description of a device that is at `base`.
-pub fn service(description: &str, base: &Place) -> Option<Service> {
-    let url_base = element(description, "URLBase").and_then(place);
+/// The port mapping service in the description of the device at `base`.
+pub fn service(description: &str, base: &Resource) -> Option<Service> {
+    let url_base = element(description, "URLBase").and_then(resource);
     let base = url_base
-        .filter(|place| place.address.ip() == base.address.ip())
-        .map_or(base.address, |place| place.address);
+        .filter(|resource| resource.address.ip() == base.address.ip())
+        .map_or(base.address, |resource| resource.address);
     SERVICES.into_iter().find_map(|kind| {
         let mut rest = description;
         while let Some((_, after)) = rest.split_once("<service>") {
@@ -93,10 +93,10 @@ pub fn service(description: &str, base: &Place) -> Option<Service> {
                 continue;
             }
             let control = element(one, "controlURL")?;
-            let control = match place(control) {
-                Some(place) if place.address.ip() == base.ip() => place,
+            let control = match resource(control) {
+                Some(resource) if resource.address.ip() == base.ip() => resource,
                 Some(_) => continue,
-                None => Place {
+                None => Resource {
                     address: base,
                     path: path(control)?,
                 },
@@ -107,37 +107,37 @@ pub fn service(description: &str, base: &Place) -> Option<Service> {
     })
 }
 
-/// The name of an action and the body of the request for it.
+/// An action: header and body of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// What stands in the header `SOAPAction`.
+    /// Value of the header `SOAPAction`.
     pub header: String,
     /// The body.
     pub body: String,
 }
 
 impl Service {
-    /// Asks for the address outside.
+    /// The request for the external address.
     pub fn address(&self) -> Action {
         self.action("GetExternalIPAddress", "")
     }
 
-    /// Asks for a port to be forwarded to `own`; a `lifetime` of zero is for ever.
+    /// The request for a mapping to `own`; a `lifetime` of zero is forever.
     pub fn map(&self, port: Port, own: Ipv4Addr, lifetime: Duration) -> Action {
         let arguments = format!(
             "{}<NewInternalPort>{}</NewInternalPort><NewInternalClient>{own}</NewInternalClient>\
              <NewEnabled>1</NewEnabled><NewPortMappingDescription>hearth</NewPortMappingDescription>\
              <NewLeaseDuration>{}</NewLeaseDuration>",
-            outside(port),
+            external(port),
             port.number,
             seconds(lifetime)
         );
         self.action("AddPortMapping", &arguments)
     }
 
-    /// Asks for a port to be forwarded no more.
+    /// The request to remove a mapping.
     pub fn unmap(&self, port: Port) -> Action {
-        self.action("DeletePortMapping", &outside(port))
+        self.action("DeletePortMapping", &external(port))
     }
 
     fn action(&self, name: &str, arguments: &str) -> Action {
@@ -153,8 +153,8 @@ impl Service {
     }
 }
 
-/// The arguments that name a port outside.
-fn outside(port: Port) -> String {
+/// The arguments of an external port.
+fn external(port: Port) -> String {
     let protocol = match port.transport {
         Transport::Tcp => "TCP",
         Transport::Udp => "UDP",
@@ -165,12 +165,12 @@ fn outside(port: Port) -> String {
     )
 }
 
-/// The address outside that an answer says.
+/// The external address in a response.
 pub fn address_answer(answer: &str) -> Option<Ipv4Addr> {
     element(answer, "NewExternalIPAddress")?.parse().ok()
 }
 
-/// What an answer with an error says.
+/// The error in a response.
 pub fn refusal(answer: &str) -> Refusal {
     let code = element(answer, "errorCode").and_then(|code| code.parse().ok());
     match code {
@@ -181,10 +181,10 @@ pub fn refusal(answer: &str) -> Refusal {
     }
 }
 
-/// That a router forwards ports for ever or not at all. Source: WANIPConnection:1, error 725.
-pub const ONLY_FOR_EVER: Refusal = Refusal::Other(725);
+/// The router supports permanent mappings only. Source: WANIPConnection:1, error 725.
+pub const ONLY_PERMANENT: Refusal = Refusal::Other(725);
 
-/// The text of the first element with this name, whatever stands before the name.
+/// The text of the first element with this name and any prefix.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = xml;
     while let Some(at) = rest.find(name) {
@@ -192,7 +192,7 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
         let after = after.get(name.len()..)?;
         rest = after;
         let opens = before.rfind('<').and_then(|open| before.get(open..));
-        // Nothing but a prefix may stand between the bracket and the name.
+        // Only a prefix may be between the bracket and the name.
         let is_name = opens.is_some_and(|tag| {
             tag == "<" || tag.ends_with(':') && !tag.contains(['/', '>', ' ', '!', '?'])
         });
@@ -208,7 +208,7 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// `http://<IPv4 address>[:port]/path`; names are not looked up.
-fn place(url: &str) -> Option<Place> {
+fn resource(url: &str) -> Option<Resource> {
     let rest = url.strip_prefix("http://")?;
     let end = rest.find('/').unwrap_or(rest.len());
     let (host, rest) = rest.split_at_checked(end)?;
@@ -217,21 +217,21 @@ fn place(url: &str) -> Option<Place> {
         None => (host, 80),
     };
     let ip: Ipv4Addr = ip.parse().ok()?;
-    Some(Place {
+    Some(Resource {
         address: SocketAddr::new(ip.into(), port),
         path: path(rest)?,
     })
 }
 
-/// A path that can stand in a request.
+/// A path that is valid in a request.
 fn path(text: &str) -> Option<String> {
-    let is_good = text.len() <= PATH_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_valid = text.len() <= PATH_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
     // Only a path: another scheme has its colon before the first slash.
     let is_path = !text
         .split('/')
         .next()
         .is_some_and(|first| first.contains(':'));
-    (is_good && is_path).then(|| match text.starts_with('/') {
+    (is_valid && is_path).then(|| match text.starts_with('/') {
         true => text.replace("&amp;", "&"),
         false => format!("/{}", text.replace("&amp;", "&")),
     })
@@ -245,8 +245,8 @@ mod tests {
 
     const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 178, 1));
 
-    fn base() -> Place {
-        place("http://192.168.178.1:49000/igddesc.xml").unwrap()
+    fn base() -> Resource {
+        resource("http://192.168.178.1:49000/igddesc.xml").unwrap()
     }
 
     const DESCRIPTION: &str = r#"<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0">
@@ -326,7 +326,7 @@ mod tests {
             None
         );
         let fault = r#"<s:Fault><detail><UPnPError xmlns="urn:schemas-upnp-org:control-1-0"><errorCode>725</errorCode></UPnPError></detail></s:Fault>"#;
-        assert_eq!(refusal(fault), ONLY_FOR_EVER);
+        assert_eq!(refusal(fault), ONLY_PERMANENT);
         assert_eq!(refusal("<html>"), Refusal::Version);
     }
 
@@ -344,7 +344,7 @@ mod tests {
             let _ = element(&text, &name);
             let _ = service(&text, &base());
             let _ = found(text.as_bytes(), ROUTER);
-            let _ = place(&text);
+            let _ = resource(&text);
         }
     }
 }

@@ -11,27 +11,26 @@ use hearth_core::wan::mapping::{Port, Protocol};
 use hearth_core::wan::portmap::pcp::Nonce;
 use hearth_core::wan::portmap::{ANSWER_MAX, Granted, Refusal, SERVER_PORT, nat_pmp, pcp};
 
-/// How long each try may take; the RFCs have more of them (RFC 6886 section 3.1), which routers at home do
-/// not need.
+/// Timeout of each try; the RFCs have more tries (RFC 6886 section 3.1), which home routers do not need.
 const TRIES: [Duration; 3] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_millis(1000),
 ];
 
-/// A router that is asked by one of the two protocols.
+/// A router and the protocol that it is asked by.
 pub(super) struct Gateway {
     socket: UdpSocket,
     address: IpAddr,
     own: Ipv4Addr,
     nonce: Nonce,
     protocol: Protocol,
-    /// What PCP says along with each port.
-    outside: Mutex<Option<Ipv4Addr>>,
+    /// The external address, which PCP returns with each port.
+    external: Mutex<Option<Ipv4Addr>>,
 }
 
 impl Gateway {
-    /// The router at this address; `None` when nothing can be sent there.
+    /// The router at this address; `None` if it is unreachable.
     pub(super) async fn new(
         protocol: Protocol,
         address: IpAddr,
@@ -47,9 +46,9 @@ impl Gateway {
         own: Ipv4Addr,
         nonce: Nonce,
     ) -> Option<Self> {
-        // The router demands that PCP comes from the address it is about (RFC 6887 section 8.1).
+        // PCP requests must come from the mapped address (RFC 6887 section 8.1).
         let socket = UdpSocket::bind((own, 0)).await.ok()?;
-        // Nobody else's packets are taken.
+        // Packets from others are not received.
         socket.connect(address).await.ok()?;
         Some(Self {
             socket,
@@ -57,7 +56,7 @@ impl Gateway {
             own,
             nonce,
             protocol,
-            outside: Mutex::new(None),
+            external: Mutex::new(None),
         })
     }
 
@@ -69,7 +68,7 @@ impl Gateway {
         self.address
     }
 
-    /// Has a port forwarded.
+    /// Maps a port.
     pub(super) async fn map(
         &self,
         port: Port,
@@ -80,9 +79,12 @@ impl Gateway {
                 let request = pcp::map_request(port, self.own, self.nonce, lifetime);
                 let read = |packet: &[u8]| pcp::map_answer(packet, port, self.nonce);
                 let answer = self.ask(&request, read).await.ok_or(None)?;
-                answer.map(|(granted, outside)| {
-                    let mut known = self.outside.lock().unwrap_or_else(|lock| lock.into_inner());
-                    *known = outside;
+                answer.map(|(granted, external)| {
+                    let mut known = self
+                        .external
+                        .lock()
+                        .unwrap_or_else(|lock| lock.into_inner());
+                    *known = external;
                     granted
                 })
             }
@@ -95,7 +97,7 @@ impl Gateway {
         granted.map_err(Some)
     }
 
-    /// Has a port forwarded no more. Without an answer it ends in time.
+    /// Removes a mapping. Without a response it expires.
     pub(super) async fn unmap(&self, port: Port) {
         let request = match self.protocol {
             Protocol::Pcp => pcp::map_request(port, self.own, self.nonce, Duration::ZERO),
@@ -104,16 +106,19 @@ impl Gateway {
         let _ = self.socket.send(&request).await;
     }
 
-    /// The address outside.
-    pub(super) async fn outside(&self) -> Option<Ipv4Addr> {
+    /// The external address.
+    pub(super) async fn external(&self) -> Option<Ipv4Addr> {
         if self.protocol == Protocol::Pcp {
-            return *self.outside.lock().unwrap_or_else(|lock| lock.into_inner());
+            return *self
+                .external
+                .lock()
+                .unwrap_or_else(|lock| lock.into_inner());
         }
         let request = nat_pmp::ADDRESS_REQUEST;
         self.ask(&request, nat_pmp::address_answer).await?.ok()
     }
 
-    /// What the router answers; `None` when it does not.
+    /// The response of the router, if any.
     async fn ask<A>(&self, request: &[u8], read: impl Fn(&[u8]) -> Option<A>) -> Option<A> {
         let mut buffer = [0; ANSWER_MAX];
         for patience in TRIES {
@@ -128,7 +133,7 @@ impl Gateway {
                 }
             });
             if let Ok(answer) = answer.await {
-                // A fault of the socket says that nothing listens there.
+                // An error of the socket means that nothing listens there.
                 return answer;
             }
         }
@@ -147,7 +152,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_first_packet_that_is_lost_is_sent_again_and_the_end_is_told() {
+    async fn a_lost_request_is_sent_again_and_a_mapping_is_removed() {
         let router = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let own = Ipv4Addr::LOCALHOST;
         let address = router.local_addr().unwrap();
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_listens_there_is_no_waiting() {
+    async fn where_nothing_listens_there_is_no_delay() {
         let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = gone.local_addr().unwrap();
         drop(gone);

@@ -1,0 +1,66 @@
+//! `hearth invite`.
+
+use std::io;
+
+use super::preauthkeys::{NEVER, expires};
+use crate::api::{CreateInvite, Invite};
+use crate::cli::args::{InviteArgs, end_of};
+use crate::cli::client::{CliError, read};
+use crate::cli::context::Ctx;
+use crate::cli::output::{Output, Terminal, cell};
+use crate::qr;
+
+/// Bright white on black, as scanners expect it, whatever the colours of the terminal are (SGR parameters of
+/// ECMA-48, 8.3.117, and xterm's bright colours).
+const WHITE_ON_BLACK: &str = "\u{1b}[97;40m";
+const RESET: &str = "\u{1b}[0m";
+
+/// Creates a single-use key: the command line for the device is the result; the QR code is for the person.
+pub fn run(ctx: &Ctx, args: InviteArgs) -> Result<Output, CliError> {
+    let body = CreateInvite {
+        user: args.user.unwrap_or_default(),
+        expiration: end_of(args.expiration).or(Some(NEVER)),
+    };
+    let answer = ctx.client.post("/api/v1/hearth/invite", &body)?;
+    let invite: Invite = read(&answer)?;
+    let code = qr::for_terminal(&invite.join_url).unwrap_or_default();
+    let note = format!(
+        "\nRun the line above on the device. It joins one device as {}'s, until {}.\n\
+         On a phone, scan this code; it opens {}\n\n{}",
+        cell(&invite.user.name),
+        expires(invite.expiration),
+        invite.join_url,
+        in_colors(&code, Terminal::of(&io::stderr())),
+    );
+    Ok(ctx.output(&answer, || invite.command).note(&note))
+}
+
+/// The QR code with its own colours, where the terminal has any: on a light terminal it would be inverted.
+fn in_colors(code: &str, terminal: Terminal) -> String {
+    if !terminal.color {
+        return code.to_owned();
+    }
+    let lines = code.lines();
+    let lines: Vec<String> = lines
+        .map(|line| format!("{WHITE_ON_BLACK}{line}{RESET}"))
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_brings_its_colours_to_a_terminal() {
+        assert_eq!(in_colors("██\n▀ ", Terminal::NONE), "██\n▀ ");
+        let color = Terminal {
+            color: true,
+            width: None,
+        };
+        assert_eq!(
+            in_colors("█\n▀", color),
+            "\u{1b}[97;40m█\u{1b}[0m\n\u{1b}[97;40m▀\u{1b}[0m"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Faults of a configuration and where they are. None of them stops the server.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// A location in a file. Lines and columns start at 1; columns count characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, or 0 for the whole file.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Location {
+    /// The whole file.
+    pub fn whole(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            line: 0,
+            column: 0,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match self.line {
+            0 => Ok(()),
+            line => write!(f, ":{line}:{}", self.column),
+        }
+    }
+}
+
+/// A fault of a configuration. The text says what hearth does instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigFault {
+    /// The file cannot be read.
+    #[error("cannot be read: {reason} (using the defaults)")]
+    Unreadable {
+        /// The error of the system.
+        reason: String,
+    },
+    /// A syntax error in TOML.
+    #[error("{message} (using the rest of the file)")]
+    Syntax {
+        /// The error of the parser.
+        message: String,
+    },
+    /// A syntax error in JSON. Unlike TOML it has no lines from which to go on.
+    #[error("{message} (using the defaults)")]
+    NotJson {
+        /// The error of the parser.
+        message: String,
+    },
+    /// A byte that is not UTF-8.
+    #[error("invalid UTF-8 (replaced with U+FFFD)")]
+    NotUtf8,
+    /// An unknown key or section.
+    #[error("unknown {what} `{name}`{}", suggestion(.near))]
+    Unknown {
+        /// `key` or `section`.
+        what: &'static str,
+        /// The dotted name as written.
+        name: String,
+        /// The most similar known name.
+        near: Option<String>,
+    },
+    /// A value of the wrong type or form.
+    #[error("invalid value for `{key}`: expected {expected} (using the default)")]
+    BadValue {
+        /// The dotted name.
+        key: &'static str,
+        /// What the key expects.
+        expected: &'static str,
+    },
+    /// A value that is too small or too large.
+    #[error("`{key}` is out of range: allowed are {least} to {most} (using the default)")]
+    OutOfRange {
+        /// The dotted name.
+        key: &'static str,
+        /// The smallest value.
+        least: String,
+        /// The largest value.
+        most: String,
+    },
+    /// A key without another one that it requires.
+    #[error("`{key}` requires `{missing}` (ignored)")]
+    Alone {
+        /// The key that is set.
+        key: &'static str,
+        /// The key that is missing.
+        missing: &'static str,
+    },
+    /// An invalid item of a list or table.
+    #[error("invalid item in `{key}` (skipped): {reason}")]
+    BadItem {
+        /// The dotted name of the list or table.
+        key: &'static str,
+        /// Why it is invalid.
+        reason: String,
+    },
+    /// MagicDNS would hide the name of the server.
+    #[error("`base_domain` must not contain the host of `server_url` (using {instead})")]
+    HostInBaseDomain {
+        /// The base domain that is used.
+        instead: String,
+    },
+    /// No address that other machines could reach.
+    #[error(
+        "this machine has no private address: set `server_url`, or only clients on this machine can connect"
+    )]
+    NoHomeAddress,
+    /// A CGNAT address of this machine inside the prefix of the nodes.
+    #[error(
+        "{interface} has the CGNAT address {address}, which is inside the range of the nodes: traffic may go to the wrong one; set `prefixes.v4 = \"{instead}\"`, restart, and run `hearth nodes backfill-ips`"
+    )]
+    CarrierAddress {
+        /// The interface.
+        interface: String,
+        /// Its address.
+        address: Ipv4Addr,
+        /// A range that does not contain it.
+        instead: &'static str,
+    },
+    /// An unknown board.
+    #[error(
+        "unknown board `{name}`{} (using {instead}); `hearth board list` shows all boards", suggestion(.near)
+    )]
+    UnknownBoard {
+        /// The name as written.
+        name: String,
+        /// The most similar known board.
+        near: Option<String>,
+        /// The board that is used.
+        instead: String,
+    },
+    /// Limits above the memory budget of the board.
+    #[error(
+        "[limits] can use up to {needs} but the budget of {board} is {budget}; the kernel may kill hearth under load"
+    )]
+    OverBudget {
+        /// The most memory that the limits allow.
+        needs: String,
+        /// The memory budget.
+        budget: String,
+        /// The board.
+        board: String,
+    },
+    /// All listeners are off.
+    #[error("`listen.http` and `listen.https` are both off: no client can connect")]
+    NoListener,
+}
+
+fn suggestion(near: &Option<String>) -> String {
+    match near {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    }
+}
+
+/// A fault and its location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The location, if the fault is in a file.
+    pub location: Option<Location>,
+    /// The fault.
+    pub fault: ConfigFault,
+}
+
+impl Warning {
+    /// Whether the fault is in the configuration itself, not in the machine that hearth runs on.
+    pub fn is_of_configuration(&self) -> bool {
+        !matches!(
+            self.fault,
+            ConfigFault::NoHomeAddress
+                | ConfigFault::CarrierAddress { .. }
+                | ConfigFault::OverBudget { .. }
+        )
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Some(location) => write!(f, "{location}: {}", self.fault),
+            None => self.fault.fmt(f),
+        }
+    }
+}

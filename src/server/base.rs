@@ -1,0 +1,282 @@
+//! The common half of the control server and the standalone relay: certificate, listeners and tasks; reload and
+//! shutdown.
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_derp::ServerSecret;
+use hearth_derp::udp::StunCounters;
+use tokio::sync::watch;
+
+use super::listeners::Listeners;
+use super::{ServeError, system};
+use crate::config::{Config, Host, Limits};
+use crate::logging::LogControl;
+use crate::net::connection::{Connections, Service};
+use crate::net::limits as http_limits;
+use crate::net::tls::{self, Aes, CertNames, CertResolver, Identity};
+use crate::outbound::client::Outbound;
+use crate::relay::bootstrap_dns::BootstrapDns;
+use crate::relay::setup as relay;
+use crate::service::{Sockets, SystemdNotifier};
+use crate::shutdown::{Shutdown, Signal, Signals};
+use crate::status::addresses::Addresses;
+use crate::status::http_counters::HttpCounters;
+use crate::status::relay::Numbers;
+use crate::supervise::Tasks;
+use hearth_core::state::snapshot::Snapshot;
+
+/// Connections get this part of the shutdown timeout (one half); the rest is for the database.
+const TASKS_SHARE: u32 = 2;
+/// Time after which relay clients reconnect to a restarting server.
+const RECONNECT_IN: Duration = Duration::from_millis(500);
+/// How long relay clients try to reconnect.
+const TRY_FOR: Duration = Duration::from_secs(60);
+
+/// The common half of both servers.
+pub(super) struct Base {
+    signals: Signals,
+    /// The addresses of the listeners.
+    pub(super) addresses: Addresses,
+    /// The certificate of TLS connections.
+    pub(super) certificate: Arc<CertResolver>,
+    /// Hash of the self-signed certificate; `None` with certificate files.
+    pub(super) pin: Option<String>,
+    /// Outgoing requests.
+    pub(super) outbound: Arc<Outbound>,
+    /// All tasks.
+    pub(super) tasks: Tasks,
+    /// The request to stop.
+    pub(super) shutdown: Shutdown,
+}
+
+impl Base {
+    /// Opens the listeners and the certificate.
+    ///
+    /// # Errors
+    /// If an address is in use, or there is no certificate.
+    pub(super) async fn open(
+        config: &Config,
+        sockets: Sockets,
+    ) -> Result<(Self, Listeners), ServeError> {
+        let signals = Signals::new().map_err(system("signal handlers"))?;
+        let (identity, pin) = identity(config)?;
+        let listeners = Listeners::bind(config, sockets).await?;
+        let base = Self {
+            signals,
+            addresses: listeners.addresses(&config.server_url)?,
+            certificate: CertResolver::new(identity),
+            pin,
+            outbound: Arc::new(Outbound::default()),
+            tasks: Tasks::new(),
+            shutdown: Shutdown::new(),
+        };
+        Ok((base, listeners))
+    }
+
+    /// Starts the relay, unless it is off. `states` and `http` are those of the control server, if there is one.
+    pub(super) fn start_relay(
+        &self,
+        config: &Config,
+        secret: ServerSecret,
+        states: Option<watch::Receiver<Arc<Snapshot>>>,
+        http: Option<Arc<HttpCounters>>,
+    ) -> Numbers {
+        let (tasks, shutdown) = (&self.tasks, &self.shutdown);
+        let relay = relay::start(config, secret, states, &self.outbound, tasks, shutdown);
+        if let Some(relay) = &relay {
+            relay::announce_key(&self.certificate, relay, tasks, shutdown);
+        }
+        Numbers {
+            relay,
+            stun: StunCounters::default(),
+            http,
+        }
+    }
+
+    /// Starts the bootstrap DNS.
+    pub(super) fn start_names(&self, config: &Config) -> BootstrapDns {
+        let names = BootstrapDns::new(config);
+        let refreshing = names.clone().refresh(self.shutdown.clone());
+        self.tasks.spawn("names", refreshing);
+        names
+    }
+
+    /// Accepts connections and hands their requests to `service`.
+    pub(super) fn serve(
+        &self,
+        config: &Config,
+        mut listeners: Listeners,
+        service: Arc<dyn Service>,
+        numbers: &Numbers,
+    ) -> Result<(), ServeError> {
+        let limits = http_limits(&config.limits);
+        let tls = tls::server_config(self.certificate.clone(), aes(config))?;
+        let connections = Connections::new(service, limits, self.shutdown.clone());
+        listeners.start_metrics(numbers, &self.tasks, &self.shutdown);
+        listeners.start(
+            &connections,
+            &config.limits,
+            tls,
+            (&numbers.stun, relay::stun_options(config)),
+            &self.tasks,
+            &self.shutdown,
+        );
+        Ok(())
+    }
+
+    /// Reloads the configuration at SIGHUP, and stops everything at SIGTERM or SIGINT. `reloaded` gets each new
+    /// configuration.
+    pub(super) async fn run(
+        mut self,
+        config: &Config,
+        log: &LogControl,
+        (reload, reloaded): (&dyn Fn() -> Config, &mut dyn FnMut(Config)),
+        notifier: &SystemdNotifier,
+        numbers: &Numbers,
+    ) {
+        while self.signals.next().await == Signal::Reload {
+            notifier.reloading();
+            let fresh = reload();
+            self.reload(config, &fresh, log);
+            if let Some(relay) = &numbers.relay {
+                relay.set_rates(relay::rates(&fresh.limits));
+            }
+            reloaded(fresh);
+        }
+        tracing::info!("stopping");
+        notifier.stopping();
+        self.shutdown.trigger();
+        if let Some(relay) = &numbers.relay {
+            relay.shutdown(RECONNECT_IN, TRY_FOR);
+        }
+        let grace = config.limits.shutdown_timeout / TASKS_SHARE;
+        tokio::select! {
+            aborted = self.tasks.finish(grace) => {
+                if !aborted.is_empty() {
+                    tracing::debug!(?aborted, "tasks aborted at the shutdown timeout");
+                }
+            }
+            _ = self.signals.next() => tracing::warn!("second signal: stopping immediately"),
+        }
+        // A leftover socket would mislead a person who looks for a running server.
+        let _ = std::fs::remove_file(&config.socket);
+    }
+
+    /// Applies the settings that can change at runtime: log level and certificate.
+    fn reload(&self, running: &Config, fresh: &Config, log: &LogControl) {
+        for warning in &fresh.warnings {
+            tracing::warn!("{warning}");
+        }
+        log.set_level(fresh.log_level);
+        if needs_restart(running, fresh) {
+            tracing::warn!("some changed settings take effect after a restart");
+        }
+        let Some(files) = &fresh.tls else {
+            tracing::info!("configuration reloaded");
+            return;
+        };
+        if self.pin.is_some() {
+            // Clients know the hash of the self-signed certificate and accept no other.
+            tracing::warn!("the certificate files take effect after a restart");
+            return;
+        }
+        match Identity::load(&files.cert, &files.key) {
+            Ok(identity) => {
+                self.certificate.replace(identity);
+                tracing::info!("configuration and certificate reloaded");
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "cannot reload the certificate; keeping the current one");
+            }
+        }
+    }
+}
+
+/// Prints a text on standard output. Nobody may be reading it; the log has the same facts.
+pub(super) fn print(text: &str) {
+    let mut output = io::stdout();
+    let _ = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+}
+
+/// Whether a setting has changed that cannot change at runtime.
+fn needs_restart(running: &Config, fresh: &Config) -> bool {
+    let without_reloadable = Config {
+        log_level: running.log_level,
+        limits: Limits {
+            derp_client_rate: running.limits.derp_client_rate,
+            derp_client_burst: running.limits.derp_client_burst,
+            derp_total_rate: running.limits.derp_total_rate,
+            derp_total_burst: running.limits.derp_total_burst,
+            ..fresh.limits.clone()
+        },
+        warnings: running.warnings.clone(),
+        tls: running.tls.clone(),
+        dns: running.dns.clone(),
+        ..fresh.clone()
+    };
+    without_reloadable != *running || fresh.tls.is_some() != running.tls.is_some()
+}
+
+/// The certificate of the files, or a self-signed one and its hash.
+///
+/// An unreadable certificate must not stop the server: with a self-signed one the relay works, and so do clients
+/// that know the Noise key. New clients that connect over HTTPS see a TLS error.
+fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
+    if let Some(files) = &config.tls {
+        match Identity::load(&files.cert, &files.key) {
+            Ok(identity) => return Ok((identity, None)),
+            Err(fault) => {
+                tracing::error!(%fault, "serving a self-signed certificate instead; fix the file and restart");
+            }
+        }
+    }
+    let mut names = CertNames {
+        common_name: "hearth".to_owned(),
+        dns: Vec::new(),
+        addresses: vec![IpAddr::from([127, 0, 0, 1])],
+    };
+    match config.server_url.host() {
+        Host::Name(name) => names.dns.push(name.to_string()),
+        Host::Address(address) => names.addresses.push(*address),
+    }
+    let identity = Identity::self_signed(&config.data_dir, &names)?;
+    let pin = identity.sha256().to_owned();
+    Ok((identity, Some(pin)))
+}
+
+/// Whether the board has AES instructions; unknown machines are assumed to have them.
+fn aes(config: &Config) -> Aes {
+    match &config.board.board {
+        Some(board) if !board.aes => Aes::InSoftware,
+        _ => Aes::InHardware,
+    }
+}
+
+/// The limits of connections. Every field is listed, so that a new one must be mapped.
+pub(super) fn http_limits(limits: &Limits) -> http_limits::Limits {
+    let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let fixed = http_limits::Limits::default();
+    http_limits::Limits {
+        connections: limits.connections,
+        connections_per_source: limits.connections_per_address,
+        admin_connections: fixed.admin_connections,
+        handshakes: limits.handshakes,
+        tls_handshake: limits.handshake_timeout,
+        head: limits.handshake_timeout,
+        idle: limits.idle_timeout,
+        lifetime: fixed.lifetime,
+        noise_handshake: limits.handshake_timeout,
+        first_request: fixed.first_request,
+        streams: as_u32(limits.http2_streams),
+        window_bytes: as_u32(limits.http2_window),
+        send_bytes: limits.http2_send_buffer,
+        header_list_bytes: fixed.header_list_bytes,
+        ping: fixed.ping,
+        pong: fixed.pong,
+    }
+}

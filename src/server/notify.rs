@@ -1,0 +1,55 @@
+//! Notifications about the control server to the service manager.
+
+use std::sync::Arc;
+
+use crate::control::context::ControlContext;
+use crate::service::{SystemdNotifier, Watchdog};
+use crate::supervise::Tasks;
+
+/// Notifies that the server is ready, and from now on of its status.
+pub(super) fn start(notifier: &SystemdNotifier, context: &Arc<ControlContext>, tasks: &Tasks) {
+    ready(notifier, context);
+    if !notifier.is_there() {
+        return;
+    }
+    tasks.spawn("status", watch_status(notifier.clone(), context.clone()));
+    if let Some(watchdog) = Watchdog::of_this_process(notifier) {
+        let context = context.clone();
+        tasks.spawn("watchdog", async move {
+            // Not the database: a restart would not repair it, and the server works read-only without it.
+            let works = || async { context.engine.answers().await.is_ok() };
+            watchdog.keep(works, context.shutdown.clone()).await;
+        });
+    }
+}
+
+/// Notifies that the server is ready.
+pub(super) fn ready(notifier: &SystemdNotifier, context: &ControlContext) {
+    notifier.ready(&status(context, context.engine.snapshot().is_writable()));
+}
+
+/// Notifies whenever the database becomes read-only or writable again.
+async fn watch_status(notifier: SystemdNotifier, context: Arc<ControlContext>) {
+    let mut states = context.engine.watch();
+    let mut last = states.borrow().is_writable();
+    loop {
+        tokio::select! {
+            biased;
+            () = context.shutdown.wait() => return,
+            changed = states.changed() => if changed.is_err() { return },
+        }
+        let is_writable = states.borrow_and_update().is_writable();
+        if is_writable != last {
+            last = is_writable;
+            notifier.status(&status(&context, is_writable));
+        }
+    }
+}
+
+fn status(context: &ControlContext, is_writable: bool) -> String {
+    let url = &context.server_url;
+    match is_writable {
+        true => format!("serving {url}"),
+        false => format!("serving {url}; the database is read-only, see the log"),
+    }
+}
