@@ -10,6 +10,9 @@ mod packages;
 mod rooms;
 mod sources;
 
+use std::fs;
+use std::path::Path;
+
 use sources::sources;
 
 /// The packages of the workspace by the name that paths have, and their sources.
@@ -27,6 +30,20 @@ fn files_stay_readable() {
         .map(|file| format!("{}: {} lines", file.name, file.lines))
         .collect();
     report("a file is longer than 800 lines", wrong);
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map can be read");
+    let spans = page.split('`').skip(1).step_by(2);
+    let files: Vec<&str> = spans.filter(|span| span.ends_with(".rs")).collect();
+    assert!(files.len() > 30, "{files:?}");
+    let wrong = files.iter().filter(|file| !root.join(file).is_file());
+    report(
+        "ARCHITECTURE.md names a file that is not there",
+        wrong.map(|file| (*file).to_owned()).collect(),
+    );
 }
 
 /// Fails with all faults, one a line.
