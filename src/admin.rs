@@ -184,6 +184,11 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// The principal, for a command.
+    fn by(&self) -> Principal {
+        self.principal.clone()
+    }
+
     /// The value of a key of the query; empty when it is not there.
     fn query(&self, key: &str) -> &str {
         let pair = self.query.iter().find(|(name, _)| name == key);

@@ -1,10 +1,15 @@
-//! The writer thread: applies commands, commits one transaction per batch, then publishes.
+//! The writer thread: applies commands, commits one transaction per batch, publishes, then replies.
 //!
 //! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
-//! order is the promise: nobody is answered, and nobody sees a state, before it is on disk.
+//! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
+
+mod handle;
+mod journal;
+
+pub use handle::{Handle, Reply};
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,10 +21,13 @@ use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::NodeId;
 use hearth_core::state::apply;
 use hearth_core::state::apply::Flush;
-use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::command::{Command, Outcome, Rejected};
+use hearth_core::state::event::{AuditEntry, PAGE_MAX};
 use hearth_core::state::model::{Model, PolicyText, SessionId, Settings};
-use hearth_core::state::record::Record;
+use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
+use hearth_core::state::tx::{Changes, Tx};
+use journal::{Applicant, Journal};
 
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
@@ -29,13 +37,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The state's rules refuse it.
+    /// The state's rules reject it.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// Too many commands wait; try again shortly.
     #[error("hearth is busy; try again in a moment")]
     Busy,
-    /// The database takes no changes.
+    /// The database cannot be written.
     #[error("hearth cannot write to its database (disk full or broken?); see its log")]
     Unavailable,
     /// hearth is shutting down.
@@ -43,95 +51,39 @@ pub enum EngineError {
     Stopped,
 }
 
-type Answer = Result<Reply, EngineError>;
+/// What a command gives once it is on disk: its outcome, and the first state that has it.
+type Settled = Result<(Outcome, Arc<Snapshot>), EngineError>;
 
 enum Message {
-    /// A command, who waits for its answer, and its place in the queue.
+    /// A command, who makes it, who waits for its reply, and its place in the queue.
     Apply(
         Command,
-        oneshot::Sender<Answer>,
+        Principal,
+        oneshot::Sender<Settled>,
         Option<OwnedSemaphorePermit>,
     ),
     Closed(NodeId, SessionId),
     Question(oneshot::Sender<()>),
+    Audit(AuditQuery),
     Stop,
+}
+
+/// A page of the audit log that somebody waits for.
+struct AuditQuery {
+    before: Option<u64>,
+    max: usize,
+    sender: oneshot::Sender<Result<Vec<AuditEntry>, EngineError>>,
+    /// Its place in the queue.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Message {
     /// The same out of the queue.
     fn taken(mut self) -> Self {
-        if let Self::Apply(_, _, place) = &mut self {
+        if let Self::Apply(_, _, _, place) | Self::Audit(AuditQuery { place, .. }) = &mut self {
             *place = None;
         }
         self
-    }
-}
-
-/// Where commands are sent and states are seen. Clones are cheap.
-#[derive(Clone)]
-pub struct Handle {
-    commands: SyncSender<Message>,
-    /// Commands that may still wait. The channel has room for the ends of streams beside them.
-    places: Arc<Semaphore>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-}
-
-impl Handle {
-    /// Has a command applied, and waits until it is on disk and published.
-    ///
-    /// Cancel safe in the sense that the command happens or not as a whole; a caller that goes away
-    /// does not learn which.
-    ///
-    /// # Errors
-    /// When it is refused, cannot be written, or too many wait.
-    pub async fn apply(&self, command: Command) -> Answer {
-        let (sender, answer) = oneshot::channel();
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| EngineError::Busy)?;
-        self.send(Message::Apply(command, sender, Some(place)))?;
-        answer.await.unwrap_or(Err(EngineError::Stopped))
-    }
-
-    /// Tells that a map stream ended. Does not wait, so that a stream can say so when it is dropped.
-    ///
-    /// There is room for one such notice of each node, however many commands wait. Should it be lost even so, the
-    /// node counts as online until it comes back or hearth restarts.
-    pub fn stream_closed(&self, node: NodeId, session: SessionId) {
-        if let Err(fault) = self.send(Message::Closed(node, session)) {
-            tracing::warn!(%node, %fault, "the end of a map stream went unnoticed");
-        }
-    }
-
-    /// Whether the writer thread does its work: waits until it has dealt with all that was sent before.
-    /// Cancel safe.
-    ///
-    /// It says nothing about the database: what cannot be written is refused, and that is an answer too.
-    ///
-    /// # Errors
-    /// When too many commands wait, or the thread has ended.
-    pub async fn answers(&self) -> Result<(), EngineError> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Message::Question(sender))?;
-        answer.await.map_err(|_| EngineError::Stopped)
-    }
-
-    /// The newest published state.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.borrow().clone()
-    }
-
-    /// A receiver that is woken by each new state; it may skip some.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshots.clone()
-    }
-
-    fn send(&self, message: Message) -> Result<(), EngineError> {
-        self.commands
-            .try_send(message)
-            .map_err(|fault| match fault {
-                TrySendError::Full(_) => EngineError::Busy,
-                TrySendError::Disconnected(_) => EngineError::Stopped,
-            })
     }
 }
 
@@ -144,7 +96,8 @@ pub struct Engine {
 impl Engine {
     /// Starts the writer thread with what the database holds.
     ///
-    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are refused as busy. At most `batch` share a transaction.
+    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are
+    /// refused as busy. At most `batch` share a transaction.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -165,6 +118,7 @@ impl Engine {
             publish,
             batch,
             blocked_until: None,
+            journal: Journal::new(),
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())
@@ -184,12 +138,12 @@ impl Engine {
         // A full queue drains while this waits for its turn; a broken one means that it ended before.
         let _ = commands.send(Message::Stop);
         if thread.join().is_err() {
-            tracing::error!("the writer thread ended by a panic");
+            tracing::error!("the writer thread panicked");
         }
     }
 }
 
-/// Stands for a policy that cannot be read: without one, everyone would reach everyone. It cannot be read
+/// Stands for a policy that cannot be read, since without a policy everyone may reach everyone. It is no policy
 /// either.
 const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 
@@ -227,16 +181,10 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let pending = loaded
         .pending
         .into_iter()
-        .map(|login| (login.id.clone(), login));
+        .map(|pending| (pending.id.clone(), pending));
     model.pending = Arc::new(pending.collect());
-    apply::settle_after_load(&mut model, now);
+    apply::restore(&mut model, now);
     model
-}
-
-fn close_stream(model: &mut Model, node: NodeId, session: SessionId, now: Now) {
-    let command = Command::CloseStream { node, session };
-    // Refused only when the node is gone, and then there is nothing to close. It writes no record.
-    let _ = apply::apply(model, &mut Vec::new(), command, now);
 }
 
 struct Writer {
@@ -247,6 +195,7 @@ struct Writer {
     batch: usize,
     /// While the database fails: when it is tried again, on the monotonic clock.
     blocked_until: Option<Duration>,
+    journal: Journal,
 }
 
 impl Writer {
@@ -287,22 +236,27 @@ impl Writer {
 
     fn handle(&mut self, batch: Vec<Message>, now: Now, stopping: bool) {
         let mut work = self.model.clone();
-        work.revision = work.revision.next();
-        work.changed = false;
-        let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(batch.len());
-        let (mut closed, mut questions) = (Vec::new(), Vec::new());
+        let mut tx = Tx::begin(&mut work, now);
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let (mut closed, mut questions, mut queries) = (Vec::new(), Vec::new(), Vec::new());
         for message in batch {
             match message {
-                Message::Apply(command, sender, _) => {
-                    let answer = apply::apply(&mut work, &mut records, command, now);
-                    answers.push((sender, answer.map_err(EngineError::from)));
+                Message::Apply(command, by, sender, _) => {
+                    let device = Applicant::of(&command);
+                    let outcome = apply::apply(&mut tx, command, &by);
+                    if let (Some(device), Err(rejected)) = (&device, &outcome) {
+                        self.journal.refused(device, rejected, now);
+                    }
+                    outcomes.push((sender, outcome));
                 }
                 Message::Closed(node, session) => {
-                    closed.push((node, session));
-                    close_stream(&mut work, node, session, now);
+                    closed.push(Message::Closed(node, session));
+                    let command = Command::CloseStream { node, session };
+                    // Rejected only when the node is gone, and then there is nothing to close.
+                    let _ = apply::apply(&mut tx, command, &Principal::System);
                 }
                 Message::Question(sender) => questions.push(sender),
+                Message::Audit(query) => queries.push(query),
                 Message::Stop => {}
             }
         }
@@ -312,25 +266,47 @@ impl Writer {
             (false, true) => Flush::Now,
             (false, false) => Flush::WhenDue,
         };
-        apply::tick(&mut work, &mut records, now, flush);
-        if self.commit(&records, now) {
+        apply::tick(&mut tx, flush);
+        let mut changes = tx.finish();
+        let journal = &mut self.journal;
+        changes.events.retain(|event| journal.keeps(event, now));
+        let committed = self.commit(&changes, now);
+        if committed {
             self.adopt(work);
+            changes.events.iter().for_each(journal::log);
         } else {
-            for (node, session) in closed {
-                close_stream(&mut self.model, node, session, now);
-            }
-            for (_, answer) in &mut answers {
-                if answer.is_ok() {
-                    *answer = Err(EngineError::Unavailable);
-                }
-            }
+            // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
+            self.handle(closed, now, stopping);
         }
-        for (sender, answer) in answers {
-            // The one who asked may have gone away; the command stands.
-            let _ = sender.send(answer);
-        }
+        self.reply(outcomes, committed);
         for sender in questions {
             let _ = sender.send(());
+        }
+        for query in queries {
+            self.read_audit(query);
+        }
+    }
+
+    fn read_audit(&mut self, query: AuditQuery) {
+        let entries = self.store.audit(query.before, query.max.min(PAGE_MAX));
+        let entries = entries.map_err(|fault| {
+            tracing::error!(%fault, "cannot read the audit log");
+            EngineError::Unavailable
+        });
+        let _ = query.sender.send(entries);
+    }
+
+    /// Replies to those who sent the commands of a batch.
+    fn reply(&self, outcomes: Vec<(oneshot::Sender<Settled>, apply::Applied)>, committed: bool) {
+        let snapshot = self.publish.borrow().clone();
+        for (sender, outcome) in outcomes {
+            let settled = match outcome {
+                Ok(outcome) if committed => Ok((outcome, snapshot.clone())),
+                Ok(_) => Err(EngineError::Unavailable),
+                Err(rejected) => Err(rejected.into()),
+            };
+            // The one who asked may have gone away; the command stands.
+            let _ = sender.send(settled);
         }
     }
 
@@ -349,22 +325,22 @@ impl Writer {
     }
 
     /// Whether all records are on disk. Without records there is nothing to fail.
-    fn commit(&mut self, records: &[Record], now: Now) -> bool {
-        if records.is_empty() {
+    fn commit(&mut self, changes: &Changes, now: Now) -> bool {
+        if changes.records.is_empty() {
             return true;
         }
         if self.is_blocked(now) {
             return false;
         }
-        match self.store.commit(records) {
+        match self.store.commit(&changes.records, &changes.events) {
             Ok(()) => {
                 if self.blocked_until.take().is_some() {
-                    tracing::info!("the database takes changes again");
+                    tracing::info!("the database can be written again");
                 }
                 true
             }
             Err(fault) => {
-                tracing::error!(%fault, "changes are refused until the database can be written");
+                tracing::error!(%fault, "cannot write to the database; changes are refused until it works again");
                 self.blocked_until = Some(now.mono.saturating_add(RETRY_AFTER));
                 self.publish
                     .send_replace(Arc::new(Snapshot::of(&self.model, false)));

@@ -42,7 +42,7 @@ use crate::service::{Sockets, SystemdNotifier};
 use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
 use crate::status::ssh_checks::SshChecks;
-use crate::store::{Store, StoreError};
+use crate::store::{AuditLimits, Store, StoreError};
 use crate::web::WebContext;
 use base::Base;
 use dns::Dns;
@@ -102,7 +102,11 @@ pub fn run(
     let notifier = SystemdNotifier::of_this_process();
     notifier.status("opening the database");
     let limits = &config.limits;
-    let (store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    let (mut store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    store.limit_audit(AuditLimits {
+        entries: limits.audit_log_entries,
+        bytes: limits.audit_log_bytes,
+    });
     for skipped in &loaded.skipped {
         let (table, key, fault) = (skipped.table, &skipped.key, skipped.fault);
         tracing::error!(table, key, %fault, "skipping an unreadable database record (left in place)");

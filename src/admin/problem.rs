@@ -127,6 +127,7 @@ impl From<Rejected> for Fault {
             | Rejected::NoSuchNode
             | Rejected::NoSuchKey
             | Rejected::NoSuchDnsRecord
+            | Rejected::NoSuchPolicy
             | Rejected::NoSuchLogin => Code::NotFound,
             Rejected::UserNameTaken(_)
             | Rejected::AddressTaken(..)

@@ -20,7 +20,7 @@ use crate::store::Store;
 use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::netmap::DnsSources;
-use hearth_core::state::command::{Command, Register, RegisterReply, Reply, RequestedExpiry};
+use hearth_core::state::command::{Register, RegisterReply, RequestedExpiry};
 use hearth_core::state::dns::{DnsRecord, DnsSettings};
 use hearth_core::state::model::{Hostinfo, Settings};
 use hearth_core::state::secret::new_auth_id;
@@ -170,9 +170,8 @@ impl Server {
             capability: 130,
             fresh_id: new_auth_id().unwrap(),
         };
-        let command = Command::Register(Box::new(register));
-        match self.admin.engine.apply(command).await.unwrap() {
-            Reply::Registered(RegisterReply::NeedsLogin(id)) => id.to_string(),
+        match self.admin.engine.register(register).await.unwrap().value {
+            RegisterReply::NeedsLogin(id) => id.to_string(),
             other => panic!("{other:?}"),
         }
     }

@@ -212,7 +212,7 @@ async fn set(call: &Call<'_>, body: &[u8]) -> Answer {
         let message = "precondition failed, invalid old hash";
         return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    let version = admin.take_over(text).await?;
+    let version = admin.take_over(call.by(), text).await?;
     given(request, &version.source)
 }
 

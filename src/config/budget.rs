@@ -6,6 +6,7 @@
 //! counted.
 
 use super::limits::Limits;
+use hearth_core::state::event::PAGE_MAX;
 
 const KIB: usize = 1 << 10;
 
@@ -34,6 +35,8 @@ const NODE_HOSTINFO_COPIES: usize = 6;
 const CHANGE: usize = KIB;
 /// A user, a key, a pending registration.
 const RECORD: usize = 512;
+/// The longest entry of the audit log while it is read: six texts (`state::event::TEXT_MAX`).
+const AUDIT_ENTRY: usize = 1800;
 /// The longest report of a node (`http::contact::reports`).
 const REPORT: usize = 1200;
 /// A client of a mesh peer (`hearth_derp::Limits`), or a cached admission.
@@ -68,6 +71,8 @@ impl Needs {
             limits.pending_registrations,
             RECORD.saturating_add(hostinfo(HOSTINFO_COPIES)),
         );
+        // The rest of it is in the database only.
+        let audit_page = each(PAGE_MAX, AUDIT_ENTRY).min(limits.audit_log_bytes);
         let parts = vec![
             ("program", PROGRAM.saturating_add(WORK)),
             ("database cache", limits.database_cache),
@@ -94,6 +99,7 @@ impl Needs {
             ("node responses", responses),
             ("users and keys", each(records, RECORD)),
             ("reports", each(limits.audit_entries, REPORT)),
+            ("audit log", audit_page),
             (
                 "mesh and admission cache",
                 each(

@@ -164,6 +164,10 @@ limits! {
     node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
     /// Audit entries that nodes reported; the oldest is dropped.
     audit_entries: count = 128, 1, 65_536;
+    /// Entries of the audit log; the oldest ones are deleted.
+    audit_log_entries: count = 4096, 16, 65_536;
+    /// Size of the audit log in the database, in bytes; the oldest entries are deleted.
+    audit_log_bytes: bytes = MIB, 16 * KIB, 64 * MIB;
     /// SSH sessions that wait for a check; the oldest is dropped.
     ssh_checks: count = 64, 4, 4096;
     /// Queued changes; when the queue is full, requests get 503.

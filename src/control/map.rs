@@ -21,8 +21,8 @@ use hearth_core::netmap::MapContext;
 use hearth_core::netmap::frame::frame;
 use hearth_core::netmap::full::{Scope, full_map};
 use hearth_core::netmap::session::{EndReason, MapSession, Next};
-use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, SessionId};
+use hearth_core::state::principal::Principal;
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
 
@@ -136,10 +136,8 @@ async fn apply_update(
         return Ok(());
     }
     let update = convert::update(node, request, context.limits.hostinfo);
-    let told = context
-        .engine
-        .apply(Command::UpdateNode(Box::new(update)))
-        .await;
+    let by = Principal::Node { id: node.id };
+    let told = context.engine.update_node(by, update).await;
     told.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
@@ -152,13 +150,8 @@ async fn stream(
         return too_many();
     };
     let session = context.next_session();
-    let fallback = Box::new(convert::update(node, request, context.limits.hostinfo));
-    let open = Command::OpenStream {
-        node: node.id,
-        session,
-        fallback,
-    };
-    if let Err(fault) = context.engine.apply(open).await {
+    let fallback = convert::update(node, request, context.limits.hostinfo);
+    if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
         return refused(&fault);
     }
     let open = OpenStream {

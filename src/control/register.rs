@@ -9,14 +9,14 @@ use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
 use crate::control::node_auth::refused;
 use crate::control::ts2021::Peer;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Reply};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::clock::Now;
 use hearth_core::id::AuthId;
 use hearth_core::keys::{MachineKey, NodeKey};
-use hearth_core::state::command::{Command, RegisterReply, Rejected, Reply};
+use hearth_core::state::command::{RegisterReply, Rejected};
 use hearth_core::state::model::{PendingRegistration, PendingState, PreAuthKey};
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
@@ -55,13 +55,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
         system_clock::now(),
         context.limits.hostinfo,
     );
-    answer(
-        context,
-        context
-            .engine
-            .apply(Command::Register(Box::new(command)))
-            .await,
-    )
+    answer(context, context.engine.register(command).await)
 }
 
 /// Refuses strangers that come faster than people do: each of them costs a write to flash, and
@@ -148,22 +142,24 @@ async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
     }
 }
 
-fn answer(context: &ControlContext, outcome: Result<Reply, EngineError>) -> Response<Body> {
+fn answer(
+    context: &ControlContext,
+    outcome: Result<Reply<RegisterReply>, EngineError>,
+) -> Response<Body> {
     let response = match outcome {
-        Ok(Reply::Registered(RegisterReply::Welcome(node))) => {
-            convert::welcome(&context.engine.snapshot(), &node)
-        }
-        Ok(Reply::Registered(RegisterReply::NeedsLogin(id))) => RegisterResponse {
-            auth_url: context.login_url(&id),
-            ..RegisterResponse::default()
+        Ok(Reply { value, snapshot }) => match value {
+            RegisterReply::Welcome(node) => convert::welcome(&snapshot, &node),
+            RegisterReply::NeedsLogin(id) => RegisterResponse {
+                auth_url: context.login_url(&id),
+                ..RegisterResponse::default()
+            },
+            RegisterReply::KeyExpired(node) => RegisterResponse {
+                node_key_expired: true,
+                ..node.map_or_else(RegisterResponse::default, |node| {
+                    convert::welcome(&snapshot, &node)
+                })
+            },
         },
-        Ok(Reply::Registered(RegisterReply::KeyExpired(node))) => RegisterResponse {
-            node_key_expired: true,
-            ..node.map_or_else(RegisterResponse::default, |node| {
-                convert::welcome(&context.engine.snapshot(), &node)
-            })
-        },
-        Ok(_) => return body::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         Err(EngineError::Rejected(fault @ Rejected::MachineMismatch)) => {
             return body::text(StatusCode::UNAUTHORIZED, &fault.to_string());
         }

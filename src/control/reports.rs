@@ -9,7 +9,7 @@ use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::state::attributes::AttributeValue;
-use hearth_core::state::command::Command;
+use hearth_core::state::principal::Principal;
 
 /// `POST /machine/update-health`, of clients from before October 2025. They do not look at the answer.
 pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
@@ -100,11 +100,8 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         return body::text(StatusCode::BAD_REQUEST, fault);
     };
     let node = node.id;
-    match context
-        .engine
-        .apply(Command::SetAttributes { node, updates })
-        .await
-    {
+    let by = Principal::Node { id: node };
+    match context.engine.set_attributes(by, node, updates).await {
         Ok(_) => body::json(StatusCode::OK, &json!({})),
         Err(fault) => refused(&fault),
     }

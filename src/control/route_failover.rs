@@ -9,8 +9,8 @@ use crate::config::RouteSettings;
 use crate::control::c2n::NodeCallError;
 use crate::control::c2n::request::C2nRequest;
 use crate::control::context::ControlContext;
-use hearth_core::state::command::Command;
 use hearth_core::state::model::{Node, Presence, is_exit_route};
+use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Routers that are asked at the same time; more wait for the next round.
@@ -59,7 +59,7 @@ async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration)
     // Refused only when it is gone or hearth stops: nothing to do then.
     let _ = context
         .engine
-        .apply(Command::SetHealth(router.id, healthy))
+        .set_health(Principal::System, router.id, healthy)
         .await;
 }
 
@@ -83,7 +83,7 @@ fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::state::command::NodeUpdate;
+    use hearth_core::state::command::{Command, NodeUpdate};
     use hearth_core::state::model::Hostinfo;
     use hearth_core::state::testing::World;
 

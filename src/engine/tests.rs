@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
-use hearth_core::id::Revision;
+use hearth_core::id::{Revision, UserId};
 use hearth_core::state::command::{NewPolicy, NewUser};
+use hearth_core::state::model::User;
 use hearth_core::state::record::DecodeError;
-use hearth_core::state::testing::settings;
+use hearth_core::state::testing::{plain, settings};
 
 const CACHE: usize = 256 * 1024;
 
@@ -16,11 +17,12 @@ fn start(directory: &std::path::Path) -> (Engine, Handle) {
     Engine::start(store, loaded, settings(), 64, 16).unwrap()
 }
 
-fn user(name: &str) -> Command {
-    Command::CreateUser(NewUser {
+async fn create_user(handle: &Handle, name: &str) -> Result<Reply<Arc<User>>, EngineError> {
+    let new = NewUser {
         name: name.into(),
         ..NewUser::default()
-    })
+    };
+    handle.create_user(Principal::Socket, new).await
 }
 
 #[tokio::test]
@@ -28,10 +30,9 @@ async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
     let before = handle.snapshot();
-    assert!(matches!(
-        handle.apply(user("anna")).await,
-        Ok(Reply::User(_))
-    ));
+    let made = create_user(&handle, "anna").await.unwrap();
+    assert_eq!(&*made.value.name, "anna");
+    assert!(made.snapshot.users().contains_key(&made.value.id));
     assert_eq!(handle.snapshot().users().len(), 1);
     assert!(handle.snapshot().revision() > before.revision());
     assert!(before.users().is_empty(), "an old state stays as it was");
@@ -45,7 +46,7 @@ async fn a_command_is_answered_after_it_is_published_and_survives_a_restart() {
 async fn a_refused_command_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
-    let refused = handle.apply(user("")).await;
+    let refused = create_user(&handle, "").await;
     let expected = EngineError::Rejected(Rejected::BadUserName("".into()));
     assert_eq!(refused.map(|_| ()), Err(expected));
     assert_eq!(handle.snapshot().revision(), Revision::ZERO);
@@ -59,8 +60,8 @@ async fn commands_that_come_together_share_a_transaction() {
     let names: Vec<String> = (0..8).map(|number| format!("user{number}")).collect();
     let asked = names.iter().map(|name| {
         let handle = handle.clone();
-        let command = user(name);
-        async move { handle.apply(command).await }
+        let name = name.clone();
+        async move { create_user(&handle, &name).await }
     });
     for answer in futures_join(asked).await {
         assert!(answer.is_ok(), "{answer:?}");
@@ -76,9 +77,9 @@ async fn commands_that_come_together_share_a_transaction() {
 }
 
 /// Sends all commands before it waits for the first answer.
-async fn futures_join<F: Future<Output = Result<Reply, EngineError>> + Send + 'static>(
+async fn futures_join<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     asked: impl Iterator<Item = F>,
-) -> Vec<Result<Reply, EngineError>> {
+) -> Vec<T> {
     let mut running = tokio::task::JoinSet::new();
     for future in asked {
         running.spawn(future);
@@ -91,7 +92,7 @@ async fn nobody_waits_for_a_server_that_has_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, handle) = start(directory.path());
     engine.stop();
-    let answer = tokio::time::timeout(Duration::from_secs(5), handle.apply(user("late"))).await;
+    let answer = tokio::time::timeout(Duration::from_secs(5), create_user(&handle, "late")).await;
     assert_eq!(answer.unwrap().map(|_| ()), Err(EngineError::Stopped));
 }
 
@@ -100,18 +101,18 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
     let disk = Disk::default();
     let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
     let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
-    handle.apply(user("anna")).await.unwrap();
+    create_user(&handle, "anna").await.unwrap();
     assert!(handle.snapshot().is_writable());
 
     disk.set(Mood::Fails);
-    let refused = handle.apply(user("ben")).await.map(|_| ());
+    let refused = create_user(&handle, "ben").await.map(|_| ());
     assert_eq!(refused, Err(EngineError::Unavailable));
     let snapshot = handle.snapshot();
     assert!(!snapshot.is_writable());
     assert_eq!(snapshot.users().len(), 1);
 
     // A refusal by the rules needs no disk, and is told as what it is.
-    let taken = handle.apply(user("anna")).await.map(|_| ());
+    let taken = create_user(&handle, "anna").await.map(|_| ());
     assert_eq!(
         taken,
         Err(EngineError::Rejected(Rejected::UserNameTaken(
@@ -132,7 +133,7 @@ async fn a_writer_that_hangs_gives_no_answer_and_one_that_ended_says_so() {
 
     disk.set(Mood::Hangs);
     let writer = handle.clone();
-    let writing = tokio::spawn(async move { writer.apply(user("anna")).await });
+    let writing = tokio::spawn(async move { create_user(&writer, "anna").await });
     // Questions that come before the command are still answered.
     let silence = async {
         let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
@@ -161,8 +162,8 @@ async fn a_policy_that_is_lost_opens_nothing() {
     assert!(handle.snapshot().compiled().policy().is_some());
     // The next version does not take the place of the lost one.
     let new = NewPolicy::parse("{}", true).unwrap();
-    let set = handle.apply(Command::SetPolicy(Box::new(new))).await;
-    assert!(matches!(set, Ok(Reply::Policy(version)) if version.id.number() == 8));
+    let set = handle.set_policy(Principal::System, new).await.unwrap();
+    assert_eq!(set.value.id.number(), 8);
     engine.stop();
 }
 
@@ -178,17 +179,96 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
         places: Arc::new(Semaphore::new(1)),
         snapshots,
     };
-    let mut first = std::pin::pin!(handle.apply(user("anna")));
+    let mut first = std::pin::pin!(create_user(&handle, "anna"));
     let waits = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));
     assert!(waits.await.is_pending());
-    let second = handle.apply(user("ben")).await.map(|_| ());
+    let second = create_user(&handle, "ben").await.map(|_| ());
     assert_eq!(second, Err(EngineError::Busy));
     let node = NodeId::new(7).unwrap();
     handle.stream_closed(node, SessionId(1));
     let queue: Vec<Message> = inbox.try_iter().map(Message::taken).collect();
     assert!(matches!(queue[..], [Message::Apply(..), Message::Closed(id, _)] if id == node));
     // What the writer has taken makes room.
-    let mut second = std::pin::pin!(handle.apply(user("ben")));
+    let mut second = std::pin::pin!(create_user(&handle, "ben"));
     let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
     assert!(waits.await.is_pending());
+}
+
+/// A reply that was made before the rest of the batch told of what no longer was.
+#[tokio::test]
+async fn a_reply_has_what_the_whole_batch_made_of_it() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    let anna = create_user(&handle, "anna").await.unwrap().value.id;
+    disk.set(Mood::Hangs);
+    let busy = handle.clone();
+    let busy = tokio::spawn(async move { create_user(&busy, "ben").await });
+    // Once the writer hangs, what comes next waits together.
+    let silence = async {
+        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
+        while question().await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), silence)
+        .await
+        .unwrap();
+    let first = handle.rename_user(Principal::Socket, anna, "berta".into());
+    let second = handle.rename_user(Principal::Socket, anna, "carla".into());
+    let free = async { disk.set(Mood::Works) };
+    let (first, second, ()) = tokio::join!(first, second, free);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(&*first.value.name, "carla");
+    assert_eq!(second.snapshot.revision(), first.snapshot.revision());
+    assert!(busy.await.unwrap().is_ok());
+    engine.stop();
+}
+
+#[tokio::test]
+async fn committed_commands_are_in_the_audit_log_and_others_are_not() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    let anna = create_user(&handle, "anna").await.unwrap().value.id;
+    assert!(create_user(&handle, "anna").await.is_err(), "rejected");
+    let renamed = handle.rename_user(Principal::Socket, anna, "berta".into());
+    renamed.await.unwrap();
+    let entries = handle.audit(None, usize::MAX).await.unwrap();
+    let shown = entries.iter().map(|entry| {
+        let event = &entry.event;
+        (entry.number, event.summary(), event.actor.to_string())
+    });
+    let shown: Vec<_> = shown.collect();
+    let expected = [(2, "user renamed"), (1, "user created")];
+    let expected = expected.map(|(number, text)| (number, text.to_owned(), "socket".to_owned()));
+    assert_eq!(shown, expected);
+    assert_eq!(handle.audit(Some(2), 9).await.unwrap(), entries[1..]);
+    disk.set(Mood::Fails);
+    assert!(create_user(&handle, "ben").await.is_err());
+    // It cannot be read either, and says so.
+    let after = handle.audit(None, usize::MAX).await;
+    assert_eq!(after, Err(EngineError::Unavailable));
+    engine.stop();
+}
+
+/// The expiry is written at once, and must not wait for a disk that works.
+#[tokio::test]
+async fn a_key_expires_while_the_disk_is_full() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    create_user(&handle, "anna").await.unwrap();
+    let request = plain(1, 1);
+    let id = request.fresh_id.clone();
+    handle.register(request).await.unwrap();
+    let joined = handle.approve_registration(Principal::Socket, id, UserId::FIRST);
+    let node = joined.await.unwrap().value.id;
+    let soon = system_clock::now().wall.plus(Duration::from_millis(500));
+    let expires = handle.expire_node(Principal::Socket, node, Some(soon));
+    assert!(!expires.await.unwrap().value.expired);
+    disk.set(Mood::Fails);
+    let mut states = handle.watch();
+    let expired = states.wait_for(|state| state.node(node).is_some_and(|node| node.expired));
+    let expired = tokio::time::timeout(Duration::from_secs(8), expired).await;
+    assert!(expired.is_ok(), "it waits for the disk");
+    engine.stop();
 }

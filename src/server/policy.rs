@@ -13,8 +13,9 @@ use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
 use crate::status::policy::PolicyStatus;
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
-use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
+use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Time between two checks of the file. It is read when two checks find it unchanged, so that a half-written
@@ -119,7 +120,7 @@ impl PolicyFile {
         let fault = match self.hand_over(path, must_hold).await {
             Ok(version) => {
                 if before.is_none_or(|before| before.id != version.id) {
-                    tracing::info!(%file, version = %version.id, "policy changed");
+                    tracing::debug!(%file, version = %version.id, "policy file read");
                 }
                 String::new()
             }
@@ -158,10 +159,8 @@ impl PolicyFile {
         // The policy in force is not rejected for tests that fail since nodes changed.
         let new =
             NewPolicy::parse(text, must_hold && !is_known).map_err(PolicyFileFault::Policy)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await? {
-            Reply::Policy(version) => Ok(version),
-            _ => Err(PolicyFileFault::Engine(EngineError::Unavailable)),
-        }
+        let set = self.engine.set_policy(Principal::System, new).await?;
+        Ok(set.value)
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, StorageBackend};
 
+use crate::store::audit::Ring;
+use crate::store::schema::AUDIT;
 use crate::store::{FILE_NAME, Loaded, Store, load, prepare};
 
 /// What a disk does with a write.
@@ -91,13 +93,28 @@ impl Store {
             .expect("memory takes all");
         prepare(&database, &path).expect("memory takes all");
         let loaded = load(&database).expect("it was just made");
+        let audit = Ring::count(&database).expect("it was just made");
         (
             Self {
                 database: Some(database),
                 path,
                 cache_bytes: 1 << 18,
+                audit,
             },
             loaded,
         )
+    }
+
+    /// Makes an entry of the audit log unreadable.
+    pub(crate) fn damage_audit_entry(&self, number: u64) {
+        let database = self.database.as_ref().expect("it is open");
+        let transaction = database.begin_write().expect("memory and disk take all");
+        {
+            let mut table = transaction.open_table(AUDIT).expect("it is there");
+            table
+                .insert(number, b"\x01\xff".as_slice())
+                .expect("it fits");
+        }
+        transaction.commit().expect("memory and disk take all");
     }
 }

@@ -3,6 +3,7 @@
 //! The only module that names redb. A batch of records is one transaction: after one fsync all of it is on
 //! disk, or none of it. Source of the guarantees: redb `docs/design.md` (1PC+C).
 
+mod audit;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use hearth_core::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
 use hearth_core::state::attributes::Attributes;
 use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::event::{AuditEntry, Event};
 use hearth_core::state::model::{
     ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
 };
@@ -31,6 +33,8 @@ use schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
     POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
 };
+
+pub use audit::AuditLimits;
 
 /// Name of the database file in the data directory.
 pub const FILE_NAME: &str = "hearth.redb";
@@ -128,6 +132,7 @@ pub struct Store {
     database: Option<Database>,
     path: PathBuf,
     cache_bytes: usize,
+    audit: audit::Ring,
 }
 
 impl Store {
@@ -150,30 +155,58 @@ impl Store {
         let database = open_file(&path, cache_bytes)?;
         prepare(&database, &path)?;
         let loaded = load(&database)?;
+        let audit = audit::Ring::count(&database).map_err(Box::new)?;
         Ok((
             Self {
                 database: Some(database),
                 path,
                 cache_bytes,
+                audit,
             },
             loaded,
         ))
     }
 
-    /// Writes a batch: on success all of it is on disk, on failure none of it.
+    /// Bounds the audit log from the next entry on.
+    pub fn limit_audit(&mut self, limits: AuditLimits) {
+        self.audit = self.audit.with_limits(limits);
+    }
+
+    /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it.
     ///
-    /// After a failure the next call reopens the file first, because redb refuses further writes.
+    /// After a failure the next call reopens the file first, since redb refuses further writes
+    /// once one failed.
     ///
     /// # Errors
-    /// When the disk is full or fails.
-    pub fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open_file(&self.path, self.cache_bytes)?,
-        };
-        write(&database, records).map_err(Box::new)?;
+    /// When the disk is full or broken.
+    pub fn commit(&mut self, records: &[Record], events: &[Event]) -> Result<(), StoreError> {
+        let database = self.take_database()?;
+        self.audit = write(&database, records, events, self.audit).map_err(Box::new)?;
         self.database = Some(database);
         Ok(())
+    }
+
+    /// The newest entries of the audit log before number `before`, newest first, at most `max`.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or read.
+    pub fn audit(
+        &mut self,
+        before: Option<u64>,
+        max: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let database = self.take_database()?;
+        let entries = audit::read(&database, before, max);
+        self.database = Some(database);
+        Ok(entries.map_err(Box::new)?)
+    }
+
+    /// The open database, or the reopened file after a failed write.
+    fn take_database(&mut self) -> Result<Database, StoreError> {
+        match self.database.take() {
+            Some(database) => Ok(database),
+            None => open_file(&self.path, self.cache_bytes),
+        }
     }
 }
 
@@ -363,13 +396,19 @@ where
     Ok(())
 }
 
-fn write(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
+fn write(
+    database: &Database,
+    records: &[Record],
+    events: &[Event],
+    audit: audit::Ring,
+) -> Result<audit::Ring, redb::Error> {
     let transaction = database.begin_write()?;
     for record in records {
         write_one(&transaction, record)?;
     }
+    let audit = audit.append(&transaction, events)?;
     transaction.commit()?;
-    Ok(())
+    Ok(audit)
 }
 
 fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {

@@ -36,5 +36,7 @@ pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
 pub const POLICIES_NAME: &str = "policies";
 /// Versions of the policy by id.
 pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(POLICIES_NAME);
+/// Entries of the audit log by running number. A database of an earlier hearth may lack it.
+pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 /// Pending registrations by id.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

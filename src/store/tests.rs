@@ -2,10 +2,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::{FILE_NAME, Store, StoreError};
+use crate::store::{AuditLimits, FILE_NAME, Store, StoreError};
 use hearth_core::id::NodeId;
-use hearth_core::state::apply::{Flush, tick};
-use hearth_core::state::command::{Command, NewApiKey, NodeUpdate, RegisterReply};
+use hearth_core::state::apply::Flush;
+use hearth_core::state::command::{Command, NewApiKey, NewUser, NodeUpdate, RegisterReply};
 use hearth_core::state::dns::DnsRecord;
 use hearth_core::state::model::{
     ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User,
@@ -63,7 +63,7 @@ fn eventful() -> World {
     };
     world.apply(Command::CreateApiKey(key)).unwrap();
     world.wait(Duration::from_secs(1));
-    tick(&mut world.model, &mut world.records, world.now, Flush::Now);
+    world.tick(Flush::Now);
     world
 }
 
@@ -91,7 +91,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, before) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records).unwrap();
+    store.commit(&world.records, &[]).unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     assert_eq!(*before.secrets.noise, *loaded.secrets.noise);
@@ -153,7 +153,7 @@ fn an_unreadable_record_is_skipped_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records).unwrap();
+    store.commit(&world.records, &[]).unwrap();
     let database = store.database.as_ref().unwrap();
     let transaction = database.begin_write().unwrap();
     let mut table = transaction.open_table(super::NODES).unwrap();
@@ -189,7 +189,7 @@ fn a_database_that_is_older_than_a_table_gets_it() {
     assert!(loaded.policies.is_empty() && loaded.skipped.is_empty());
     let record = DnsRecord::parse("nas", "", "192.168.1.2").unwrap();
     store
-        .commit(&[Record::PutDnsRecord(record.clone())])
+        .commit(&[Record::PutDnsRecord(record.clone())], &[])
         .unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
@@ -247,4 +247,73 @@ fn decoding_gives_what_was_encoded() {
         .iter()
         .filter(|record| matches!(record, Record::PutNode(_)));
     assert!(records.count() >= 3);
+}
+
+fn users_created(count: usize) -> (Vec<Record>, Vec<hearth_core::state::event::Event>) {
+    let mut world = World::new();
+    for number in 0..count {
+        let new = NewUser {
+            name: format!("user{number}").into(),
+            ..NewUser::default()
+        };
+        world.apply(Command::CreateUser(new)).unwrap();
+    }
+    (world.records, world.events)
+}
+
+fn names(store: &mut Store, before: Option<u64>, max: usize) -> Vec<(u64, String)> {
+    let entries = store.audit(before, max).unwrap().into_iter();
+    let entries = entries.map(|entry| (entry.number, entry.event.target.name.to_string()));
+    entries.collect()
+}
+
+#[test]
+fn the_audit_log_is_read_in_pages_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(5);
+    store.commit(&records, &events[..3]).unwrap();
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    store.commit(&records, &events[3..]).unwrap();
+    let newest = names(&mut store, None, 2);
+    assert_eq!(newest, [(5, "user4".into()), (4, "user3".into())]);
+    let next = names(&mut store, Some(4), 9);
+    let numbers: Vec<u64> = next.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [3, 2, 1]);
+    assert!(names(&mut store, Some(1), 9).is_empty());
+}
+
+#[test]
+fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let limits = |entries, bytes| AuditLimits { entries, bytes };
+    let numbers = |store: &mut Store| -> Vec<u64> {
+        let entries = store.audit(None, usize::MAX).unwrap();
+        entries.iter().map(|entry| entry.number).collect()
+    };
+    let (records, events) = users_created(9);
+    store.limit_audit(limits(3, usize::MAX));
+    store.commit(&records, &events[..5]).unwrap();
+    assert_eq!(numbers(&mut store), [5, 4, 3]);
+    // Other bounds hold from the next entry on, after a restart as well.
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let size = events[0].encode().len();
+    store.limit_audit(limits(100, 2 * size));
+    assert_eq!(numbers(&mut store), [5, 4, 3]);
+    store.commit(&records, &events[5..6]).unwrap();
+    assert_eq!(numbers(&mut store), [6, 5]);
+}
+
+#[test]
+fn a_damaged_entry_of_the_audit_log_is_skipped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    store.damage_audit_entry(2);
+    let numbers: Vec<u64> = names(&mut store, None, 2).iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers, [3, 1]);
 }

@@ -9,20 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sources::{Source, sources};
 use super::{CRATES, report};
 
-/// Parents whose circles are not mended yet.
-const KNOWN: &[&str] = &["hearth_core::state::apply"];
-
 #[test]
 fn siblings_do_not_import_in_circles() {
     let mut wrong = Vec::new();
     for (name, folder) in CRATES {
         wrong.extend(circles(name, &sources(folder)));
     }
-    wrong.retain(|circle| {
-        !KNOWN
-            .iter()
-            .any(|parent| circle.starts_with(&format!("{parent}: ")))
-    });
     report("sibling modules import each other in a circle", wrong);
 }
 

@@ -1,80 +1,81 @@
-//! Applies commands to a model: `(model, command, now)` to `(model, reply, records)`.
+//! Applies commands to a model: `(model, command, now)` to `(model, outcome, records, events)`.
 //!
 //! A command checks everything before it changes anything, so that a refused one leaves no trace.
 
 mod address;
 mod admit;
+mod approval;
 mod attributes;
 mod dns;
+mod key_expiry;
 mod keys;
 mod node;
-mod owner;
+mod pending;
 mod policy;
 mod register;
 mod routes;
+mod tags;
 mod tick;
 mod user;
 mod wireguard;
 
-pub use routes::{directory, settle};
-pub use tick::{Flush, next_deadline, settle_after_load, tick};
+pub use routes::{directory, recompile};
+pub use tick::{Flush, next_deadline, restore, tick};
 
-use crate::clock::Now;
-use crate::state::command::{Command, Rejected, Reply};
-use crate::state::model::Model;
-use crate::state::record::Record;
+use crate::state::command::{Command, Outcome, Rejected};
+use crate::state::principal::Principal;
+use crate::state::tx::Tx;
 
-/// What an applied command gives: the answer, and what must be on disk before it is given.
-pub type Applied = Result<Reply, Rejected>;
+/// What an applied command gives.
+pub type Applied = Result<Outcome, Rejected>;
 
-/// Applies one command at revision `model.revision`, which the caller has advanced for the batch.
+/// Applies one command of `by`.
 ///
-/// Records to commit are added to `records`. A change that is not durable adds none.
-///
-/// What follows for routes and policy is brought up to date once for a batch, by [`tick`].
+/// What follows for routes and policy is recompiled once for a batch, by [`tick`]: the outcome names what was made or
+/// changed, and what that is now is read after it.
 ///
 /// # Errors
 /// When the command is refused; then nothing was changed.
-pub fn apply(model: &mut Model, records: &mut Vec<Record>, command: Command, now: Now) -> Applied {
+pub fn apply(tx: &mut Tx<'_>, command: Command, by: &Principal) -> Applied {
+    tx.act_as(by);
     match command {
-        Command::Register(request) => {
-            register::register(model, records, *request, now).map(Reply::Registered)
-        }
-        Command::UpdateNode(update) => node::update(model, records, &update, now),
+        Command::Register(request) => register::register(tx, *request).map(Outcome::Registered),
+        Command::UpdateNode(update) => node::update(tx, &update),
         Command::OpenStream {
             node,
             session,
             fallback,
-        } => node::open_stream(model, records, node, session, *fallback, now),
-        Command::CloseStream { node, session } => node::close_stream(model, node, session, now),
-        Command::CreateUser(new) => user::create(model, records, new, now),
-        Command::RenameUser(id, name) => user::rename(model, records, id, name),
-        Command::DeleteUser(id) => user::delete(model, records, id),
-        Command::SetRole(id, role) => user::set_role(model, records, id, role),
-        Command::SetUserExpiry(id, life) => user::set_expiry(model, records, id, life),
-        Command::RenameNode(id, name) => node::rename(model, records, id, name),
-        Command::ExpireNode(id, at) => node::expire(model, records, id, at, now),
-        Command::DeleteNode(id) => node::delete(model, records, id),
-        Command::ApproveRoutes(id, list) => routes::approve(model, records, id, list),
-        Command::SetTags(id, tags) => owner::set_tags(model, records, id, tags, now),
-        Command::MoveNode(id, user) => owner::move_to(model, records, id, user),
-        Command::SetAddresses(id, v4, v6) => address::set(model, records, id, v4, v6),
-        Command::BackfillAddresses => address::backfill(model, records),
-        Command::Authorize(id, whether) => node::authorize(model, records, id, whether),
-        Command::SetHealth(id, healthy) => routes::set_health(model, id, healthy),
-        Command::AddWireGuard(new) => wireguard::add(model, records, *new, now),
-        Command::SetAttributes { node, updates } => attributes::set(model, records, node, updates),
-        Command::SetPolicy(new) => policy::set(model, records, *new, now),
-        Command::CreatePreAuthKey(new) => keys::create_preauth(model, records, new, now),
-        Command::ExpirePreAuthKey(id) => keys::expire_preauth(model, records, id, now),
-        Command::DeletePreAuthKey(id) => keys::delete_preauth(model, records, id),
-        Command::CreateApiKey(new) => keys::create_api(model, records, new, now),
-        Command::ExpireApiKey(id) => keys::expire_api(model, records, id, now),
-        Command::DeleteApiKey(id) => keys::delete_api(model, records, id),
-        Command::AddDnsRecord(record) => dns::add(model, records, record),
-        Command::DeleteDnsRecord(record) => dns::delete(model, records, record),
-        Command::Approve(id, user) => register::approve(model, records, &id, user, now),
-        Command::Reject(id) => register::reject(model, records, &id),
+        } => node::open_stream(tx, node, session, *fallback),
+        Command::CloseStream { node, session } => node::close_stream(tx, node, session),
+        Command::CreateUser(new) => user::create(tx, new),
+        Command::RenameUser(id, name) => user::rename(tx, id, name),
+        Command::DeleteUser(id) => user::delete(tx, id),
+        Command::SetRole(id, role) => user::set_role(tx, id, role),
+        Command::SetUserExpiry(id, lifetime) => user::set_key_lifetime(tx, id, lifetime),
+        Command::RenameNode(id, name) => node::rename(tx, id, name),
+        Command::ExpireNode(id, at) => key_expiry::set(tx, id, at),
+        Command::DeleteNode(id) => node::delete(tx, id),
+        Command::ApproveRoutes(id, list) => routes::approve(tx, id, list),
+        Command::SetTags(id, tags) => tags::set_tags(tx, id, tags),
+        Command::MoveNode(id, user) => tags::move_to(tx, id, user),
+        Command::SetAddresses(id, v4, v6) => address::set(tx, id, v4, v6),
+        Command::BackfillAddresses => address::backfill(tx),
+        Command::ApproveNode(id) => approval::approve(tx, id),
+        Command::RevokeApproval(id) => approval::revoke(tx, id),
+        Command::SetHealth(id, healthy) => node::set_health(tx, id, healthy),
+        Command::AddWireGuard(new) => wireguard::add(tx, *new),
+        Command::SetAttributes { node, updates } => attributes::set(tx, node, updates),
+        Command::SetPolicy(new) => policy::set(tx, *new),
+        Command::CreatePreAuthKey(new) => keys::create_preauth(tx, new),
+        Command::ExpirePreAuthKey(id) => keys::expire_preauth(tx, id),
+        Command::DeletePreAuthKey(id) => keys::delete_preauth(tx, id),
+        Command::CreateApiKey(new) => keys::create_api(tx, new),
+        Command::ExpireApiKey(id) => keys::expire_api(tx, id),
+        Command::DeleteApiKey(id) => keys::delete_api(tx, id),
+        Command::AddDnsRecord(record) => dns::add(tx, record),
+        Command::DeleteDnsRecord(record) => dns::delete(tx, record),
+        Command::ApproveRegistration(id, user) => pending::approve(tx, &id, user),
+        Command::RejectRegistration(id) => pending::reject(tx, &id),
     }
 }
 

@@ -1,6 +1,6 @@
-//! What can be asked of the state, what it answers, and why it refuses.
+//! Commands, their outcomes, and why they are rejected.
 //!
-//! Everything random (ids of logins, secrets) is made by the caller and comes in with the command,
+//! Everything random (ids of pending registrations, secrets) is made by the caller and comes in with the command,
 //! so that applying a command is deterministic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,24 +9,21 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{
-    ApiKey, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration, PolicyText, PreAuthKey, Role,
-    SessionId, User, WireGuard,
-};
+use crate::state::model::{Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, WireGuard};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
-/// One wish to change the state.
+/// One requested change of the state.
 #[derive(Debug)]
 pub enum Command {
-    /// A client registers, asks whether it is still welcome, or logs out.
+    /// A client registers, asks whether its key is still valid, or logs out.
     Register(Box<Register>),
-    /// A client tells news of itself.
+    /// A client reports changes of itself.
     UpdateNode(Box<NodeUpdate>),
     /// A client opened a map stream, which replaces an older one of the same node.
     OpenStream {
@@ -34,7 +31,7 @@ pub enum Command {
         node: NodeId,
         /// The new stream.
         session: SessionId,
-        /// What the stream's request said of the node, used only where nothing newer is known.
+        /// What the stream's request reported of the node, used only where nothing newer is known.
         fallback: Box<NodeUpdate>,
     },
     /// A map stream ended.
@@ -44,35 +41,37 @@ pub enum Command {
         /// The stream that ended.
         session: SessionId,
     },
-    /// Makes a user.
+    /// Creates a user.
     CreateUser(NewUser),
     /// Gives a user another login name.
     RenameUser(UserId, Box<str>),
-    /// Removes a user that owns nothing.
+    /// Deletes a user that owns no nodes, and its preauth keys.
     DeleteUser(UserId),
-    /// Sets what a user may do.
+    /// Sets the role of a user.
     SetRole(UserId, Role),
-    /// Sets how long the keys of a user's nodes live; `None` is as the configuration says.
+    /// Sets the lifetime of the keys of a user's nodes; `None` is that of the configuration.
     SetUserExpiry(UserId, Option<KeyLifetime>),
-    /// Gives a node a name that stays.
+    /// Renames a node, which no longer follows its hostname.
     RenameNode(NodeId, Box<str>),
     /// Sets when a node's key expires; `None` is never.
     ExpireNode(NodeId, Option<Timestamp>),
-    /// Removes a node.
+    /// Deletes a node.
     DeleteNode(NodeId),
     /// Sets which routes a node may serve: the full list. An exit route stands for both.
     ApproveRoutes(NodeId, Vec<IpNet>),
-    /// Gives a node these tags in the place of its user or of other tags.
+    /// Replaces a node's owner or tags with these tags.
     SetTags(NodeId, Vec<Box<str>>),
     /// Gives a node to a user, tagged or not.
     MoveNode(NodeId, UserId),
     /// Gives a node other addresses; `None` leaves one as it is.
     SetAddresses(NodeId, Option<Ipv4Addr>, Option<Ipv6Addr>),
-    /// Gives every node whose address lies outside the configured prefixes a new one.
+    /// Gives every node whose address is outside the configured prefixes a new one.
     BackfillAddresses,
-    /// Lets a node take part, or no longer.
-    Authorize(NodeId, bool),
-    /// Tells whether a node answers when it is asked for a sign of life.
+    /// Approves a node that awaits approval.
+    ApproveNode(NodeId),
+    /// Revokes a node's approval; it is cut off from all peers.
+    RevokeApproval(NodeId),
+    /// Sets whether a node answers health probes.
     SetHealth(NodeId, bool),
     /// Adds a device without a Tailscale client.
     AddWireGuard(Box<NewWireGuard>),
@@ -85,26 +84,26 @@ pub enum Command {
     },
     /// Sets the policy.
     SetPolicy(Box<NewPolicy>),
-    /// Makes a preauth key.
+    /// Creates a preauth key.
     CreatePreAuthKey(NewPreAuthKey),
-    /// Ends a preauth key now.
+    /// Expires a preauth key now.
     ExpirePreAuthKey(PreAuthKeyId),
-    /// Removes a preauth key.
+    /// Deletes a preauth key.
     DeletePreAuthKey(PreAuthKeyId),
-    /// Makes an API key.
+    /// Creates an API key.
     CreateApiKey(NewApiKey),
-    /// Ends an API key now.
+    /// Expires an API key now.
     ExpireApiKey(ApiKeyId),
-    /// Removes an API key.
+    /// Deletes an API key.
     DeleteApiKey(ApiKeyId),
-    /// Makes a DNS record.
+    /// Adds a DNS record.
     AddDnsRecord(DnsRecord),
     /// Removes a DNS record.
     DeleteDnsRecord(DnsRecord),
-    /// Lets a waiting machine in as this user's.
-    Approve(AuthId, UserId),
-    /// Turns a waiting machine away.
-    Reject(AuthId),
+    /// Approves a pending registration: the device becomes this user's node.
+    ApproveRegistration(AuthId, UserId),
+    /// Rejects a pending registration.
+    RejectRegistration(AuthId),
 }
 
 /// What a client sent to `/machine/register`, checked and turned into domain values.
@@ -112,27 +111,27 @@ pub enum Command {
 pub struct Register {
     /// Key of the Noise session: who really asks.
     pub machine: MachineKey,
-    /// The node key it has or wants.
+    /// The node key it has or requests.
     pub key: NodeKey,
     /// Its Tailnet Lock key.
     pub lock: Option<LockKey>,
-    /// The preauth key it shows, whole.
+    /// The preauth key it presents.
     pub auth_key: Option<PresentedKey>,
-    /// What it wants of its expiry.
+    /// The expiry it requests.
     pub expiry: RequestedExpiry,
-    /// The login whose outcome it waits for.
+    /// The pending registration whose decision it waits for.
     pub followup: Option<AuthId>,
-    /// Whether it wants to be ephemeral.
+    /// Whether it requests to be ephemeral.
     pub ephemeral: bool,
-    /// What it says about its machine.
+    /// Host information as the client reports it.
     pub hostinfo: Arc<Hostinfo>,
     /// Capability version of the client.
     pub capability: u16,
-    /// Id for a login, should one be needed.
+    /// Id for a pending registration, should one be needed.
     pub fresh_id: AuthId,
 }
 
-/// A preauth key as a client shows it: found by prefix, proven by hash.
+/// A preauth key as a client presents it: found by prefix, proven by hash.
 #[derive(Debug, Clone)]
 pub enum PresentedKey {
     /// It has the form of a key.
@@ -146,76 +145,86 @@ pub enum PresentedKey {
     Malformed,
 }
 
-/// What a client wants of its expiry.
+/// Expiry that a client requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestedExpiry {
-    /// Nothing: the server decides.
+    /// None: the server decides.
     None,
-    /// To be logged out.
+    /// Log out.
     Logout,
-    /// To expire at this moment.
+    /// Expire at this moment.
     At(Timestamp),
 }
 
-/// News of a node; `None` means "as before".
+impl RequestedExpiry {
+    /// The moment, where one is requested.
+    pub(super) fn time(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::None | Self::Logout => None,
+        }
+    }
+}
+
+/// What a client reports of its node; `None` means "as before".
 #[derive(Debug, Clone, Default)]
 pub struct NodeUpdate {
     /// The node.
     pub node: Option<NodeId>,
-    /// Addresses at which peers may try it: the full list.
+    /// Endpoint candidates of the node: the full list.
     pub endpoints: Option<Arc<[SocketAddr]>>,
     /// Key for path discovery.
     pub disco: Option<DiscoKey>,
-    /// What it says about its machine.
+    /// Host information.
     pub hostinfo: Option<Arc<Hostinfo>>,
-    /// DERP region at which it can be met.
+    /// Home DERP region.
     pub home_derp: Option<u16>,
     /// Capability version of the client.
     pub capability: Option<u16>,
 }
 
-/// A user to be made.
+/// A user to create.
 #[derive(Debug, Clone, Default)]
 pub struct NewUser {
     /// Login name.
     pub name: Box<str>,
-    /// Name to show.
+    /// Display name.
     pub display_name: Box<str>,
-    /// Mail address.
+    /// Email address.
     pub email: Box<str>,
-    /// Address of a picture.
+    /// URL of a picture.
     pub picture_url: Box<str>,
 }
 
-/// A device without a Tailscale client, to be added.
+/// A device without a Tailscale client, to add.
 #[derive(Debug, Clone)]
 pub struct NewWireGuard {
     /// DNS label.
     pub label: Box<str>,
     /// Its WireGuard public key.
     pub key: NodeKey,
-    /// Whom it belongs to.
+    /// Its owner.
     pub owner: Owner,
-    /// Where it is reached: at least one.
+    /// Its endpoints: at least one.
     pub endpoints: Vec<SocketAddr>,
     /// Its IPv4 address in the tailnet; `None` takes the next free one.
     pub ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address in the tailnet; `None` takes the next free one.
     pub ipv6: Option<Ipv6Addr>,
-    /// What lies behind it; an exit route makes it an exit node.
+    /// Routes that it serves; an exit route makes it an exit node.
     pub routes: Vec<IpNet>,
-    /// The rest.
+    /// What clients need to know to use it.
     pub details: WireGuard,
 }
 
-/// A policy to be set.
+/// A policy to set.
 #[derive(Debug, Clone)]
 pub struct NewPolicy {
     /// Its text.
     pub source: Arc<str>,
     /// The same, parsed.
     pub policy: Arc<Policy>,
-    /// Whether it is refused when its tests fail. Not so at the start of the server, where the alternative
+    /// Whether it is rejected when its tests fail. Not at the start of the server, where the alternative
     /// would be another policy than the file's.
     pub must_hold: bool,
 }
@@ -234,7 +243,7 @@ impl NewPolicy {
     }
 }
 
-/// A preauth key to be made.
+/// A preauth key to create.
 #[derive(Debug, Clone)]
 pub struct NewPreAuthKey {
     /// Owner of the nodes; needed unless there are tags.
@@ -245,9 +254,9 @@ pub struct NewPreAuthKey {
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
-    /// Whether its nodes take part at once where devices need approval.
+    /// Whether its nodes are approved at once where devices need approval.
     pub preauthorized: bool,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.
     pub prefix: Box<str>,
@@ -255,12 +264,12 @@ pub struct NewPreAuthKey {
     pub hash: SecretHash,
 }
 
-/// An API key to be made.
+/// An API key to create.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
     /// What it may do.
     pub scopes: Scopes,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expiry: Option<Timestamp>,
     /// The public part.
     pub prefix: Box<str>,
@@ -268,74 +277,99 @@ pub struct NewApiKey {
     pub hash: SecretHash,
 }
 
-/// What a granted command gives.
-#[derive(Debug, Clone)]
-pub enum Reply {
+/// What an applied command made or changed, by number: what it is now is read from the state after the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
     /// It is done.
     Done,
-    /// The answer to a registration.
-    Registered(RegisterReply),
-    /// The user made or changed.
-    User(Arc<User>),
-    /// The node made or changed.
-    Node(Arc<Node>),
-    /// The nodes that changed.
-    Nodes(Vec<Arc<Node>>),
-    /// The preauth key made or changed.
-    PreAuthKey(Arc<PreAuthKey>),
-    /// The API key made or changed.
-    ApiKey(Arc<ApiKey>),
-    /// The DNS record made or removed.
-    DnsRecord(DnsRecord),
-    /// The login decided.
-    Pending(Arc<PendingRegistration>),
-    /// The policy that applies.
-    Policy(Arc<PolicyText>),
+    /// How a registration stands.
+    Registered(Registration),
+    /// The user created or changed.
+    User(UserId),
+    /// The node created or changed.
+    Node(NodeId),
+    /// The nodes changed.
+    Nodes(Vec<NodeId>),
+    /// The preauth key created or changed.
+    PreAuthKey(PreAuthKeyId),
+    /// The API key created or changed.
+    ApiKey(ApiKeyId),
+    /// The version of the policy that applies.
+    Policy(PolicyId),
 }
 
-/// How a registration stands.
+/// How a registration stands, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// The node has joined, or is still welcome.
+    Welcome(NodeId),
+    /// A person must approve it.
+    NeedsLogin(AuthId),
+    /// Its key has expired or was logged out: it must come with a new one. There is no node after the logout of an
+    /// ephemeral one.
+    KeyExpired(Option<NodeId>),
+}
+
+/// How a registration stands, with the node as it is after the batch.
 #[derive(Debug, Clone)]
 pub enum RegisterReply {
-    /// The node is in.
+    /// The node has joined, or is still welcome.
     Welcome(Arc<Node>),
-    /// A person must let it in.
+    /// A person must approve it.
     NeedsLogin(AuthId),
     /// Its key has expired or was logged out: it must come with a new one.
     KeyExpired(Option<Arc<Node>>),
 }
 
-/// Why a command was refused. The texts of the first group reach the user of the client, and are
+impl Registration {
+    /// The same with the nodes of the state after the batch.
+    ///
+    /// # Errors
+    /// When the node was deleted in the same batch.
+    pub fn settled(
+        self,
+        node: &dyn Fn(NodeId) -> Option<Arc<Node>>,
+    ) -> Result<RegisterReply, Rejected> {
+        Ok(match self {
+            Self::Welcome(id) => RegisterReply::Welcome(node(id).ok_or(Rejected::NoSuchNode)?),
+            Self::NeedsLogin(id) => RegisterReply::NeedsLogin(id),
+            Self::KeyExpired(id) => RegisterReply::KeyExpired(id.and_then(node)),
+        })
+    }
+}
+
+/// Why a command was rejected. The texts of the first group reach the user of the client, and are
 /// those of Headscale (`hscontrol/auth.go`, `hscontrol/types/preauth_key.go`), where people look them up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The shown key is none of ours.
+    /// There is no such preauth key.
     #[error("invalid pre auth key")]
     UnknownPreAuthKey,
-    /// The shown key has ended.
+    /// The preauth key has expired.
     #[error("authkey expired")]
     PreAuthKeyExpired,
-    /// The shown key was for one use.
+    /// The preauth key was for one use.
     #[error("authkey already used")]
     PreAuthKeyUsed,
-    /// A person said no.
+    /// A person rejected it.
     #[error("registration rejected by the administrator")]
     LoginRejected,
     /// The node key belongs to another machine.
     #[error("node exists with a different machine key")]
     MachineMismatch,
-    /// The limit of nodes is reached.
+    /// The tailnet has as many nodes as it may have.
     #[error("the tailnet is full: {limit} nodes (limits.nodes)")]
     TooManyNodes {
         /// Most nodes.
         limit: usize,
     },
     /// A prefix has no free address.
-    #[error("no free address is left in the tailnet's prefixes")]
+    #[error("no free addresses left in the tailnet's prefixes")]
     NoAddress,
-    /// The client asks for tags that nobody gave it.
+    /// The client requests tags that it may not have.
     #[error("requested tags {0} are invalid or not permitted")]
     TagsNotPermitted(String),
-    /// The client wants to live longer than it may.
+    /// The client requests a later expiry than it has.
     #[error("extending key is not allowed")]
     ExpiryExtended,
 
@@ -348,18 +382,21 @@ pub enum Rejected {
     /// There is no such key.
     #[error("key not found")]
     NoSuchKey,
-    /// There is no such login.
-    #[error("no login waits under this id: it may have ended; run `tailscale up` again")]
+    /// There is no such version of the policy.
+    #[error("policy version not found")]
+    NoSuchPolicy,
+    /// There is no such pending registration.
+    #[error("no pending registration with this ID (expired?); run `tailscale up` again")]
     NoSuchLogin,
-    /// The login was decided before.
-    #[error("this login was decided already")]
+    /// The registration was decided before.
+    #[error("this registration was already approved or rejected")]
     LoginDecided,
     /// The name belongs to another user.
-    #[error("a user named {0:?} exists already")]
+    #[error("a user named {0:?} already exists")]
     UserNameTaken(Box<str>),
     /// The name cannot be a user's.
     #[error(
-        "{0:?} cannot be a user's name: 1 to 63 letters, digits, `.`, `-`, `_` or `@`, the first one a letter or digit"
+        "invalid user name {0:?}: use 1 to 63 letters, digits, `.`, `-`, `_` or `@`, starting with a letter or digit, not digits only"
     )]
     BadUserName(Box<str>),
     /// The user owns nodes.
@@ -369,58 +406,62 @@ pub enum Rejected {
         nodes: usize,
     },
     /// The name belongs to another node.
-    #[error("a node named {0:?} exists already")]
+    #[error("a node named {0:?} already exists")]
     NodeNameTaken(Box<str>),
     /// The name cannot be a node's.
-    #[error("{0:?} cannot be a node's name: 1 to 63 of a-z, 0-9 and `-`, no `-` at either end")]
+    #[error("invalid node name {0:?}: use 1 to 63 of a-z, 0-9 and `-`, no `-` at either end")]
     BadNodeName(Box<str>),
     /// The text cannot be a tag.
     #[error(
-        "{0:?} is no tag: `tag:` and a name that begins with a letter, then letters, digits, `-`"
+        "invalid tag {0:?}: use `tag:` and a name of letters, digits and `-` that starts with a letter"
     )]
     BadTag(Box<str>),
     /// A tagged node keeps at least one tag.
-    #[error("a node needs at least one tag or a user: `hearth nodes move` gives it to a user")]
+    #[error("a node needs at least one tag or a user; to give it to a user: `hearth nodes move`")]
     NoTags,
     /// The machine has a node of that user, or a tagged one, already.
-    #[error("node {0} is this machine's node of that owner already; delete one of the two first")]
+    #[error(
+        "this machine is already registered to that owner as node {0}; delete one of them first"
+    )]
     MachineHasNode(NodeId),
     /// The address cannot be a node's.
-    #[error("{0} cannot be a node's address: it must lie in {1} and outside its reserved ranges")]
+    #[error("invalid address {0}: it must be in {1} and outside its reserved ranges")]
     BadAddress(IpAddr, Box<str>),
     /// The address belongs to another node.
-    #[error("node {1} has the address {0} already")]
+    #[error("address {0} is already used by node {1}")]
     AddressTaken(IpAddr, NodeId),
-    /// A WireGuard-only peer is what its administrator wrote down.
-    #[error("this needs a Tailscale client, and the node is a WireGuard-only peer")]
+    /// The node is a WireGuard-only peer.
+    #[error("not possible for a WireGuard-only peer: it has no Tailscale client")]
     WireGuardOnly,
     /// A peer without path discovery must have an address.
     #[error("a WireGuard-only peer needs at least one endpoint (address:port)")]
     NoEndpoint,
     /// The text cannot be a resolver.
-    #[error("{0:?} is no resolver: expected an address or an https:// URL")]
+    #[error("invalid resolver {0:?}: use an IP address or an https:// URL")]
     BadResolver(Box<str>),
     /// The key belongs to another node.
-    #[error("node {0} has this key already")]
+    #[error("this key is already used by node {0}")]
     KeyTaken(NodeId),
     /// The text cannot be the name of an attribute.
     #[error(
-        "{0:?} cannot be an attribute: `custom:` and letters, digits or `_`, at most 64 bytes in all"
+        "invalid attribute {0:?}: use `custom:` and letters, digits or `_`, at most 64 bytes in all"
     )]
     BadAttribute(Box<str>),
     /// A key needs an owner for its nodes.
     #[error("a preauth key needs a user or tags")]
     KeyWithoutOwner,
     /// There is no such record.
-    #[error("there is no such DNS record among those made by the API")]
+    #[error(
+        "no such DNS record; records of the configuration, the policy or a file cannot be removed here"
+    )]
     NoSuchDnsRecord,
-    /// The very record is there.
-    #[error("{0:?} has this record already")]
+    /// The same record exists.
+    #[error("{0:?} already has this record")]
     DnsRecordExists(Box<str>),
-    /// The policy names what there is not, or its tests fail.
-    #[error("the policy was not taken over: {}", list(.0))]
+    /// The policy names what does not exist, or its tests fail.
+    #[error("policy rejected: {}", list(.0))]
     Policy(Vec<Diagnostic>),
-    /// A text is longer than what is kept.
+    /// A text is too long.
     #[error("{field} is too long: at most {limit} bytes")]
     TooLong {
         /// What is too long.
@@ -437,7 +478,7 @@ pub enum Rejected {
         limit: usize,
     },
     /// All ids of a kind are used up.
-    #[error("no ids are left")]
+    #[error("no IDs left")]
     NoIds,
 }
 

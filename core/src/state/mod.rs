@@ -8,6 +8,7 @@ pub mod apply;
 pub mod attributes;
 pub mod command;
 pub mod dns;
+pub mod event;
 pub mod model;
 pub mod name;
 pub mod principal;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod scope;
 pub mod secret;
 pub mod snapshot;
+pub mod tx;
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(missing_docs, reason = "fixtures of tests")]

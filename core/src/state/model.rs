@@ -555,7 +555,7 @@ impl Model {
     }
 
     /// Adds a node, or replaces the one with the same id.
-    pub fn put_node(&mut self, node: Node) {
+    pub(super) fn put_node(&mut self, node: Node) {
         let old = self.node(node.id);
         let old_key = old.map(|old| old.key);
         let moved = old.is_none_or(|old| !old.is_like_for_policy(&node));
@@ -582,7 +582,7 @@ impl Model {
     }
 
     /// Removes a node. Returns whether it existed.
-    pub fn take_node(&mut self, id: NodeId) -> bool {
+    pub(super) fn take_node(&mut self, id: NodeId) -> bool {
         let Ok(place) = self.nodes.binary_search_by_key(&id, |node| node.id) else {
             return false;
         };
@@ -594,7 +594,7 @@ impl Model {
     }
 
     /// Records a change for the map streams.
-    pub fn note(&mut self, change: Change) {
+    pub(super) fn note(&mut self, change: Change) {
         self.changed = true;
         let changes = Arc::make_mut(&mut self.changes);
         changes.push_back((self.revision, change));

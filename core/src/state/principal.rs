@@ -39,6 +39,8 @@ pub enum Principal {
         /// The node.
         id: NodeId,
     },
+    /// A device that asks to join and is no node yet.
+    Device,
     /// hearth itself: expiry, failover, the policy file.
     System,
 }
@@ -50,7 +52,7 @@ impl Principal {
             Self::Socket | Self::System => Scopes::ALL,
             Self::ApiKey { scopes, .. } | Self::OAuthClient { scopes, .. } => *scopes,
             Self::Session { role, .. } => scopes_of(*role),
-            Self::Node { .. } => Scopes::NONE,
+            Self::Node { .. } | Self::Device => Scopes::NONE,
         }
     }
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Principal {
             Self::OAuthClient { id, .. } => write!(f, "oauth client {id}"),
             Self::Session { user, .. } => write!(f, "user {user}"),
             Self::Node { id } => write!(f, "node {id}"),
+            Self::Device => f.write_str("device"),
             Self::System => f.write_str("system"),
         }
     }
@@ -93,6 +96,6 @@ mod tests {
         assert!(session(Role::Owner).scopes().allow(write));
         assert!(session(Role::Member).scopes().is_empty());
         let node = Principal::Node { id: NodeId::FIRST };
-        assert!(node.scopes().is_empty());
+        assert!(node.scopes().is_empty() && Principal::Device.scopes().is_empty());
     }
 }

@@ -6,6 +6,7 @@
 
 mod api_key;
 mod attributes;
+mod audit;
 mod codec;
 mod counters;
 mod dns;

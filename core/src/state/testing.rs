@@ -7,21 +7,25 @@ use crate::clock::{Now, PLAUSIBLE_FROM};
 use crate::id::{NodeId, UserId};
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
-use crate::state::apply::{Applied, Flush, apply, settle, tick};
+use crate::state::apply::{Applied, Flush, apply, recompile, tick};
 use crate::state::command::{
-    Command, NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, PresentedKey, Register, RegisterReply,
-    Rejected, Reply, RequestedExpiry,
+    Command, NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, Outcome, PresentedKey, Register,
+    RegisterReply, Rejected, RequestedExpiry,
 };
+use crate::state::event::Event;
 use crate::state::model::{Hostinfo, Model, Node, SessionId, Settings};
+use crate::state::principal::Principal;
 use crate::state::record::Record;
 use crate::state::secret::SecretHash;
 use crate::state::snapshot::Snapshot;
+use crate::state::tx::Tx;
 
-/// A tailnet under test: its model, its clock, and all records so far.
+/// A tailnet under test: its model, its clock, and all records and events so far.
 pub struct World {
     pub model: Model,
     pub now: Now,
     pub records: Vec<Record>,
+    pub events: Vec<Event>,
     sessions: u64,
 }
 
@@ -43,6 +47,12 @@ pub fn settings() -> Settings {
     }
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         let now = Now {
@@ -53,6 +63,7 @@ impl World {
             model: Model::new(settings(), now),
             now,
             records: Vec::new(),
+            events: Vec::new(),
             sessions: 0,
         }
     }
@@ -64,17 +75,24 @@ impl World {
             name: "anna".into(),
             ..NewUser::default()
         };
-        let Ok(Reply::User(user)) = world.apply(Command::CreateUser(new)) else {
+        let Ok(Outcome::User(user)) = world.apply(Command::CreateUser(new)) else {
             panic!("the user was refused");
         };
-        (world, user.id)
+        (world, user)
     }
 
+    /// Applies a command that somebody at the socket gives.
     pub fn apply(&mut self, command: Command) -> Applied {
-        self.model.revision = self.model.revision.next();
-        self.model.changed = false;
-        let applied = apply(&mut self.model, &mut self.records, command, self.now);
-        settle(&mut self.model);
+        self.apply_as(&Principal::Socket, command)
+    }
+
+    pub fn apply_as(&mut self, by: &Principal, command: Command) -> Applied {
+        let mut tx = Tx::begin(&mut self.model, self.now);
+        let applied = apply(&mut tx, command, by);
+        recompile(&mut tx);
+        let changes = tx.finish();
+        self.records.extend(changes.records);
+        self.events.extend(changes.events);
         applied
     }
 
@@ -82,9 +100,15 @@ impl World {
     pub fn wait(&mut self, time: Duration) {
         self.now.mono += time;
         self.now.wall = self.now.wall.plus(time);
-        self.model.revision = self.model.revision.next();
-        self.model.changed = false;
-        tick(&mut self.model, &mut self.records, self.now, Flush::WhenDue);
+        self.tick(Flush::WhenDue);
+    }
+
+    pub fn tick(&mut self, how: Flush) {
+        let mut tx = Tx::begin(&mut self.model, self.now);
+        tick(&mut tx, how);
+        let changes = tx.finish();
+        self.records.extend(changes.records);
+        self.events.extend(changes.events);
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -113,17 +137,20 @@ impl World {
     }
 
     pub fn register(&mut self, request: Register) -> Result<RegisterReply, Rejected> {
-        match self.apply(Command::Register(Box::new(request)))? {
-            Reply::Registered(reply) => Ok(reply),
+        let command = Command::Register(Box::new(request));
+        match self.apply_as(&Principal::Device, command)? {
+            Outcome::Registered(registration) => {
+                registration.settled(&|id| self.model.node(id).cloned())
+            }
             other => panic!("unexpected: {other:?}"),
         }
     }
 
-    /// Registers and expects to be let in.
+    /// Registers and expects to join.
     pub fn join(&mut self, request: Register) -> Arc<Node> {
         match self.register(request) {
             Ok(RegisterReply::Welcome(node)) => node,
-            other => panic!("not let in: {other:?}"),
+            other => panic!("did not join: {other:?}"),
         }
     }
 

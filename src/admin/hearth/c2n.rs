@@ -20,7 +20,7 @@ use crate::control::c2n::{NodeCallError, ping};
 use crate::status::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -127,8 +127,8 @@ impl Call<'_> {
             updates.push((name.as_str().into(), value));
         }
         let node = node_id(id)?;
-        let command = Command::SetAttributes { node, updates };
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.set_attributes(self.by(), node, updates).await?;
         self.show_attributes(id)
     }
 

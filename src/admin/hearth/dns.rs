@@ -4,7 +4,7 @@ use crate::admin::problem::Fault;
 use crate::admin::{Answer, Call, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 use hearth_core::netmap::dns::{addresses_of, records_of};
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::dns::DnsRecord;
 
 /// Where a record was made.
@@ -37,8 +37,8 @@ impl Call<'_> {
         let wish: CreateDnsRecord = self.read()?;
         let record = DnsRecord::parse(&wish.name, &wish.r#type, &wish.value);
         let record = record.map_err(|fault| Fault::invalid(&fault.to_string()))?;
-        let command = Command::AddDnsRecord(record.clone());
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.add_dns_record(self.by(), record.clone()).await?;
         json(&DnsRecordAnswer {
             record: self.shown(FROM_API, &record),
         })
@@ -69,8 +69,8 @@ impl Call<'_> {
         let mut records = Vec::with_capacity(meant.len());
         for record in meant {
             let shown = self.shown(FROM_API, &record);
-            let command = Command::DeleteDnsRecord(record);
-            self.admin.engine.apply(command).await?;
+            let engine = &self.admin.engine;
+            engine.delete_dns_record(self.by(), record).await?;
             records.push(shown);
         }
         json(&DnsRecordsAnswer { records })

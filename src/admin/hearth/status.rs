@@ -11,7 +11,7 @@ use crate::admin::{Answer, Call, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
 use hearth_core::id::UserId;
-use hearth_core::state::command::{Command, NewPreAuthKey, NewUser, Rejected, Reply};
+use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
 
 /// How long an invitation is good when nobody says.
@@ -126,10 +126,8 @@ impl Call<'_> {
             name: FIRST_USER.into(),
             ..NewUser::default()
         };
-        match self.admin.engine.apply(Command::CreateUser(new)).await? {
-            Reply::User(user) => Ok(user.id),
-            _ => Err(Fault::new(Code::Internal, "internal error")),
-        }
+        let made = self.admin.engine.create_user(self.by(), new).await?;
+        Ok(made.value.id)
     }
 }
 

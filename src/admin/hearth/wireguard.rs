@@ -10,7 +10,7 @@ use crate::admin::v1::users;
 use crate::admin::{Answer, Call};
 use crate::api::AddWireGuard;
 use hearth_core::keys::NodeKey;
-use hearth_core::state::command::{Command, NewWireGuard, Rejected};
+use hearth_core::state::command::{NewWireGuard, Rejected};
 use hearth_core::state::model::{Owner, WireGuard};
 use hearth_core::state::snapshot::Snapshot;
 
@@ -48,7 +48,8 @@ impl Call<'_> {
                 exit_dns: wish.exit_dns.into_iter().map(Into::into).collect(),
             },
         };
-        self.node_after(Command::AddWireGuard(Box::new(new))).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.add_wireguard(self.by(), new).await?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use hearth_core::state::command::NodeUpdate;
+use hearth_core::state::principal::Principal;
 
 impl Server {
     /// A node of anna's that offers this route.
@@ -22,8 +23,8 @@ impl Server {
             hostinfo: Some(Arc::new(hostinfo)),
             ..NodeUpdate::default()
         };
-        let command = Command::UpdateNode(Box::new(update));
-        server.admin.engine.apply(command).await.unwrap();
+        let by = Principal::Node { id: node.id };
+        server.admin.engine.update_node(by, update).await.unwrap();
         server
     }
 

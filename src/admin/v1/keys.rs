@@ -10,7 +10,7 @@ use crate::api::{
     PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
 };
 use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
-use hearth_core::state::command::{Command, NewApiKey, NewPreAuthKey, Rejected, Reply};
+use hearth_core::state::command::{NewApiKey, NewPreAuthKey, Rejected};
 use hearth_core::state::scope::Scopes;
 use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
@@ -55,18 +55,11 @@ impl Call<'_> {
     ) -> Result<PreAuthKey, Fault> {
         let secret = fresh(SecretKind::PreAuth)?;
         let new = with_secret(secret.prefix, secret.hash);
-        let reply = self
-            .admin
-            .engine
-            .apply(Command::CreatePreAuthKey(new))
-            .await?;
-        let Reply::PreAuthKey(key) = reply else {
-            return Err(Fault::new(Code::Internal, "internal error"));
-        };
-        let snapshot = self.admin.engine.snapshot();
+        let engine = &self.admin.engine;
+        let made = engine.create_preauth_key(self.by(), new).await?;
         Ok(PreAuthKey {
             key: secret.text.to_string(),
-            ..convert::preauth_key(&key, &snapshot)
+            ..convert::preauth_key(&made.value, &made.snapshot)
         })
     }
 
@@ -81,14 +74,14 @@ impl Call<'_> {
 
     pub(crate) async fn expire_preauth_key(&self) -> Answer {
         let named: NameKey = self.read()?;
-        let command = Command::ExpirePreAuthKey(preauth_id(&named.id.0)?);
-        self.admin.engine.apply(command).await?;
+        let id = preauth_id(&named.id.0)?;
+        self.admin.engine.expire_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
     pub(crate) async fn delete_preauth_key(&self) -> Answer {
-        let command = Command::DeletePreAuthKey(preauth_id(self.query("id"))?);
-        self.admin.engine.apply(command).await?;
+        let id = preauth_id(self.query("id"))?;
+        self.admin.engine.delete_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
@@ -101,7 +94,7 @@ impl Call<'_> {
             prefix: secret.prefix,
             hash: secret.hash,
         };
-        self.admin.engine.apply(Command::CreateApiKey(new)).await?;
+        self.admin.engine.create_api_key(self.by(), new).await?;
         json(&NewApiKeyAnswer {
             api_key: secret.text.to_string(),
         })
@@ -118,13 +111,13 @@ impl Call<'_> {
     pub(crate) async fn expire_api_key(&self) -> Answer {
         let named: NameKey = self.read()?;
         let id = self.api_key_named(&named.id.0, &named.prefix)?;
-        self.admin.engine.apply(Command::ExpireApiKey(id)).await?;
+        self.admin.engine.expire_api_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
     pub(crate) async fn delete_api_key(&self, prefix: &str) -> Answer {
         let id = self.api_key_named(self.query("id"), prefix)?;
-        self.admin.engine.apply(Command::DeleteApiKey(id)).await?;
+        self.admin.engine.delete_api_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 

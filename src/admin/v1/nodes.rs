@@ -1,6 +1,7 @@
 //! Nodes.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -11,8 +12,9 @@ use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
 };
+use crate::engine::Reply;
 use hearth_core::id::NodeId;
-use hearth_core::state::command::{Command, Rejected, Reply};
+use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -40,8 +42,8 @@ impl Call<'_> {
     }
 
     pub(crate) async fn delete_node(&self, id: &str) -> Answer {
-        let command = Command::DeleteNode(node_id(id)?);
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.delete_node(self.by(), node_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
@@ -63,25 +65,29 @@ impl Call<'_> {
             (false, None) => Some(self.now.wall),
             (false, expiry) => expiry,
         };
-        self.node_after(Command::ExpireNode(id, expiry)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)
     }
 
     pub(crate) async fn rename_node(&self, id: &str, name: &str) -> Answer {
         let id = node_id(id)?;
-        self.node_after(Command::RenameNode(id, name.into())).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.rename_node(self.by(), id, name.into()).await?)
     }
 
     pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
         let wish: ApproveRoutes = self.read()?;
         let routes = routes(&wish.routes)?;
-        self.node_after(Command::ApproveRoutes(node_id(id)?, routes))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.approve_routes(self.by(), node_id(id)?, routes);
+        self.changed_node(&changed.await?)
     }
 
     pub(crate) async fn set_tags(&self, id: &str) -> Answer {
         let wish: SetTags = self.read()?;
         let tags = wish.tags.into_iter().map(Into::into).collect();
-        self.node_after(Command::SetTags(node_id(id)?, tags)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
     }
 
     /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
@@ -92,7 +98,8 @@ impl Call<'_> {
             who => who,
         };
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::MoveNode(node_id(id)?, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.move_node(self.by(), node_id(id)?, user).await?)
     }
 
     pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
@@ -102,13 +109,19 @@ impl Call<'_> {
         if ipv4.is_none() && ipv6.is_none() {
             return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
         }
-        self.node_after(Command::SetAddresses(node_id(id)?, ipv4, ipv6))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.set_addresses(self.by(), node_id(id)?, ipv4, ipv6);
+        self.changed_node(&changed.await?)
     }
 
-    pub(crate) async fn authorize(&self, id: &str, whether: bool) -> Answer {
-        self.node_after(Command::Authorize(node_id(id)?, whether))
-            .await
+    pub(crate) async fn approve_node(&self, id: &str) -> Answer {
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_node(self.by(), node_id(id)?).await?)
+    }
+
+    pub(crate) async fn revoke_approval(&self, id: &str) -> Answer {
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.revoke_approval(self.by(), node_id(id)?).await?)
     }
 
     /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
@@ -119,12 +132,9 @@ impl Call<'_> {
             ));
         }
         let before = self.admin.engine.snapshot();
-        let reply = self.admin.engine.apply(Command::BackfillAddresses).await?;
-        let Reply::Nodes(nodes) = reply else {
-            return json(&EmptyAnswer {});
-        };
+        let moved = self.admin.engine.backfill_addresses(self.by()).await?;
         let mut changes = Vec::new();
-        for node in nodes {
+        for node in moved.value {
             let whom = format!("to Node({}) {:?}", node.id, node.label);
             let old = before.node(node.id);
             if old.is_none_or(|old| old.ipv4 != node.ipv4) {
@@ -144,18 +154,11 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) async fn node_after(&self, command: Command) -> Answer {
-        match self.admin.engine.apply(command).await? {
-            Reply::Node(node) => {
-                let snapshot = self.admin.engine.snapshot();
-                // The reply was given before it was known who serves which route.
-                let node = snapshot.node(node.id).unwrap_or(&node);
-                json(&NodeAnswer {
-                    node: self.node(node, &snapshot),
-                })
-            }
-            _ => json(&EmptyAnswer {}),
-        }
+    /// The answer to a command that changed a node.
+    pub(crate) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> Answer {
+        json(&NodeAnswer {
+            node: self.node(&changed.value, &changed.snapshot),
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::admin::v1::{convert, users};
 use crate::admin::{Answer, Call, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
 use hearth_core::id::AuthId;
-use hearth_core::state::command::{Command, Rejected};
+use hearth_core::state::command::Rejected;
 
 impl Call<'_> {
     pub(crate) async fn approve_for_user(&self) -> Answer {
@@ -29,7 +29,8 @@ impl Call<'_> {
         }
         let snapshot = self.admin.engine.snapshot();
         let user = users::only(&snapshot)?.ok_or(Rejected::NoSuchUser)?;
-        self.admin.engine.apply(Command::Approve(id, user)).await?;
+        let engine = &self.admin.engine;
+        engine.approve_registration(self.by(), id, user).await?;
         json(&EmptyAnswer {})
     }
 
@@ -39,7 +40,7 @@ impl Call<'_> {
         if self.is_ssh_check(&id) {
             return self.decide_ssh(&id, false);
         }
-        self.admin.engine.apply(Command::Reject(id)).await?;
+        self.admin.engine.reject_registration(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
@@ -57,7 +58,8 @@ impl Call<'_> {
     async fn let_in(&self, id: &str, who: &str) -> Answer {
         let id = auth_id(id)?;
         let user = users::find(&self.admin.engine.snapshot(), who)?;
-        self.node_after(Command::Approve(id, user)).await
+        let engine = &self.admin.engine;
+        self.changed_node(&engine.approve_registration(self.by(), id, user).await?)
     }
 }
 

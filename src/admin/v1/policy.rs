@@ -12,8 +12,9 @@ use crate::api::{
 use crate::engine::EngineError;
 use hearth_core::id::PolicyId;
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
-use hearth_core::state::command::{Command, NewPolicy, Rejected, Reply};
+use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
+use hearth_core::state::principal::Principal;
 
 /// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
 pub const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
@@ -64,7 +65,7 @@ impl Call<'_> {
     pub(crate) async fn set_policy(&self) -> Answer {
         let wish: SetPolicy = self.read()?;
         let _turn = self.admin.policy_turn.lock().await;
-        let version = self.admin.take_over(&wish.policy).await?;
+        let version = self.admin.take_over(self.by(), &wish.policy).await?;
         json(&self.admin.shown(&version))
     }
 
@@ -105,7 +106,7 @@ impl Call<'_> {
             }
             version => self.admin.version(version)?,
         };
-        let version = self.admin.take_over(&wanted.source).await?;
+        let version = self.admin.take_over(self.by(), &wanted.source).await?;
         json(&self.admin.shown(&version))
     }
 }
@@ -126,7 +127,11 @@ impl AdminContext {
     ///
     /// # Errors
     /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(crate) async fn take_over(&self, text: &str) -> Result<Arc<PolicyText>, Unfit> {
+    pub(crate) async fn take_over(
+        &self,
+        by: Principal,
+        text: &str,
+    ) -> Result<Arc<PolicyText>, Unfit> {
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = Fault::invalid(&format!(
@@ -137,12 +142,8 @@ impl AdminContext {
             return Err(fault.into());
         }
         let new = parsed(text)?;
-        match self.engine.apply(Command::SetPolicy(Box::new(new))).await {
-            Ok(Reply::Policy(version)) => {
-                tracing::info!(version = %version.id, "the policy was set");
-                Ok(version)
-            }
-            Ok(_) => Err(Fault::new(Code::Internal, "internal error").into()),
+        match self.engine.set_policy(by, new).await {
+            Ok(set) => Ok(set.value),
             Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
             Err(error) => Err(Unfit::Request(error.into())),
         }

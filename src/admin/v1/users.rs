@@ -1,12 +1,15 @@
 //! Users.
 
+use std::sync::Arc;
+
 use crate::admin::problem::Fault;
 use crate::admin::v1::convert;
 use crate::admin::{Answer, Call, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::config::value::parse_duration;
+use crate::engine::Reply;
 use hearth_core::id::UserId;
-use hearth_core::state::command::{Command, NewUser, Rejected, Reply};
+use hearth_core::state::command::{NewUser, Rejected};
 use hearth_core::state::model::{KeyLifetime, Role, User};
 use hearth_core::state::snapshot::Snapshot;
 
@@ -19,17 +22,18 @@ impl Call<'_> {
             email: wish.email.into(),
             picture_url: wish.picture_url.into(),
         };
-        self.user_after(Command::CreateUser(new)).await
+        changed_user(&self.admin.engine.create_user(self.by(), new).await?)
     }
 
     pub(crate) async fn rename_user(&self, id: &str, name: &str) -> Answer {
         let id = user_id(id)?;
-        self.user_after(Command::RenameUser(id, name.into())).await
+        let engine = &self.admin.engine;
+        changed_user(&engine.rename_user(self.by(), id, name.into()).await?)
     }
 
     pub(crate) async fn delete_user(&self, id: &str) -> Answer {
-        let command = Command::DeleteUser(user_id(id)?);
-        self.admin.engine.apply(command).await?;
+        let engine = &self.admin.engine;
+        engine.delete_user(self.by(), user_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
@@ -44,7 +48,8 @@ impl Call<'_> {
                 return Err(Fault::invalid(&message));
             }
         };
-        self.user_after(Command::SetRole(user_id(id)?, role)).await
+        let engine = &self.admin.engine;
+        changed_user(&engine.set_role(self.by(), user_id(id)?, role).await?)
     }
 
     pub(crate) async fn set_user_expiry(&self, id: &str) -> Answer {
@@ -60,8 +65,9 @@ impl Call<'_> {
                     })?,
             )),
         };
-        self.user_after(Command::SetUserExpiry(user_id(id)?, life))
-            .await
+        let engine = &self.admin.engine;
+        let changed = engine.set_user_expiry(self.by(), user_id(id)?, life);
+        changed_user(&changed.await?)
     }
 
     /// Headscale's precedence of filters: name, then email, then id.
@@ -84,15 +90,12 @@ impl Call<'_> {
             users: users.map(|user| convert::user(user)).collect(),
         })
     }
+}
 
-    async fn user_after(&self, command: Command) -> Answer {
-        match self.admin.engine.apply(command).await? {
-            Reply::User(user) => json(&UserAnswer {
-                user: convert::user(&user),
-            }),
-            _ => json(&EmptyAnswer {}),
-        }
-    }
+fn changed_user(changed: &Reply<Arc<User>>) -> Answer {
+    json(&UserAnswer {
+        user: convert::user(&changed.value),
+    })
 }
 
 /// The id of a user.

@@ -416,7 +416,11 @@ fn happen(scene: &mut Scene, event: Event) {
             ));
         }
         Event::Authorize(node, yes) => {
-            let _ = world.apply(Command::Authorize(id(node), yes));
+            let command = match yes {
+                true => Command::ApproveNode(id(node)),
+                false => Command::RevokeApproval(id(node)),
+            };
+            let _ = world.apply(command);
         }
         Event::Tag(node, tag) => {
             let tags = vec![format!("tag:t{tag}").into()];

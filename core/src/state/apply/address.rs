@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::id::NodeId;
 use crate::policy;
 use crate::state::addr::Prefixes;
-use crate::state::apply::{Applied, node, routes};
-use crate::state::command::{Rejected, Reply};
+use crate::state::apply::{Applied, routes};
+use crate::state::command::{Outcome, Rejected};
+use crate::state::event::{Action, Property, Target, Values};
 use crate::state::model::{Model, Node};
-use crate::state::record::Record;
+use crate::state::tx::Tx;
 
 /// Free addresses for a node that the policy sees so: from the pool that the policy names for it, otherwise
 /// from the tailnet's prefixes.
@@ -39,26 +40,28 @@ fn next_v6(model: &Model) -> Result<Ipv6Addr, Rejected> {
 
 /// Gives a node the addresses that somebody chose.
 pub(super) fn set(
-    model: &mut Model,
-    records: &mut Vec<Record>,
+    tx: &mut Tx<'_>,
     id: NodeId,
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
 ) -> Applied {
-    let old = model.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    let old = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
     let ipv4 = v4.unwrap_or(old.ipv4);
     let ipv6 = v6.unwrap_or(old.ipv6);
     if (ipv4, ipv6) == (old.ipv4, old.ipv6) {
-        return Ok(Reply::Node(old));
+        return Ok(Outcome::Node(id));
     }
-    check(model, id, v4, v6)?;
-    let node = Node {
+    check(tx, id, v4, v6)?;
+    let target = Target::node(&old).property(Property::Addresses);
+    let before = format!("{},{}", old.ipv4, old.ipv6);
+    let after = format!("{ipv4},{ipv6}");
+    tx.event(Action::Update, target, Values::change(&before, &after));
+    tx.put_whole_node(Node {
         ipv4,
         ipv6,
         ..(*old).clone()
-    };
-    node::put_whole(model, records, node);
-    node::answer(model, id)
+    });
+    Ok(Outcome::Node(id))
 }
 
 /// Refuses addresses that no node, or not this one, can have.
@@ -91,27 +94,36 @@ pub(super) fn check(
 
 /// Moves every node whose address lies neither in the configured prefixes nor in its pool to a new one. What
 /// somebody chose outside of them moves as well: that is what the command is for.
-pub(super) fn backfill(model: &mut Model, records: &mut Vec<Record>) -> Applied {
-    let prefixes = model.settings.prefixes;
-    // On a copy: when the addresses run out half way, nothing has happened.
-    let mut trial = model.clone();
-    let mut written = Vec::new();
-    let mut moved = Vec::new();
-    for old in model.nodes.iter() {
-        let own = prefixes_for(&trial, &routes::facts(model, old));
-        let mut node = (**old).clone();
-        if !prefixes.holds_v4(old.ipv4) && !own.holds_v4(old.ipv4) {
-            node.ipv4 = next_v4(&trial, &own)?;
+pub(super) fn backfill(tx: &mut Tx<'_>) -> Applied {
+    let moved = tx.attempt(|tx| {
+        let mut moved = Vec::new();
+        for old in tx.nodes.clone().iter() {
+            let node = with_addresses_within(tx, old)?;
+            if (node.ipv4, node.ipv6) != (old.ipv4, old.ipv6) {
+                moved.push(old.id);
+                tx.put_whole_node(node);
+            }
         }
-        if !prefixes.holds_v6(old.ipv6) {
-            node.ipv6 = next_v6(&trial)?;
-        }
-        if (node.ipv4, node.ipv6) != (old.ipv4, old.ipv6) {
-            node::put_whole(&mut trial, &mut written, node);
-            moved.extend(trial.node(old.id).cloned());
-        }
+        Ok(moved)
+    })?;
+    if !moved.is_empty() {
+        let target = Target::tailnet().property(Property::Addresses);
+        let details = format!("{} nodes", moved.len());
+        tx.event(Action::Update, target, Values::made("", &details));
     }
-    *model = trial;
-    records.append(&mut written);
-    Ok(Reply::Nodes(moved))
+    Ok(Outcome::Nodes(moved))
+}
+
+/// A node with new addresses in place of those outside the prefixes.
+fn with_addresses_within(model: &Model, old: &Node) -> Result<Node, Rejected> {
+    let prefixes = model.settings.prefixes;
+    let own = prefixes_for(model, &routes::facts(model, old));
+    let mut node = old.clone();
+    if !prefixes.holds_v4(old.ipv4) && !own.holds_v4(old.ipv4) {
+        node.ipv4 = next_v4(model, &own)?;
+    }
+    if !prefixes.holds_v6(old.ipv6) {
+        node.ipv6 = next_v6(model)?;
+    }
+    Ok(node)
 }

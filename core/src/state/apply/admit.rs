@@ -1,4 +1,4 @@
-//! Letting a machine in: which node it is, whose, and until when.
+//! Admitting a device: which node it is, who owns it, and when its key expires.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -6,34 +6,34 @@ use std::sync::Arc;
 use crate::clock::{Now, Timestamp};
 use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
-use crate::state::apply::{address, node, routes};
+use crate::state::apply::{address, key_expiry, node, routes};
 use crate::state::command::Rejected;
 use crate::state::model::{
     Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
 };
 use crate::state::name;
-use crate::state::record::Record;
+use crate::state::tx::Tx;
 
-/// A machine that has been let in, by a key or by a person.
+/// A device that may join, by a key or because a person approved it.
 pub(super) struct Admission {
     pub(super) machine: MachineKey,
     pub(super) key: NodeKey,
     pub(super) lock: Option<LockKey>,
     pub(super) hostinfo: Arc<Hostinfo>,
     pub(super) ephemeral: bool,
-    pub(super) wish: Option<Timestamp>,
+    pub(super) requested_expiry: Option<Timestamp>,
     pub(super) capability: u16,
-    pub(super) by: RegisteredBy,
+    pub(super) registered_by: RegisteredBy,
     pub(super) owner: Owner,
-    /// Who let it in, where that is a user.
+    /// The user of the key, or the one for whom it was approved.
     pub(super) user: Option<UserId>,
-    /// Whether it takes part at once, should it be new.
+    /// Whether it is approved, should it be new.
     pub(super) authorized: bool,
 }
 
 impl Admission {
     fn is_by_person(&self) -> bool {
-        self.by == RegisteredBy::Approval
+        self.registered_by == RegisteredBy::Approval
     }
 
     /// Whether a user's device comes back with tags.
@@ -43,11 +43,11 @@ impl Admission {
 
     /// Whether the node came with the very key that is shown now.
     fn shows_key_of(&self, node: &Node) -> bool {
-        !self.is_by_person() && node.registered_by == self.by
+        !self.is_by_person() && node.registered_by == self.registered_by
     }
 
-    /// Whose the node is from now on. Who has it stays unless the login says otherwise; that the key which
-    /// let it in says otherwise is no reason, since an administrator may have moved it.
+    /// Owner of the node from now on: the one it has, unless the login asks for another. The key with which the node
+    /// joined does not ask for another, since an administrator may have moved the node.
     fn owner_of(&self, node: &Node) -> Owner {
         if owns(&self.owner, node) || (self.shows_key_of(node) && !self.gives_tags_to(node)) {
             return node.owner.clone();
@@ -56,35 +56,35 @@ impl Admission {
     }
 }
 
-/// The node that a newcomer is, come back.
-fn known_as(model: &Model, arrival: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
+/// The node as which the device is already known.
+fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
     let of_machine =
-        |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == arrival.machine;
+        |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == admission.machine;
     let nodes: Vec<&Arc<Node>> = model.nodes.iter().filter(of_machine).collect();
     let first = |which: &dyn Fn(&Node) -> bool| nodes.iter().find(|node| which(node)).copied();
-    if let Some(holder) = first(&|node| node.key == arrival.key) {
+    if let Some(holder) = first(&|node| node.key == admission.key) {
         // Two nodes cannot have one key, nor a machine two nodes of one owner.
-        let owner = arrival.owner_of(holder);
+        let owner = admission.owner_of(holder);
         return match first(&|node| node.id != holder.id && owns(&owner, node)) {
             Some(twin) => Err(Rejected::MachineHasNode(twin.id)),
             None => Ok(Some(holder.clone())),
         };
     }
-    // The only node of a machine loses its tags when a person lets it in as a user's.
+    // The only node of a machine loses its tags when a person approves it as a user's.
     let loses_tags =
-        |node: &Node| arrival.is_by_person() && nodes.len() == 1 && node.user().is_none();
-    let known = first(&|node| owns(&arrival.owner, node))
-        .or_else(|| first(&|node| arrival.gives_tags_to(node)))
+        |node: &Node| admission.is_by_person() && nodes.len() == 1 && node.user().is_none();
+    let known = first(&|node| owns(&admission.owner, node))
+        .or_else(|| first(&|node| admission.gives_tags_to(node)))
         .or_else(|| first(&loses_tags))
-        .or_else(|| first(&|node| arrival.shows_key_of(node)));
+        .or_else(|| first(&|node| admission.shows_key_of(node)));
     Ok(known.cloned())
 }
 
-/// When the key of a node with this owner ends that logs in now.
+/// When the key of a node with this owner expires that logs in now.
 fn expiry_for(
     model: &Model,
     owner: &Owner,
-    wish: Option<Timestamp>,
+    requested: Option<Timestamp>,
     now: Now,
 ) -> Option<Timestamp> {
     let Owner::User(user) = owner else {
@@ -97,10 +97,10 @@ fn expiry_for(
         Some(KeyLifetime::For(life)) => Some(life),
     };
     let default = life.map(|life| now.wall.plus(life));
-    [default, wish].into_iter().flatten().min()
+    [default, requested].into_iter().flatten().min()
 }
 
-/// Whether a newcomer with this owner is the node itself come back. Which tags does not matter:
+/// Whether a device that joins with this owner is this node. Which tags does not matter:
 /// an administrator may have changed them.
 pub(super) fn owns(owner: &Owner, node: &Node) -> bool {
     match (owner, &node.owner) {
@@ -110,68 +110,43 @@ pub(super) fn owns(owner: &Owner, node: &Node) -> bool {
     }
 }
 
-/// Makes the node, or gives the one that this machine has with this owner its new key.
-pub(super) fn admit(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    arrival: Admission,
-    now: Now,
-) -> Result<NodeId, Rejected> {
-    if let Some(old) = known_as(model, &arrival)? {
-        let owner = arrival.owner_of(&old);
-        let expiry = expiry_for(model, &owner, arrival.wish, now);
-        let renamed = old.hostinfo.hostname != arrival.hostinfo.hostname;
-        let is_by_person = arrival.is_by_person();
-        let mut came_back = Node {
-            key: arrival.key,
-            lock: arrival.lock,
-            hostinfo: arrival.hostinfo,
-            ephemeral: arrival.ephemeral,
-            capability: arrival.capability,
-            registered_by: arrival.by,
-            // Whom an administrator shut out, no key lets in again.
-            authorized: old.authorized || is_by_person,
-            owner,
-            ..(*old).clone()
-        };
-        if renamed && !came_back.label_chosen {
-            node::take_host_name(model, &mut came_back);
-        }
-        routes::approve_by_policy(model, &mut came_back);
-        node::set_expiry(model, records, came_back, expiry, now);
-        return Ok(old.id);
+/// Makes the node, or gives the one that this machine has with this owner its new key. Says whether it is new.
+pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool), Rejected> {
+    if let Some(old) = known_as(tx, &admission)? {
+        readmit(tx, admission, &old);
+        return Ok((old.id, false));
     }
-    let expiry = expiry_for(model, &arrival.owner, arrival.wish, now);
-    let limit = model.settings.max_nodes;
-    if model.nodes.len() >= limit {
+    let expiry = expiry_for(tx, &admission.owner, admission.requested_expiry, tx.now());
+    let limit = tx.settings.max_nodes;
+    if tx.nodes.len() >= limit {
         return Err(Rejected::TooManyNodes { limit });
     }
-    let id = model.counters.node;
-    let wanted = name::label_for(&arrival.hostinfo.hostname);
-    let label = name::unique(&wanted, |label| node::is_taken(model, id, label));
+    let id = tx.counters.node;
+    let wanted = name::label_for(&admission.hostinfo.hostname);
+    let label = name::unique(&wanted, |label| node::is_taken(tx, id, label));
     let mut newcomer = Node {
         id,
-        machine: arrival.machine,
-        key: arrival.key,
+        machine: admission.machine,
+        key: admission.key,
         disco: None,
-        lock: arrival.lock,
-        owner: arrival.owner,
+        lock: admission.lock,
+        owner: admission.owner,
         label: label.into(),
         label_chosen: false,
-        hostinfo: arrival.hostinfo,
+        hostinfo: admission.hostinfo,
         ipv4: Ipv4Addr::UNSPECIFIED,
         ipv6: Ipv6Addr::UNSPECIFIED,
-        created: now.wall,
+        created: tx.now().wall,
         expiry,
         expired: false,
-        authorized: arrival.authorized,
+        authorized: admission.authorized,
         wireguard: None,
         approved_routes: Arc::default(),
         primary_routes: Arc::default(),
         unhealthy: false,
-        ephemeral: arrival.ephemeral,
-        registered_by: arrival.by,
-        capability: arrival.capability,
+        ephemeral: admission.ephemeral,
+        registered_by: admission.registered_by,
+        capability: admission.capability,
         home_derp: 0,
         endpoints: Arc::from([]),
         live: false,
@@ -179,10 +154,34 @@ pub(super) fn admit(
         facets: Facets::default(),
         unflushed: false,
     };
-    (newcomer.ipv4, newcomer.ipv6) = address::next_free(model, &routes::facts(model, &newcomer))?;
-    routes::approve_by_policy(model, &mut newcomer);
-    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
-    node::set_expiry(model, records, newcomer, expiry, now);
-    Ok(id)
+    (newcomer.ipv4, newcomer.ipv6) = address::next_free(tx, &routes::facts(tx, &newcomer))?;
+    routes::approve_by_policy(tx, &mut newcomer);
+    tx.take_node_id()?;
+    key_expiry::put(tx, newcomer, expiry);
+    Ok((id, true))
+}
+
+/// Gives a known node its new key.
+fn readmit(tx: &mut Tx<'_>, admission: Admission, old: &Node) {
+    let owner = admission.owner_of(old);
+    let expiry = expiry_for(tx, &owner, admission.requested_expiry, tx.now());
+    let renamed = old.hostinfo.hostname != admission.hostinfo.hostname;
+    let is_by_person = admission.is_by_person();
+    let mut came_back = Node {
+        key: admission.key,
+        lock: admission.lock,
+        hostinfo: admission.hostinfo,
+        ephemeral: admission.ephemeral,
+        capability: admission.capability,
+        registered_by: admission.registered_by,
+        // No key approves a node whose approval an administrator revoked.
+        authorized: old.authorized || is_by_person,
+        owner,
+        ..old.clone()
+    };
+    if renamed && !came_back.label_chosen {
+        node::take_host_name(tx, &mut came_back);
+    }
+    routes::approve_by_policy(tx, &mut came_back);
+    key_expiry::put(tx, came_back, expiry);
 }

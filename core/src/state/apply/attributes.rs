@@ -1,26 +1,28 @@
-//! What nodes and administrators set for postures.
-
-use std::sync::Arc;
+//! Attributes of nodes that nodes and administrators set for postures.
 
 use crate::id::NodeId;
 use crate::state::apply::Applied;
 use crate::state::attributes::{AttributeValue, MOST, NAME_BYTES, PREFIX, TEXT_BYTES};
-use crate::state::command::{Rejected, Reply};
-use crate::state::model::Model;
-use crate::state::record::Record;
+use crate::state::command::{Outcome, Rejected};
+use crate::state::event::{Action, Property, Target, Values, list_text};
+use crate::state::tx::Tx;
 
 /// Sets attributes of a node; `None` takes one away, and what is not named stays.
 pub(super) fn set(
-    model: &mut Model,
-    records: &mut Vec<Record>,
+    tx: &mut Tx<'_>,
     id: NodeId,
     updates: Vec<(Box<str>, Option<AttributeValue>)>,
 ) -> Applied {
-    model.node(id).ok_or(Rejected::NoSuchNode)?;
-    let before = model.attributes.get(&id).cloned().unwrap_or_default();
+    let node = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    let before = tx.attributes.get(&id).cloned().unwrap_or_default();
     let mut after = (*before).clone();
+    let mut named = Vec::new();
     for (name, value) in updates {
         check(&name, value.as_ref())?;
+        named.push(match &value {
+            Some(value) => format!("{name}={}", value.to_json()),
+            None => format!("{name}=null"),
+        });
         match value {
             Some(value) => after.insert(name, value),
             None => after.remove(&name),
@@ -31,28 +33,12 @@ pub(super) fn set(
         return Err(Rejected::TooMany { what, limit: MOST });
     }
     if after == *before {
-        return Ok(Reply::Done);
+        return Ok(Outcome::Done);
     }
-    model.changed = true;
-    Arc::make_mut(&mut model.touched).insert(id);
-    let attributes = Arc::make_mut(&mut model.attributes);
-    if after.is_empty() {
-        attributes.remove(&id);
-        records.push(Record::DeleteAttributes(id));
-    } else {
-        let after = Arc::new(after);
-        attributes.insert(id, after.clone());
-        records.push(Record::PutAttributes(id, after));
-    }
-    Ok(Reply::Done)
-}
-
-/// Forgets the attributes of a node that is removed.
-pub(super) fn remove(model: &mut Model, records: &mut Vec<Record>, id: NodeId) {
-    if model.attributes.contains_key(&id) {
-        Arc::make_mut(&mut model.attributes).remove(&id);
-        records.push(Record::DeleteAttributes(id));
-    }
+    let target = Target::node(&node).property(Property::Attributes);
+    tx.event(Action::Update, target, Values::made(&list_text(&named), ""));
+    tx.put_attributes(id, after);
+    Ok(Outcome::Done)
 }
 
 fn check(name: &str, value: Option<&AttributeValue>) -> Result<(), Rejected> {
@@ -75,7 +61,7 @@ mod tests {
     use super::*;
     use crate::state::attributes::Attributes;
     use crate::state::command::Command;
-    use crate::state::record::Stored;
+    use crate::state::record::{Record, Stored};
     use crate::state::testing::World;
 
     fn text(text: &str) -> Option<AttributeValue> {

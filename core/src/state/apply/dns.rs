@@ -1,35 +1,37 @@
 //! DNS records: add, remove.
 
-use std::sync::Arc;
-
 use crate::state::apply::Applied;
-use crate::state::command::{Rejected, Reply};
+use crate::state::command::{Outcome, Rejected};
 use crate::state::dns::{DnsRecord, RECORDS_MAX};
-use crate::state::model::Model;
-use crate::state::record::Record;
+use crate::state::event::{Action, Target, Values};
+use crate::state::tx::Tx;
 
-pub(super) fn add(model: &mut Model, records: &mut Vec<Record>, record: DnsRecord) -> Applied {
-    if model.dns_records.contains(&record) {
+pub(super) fn add(tx: &mut Tx<'_>, record: DnsRecord) -> Applied {
+    if tx.dns_records.contains(&record) {
         return Err(Rejected::DnsRecordExists(record.name));
     }
-    if model.dns_records.len() >= RECORDS_MAX {
+    if tx.dns_records.len() >= RECORDS_MAX {
         return Err(Rejected::TooMany {
             what: "DNS records",
             limit: RECORDS_MAX,
         });
     }
-    Arc::make_mut(&mut model.dns_records).insert(record.clone());
-    records.push(Record::PutDnsRecord(record.clone()));
-    model.changed = true;
-    Ok(Reply::DnsRecord(record))
+    let values = Values::made(&value(&record), "");
+    tx.event(Action::Create, Target::dns_record(&record), values);
+    tx.put_dns_record(record);
+    Ok(Outcome::Done)
 }
 
-pub(super) fn delete(model: &mut Model, records: &mut Vec<Record>, record: DnsRecord) -> Applied {
-    if !model.dns_records.contains(&record) {
+pub(super) fn delete(tx: &mut Tx<'_>, record: DnsRecord) -> Applied {
+    if !tx.dns_records.contains(&record) {
         return Err(Rejected::NoSuchDnsRecord);
     }
-    Arc::make_mut(&mut model.dns_records).remove(&record);
-    records.push(Record::DeleteDnsRecord(record.clone()));
-    model.changed = true;
-    Ok(Reply::DnsRecord(record))
+    let values = Values::change(&value(&record), "");
+    tx.event(Action::Delete, Target::dns_record(&record), values);
+    tx.remove_dns_record(record);
+    Ok(Outcome::Done)
+}
+
+fn value(record: &DnsRecord) -> String {
+    format!("{} {}", record.kind(), record.value)
 }

@@ -1,43 +1,33 @@
-//! Preauth keys and API keys: make, end, remove.
+//! Preauth keys and API keys: create, expire, delete.
 
 use std::sync::Arc;
 
-use crate::clock::Now;
 use crate::id::{ApiKeyId, PreAuthKeyId};
 use crate::state::apply::Applied;
-use crate::state::command::{NewApiKey, NewPreAuthKey, Rejected, Reply};
-use crate::state::model::{ApiKey, Model, PreAuthKey};
-use crate::state::record::Record;
+use crate::state::command::{NewApiKey, NewPreAuthKey, Outcome, Rejected};
+use crate::state::event::{Action, Target, Values, expiry_text, owner_text};
+use crate::state::model::{ApiKey, Owner, PreAuthKey};
+use crate::state::tx::Tx;
 
 const TAGS_MAX: usize = 32;
 const TAG_BYTES_MAX: usize = 64;
 
-pub(super) fn create_preauth(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    new: NewPreAuthKey,
-    now: Now,
-) -> Applied {
+pub(super) fn create_preauth(tx: &mut Tx<'_>, new: NewPreAuthKey) -> Applied {
     if new.user.is_none() && new.tags.is_empty() {
         return Err(Rejected::KeyWithoutOwner);
     }
-    if new
-        .user
-        .is_some_and(|user| !model.users.contains_key(&user))
-    {
+    if new.user.is_some_and(|user| !tx.users.contains_key(&user)) {
         return Err(Rejected::NoSuchUser);
     }
     let tags = checked_tags(new.tags)?;
-    let limit = model.settings.max_preauth_keys;
-    if model.preauth_keys.len() >= limit {
+    let limit = tx.settings.max_preauth_keys;
+    if tx.preauth_keys.len() >= limit {
         return Err(Rejected::TooMany {
             what: "preauth keys",
             limit,
         });
     }
-    let id = model.counters.preauth_key;
-    model.counters.preauth_key = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
+    let id = tx.take_preauth_key_id()?;
     let key = PreAuthKey {
         id,
         prefix: new.prefix,
@@ -49,108 +39,95 @@ pub(super) fn create_preauth(
         preauthorized: new.preauthorized,
         used: false,
         expiry: new.expiry,
-        created: now.wall,
+        created: tx.now().wall,
     };
-    Ok(Reply::PreAuthKey(put_preauth(model, records, key)))
+    let values = Values::made(&owner_text(tx, &owner_by(&key)), &terms(&key));
+    tx.event(Action::Create, Target::preauth_key(&key), values);
+    tx.put_preauth_key(key);
+    Ok(Outcome::PreAuthKey(id))
 }
 
-pub(super) fn expire_preauth(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: PreAuthKeyId,
-    now: Now,
-) -> Applied {
-    let key = model
-        .preauth_keys
-        .get(&id)
-        .ok_or(Rejected::NoSuchKey)?
-        .clone();
-    let key = PreAuthKey {
-        expiry: Some(now.wall),
+/// What a preauth key allows, in words.
+fn terms(key: &PreAuthKey) -> String {
+    let mut terms = format!("expires {}", expiry_text(key.expiry));
+    for (holds, term) in [
+        (key.reusable, ", reusable"),
+        (key.ephemeral, ", ephemeral"),
+        (!key.preauthorized, ", not preauthorized"),
+    ] {
+        if holds {
+            terms.push_str(term);
+        }
+    }
+    terms
+}
+
+/// The owner of the nodes that join with a key.
+pub(super) fn owner_by(key: &PreAuthKey) -> Owner {
+    match key.user {
+        Some(user) if key.tags.is_empty() => Owner::User(user),
+        _ => Owner::Tags(key.tags.clone()),
+    }
+}
+
+pub(super) fn expire_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
+    let key = tx.preauth_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    tx.event(Action::Expire, Target::preauth_key(&key), Values::default());
+    let expiry = Some(tx.now().wall);
+    tx.put_preauth_key(PreAuthKey {
+        expiry,
         ..(*key).clone()
-    };
-    Ok(Reply::PreAuthKey(put_preauth(model, records, key)))
+    });
+    Ok(Outcome::PreAuthKey(id))
 }
 
-pub(super) fn delete_preauth(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: PreAuthKeyId,
-) -> Applied {
-    let removed = Arc::make_mut(&mut model.preauth_keys).remove(&id);
-    let key = removed.ok_or(Rejected::NoSuchKey)?;
-    records.push(Record::DeletePreAuthKey(id));
-    model.changed = true;
-    Ok(Reply::PreAuthKey(key))
+pub(super) fn delete_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
+    let key = tx.preauth_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    tx.event(Action::Delete, Target::preauth_key(&key), Values::default());
+    tx.remove_preauth_key(id);
+    Ok(Outcome::Done)
 }
 
-pub(super) fn create_api(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    new: NewApiKey,
-    now: Now,
-) -> Applied {
-    let limit = model.settings.max_api_keys;
-    if model.api_keys.len() >= limit {
+pub(super) fn create_api(tx: &mut Tx<'_>, new: NewApiKey) -> Applied {
+    let limit = tx.settings.max_api_keys;
+    if tx.api_keys.len() >= limit {
         return Err(Rejected::TooMany {
             what: "API keys",
             limit,
         });
     }
-    let id = model.counters.api_key;
-    model.counters.api_key = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
+    let id = tx.take_api_key_id()?;
     let key = ApiKey {
         id,
         prefix: new.prefix,
         hash: new.hash,
         scopes: new.scopes,
         expiry: new.expiry,
-        created: now.wall,
+        created: tx.now().wall,
     };
-    Ok(Reply::ApiKey(put_api(model, records, key)))
+    let details = format!("expires {}", expiry_text(key.expiry));
+    let values = Values::made("", &details);
+    tx.event(Action::Create, Target::api_key(&key), values);
+    tx.put_api_key(key);
+    Ok(Outcome::ApiKey(id))
 }
 
-pub(super) fn expire_api(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: ApiKeyId,
-    now: Now,
-) -> Applied {
-    let key = model.api_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
-    let key = ApiKey {
-        expiry: Some(now.wall),
+pub(super) fn expire_api(tx: &mut Tx<'_>, id: ApiKeyId) -> Applied {
+    let key = tx.api_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    tx.event(Action::Expire, Target::api_key(&key), Values::default());
+    let expiry = Some(tx.now().wall);
+    tx.put_api_key(ApiKey {
+        expiry,
         ..(*key).clone()
-    };
-    Ok(Reply::ApiKey(put_api(model, records, key)))
+    });
+    Ok(Outcome::ApiKey(id))
 }
 
-pub(super) fn delete_api(model: &mut Model, records: &mut Vec<Record>, id: ApiKeyId) -> Applied {
-    let removed = Arc::make_mut(&mut model.api_keys).remove(&id);
-    let key = removed.ok_or(Rejected::NoSuchKey)?;
-    records.push(Record::DeleteApiKey(id));
-    model.changed = true;
-    Ok(Reply::ApiKey(key))
-}
-
-pub(super) fn put_preauth(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    key: PreAuthKey,
-) -> Arc<PreAuthKey> {
-    let key = Arc::new(key);
-    Arc::make_mut(&mut model.preauth_keys).insert(key.id, key.clone());
-    records.push(Record::PutPreAuthKey(key.clone()));
-    model.changed = true;
-    key
-}
-
-fn put_api(model: &mut Model, records: &mut Vec<Record>, key: ApiKey) -> Arc<ApiKey> {
-    let key = Arc::new(key);
-    Arc::make_mut(&mut model.api_keys).insert(key.id, key.clone());
-    records.push(Record::PutApiKey(key.clone()));
-    model.changed = true;
-    key
+pub(super) fn delete_api(tx: &mut Tx<'_>, id: ApiKeyId) -> Applied {
+    let key = tx.api_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    tx.event(Action::Delete, Target::api_key(&key), Values::default());
+    tx.remove_api_key(id);
+    Ok(Outcome::Done)
 }
 
 /// Tags as they are kept: sorted, each once.

@@ -1,14 +1,17 @@
-//! The policy: taken over when it holds, kept with the ones before it.
+//! The policy: set when it is valid and its tests pass, kept with the versions before it.
 
 use std::sync::Arc;
 
-use crate::clock::Now;
+use data_encoding::HEXLOWER;
+
 use crate::id::PolicyId;
 use crate::policy::{Compiled, Policy};
-use crate::state::apply::{Applied, node, routes};
-use crate::state::command::{NewPolicy, Rejected, Reply};
-use crate::state::model::{Model, PolicyText};
-use crate::state::record::Record;
+use crate::state::apply::{Applied, routes};
+use crate::state::command::{NewPolicy, Outcome, Rejected};
+use crate::state::event::{Action, Target, Values};
+use crate::state::model::PolicyText;
+use crate::state::secret::SecretHash;
+use crate::state::tx::Tx;
 
 /// Versions that are kept.
 const VERSIONS_MAX: usize = 10;
@@ -19,44 +22,48 @@ const BYTES_MAX: usize = 512 * 1024;
 /// The policy that lets nobody reach anybody.
 const CLOSED: &str = r#"{"acls": []}"#;
 
-/// Takes a policy over, unless it names what there is not, or its tests fail. The same text as now is no
-/// change; it is still tried, since users and nodes may have changed meanwhile.
-pub(super) fn set(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    new: NewPolicy,
-    now: Now,
-) -> Applied {
-    let directory = routes::directory(model);
+/// Sets the policy, unless it names what does not exist or its tests fail. The same text as now is no change; it is
+/// still tried, since users and nodes may have changed since.
+pub(super) fn set(tx: &mut Tx<'_>, new: NewPolicy) -> Applied {
+    let directory = routes::directory(tx);
     let compiled = Compiled::compile(&new.policy, &directory);
     if let Err(faults) = compiled.check().map_err(Rejected::Policy)
         && new.must_hold
     {
         return Err(faults);
     }
-    if let Some(current) = model.policies.last()
+    let current = tx.policies.last().cloned();
+    if let Some(current) = &current
         && current.source == new.source
     {
-        return Ok(Reply::Policy(current.clone()));
+        return Ok(Outcome::Policy(current.id));
     }
-    let id = match model.policies.last() {
+    let id = match &current {
         Some(last) => last.id.next().ok_or(Rejected::NoIds)?,
         None => PolicyId::FIRST,
     };
-    let version = Arc::new(PolicyText {
+    event(tx, current.map(|current| current.id), id, &new.source);
+    tx.push_policy(PolicyText {
         id,
         source: new.source,
-        created: now.wall,
+        created: tx.now().wall,
     });
-    let versions = Arc::make_mut(&mut model.policies);
-    versions.push(version.clone());
-    records.push(Record::PutPolicy(version.clone()));
-    while versions.len() > VERSIONS_MAX || old_bytes(versions) > BYTES_MAX {
-        let oldest = versions.remove(0);
-        records.push(Record::DeletePolicy(oldest.id));
+    while tx.policies.len() > VERSIONS_MAX || old_bytes(&tx.policies) > BYTES_MAX {
+        tx.remove_oldest_policy();
     }
-    adopt(model, records, compiled);
-    Ok(Reply::Policy(version))
+    adopt(tx, compiled);
+    Ok(Outcome::Policy(id))
+}
+
+/// Notes the versions and the hash of the new one: the texts are kept with the versions.
+fn event(tx: &mut Tx<'_>, old: Option<PolicyId>, new: PolicyId, source: &str) {
+    let old = old.map(|old| old.to_string()).unwrap_or_default();
+    let hash = HEXLOWER.encode(&SecretHash::of(source).to_bytes());
+    let values = Values {
+        details: format!("sha256:{hash}").into(),
+        ..Values::change(&old, &new.to_string())
+    };
+    tx.event(Action::Update, Target::policy(), values);
 }
 
 fn old_bytes(versions: &[Arc<PolicyText>]) -> usize {
@@ -64,28 +71,27 @@ fn old_bytes(versions: &[Arc<PolicyText>]) -> usize {
     older.iter().map(|version| version.source.len()).sum()
 }
 
-/// Lets the newest stored policy apply. What cannot be read any more (a policy of a newer hearth) is passed
-/// over for the one before it; where none can be read, nobody reaches anybody until there is one.
-pub(super) fn apply_stored(model: &mut Model) {
-    let parsed = model.policies.iter().rev();
+/// Lets the newest stored policy apply. One that cannot be read any more (a policy of a newer hearth) is skipped for
+/// the one before it; where none can be read, nobody reaches anybody until there is one.
+pub(super) fn apply_stored(tx: &mut Tx<'_>) {
+    let parsed = tx.policies.iter().rev();
     let newest = parsed.filter_map(|version| Policy::parse(&version.source).ok());
-    let closed = || (!model.policies.is_empty()).then(|| Policy::parse(CLOSED).ok());
+    let closed = || (!tx.policies.is_empty()).then(|| Policy::parse(CLOSED).ok());
     let policy = newest.map(Arc::new).next();
     let policy = policy.or_else(|| closed().flatten().map(Arc::new));
-    routes::compile_anew(model, policy.as_ref());
+    routes::compile_all(tx, policy.as_ref());
 }
 
 /// Makes a compiled policy the one that applies, with all that follows from it for the nodes.
-fn adopt(model: &mut Model, records: &mut Vec<Record>, compiled: Compiled) {
-    routes::replace_compiled(model, compiled);
-    let nodes: Vec<_> = model.nodes.iter().map(|node| node.id).collect();
-    for id in nodes {
-        let Some(known) = model.node(id) else {
+fn adopt(tx: &mut Tx<'_>, compiled: Compiled) {
+    routes::replace_compiled(tx, compiled);
+    for node in tx.nodes.clone().iter() {
+        let Some(known) = tx.node(node.id) else {
             continue;
         };
         let mut changed = (**known).clone();
-        if routes::approve_by_policy(model, &mut changed) {
-            node::put_whole(model, records, changed);
+        if routes::approve_by_policy(tx, &mut changed) {
+            tx.put_whole_node(changed);
         }
     }
 }

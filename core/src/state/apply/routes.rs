@@ -8,34 +8,36 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::NodeId;
 use crate::policy::{self, Compiled, Directory, Policy, Posture};
-use crate::state::apply::{Applied, node};
-use crate::state::command::{Rejected, Reply};
-use crate::state::model::{Change, Model, Node, User, is_exit_route};
-use crate::state::record::Record;
+use crate::state::apply::Applied;
+use crate::state::command::{Outcome, Rejected};
+use crate::state::event::{Action, Property, Target, Values, list_text};
+use crate::state::model::{Model, Node, User, is_exit_route};
+use crate::state::tx::{Touched, Tx};
 
 /// Most routes that are approved for one node.
 const APPROVED_MAX: usize = 1024;
 
 /// Sets what a node may serve. Who may be an exit node for one family may be one for both, as with
 /// Headscale (`SetApprovedRoutes` in `hscontrol/state/state.go`).
-pub(super) fn approve(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: NodeId,
-    list: Vec<IpNet>,
-) -> Applied {
+pub(super) fn approve(tx: &mut Tx<'_>, id: NodeId, list: Vec<IpNet>) -> Applied {
     check_count(&list)?;
-    let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
+    let node = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
     let approved = sorted(list);
     if node.approved_routes == approved {
-        return Ok(Reply::Node(node.clone()));
+        return Ok(Outcome::Node(id));
     }
-    let node = Node {
+    let target = Target::node(&node).property(Property::ApprovedRoutes);
+    let before = list_text(&node.approved_routes);
+    tx.event(
+        Action::Update,
+        target,
+        Values::change(&before, &list_text(&approved)),
+    );
+    tx.put_whole_node(Node {
         approved_routes: approved,
-        ..(**node).clone()
-    };
-    node::put_whole(model, records, node);
-    node::answer(model, id)
+        ..(*node).clone()
+    });
+    Ok(Outcome::Node(id))
 }
 
 /// Refuses more routes than are kept.
@@ -48,20 +50,6 @@ pub(super) fn check_count(list: &[IpNet]) -> Result<(), Rejected> {
         });
     }
     Ok(())
-}
-
-/// Notes whether a node answers. Nothing durable: after a restart it is asked again.
-pub(super) fn set_health(model: &mut Model, id: NodeId, healthy: bool) -> Applied {
-    let node = model.node(id).ok_or(Rejected::NoSuchNode)?;
-    if node.unhealthy == healthy {
-        let node = Node {
-            unhealthy: !healthy,
-            ..(**node).clone()
-        };
-        model.put_node(node);
-        model.changed = true;
-    }
-    Ok(Reply::Done)
 }
 
 /// Routes without host bits, sorted, each once, exit routes in both families.
@@ -92,27 +80,27 @@ pub(super) fn approve_by_policy(model: &Model, node: &mut Node) -> bool {
     true
 }
 
-/// Brings up to date what follows from the nodes that were touched: who serves which route, and what the
-/// policy means now.
-pub fn settle(model: &mut Model) {
-    if model.touched.is_empty() {
+/// Recompiles what follows from the nodes that were touched: who serves which route, and what the policy means now.
+pub fn recompile(tx: &mut Tx<'_>) {
+    if tx.touched.is_empty() {
         return;
     }
     let routes = |id: &NodeId| {
-        model.node(*id).is_none_or(|node| {
+        tx.node(*id).is_none_or(|node| {
             !node.hostinfo.routable_ips.is_empty() || !node.primary_routes.is_empty()
         })
     };
-    if model.touched.iter().any(routes) {
-        elect(model);
+    let is_about_routes = tx.touched.iter().any(routes);
+    if is_about_routes {
+        elect(tx);
     }
     let mut changed = Vec::new();
     let mut removed = Vec::new();
-    for id in std::mem::take(&mut model.touched).iter() {
-        let compiled = model.compiled.node(*id);
-        match model.node(*id).filter(|node| node.is_active()) {
+    for id in tx.take_touched().iter() {
+        let compiled = tx.compiled.node(*id);
+        match tx.node(*id).filter(|node| node.is_active()) {
             Some(node) => {
-                let facts = facts(model, node);
+                let facts = facts(tx, node);
                 if compiled != Some(&facts) {
                     changed.push(facts);
                 }
@@ -122,22 +110,21 @@ pub fn settle(model: &mut Model) {
         }
     }
     if !changed.is_empty() || !removed.is_empty() {
-        model.compiled = Arc::new(model.compiled.with_nodes(&changed, &removed));
-        model.changed = true;
+        let compiled = tx.compiled.with_nodes(&changed, &removed);
+        tx.replace_compiled(compiled);
     }
 }
 
 /// Compiles for all users and nodes; without a policy everyone reaches everyone.
-pub(super) fn compile_anew(model: &mut Model, policy: Option<&Arc<Policy>>) {
-    let directory = directory(model);
-    model.compiled = Arc::new(match policy {
+pub(super) fn compile_all(tx: &mut Tx<'_>, policy: Option<&Arc<Policy>>) {
+    let directory = directory(tx);
+    tx.replace_compiled(match policy {
         Some(policy) => Compiled::compile(policy, &directory),
         None => Compiled::allow_all(&directory),
     });
-    model.changed = true;
 }
 
-/// The users, and the nodes that take part.
+/// The users, and the nodes that the policy knows.
 pub fn directory(model: &Model) -> Directory {
     let members = model.nodes.iter().filter(|node| node.is_active());
     Directory {
@@ -147,19 +134,16 @@ pub fn directory(model: &Model) -> Directory {
 }
 
 /// Compiles for users that changed.
-pub(super) fn users_changed(model: &mut Model) {
-    let compiled = model.compiled.with_users(&users(model));
-    replace_compiled(model, compiled);
+pub(super) fn users_changed(tx: &mut Tx<'_>) {
+    let compiled = tx.compiled.with_users(&users(tx));
+    replace_compiled(tx, compiled);
 }
 
-/// Lets another meaning of the policy apply. Peers are told of some attributes that it gives to a node.
-pub(super) fn replace_compiled(model: &mut Model, compiled: Compiled) {
-    let old = std::mem::replace(&mut model.compiled, Arc::new(compiled));
-    model.changed = true;
-    let now = model.compiled.clone();
-    node::mark_changed(model, |node| {
-        now.attributes(node.id) != old.attributes(node.id)
-    });
+/// Lets another meaning of the policy apply. Peers get some attributes that it gives to a node.
+pub(super) fn replace_compiled(tx: &mut Tx<'_>, compiled: Compiled) {
+    let old = tx.replace_compiled(compiled);
+    let now = tx.compiled.clone();
+    tx.resend_nodes(|node| now.attributes(node.id) != old.attributes(node.id));
 }
 
 fn users(model: &Model) -> Vec<policy::User> {
@@ -201,10 +185,10 @@ pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
 
 /// Chooses who serves each subnet route that several may serve: the one that does, as long as it is
 /// there; then the one with the lowest number that is there; then, while nobody is, the one that did.
-/// Whoever comes back does not take a route back, so that connections live on.
-fn elect(model: &mut Model) {
+/// A node that comes back does not take a route back, so that connections survive.
+fn elect(tx: &mut Tx<'_>) {
     let mut servers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
-    for node in model.nodes.iter().filter(|node| node.is_active()) {
+    for node in tx.nodes.iter().filter(|node| node.is_active()) {
         for route in node.served_routes().filter(|route| !is_exit_route(route)) {
             servers.entry(route).or_default().push(node);
         }
@@ -224,18 +208,18 @@ fn elect(model: &mut Model) {
             chosen.entry(node.id).or_default().push(route);
         }
     }
-    let mut news = Vec::new();
-    for node in model.nodes.iter() {
+    for node in tx.nodes.clone().iter() {
         let routes = chosen.remove(&node.id).unwrap_or_default();
         if *node.primary_routes != *routes {
-            let mut node = (**node).clone();
-            node.primary_routes = routes.into();
-            node.facets.core = model.revision;
-            news.push(node);
+            let node = Node {
+                primary_routes: routes.into(),
+                ..(**node).clone()
+            };
+            let touched = Touched {
+                core: true,
+                ..Touched::default()
+            };
+            tx.put_node(node, touched);
         }
-    }
-    for node in news {
-        model.note(Change::Node(node.id));
-        model.put_node(node);
     }
 }

@@ -1,13 +1,16 @@
-//! What happens because time passes: nodes go offline, expire, are collected; soft state is flushed.
+//! What happens because time passes: nodes go offline, keys expire, ephemeral nodes and pending registrations are
+//! removed, soft state is flushed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::id::{AuthId, NodeId};
-use crate::state::apply::{node, policy, routes};
-use crate::state::model::{Change, Model, Node, Presence};
-use crate::state::record::Record;
+use crate::id::NodeId;
+use crate::state::apply::{key_expiry, policy, routes};
+use crate::state::event::{Action, Target, Values};
+use crate::state::model::{Model, Node, PendingRegistration, PendingState, Presence};
+use crate::state::principal::Principal;
+use crate::state::tx::{Touched, Tx};
 
 /// Longest time between two looks at the wall clock, which may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -19,39 +22,40 @@ pub enum Flush {
     WhenDue,
     /// Now, because hearth shuts down.
     Now,
-    /// Not at all, and nothing else either: the database takes no changes.
+    /// Not at all, and nothing else either: the database cannot be written.
     Never,
 }
 
-/// Does all that is due at `now`, and all that follows from the commands before.
-pub fn tick(model: &mut Model, records: &mut Vec<Record>, now: Now, how: Flush) {
-    for id in due(model, now) {
-        pass(model, records, id, now, how);
+/// Does all that is due, and recompiles what follows from the commands before.
+pub fn tick(tx: &mut Tx<'_>, how: Flush) {
+    tx.act_as(&Principal::System);
+    for id in due_nodes(tx, tx.now()) {
+        advance_node(tx, id, how);
     }
-    routes::settle(model);
+    routes::recompile(tx);
     if how == Flush::Never {
         return;
     }
-    drop_old_logins(model, records, now);
-    if how == Flush::Now || now.mono >= model.flush_at {
-        model.flush_at = now.mono.saturating_add(model.settings.flush_interval);
-        flush(model, records);
+    drop_expired_registrations(tx);
+    if how == Flush::Now || tx.is_flush_due() {
+        tx.flush_nodes();
     }
 }
 
 /// Brings a model that was just loaded to the present, without anything counting as a change.
-pub fn settle_after_load(model: &mut Model, now: Now) {
+pub fn restore(model: &mut Model, now: Now) {
     for node in Arc::make_mut(&mut model.nodes) {
         let node = Arc::make_mut(node);
-        // Routers boot in 1970: until the time is known, whose key had ended stays out.
-        node.expired = has_ended(node, now) || node.expired && !now.is_plausible();
+        // Routers boot in 1970: until the time is known, a key that had expired stays expired.
+        node.expired = key_expiry::has_passed(node, now) || node.expired && !now.is_plausible();
         if let Presence::Offline { since_mono, .. } = &mut node.presence {
             *since_mono = now.mono;
         }
     }
     model.touched = Arc::new(model.nodes.iter().map(|node| node.id).collect());
-    policy::apply_stored(model);
-    routes::settle(model);
+    let mut tx = Tx::resume(model, now);
+    policy::apply_stored(&mut tx);
+    routes::recompile(&mut tx);
     model.changed = false;
     Arc::make_mut(&mut model.changes).clear();
 }
@@ -89,23 +93,16 @@ fn restart_grace_end(model: &Model) -> Duration {
         .saturating_add(model.settings.restart_grace)
 }
 
-fn has_ended(node: &Node, now: Now) -> bool {
-    now.is_plausible() && node.expiry.is_some_and(|end| end <= now.wall)
-}
-
 /// The nodes for which something is due.
-fn due(model: &Model, now: Now) -> Vec<NodeId> {
+fn due_nodes(model: &Model, now: Now) -> Vec<NodeId> {
     let is_due = |node: &&Arc<Node>| {
         let presence = match node.presence {
             Presence::Leaving { until, .. } => until <= now.mono,
             Presence::Returning => restart_grace_end(model) <= now.mono,
-            Presence::Offline { since_mono, .. } => {
-                let end = since_mono.saturating_add(model.settings.ephemeral_timeout);
-                node.ephemeral && end <= now.mono
-            }
+            Presence::Offline { .. } => is_ephemeral_gone(model, node, now),
             Presence::New | Presence::Online(_) | Presence::Fixed => false,
         };
-        presence || (!node.expired && has_ended(node, now))
+        presence || key_expiry::is_due(node, now)
     };
     model
         .nodes
@@ -115,78 +112,67 @@ fn due(model: &Model, now: Now) -> Vec<NodeId> {
         .collect()
 }
 
-fn pass(model: &mut Model, records: &mut Vec<Record>, id: NodeId, now: Now, how: Flush) {
-    let Some(old) = model.node(id) else {
+/// Whether a node is ephemeral and has been offline for too long.
+fn is_ephemeral_gone(model: &Model, node: &Node, now: Now) -> bool {
+    let Presence::Offline { since_mono, .. } = node.presence else {
+        return false;
+    };
+    let end = since_mono.saturating_add(model.settings.ephemeral_timeout);
+    node.ephemeral && end <= now.mono
+}
+
+/// Does what is due for a node.
+fn advance_node(tx: &mut Tx<'_>, id: NodeId, how: Flush) {
+    let now = tx.now();
+    let Some(node) = tx.node(id).cloned() else {
         return;
     };
-    let mut node = (**old).clone();
+    if is_ephemeral_gone(tx, &node, now) {
+        if how != Flush::Never {
+            let values = Values::made("", "ephemeral node was offline for too long");
+            tx.event(Action::Delete, Target::node(&node), values);
+            tx.remove_node(id);
+        }
+        return;
+    }
     let gone_since = match node.presence {
         Presence::Leaving { until, since } if until <= now.mono => Some(since),
-        Presence::Returning if restart_grace_end(model) <= now.mono => Some(model.started.wall),
-        Presence::Offline { since_mono, .. } if node.ephemeral => {
-            if since_mono.saturating_add(model.settings.ephemeral_timeout) <= now.mono {
-                if how != Flush::Never {
-                    node::remove(model, records, id);
-                }
-                return;
-            }
-            None
-        }
+        Presence::Returning if restart_grace_end(tx) <= now.mono => Some(tx.started.wall),
         _ => None,
     };
     if let Some(since) = gone_since {
-        node.presence = Presence::Offline {
-            since,
-            since_mono: now.mono,
+        let gone = Node {
+            presence: Presence::Offline {
+                since,
+                since_mono: now.mono,
+            },
+            unflushed: true,
+            ..(*node).clone()
         };
-        node.facets.presence = model.revision;
-        node.unflushed = true;
+        let touched = Touched {
+            presence: true,
+            ..Touched::default()
+        };
+        tx.put_node(gone, touched);
     }
-    if !node.expired && has_ended(&node, now) {
-        node.expired = true;
-        node.unflushed = true;
-        node.facets.core = model.revision;
-        model.admission = model.revision;
+    if key_expiry::is_due(&node, now) {
+        key_expiry::expire(tx, id, how != Flush::Never);
     }
-    model.put_node(node);
-    model.note(Change::Node(id));
 }
 
-fn drop_old_logins(model: &mut Model, records: &mut Vec<Record>, now: Now) {
+fn drop_expired_registrations(tx: &mut Tx<'_>) {
+    let now = tx.now();
     if !now.is_plausible() {
         return;
     }
-    let lifetime = model.settings.pending_lifetime;
-    let old: Vec<AuthId> = model
-        .pending
-        .values()
-        .filter(|login| now.wall.since(login.created) > lifetime)
-        .map(|login| login.id.clone())
-        .collect();
-    for id in old {
-        Arc::make_mut(&mut model.pending).remove(&id);
-        records.push(Record::DeletePending(id));
-        model.changed = true;
-    }
-}
-
-fn flush(model: &mut Model, records: &mut Vec<Record>) {
-    let unflushed: Vec<NodeId> = model
-        .nodes
-        .iter()
-        .filter(|node| node.unflushed)
-        .map(|node| node.id)
-        .collect();
-    for id in unflushed {
-        if let Some(node) = model.node(id) {
-            let node = Node {
-                unflushed: false,
-                ..(**node).clone()
-            };
-            model.put_node(node);
+    let lifetime = tx.settings.pending_lifetime;
+    let is_old = |pending: &&Arc<PendingRegistration>| now.wall.since(pending.created) > lifetime;
+    let old: Vec<Arc<PendingRegistration>> = tx.pending.values().filter(is_old).cloned().collect();
+    for pending in old {
+        if pending.state == PendingState::Waiting {
+            let target = Target::registration(&pending);
+            tx.event(Action::Expire, target, Values::default());
         }
-        if let Some(node) = model.node(id) {
-            records.push(Record::PutNode(Arc::clone(node)));
-        }
+        tx.remove_pending(pending.id.clone());
     }
 }

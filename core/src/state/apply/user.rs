@@ -1,37 +1,28 @@
-//! Users: make, rename, remove.
+//! Users: create, rename, change, delete.
 
-use std::sync::Arc;
-
-use crate::clock::Now;
 use crate::id::UserId;
-use crate::state::apply::{Applied, check_length, node, routes};
-use crate::state::command::{NewUser, Rejected, Reply};
-use crate::state::model::{Change, KeyLifetime, Model, Role, User};
-use crate::state::record::Record;
+use crate::state::apply::{Applied, check_length, routes};
+use crate::state::command::{NewUser, Outcome, Rejected};
+use crate::state::event::{Action, Property, Target, Values};
+use crate::state::model::{KeyLifetime, Model, Role, User};
+use crate::state::tx::Tx;
 
 const NAME_MAX: usize = 63;
 const TEXT_MAX: usize = 256;
 
-pub(super) fn create(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    new: NewUser,
-    now: Now,
-) -> Applied {
-    check_name(model, &new.name)?;
+pub(super) fn create(tx: &mut Tx<'_>, new: NewUser) -> Applied {
+    check_name(tx, &new.name)?;
     check_length("display name", &new.display_name, TEXT_MAX)?;
     check_length("email", &new.email, TEXT_MAX)?;
     check_length("picture URL", &new.picture_url, TEXT_MAX)?;
-    let limit = model.settings.max_users;
-    if model.users.len() >= limit {
+    let limit = tx.settings.max_users;
+    if tx.users.len() >= limit {
         return Err(Rejected::TooMany {
             what: "users",
             limit,
         });
     }
-    let id = model.counters.user;
-    model.counters.user = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
+    let id = tx.take_user_id()?;
     let user = User {
         id,
         name: new.name,
@@ -39,107 +30,127 @@ pub(super) fn create(
         email: new.email,
         picture_url: new.picture_url,
         // Whoever is there first has set the tailnet up.
-        role: match model.users.is_empty() {
+        role: match tx.users.is_empty() {
             true => Role::Owner,
             false => Role::Member,
         },
         node_expiry: None,
-        created: now.wall,
+        created: tx.now().wall,
     };
-    Ok(Reply::User(put(model, records, user)))
+    tx.event(Action::Create, Target::user(&user), Values::default());
+    put(tx, user);
+    Ok(Outcome::User(id))
 }
 
-pub(super) fn rename(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: UserId,
-    name: Box<str>,
-) -> Applied {
-    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+pub(super) fn rename(tx: &mut Tx<'_>, id: UserId, name: Box<str>) -> Applied {
+    let user = tx.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
     if user.name == name {
-        return Ok(Reply::User(user));
+        return Ok(Outcome::User(id));
     }
-    check_name(model, &name)?;
-    let user = put(
-        model,
-        records,
+    check_name(tx, &name)?;
+    let values = Values::change(&user.name, &name);
+    let user = User {
+        name,
+        ..(*user).clone()
+    };
+    tx.event(
+        Action::Update,
+        Target::user(&user).property(Property::Name),
+        values,
+    );
+    put(tx, user);
+    Ok(Outcome::User(id))
+}
+
+pub(super) fn set_role(tx: &mut Tx<'_>, id: UserId, role: Role) -> Applied {
+    let user = tx.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+    if user.role == role {
+        return Ok(Outcome::User(id));
+    }
+    let values = Values::change(role_text(user.role), role_text(role));
+    tx.event(
+        Action::Update,
+        Target::user(&user).property(Property::Role),
+        values,
+    );
+    put(
+        tx,
         User {
-            name,
+            role,
             ..(*user).clone()
         },
     );
-    Ok(Reply::User(user))
-}
-
-pub(super) fn set_role(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    id: UserId,
-    role: Role,
-) -> Applied {
-    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
-    if user.role == role {
-        return Ok(Reply::User(user));
-    }
-    let user = User {
-        role,
-        ..(*user).clone()
-    };
-    let user = put(model, records, user);
     // What its nodes may do is part of the nodes.
-    node::mark_changed(model, |node| node.user() == Some(id));
-    Ok(Reply::User(user))
+    tx.resend_nodes(|node| node.user() == Some(id));
+    Ok(Outcome::User(id))
 }
 
 /// Sets how long keys of the user's nodes live from the next login on.
-pub(super) fn set_expiry(
-    model: &mut Model,
-    records: &mut Vec<Record>,
+pub(super) fn set_key_lifetime(
+    tx: &mut Tx<'_>,
     id: UserId,
     node_expiry: Option<KeyLifetime>,
 ) -> Applied {
-    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+    let user = tx.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
     if user.node_expiry == node_expiry {
-        return Ok(Reply::User(user));
+        return Ok(Outcome::User(id));
     }
-    let user = User {
-        node_expiry,
-        ..(*user).clone()
-    };
-    Ok(Reply::User(put(model, records, user)))
+    let values = Values::change(
+        &lifetime_text(user.node_expiry),
+        &lifetime_text(node_expiry),
+    );
+    let target = Target::user(&user).property(Property::KeyLifetime);
+    tx.event(Action::Update, target, values);
+    put(
+        tx,
+        User {
+            node_expiry,
+            ..(*user).clone()
+        },
+    );
+    Ok(Outcome::User(id))
 }
 
-pub(super) fn delete(model: &mut Model, records: &mut Vec<Record>, id: UserId) -> Applied {
-    let user = model.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
-    let nodes = model
-        .nodes
-        .iter()
-        .filter(|node| node.user() == Some(id))
-        .count();
+pub(super) fn delete(tx: &mut Tx<'_>, id: UserId) -> Applied {
+    let user = tx.users.get(&id).ok_or(Rejected::NoSuchUser)?.clone();
+    let nodes = tx.nodes.iter();
+    let nodes = nodes.filter(|node| node.user() == Some(id)).count();
     if nodes > 0 {
         return Err(Rejected::UserHasNodes { nodes });
     }
-    Arc::make_mut(&mut model.users).remove(&id);
-    records.push(Record::DeleteUser(id));
-    let keys = Arc::make_mut(&mut model.preauth_keys);
-    keys.retain(|key_id, key| {
-        let owned = key.user == Some(id);
-        if owned {
-            records.push(Record::DeletePreAuthKey(*key_id));
-        }
-        !owned
-    });
-    routes::users_changed(model);
-    Ok(Reply::User(user))
+    let keys = tx.remove_user(id);
+    let details = match keys {
+        0 => String::new(),
+        keys => format!("with {keys} preauth keys"),
+    };
+    tx.event(
+        Action::Delete,
+        Target::user(&user),
+        Values::made("", &details),
+    );
+    routes::users_changed(tx);
+    Ok(Outcome::Done)
 }
 
-fn put(model: &mut Model, records: &mut Vec<Record>, user: User) -> Arc<User> {
-    let user = Arc::new(user);
-    Arc::make_mut(&mut model.users).insert(user.id, user.clone());
-    records.push(Record::PutUser(user.clone()));
-    model.note(Change::User(user.id));
-    routes::users_changed(model);
-    user
+fn put(tx: &mut Tx<'_>, user: User) {
+    tx.put_user(user);
+    routes::users_changed(tx);
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+fn lifetime_text(lifetime: Option<KeyLifetime>) -> String {
+    match lifetime {
+        None => "default".into(),
+        Some(KeyLifetime::Unlimited) => "never".into(),
+        Some(KeyLifetime::For(lifetime)) => format!("{}s", lifetime.as_secs()),
+    }
 }
 
 fn check_name(model: &Model, name: &str) -> Result<(), Rejected> {

@@ -1,17 +1,17 @@
-//! WireGuard-only peers: nodes that an administrator writes down.
+//! WireGuard-only peers: devices without a Tailscale client, as an administrator describes them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::Now;
 use crate::keys::MachineKey;
 use crate::state::apply::{Applied, address, check_length, keys, node, routes};
-use crate::state::command::{NewWireGuard, Rejected};
+use crate::state::command::{NewWireGuard, Outcome, Rejected};
+use crate::state::event::{Action, Target, Values, owner_text};
 use crate::state::model::{
     Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
 };
 use crate::state::name;
-use crate::state::record::Record;
+use crate::state::tx::Tx;
 
 /// Most endpoints of one peer.
 const ENDPOINTS_MAX: usize = 8;
@@ -20,44 +20,9 @@ const RESOLVERS_MAX: usize = 8;
 /// Longest text of a resolver, in bytes.
 const RESOLVER_BYTES_MAX: usize = 256;
 
-pub(super) fn add(
-    model: &mut Model,
-    records: &mut Vec<Record>,
-    new: NewWireGuard,
-    now: Now,
-) -> Applied {
-    if !name::is_label(&new.label) {
-        return Err(Rejected::BadNodeName(new.label));
-    }
-    let id = model.counters.node;
-    if node::is_taken(model, id, &new.label) {
-        return Err(Rejected::NodeNameTaken(new.label));
-    }
-    if let Some(taken) = model.node_by_key(&new.key) {
-        return Err(Rejected::KeyTaken(taken.id));
-    }
-    if new.endpoints.is_empty() {
-        return Err(Rejected::NoEndpoint);
-    }
-    if new.endpoints.len() > ENDPOINTS_MAX {
-        return Err(Rejected::TooMany {
-            what: "endpoints",
-            limit: ENDPOINTS_MAX,
-        });
-    }
-    let owner = match new.owner {
-        Owner::User(user) if !model.users.contains_key(&user) => return Err(Rejected::NoSuchUser),
-        Owner::User(user) => Owner::User(user),
-        Owner::Tags(tags) if tags.is_empty() => return Err(Rejected::NoTags),
-        Owner::Tags(tags) => Owner::Tags(keys::checked_tags(tags.to_vec())?),
-    };
-    routes::check_count(&new.routes)?;
-    check_resolvers(&new.details.exit_dns)?;
-    let limit = model.settings.max_nodes;
-    if model.nodes.len() >= limit {
-        return Err(Rejected::TooManyNodes { limit });
-    }
-    address::check(model, id, new.ipv4, new.ipv6)?;
+pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
+    let owner = check(tx, &new)?;
+    let id = tx.counters.node;
     let served = routes::sorted(new.routes);
     let exit = served.iter().any(is_exit_route);
     let hostinfo = Hostinfo {
@@ -81,7 +46,7 @@ pub(super) fn add(
         hostinfo: Arc::new(hostinfo),
         ipv4: std::net::Ipv4Addr::UNSPECIFIED,
         ipv6: std::net::Ipv6Addr::UNSPECIFIED,
-        created: now.wall,
+        created: tx.now().wall,
         expiry: None,
         expired: false,
         authorized: true,
@@ -106,13 +71,51 @@ pub(super) fn add(
         facets: Facets::default(),
         unflushed: false,
     };
-    let (ipv4, ipv6) = address::next_free(model, &routes::facts(model, &peer))?;
+    let (ipv4, ipv6) = address::next_free(tx, &routes::facts(tx, &peer))?;
     peer.ipv4 = new.ipv4.unwrap_or(ipv4);
     peer.ipv6 = new.ipv6.unwrap_or(ipv6);
-    model.counters.node = id.next().ok_or(Rejected::NoIds)?;
-    records.push(Record::Counters(model.counters));
-    node::put_whole(model, records, peer);
-    node::answer(model, id)
+    tx.take_node_id()?;
+    let values = Values::made(&owner_text(tx, &peer.owner), "WireGuard-only peer");
+    tx.event(Action::Create, Target::node(&peer), values);
+    tx.put_whole_node(peer);
+    Ok(Outcome::Node(id))
+}
+
+/// Refuses a peer that cannot be, and gives the owner with its tags sorted.
+fn check(model: &Model, new: &NewWireGuard) -> Result<Owner, Rejected> {
+    if !name::is_label(&new.label) {
+        return Err(Rejected::BadNodeName(new.label.clone()));
+    }
+    let id = model.counters.node;
+    if node::is_taken(model, id, &new.label) {
+        return Err(Rejected::NodeNameTaken(new.label.clone()));
+    }
+    if let Some(taken) = model.node_by_key(&new.key) {
+        return Err(Rejected::KeyTaken(taken.id));
+    }
+    if new.endpoints.is_empty() {
+        return Err(Rejected::NoEndpoint);
+    }
+    if new.endpoints.len() > ENDPOINTS_MAX {
+        return Err(Rejected::TooMany {
+            what: "endpoints",
+            limit: ENDPOINTS_MAX,
+        });
+    }
+    let owner = match &new.owner {
+        Owner::User(user) if !model.users.contains_key(user) => return Err(Rejected::NoSuchUser),
+        Owner::User(user) => Owner::User(*user),
+        Owner::Tags(tags) if tags.is_empty() => return Err(Rejected::NoTags),
+        Owner::Tags(tags) => Owner::Tags(keys::checked_tags(tags.to_vec())?),
+    };
+    routes::check_count(&new.routes)?;
+    check_resolvers(&new.details.exit_dns)?;
+    let limit = model.settings.max_nodes;
+    if model.nodes.len() >= limit {
+        return Err(Rejected::TooManyNodes { limit });
+    }
+    address::check(model, id, new.ipv4, new.ipv6)?;
+    Ok(owner)
 }
 
 /// The forms that clients take (`Resolver.Addr` in tailscale `types/dnstype/dnstype.go`), without those that

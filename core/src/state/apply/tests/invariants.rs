@@ -3,7 +3,7 @@
 use super::*;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
-use crate::state::command::NewWireGuard;
+use crate::state::command::{NewWireGuard, Registration};
 use crate::state::model::{Node, SessionId, Settings, WireGuard};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -119,7 +119,11 @@ fn command(world: &World, step: &Step) -> Option<Command> {
             let address = Ipv4Addr::new(100, 64 + last % 2, 0, last);
             Command::SetAddresses(id(node), Some(address), None)
         }
-        Step::Authorize { node, whether } => Command::Authorize(id(node), whether),
+        Step::Authorize {
+            node,
+            whether: true,
+        } => Command::ApproveNode(id(node)),
+        Step::Authorize { node, .. } => Command::RevokeApproval(id(node)),
         Step::Expire { node, now } => {
             let end = now.then_some(world.now.wall);
             Command::ExpireNode(id(node), end.or(Some(world.now.wall.plus(SECOND * 50))))
@@ -167,14 +171,15 @@ fn run(world: &mut World, step: &Step) {
     {
         return;
     }
-    let (before, written) = (world.model.clone(), world.records.len());
+    let before = world.model.clone();
+    let (written, noted) = (world.records.len(), world.events.len());
     match world.apply(command) {
-        Ok(Reply::Registered(RegisterReply::NeedsLogin(login))) => {
+        Ok(Outcome::Registered(Registration::NeedsLogin(login))) => {
             let Step::Login { user, .. } = step else {
                 return;
             };
             let user = UserId::new((*user).into()).unwrap();
-            let _ = world.apply(Command::Approve(login, user));
+            let _ = world.apply(Command::ApproveRegistration(login, user));
         }
         Ok(_) => {}
         Err(_) => {
@@ -184,6 +189,7 @@ fn run(world: &mut World, step: &Step) {
             );
             assert_eq!(world.model.pending, before.pending);
             assert_eq!(world.records.len(), written, "a refusal was written");
+            assert_eq!(world.events.len(), noted, "a refusal was noted");
         }
     }
 }

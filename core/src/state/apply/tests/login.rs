@@ -30,7 +30,9 @@ fn the_old_key_goes_on_until_the_new_one_is_let_in() {
     assert!(world.snapshot().admits(&old), "the old stream goes on");
     assert_eq!(world.node(id).presence, Presence::Online(stream));
     let admission = world.snapshot().admission();
-    world.apply(Command::Approve(login, user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, user))
+        .unwrap();
     let new = world.node(id).key;
     assert!(new != old && world.snapshot().admits(&new) && !world.snapshot().admits(&old));
     assert_ne!(world.snapshot().admission(), admission);
@@ -43,7 +45,7 @@ fn a_new_key_that_nobody_lets_in_changes_nothing() {
     let id = world.node_number(1);
     let before = world.node(id).clone();
     let login = knocks(&mut world, plain(1, 2));
-    world.apply(Command::Reject(login)).unwrap();
+    world.apply(Command::RejectRegistration(login)).unwrap();
     assert_eq!(*world.node(id), before);
 }
 
@@ -109,18 +111,20 @@ fn a_device_waits_unless_its_key_or_a_person_lets_it_take_part() {
     let waits = world.join(with_key(2, 2, "plain"));
     assert!(!waits.authorized && !world.snapshot().admits(&waits.key));
     let login = knocks(&mut world, plain(3, 3));
-    world.apply(Command::Approve(login, user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, user))
+        .unwrap();
     assert!(world.join(plain(3, 3)).authorized);
 
     world.open_stream(waits.id);
     assert!(!world.node(waits.id).is_active());
     let admission = world.snapshot().admission();
-    world.apply(Command::Authorize(waits.id, true)).unwrap();
+    world.apply(Command::ApproveNode(waits.id)).unwrap();
     assert!(world.node(waits.id).is_active() && world.snapshot().admits(&waits.key));
     assert_ne!(world.snapshot().admission(), admission);
     assert_eq!(world.node(waits.id).facets.core, world.model.revision);
     world.records.clear();
-    world.apply(Command::Authorize(waits.id, true)).unwrap();
+    world.apply(Command::ApproveNode(waits.id)).unwrap();
     assert!(world.records.is_empty());
 }
 
@@ -139,11 +143,13 @@ fn whom_an_administrator_shuts_out_no_key_lets_in_again() {
         let id = world.join(with_key(1, 1, "k")).id;
         world.open_stream(id);
         let key = world.node(id).key;
-        world.apply(Command::Authorize(id, false)).unwrap();
+        world.apply(Command::RevokeApproval(id)).unwrap();
         assert!(!world.snapshot().admits(&key) && !world.node(id).is_active());
         assert!(!world.join(with_key(1, 2, "k")).authorized);
         let login = knocks(&mut world, plain(1, 3));
-        world.apply(Command::Approve(login, user)).unwrap();
+        world
+            .apply(Command::ApproveRegistration(login, user))
+            .unwrap();
         assert!(world.node(id).authorized, "a person decides");
     }
 }

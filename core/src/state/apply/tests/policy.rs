@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::Policy;
-use crate::state::apply::settle_after_load;
+use crate::state::apply::restore;
 use crate::state::command::NewPolicy;
 use ipnet::IpNet;
 
@@ -72,9 +72,13 @@ fn a_client_gets_the_tags_that_its_user_may_give() {
         let Ok(RegisterReply::NeedsLogin(login)) = world.register(request) else {
             panic!("let in without being asked for");
         };
-        world.apply(Command::Approve(login, user))
+        let id = match world.apply(Command::ApproveRegistration(login, user))? {
+            Outcome::Node(id) => id,
+            other => panic!("{other:?}"),
+        };
+        Ok(world.node(id).user())
     };
-    assert!(matches!(login(2, anna), Ok(Reply::Node(node)) if node.user().is_none()));
+    assert_eq!(login(2, anna), Ok(None));
     assert!(matches!(login(3, ben), Err(Rejected::TagsNotPermitted(_))));
 }
 
@@ -104,7 +108,9 @@ fn a_users_device_that_logs_in_again_with_tags_keeps_its_id_and_address() {
     else {
         panic!("let in without being asked for");
     };
-    world.apply(Command::Approve(login, anna)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, anna))
+        .unwrap();
     let after = world.node(id).clone();
     assert_eq!((after.id, after.ipv4), (before.id, before.ipv4));
     assert_eq!(after.tags(), ["tag:x".into()]);
@@ -165,7 +171,7 @@ fn nodes_get_their_addresses_from_their_pool_and_backfilling_leaves_them_there()
     });
     let other = world.node_number(3);
     let moved = world.apply(Command::BackfillAddresses).unwrap();
-    assert!(matches!(moved, Reply::Nodes(nodes) if nodes.is_empty()));
+    assert_eq!(moved, Outcome::Nodes(Vec::new()));
     assert_eq!(world.node(other).ipv4, Ipv4Addr::new(100, 80, 0, 1));
 }
 
@@ -196,12 +202,12 @@ fn where_no_stored_policy_can_be_read_nobody_reaches_anybody() {
     let load_with = |world: &mut World, source: &str| {
         let version = Arc::make_mut(&mut world.model.policies).last_mut().unwrap();
         Arc::make_mut(version).source = source.into();
-        settle_after_load(&mut world.model, world.now);
+        restore(&mut world.model, world.now);
         world.model.compiled.are_peers(one, two)
     };
     assert!(load_with(&mut world, TAGS));
     assert!(!load_with(&mut world, r#"{"of a newer hearth": 1}"#));
     Arc::make_mut(&mut world.model.policies).clear();
-    settle_after_load(&mut world.model, world.now);
+    restore(&mut world.model, world.now);
     assert!(world.model.compiled.are_peers(one, two));
 }

@@ -165,7 +165,7 @@ fn a_new_stream_is_a_sign_of_life() {
 fn a_router_that_expires_is_shut_out_or_is_deleted_gives_way() {
     let ends: [fn(&World, NodeId) -> Command; 3] = [
         |world, id| Command::ExpireNode(id, Some(world.now.wall)),
-        |_, id| Command::Authorize(id, false),
+        |_, id| Command::RevokeApproval(id),
         |_, id| Command::DeleteNode(id),
     ];
     for end in ends {
@@ -216,7 +216,9 @@ fn what_is_approved_outlives_a_new_login() {
     }) else {
         panic!("let in without being asked for");
     };
-    world.apply(Command::Approve(login, user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, user))
+        .unwrap();
     assert!(serves(&world, id));
 }
 

@@ -20,7 +20,7 @@ fn device(name: &str, key: u8) -> NewWireGuard {
 
 fn add(world: &mut World, new: NewWireGuard) -> Result<Arc<Node>, Rejected> {
     match world.apply(Command::AddWireGuard(Box::new(new)))? {
-        Reply::Node(node) => Ok(node),
+        Outcome::Node(id) => Ok(world.node(id).clone()),
         other => panic!("{other:?}"),
     }
 }
@@ -93,7 +93,9 @@ fn no_client_can_take_a_peers_place() {
     }) else {
         panic!("let in without being asked for");
     };
-    world.apply(Command::Approve(login, user)).unwrap();
+    world
+        .apply(Command::ApproveRegistration(login, user))
+        .unwrap();
     assert_eq!(world.node(peer.id).key, peer.key);
 }
 

@@ -15,8 +15,8 @@ fn let_in(world: &mut World, request: Register, user: UserId) -> Result<Arc<Node
     let Ok(RegisterReply::NeedsLogin(login)) = world.register(request) else {
         panic!("let in without being asked for");
     };
-    match world.apply(Command::Approve(login, user))? {
-        Reply::Node(node) => Ok(node),
+    match world.apply(Command::ApproveRegistration(login, user))? {
+        Outcome::Node(id) => Ok(world.node(id).clone()),
         other => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,70 @@
+//! Key expiry: when a node's key expires, and what happens at that moment.
+
+use crate::clock::{Now, Timestamp};
+use crate::id::NodeId;
+use crate::state::apply::Applied;
+use crate::state::command::{Outcome, Rejected};
+use crate::state::event::{Action, Property, Target, Values, expiry_text};
+use crate::state::model::Node;
+use crate::state::tx::{Touched, Tx};
+
+/// Sets when a node's key expires; `None` is never.
+pub(super) fn set(tx: &mut Tx<'_>, id: NodeId, at: Option<Timestamp>) -> Applied {
+    let node = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    if node.wireguard.is_some() && at.is_some() {
+        return Err(Rejected::WireGuardOnly);
+    }
+    event(tx, &node, at);
+    put(tx, (*node).clone(), at);
+    Ok(Outcome::Node(id))
+}
+
+/// Notes that a node's key is going to expire at another moment, or has expired.
+pub(super) fn event(tx: &mut Tx<'_>, node: &Node, at: Option<Timestamp>) {
+    let is_over = at.is_some_and(|at| at <= tx.now().wall);
+    let action = match is_over {
+        true => Action::Expire,
+        false => Action::Update,
+    };
+    let target = Target::node(node).property(Property::KeyExpiry);
+    let values = Values::change(&expiry_text(node.expiry), &expiry_text(at));
+    tx.event(action, target, values);
+}
+
+/// Puts a changed node whose key expires at `at`, which may have passed.
+pub(super) fn put(tx: &mut Tx<'_>, mut node: Node, at: Option<Timestamp>) {
+    node.expiry = at;
+    node.expired = at.is_some_and(|at| at <= tx.now().wall);
+    tx.put_whole_node(node);
+}
+
+/// Expires a key whose time has come. Without `durable` it is written with the next flush: after a restart it follows
+/// from the time.
+pub(super) fn expire(tx: &mut Tx<'_>, id: NodeId, durable: bool) {
+    let Some(node) = tx.node(id).cloned() else {
+        return;
+    };
+    let values = Values::change("", &expiry_text(node.expiry));
+    tx.event(Action::Expire, Target::node(&node), values);
+    let expired = Node {
+        expired: true,
+        unflushed: true,
+        ..(*node).clone()
+    };
+    let touched = Touched {
+        core: true,
+        durable,
+        ..Touched::default()
+    };
+    tx.put_node(expired, touched);
+}
+
+/// Whether a node's key expires now. Not before the clock is plausible.
+pub(super) fn is_due(node: &Node, now: Now) -> bool {
+    !node.expired && has_passed(node, now)
+}
+
+/// Whether the time at which a node's key expires has passed.
+pub(super) fn has_passed(node: &Node, now: Now) -> bool {
+    now.is_plausible() && node.expiry.is_some_and(|end| end <= now.wall)
+}

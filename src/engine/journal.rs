@@ -1,0 +1,171 @@
+//! The journal: one log line for each event, and for registrations that are refused.
+//!
+//! What strangers can cause is rate-limited, and so is what nodes change about themselves over and over: neither may
+//! flood the log or push the rest out of the audit log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_derp::bucket::TokenBucket;
+
+use hearth_core::clock::Now;
+use hearth_core::state::command::{Command, PresentedKey, Rejected};
+use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
+use hearth_core::state::model::Hostinfo;
+
+/// Registrations by strangers that are logged: 16 at once, then one in 10 s.
+const STRANGERS: (u32, Duration) = (16, Duration::from_secs(10));
+/// Changes by nodes that are logged and audited: 64 at once, then one a minute.
+const NODES: (u32, Duration) = (64, Duration::from_secs(60));
+
+/// Decides what is logged.
+pub(super) struct Journal {
+    requested: TokenBucket,
+    refused: TokenBucket,
+    nodes: TokenBucket,
+    /// Refusals that were not logged since the last one that was.
+    suppressed: u32,
+}
+
+/// A device whose registration may be refused.
+pub(super) struct Applicant {
+    hostinfo: Arc<Hostinfo>,
+    /// The public part of the preauth key.
+    prefix: Option<Box<str>>,
+}
+
+impl Applicant {
+    /// The device that sends a command, where it is a registration.
+    pub(super) fn of(command: &Command) -> Option<Self> {
+        let Command::Register(request) = command else {
+            return None;
+        };
+        let prefix = match &request.auth_key {
+            Some(PresentedKey::WellFormed { prefix, .. }) => Some(prefix.clone()),
+            Some(PresentedKey::Malformed) | None => None,
+        };
+        Some(Self {
+            hostinfo: request.hostinfo.clone(),
+            prefix,
+        })
+    }
+}
+
+impl Journal {
+    pub(super) fn new() -> Self {
+        Self {
+            requested: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            refused: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            nodes: TokenBucket::new(NODES.0, NODES.1),
+            suppressed: 0,
+        }
+    }
+
+    /// Whether an event is logged and audited.
+    pub(super) fn keeps(&mut self, event: &Event, now: Now) -> bool {
+        let is_by_node = event.actor.kind == ActorKind::Node;
+        let bucket = match event.action {
+            Action::Request => &mut self.requested,
+            Action::Update | Action::Login if is_by_node => &mut self.nodes,
+            _ => return true,
+        };
+        bucket.take(now.mono)
+    }
+
+    /// Logs a registration that was refused, with the command that helps.
+    pub(super) fn refused(&mut self, device: &Applicant, rejected: &Rejected, now: Now) {
+        if !self.refused.take(now.mono) {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return;
+        }
+        let help = match rejected {
+            Rejected::UnknownPreAuthKey
+            | Rejected::PreAuthKeyExpired
+            | Rejected::PreAuthKeyUsed => Some("hearth preauthkeys create --user USER"),
+            _ => None,
+        };
+        tracing::warn!(
+            device = &*device.hostinfo.hostname,
+            key = device.prefix.as_deref(),
+            reason = %rejected,
+            help,
+            suppressed = (self.suppressed > 0).then_some(self.suppressed),
+            "registration refused"
+        );
+        self.suppressed = 0;
+    }
+}
+
+/// Logs an event.
+pub(super) fn log(event: &Event) {
+    let (target, values) = (&event.target, &event.values);
+    let named = |kind| (target.kind == kind).then_some(&*target.name);
+    let text = |text| Some(text).filter(|text: &&str| !text.is_empty());
+    let (new, details) = (text(&values.new), text(&values.details));
+    let is_join = target.kind == TargetKind::Node
+        && matches!(event.action, Action::Create | Action::Login)
+        && event.actor.kind == ActorKind::Node;
+    let is_policy = target.kind == TargetKind::Policy;
+    let gives_owner = matches!(target.kind, TargetKind::Node | TargetKind::Registration)
+        && matches!(
+            event.action,
+            Action::Create | Action::Login | Action::Approve
+        )
+        || target.kind == TargetKind::PreAuthKey;
+    let key = named(TargetKind::PreAuthKey)
+        .or(named(TargetKind::ApiKey))
+        .or(details.filter(|_| is_join));
+    tracing::info!(
+        node = named(TargetKind::Node).map(display),
+        user = named(TargetKind::User).map(display),
+        key = key.map(display),
+        device = named(TargetKind::Registration),
+        id = named(TargetKind::Registration).map(|_| display(&target.id)),
+        record = named(TargetKind::DnsRecord).map(display),
+        version = new.filter(|_| is_policy).map(display),
+        owner = new.filter(|_| gives_owner).map(display),
+        from = text(&values.old),
+        to = new.filter(|_| !is_policy && !gives_owner),
+        details = details.filter(|_| !is_join),
+        by = event.actor.to_string(),
+        "{}",
+        event.summary()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::state::testing::{World, plain, with_key};
+
+    #[test]
+    fn strangers_and_restless_nodes_are_limited_and_nobody_else() {
+        let (mut world, _) = World::with_user();
+        world.preauth_key("k", |key| key.reusable = true);
+        world.join(with_key(1, 1, "k"));
+        world.join(with_key(1, 2, "k"));
+        world.register(plain(9, 9)).unwrap();
+        let kept = |summary: &str| {
+            let mut journal = Journal::new();
+            let mut events = world.events.iter();
+            let event = events.find(|event| event.summary() == summary).unwrap();
+            (0..100).filter(|_| journal.keeps(event, world.now)).count()
+        };
+        assert_eq!(kept("registration requested"), 16);
+        assert_eq!(kept("node logged in"), 64);
+        assert_eq!(kept("node joined"), 100);
+        assert_eq!(kept("user created"), 100);
+    }
+
+    #[test]
+    fn refusals_beyond_the_limit_are_counted_and_not_logged() {
+        let world = World::new();
+        let mut journal = Journal::new();
+        let command = Command::Register(Box::new(with_key(1, 1, "wrong")));
+        let device = Applicant::of(&command).unwrap();
+        for _ in 0..20 {
+            journal.refused(&device, &Rejected::UnknownPreAuthKey, world.now);
+        }
+        assert_eq!(journal.suppressed, 4);
+    }
+}
