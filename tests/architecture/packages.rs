@@ -29,13 +29,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("http_body_util", &["net", "outbound"]),
     (
         "httparse",
-        &[
-            "net/http1",
-            "outbound/client",
-            "control/c2n",
-            "cli/client",
-            "derp",
-        ],
+        &["net/http1", "outbound/client", "control/c2n", "cli/client"],
     ),
     ("rustls", &["net/tls"]),
     ("tokio_rustls", &["net/connection", "net/tls"]),

@@ -66,7 +66,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "derp/nacl",
             "derp/pool",
             "derp/queue",
-            "derp/stats",
             "derp/outbox",
             "derp/deframer",
         ],
@@ -108,20 +107,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "derp/pool",
             "derp/queue",
             "derp/registry",
-            "derp/websocket",
         ],
     ),
-    (
-        "derp/udp",
-        &["derp/address", "derp/registry", "derp/stats", "derp/stun"],
-    ),
+    ("derp/udp", &["derp/address", "derp/stats", "derp/stun"]),
     ("derp/websocket", &["derp/outbox", "derp/relay"]),
     // The program, bottom up: tools.
     ("files", &[]),
     ("panics", &[]),
     ("qr", &[]),
     ("shutdown", &[]),
-    ("supervise", &["shutdown"]),
+    ("supervise", &[]),
     ("system_clock", &["core/clock"]),
     ("interfaces", &["core/wan"]),
     ("relay_key", &["core/keys", "derp"]),
@@ -176,13 +171,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "supervise",
             "core/clock",
             "derp/address",
-            "derp/bucket",
             "derp/relay/Rewind",
             "derp/websocket",
         ],
     ),
     ("outbound", &["net", "config", "core/wan", "derp/http"]),
-    // What is served. None of these knows another, but for the two exceptions that admin has.
+    // What is served. None of these knows another, but for the handle of requests to nodes that admin has.
     (
         "control",
         &[
@@ -202,7 +196,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/state",
             "core/tailcfg",
             "derp/bucket",
-            "derp/relay/WebSocket",
             "derp/websocket",
         ],
     ),
@@ -248,7 +241,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/policy",
             "core/state",
             "core/wan",
-            "derp/address",
             "derp/bucket",
             "derp/relay",
         ],
@@ -265,7 +257,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/state",
         ],
     ),
-    ("metrics", &["net", "status", "api", "shutdown", "derp"]),
+    ("metrics", &["net", "status", "shutdown", "derp"]),
     // The one table, above all that it names.
     (
         "routes",
