@@ -1,5 +1,6 @@
 //! What hearth's own API has beside Headscale's.
 
+mod audit;
 mod c2n;
 mod dns;
 mod doctor;

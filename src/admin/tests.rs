@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod policy;
+mod scopes;
 mod wan;
 
 use crate::system_clock;

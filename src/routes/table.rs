@@ -359,7 +359,7 @@ pub static ROUTES: &[Route] = &[
         "Look for public addresses now"),
     api!(Get "/api/v1/hearth/relay", read(Area::NetworkingSettings), now relay(), "Relay and STUN counters"),
     api!(Get "/api/v1/hearth/pending", read(Area::DevicesCore), now list_pending(), "List pending registrations"),
-    api!(Get "/api/v1/hearth/audit", read(Area::LogsConfiguration), now audit(), "Audit log"),
+    api!(Get "/api/v1/hearth/audit", read(Area::LogsConfiguration), ADMIN, audit(), "Audit log"),
     api!(Get "/api/v1/hearth/ssh", read(Area::DevicesCore), now list_ssh_checks(),
         "List SSH connections that wait for confirmation"),
     api!(Post "/api/v1/hearth/ssh/approve", write(Area::DevicesCore), now decide_ssh_check(true),

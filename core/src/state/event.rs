@@ -211,6 +211,19 @@ coded! {
     }
 }
 
+impl ActorKind {
+    /// How the actor reached the server. Source of the names: `origin` of the configuration audit log in Tailscale's
+    /// API v2.
+    pub fn origin(self) -> &'static str {
+        match self {
+            Self::Socket | Self::User => "ADMIN_CONSOLE",
+            Self::ApiKey | Self::OAuthClient => "CONFIG_API",
+            Self::Node | Self::Device => "NODE",
+            Self::System => "CONTROL",
+        }
+    }
+}
+
 impl Event {
     /// Whether the audit log keeps it. What strangers can cause is not kept: they could push out the rest.
     pub fn is_audited(&self) -> bool {

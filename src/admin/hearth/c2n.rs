@@ -11,8 +11,8 @@ use crate::admin::problem::{Code, Fault};
 use crate::admin::v1::nodes::node_id;
 use crate::admin::{Answer, Call, json};
 use crate::api::{
-    AskNode, Attributes, AuditAnswer, AuditReport, DecideSshCheck, EmptyAnswer, NodeReply,
-    OpenPage, PingAnswer, PingNode, SshCheck, SshChecksAnswer,
+    AskNode, Attributes, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage, PingAnswer, PingNode,
+    SshCheck, SshChecksAnswer,
 };
 use crate::control::c2n::mailbox::Undelivered;
 use crate::control::c2n::request::C2nRequest;
@@ -132,22 +132,6 @@ impl Call<'_> {
         self.show_attributes(id)
     }
 
-    pub(crate) fn audit(&self) -> Answer {
-        let snapshot = self.admin.engine.snapshot();
-        let entries = self.admin.reports.audit_log().into_iter();
-        let entries = entries.map(|entry| AuditReport {
-            at: entry.at,
-            node_id: entry.node.to_string(),
-            node: label_of(&snapshot, entry.node),
-            action: entry.action.into(),
-            details: entry.details.into(),
-        });
-        json(&AuditAnswer {
-            logs: Vec::new(),
-            reports: entries.collect(),
-        })
-    }
-
     pub(crate) fn list_ssh_checks(&self) -> Answer {
         let snapshot = self.admin.engine.snapshot();
         let checks = self.admin.ssh_checks.list(self.now);
@@ -194,7 +178,7 @@ fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, Fault> {
         .ok_or_else(|| Fault::invalid("target must be an address, or the id or name of a node"))
 }
 
-fn label_of(snapshot: &Snapshot, id: NodeId) -> String {
+pub(super) fn label_of(snapshot: &Snapshot, id: NodeId) -> String {
     let node = snapshot.node(id);
     node.map(|node| node.label.to_string()).unwrap_or_default()
 }

@@ -145,7 +145,12 @@ pub fn api_key(key: &ApiKey) -> api::ApiKey {
     api::ApiKey {
         id: key.id.to_string(),
         prefix: masked(SecretKind::Api, &key.prefix),
-        scopes: Vec::new(),
+        scopes: key
+            .scopes
+            .to_vec()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         expiration: key.expiry,
         created_at: Some(key.created),
         last_seen: None,

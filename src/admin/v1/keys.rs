@@ -11,7 +11,7 @@ use crate::api::{
 };
 use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
 use hearth_core::state::command::{NewApiKey, NewPreAuthKey, Rejected};
-use hearth_core::state::scope::Scopes;
+use hearth_core::state::scope::{Scopes, UnknownScope};
 use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
 /// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
@@ -87,9 +87,10 @@ impl Call<'_> {
 
     pub(crate) async fn create_api_key(&self) -> Answer {
         let wish: CreateApiKey = self.read()?;
+        let scopes = self.scopes_of(&wish.scopes)?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
-            scopes: Scopes::ALL,
+            scopes,
             expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,
@@ -98,6 +99,24 @@ impl Call<'_> {
         json(&NewApiKeyAnswer {
             api_key: secret.text.to_string(),
         })
+    }
+
+    /// Scopes by name; none is all. Nobody gives a key more than they have themselves.
+    fn scopes_of(&self, names: &[String]) -> Result<Scopes, Fault> {
+        let mut scopes = Scopes::NONE;
+        for name in names {
+            let scope = name.parse();
+            scopes = scopes
+                .with(scope.map_err(|fault: UnknownScope| Fault::invalid(&fault.to_string()))?);
+        }
+        if names.is_empty() {
+            scopes = Scopes::ALL;
+        }
+        if !self.principal.scopes().include(scopes) {
+            let message = "a key cannot have scopes that its maker lacks; name them with `scopes`";
+            return Err(Fault::new(Code::PermissionDenied, message));
+        }
+        Ok(scopes)
     }
 
     pub(crate) fn list_api_keys(&self) -> Answer {
