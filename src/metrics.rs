@@ -26,27 +26,27 @@ use crate::net::limits::Limits;
 use crate::net::stream::Stream;
 use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
-use crate::status::relay::Numbers;
+use crate::status::relay::Metrics;
 
 /// Serves one connection of a monitoring system: `GET /metrics`.
-pub async fn serve(numbers: Numbers, stream: Stream, shutdown: &Shutdown) {
+pub async fn serve(source: Metrics, stream: Stream, shutdown: &Shutdown) {
     let answer = |request: Request<Incoming>| -> PendingResponse {
         Box::pin(std::future::ready(match request.uri().path() {
-            "/metrics" => metrics(&numbers),
+            "/metrics" => metrics(&source),
             _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
         }))
     };
     let limits = Limits::default();
     if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
-        tracing::debug!(%error, "connection for metrics ended");
+        tracing::debug!(%error, "metrics connection ended");
     }
 }
 
 /// Source of the format: Prometheus, "Text-based exposition format".
-fn metrics(numbers: &Numbers) -> Response<Body> {
-    let relay = numbers.relay.as_ref().map(Relay::stats);
-    let mut text = prometheus(relay, numbers.stun.stats());
-    if let Some(counters) = &numbers.http {
+fn metrics(source: &Metrics) -> Response<Body> {
+    let relay = source.relay.as_ref().map(Relay::stats);
+    let mut text = prometheus(relay, source.stun.stats());
+    if let Some(counters) = &source.http {
         counters.prometheus(&mut text);
     }
     let kind = "text/plain; version=0.0.4; charset=utf-8";

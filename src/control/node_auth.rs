@@ -1,4 +1,4 @@
-//! Which node a request comes from: the Noise session says which machine, the body names the node.
+//! Node authentication: the Noise session proves the machine, the body names the node.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use hearth_core::keys::NodeKey;
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::requests::NodeRequest;
 
-/// Why a request is not believed to come from the node that it names.
+/// Why a node could not be authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NodeAuthError {
     #[error("node not found")]
@@ -23,7 +23,7 @@ pub(super) enum NodeAuthError {
 }
 
 impl NodeAuthError {
-    /// What the client is told. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
+    /// Response to the client. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
     pub(super) fn answer(self) -> Response<Body> {
         let status = match self {
             Self::NoNode => StatusCode::NOT_FOUND,
@@ -33,7 +33,7 @@ impl NodeAuthError {
     }
 }
 
-/// The node with this key, if it is one of this machine: only the Noise session says who asks.
+/// The node with this key, if it belongs to this machine; only the Noise session proves the sender.
 pub(super) fn node_of(
     context: &ControlContext,
     peer: &Peer,
@@ -47,8 +47,8 @@ pub(super) fn node_of(
     Ok(Arc::clone(node))
 }
 
-/// Decodes a small request, and finds out which node it comes from.
-pub(super) fn ask(
+/// Parses a small request and authenticates its node.
+pub(super) fn authenticate(
     context: &ControlContext,
     request: &NoiseRequest,
 ) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
@@ -56,12 +56,12 @@ pub(super) fn ask(
         .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;
     let key = decoded
         .node_key
-        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "the request names no node"))?;
+        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "missing NodeKey"))?;
     let node = node_of(context, &request.peer, &key).map_err(NodeAuthError::answer)?;
     Ok((node, decoded))
 }
 
-/// The status for a command that did not happen. Clients repeat their request after a while.
+/// Response to a failed command. Clients retry after a while.
 pub(super) fn refused(fault: &EngineError) -> Response<Body> {
     let status = match fault {
         EngineError::Rejected(_) => StatusCode::BAD_REQUEST,

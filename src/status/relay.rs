@@ -9,18 +9,18 @@ use hearth_derp::udp::{StunCounters, StunStats};
 use super::http_counters::HttpCounters;
 use crate::api::{RelayDrops, RelayReport, StunReport};
 
-/// Counters of the relay, of STUN and of requests.
+/// Sources of the metrics.
 #[derive(Clone)]
-pub struct Numbers {
-    /// The relay, unless it is off.
+pub struct Metrics {
+    /// The relay; `None` when it is disabled.
     pub relay: Option<Relay>,
     /// The STUN responder.
     pub stun: StunCounters,
-    /// Requests by route; a relay alone has none.
+    /// Requests by route; none in a relay without a control server.
     pub http: Option<Arc<HttpCounters>>,
 }
 
-impl Numbers {
+impl Metrics {
     /// The report that the API sends.
     pub fn report(&self) -> RelayReport {
         report(self.relay.as_ref().map(Relay::stats), self.stun.stats())
