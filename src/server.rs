@@ -253,7 +253,7 @@ async fn serve(
             ssh_checks: ssh_checks.clone(),
             about,
             policy_lock: Mutex::default(),
-            gate: ApiKeyGate::new(),
+            gate: ApiKeyGate::default(),
         },
         web: WebContext {
             engine: engine.clone(),

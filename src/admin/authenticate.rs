@@ -63,15 +63,16 @@ pub struct ApiKeyGate {
     strangers: SharedTokenBucket,
 }
 
-impl ApiKeyGate {
-    /// A gate with full buckets.
-    pub fn new() -> Self {
+impl Default for ApiKeyGate {
+    fn default() -> Self {
         Self {
             checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
             strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
+}
 
+impl ApiKeyGate {
     /// Authenticates a client by its API key.
     ///
     /// # Errors
@@ -159,7 +160,7 @@ mod tests {
             let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
             HeaderValue::from_str(&header).unwrap()
         };
-        let gate = ApiKeyGate::new();
+        let gate = ApiKeyGate::default();
         let right = basic(&format!("{text}:"));
         assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
         for wrong in [
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn a_valid_key_is_accepted_until_it_expires() {
         let (keys, header) = with_key(Some(at(10).wall));
-        let gate = ApiKeyGate::new();
+        let gate = ApiKeyGate::default();
         assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
             gate.admit(Some(&header), &keys, at(10)).map(drop),
@@ -190,7 +191,11 @@ mod tests {
             wall: Timestamp::from_unix_ms(10),
             mono: Duration::ZERO,
         };
-        assert!(ApiKeyGate::new().admit(Some(&header), &keys, now).is_ok());
+        assert!(
+            ApiKeyGate::default()
+                .admit(Some(&header), &keys, now)
+                .is_ok()
+        );
     }
 
     #[test]
@@ -202,7 +207,7 @@ mod tests {
         wrong.push(if last == '0' { '1' } else { '0' });
         let basic = right.replace("Bearer", "Basic");
         let preauth = right.replace("hskey-api", "hskey-auth");
-        let gate = ApiKeyGate::new();
+        let gate = ApiKeyGate::default();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
             let outcome = gate.admit(Some(&header), &keys, at(0)).map(drop);
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn guessing_is_rate_limited_and_unknown_clients_lock_nobody_out() {
         let (keys, header) = with_key(None);
-        let gate = ApiKeyGate::new();
+        let gate = ApiKeyGate::default();
         let unknown = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)

@@ -105,7 +105,7 @@ fn server() -> Server {
             limits,
             about,
             policy_lock: Mutex::default(),
-            gate: ApiKeyGate::new(),
+            gate: ApiKeyGate::default(),
         },
         counters: HttpCounters::new(std::iter::empty()),
         engine: Some(engine),

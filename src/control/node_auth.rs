@@ -11,11 +11,16 @@ use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::model::Node;
+use hearth_core::tailcfg::json::DecodeError;
 use hearth_core::tailcfg::requests::NodeRequest;
 
 /// Why a node could not be authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NodeAuthError {
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    #[error("missing NodeKey")]
+    NoKey,
     #[error("node not found")]
     NoNode,
     #[error("node exists with a different machine key")]
@@ -26,6 +31,7 @@ impl NodeAuthError {
     /// Response to the client. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
     pub(super) fn answer(self) -> Response<Body> {
         let status = match self {
+            Self::Malformed(_) | Self::NoKey => StatusCode::BAD_REQUEST,
             Self::NoNode => StatusCode::NOT_FOUND,
             Self::OtherMachine => StatusCode::UNAUTHORIZED,
         };
@@ -51,13 +57,10 @@ pub(super) fn node_of(
 pub(super) fn authenticate(
     context: &ControlContext,
     request: &NoiseRequest,
-) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
-    let decoded = NodeRequest::decode(&request.body)
-        .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;
-    let key = decoded
-        .node_key
-        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "missing NodeKey"))?;
-    let node = node_of(context, &request.peer, &key).map_err(NodeAuthError::answer)?;
+) -> Result<(Arc<Node>, NodeRequest), NodeAuthError> {
+    let decoded = NodeRequest::decode(&request.body)?;
+    let key = decoded.node_key.ok_or(NodeAuthError::NoKey)?;
+    let node = node_of(context, &request.peer, &key)?;
     Ok((node, decoded))
 }
 

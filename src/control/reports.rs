@@ -15,7 +15,7 @@ use hearth_core::state::principal::Principal;
 pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.health() {
         Ok((part, problem)) => {
@@ -30,7 +30,7 @@ pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response
 pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.audit() {
         Ok((action, details)) => {
@@ -46,7 +46,7 @@ pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<
 pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.ssh_event() {
         Ok((event, source, user)) => {
@@ -82,7 +82,7 @@ const OWN_ATTRIBUTES: &str = "hearth:set-device-attr";
 pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     let snapshot = context.engine.snapshot();
     let given = snapshot.compiled().attributes(node.id);

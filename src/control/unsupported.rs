@@ -13,7 +13,7 @@ use crate::net::body::Body;
 pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let (_, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     let text = match request.feature() {
         Ok("serve") => {
@@ -35,7 +35,7 @@ pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Respons
 pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let request = match authenticate(context, &request) {
         Ok((_, request)) => request,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.dns_record() {
         Ok((name, "TXT")) if !name.is_empty() => not_offered(
@@ -51,7 +51,7 @@ pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Respons
 pub async fn id_token(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     match authenticate(context, &request) {
         Ok(_) => not_offered("this control server issues no identity tokens"),
-        Err(answer) => answer,
+        Err(fault) => fault.answer(),
     }
 }
 

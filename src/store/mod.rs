@@ -366,13 +366,17 @@ where
     Ok(values)
 }
 
+/// Takes one entry of a table.
+type Take<'a, K> =
+    dyn FnMut(<K as redb::Value>::SelfType<'_>, &[u8]) -> Result<(), DecodeError> + 'a;
+
 /// Calls `take` with each entry of a table, in key order. Entries that it cannot read are added to
 /// `skipped`. A database that is older than the table has no entries.
 fn read_table<K>(
     transaction: &ReadTransaction,
     table: &'static TableDefinition<'static, K, &'static [u8]>,
     skipped: &mut Vec<Skipped>,
-    take: &mut dyn FnMut(K::SelfType<'_>, &[u8]) -> Result<(), DecodeError>,
+    take: &mut Take<'_, K>,
 ) -> Result<(), redb::Error>
 where
     K: Key + 'static,
