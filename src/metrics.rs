@@ -1,5 +1,5 @@
-//! Metrics of the relay and of STUN: as JSON for the command line, and as Prometheus text for
-//! monitoring systems. Those of the relay are made from the table in `hearth_derp::stats`.
+//! Metrics of the relay, STUN and HTTP: as JSON for the command line, and in the Prometheus text format
+//! for monitoring systems.
 #![cfg_attr(
     not(test),
     deny(
@@ -30,27 +30,27 @@ use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
 use crate::status::http_counters::HttpCounters;
 
-/// Where the numbers are, for the command line.
+/// API path of the relay report.
 pub const PATH: &str = "/api/v1/hearth/relay";
 
-/// Where the numbers come from.
+/// Sources of the metrics.
 #[derive(Clone)]
-pub struct Numbers {
-    /// The relay, unless it is off.
+pub struct Metrics {
+    /// The relay; `None` when it is disabled.
     pub relay: Option<Relay>,
     /// The STUN responder.
     pub stun: StunCounters,
-    /// Requests by route; a relay alone has none.
+    /// Requests by route; none in a relay without a control server.
     pub http: Option<Arc<HttpCounters>>,
 }
 
-impl Numbers {
-    /// For the command line.
+impl Metrics {
+    /// Report for the command line.
     pub fn report(&self) -> RelayReport {
         report(self.relay.as_ref().map(Relay::stats), self.stun.stats())
     }
 
-    /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
+    /// Metrics for monitoring systems. Source: Prometheus, "Text-based exposition format".
     pub fn prometheus(&self) -> String {
         let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
         if let Some(counters) = &self.http {
@@ -59,7 +59,7 @@ impl Numbers {
         text
     }
 
-    /// Answers one monitoring system: `GET /metrics`.
+    /// Serves a connection of a monitoring system: `GET /metrics`.
     pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
         let answer = |request: Request<Incoming>| -> PendingResponse {
             Box::pin(std::future::ready(match request.uri().path() {
@@ -69,7 +69,7 @@ impl Numbers {
         };
         let limits = Limits::default();
         if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
-            tracing::debug!(%error, "connection for metrics ended");
+            tracing::debug!(%error, "metrics connection ended");
         }
     }
 

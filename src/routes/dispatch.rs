@@ -1,4 +1,4 @@
-//! From requests to handlers, by the table.
+//! Router: dispatches requests to handlers, by the route table.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::relay::context::RelayContext;
 use crate::status::http_counters::HttpCounters;
 use crate::web::WebContext;
 
-/// What all paths of the API begin with.
+/// Path prefix of the API.
 const API: &str = "/api/";
 
 /// The server as connections see it.
 pub struct Router {
     /// The control protocol.
     pub control: Arc<ControlContext>,
-    /// The relay and what is around it.
+    /// The relay.
     pub relay: RelayContext,
     /// The API.
     pub admin: AdminContext,
-    /// The pages.
+    /// The web pages.
     pub web: WebContext,
-    /// Requests by route and status.
+    /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
 }
 
@@ -81,7 +81,7 @@ impl Router {
         response
     }
 
-    /// Handlers that need the request's head only.
+    /// Handlers that need the request head only.
     fn head(&self, handler: Handler, parts: &Parts, params: &Params) -> Response<Body> {
         match handler {
             Handler::Fixed(answer) => answer(),
@@ -95,13 +95,13 @@ impl Router {
     }
 }
 
-/// Answers a request inside a Noise session. Dropped when the client takes the request back.
+/// Answers a request inside a Noise session. Dropped when the client cancels the request.
 pub(super) fn answer_noise(
     context: Arc<ControlContext>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> PendingResponse {
-    // Routing is by path alone: the authority that clients send inside the tunnel means nothing.
+    // Routed by path alone: the authority that clients send inside the session is meaningless.
     let is_noise = |route: &Route| route.access == Access::Noise;
     let (number, route) = match find(ROUTES, request.method(), request.uri().path(), is_noise) {
         Found::Route(number, route, _) => (number, route),
@@ -113,7 +113,7 @@ pub(super) fn answer_noise(
             let bound = route.body;
             Box::pin(async move {
                 let response = match noise_request(&context, peer, request, bound).await {
-                    // The handler's future replaces this one: a map stream holds no memory for how it began.
+                    // The future of the handler replaces this one, so a map stream holds no memory of its setup.
                     Ok(request) => handler(context, request).await,
                     Err(response) => response,
                 };
@@ -133,7 +133,7 @@ pub(super) fn answer_noise(
     }
 }
 
-/// Reads a body within the budget that all sessions share.
+/// Reads a body within the budget shared by all sessions.
 async fn noise_request(
     context: &ControlContext,
     peer: Peer,
@@ -155,7 +155,7 @@ async fn noise_request(
     Ok(NoiseRequest { peer, parts, body })
 }
 
-/// 404, 405 or 400 in plain text.
+/// A plain-text 404, 405 or 400.
 pub(super) fn unfound(found: &Found<'_>) -> Response<Body> {
     match found {
         Found::OtherMethod(allowed) => {

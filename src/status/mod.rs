@@ -1,4 +1,4 @@
-//! What parts of the server publish about themselves for others to read.
+//! Status that parts of the server publish for others to read.
 
 pub mod addresses;
 pub mod client_reports;
