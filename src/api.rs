@@ -248,6 +248,9 @@ pub struct StunReport {
     pub errors: u64,
 }
 
+/// Path of the [`RelayReport`].
+pub const RELAY_PATH: &str = "/api/v1/hearth/relay";
+
 /// Relay and STUN counters since hearth started (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

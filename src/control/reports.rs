@@ -1,7 +1,7 @@
 //! Client reports: health warnings, audit messages, and device attributes for postures.
 
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::node_auth::{authenticate, refused};
@@ -98,7 +98,8 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         Ok(updates) => updates.into_iter(),
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    let updates = updates.map(|(name, value)| Some((name.into(), attribute(value)?)));
+    let updates =
+        updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
     let Some(updates) = updates.collect::<Option<Vec<_>>>() else {
         let fault = "the value of an attribute must be a string, an integer, true, false or null";
         return body::text(StatusCode::BAD_REQUEST, fault);
@@ -108,17 +109,5 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
     match context.engine.set_attributes(by, node, updates).await {
         Ok(_) => body::json(StatusCode::OK, &json!({})),
         Err(fault) => refused(&fault),
-    }
-}
-
-/// Parses a value. The inner `None` deletes the attribute; the outer one means that the type is not
-/// supported.
-pub fn attribute(value: &Value) -> Option<Option<AttributeValue>> {
-    match value {
-        Value::Null => Some(None),
-        Value::Bool(flag) => Some(Some(AttributeValue::Flag(*flag))),
-        Value::Number(number) => number.as_i64().map(AttributeValue::Number).map(Some),
-        Value::String(text) => Some(Some(AttributeValue::Text(text.as_str().into()))),
-        Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -13,7 +13,7 @@ use super::route::{Access, Bound, Found, Handler, Route, find};
 use super::table::ROUTES;
 use crate::admin::AdminContext;
 use crate::control::context::{ControlContext, NoiseRequest};
-use crate::control::ts2021::Peer;
+use crate::control::ts2021::{self, Peer};
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::params::Params;
@@ -88,6 +88,7 @@ impl Router {
             Handler::Head(answer) => answer(parts),
             Handler::Relay(answer) => answer(&self.relay, parts),
             Handler::Control(answer) => answer(&self.control, parts),
+            Handler::Ts2021 => ts2021_upgrade(&self.control, parts),
             Handler::Web(answer) => answer(&self.web, params),
             Handler::Health(answer) => answer(&self.admin),
             _ => body::text(StatusCode::NOT_FOUND, "not found"),
@@ -95,8 +96,18 @@ impl Router {
     }
 }
 
+/// The upgrade to a Noise session, whose requests come back to [`answer_noise`].
+fn ts2021_upgrade(context: &Arc<ControlContext>, request: &Parts) -> Response<Body> {
+    ts2021::upgrade(request, |begin| {
+        let answering = Arc::clone(context);
+        context.noise.take_over(begin, move |request, peer| {
+            answer_noise(Arc::clone(&answering), peer, request)
+        })
+    })
+}
+
 /// Answers a request inside a Noise session. Dropped when the client cancels the request.
-pub(super) fn answer_noise(
+fn answer_noise(
     context: Arc<ControlContext>,
     peer: Peer,
     request: Request<Incoming>,

@@ -9,12 +9,13 @@ use hyper::{Request, Response, StatusCode};
 use super::dispatch::unfound;
 use super::route::{Found, Handler, Route, find};
 use super::table::ROUTES;
-use crate::metrics::{self, Metrics};
+use crate::api;
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::relay::context::RelayContext;
 use crate::relay::probes;
+use crate::status::relay::Metrics;
 
 /// A relay without a control server.
 pub struct RelayOnly {
@@ -40,7 +41,7 @@ impl Service for RelayOnly {
 impl RelayOnly {
     fn local(&self, path: &str) -> Response<Body> {
         match path {
-            metrics::PATH => body::json(StatusCode::OK, &self.metrics.report()),
+            api::RELAY_PATH => body::json(StatusCode::OK, &self.metrics.report()),
             _ => body::text(
                 StatusCode::NOT_FOUND,
                 "this is a relay without a control server",

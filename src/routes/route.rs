@@ -146,6 +146,8 @@ pub enum Handler {
     Noise(fn(Arc<ControlContext>, NoiseRequest) -> PendingResponse),
     /// Control protocol inside Noise, where the handler reads the body.
     NoiseBody(fn(Arc<ControlContext>, Peer, Request<Incoming>) -> PendingResponse),
+    /// Upgrade to a Noise session; the router answers the requests inside.
+    Ts2021,
     /// A web page.
     Web(fn(&WebContext, &Params) -> Response<Body>),
     /// An API handler.

@@ -1,13 +1,10 @@
 //! The route table.
 
-use std::sync::Arc;
-
 use hyper::StatusCode;
 
 use super::document;
 use super::route::{Access, Bound, Handler, Route, Verb};
 use crate::admin::v1::policy::BODY_MAX as POLICY_BYTES;
-use crate::control::context::ControlContext;
 use crate::control::{c2n_reply, key, map, register, reports, ssh_action, ts2021, unsupported};
 use crate::net::body;
 use crate::relay::{probes, upgrade};
@@ -92,18 +89,6 @@ macro_rules! noise {
     };
 }
 
-fn ts2021_upgrade(
-    context: &Arc<ControlContext>,
-    request: &hyper::http::request::Parts,
-) -> hyper::Response<body::Body> {
-    ts2021::upgrade(request, |begin| {
-        let answering = Arc::clone(context);
-        context.noise.take_over(begin, move |request, peer| {
-            super::dispatch::answer_noise(Arc::clone(&answering), peer, request)
-        })
-    })
-}
-
 /// All routes.
 pub static ROUTES: &[Route] = &[
     // Control protocol.
@@ -120,7 +105,7 @@ pub static ROUTES: &[Route] = &[
         ts2021::PATH,
         Access::Public,
         Bound::None,
-        Handler::Control(ts2021_upgrade),
+        Handler::Ts2021,
         "Upgrade to a control connection (Noise, then HTTP/2)",
     ),
     route(

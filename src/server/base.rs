@@ -14,7 +14,6 @@ use super::listeners::Listeners;
 use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
 use crate::logging::LogControl;
-use crate::metrics::Metrics;
 use crate::net::connection::{Connections, Service};
 use crate::net::limits as http_limits;
 use crate::net::tls::{self, Aes, CertNames, CertResolver, Identity};
@@ -25,6 +24,7 @@ use crate::service::{Sockets, SystemdNotifier};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::status::addresses::Addresses;
 use crate::status::http_counters::HttpCounters;
+use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
 use hearth_core::state::snapshot::Snapshot;
 

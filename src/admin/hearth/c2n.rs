@@ -17,7 +17,6 @@ use crate::api::{
 use crate::control::c2n::mailbox::Undelivered;
 use crate::control::c2n::request::C2nRequest;
 use crate::control::c2n::{NodeCallError, ping};
-use crate::control::reports::attribute;
 use crate::status::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
@@ -122,7 +121,7 @@ impl ApiCall<'_> {
         let request: Attributes = self.read()?;
         let mut updates = Vec::new();
         for (name, value) in &request.attributes {
-            let value = attribute(value).ok_or_else(|| {
+            let value = AttributeValue::from_json(value).ok_or_else(|| {
                 ApiError::invalid(
                     "the value of an attribute must be a string, an integer, true, false or null",
                 )
