@@ -1,7 +1,7 @@
-//! The REST interface: Headscale's `/api/v1` for what hearth has of it, and hearth's own part.
+//! REST API: Headscale's `/api/v1` where hearth supports it, policies of API v2, and hearth's own endpoints.
 //!
 //! Source: headscale, `hscontrol/api/v1/*.go` (paths, fields) and the gRPC gateway of its 0.29
-//! (errors). On the Unix socket the file's permissions are the authentication; on TCP an API key is.
+//! (errors). The Unix socket is authenticated by its file permissions, TCP by an API key.
 #![cfg_attr(
     not(test),
     deny(
@@ -31,7 +31,6 @@ use crate::api::BoardStatus;
 use crate::config::Limits;
 use crate::control::c2n::NodeCalls;
 use crate::engine::Handle;
-use crate::metrics::Numbers;
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::net::params::Params;
@@ -40,74 +39,75 @@ use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
 use crate::status::client_reports::ClientReports;
 use crate::status::policy::PolicyStatus;
+use crate::status::relay::Metrics;
 use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
-use authenticate::{Gate, Refusal};
+use authenticate::{ApiKeyGate, AuthError};
 use hearth_core::clock::Now;
 use hearth_core::netmap::SharedMapData;
 use hearth_core::state::principal::Principal;
-use problem::Fault;
+use problem::ApiError;
 
-/// What the API's answers are made of.
+/// Shared state of the API handlers.
 pub struct AdminContext {
-    /// Where commands go and states come from.
+    /// The state engine.
     pub engine: Handle,
-    /// The bounds.
+    /// Limits.
     pub limits: Limits,
     /// Requests to nodes.
     pub calls: Arc<NodeCalls>,
-    /// What nodes report about themselves.
+    /// Health warnings and audit messages of clients.
     pub reports: Arc<ClientReports>,
-    /// SSH connections that wait for a person.
+    /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
     /// Facts about the server itself.
-    pub about: About,
-    /// Held while a policy is compared and set, so that nobody's is overwritten unseen.
-    pub policy_turn: Mutex<()>,
-    /// Who may ask over the network.
-    pub gate: Gate,
+    pub about: ServerInfo,
+    /// Held while a policy is compared and set, so that a concurrent change is not overwritten.
+    pub policy_lock: Mutex<()>,
+    /// Authentication of requests over the network.
+    pub gate: ApiKeyGate,
 }
 
 /// Facts about the server itself, for status, doctor and health.
-pub struct About {
-    /// Where the server is reached.
+pub struct ServerInfo {
+    /// Addresses of the server.
     pub addresses: Addresses,
-    /// Domain of the nodes' names.
+    /// MagicDNS base domain.
     pub base_domain: String,
-    /// What all maps have in common: the DNS settings are in it.
+    /// Data that is the same in every map, with the DNS settings.
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
-    /// What is wrong with the configuration.
+    /// Warnings about the configuration.
     pub warnings: Vec<String>,
     /// The board that hearth runs on.
     pub board: BoardStatus,
-    /// Where the policy comes from.
+    /// Source of the policy, and its errors.
     pub policy_status: watch::Receiver<PolicyStatus>,
     /// The public addresses.
     pub wan: WanStatus,
-    /// The certificate that is served.
+    /// The certificate resolver.
     pub served: Arc<CertResolver>,
-    /// Whether it is one that hearth made.
+    /// Whether the certificate is self-signed.
     pub certificate_is_own: bool,
-    /// The memory budget, in bytes, where it is known.
+    /// Memory budget in bytes, if known.
     pub memory_budget: Option<usize>,
     /// Counters of the relay and of STUN.
-    pub relay: Numbers,
+    pub relay: Metrics,
 }
 
-/// A handler's answer.
-pub type Answer = Result<Response<Body>, Fault>;
+/// Response of a handler.
+pub type ApiResult = Result<Response<Body>, ApiError>;
 
 impl AdminContext {
-    /// Who makes a request: the owner of the socket, or of an API key.
+    /// Principal of a request: the admin socket, or an API key.
     ///
     /// # Errors
-    /// When the key is missing or wrong, or too many tried.
+    /// When the key is missing, invalid or expired, or the rate limit is reached.
     pub fn authenticate(
         &self,
         origin: Origin,
         headers: &HeaderMap,
         now: Now,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, AuthError> {
         if origin == Origin::Local {
             return Ok(Principal::Socket);
         }
@@ -116,23 +116,23 @@ impl AdminContext {
         self.gate.admit(shown, snapshot.api_keys(), now)
     }
 
-    /// Whether changes can be stored.
+    /// Whether the database is writable.
     pub fn is_writable(&self) -> bool {
         self.engine.snapshot().is_writable()
     }
 }
 
-/// The form of refusals, which depends on the API.
+/// Format of errors, by API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Headscale's, and hearth's own part.
+    /// Headscale's, also for hearth's own endpoints.
     V1,
-    /// The official API's.
+    /// That of API v2.
     V2,
 }
 
 impl Style {
-    /// The form for a path.
+    /// The format for a path.
     pub fn of(path: &str) -> Self {
         match path.starts_with(v2::ROOT) {
             true => Self::V2,
@@ -140,8 +140,8 @@ impl Style {
         }
     }
 
-    /// The response to a request that is refused.
-    pub fn refuse(self, fault: &Fault) -> Response<Body> {
+    /// The error as a response.
+    pub fn refuse(self, fault: &ApiError) -> Response<Body> {
         match self {
             Self::V1 => fault.response(),
             Self::V2 => v2::refuse(fault),
@@ -149,13 +149,13 @@ impl Style {
     }
 }
 
-/// One authenticated request.
-pub struct Call<'a> {
-    /// What answers are made of.
+/// One authenticated API request.
+pub struct ApiCall<'a> {
+    /// Shared state.
     pub admin: &'a AdminContext,
-    /// Who asks.
+    /// Principal of the request.
     pub principal: Principal,
-    /// The names in the path.
+    /// Path parameters.
     pub params: Params,
     parts: &'a Parts,
     query: Vec<(String, String)>,
@@ -163,8 +163,8 @@ pub struct Call<'a> {
     now: Now,
 }
 
-impl<'a> Call<'a> {
-    /// A request with its body; `None` when the query's escapes are not UTF-8.
+impl<'a> ApiCall<'a> {
+    /// A request with its body; `None` when the escapes in the query are not UTF-8.
     pub fn new(
         admin: &'a AdminContext,
         principal: Principal,
@@ -189,33 +189,33 @@ impl<'a> Call<'a> {
         self.principal.clone()
     }
 
-    /// The value of a key of the query; empty when it is not there.
+    /// Value of a query parameter; empty when missing.
     fn query(&self, key: &str) -> &str {
         let pair = self.query.iter().find(|(name, _)| name == key);
         pair.map_or("", |(_, value)| value)
     }
 
     /// The body as JSON; an empty one is an object without fields.
-    fn read<T: DeserializeOwned + Default>(&self) -> Result<T, Fault> {
-        // `null` is what clients send that always send a body.
+    fn read<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        // Some clients always send a body, and send `null` when they have none.
         if matches!(self.body.trim_ascii(), b"" | b"null") {
             return Ok(T::default());
         }
         serde_json::from_slice(self.body)
-            .map_err(|error| Fault::invalid(&format!("invalid body: {error}")))
+            .map_err(|error| ApiError::invalid(&format!("invalid body: {error}")))
     }
 
     /// `GET /api/v1/hearth/relay`.
-    pub fn relay(&self) -> Answer {
+    pub fn relay(&self) -> ApiResult {
         json(&self.admin.about.relay.report())
     }
 }
 
-fn json(answer: &impl Serialize) -> Answer {
+fn json(answer: &impl Serialize) -> ApiResult {
     Ok(body::json(StatusCode::OK, answer))
 }
 
-/// A refusal that says when to try again.
+/// An error response with `Retry-After`.
 fn later(mut response: Response<Body>, seconds: u32) -> Response<Body> {
     response
         .headers_mut()

@@ -1,9 +1,9 @@
-//! The JSON of the REST interface: what the server writes and the command line reads.
+//! JSON of the REST API: written by the server, read by the command line.
 //!
-//! The shapes are those of Headscale 0.29 (`hscontrol/api/v1/*.go` in its repository): camelCase,
-//! ids as texts, times in RFC 3339, and fields without a value present all the same.
-//! What stands under `/api/v1/hearth/` is hearth's own.
-//! Must not know: the state, HTTP.
+//! The format is that of Headscale 0.29 (`hscontrol/api/v1/*.go` in its repository): camelCase,
+//! IDs as strings, times in RFC 3339, and fields without a value are present.
+//! Paths under `/api/v1/hearth/` are hearth's own.
+//! Must not know the state or HTTP.
 
 mod audit;
 mod contact;
@@ -28,61 +28,61 @@ use serde::{Deserialize, Serialize};
 
 use hearth_core::clock::Timestamp;
 
-/// Login name of the user that is made when one is needed and there is none.
+/// Login name of the first user, created when one is needed and there is none.
 pub const FIRST_USER: &str = "home";
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// Number.
+    /// ID.
     pub id: String,
     /// Login name.
     pub name: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Name to show.
+    /// Display name.
     pub display_name: String,
-    /// Mail address.
+    /// Email address.
     pub email: String,
-    /// Id at the provider of logins; empty.
+    /// ID at the identity provider; empty.
     pub provider_id: String,
-    /// Provider of logins; empty.
+    /// Identity provider; empty.
     pub provider: String,
-    /// Address of a picture.
+    /// URL of the profile picture.
     pub profile_pic_url: String,
-    /// What it may do: `owner`, `admin` or `member` (hearth's own).
+    /// Role: `owner`, `admin` or `member` (hearth's own).
     #[serde(default)]
     pub role: String,
-    /// How long the keys of its nodes live (hearth's own): a time such as `90d`, `never`, or `default`
-    /// for what the configuration says.
+    /// Key lifetime of its nodes (hearth's own): a duration such as `90d`, `never`, or `default` for that of
+    /// the configuration.
     #[serde(default)]
     pub node_expiry: String,
 }
 
-/// A preauth key. Its text is whole in the answer that makes it, later masked.
+/// A preauth key. Its text is complete in the response that creates it, and masked later.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreAuthKey {
     /// Owner of its nodes; `null` for a tagged key.
     pub user: Option<User>,
-    /// Number.
+    /// ID.
     pub id: String,
     /// Text of the key.
     pub key: String,
-    /// Whether it may be used more than once.
+    /// Whether the key is reusable.
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
     /// Whether it was used.
     pub used: bool,
-    /// When it ends; `null` is never.
+    /// Expiry; `null` never expires.
     pub expiration: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Option<Timestamp>,
     /// Tags of its nodes.
     pub acl_tags: Vec<String>,
-    /// Whether its nodes take part at once where devices need approval (hearth's own).
+    /// Whether its nodes are pre-approved where devices need approval (hearth's own).
     #[serde(default)]
     pub preauthorized: bool,
 }
@@ -91,18 +91,18 @@ pub struct PreAuthKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKey {
-    /// Number.
+    /// ID.
     pub id: String,
     /// Masked text of the key.
     pub prefix: String,
-    /// What it may do (hearth's own); empty is everything.
+    /// Scopes (hearth's own); empty for all.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// When it ends; `null` is never.
+    /// Expiry; `null` never expires.
     pub expiration: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Option<Timestamp>,
-    /// When it was last used; hearth does not keep that, for the sake of the flash.
+    /// Last use; not recorded, to reduce flash wear.
     pub last_seen: Option<Timestamp>,
 }
 
@@ -110,129 +110,129 @@ pub struct ApiKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
-    /// Number.
+    /// ID.
     pub id: String,
-    /// `mkey:` text.
+    /// Machine key, as `mkey:` text.
     pub machine_key: String,
-    /// `nodekey:` text.
+    /// Node key, as `nodekey:` text.
     pub node_key: String,
-    /// `discokey:` text; all zero while unknown.
+    /// Disco key, as `discokey:` text; all zero while unknown.
     pub disco_key: String,
     /// IPv4 and IPv6 address.
     pub ip_addresses: Vec<String>,
-    /// Host name as the client gave it.
+    /// Hostname reported by the client.
     pub name: String,
     /// Owner.
     pub user: Option<User>,
-    /// When it was last there.
+    /// Last time the node was online.
     pub last_seen: Option<Timestamp>,
-    /// When its key ends.
+    /// Key expiry.
     pub expiry: Option<Timestamp>,
-    /// The key it came in with, while that exists.
+    /// The preauth key that it registered with, while that exists.
     pub pre_auth_key: Option<PreAuthKey>,
-    /// When it joined.
+    /// Registration time.
     pub created_at: Timestamp,
-    /// One of the `REGISTER_METHOD_` words.
+    /// Register method, one of the `REGISTER_METHOD_` constants.
     pub register_method: String,
-    /// DNS label.
+    /// MagicDNS name, without the base domain.
     pub given_name: String,
-    /// Whether it is there.
+    /// Whether the node is online.
     pub online: bool,
-    /// Routes that may be used.
+    /// Approved routes.
     pub approved_routes: Vec<String>,
-    /// Routes that it offers.
+    /// Advertised routes.
     pub available_routes: Vec<String>,
-    /// Routes that are in use.
+    /// Routes in use: approved, and this node is the primary.
     pub subnet_routes: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
-    /// Whether an administrator lets it take part (hearth's own, like all that follows).
+    /// Whether the device is approved (hearth's own, like all that follows).
     #[serde(default)]
     pub authorized: bool,
-    /// Whether it lately failed to answer while others could serve its routes.
+    /// Whether it recently failed a probe while others could serve its routes.
     #[serde(default)]
     pub unhealthy: bool,
-    /// What it is made of, when it is a WireGuard-only peer.
+    /// WireGuard settings, for a WireGuard-only peer.
     #[serde(default)]
     pub wireguard: Option<WireGuard>,
-    /// What its client says is wrong with it.
+    /// Health warnings reported by the client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health: Vec<String>,
 }
 
-/// A device without a Tailscale client (hearth's own).
+/// WireGuard settings of a device without a Tailscale client (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WireGuard {
-    /// Where it is reached.
+    /// Endpoints.
     pub endpoints: Vec<String>,
-    /// The IPv4 address that it takes viewers' traffic for; `null` is each viewer's own.
+    /// IPv4 masquerade address: the device sees the viewer under this address; `null` for the viewer's own.
     pub masquerade_v4: Option<String>,
-    /// The same for IPv6.
+    /// IPv6 masquerade address.
     pub masquerade_v6: Option<String>,
-    /// Resolvers for those who use it as their exit node.
+    /// DNS resolvers for nodes that use it as exit node.
     pub exit_dns: Vec<String>,
 }
 
-/// A machine that asked to join (hearth's own).
+/// A pending registration (hearth's own).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pending {
-    /// Name of the login: the last part of its URL.
+    /// ID: the last part of its URL.
     pub auth_id: String,
     /// `waiting`, `approved` or `rejected`.
     pub state: String,
-    /// Host name as the client gave it.
+    /// Hostname reported by the client.
     pub name: String,
-    /// Operating system as the client gave it.
+    /// Operating system reported by the client.
     pub os: String,
-    /// `mkey:` text.
+    /// Machine key, as `mkey:` text.
     pub machine_key: String,
-    /// `nodekey:` text.
+    /// Node key, as `nodekey:` text.
     pub node_key: String,
-    /// Whether it wants to be ephemeral.
+    /// Whether the device is ephemeral.
     pub ephemeral: bool,
-    /// Tags it asks for.
+    /// Requested tags.
     pub request_tags: Vec<String>,
-    /// When it asked.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// The node that came of it.
+    /// ID of the resulting node.
     pub node_id: Option<String>,
 }
 
-/// How the relay is. Counters run from the start of hearth.
+/// Relay status. Counters start at zero when hearth starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayStatus {
-    /// Clients that are connected.
+    /// Connected clients.
     pub connections: usize,
-    /// Packets taken from clients.
+    /// Packets received from clients.
     pub packets_received: u64,
-    /// Packets given to clients.
+    /// Packets sent to clients.
     pub packets_sent: u64,
-    /// Bytes of the packets given to clients.
+    /// Bytes of packets sent to clients.
     pub bytes_sent: u64,
-    /// Packets dropped for any reason.
+    /// Dropped packets.
     pub packets_dropped: u64,
-    /// Clients turned away because they are no nodes of this tailnet.
+    /// Clients rejected because they are not nodes of this tailnet.
     pub refused: u64,
 }
 
-/// Dropped packets of one reason and kind.
+/// Dropped packets by reason and kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayDrops {
-    /// Why.
+    /// Reason.
     pub reason: String,
     /// `disco` or `other`.
     pub kind: String,
     /// Packets.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes.
     pub bytes: u64,
 }
 
-/// Counters of the STUN responder since its start.
+/// STUN counters since hearth started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StunReport {
@@ -240,26 +240,29 @@ pub struct StunReport {
     pub answered_ipv4: u64,
     /// Responses over IPv6.
     pub answered_ipv6: u64,
-    /// Packets that were not a valid request.
+    /// Invalid packets.
     pub ignored: u64,
     /// Rate-limited requests.
     pub limited: u64,
-    /// Packets that could not be received or sent.
+    /// Read and write errors.
     pub errors: u64,
 }
 
-/// Statistics of the relay (hearth's own).
+/// Path of the [`RelayReport`].
+pub const RELAY_PATH: &str = "/api/v1/hearth/relay";
+
+/// Relay and STUN counters since hearth started (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayReport {
-    /// Whether the relay is on; if not, all its numbers are zero.
+    /// Whether the relay is enabled; without it all its counters are zero.
     pub is_on: bool,
-    /// One member for each row of [`hearth_derp::stats::METRICS`] that has a name in JSON.
+    /// One field per row of [`hearth_derp::stats::METRICS`] that has a name in JSON.
     #[serde(flatten, with = "relay_stats")]
     pub stats: Stats,
     /// Dropped packets by reason and kind.
     pub drops: Vec<RelayDrops>,
-    /// The STUN responder.
+    /// STUN counters.
     pub stun: StunReport,
 }
 
@@ -287,88 +290,88 @@ mod relay_stats {
     }
 }
 
-/// How the server is (hearth's own).
+/// Server status (hearth's own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Version of hearth.
     pub version: String,
-    /// What clients are told to connect to.
+    /// `server_url`: the URL that clients connect to.
     pub server_url: String,
-    /// Whether all listeners are open. Before that nobody answers.
+    /// Whether all listeners are open; before that the server is not responding.
     pub ready: bool,
-    /// Address of the listener for plain HTTP; `null` is off.
+    /// Listening address of plain HTTP; `null` is off.
     pub http: Option<String>,
-    /// Address of the listener for HTTPS; `null` is off.
+    /// Listening address of HTTPS; `null` is off.
     pub https: Option<String>,
-    /// Address of the listener for STUN; `null` is off.
+    /// Listening address of STUN; `null` is off.
     pub stun: Option<String>,
     /// The relay; `null` is off.
     pub relay: Option<RelayStatus>,
-    /// Domain of the nodes' names.
+    /// MagicDNS base domain.
     pub base_domain: String,
-    /// The board that hearth runs on.
+    /// The detected board.
     #[serde(default)]
     pub board: BoardStatus,
-    /// Seconds since the start.
+    /// Uptime in seconds.
     pub uptime_seconds: u64,
-    /// Whether the clock can be believed; while it cannot, nothing expires.
+    /// Whether the clock is plausible; while it is not, nothing expires.
     pub clock_is_plausible: bool,
-    /// Whether the database takes changes.
+    /// Whether the database is writable.
     pub database_is_writable: bool,
-    /// Number of the published state.
+    /// Revision of the published snapshot.
     pub revision: u64,
-    /// How many users there are.
+    /// Number of users.
     pub users: usize,
-    /// How many nodes there are.
+    /// Number of nodes.
     pub nodes: usize,
-    /// How many of them are online.
+    /// Number of online nodes.
     pub online: usize,
-    /// How many of them have expired.
+    /// Number of expired nodes.
     pub expired: usize,
-    /// How many machines wait for approval.
+    /// Number of pending registrations.
     pub pending: usize,
-    /// Nodes that joined and wait until they may take part, by number and name.
+    /// Nodes that await approval, by ID and name.
     #[serde(default)]
     pub unauthorized: Vec<NodeName>,
-    /// Nodes that offer routes in vain, by number and name.
+    /// Nodes with advertised routes that are not approved, by ID and name.
     #[serde(default)]
     pub waiting_routes: Vec<NodeName>,
-    /// Number of the version of the policy that was set last; empty: there is none, and everyone may reach
+    /// ID of the newest policy version; empty when there is no policy, so everyone can reach
     /// everyone.
     #[serde(default)]
     pub policy_version: String,
-    /// What is wrong with the configuration or the policy.
+    /// Warnings about the configuration and the policy.
     pub warnings: Vec<String>,
 }
 
-/// The board that hearth runs on.
+/// The detected board.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BoardStatus {
-    /// Its name for people, or its class of memory; `unknown` when nothing is known.
+    /// Display name, or its memory class; `unknown` when nothing is known.
     pub name: String,
-    /// Its name for programs, such as `glinet,gl-mt6000`; empty when it has no file.
+    /// Identifier, such as `glinet,gl-mt6000`; empty when it has no board file.
     pub id: String,
-    /// How it was found, in words.
+    /// How it was detected, in words.
     pub source: String,
-    /// The class of its memory, such as `memory-128`; empty when that is not known.
+    /// Memory class, such as `memory-128`; empty when unknown.
     pub class: String,
-    /// What hearth may take, in bytes of resident memory; `null` when that is not known.
+    /// Memory budget in bytes of resident memory; `null` when unknown.
     pub memory_budget: Option<u64>,
 }
 
-/// Which node.
+/// ID and name of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeName {
-    /// Number.
+    /// ID.
     pub id: String,
-    /// DNS label.
+    /// MagicDNS name, without the base domain.
     pub given_name: String,
 }
 
-/// All that a new device needs (hearth's own).
+/// An invitation: everything that a new device needs (hearth's own).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invite {
@@ -376,54 +379,54 @@ pub struct Invite {
     pub user: User,
     /// The single-use key.
     pub key: String,
-    /// When the key ends.
+    /// Expiry of the key.
     pub expiration: Option<Timestamp>,
-    /// What to type on the device.
+    /// Command to run on the device.
     pub command: String,
-    /// The page that says what to do; the key is in its fragment, which browsers do not send.
+    /// URL of the page with instructions; the key is in its fragment, which browsers do not send.
     pub join_url: String,
-    /// The QR code of that page's address, a text for each row: `1` is a dark module, `0` a light one. The
-    /// quiet zone around it is not in it. Empty when the address is too long for a code.
+    /// QR code of that URL, one string per row: `1` is a dark module, `0` a light one. Without the quiet zone.
+    /// Empty when the URL is too long for a QR code.
     #[serde(default)]
     pub qr: Vec<String>,
 }
 
-/// The answer with one user.
+/// Response with one user.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UserAnswer {
     /// The user.
     pub user: User,
 }
 
-/// The answer with users.
+/// Response with users.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UsersAnswer {
     /// The users.
     pub users: Vec<User>,
 }
 
-/// The answer with one node.
+/// Response with one node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct NodeAnswer {
     /// The node.
     pub node: Node,
 }
 
-/// The answer with nodes.
+/// Response with nodes.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct NodesAnswer {
     /// The nodes.
     pub nodes: Vec<Node>,
 }
 
-/// The answer with what was done to addresses, a line for each.
+/// Response with changed addresses, one line each.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BackfillAnswer {
     /// The lines.
     pub changes: Vec<String>,
 }
 
-/// The answer with one preauth key.
+/// Response with one preauth key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreAuthKeyAnswer {
@@ -431,7 +434,7 @@ pub struct PreAuthKeyAnswer {
     pub pre_auth_key: PreAuthKey,
 }
 
-/// The answer with preauth keys.
+/// Response with preauth keys.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreAuthKeysAnswer {
@@ -439,7 +442,7 @@ pub struct PreAuthKeysAnswer {
     pub pre_auth_keys: Vec<PreAuthKey>,
 }
 
-/// The answer with a new API key: its only appearance.
+/// Response with a new API key, the only time its full text is shown.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewApiKeyAnswer {
@@ -447,7 +450,7 @@ pub struct NewApiKeyAnswer {
     pub api_key: String,
 }
 
-/// The answer with API keys.
+/// Response with API keys.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeysAnswer {
@@ -455,10 +458,10 @@ pub struct ApiKeysAnswer {
     pub api_keys: Vec<ApiKey>,
 }
 
-/// The answer with pending logins.
+/// Response with pending registrations.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PendingAnswer {
-    /// The logins.
+    /// The pending registrations.
     pub pending: Vec<Pending>,
 }
 
@@ -468,60 +471,60 @@ pub struct PendingAnswer {
 pub struct DnsRecord {
     /// Full name.
     pub name: String,
-    /// `A`, `AAAA` or `ALIAS`.
+    /// Type: `A`, `AAAA` or `ALIAS`.
     pub r#type: String,
-    /// An address, or the name of a node.
+    /// Value: an address, or the name of a node.
     pub value: String,
-    /// The addresses that it stands for now.
+    /// Addresses that it resolves to now.
     pub addresses: Vec<String>,
-    /// Where it was made: `configuration`, `policy`, `file` or `api`.
+    /// Source: `configuration`, `policy`, `file` or `api`.
     pub source: String,
 }
 
-/// The answer with one DNS record.
+/// Response with one DNS record.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DnsRecordAnswer {
     /// The record.
     pub record: DnsRecord,
 }
 
-/// The answer with DNS records.
+/// Response with DNS records.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DnsRecordsAnswer {
     /// The records.
     pub records: Vec<DnsRecord>,
 }
 
-/// The wish for a DNS record. Without a type the value tells it.
+/// Request to add a DNS record. Without a type the value determines it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CreateDnsRecord {
     /// Name; without a dot it is below the base domain.
     pub name: String,
-    /// `A`, `AAAA` or `ALIAS`.
+    /// Type: `A`, `AAAA` or `ALIAS`.
     pub r#type: String,
-    /// An address, or the name of a node.
+    /// Value: an address, or the name of a node.
     pub value: String,
 }
 
-/// The answer about the health of the server.
+/// Response of the health check.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthAnswer {
-    /// Whether the database takes changes.
+    /// Whether the database is writable.
     pub database_connectivity: bool,
 }
 
-/// The answer without content.
+/// Empty response.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EmptyAnswer {}
 
-/// Why a request failed, in the form of gRPC (`google.rpc.Status`), which Headscale 0.29 gives.
+/// Error in the format of gRPC (`google.rpc.Status`), as in Headscale 0.29.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorAnswer {
-    /// Number of the kind of failure (`google.rpc.Code`).
+    /// Error code (`google.rpc.Code`).
     pub code: u32,
-    /// What happened.
+    /// Message.
     pub message: String,
     /// Always empty.
     pub details: Vec<()>,

@@ -1,5 +1,5 @@
-//! Metrics of the relay and of STUN: as JSON for the command line, and as Prometheus text for
-//! monitoring systems. Those of the relay are made from the table in `hearth_derp::stats`.
+//! Metrics as Prometheus text, and the listener that serves them. Those of the relay are made from the table in
+//! `hearth_derp::stats`.
 #![cfg_attr(
     not(test),
     deny(
@@ -11,16 +11,14 @@
 )]
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
 use hearth_derp::stats::{DropReason, METRICS, MetricKind, PacketKind};
-use hearth_derp::udp::{StunCounters, StunStats};
+use hearth_derp::udp::StunStats;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use crate::api::{RelayDrops, RelayReport, StunReport};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::http1;
@@ -28,82 +26,31 @@ use crate::net::limits::Limits;
 use crate::net::stream::Stream;
 use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
-use crate::status::http_counters::HttpCounters;
+use crate::status::relay::Metrics;
 
-/// Where the numbers are, for the command line.
-pub const PATH: &str = "/api/v1/hearth/relay";
-
-/// Where the numbers come from.
-#[derive(Clone)]
-pub struct Numbers {
-    /// The relay, unless it is off.
-    pub relay: Option<Relay>,
-    /// The STUN responder.
-    pub stun: StunCounters,
-    /// Requests by route; a relay alone has none.
-    pub http: Option<Arc<HttpCounters>>,
-}
-
-impl Numbers {
-    /// For the command line.
-    pub fn report(&self) -> RelayReport {
-        report(self.relay.as_ref().map(Relay::stats), self.stun.stats())
-    }
-
-    /// For monitoring systems. Source of the form: Prometheus, "Text-based exposition format".
-    pub fn prometheus(&self) -> String {
-        let mut text = prometheus(self.relay.as_ref().map(Relay::stats), self.stun.stats());
-        if let Some(counters) = &self.http {
-            counters.prometheus(&mut text);
-        }
-        text
-    }
-
-    /// Answers one monitoring system: `GET /metrics`.
-    pub async fn serve(self, stream: Stream, shutdown: &Shutdown) {
-        let answer = |request: Request<Incoming>| -> PendingResponse {
-            Box::pin(std::future::ready(match request.uri().path() {
-                "/metrics" => self.metrics(),
-                _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
-            }))
-        };
-        let limits = Limits::default();
-        if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
-            tracing::debug!(%error, "connection for metrics ended");
-        }
-    }
-
-    fn metrics(&self) -> Response<Body> {
-        let kind = "text/plain; version=0.0.4; charset=utf-8";
-        body::typed(StatusCode::OK, kind, self.prometheus())
+/// Serves one connection of a monitoring system: `GET /metrics`.
+pub async fn serve(source: Metrics, stream: Stream, shutdown: &Shutdown) {
+    let answer = |request: Request<Incoming>| -> PendingResponse {
+        Box::pin(std::future::ready(match request.uri().path() {
+            "/metrics" => metrics(&source),
+            _ => body::text(StatusCode::NOT_FOUND, "see /metrics"),
+        }))
+    };
+    let limits = Limits::default();
+    if let Err(error) = http1::serve(stream, &limits, shutdown, &answer, &|_, _| None).await {
+        tracing::debug!(%error, "metrics connection ended");
     }
 }
 
-fn report(stats: Option<Stats>, stun: StunStats) -> RelayReport {
-    let is_on = stats.is_some();
-    let stats = stats.unwrap_or_default();
-    RelayReport {
-        is_on,
-        stats,
-        drops: drops(&stats),
-        stun: StunReport {
-            answered_ipv4: stun.answered_ipv4,
-            answered_ipv6: stun.answered_ipv6,
-            ignored: stun.ignored,
-            limited: stun.limited,
-            errors: stun.read_errors.wrapping_add(stun.write_errors),
-        },
+/// Source of the format: Prometheus, "Text-based exposition format".
+fn metrics(source: &Metrics) -> Response<Body> {
+    let relay = source.relay.as_ref().map(Relay::stats);
+    let mut text = prometheus(relay, source.stun.stats());
+    if let Some(counters) = &source.http {
+        counters.prometheus(&mut text);
     }
-}
-
-fn drops(stats: &Stats) -> Vec<RelayDrops> {
-    let drops = stats.drops.rows().map(|(reason, kind, tally)| RelayDrops {
-        reason: reason.label().to_owned(),
-        kind: kind.label().to_owned(),
-        packets: tally.packets,
-        bytes: tally.bytes,
-    });
-    drops.collect()
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    body::typed(StatusCode::OK, kind, text)
 }
 
 /// Appends the two lines that come before the samples of a metric.
@@ -179,7 +126,6 @@ fn dropped(text: &mut String, name: &str, reason: DropReason, kind: PacketKind, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_derp::stats::Tally;
 
     #[test]
     fn every_line_is_in_the_form_of_prometheus() {
@@ -208,7 +154,7 @@ mod tests {
 
     /// Dashboards and scripts depend on these names.
     #[test]
-    fn names_of_metrics_and_json_members_stay() {
+    fn names_of_metrics_stay() {
         let text = prometheus(Some(Stats::default()), StunStats::default());
         let names = text
             .lines()
@@ -228,62 +174,11 @@ mod tests {
             derp_peer_gone_total counter,derp_packets_dropped_total counter,\
             derp_bytes_dropped_total counter,stun_requests_total counter";
         assert_eq!(names.collect::<Vec<_>>().join(","), expected);
-        let json = serde_json::to_value(report(None, StunStats::default())).unwrap();
-        let members: Vec<&String> = json.as_object().unwrap().keys().collect();
-        let mut expected = [
-            "isOn",
-            "connections",
-            "logins",
-            "keys",
-            "duplicateKeys",
-            "homeConnections",
-            "notIdealConnections",
-            "meshConnections",
-            "meshLinks",
-            "remoteKeys",
-            "queuedPackets",
-            "poolBytesUsed",
-            "accepted",
-            "turnedAway",
-            "refused",
-            "loginsFailed",
-            "loginsEvicted",
-            "writeTimeouts",
-            "rateWaits",
-            "packetsReceived",
-            "bytesReceived",
-            "packetsSent",
-            "bytesSent",
-            "packetsForwardedIn",
-            "packetsForwardedOut",
-            "drops",
-            "stun",
-        ];
-        expected.sort_unstable();
-        assert_eq!(members, expected);
-    }
-
-    #[test]
-    fn the_command_line_reads_what_the_server_reports() {
-        let stats = Stats {
-            connections: 7,
-            received: Tally {
-                packets: 2,
-                bytes: 300,
-            },
-            refused: 1,
-            ..Stats::default()
-        };
-        let report = report(Some(stats), StunStats::default());
-        let text = serde_json::to_string(&report).unwrap();
-        assert!(text.contains(r#""connections":7"#), "{text}");
-        assert_eq!(serde_json::from_str::<RelayReport>(&text).unwrap(), report);
     }
 
     #[test]
     fn without_a_relay_there_is_still_stun() {
         let text = prometheus(None, StunStats::default());
         assert!(text.contains("stun_requests_total") && !text.contains("derp"));
-        assert!(!report(None, StunStats::default()).is_on);
     }
 }

@@ -1,17 +1,17 @@
-//! QR codes: for terminals, and as rows of modules for those who draw themselves.
+//! QR codes: for terminals, and as rows of modules for other programs to draw.
 
 use qrcodegen::{QrCode, QrCodeEcc};
 
-/// Light modules around the code that scanners need. Source: ISO/IEC 18004 section 9.1.
+/// Quiet zone: light modules around the code that scanners need. Source: ISO/IEC 18004 section 9.1.
 const QUIET: i32 = 4;
 
-/// A QR code of half blocks, two modules to a character cell; `None` when the text is too long.
+/// A QR code in half-block characters, two modules per cell; `None` when the text is too long.
 ///
-/// Light modules are drawn, dark ones are left out, as fits a terminal with a dark background;
-/// scanners of today read the inverse on a light one as well.
+/// Light modules are drawn and dark ones left blank, for a terminal with a dark background. Current
+/// scanners also read the inverse on a light background.
 pub fn for_terminal(text: &str) -> Option<String> {
     let code = QrCode::encode_text(text, QrCodeEcc::Low).ok()?;
-    // Outside of the code `get_module` says light, which is the quiet zone.
+    // Outside of the code `get_module` returns light, which is the quiet zone.
     let is_light = |x, y| !code.get_module(x, y);
     let end = code.size() + QUIET;
     let mut drawing = String::new();
@@ -32,8 +32,8 @@ pub fn for_terminal(text: &str) -> Option<String> {
     Some(drawing)
 }
 
-/// The rows of a QR code, top to bottom: a dark module is `1`, a light one `0`. The quiet zone of four
-/// light modules around the code is left to who draws it. `None` when the text is too long.
+/// Rows of a QR code, top to bottom: a dark module is `1`, a light one `0`. Without the quiet zone of four
+/// light modules, which the caller draws. `None` when the text is too long.
 pub fn rows(text: &str) -> Option<Vec<String>> {
     let code = QrCode::encode_text(text, QrCodeEcc::Medium).ok()?;
     let side = 0..code.size();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_fits_no_code_gives_none() {
+    fn a_text_too_long_for_a_code_gives_none() {
         assert_eq!(for_terminal(&"x".repeat(3000)), None);
         assert_eq!(rows(&"x".repeat(3000)), None);
     }

@@ -20,14 +20,14 @@ use hearth_derp::ServerSecret;
 use hearth_derp::relay::Relay;
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::admin::authenticate::Gate;
-use crate::admin::{About, AdminContext};
+use crate::admin::authenticate::ApiKeyGate;
+use crate::admin::{AdminContext, ServerInfo};
 use crate::api::BoardStatus;
 use crate::config::{Admission, Choice, Config};
 use crate::control::c2n::NodeCalls;
 use crate::control::coalesce::coalesce_snapshots;
 use crate::control::context::{ControlContext, ControlParts};
-use crate::control::route_failover::ask_routers;
+use crate::control::route_failover::probe_routers;
 use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
 
@@ -193,7 +193,7 @@ async fn serve(
     let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
     let counters = Arc::new(HttpCounters::new(labels));
     let states = Some(engine.watch());
-    let numbers = base.start_relay(config, derp, states, Some(counters.clone()));
+    let metrics = base.start_relay(config, derp, states, Some(counters.clone()));
     let names = base.start_names(config);
     let wan = watcher.place();
     let watching = watcher.keep(
@@ -226,7 +226,7 @@ async fn serve(
         shutdown: shutdown.clone(),
         counters: counters.clone(),
     });
-    let about = About {
+    let about = ServerInfo {
         addresses: base.addresses.clone(),
         base_domain: config.base_domain.to_string(),
         tailnet,
@@ -237,12 +237,12 @@ async fn serve(
         served: base.certificate.clone(),
         certificate_is_own: base.pin.is_some(),
         memory_budget: config.board.budget(),
-        relay: numbers.clone(),
+        relay: metrics.clone(),
     };
     let router = Router {
         control: control.clone(),
         relay: RelayContext {
-            relay: numbers.relay.clone(),
+            relay: metrics.relay.clone(),
             names,
         },
         admin: AdminContext {
@@ -252,8 +252,8 @@ async fn serve(
             reports,
             ssh_checks: ssh_checks.clone(),
             about,
-            policy_turn: Mutex::default(),
-            gate: Gate::new(),
+            policy_lock: Mutex::default(),
+            gate: ApiKeyGate::default(),
         },
         web: WebContext {
             engine: engine.clone(),
@@ -263,11 +263,11 @@ async fn serve(
         },
         counters,
     };
-    base.serve(config, listeners, Arc::new(router), &numbers)?;
-    let probing = ask_routers(control.clone(), config.routes);
+    base.serve(config, listeners, Arc::new(router), &metrics)?;
+    let probing = probe_routers(control.clone(), config.routes);
     tasks.spawn("route probes", probing);
     tasks.spawn("uplink", wan::watch_uplink(new_tailnet, shutdown));
-    let relay = numbers.relay.clone();
+    let relay = metrics.relay.clone();
     let relay = relay.filter(|_| config.derp.admission == Admission::Tailnet);
     tasks.spawn("admission", watch_admission(control.clone(), relay));
 
@@ -281,7 +281,7 @@ async fn serve(
         reload_policy.notify_one();
         notify::ready(notifier, &control);
     };
-    base.run(config, log, (reload, &mut reloaded), notifier, &numbers)
+    base.run(config, log, (reload, &mut reloaded), notifier, &metrics)
         .await;
     Ok(())
 }

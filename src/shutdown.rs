@@ -1,6 +1,6 @@
-//! The request to stop, and the signals that cause it.
+//! Shutdown request, and the signals of the operator.
 //!
-//! Must not know: what is stopped.
+//! Must not know what has to be stopped.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The request to stop all parts of the program. Clones share it; it cannot be withdrawn.
+/// Shutdown request to every part of the program. Clones share it; it cannot be withdrawn.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<watch::Sender<bool>>);
 
@@ -19,38 +19,38 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// A request that has not been made yet.
+    /// No shutdown requested.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Requests everything to stop. A second request has no effect.
+    /// Requests shutdown; a second call has no effect.
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether the stop was requested.
+    /// Whether shutdown was requested.
     pub fn requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until the stop is requested. Cancel safe.
+    /// Waits until shutdown is requested. Cancel safe.
     pub async fn wait(&self) {
-        // The sender lives as long as `self`, so that only the request ends the wait.
+        // The sender lives as long as `self`, so the wait ends only with the request.
         let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }
 
-/// A signal from the operator.
+/// Signal of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: stop. A second one means immediately.
+    /// SIGTERM or SIGINT: stop. The second one stops at once.
     Stop,
     /// SIGHUP: reload.
     Reload,
 }
 
-/// The signals of this process.
+/// Signal handlers of this process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -59,7 +59,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the signal handlers.
+    /// Installs the handlers in place of the default actions.
     ///
     /// # Errors
     /// If the system refuses the handlers.

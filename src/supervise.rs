@@ -1,6 +1,6 @@
-//! Owner of every task: spawned here, named, awaited at shutdown, aborted at a deadline.
+//! Owner of every task: tasks are spawned here with a name, awaited at the end, and aborted at a deadline.
 //!
-//! Must not know: what the tasks do.
+//! Must not know what the tasks do.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 /// A set of running tasks. Clones share the set.
 ///
-/// The set has no limit of its own: a task for a peer holds one of its permits.
+/// The set itself is unbounded: code that spawns for a peer must hold one of the peer's permits.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<Mutex<Running>>);
 
@@ -29,7 +29,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Spawns a task. After the deadline of [`Tasks::finish`] it is dropped instead.
+    /// Spawns a task. After [`Tasks::finish`] has given up waiting, it is dropped instead.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -38,7 +38,7 @@ impl Tasks {
         if running.closed {
             return;
         }
-        // Boxed, the part of the runtime in a task is compiled once, not for each kind of task.
+        // Boxed, so that the runtime's part of a task is compiled once and not for each kind of task.
         let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
         let handle = running.set.spawn(future);
         running.names.insert(handle.id(), name);
@@ -47,12 +47,12 @@ impl Tasks {
         }
     }
 
-    /// Number of running tasks. Ended ones are removed at the next spawn.
+    /// Number of tasks in the set. Ended ones are removed at the next spawn.
     pub fn count(&self) -> usize {
         self.lock().set.len()
     }
 
-    /// Waits for all tasks, including newly spawned ones, and aborts those that still run after `grace`.
+    /// Waits for all tasks, also those spawned meanwhile, and aborts the ones still running after `grace`.
     ///
     /// Returns the names of the aborted tasks.
     pub async fn finish(&self, grace: Duration) -> Vec<&'static str> {

@@ -23,8 +23,8 @@ pub fn now() -> Now {
     }
 }
 
-/// The system's monotonic clock (`CLOCK_MONOTONIC`), which service managers use too. Unlike [`Now::mono`] it is
-/// comparable between processes of this machine.
+/// Monotonic time of the system (`CLOCK_MONOTONIC`, also the clock of service managers). Unlike
+/// [`Now::mono`] it is comparable between processes of this machine.
 pub fn monotonic() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     // Every Linux has this clock; it counts from boot and is never negative.
@@ -35,12 +35,12 @@ pub fn monotonic() -> Duration {
 mod tests {
     use super::*;
 
-    /// A library that takes the system's times for 64 bits where they have 32 reads years here, or nothing.
+    /// A library that reads 64-bit times where the system has 32 bits would return years or nothing here.
     #[test]
     fn the_monotonic_clock_is_that_of_the_system() {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
-        // The file counts suspended time too, and this clock does not.
+        // The clock of /proc/uptime goes on while the machine sleeps, this one does not.
         assert!(monotonic() > Duration::ZERO);
         assert!(monotonic() < Duration::from_secs_f64(seconds + 60.0));
         let (first, second) = (monotonic(), monotonic());

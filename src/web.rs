@@ -1,8 +1,7 @@
-//! The pages for people: whole in themselves, escaped by construction, with a strict policy for what
-//! a browser may do with them.
+//! Web pages for people: self-contained, escaped by construction, with a strict Content-Security-Policy.
 //!
-//! Nothing here can change anything: approving a device is for the command line and the API, since
-//! whoever sees a page may be anyone.
+//! Pages cannot change anything: approving a device is left to the command line and the API, because
+//! anyone can open a page.
 #![cfg_attr(
     not(test),
     deny(
@@ -33,26 +32,26 @@ use crate::status::ssh_checks::SshChecks;
 use crate::system_clock;
 use html::Page;
 
-/// What the pages are made of.
+/// Shared state of the pages.
 pub struct WebContext {
-    /// Where states come from.
+    /// Snapshots of the state.
     pub engine: Handle,
-    /// The URL that clients connect to.
+    /// `server_url`, without a trailing slash.
     pub server_url: String,
-    /// Where the policy comes from.
+    /// Source of the policy, and its errors.
     pub policy: watch::Receiver<PolicyStatus>,
-    /// SSH connections that wait for a person.
+    /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
 }
 
-/// `GET /`: what this is and where to go.
+/// `GET /`: the start page.
 pub fn home(context: &WebContext) -> Response<Body> {
     let snapshot = context.engine.snapshot();
     let policy = context.policy.borrow();
     answer(home::page(&context.server_url, &snapshot, &policy))
 }
 
-/// `GET /join`: the steps for each system.
+/// `GET /join`: how to add a device.
 pub fn join(context: &WebContext) -> Response<Body> {
     answer(join::page(&context.server_url))
 }
@@ -62,7 +61,7 @@ pub fn register(context: &WebContext, id: &str) -> Response<Body> {
     answer(register::page(id, &context.engine.snapshot()))
 }
 
-/// `GET /ssh/{id}`: an SSH connection that waits for a person.
+/// `GET /ssh/{id}`: an SSH connection that waits for approval.
 pub fn ssh(context: &WebContext, id: &str) -> Response<Body> {
     let find = |id| context.ssh_checks.find(&id, system_clock::now());
     let check = id.parse().ok().and_then(find);
@@ -74,7 +73,7 @@ fn answer(page: Page) -> Response<Body> {
     let mut response = body::typed(page.status, "text/html; charset=utf-8", page.text);
     let headers = response.headers_mut();
     let fixed = [
-        // The address of a login is as good as a ticket to it.
+        // The URL of a pending registration is a secret.
         ("referrer-policy", "no-referrer"),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),

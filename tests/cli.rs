@@ -217,7 +217,7 @@ fn a_wireguard_peer_is_added_and_looked_after_like_every_node() {
     assert!(
         server
             .refused("nodes approve-routes 1 -r lan")
-            .contains("no route")
+            .contains("invalid route")
     );
     let json_list = json(&server.good("nodes list-routes -o json"));
     assert_eq!(json_list[0]["givenName"], "berlin");

@@ -2,7 +2,6 @@
 //! no I/O.
 
 use crate::Limits;
-use crate::conn::ConnError;
 use crate::frame::{HEADER_LEN, Header, Kind};
 use crate::pool::{Pool, Reservation};
 
@@ -40,13 +39,16 @@ pub(crate) struct Deframer {
 
 impl Deframer {
     /// Finds the next frame. Returns how much of the input was consumed, and what it contained.
-    pub(crate) fn next<'a>(
+    ///
+    /// # Errors
+    /// Those of `plan`.
+    pub(crate) fn next<'a, E>(
         &'a mut self,
         input: &'a [u8],
-        plan: impl Fn(Header) -> Result<Plan, ConnError>,
+        plan: impl Fn(Header) -> Result<Plan, E>,
         pool: &Pool,
         limits: &Limits,
-    ) -> Result<(usize, Option<Item<'a>>), ConnError> {
+    ) -> Result<(usize, Option<Item<'a>>), E> {
         if std::mem::take(&mut self.delivered) {
             self.clear(limits.partial_bytes);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::conn::{ConnError, Entropy};
+use crate::conn::Entropy;
 use crate::deframer::{Deframer, Item, Plan};
 use crate::frame::{Frame, FrameError, Header, Kind, PROTOCOL_VERSION};
 use crate::handshake::ClientInfo;
@@ -46,15 +46,6 @@ pub enum MeshLinkError {
     /// The other relay accepted no bytes for the write timeout.
     #[error("write timed out")]
     WriteTimeout,
-}
-
-impl From<ConnError> for MeshLinkError {
-    fn from(error: ConnError) -> Self {
-        match error {
-            ConnError::Frame(error) => MeshLinkError::Frame(error),
-            _ => MeshLinkError::PoolExhausted,
-        }
-    }
 }
 
 impl From<Expired> for MeshLinkError {
@@ -246,7 +237,7 @@ fn log_in(
 }
 
 /// Decides by its header what to do with a frame.
-fn plan(header: Header, phase: Phase) -> Result<Plan, ConnError> {
+fn plan(header: Header, phase: Phase) -> Result<Plan, MeshLinkError> {
     let wanted = match (phase, Kind::from_byte(header.kind)) {
         (Phase::AwaitKey, kind @ Some(Kind::ServerKey)) => kind,
         (Phase::AwaitInfo, kind @ Some(Kind::ServerInfo)) => kind,

@@ -1,4 +1,4 @@
-//! Who may use the interface over the network.
+//! Authentication of API requests over the network, with rate limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::{Style, later};
 use crate::net::body;
 use crate::net::body::Body;
@@ -21,21 +21,21 @@ use hearth_core::state::principal::Principal;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
-/// Requests with a key that exists, right or wrong: 100 at once, then 20 a second.
+/// Rate of requests with an existing key, valid or not: a burst of 100, then 20 per second.
 const CHECKED: (u32, Duration) = (100, Duration::from_millis(50));
-/// Requests with a key that does not exist: 10 at once, then one a second.
+/// Rate of requests with an unknown key: a burst of 10, then one per second.
 const STRANGERS: (u32, Duration) = (10, Duration::from_secs(1));
 
-/// Why somebody may not come in.
+/// Why authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No key, or one that is wrong or has ended.
+pub enum AuthError {
+    /// No key, or an invalid or expired one.
     Unauthorized,
-    /// Too many tries.
+    /// Rate limit reached.
     TooMany,
 }
 
-impl Refusal {
+impl AuthError {
     /// The response. Source of the text: `httpAuthenticationMiddleware` in headscale `hscontrol/app.go`,
     /// which ends without a newline; headscale-admin compares it whole.
     pub fn response(self, style: Style) -> Response<Body> {
@@ -44,44 +44,45 @@ impl Refusal {
                 body::typed(StatusCode::UNAUTHORIZED, "text/plain", "Unauthorized")
             }
             (Self::Unauthorized, Style::V2) => {
-                style.refuse(&Fault::new(Code::Unauthenticated, "API token invalid"))
+                style.refuse(&ApiError::new(Code::Unauthenticated, "API token invalid"))
             }
             (Self::TooMany, _) => later(
-                style.refuse(&Fault::new(Code::ResourceExhausted, "too many requests")),
+                style.refuse(&ApiError::new(Code::ResourceExhausted, "too many requests")),
                 1,
             ),
         }
     }
 }
 
-/// Checks API keys, and slows down who guesses.
+/// Checks API keys, with rate limits against guessing.
 ///
-/// Two buckets: whoever guesses without knowing that a key exists cannot lock its owner out.
+/// Two buckets, so that a client that guesses unknown keys cannot lock out the owner of an existing one.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ApiKeyGate {
     checked: SharedTokenBucket,
     strangers: SharedTokenBucket,
 }
 
-impl Gate {
-    /// A gate at which nobody has tried yet.
-    pub fn new() -> Self {
+impl Default for ApiKeyGate {
+    fn default() -> Self {
         Self {
             checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
             strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
         }
     }
+}
 
-    /// Admits requests with a key that is valid and has not expired, and gives the key.
+impl ApiKeyGate {
+    /// Authenticates a client by its API key.
     ///
     /// # Errors
-    /// When the key is missing or wrong, or too many tried.
+    /// When the key is missing, invalid or expired, or the rate limit is reached.
     pub fn admit(
         &self,
         shown: Option<&HeaderValue>,
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, AuthError> {
         let text = shown.and_then(|header| key_in(header.to_str().ok()?));
         let split = text.as_deref().map(String::as_str);
         let split = split.and_then(|text| secret::split(SecretKind::Api, text));
@@ -91,16 +92,16 @@ impl Gate {
         });
         let Some((key, secret)) = known else {
             return Err(match self.strangers.take(now.mono) {
-                true => Refusal::Unauthorized,
-                false => Refusal::TooMany,
+                true => AuthError::Unauthorized,
+                false => AuthError::TooMany,
             });
         };
         if !self.checked.take(now.mono) {
-            return Err(Refusal::TooMany);
+            return Err(AuthError::TooMany);
         }
         let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
         if ended || !key.hash.matches(secret) {
-            return Err(Refusal::Unauthorized);
+            return Err(AuthError::Unauthorized);
         }
         Ok(Principal::ApiKey {
             id: key.id,
@@ -110,8 +111,8 @@ impl Gate {
     }
 }
 
-/// The key in a header: `Bearer`, or `Basic` with the key as the user's name, as tools for the API of
-/// tailscale.com send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
+/// The key in an `Authorization` header: `Bearer`, or `Basic` with the key as user name, as clients of
+/// tailscale.com's API send it. Source: `applyNewACL` in tailscale `cmd/gitops-pusher/gitops-pusher.go`.
 fn key_in(header: &str) -> Option<Zeroizing<String>> {
     if let Some(text) = header.strip_prefix("Bearer ") {
         return Some(Zeroizing::new(text.into()));
@@ -159,7 +160,7 @@ mod tests {
             let header = format!("Basic {}", BASE64.encode(pair.as_bytes()));
             HeaderValue::from_str(&header).unwrap()
         };
-        let gate = Gate::new();
+        let gate = ApiKeyGate::default();
         let right = basic(&format!("{text}:"));
         assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
         for wrong in [
@@ -168,33 +169,37 @@ mod tests {
             basic(&format!("{text}x:")),
         ] {
             let refusal = gate.admit(Some(&wrong), &keys, at(1)).map(drop);
-            assert_eq!(refusal, Err(Refusal::Unauthorized));
+            assert_eq!(refusal, Err(AuthError::Unauthorized));
         }
     }
 
     #[test]
-    fn the_right_key_opens_until_it_ends() {
+    fn a_valid_key_is_accepted_until_it_expires() {
         let (keys, header) = with_key(Some(at(10).wall));
-        let gate = Gate::new();
+        let gate = ApiKeyGate::default();
         assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
             gate.admit(Some(&header), &keys, at(10)).map(drop),
-            Err(Refusal::Unauthorized)
+            Err(AuthError::Unauthorized)
         );
     }
 
     #[test]
-    fn a_clock_that_is_not_set_ends_no_key() {
+    fn an_implausible_clock_expires_no_key() {
         let (keys, header) = with_key(Some(Timestamp::from_unix_ms(5)));
         let now = Now {
             wall: Timestamp::from_unix_ms(10),
             mono: Duration::ZERO,
         };
-        assert!(Gate::new().admit(Some(&header), &keys, now).is_ok());
+        assert!(
+            ApiKeyGate::default()
+                .admit(Some(&header), &keys, now)
+                .is_ok()
+        );
     }
 
     #[test]
-    fn what_is_not_the_key_does_not_open() {
+    fn invalid_keys_are_refused() {
         let (keys, header) = with_key(None);
         let right = header.to_str().unwrap();
         let mut wrong = right.to_owned();
@@ -202,36 +207,36 @@ mod tests {
         wrong.push(if last == '0' { '1' } else { '0' });
         let basic = right.replace("Bearer", "Basic");
         let preauth = right.replace("hskey-api", "hskey-auth");
-        let gate = Gate::new();
+        let gate = ApiKeyGate::default();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
             let outcome = gate.admit(Some(&header), &keys, at(0)).map(drop);
-            assert_eq!(outcome, Err(Refusal::Unauthorized), "{text}");
+            assert_eq!(outcome, Err(AuthError::Unauthorized), "{text}");
         }
         assert_eq!(
             gate.admit(None, &keys, at(0)).map(drop),
-            Err(Refusal::Unauthorized)
+            Err(AuthError::Unauthorized)
         );
     }
 
     #[test]
-    fn guessing_is_slow_and_strangers_lock_nobody_out() {
+    fn guessing_is_rate_limited_and_unknown_clients_lock_nobody_out() {
         let (keys, header) = with_key(None);
-        let gate = Gate::new();
-        let stranger = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
+        let gate = ApiKeyGate::default();
+        let unknown = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
         let refused = |refusal, header: &HeaderValue, tries: u32| {
             (0..tries)
                 .filter(|_| gate.admit(Some(header), &keys, at(0)).map(drop) == Err(refusal))
                 .count()
         };
-        assert_eq!(refused(Refusal::Unauthorized, &stranger, 1000), 10);
+        assert_eq!(refused(AuthError::Unauthorized, &unknown, 1000), 10);
         assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
         let wrong = format!("{}x", header.to_str().unwrap());
         let wrong = HeaderValue::from_str(&wrong).unwrap();
-        assert_eq!(refused(Refusal::Unauthorized, &wrong, 1000), 99);
+        assert_eq!(refused(AuthError::Unauthorized, &wrong, 1000), 99);
         assert_eq!(
             gate.admit(Some(&header), &keys, at(0)).map(drop),
-            Err(Refusal::TooMany)
+            Err(AuthError::TooMany)
         );
         assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());
     }

@@ -1,4 +1,4 @@
-//! What hearth's own API has beside Headscale's.
+//! API handlers of hearth's own, without a counterpart in Headscale.
 
 mod audit;
 mod c2n;

@@ -1,4 +1,4 @@
-//! Refusals in the form of gRPC's gateway, which is what tools made for Headscale 0.29 expect.
+//! API errors in the format of grpc-gateway, which tools for Headscale 0.29 expect.
 
 use hyper::{Response, StatusCode};
 
@@ -10,39 +10,39 @@ use crate::net::body::Body;
 use hearth_core::policy::Diagnostic;
 use hearth_core::state::command::Rejected;
 
-/// The kind of a refusal. Source: `google/rpc/code.proto` in googleapis.
+/// Error code. Source: `google/rpc/code.proto` in googleapis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// Headscale says nothing better.
+    /// Used where Headscale has nothing more specific.
     Unknown = 2,
-    /// The request makes no sense.
+    /// The request is invalid.
     InvalidArgument = 3,
-    /// Somebody else gave no answer in time.
+    /// A node did not reply in time.
     DeadlineExceeded = 4,
-    /// What the request names is not there.
+    /// The object does not exist.
     NotFound = 5,
-    /// What the request makes is there already.
+    /// The object exists already.
     AlreadyExists = 6,
     /// The API key lacks a scope.
     PermissionDenied = 7,
-    /// A limit is reached.
+    /// A limit was reached.
     ResourceExhausted = 8,
-    /// What the request names is in no state for it.
+    /// The object is not in a state for this request.
     FailedPrecondition = 9,
-    /// hearth has no such thing.
+    /// hearth does not support this.
     Unimplemented = 12,
-    /// A fault of the server.
+    /// Server error.
     Internal = 13,
-    /// Try again later.
+    /// Temporarily unavailable; retry later.
     Unavailable = 14,
     /// There is no valid API key.
     Unauthenticated = 16,
-    /// The path exists with other methods. Not a code of gRPC, whose gateway says 12 there.
+    /// The path exists with other methods. Not a gRPC code; grpc-gateway uses 12 for it.
     MethodNotAllowed = 405,
 }
 
 impl Code {
-    /// The status of HTTP that goes with it.
+    /// HTTP status of the code.
     /// Source: `HTTPStatusFromCode` in grpc-gateway `runtime/errors.go`.
     fn status(self) -> StatusCode {
         match self {
@@ -61,15 +61,15 @@ impl Code {
     }
 }
 
-/// Why a request was refused.
+/// Why an API request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ApiError {
     code: Code,
     message: String,
 }
 
-impl Fault {
-    /// A refusal of this kind.
+impl ApiError {
+    /// An error with this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -77,28 +77,28 @@ impl Fault {
         }
     }
 
-    /// A request that makes no sense.
+    /// An invalid request.
     pub fn invalid(message: &str) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// A policy with faults, one a line.
+    /// An invalid policy, with one error per line.
     pub fn policy(faults: &[Diagnostic]) -> Self {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Self::invalid(&lines.join("\n"))
     }
 
-    /// What happened.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The status of HTTP.
+    /// HTTP status.
     pub fn status(&self) -> StatusCode {
         self.code.status()
     }
 
-    /// The body of the answer.
+    /// The error as JSON.
     pub fn answer(&self) -> ErrorAnswer {
         ErrorAnswer {
             code: match self.code {
@@ -110,7 +110,7 @@ impl Fault {
         }
     }
 
-    /// The whole answer.
+    /// The error as a response.
     pub fn response(&self) -> Response<Body> {
         let response = body::json(self.code.status(), &self.answer());
         match self.code {
@@ -120,7 +120,7 @@ impl Fault {
     }
 }
 
-impl From<Rejected> for Fault {
+impl From<Rejected> for ApiError {
     fn from(rejected: Rejected) -> Self {
         let code = match &rejected {
             Rejected::NoSuchUser
@@ -147,7 +147,7 @@ impl From<Rejected> for Fault {
     }
 }
 
-impl From<EngineError> for Fault {
+impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Rejected(rejected) => rejected.into(),

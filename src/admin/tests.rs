@@ -1,4 +1,4 @@
-//! The interface as its users see it: requests in, answers of a real engine out.
+//! The API as its clients see it: requests in, responses of a real engine out.
 
 mod lifecycle;
 mod policy;
@@ -72,7 +72,7 @@ fn server() -> Server {
         ..DnsSources::default()
     });
     let limits = Limits::default();
-    let about = About {
+    let about = ServerInfo {
         addresses: Addresses {
             server_url: server_url.into(),
             url: server_url.parse().unwrap(),
@@ -86,11 +86,11 @@ fn server() -> Server {
         warnings: vec!["a warning".into()],
         board: BoardStatus::default(),
         policy_status: watch::channel(PolicyStatus::default()).1,
-        wan: wan::place(),
+        wan: wan::wan_status(),
         served: wan::served(directory.path()),
         certificate_is_own: true,
         memory_budget: Some(1 << 30),
-        relay: Numbers {
+        relay: Metrics {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
             http: None,
@@ -104,8 +104,8 @@ fn server() -> Server {
             ssh_checks: Arc::new(SshChecks::new(limits.ssh_checks)),
             limits,
             about,
-            policy_turn: Mutex::default(),
-            gate: Gate::new(),
+            policy_lock: Mutex::default(),
+            gate: ApiKeyGate::default(),
         },
         counters: HttpCounters::new(std::iter::empty()),
         engine: Some(engine),
@@ -179,7 +179,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn users_are_made_listed_renamed_and_deleted() {
+async fn users_are_created_listed_renamed_and_deleted() {
     let server = server();
     let body = json!({"name": "anna", "displayName": "Anna", "email": "a@example.org"});
     let made = server.good("POST", "user", body.clone()).await;
@@ -233,7 +233,7 @@ async fn users_are_made_listed_renamed_and_deleted() {
 }
 
 #[tokio::test]
-async fn preauth_keys_are_shown_once() {
+async fn the_text_of_preauth_keys_is_shown_once() {
     let server = server();
     server.good("POST", "user", json!({"name": "anna"})).await;
     let body = json!({"user": "1", "reusable": true, "expiration": "2999-01-01T00:00:00Z"});
@@ -270,7 +270,7 @@ async fn preauth_keys_are_shown_once() {
 }
 
 #[tokio::test]
-async fn an_api_key_opens_the_interface_until_it_is_deleted() {
+async fn an_api_key_is_valid_until_it_is_deleted() {
     let server = server();
     let made = server.good("POST", "apikey", Value::Null).await;
     let key = made["apiKey"].as_str().unwrap().to_owned();
@@ -308,7 +308,7 @@ async fn an_api_key_opens_the_interface_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_waiting_machine_is_let_in_and_becomes_a_node() {
+async fn an_approved_registration_becomes_a_node() {
     let server = server();
     server.good("POST", "user", json!({"name": "anna"})).await;
     let id = server.knock("laptop").await;
@@ -362,7 +362,7 @@ async fn a_waiting_machine_is_let_in_and_becomes_a_node() {
 }
 
 #[tokio::test]
-async fn a_machine_can_be_turned_away_or_let_in_as_the_only_user() {
+async fn a_registration_is_rejected_or_approved_for_the_only_user() {
     let server = server();
     server.good("POST", "user", json!({"name": "anna"})).await;
     let id = server.knock("a").await;
@@ -387,7 +387,7 @@ async fn a_machine_can_be_turned_away_or_let_in_as_the_only_user() {
 }
 
 #[tokio::test]
-async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
+async fn an_invitation_creates_the_first_user_and_shows_the_command() {
     let server = server();
     let invite = server.good("POST", "hearth/invite", Value::Null).await;
     assert_eq!(invite["user"]["name"], "home");
@@ -408,7 +408,7 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
     let (status, message) = server.refused("POST", "hearth/invite", Value::Null).await;
     assert_eq!(
         (status, message.as_str()),
-        (400, "name the user; there are home (1), anna (2)")
+        (400, "missing user: choose one of home (1), anna (2)")
     );
     let named = server
         .good("POST", "hearth/invite", json!({"user": "2"}))
@@ -417,7 +417,7 @@ async fn an_invitation_makes_the_first_user_and_says_what_to_type() {
 }
 
 #[tokio::test]
-async fn the_status_counts_and_the_health_is_good() {
+async fn the_status_counts_and_the_server_is_healthy() {
     let server = server();
     server.knock("a").await;
     let status = server.good("GET", "hearth/status", Value::Null).await;
@@ -447,7 +447,7 @@ async fn unknown_paths_and_other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_too_long_or_no_json_are_refused() {
+async fn bodies_that_are_too_long_or_not_json_are_refused() {
     let server = server();
     let ask = async |body: Vec<u8>| {
         let request = Request::post("/api/v1/user").body(Full::new(body.into()));
@@ -514,7 +514,7 @@ async fn dns_records_are_added_listed_and_removed() {
     }
 }
 
-/// A node that has joined and holds a stream, with the end of the stream where messages arrive.
+/// A connected node, with the receiving end of its mailbox.
 async fn node_with_stream(server: &Server) -> crate::control::c2n::mailbox::Inbox {
     server.good("POST", "user", json!({"name": "anna"})).await;
     let id = server.knock("laptop").await;
@@ -527,7 +527,7 @@ async fn node_with_stream(server: &Server) -> crate::control::c2n::mailbox::Inbo
     )
 }
 
-/// The request for a ping or an answer that a message holds.
+/// The ping request in a message.
 async fn request_in(inbox: &mut crate::control::c2n::mailbox::Inbox) -> Value {
     let message: Value = serde_json::from_str(&inbox.next().await).unwrap();
     assert_eq!(message["KeepAlive"], true);
@@ -540,14 +540,14 @@ fn call_in(request: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_node_is_asked_and_its_answer_is_given() {
+async fn a_request_reaches_the_node_and_its_response_is_returned() {
     use crate::control::c2n::calls::ReplyChannel;
     let server = server();
     let mut inbox = node_with_stream(&server).await;
     let machine = ReplyChannel::Noise(MachineKey::from_bytes([6; 32]));
     let calls = &server.admin.calls.pending;
-    let answer = |request: &Value, way, answer| {
-        let claim = calls.claim(&call_in(request), way);
+    let answer = |request: &Value, channel, answer| {
+        let claim = calls.claim(&call_in(request), channel);
         claim.is_some_and(|claim| claim.give(answer))
     };
     let node = async {
@@ -591,14 +591,14 @@ async fn a_node_is_asked_and_its_answer_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_cannot_be_asked_is_not_waited_for() {
+async fn a_request_to_a_node_without_a_stream_fails_at_once() {
     let server = server();
     let inbox = node_with_stream(&server).await;
     let ask = |body: Value| server.refused("POST", "node/1/c2n", body);
     let (status, fault) = ask(json!({"path": "/x"})).await;
     assert_eq!(
         (status, fault.as_str()),
-        (504, "the node gave no answer within 20 s")
+        (504, "the node did not reply within 20 s")
     );
     for body in [
         json!({}),
@@ -636,12 +636,12 @@ async fn ssh_connections_are_decided_in_both_ways() {
     let checks = &server.admin.ssh_checks;
     let begin = || {
         let id = new_auth_id().unwrap();
-        let way = SshAttempt {
+        let attempt = SshAttempt {
             source: NodeId::FIRST,
             target: NodeId::FIRST,
             local_user: "root".into(),
         };
-        checks.begin(id.clone(), way, system_clock::now());
+        checks.begin(id.clone(), attempt, system_clock::now());
         id.to_string()
     };
     let (first, second) = (begin(), begin());

@@ -1,4 +1,4 @@
-//! The policy by the API of tailscale.com, as gitops-pusher and the Terraform provider use it:
+//! Policy endpoints of API v2 (tailscale.com), as gitops-pusher and the Terraform provider use them:
 //! `/api/v2/tailnet/-/acl`, `acl/validate` and `acl/preview`.
 //!
 //! Source: tailscale `client/tailscale/acl.go` and `cmd/gitops-pusher/gitops-pusher.go`; headscale
@@ -14,48 +14,48 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::policy;
-use crate::admin::v1::policy::Unfit;
-use crate::admin::{AdminContext, Call};
+use crate::admin::v1::policy::PolicyError;
+use crate::admin::{AdminContext, ApiCall};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query::value;
 use hearth_core::policy::{Cause, Diagnostic, Policy, as_json};
 
-/// What all paths of this interface begin with.
+/// Path prefix of API v2.
 pub(super) const ROOT: &str = "/api/v2/";
 
 const HUJSON: &str = "application/hujson";
 
-/// What is given where there is no policy. It means the same.
-const DEFAULT: &str = "{\n\t// There is no policy yet: everyone may reach everyone.\n\t\"acls\": [\n\t\t\
+/// Returned when there is no policy. It means the same.
+const DEFAULT: &str = "{\n\t// There is no policy yet: everyone can reach everyone.\n\t\"acls\": [\n\t\t\
                        {\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:*\"]},\n\t],\n}\n";
 
-/// What stands for [`DEFAULT`] in `If-Match`. Source: `etagMatches` in headscale `hscontrol/api/v2/acl.go`.
+/// Tag of [`DEFAULT`] in `If-Match`. Source: `etagMatches` in headscale `hscontrol/api/v2/acl.go`.
 const DEFAULT_TAG: &str = "ts-default";
 
-/// A refusal. Source: `ACLTestError` in tailscale `client/tailscale/acl.go`.
+/// An error response. Source: `ACLTestError` in tailscale `client/tailscale/acl.go`.
 #[derive(Debug, Serialize)]
-struct Refusal {
+struct V2Error {
     #[serde(skip)]
     status: StatusCode,
     message: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    data: Vec<Failed>,
+    data: Vec<FailedTests>,
 }
 
-/// What is wrong, by source of the test that says so.
+/// FailedTests tests of one source.
 #[derive(Debug, Serialize)]
-struct Failed {
+struct FailedTests {
     #[serde(skip_serializing_if = "String::is_empty")]
     user: String,
     errors: Vec<String>,
 }
 
-type Answer = Result<Response<Body>, Refusal>;
+type V2Result = Result<Response<Body>, V2Error>;
 
-impl Refusal {
+impl V2Error {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -64,13 +64,13 @@ impl Refusal {
         }
     }
 
-    /// The first fault is the message, with its place. Those of tests are grouped by the source of the test.
+    /// The first error is the message, with its position. Errors of tests are grouped by the source of the test.
     fn of_policy(faults: &[Diagnostic]) -> Self {
         let (first, rest) = match faults.split_first() {
             Some((first, rest)) => (first.to_string(), rest),
             None => (String::new(), faults),
         };
-        let mut data: Vec<Failed> = Vec::new();
+        let mut data: Vec<FailedTests> = Vec::new();
         for fault in rest {
             let (user, error) = match fault.message.split_once(": ") {
                 Some((user, error)) if !user.contains(' ') => (user, error.to_owned()),
@@ -78,7 +78,7 @@ impl Refusal {
             };
             match data.iter_mut().find(|known| known.user == user) {
                 Some(known) => known.errors.push(error),
-                None => data.push(Failed {
+                None => data.push(FailedTests {
                     user: user.to_owned(),
                     errors: vec![error],
                 }),
@@ -95,28 +95,28 @@ impl Refusal {
     }
 }
 
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
+impl From<PolicyError> for V2Error {
+    fn from(unfit: PolicyError) -> Self {
         match unfit {
-            Unfit::Policy(faults) => Self::of_policy(&faults),
-            Unfit::Request(fault) => Self::new(fault.status(), fault.message()),
+            PolicyError::Policy(faults) => Self::of_policy(&faults),
+            PolicyError::Request(fault) => Self::new(fault.status(), fault.message()),
         }
     }
 }
 
-/// A refusal of anything else than a policy.
-pub(super) fn refuse(fault: &Fault) -> Response<Body> {
-    Refusal::new(fault.status(), fault.message()).response()
+/// The response to an error other than those of a policy.
+pub(super) fn refuse(fault: &ApiError) -> Response<Body> {
+    V2Error::new(fault.status(), fault.message()).response()
 }
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// `GET /api/v2/tailnet/{tailnet}/acl`.
-    pub(crate) async fn v2_show_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_show_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || show(self.admin, self.parts)))
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl`.
-    pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         if let Err(refusal) = self.check_tailnet(tailnet) {
             return Ok(refusal.response());
         }
@@ -125,24 +125,24 @@ impl Call<'_> {
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl/validate`.
-    pub(crate) async fn v2_validate_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_validate_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || Ok(validate(self.admin, self.body))))
     }
 
     /// `POST /api/v2/tailnet/{tailnet}/acl/preview`.
-    pub(crate) async fn v2_preview_policy(&self, tailnet: &str) -> crate::admin::Answer {
+    pub(crate) async fn v2_preview_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
         Ok(self.of_tailnet(tailnet, || preview(self.admin, self.parts, self.body)))
     }
 
-    fn check_tailnet(&self, tailnet: &str) -> Result<(), Refusal> {
+    fn check_tailnet(&self, tailnet: &str) -> Result<(), V2Error> {
         if tailnet == "-" || tailnet == self.admin.about.base_domain {
             return Ok(());
         }
-        let message = "tailnet not found: use `-`";
-        Err(Refusal::new(StatusCode::NOT_FOUND, message))
+        let message = "tailnet not found; use `-`";
+        Err(V2Error::new(StatusCode::NOT_FOUND, message))
     }
 
-    fn of_tailnet(&self, tailnet: &str, answer: impl FnOnce() -> Answer) -> Response<Body> {
+    fn of_tailnet(&self, tailnet: &str, answer: impl FnOnce() -> V2Result) -> Response<Body> {
         let answer = self.check_tailnet(tailnet).and_then(|()| answer());
         answer.unwrap_or_else(|refusal| refusal.response())
     }
@@ -154,12 +154,12 @@ fn current(admin: &AdminContext) -> String {
     newest.map_or_else(|| DEFAULT.to_owned(), |newest| newest.source.to_string())
 }
 
-/// The tag of a text: its SHA-256. gitops-pusher compares it with that of its file after formatting it.
+/// ETag of a text: its SHA-256. gitops-pusher compares it with that of its file after formatting it.
 fn tag_of(text: &str) -> String {
     HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }
 
-fn show(admin: &AdminContext, request: &Parts) -> Answer {
+fn show(admin: &AdminContext, request: &Parts) -> V2Result {
     let text = current(admin);
     let details = value(request.uri.query(), "details");
     if wants_hujson(request) && matches!(details.as_str(), "1" | "true") {
@@ -176,12 +176,12 @@ fn wants_hujson(request: &Parts) -> bool {
     texts.any(|text| text.contains(HUJSON))
 }
 
-/// A policy as it was written, or as JSON: what the client takes.
-fn given(request: &Parts, text: &str) -> Answer {
+/// The policy as HuJSON or JSON, by the `Accept` header of the client.
+fn given(request: &Parts, text: &str) -> V2Result {
     let response = match wants_hujson(request) {
         true => body::typed(StatusCode::OK, HUJSON, text.to_owned()),
         false => {
-            let json = as_json(text).map_err(|fault| Refusal::of_policy(&[fault]))?;
+            let json = as_json(text).map_err(|fault| V2Error::of_policy(&[fault]))?;
             body::json(StatusCode::OK, &json)
         }
     };
@@ -201,32 +201,32 @@ fn matches(wanted: &HeaderValue, text: &str) -> bool {
     wanted == "*" || wanted == tag_of(text) || wanted == DEFAULT_TAG && text == DEFAULT
 }
 
-async fn set(call: &Call<'_>, body: &[u8]) -> Answer {
+async fn set(call: &ApiCall<'_>, body: &[u8]) -> V2Result {
     let (admin, request) = (call.admin, call.parts);
     let text = text_of(body)?;
-    let _turn = admin.policy_turn.lock().await;
+    let _turn = admin.policy_lock.lock().await;
     let before = current(admin);
     if let Some(wanted) = request.headers.get(IF_MATCH)
         && !matches(wanted, &before)
     {
         let message = "precondition failed, invalid old hash";
-        return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, message));
+        return Err(V2Error::new(StatusCode::PRECONDITION_FAILED, message));
     }
-    let version = admin.take_over(call.by(), text).await?;
+    let version = admin.apply_policy(call.by(), text).await?;
     given(request, &version.source)
 }
 
-fn text_of(body: &[u8]) -> Result<&str, Refusal> {
-    let not_text = |_| Refusal::new(StatusCode::BAD_REQUEST, "the policy is not text in UTF-8");
+fn text_of(body: &[u8]) -> Result<&str, V2Error> {
+    let not_text = |_| V2Error::new(StatusCode::BAD_REQUEST, "the policy is not valid UTF-8");
     str::from_utf8(body).map_err(not_text)
 }
 
-fn read(text: &str) -> Result<Arc<Policy>, Refusal> {
+fn read(text: &str) -> Result<Arc<Policy>, V2Error> {
     Ok(policy::parsed(text)?.policy)
 }
 
-/// Whether a policy could be set; or, given a list, whether these tests hold of the one that applies. What is
-/// wrong comes with 200: that is how tools tell it from a failed request.
+/// Checks a policy; or, given a list, runs these tests against the current policy. Errors are returned with
+/// status 200, by which tools distinguish them from a failed request.
 fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     let checked = text_of(body).and_then(|text| match text.trim_start().starts_with('[') {
         true => run_tests(admin, text),
@@ -238,7 +238,7 @@ fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     }
 }
 
-fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
+fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), V2Error> {
     let tests = read(&format!("{{\"tests\": {tests}}}"))?;
     let snapshot = admin.engine.snapshot();
     let applies = match snapshot.compiled().policy() {
@@ -248,11 +248,11 @@ fn run_tests(admin: &AdminContext, tests: &str) -> Result<(), Refusal> {
     let compiled = snapshot.compile(&applies.with_tests_of(&tests).into());
     compiled
         .run_tests()
-        .map_err(|faults| Refusal::of_policy(&faults))
+        .map_err(|faults| V2Error::of_policy(&faults))
 }
 
-/// The rules of a policy that are about a user (`?type=user`) or an address and port (`ipport`).
-fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
+/// Rules of a policy that concern a user (`?type=user`) or an address and port (`ipport`).
+fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> V2Result {
     let query = request.uri.query();
     let (kind, about) = (value(query, "type"), value(query, "previewFor"));
     let text = text_of(body)?;
@@ -261,23 +261,24 @@ fn preview(admin: &AdminContext, request: &Parts, body: &[u8]) -> Answer {
         "user" => compiled.rules_from_user(&about),
         "ipport" => {
             let at: SocketAddr = about.parse().map_err(|_| {
-                let message = "previewFor: expected an address and a port, as in 100.64.0.1:22";
-                Refusal::new(StatusCode::BAD_REQUEST, message)
+                let message =
+                    "invalid previewFor: expected an address and a port, such as 100.64.0.1:22";
+                V2Error::new(StatusCode::BAD_REQUEST, message)
             })?;
             compiled.rules_to(at.ip(), at.port())
         }
         _ => {
-            let message = "type: expected user or ipport";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+            let message = "invalid type: expected user or ipport";
+            return Err(V2Error::new(StatusCode::BAD_REQUEST, message));
         }
     };
-    let json = as_json(text).map_err(|fault| Refusal::of_policy(&[fault]))?;
+    let json = as_json(text).map_err(|fault| V2Error::of_policy(&[fault]))?;
     let shown: Vec<Value> = rules.iter().map(|cause| shown(&json, cause)).collect();
     let answer = json!({"matches": shown, "type": kind, "previewFor": about});
     Ok(body::json(StatusCode::OK, &answer))
 }
 
-/// A rule as it is written. Source: `UserRuleMatch` in tailscale `client/tailscale/acl.go`.
+/// A rule as in the policy. Source: `UserRuleMatch` in tailscale `client/tailscale/acl.go`.
 fn shown(policy: &Value, cause: &Cause) -> Value {
     let rule = written(policy, &cause.rule).unwrap_or(&Value::Null);
     let texts = |name: &str| -> Vec<String> {
@@ -303,13 +304,13 @@ fn shown(policy: &Value, cause: &Cause) -> Value {
     shown
 }
 
-/// The rule that is called so, as in `acls[2]`.
+/// The rule with this name, such as `acls[2]`.
 fn written<'a>(policy: &'a Value, name: &str) -> Option<&'a Value> {
     let (section, place) = name.strip_suffix(']')?.split_once('[')?;
     member(policy, section)?.get(place.parse::<usize>().ok()?)
 }
 
-/// A member of an object; policies are not particular about capital letters.
+/// Member of an object; names in policies are case-insensitive.
 fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     let mut members = object.as_object()?.iter();
     let found = members.find(|(known, _)| known.eq_ignore_ascii_case(name));

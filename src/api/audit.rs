@@ -1,4 +1,4 @@
-//! The audit log: who changed what, and what clients reported.
+//! Audit log: changes with their actors, and client reports.
 //!
 //! The shape of an entry is that of the configuration audit log of Tailscale's API v2.
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use hearth_core::clock::Timestamp;
 
-/// The answer with the audit log (hearth's own).
+/// Response with the audit log (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct AuditAnswer {
     /// Committed changes, oldest first.
@@ -22,22 +22,22 @@ pub struct AuditAnswer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
-    /// Number of the entry.
+    /// ID of the entry.
     pub id: String,
-    /// When it was committed.
+    /// Commit time.
     pub event_time: Timestamp,
-    /// How it came in, such as `CONFIG_API`, `CONTROL` or `NODE`.
+    /// Origin, such as `CONFIG_API`, `CONTROL` or `NODE`.
     pub origin: String,
-    /// Who did it.
+    /// The actor.
     pub actor: AuditActor,
-    /// What was done, such as `CREATE`, `UPDATE` or `DELETE`.
+    /// Action, such as `CREATE`, `UPDATE` or `DELETE`.
     pub action: String,
-    /// What it was done to.
+    /// The target.
     pub target: AuditTarget,
-    /// The value before.
+    /// Old value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
-    /// The value after.
+    /// New value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
     /// Details in words.
@@ -45,25 +45,25 @@ pub struct AuditEntry {
     pub details: Option<String>,
 }
 
-/// Who made a change.
+/// Actor of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditActor {
     /// ID, such as that of an API key or a node; may be empty.
     pub id: String,
     /// Kind of actor, such as `USER`, `NODE` or `API_KEY`.
     pub r#type: String,
-    /// Name for people.
+    /// Display name.
     pub name: String,
 }
 
-/// What a change was made to.
+/// Target of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditTarget {
     /// ID.
     pub id: String,
     /// Kind of target, such as `NODE` or `USER`.
     pub r#type: String,
-    /// Name for people.
+    /// Display name.
     pub name: String,
     /// The property that changed, such as `MACHINE_NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

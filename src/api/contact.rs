@@ -1,4 +1,4 @@
-//! What administrators and nodes have to say to each other (hearth's own).
+//! Requests to nodes, client reports and SSH checks (hearth's own).
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use hearth_core::clock::Timestamp;
 
-/// Asks a node something over its control connection.
+/// HTTP request to a node, over its control connection.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AskNode {
-    /// Method of HTTP; empty is `GET`.
+    /// HTTP method; empty for `GET`.
     pub method: String,
     /// Path and query.
     pub path: String,
@@ -19,88 +19,88 @@ pub struct AskNode {
     pub body: String,
 }
 
-/// What the node answered.
+/// HTTP response of the node.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReply {
-    /// Status of HTTP.
+    /// HTTP status.
     pub status: u16,
-    /// Type of the body.
+    /// Content type of the body.
     pub content_type: String,
-    /// The body when it is a text.
+    /// Body, if it is text.
     pub body: String,
-    /// The body in base64 when it is none.
+    /// Body in base64, if it is not text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body_base64: String,
 }
 
-/// Has a node ping another, or this server when no target is named.
+/// Ping from a node to another, or to this server when there is no target.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PingNode {
-    /// An address, or a node by id or name.
+    /// An address, or ID or name of a node.
     pub target: String,
-    /// Any of `disco`, `TSMP`, `ICMP` and `peerapi`; none is `disco`.
+    /// Ping types: `disco`, `TSMP`, `ICMP` and `peerapi`; `disco` when empty.
     pub types: Vec<String>,
 }
 
-/// How the pings went.
+/// Ping results.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PingAnswer {
-    /// What the node says of each ping that worked (`PingResponse` in tailscale `tailcfg/tailcfg.go`).
+    /// Each successful ping as the node reports it (`PingResponse` in tailscale `tailcfg/tailcfg.go`).
     pub pings: Vec<Value>,
-    /// Seconds until the node's request arrived at this server; `null` when another node was the target.
+    /// Seconds until the request of the node reached this server; `null` when another node was the target.
     pub reached_after_seconds: Option<f64>,
 }
 
-/// Has the node open a page in the browser of its user.
+/// Opens a page in the browser of the node's user.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenPage {
-    /// Address of the page.
+    /// URL of the page.
     pub url: String,
 }
 
-/// Attributes of a node by name, each `custom:` and more. In a request `null` takes one away, and what is
-/// not named stays.
+/// Posture attributes of a node by name, each beginning with `custom:`. In a request, `null` deletes an
+/// attribute, and attributes not named are kept.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attributes {
-    /// Texts, whole numbers and truth values by name.
+    /// Strings, integers and booleans by name.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// An SSH connection that a person must confirm.
+/// An SSH connection that needs approval.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshCheck {
-    /// The last part of the address of its page.
+    /// ID: the last part of the URL of its page.
     pub id: String,
     /// `waiting`, `approved` or `rejected`.
     pub state: String,
-    /// Name of the node where it comes from.
+    /// Name of the source node.
     pub source: String,
-    /// Name of the node that it goes to.
+    /// Name of the target node.
     pub target: String,
-    /// The user on that node.
+    /// User on the target node.
     pub local_user: String,
-    /// When it came.
+    /// Time of the connection.
     pub created_at: Timestamp,
 }
 
-/// The answer with SSH connections.
+/// Response with SSH connections that need approval.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SshChecksAnswer {
     /// The connections, oldest first.
     pub checks: Vec<SshCheck>,
 }
 
-/// Decides about an SSH connection.
+/// Approves or rejects an SSH connection.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DecideSshCheck {
-    /// The connection.
+    /// ID of the connection.
     pub id: String,
 }
 

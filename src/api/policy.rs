@@ -1,4 +1,4 @@
-//! The policy.
+//! Policy.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct SetPolicy {
     pub policy: String,
 }
 
-/// The answer with a version of the policy.
+/// Response with a policy version.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyAnswer {
@@ -21,54 +21,54 @@ pub struct PolicyAnswer {
     pub policy: String,
     /// When it was set.
     pub updated_at: Timestamp,
-    /// Number of the version (hearth's own, like all that follows).
+    /// ID of the version (hearth's own, like all that follows).
     #[serde(default)]
     pub version: String,
-    /// The file that it comes from; empty: the database.
+    /// Path of the policy file; empty when the policy is in the database.
     #[serde(default)]
     pub file: String,
-    /// What is wrong with the newest text, which then does not apply; empty: nothing.
+    /// Errors in the newest policy, which was therefore not applied; empty when there are none.
     #[serde(default)]
     pub trouble: String,
 }
 
-/// The answer with the versions that are kept.
+/// Response with the kept policy versions.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PolicyVersions {
-    /// Oldest first; the last one applies.
+    /// Oldest first; the last one is in effect.
     pub versions: Vec<PolicyVersion>,
 }
 
-/// One version of the policy.
+/// A policy version.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyVersion {
-    /// Its number.
+    /// ID.
     pub version: String,
     /// When it was set.
     pub updated_at: Timestamp,
-    /// Length of its text.
+    /// Length in bytes.
     pub bytes: usize,
 }
 
-/// Sets an older version again.
+/// Rolls back to a policy version.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RollBackPolicy {
-    /// Number of the version; empty or `0` for the one before the newest.
+    /// ID of the version; empty or `0` for the one before the newest.
     pub version: NumberText,
 }
 
-/// The answer to whether traffic passes.
+/// Explanation of a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WhyAnswer {
-    /// From each source to each destination.
+    /// Each pair of source and destination.
     pub pairs: Vec<WhyPair>,
-    /// How many pairs there are beyond those.
+    /// Number of further pairs, which are not listed.
     pub more: usize,
 }
 
-/// One source and one destination.
+/// A source and a destination.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WhyPair {
@@ -80,19 +80,19 @@ pub struct WhyPair {
     pub destination: String,
     /// Address of the destination.
     pub destination_address: String,
-    /// Whether it passes.
+    /// Whether the connection is allowed.
     pub allowed: bool,
-    /// The rules that let it pass.
+    /// Rules that allow it.
     pub rules: Vec<WhyRule>,
-    /// The same in words, or why it does not pass.
+    /// The same in words, or why the connection is denied.
     pub reason: String,
 }
 
-/// A rule and its place in the policy.
+/// A rule and its position in the policy.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WhyRule {
-    /// As in `acls[2]`.
+    /// Name, such as `acls[2]`.
     pub rule: String,
-    /// Line in the policy.
+    /// Line number.
     pub line: u32,
 }

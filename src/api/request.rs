@@ -1,82 +1,82 @@
-//! What the command line and other programs ask for.
+//! Requests of the command line and other API clients.
 
 use serde::{Deserialize, Serialize};
 
 use hearth_core::clock::Timestamp;
 
-/// Makes a user.
+/// Creates a user.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CreateUser {
     /// Login name.
     pub name: String,
-    /// Name to show.
+    /// Display name.
     pub display_name: String,
-    /// Mail address.
+    /// Email address.
     pub email: String,
-    /// Address of a picture.
+    /// URL of the profile picture.
     pub picture_url: String,
 }
 
-/// Makes a preauth key.
+/// Creates a preauth key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CreatePreAuthKey {
-    /// Number of the owner; empty or `0` for none.
+    /// ID of the owner; empty or `0` for none.
     pub user: NumberText,
-    /// Whether it may be used more than once.
+    /// Whether the key is reusable.
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
     pub ephemeral: bool,
-    /// When it ends.
+    /// Expiry.
     pub expiration: Option<Timestamp>,
     /// Tags of its nodes.
     pub acl_tags: Vec<String>,
-    /// Whether its nodes take part at once where devices need approval (hearth's own). They do when
-    /// nothing is said: tools made for Headscale, which knows no approval, rely on it.
+    /// Whether its nodes are pre-approved where devices need approval (hearth's own). The default is yes:
+    /// tools for Headscale, which has no device approval, rely on it.
     pub preauthorized: Option<bool>,
 }
 
-/// Names a preauth or API key.
+/// Selects a preauth key or API key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NameKey {
-    /// Number of the key; empty or `0` for none.
+    /// ID of the key; empty or `0` for none.
     pub id: NumberText,
     /// Prefix of an API key.
     pub prefix: String,
 }
 
-/// Makes an API key.
+/// Creates an API key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CreateApiKey {
-    /// When it ends.
+    /// Expiry.
     pub expiration: Option<Timestamp>,
-    /// What it may do (hearth's own), such as `devices:core:read`; none is everything.
+    /// Scopes (hearth's own), such as `devices:core:read`; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
 }
 
-/// Sets when a node expires: now, when nothing is said.
+/// Sets the key expiry of a node; now when empty.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExpireNode {
-    /// At this time.
+    /// Expiry.
     pub expiry: Option<Timestamp>,
-    /// Never.
+    /// Disables key expiry.
     pub disable_expiry: bool,
 }
 
-/// Sets the routes that a node may serve: the full list.
+/// Sets the approved routes of a node, replacing all.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApproveRoutes {
-    /// Prefixes; one exit route stands for both.
+    /// Prefixes; one exit route (`0.0.0.0/0` or `::/0`) approves both.
     pub routes: Vec<String>,
 }
 
-/// Gives a node tags in the place of its user or of other tags.
+/// Sets the tags of a node, replacing its owner or tags.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SetTags {
@@ -84,15 +84,15 @@ pub struct SetTags {
     pub tags: Vec<String>,
 }
 
-/// Gives a node to a user (Headscale up to 0.27).
+/// Moves a node to a user (Headscale up to 0.27).
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MoveNode {
-    /// Name or number of the user.
+    /// Name or ID of the user.
     pub user: NumberText,
 }
 
-/// Gives a node other addresses (hearth's own); an empty one stays as it is.
+/// Sets the addresses of a node (hearth's own); an empty one is not changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SetAddresses {
@@ -102,37 +102,37 @@ pub struct SetAddresses {
     pub ipv6: String,
 }
 
-/// Adds a device without a Tailscale client (hearth's own).
+/// Adds a WireGuard-only device (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AddWireGuard {
-    /// DNS label.
+    /// MagicDNS name, without the base domain.
     pub name: String,
-    /// Its public key: base64 as WireGuard shows it, or `nodekey:` text.
+    /// Public key: base64 as in WireGuard, or `nodekey:` text.
     pub key: String,
-    /// Where it is reached, `address:port`: at least one.
+    /// Endpoints as `address:port`, at least one.
     pub endpoints: Vec<String>,
-    /// Name or number of the owner; empty for the only user there is, unless there are tags.
+    /// Name or ID of the owner; empty for the only user, or when there are tags.
     pub user: NumberText,
-    /// Tags; then there is no owner.
+    /// Tags, instead of an owner.
     pub tags: Vec<String>,
-    /// Its IPv4 address; empty takes the next free one.
+    /// IPv4 address; empty for the next free one.
     pub ipv4: String,
-    /// Its IPv6 address; empty takes the next free one.
+    /// IPv6 address; empty for the next free one.
     pub ipv6: String,
-    /// What lies behind it.
+    /// Subnet routes behind it.
     pub routes: Vec<String>,
     /// Whether it is an exit node.
     pub exit_node: bool,
-    /// Resolvers for those who use it as their exit node: addresses or `https://` URLs.
+    /// DNS resolvers for nodes that use it as exit node: addresses or `https://` URLs.
     pub exit_dns: Vec<String>,
-    /// The IPv4 address that it takes viewers' traffic for, when that is not their own; may be empty.
+    /// IPv4 masquerade address: the device sees the viewer under this address; empty for the viewer's own.
     pub masquerade_v4: String,
-    /// The same for IPv6.
+    /// IPv6 masquerade address.
     pub masquerade_v6: String,
 }
 
-/// Sets what a user may do (hearth's own).
+/// Sets the role of a user (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SetRole {
@@ -140,35 +140,35 @@ pub struct SetRole {
     pub role: String,
 }
 
-/// Sets how long the keys of a user's nodes live, from each login on (hearth's own).
+/// Sets the key lifetime of a user's nodes, from each login (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SetUserExpiry {
-    /// A time such as `90d`, `never`, or `default` for what the configuration says.
+    /// A duration such as `90d`, `never`, or `default` for that of the configuration.
     pub expiry: String,
 }
 
-/// Decides about a pending login.
+/// Approves or rejects a pending registration.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DecideLogin {
-    /// Login name of the owner, when the login is approved.
+    /// Login name of the owner, for an approval.
     pub user: String,
-    /// Name of the login.
+    /// ID of the pending registration.
     pub auth_id: String,
 }
 
-/// Asks for an invitation (hearth's own).
+/// Creates an invitation (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CreateInvite {
-    /// Name or number of the owner; empty for the only user there is.
+    /// Name or ID of the owner; empty for the only user.
     pub user: String,
-    /// When the key ends; after a day when nothing is said.
+    /// Expiry of the key; after 24 hours by default.
     pub expiration: Option<Timestamp>,
 }
 
-/// A whole number that may come as text or as number, as protobuf's JSON allows.
+/// An integer given as a string or a number, as JSON of protobuf allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct NumberText(pub String);

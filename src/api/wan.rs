@@ -1,113 +1,113 @@
-//! The addresses outside, and what `hearth doctor` finds.
+//! Public addresses, and the findings of `hearth doctor`.
 
 use serde::{Deserialize, Serialize};
 
 use hearth_core::clock::Timestamp;
 
-/// The addresses outside.
+/// Public addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Wan {
-    /// Only in the answer to a refresh: whether the addresses of the interface are others than at the
-    /// refresh before.
+    /// Whether the addresses of the WAN interface differ from those of the refresh before; only in the
+    /// response to a refresh.
     pub changed: bool,
-    /// Interface outside; empty for none.
+    /// WAN interface; empty for none.
     pub interface: String,
-    /// Its IPv4 address, of whatever kind; empty for none.
+    /// IPv4 address of the WAN interface, public or not; empty for none.
     pub ipv4: String,
-    /// Its IPv6 address; empty for none.
+    /// IPv6 address of the WAN interface; empty for none.
     pub ipv6: String,
-    /// What the IPv4 address is good for: `public`, `private`, `carrier` (shared by several homes), `local`;
+    /// Kind of the IPv4 address: `public`, `private`, `carrier` (carrier-grade NAT), `local`;
     /// empty without one.
     pub kind: String,
-    /// The IPv4 address that others reach; empty for none.
+    /// Public IPv4 address; empty for none.
     pub outside_ipv4: String,
-    /// The IPv6 address that others reach; empty for none.
+    /// Public IPv6 address; empty for none.
     pub outside_ipv6: String,
-    /// Who says so: `interface`, `configuration`, `port-mapping`, `stun`; empty without one.
+    /// Source of the public IPv4 address: `interface`, `configuration`, `port-mapping`, `stun`; empty without one.
     pub outside_from: String,
-    /// Whether clients are told the addresses outside.
+    /// Whether the public addresses are advertised to clients.
     pub publishing: bool,
-    /// Where clients are told to find the server without DNS.
+    /// Addresses advertised to clients, so that they find the server without DNS.
     pub published: Vec<String>,
-    /// When the addresses outside last changed; `null` since the start of hearth.
+    /// When the public addresses last changed; `null` if not since hearth started.
     pub since: Option<Timestamp>,
-    /// How changes are noticed: `netlink`, or `looking` where the system does not tell of them.
+    /// How changes are detected: `netlink`, or `looking` (polling) where netlink is unavailable.
     pub noticed_by: String,
-    /// Ports that the router in front forwards.
+    /// Port mappings on the upstream router.
     pub port_mapping: PortMapping,
 }
 
-/// Ports that the router in front forwards.
+/// Port mappings on the upstream router.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortMapping {
-    /// Whether the owner wants it.
+    /// Whether port mapping is enabled.
     pub enabled: bool,
-    /// How the router is asked: `pcp`, `nat-pmp`, `upnp`; empty while none answers.
+    /// Protocol: `pcp`, `nat-pmp`, `upnp`; empty while the router has not responded.
     pub protocol: String,
-    /// The router; empty while none is known.
+    /// Address of the router; empty while unknown.
     pub gateway: String,
-    /// What is wrong; empty for nothing.
+    /// Error; empty for none.
     pub fault: String,
     /// The ports.
     pub ports: Vec<MappedPort>,
 }
 
-/// A port and the one outside that leads to it.
+/// A mapped port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MappedPort {
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// The port of this machine.
+    /// Local port.
     pub internal: u16,
-    /// The port outside; 0 while there is none.
+    /// External port; 0 while there is none.
     pub external: u16,
-    /// Whether the router forwards it.
+    /// Whether the mapping is active.
     pub mapped: bool,
 }
 
-/// What `hearth doctor` found.
+/// Result of `hearth doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
-    /// When.
+    /// Time of the diagnosis.
     pub checked_at: Timestamp,
-    /// The level of the worst finding.
+    /// Level of the worst finding.
     pub worst: String,
-    /// How many findings of each level there are.
+    /// Number of findings by level.
     pub counts: Counts,
     /// The findings, worst first.
     pub findings: Vec<Finding>,
-    /// The addresses outside.
+    /// Public addresses.
     pub wan: Wan,
 }
 
-/// How many findings of each level there are.
+/// Number of findings by level.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
-    /// Good news.
+    /// Level `ok`.
     pub ok: usize,
-    /// What is good to know.
+    /// Level `note`.
     pub note: usize,
-    /// What may go wrong.
+    /// Level `warning`.
     pub warning: usize,
-    /// What does not work.
+    /// Level `problem`.
     pub problem: usize,
 }
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// A word that stays the same, such as `wan.carrier-nat`.
+    /// Stable identifier, such as `wan.carrier-nat`.
     pub id: String,
     /// `ok`, `note`, `warning` or `problem`.
     pub level: String,
-    /// One line.
+    /// Summary in one line.
     pub title: String,
-    /// What was seen, and what it means; may be empty.
+    /// Details; may be empty.
     pub detail: String,
-    /// What to do; may be empty.
+    /// Advice; may be empty.
     pub advice: String,
 }

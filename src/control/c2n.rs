@@ -1,4 +1,4 @@
-//! What hearth and its nodes say to each other beside maps. In memory only: nothing here outlives a
+//! Requests to nodes (control to node) outside of maps. Kept in memory only; nothing here outlives a
 //! restart.
 
 pub mod calls;
@@ -14,21 +14,21 @@ use calls::{PendingCalls, TooManyCalls};
 use hearth_core::state::secret::NoRandomness;
 use mailbox::{Mailboxes, Undelivered};
 
-/// Requests to nodes, shared by the handlers of nodes and those of administrators.
+/// Requests to nodes, shared by the handlers of nodes and of administrators.
 #[derive(Debug)]
 pub struct NodeCalls {
     /// Messages to nodes outside of their maps.
     pub mailboxes: Arc<Mailboxes>,
-    /// Requests that wait for an answer.
+    /// Requests that wait for a reply.
     pub pending: Arc<PendingCalls>,
-    /// Longest answer of a node, in bytes.
+    /// Longest reply of a node, in bytes.
     answer_bytes: usize,
-    /// The URL that clients connect to.
+    /// `server_url`, without a trailing slash.
     server_url: String,
 }
 
 impl NodeCalls {
-    /// No requests yet.
+    /// No requests.
     pub fn new(server_url: &str, limits: &Limits) -> Self {
         Self {
             mailboxes: Arc::default(),
@@ -39,25 +39,25 @@ impl NodeCalls {
     }
 }
 
-/// Why a node gave no answer.
+/// Why a node did not reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NodeCallError {
-    /// It cannot be told anything now.
+    /// The message could not be delivered.
     #[error(transparent)]
     Undelivered(#[from] Undelivered),
-    /// Too many questions wait already.
+    /// Too many requests are pending.
     #[error(transparent)]
     TooMany(#[from] TooManyCalls),
-    /// The system gives no random bytes.
+    /// The system has no random bytes.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// It said nothing in time.
-    #[error("the node gave no answer within {} s", .0.as_secs())]
+    /// The deadline passed.
+    #[error("the node did not reply within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// What it said is no answer.
-    #[error("the node gave an answer that cannot be read")]
+    /// The reply is not valid HTTP.
+    #[error("the node sent an invalid reply")]
     Answer,
-    /// The question cannot be asked.
+    /// The request is invalid.
     #[error("{0}")]
     C2nRequest(&'static str),
 }

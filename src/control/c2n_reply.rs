@@ -1,4 +1,4 @@
-//! Answers of nodes to what they were asked, and the answer to who they are.
+//! `c2n` and `whoami`: replies of nodes to requests, and the identity of the client.
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -11,7 +11,7 @@ use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::netmap::owner_profile;
 
-/// `POST /machine/c2n/<call>`. Only the machine that was asked may answer, and only while somebody waits.
+/// `POST /machine/c2n/<call>`. Only the machine of the request may reply, and only while the call is pending.
 pub async fn answer(
     context: &ControlContext,
     peer: Peer,
@@ -19,7 +19,7 @@ pub async fn answer(
 ) -> Response<Body> {
     let path = request.uri().path();
     let call = path.strip_prefix(ANSWERS).unwrap_or_default();
-    // Before it is read: what nobody waits for costs no memory.
+    // Claimed before the body is read, so unexpected replies take no memory.
     let Some(claim) = context
         .calls
         .pending
@@ -38,10 +38,13 @@ pub async fn answer(
 }
 
 fn nobody() -> Response<Body> {
-    body::text(StatusCode::NOT_FOUND, "nobody waits for this answer")
+    body::text(
+        StatusCode::NOT_FOUND,
+        "no request is waiting for this reply",
+    )
 }
 
-/// `GET /machine/whoami`: a text for people.
+/// `GET /machine/whoami`: plain text for people.
 pub fn whoami(context: &ControlContext, peer: Peer) -> Response<Body> {
     let snapshot = context.engine.snapshot();
     let mut text = format!("machine {}", peer.machine);

@@ -1,8 +1,8 @@
-//! Coalesces snapshots for map streams: a few changes at once, then one each tenth of a second.
+//! Coalesces snapshots for map streams: a few at once, then at most one per 100 ms.
 //!
-//! A single change goes out when it happens. A burst of them (a hundred machines after a power cut) goes out
-//! as a few messages, and since all streams wait for the same moments, they say the same, and what they say
-//! is made once.
+//! A single change is sent when it happens. A burst of changes (a hundred machines after a power cut) is sent
+//! in a few messages. All streams get the same snapshots, so they send the same messages, which are made
+//! once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 use crate::shutdown::Shutdown;
 use hearth_core::state::snapshot::Snapshot;
 
-/// In a long run there is one moment each such time.
-const PACE: Duration = Duration::from_millis(100);
+/// Interval of snapshots once the burst is used up.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// So many moments may follow each other at once before the pace holds. A device that joins makes four or
-/// five, and whom it dials at once has to know it by then: a handshake from a stranger is lost, and
-/// WireGuard repeats it only after five seconds.
+/// Snapshots sent immediately before the interval applies. A joining device makes four or five, and the
+/// peers that it dials must know it by then: a handshake from an unknown peer is dropped, and WireGuard
+/// retries only after five seconds.
 const BURST: u32 = 32;
 
-/// Hands the newest of `states` on at the pace, and once more when what all maps share has changed, until hearth
-/// shuts down or nobody makes states any more. So each stream waits for one thing only.
+/// Forwards the newest of `states` at this rate, and again when the data shared by all maps changes, until hearth
+/// shuts down or `states` ends. Each stream then waits for one channel only.
 pub async fn coalesce_snapshots<T>(
     mut states: watch::Receiver<Arc<Snapshot>>,
     mut shared: watch::Receiver<T>,
-    news: watch::Sender<Arc<Snapshot>>,
+    updates: watch::Sender<Arc<Snapshot>>,
     shutdown: Shutdown,
 ) {
-    // When the pace would have all moments so far; it may lie ahead by the burst.
+    // Earliest time of the next snapshot at the steady rate, minus the burst.
     let mut paced_to = Instant::now();
     loop {
         tokio::select! {
@@ -38,13 +38,13 @@ pub async fn coalesce_snapshots<T>(
             changed = states.changed() => if changed.is_err() { return },
             changed = shared.changed() => if changed.is_err() { return },
         }
-        // Right after the machine has started there is no moment so early, and no need to wait.
-        if let Some(turn) = paced_to.checked_sub(PACE * (BURST - 1)) {
+        // Soon after boot that time is before zero, and there is no need to wait.
+        if let Some(turn) = paced_to.checked_sub(INTERVAL * (BURST - 1)) {
             tokio::time::sleep_until(turn).await;
         }
         shared.mark_unchanged();
-        news.send_replace(states.borrow_and_update().clone());
-        paced_to = paced_to.max(Instant::now()) + PACE;
+        updates.send_replace(states.borrow_and_update().clone());
+        paced_to = paced_to.max(Instant::now()) + INTERVAL;
     }
 }
 
@@ -54,10 +54,10 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_goes_out_at_once_and_a_burst_at_the_pace() {
+    async fn a_change_is_forwarded_at_once_and_a_burst_at_the_interval() {
         let mut world = World::new();
         let (publish, states) = watch::channel(Arc::new(world.snapshot()));
-        let (sender, mut news) = watch::channel(Arc::new(world.snapshot()));
+        let (sender, mut updates) = watch::channel(Arc::new(world.snapshot()));
         let start = Instant::now();
         let (_shared, unchanged) = watch::channel(());
         let paced = coalesce_snapshots(states, unchanged, sender, Shutdown::new());
@@ -66,7 +66,7 @@ mod tests {
             while moments.len() < BURST as usize + 4 {
                 world.wait(Duration::ZERO);
                 publish.send_replace(Arc::new(world.snapshot()));
-                news.changed().await.unwrap();
+                updates.changed().await.unwrap();
                 moments.push(start.elapsed().as_millis());
             }
             moments
@@ -85,18 +85,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_all_share_is_news_too_and_a_shutdown_ends_all() {
+    async fn shared_data_wakes_streams_too_and_a_shutdown_ends_them() {
         let state = Arc::new(World::new().snapshot());
         let (_publish, states) = watch::channel(state.clone());
         let (share, shared) = watch::channel(0);
-        let (sender, mut news) = watch::channel(state);
+        let (sender, mut updates) = watch::channel(state);
         let shutdown = Shutdown::new();
         let paced = coalesce_snapshots(states, shared, sender, shutdown.clone());
         let changes = async {
             share.send_replace(1);
-            assert!(news.changed().await.is_ok());
+            assert!(updates.changed().await.is_ok());
             shutdown.trigger();
-            assert!(news.changed().await.is_err());
+            assert!(updates.changed().await.is_err());
         };
         tokio::join!(paced, changes);
     }

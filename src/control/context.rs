@@ -1,4 +1,4 @@
-//! What the handlers of the control protocol share.
+//! ControlContext: what the handlers of the control protocol share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,85 +30,85 @@ use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_derp::bucket::SharedTokenBucket;
 
-/// Keep-alives of different streams are spread over this much time.
+/// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
 const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
 
-/// Registrations of unknown machines that are taken at once; one more each [`NEWCOMER_INTERVAL`].
+/// Registrations of unknown machines accepted in a burst; one more per [`NEWCOMER_INTERVAL`].
 const NEWCOMER_BURST: u32 = 256;
-/// See [`NEWCOMER_BURST`].
+/// Refill interval of [`NEWCOMER_BURST`].
 const NEWCOMER_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What the handlers of the control protocol share.
+/// Shared state of the handlers of the control protocol.
 pub struct ControlContext {
-    /// Where commands go and states come from.
+    /// The state engine.
     pub engine: Handle,
-    /// The states that map streams send. It also changes when `tailnet` does, and ends when hearth shuts down.
+    /// Snapshots for map streams. It also changes when `tailnet` does, and ends when hearth shuts down.
     pub updates: watch::Receiver<Arc<Snapshot>>,
-    /// What is the same in every map; the relays in it can change.
+    /// Data that is the same in every map; its DERP map can change.
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
-    /// The shared parts of maps.
+    /// Cached fragments of maps.
     pub map_cache: MapCache,
-    /// The bounds.
+    /// Limits.
     pub limits: Limits,
-    /// The URL that clients connect to, without a slash at the end.
+    /// `server_url`, without a trailing slash.
     pub server_url: String,
-    /// The server's end of Noise sessions.
+    /// Server side of Noise sessions.
     pub noise: Arc<NoiseServer>,
     /// Requests to nodes.
     pub calls: Arc<NodeCalls>,
-    /// What nodes report about themselves.
+    /// Health warnings and audit messages of clients.
     pub reports: Arc<ClientReports>,
-    /// SSH connections that wait for a person.
+    /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
     /// Owner of all tasks.
     pub tasks: Tasks,
-    /// The request to stop.
+    /// The shutdown request.
     pub shutdown: Shutdown,
-    /// Map streams that may still be opened.
+    /// Permits of map streams.
     pub streams: Arc<Semaphore>,
-    /// The memory for request bodies that are arriving.
+    /// Memory budget for request bodies.
     pub bodies: BodyBudget,
-    /// Full maps that may be built at the same time.
+    /// Slots for building full maps.
     pub full_maps: FullMapSlots,
-    /// How fast unknown machines may register.
+    /// Rate limit for registrations of unknown machines.
     pub newcomers: SharedTokenBucket,
-    /// Requests by route and status.
+    /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
-    /// Numbers of map streams; unique as long as a stream lives.
+    /// ID of the next map stream; unique as long as a stream lives.
     sessions: AtomicU32,
 }
 
-/// What a [`ControlContext`] is made of; see there.
+/// Parts of a [`ControlContext`].
 pub struct ControlParts {
-    /// Where commands go and states come from.
+    /// The state engine.
     pub engine: Handle,
-    /// The states that map streams send.
+    /// Snapshots for map streams.
     pub updates: watch::Receiver<Arc<Snapshot>>,
-    /// What is the same in every map.
+    /// Data that is the same in every map.
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
-    /// The bounds.
+    /// Limits.
     pub limits: Limits,
-    /// The URL that clients connect to.
+    /// `server_url`, without a trailing slash.
     pub server_url: String,
-    /// The server's end of Noise sessions.
+    /// Server side of Noise sessions.
     pub noise: Arc<NoiseServer>,
     /// Requests to nodes.
     pub calls: Arc<NodeCalls>,
-    /// What nodes report about themselves.
+    /// Health warnings and audit messages of clients.
     pub reports: Arc<ClientReports>,
-    /// SSH connections that wait for a person.
+    /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
     /// Owner of all tasks.
     pub tasks: Tasks,
-    /// The request to stop.
+    /// The shutdown request.
     pub shutdown: Shutdown,
-    /// Requests by route and status.
+    /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
 }
 
 impl ControlContext {
-    /// Joins the parts.
+    /// A context of these parts.
     pub fn new(parts: ControlParts) -> Arc<Self> {
         let limits = parts.limits;
         Arc::new(Self {
@@ -133,19 +133,19 @@ impl ControlContext {
         })
     }
 
-    /// The number of a new map stream.
+    /// A new ID for a map stream.
     pub fn next_session(&self) -> SessionId {
         SessionId(self.sessions.fetch_add(1, Ordering::Relaxed).into())
     }
 
-    /// The page of a pending registration.
+    /// URL of the page of a pending registration.
     pub fn login_url(&self, id: &AuthId) -> String {
         format!("{}/register/{id}", self.server_url)
     }
 
-    /// Time until the next keep-alive on a silent stream.
+    /// Time until the next keep-alive on an idle stream.
     pub fn keep_alive_interval(&self) -> Duration {
-        // Spread by the running number of streams: no randomness is needed to avoid a common beat.
+        // Spread by the stream counter, so streams do not send at the same time; needs no randomness.
         let step = self
             .sessions
             .load(Ordering::Relaxed)
@@ -155,7 +155,7 @@ impl ControlContext {
         self.limits.keepalive.saturating_add(jitter)
     }
 
-    /// `HEAD /machine/ping-response?id=<call>`: a node shows that it reaches this server.
+    /// `HEAD /machine/ping-response?id=<call>`: proof that a node reaches this server.
     pub fn ping_response(&self, request: &Parts) -> Response<Body> {
         let call = query::value(request.uri.query(), "id");
         let claim = self.calls.pending.claim(&call, ReplyChannel::Plain);
@@ -166,7 +166,7 @@ impl ControlContext {
     }
 }
 
-/// One request inside a Noise session, its body read.
+/// A request inside a Noise session, with its body read.
 pub struct NoiseRequest {
     /// The client.
     pub peer: Peer,

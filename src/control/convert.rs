@@ -1,4 +1,4 @@
-//! From the wire's values to the domain's, and back where the answer is no map.
+//! Converts requests of clients to commands, and replies to responses other than maps.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use hearth_core::tailcfg::hostinfo as wire;
 use hearth_core::tailcfg::map::MapRequest;
 use hearth_core::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
 
-/// Most routes that one client can offer; fewer where the limit for what it tells is below 18 KiB.
+/// Most routes that one client can advertise; fewer when the hostinfo limit is below 18 KiB.
 const ROUTES_MAX: usize = 1024;
 
-/// Longest host name kept, in bytes, since DNS has no longer ones; and longest name or version of a system or a
-/// client.
+/// Longest hostname (the limit of DNS), and longest name or version of an operating system or a client,
+/// in bytes.
 const TEXT_MAX: usize = 255;
 
-/// The domain's form of what a client says about its machine.
+/// Converts the `Hostinfo` of a client.
 ///
-/// Of an object longer than `limit` bytes only what peers may see is kept, and of that nothing when
-/// it is too long as well. Routes, and tags, are kept as far as they fit into as many bytes.
+/// Of an object longer than `limit` bytes only the fields for peers are kept, and none of it when those
+/// are too long as well. Routes and tags are truncated to `limit` bytes each.
 pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
     let empty = || Box::from("{}");
     let shared = if wire.shared.len() <= limit {
@@ -52,21 +52,19 @@ pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
     })
 }
 
-/// The text, or as much of it as is kept.
+/// The text, truncated to [`TEXT_MAX`].
 fn cut(text: Box<str>) -> Box<str> {
     let mut text = text.into_string();
-    let end = (0..=TEXT_MAX)
-        .rev()
-        .find(|place| text.is_char_boundary(*place));
+    let end = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or(0));
     text.into()
 }
 
-/// As many of the tags as fit into so many bytes.
-fn tags(wished: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
+/// The tags, truncated to `limit` bytes in total.
+fn tags(requested: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
     let mut left = limit;
     let mut kept = Vec::new();
-    for tag in wished {
+    for tag in requested {
         let cost = tag.len().saturating_add(size_of::<Box<str>>());
         let Some(rest) = left.checked_sub(cost) else {
             break;
@@ -77,7 +75,7 @@ fn tags(wished: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
     kept.into()
 }
 
-/// The routes that a client offers, in order; what is no prefix is left out.
+/// Advertised routes, in order; invalid prefixes are skipped.
 fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
     let most = limit.checked_div(size_of::<IpNet>()).unwrap_or_default();
     let prefixes = offered.iter().filter_map(|text| text.parse().ok());
@@ -88,7 +86,7 @@ fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
     routes.into_iter().collect()
 }
 
-/// The command that a registration asks for.
+/// The command of a registration request.
 pub(super) fn register(
     request: RegisterRequest,
     machine: hearth_core::keys::MachineKey,
@@ -126,13 +124,13 @@ fn presented(text: &str) -> PresentedKey {
     }
 }
 
-/// The login that a followup URL names.
+/// ID of the pending registration in a followup URL.
 pub(super) fn followup(url: &str) -> Option<AuthId> {
     let (_, id) = url.rsplit_once("/register/")?;
     id.parse().ok()
 }
 
-/// What a map request tells of its node.
+/// Changes to the node in a map request.
 pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usize) -> NodeUpdate {
     let hostinfo = request.hostinfo.take();
     let home_derp = hostinfo.as_ref().and_then(|info| info.preferred_derp);
@@ -146,8 +144,8 @@ pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usiz
     }
 }
 
-/// The answer to a client that is in, or was.
-pub(super) fn welcome(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
+/// Response to a registered client, or to one whose key has expired.
+pub(super) fn registered(snapshot: &Snapshot, node: &Node) -> RegisterResponse {
     let profile = owner_profile(snapshot, &node.owner);
     let picture = profile.profile_pic_url.to_owned();
     let shown = profile.display_name.to_owned();
@@ -175,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_followup_names_its_login() {
+    fn a_followup_url_has_the_id_of_its_registration() {
         let id = followup("http://192.168.1.1:8080/register/abc_DEF-1");
         assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
         assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);

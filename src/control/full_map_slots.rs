@@ -1,4 +1,4 @@
-//! FullMapSlots at making first maps: few at a time, and nobody holds one up by reading slowly.
+//! FullMapSlots: limits how many full maps are built at the same time; a slow reader cannot hold a slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::supervise::Tasks;
 
-/// Longest turn. A body is not polled while its peer reads nothing, so that it cannot end its turn itself.
+/// Longest use of a slot. A body is not polled while its peer reads nothing, so it cannot release the slot itself.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// The turns that there are.
+/// Slots for building full maps.
 #[derive(Debug)]
 pub struct FullMapSlots(Arc<Semaphore>);
 
 impl FullMapSlots {
-    /// So many at the same time.
+    /// `most` slots.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
     }
 
-    /// Waits for a turn, first come, first served. It ends when it is dropped, or after two seconds. Cancel safe.
+    /// Waits for a slot, first come, first served. It is released when dropped, or after two seconds. Cancel safe.
     pub async fn take(&self, tasks: &Tasks) -> FullMapSlot {
         let (over, dropped) = oneshot::channel();
-        // Nobody closes the semaphore; a turn without a permit would do no harm either.
+        // The semaphore is never closed; a slot without a permit would do no harm either.
         let permit = self.0.clone().acquire_owned().await;
-        tasks.spawn("turn of a first map", async move {
+        tasks.spawn("full map slot", async move {
             let _ = tokio::time::timeout(LONGEST, dropped).await;
             drop(permit);
         });
@@ -33,7 +33,7 @@ impl FullMapSlots {
     }
 }
 
-/// One turn.
+/// One slot.
 #[derive(Debug)]
 pub struct FullMapSlot {
     _over: oneshot::Sender<()>,
@@ -45,7 +45,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn who_keeps_a_turn_holds_the_others_up_for_two_seconds_only() {
+    async fn a_held_slot_delays_the_others_for_two_seconds_only() {
         let (turns, tasks) = (FullMapSlots::new(1), Tasks::new());
         let start = Instant::now();
         drop(turns.take(&tasks).await);

@@ -8,19 +8,19 @@ use serde::Serialize;
 use crate::net::body::{self, Body};
 use hearth_core::keys::MachineKey;
 
-/// The first capability version that speaks the Noise protocol and so reads `/key` as JSON.
+/// First capability version that uses the Noise protocol, and so reads `/key` as JSON.
 /// Source: `NoiseCapabilityVersion` in headscale `hscontrol/handlers.go`.
 pub const FIRST_NOISE_VERSION: u16 = 39;
 
 /// `GET /key?v=<capability version>`: the server's Noise key.
 ///
-/// 400 without a version, or with one that is too old to use the key.
+/// 400 without a version, or with a version that is too old to use the key.
 /// Source: `OverTLSPublicKeyResponse` in tailscale `tailcfg/tailcfg.go`.
 pub fn key(request: &Parts, server: &MachineKey) -> Response<Body> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Answer<'a> {
-        // Zero: the protocol before Noise is not spoken. Both fields have to be there.
+    struct KeyAnswer<'a> {
+        // Zero: the protocol before Noise is not supported. Both fields are required.
         legacy_public_key: MachineKey,
         public_key: &'a MachineKey,
     }
@@ -34,17 +34,16 @@ pub fn key(request: &Parts, server: &MachineKey) -> Response<Body> {
         None | Some(Err(_)) => {
             body::text(StatusCode::BAD_REQUEST, "capability version must be set")
         }
-        Some(Ok(version)) if version < FIRST_NOISE_VERSION => body::text(
-            StatusCode::BAD_REQUEST,
-            "this client is too old; please update it",
-        ),
+        Some(Ok(version)) if version < FIRST_NOISE_VERSION => {
+            body::text(StatusCode::BAD_REQUEST, "this client is too old; update it")
+        }
         Some(Ok(_)) => {
-            let answer = Answer {
+            let answer = KeyAnswer {
                 legacy_public_key: MachineKey::ZERO,
                 public_key: server,
             };
             let mut response = body::json(StatusCode::OK, &answer);
-            // A client in a browser is on a page of another site, which may read this only so.
+            // Clients in a browser run on a page of another site, which needs this header to read the response.
             let anyone = HeaderValue::from_static("*");
             response
                 .headers_mut()

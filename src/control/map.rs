@@ -1,4 +1,4 @@
-//! `POST /machine/map`: news of a node, its map poll_once, or its map and all that follows.
+//! `POST /machine/map`: an endpoint update, a single map, or a stream of maps.
 
 use std::fmt;
 use std::pin::pin;
@@ -26,7 +26,7 @@ use hearth_core::state::principal::Principal;
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
 
-/// `POST /machine/map`: endpoint update, one map, or a stream of maps.
+/// `POST /machine/map`: endpoint update, single map, or stream of maps.
 pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Response<Body> {
     let NoiseRequest {
         peer, body: bytes, ..
@@ -41,7 +41,7 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     }
     let node = match node_of(&context, &peer, &request.node_key) {
         Ok(node) => node,
-        Err(stranger) => return stranger.answer(),
+        Err(error) => return error.answer(),
     };
     if request.stream {
         return stream(context, &node, &mut request).await;
@@ -52,7 +52,7 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     }
 }
 
-/// The answer to a client from before [`CapabilityVersion::OLDEST`].
+/// Response to a client older than [`CapabilityVersion::OLDEST`].
 pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
     let oldest = CapabilityVersion::OLDEST;
     let fault = format!(
@@ -61,7 +61,7 @@ pub(super) fn too_old(version: CapabilityVersion) -> Response<Body> {
     body::text(StatusCode::BAD_REQUEST, &fault)
 }
 
-/// Takes news; the client throws the answer's body away.
+/// Applies an update of the node; clients ignore the body of the response.
 async fn endpoint_update(
     context: &ControlContext,
     node: &Node,
@@ -73,7 +73,7 @@ async fn endpoint_update(
     }
 }
 
-/// Takes news, unless the request says that there is none, and gives the map poll_once.
+/// Applies an update of the node unless the request is read-only, and answers with a single map.
 async fn poll_once(
     context: &ControlContext,
     node: &Node,
@@ -82,11 +82,11 @@ async fn poll_once(
     if let Err(answer) = apply_update(context, node, request).await {
         return answer;
     }
-    // As long as it is read, it counts like a stream.
+    // Counts as a stream while it is read.
     let Ok(permit) = context.streams.clone().try_acquire_owned() else {
         return too_many();
     };
-    let turn = context.full_maps.take(&context.tasks).await;
+    let slot = context.full_maps.take(&context.tasks).await;
     let snapshot = context.engine.snapshot();
     let Some(viewer) = snapshot.node(node.id) else {
         return body::text(StatusCode::NOT_FOUND, "node not found");
@@ -111,7 +111,7 @@ async fn poll_once(
         "",
     );
     as_json(Body::stream(|sender| async move {
-        let _held = (permit, turn);
+        let _held = (permit, slot);
         for piece in pieces {
             sender.send(piece).await;
         }
@@ -137,8 +137,8 @@ async fn apply_update(
     }
     let update = convert::update(node, request, context.limits.hostinfo);
     let by = Principal::Node { id: node.id };
-    let told = context.engine.update_node(by, update).await;
-    told.map(|_| ()).map_err(|fault| refused(&fault))
+    let updated = context.engine.update_node(by, update).await;
+    updated.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
 async fn stream(
@@ -158,53 +158,53 @@ async fn stream(
         engine: context.engine.clone(),
         node: node.id,
         session,
-        over: StreamEnd::Gone,
+        end: StreamEnd::Gone,
         _permit: permit,
     };
     let zstd = request.zstd;
-    // A slow client holds the body back: the next message is made from the newest state when there is room.
+    // Backpressure of a slow client: the next message is made from the newest state once there is room.
     as_json(Body::stream(|sender| async move {
-        let over = drive(&context, &open, zstd, &sender).await;
-        open.end(over);
+        let end = drive(&context, &open, zstd, &sender).await;
+        open.end(end);
     }))
 }
 
-/// A stream that the state counts as open; says that it ended however it ends.
+/// Map stream that the state counts as open. Dropping it records the end of the stream.
 struct OpenStream {
     engine: Handle,
     node: NodeId,
     session: SessionId,
-    over: StreamEnd,
+    end: StreamEnd,
     _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
-    fn end(mut self, over: StreamEnd) {
-        self.over = over;
+    fn end(mut self, end: StreamEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.engine.stream_closed(self.node, self.session);
-        tracing::debug!("map stream ended: {}", self.over);
+        tracing::debug!("map stream ended: {}", self.end);
     }
 }
 
-/// Why a stream was over.
+/// Why a map stream ended.
 enum StreamEnd {
-    /// The client is gone.
+    /// The client disconnected.
     Gone,
     /// hearth shuts down.
     Shutdown,
-    /// The map says so.
+    /// The map session ended it.
     Ended(EndReason),
 }
 
 impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gone => "the client is gone",
+            Self::Gone => "client disconnected",
             Self::Shutdown => "hearth is shutting down",
             Self::Ended(EndReason::Deleted) => "the node was deleted",
             Self::Ended(EndReason::Superseded) => "the node opened another stream",
@@ -213,23 +213,23 @@ impl fmt::Display for StreamEnd {
     }
 }
 
-/// Sends the map, then each change of it, until somebody ends that.
+/// Sends the first map, then each change, until the stream ends.
 async fn drive(
     context: &ControlContext,
     open: &OpenStream,
     zstd: bool,
     sender: &Sender,
 ) -> StreamEnd {
-    let mut news = context.updates.clone();
+    let mut updates = context.updates.clone();
     let mut inbox = context.calls.mailboxes.open(open.node, open.session);
-    // Held while the first map is made and sent.
-    let mut turn = Some(context.full_maps.take(&context.tasks).await);
+    // Held while the first map is built and sent.
+    let mut slot = Some(context.full_maps.take(&context.tasks).await);
     let mut begun: Option<MapSession> = None;
     let mut keep_alive = pin!(sleep(context.keep_alive_interval()));
     loop {
         let next = {
-            // The first map is of the state that knows of this stream, which news may not yet do.
-            let newest = news.borrow_and_update().clone();
+            // The first map must be made of a snapshot that includes this stream, which the channel may not have yet.
+            let newest = updates.borrow_and_update().clone();
             let snapshot = match begun {
                 Some(_) => newest,
                 None => context.engine.snapshot(),
@@ -255,7 +255,7 @@ async fn drive(
                 }
             }
         };
-        let is_news = !matches!(next, Next::Nothing);
+        let is_data = !matches!(next, Next::Nothing);
         match next {
             Next::Nothing => {}
             Next::Send(message) => sender.send(message.framed(zstd)).await,
@@ -266,16 +266,16 @@ async fn drive(
             }
             Next::End(reason) => return StreamEnd::Ended(reason),
         }
-        drop(turn.take());
-        if is_news {
-            // What was sent is a sign of life as well.
+        drop(slot.take());
+        if is_data {
+            // Data counts as a keep-alive too.
             keep_alive
                 .as_mut()
                 .reset(Instant::now() + context.keep_alive_interval());
         }
         tokio::select! {
             biased;
-            changed = news.changed() => if changed.is_err() { return StreamEnd::Shutdown },
+            changed = updates.changed() => if changed.is_err() { return StreamEnd::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {
                 let message = netmap::keep_alive(system_clock::now().wall);

@@ -1,4 +1,4 @@
-//! The control protocol: what clients say inside the Noise session.
+//! Control protocol: requests of clients inside the Noise session.
 
 pub mod c2n;
 pub mod c2n_reply;

@@ -1,4 +1,4 @@
-//! Which node a request comes from: the Noise session says which machine, the body names the node.
+//! Node authentication: the Noise session proves the machine, the body names the node.
 
 use std::sync::Arc;
 
@@ -11,11 +11,16 @@ use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::model::Node;
+use hearth_core::tailcfg::json::DecodeError;
 use hearth_core::tailcfg::requests::NodeRequest;
 
-/// Why a request is not believed to come from the node that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a node could not be authenticated.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NodeAuthError {
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    #[error("missing NodeKey")]
+    NoKey,
     #[error("node not found")]
     NoNode,
     #[error("node exists with a different machine key")]
@@ -23,9 +28,10 @@ pub(super) enum NodeAuthError {
 }
 
 impl NodeAuthError {
-    /// What the client is told. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
+    /// Response to the client. Source: `getAndValidateNode` in headscale `hscontrol/noise.go`.
     pub(super) fn answer(self) -> Response<Body> {
         let status = match self {
+            Self::Malformed(_) | Self::NoKey => StatusCode::BAD_REQUEST,
             Self::NoNode => StatusCode::NOT_FOUND,
             Self::OtherMachine => StatusCode::UNAUTHORIZED,
         };
@@ -33,7 +39,7 @@ impl NodeAuthError {
     }
 }
 
-/// The node with this key, if it is one of this machine: only the Noise session says who asks.
+/// The node with this key, if it belongs to this machine; only the Noise session proves the sender.
 pub(super) fn node_of(
     context: &ControlContext,
     peer: &Peer,
@@ -47,21 +53,18 @@ pub(super) fn node_of(
     Ok(Arc::clone(node))
 }
 
-/// Decodes a small request, and finds out which node it comes from.
-pub(super) fn ask(
+/// Parses a small request and authenticates its node.
+pub(super) fn authenticate(
     context: &ControlContext,
     request: &NoiseRequest,
-) -> Result<(Arc<Node>, NodeRequest), Response<Body>> {
-    let decoded = NodeRequest::decode(&request.body)
-        .map_err(|fault| body::text(StatusCode::BAD_REQUEST, &fault.to_string()))?;
-    let key = decoded
-        .node_key
-        .ok_or_else(|| body::text(StatusCode::BAD_REQUEST, "the request names no node"))?;
-    let node = node_of(context, &request.peer, &key).map_err(NodeAuthError::answer)?;
+) -> Result<(Arc<Node>, NodeRequest), NodeAuthError> {
+    let decoded = NodeRequest::decode(&request.body)?;
+    let key = decoded.node_key.ok_or(NodeAuthError::NoKey)?;
+    let node = node_of(context, &request.peer, &key)?;
     Ok((node, decoded))
 }
 
-/// The status for a command that did not happen. Clients repeat their request after a while.
+/// Response to a failed command. Clients retry after a while.
 pub(super) fn refused(fault: &EngineError) -> Response<Body> {
     let status = match fault {
         EngineError::Rejected(_) => StatusCode::BAD_REQUEST,

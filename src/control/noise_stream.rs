@@ -1,10 +1,10 @@
-//! A byte stream over records.
+//! NoiseStream: a byte stream over Noise records.
 //!
-//! Written data is sent at the next flush, or once a whole frame is buffered; so the handshake's
-//! response, the early payload and the first HTTP/2 frames share one segment.
+//! Writes are sent at the next flush, or once a whole frame is buffered; so the handshake response, the
+//! early payload and the first HTTP/2 frames go out in one segment.
 //! Memory: nothing while idle, at most 4 KiB of received and 8 KiB of unsent bytes (more received
-//! ones only when they came with the upgrade request). Cancel safety: nothing is lost when a poll
-//! is not repeated.
+//! ones only when they came with the upgrade request). Cancel safe: nothing is lost when a poll is not
+//! repeated.
 #![cfg_attr(
     not(test),
     deny(
@@ -27,7 +27,7 @@ use hearth_core::noise::record::{
     HEADER_BYTES, MAX_FRAME_BYTES, Open, RecordError, Seal, frame_bytes,
 };
 
-/// From this many unsent bytes on, a write waits for the transport.
+/// Unsent bytes from which on a write waits for the transport.
 const FULL_BYTES: usize = MAX_FRAME_BYTES;
 
 /// The plaintext of a Noise connection over the transport `S`.
@@ -40,7 +40,7 @@ pub struct NoiseStream<S> {
     outgoing: Outgoing,
 }
 
-/// Received bytes: `bytes[plaintext]` is decrypted and unread, `bytes[frame_end..]` is not decrypted.
+/// Received bytes: `bytes[plaintext]` is decrypted and unread, `bytes[frame_end..]` is still encrypted.
 #[derive(Debug, Default)]
 struct Incoming {
     bytes: Vec<u8>,
@@ -48,7 +48,7 @@ struct Incoming {
     frame_end: usize,
 }
 
-/// Frames to send, of which `sent` bytes are sent.
+/// Frames to send, of which the first `sent` bytes are sent.
 #[derive(Debug, Default)]
 struct Outgoing {
     bytes: Vec<u8>,
@@ -58,8 +58,8 @@ struct Outgoing {
 impl<S> NoiseStream<S> {
     /// A stream after its handshake.
     ///
-    /// `first` is sent before any record (the handshake's response); `received` are bytes of the
-    /// client that were read together with its upgrade request.
+    /// `first` is sent before any record (the handshake response); `received` are the bytes of the client
+    /// that were read together with its upgrade request.
     pub fn new(transport: S, seal: Seal, open: Open, first: &[u8], received: &[u8]) -> Self {
         Self {
             transport,
@@ -78,7 +78,7 @@ impl<S> NoiseStream<S> {
 }
 
 impl Incoming {
-    /// Copies unread plaintext out; `false` if there is none.
+    /// Copies out unread plaintext; `false` when there is none.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let length = self.plaintext.len().min(buffer.remaining());
         let end = self.plaintext.start.saturating_add(length);
@@ -93,7 +93,7 @@ impl Incoming {
         true
     }
 
-    /// Decrypts the next frame if it is complete; `false` if more has to be received.
+    /// Decrypts the next frame if it is complete; `false` when more bytes are needed.
     fn decrypt(&mut self, open: &mut Open) -> Result<bool, RecordError> {
         let rest = self.bytes.get_mut(self.frame_end..).unwrap_or_default();
         let Some(length) = frame_bytes(rest)? else {
@@ -109,13 +109,13 @@ impl Incoming {
         Ok(true)
     }
 
-    /// Receives more bytes after those of an incomplete frame; `false` at the end of the transport.
+    /// Reads more bytes of an incomplete frame; `false` at the end of the transport.
     fn receive<S: AsyncRead + Unpin>(
         &mut self,
         transport: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        // The buffer is on the stack, so that an idle connection holds none.
+        // The buffer is on the stack, so an idle connection uses no memory for it.
         let mut space = [MaybeUninit::uninit(); MAX_FRAME_BYTES];
         let held = self.bytes.len().saturating_sub(self.frame_end);
         let room = MAX_FRAME_BYTES.saturating_sub(held);
@@ -163,7 +163,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
 }
 
 impl Outgoing {
-    /// Sends until at most `leave` bytes are unsent, and frees the memory once none are.
+    /// Sends until at most `leave` bytes are buffered, and frees the buffer once it is empty.
     fn send<S: AsyncWrite + Unpin>(
         &mut self,
         transport: &mut S,
@@ -397,7 +397,7 @@ mod tests {
         }
     }
 
-    /// Gives the wire's bytes in pieces of the given lengths, then all the rest, then the end.
+    /// Returns the bytes in pieces of the given lengths, then all the rest, then the end.
     struct Script {
         pieces: std::collections::VecDeque<Vec<u8>>,
     }

@@ -1,4 +1,4 @@
-//! `POST /machine/register`: joining, waiting for a person, coming back, leaving.
+//! `POST /machine/register`: registration, pending registration, key renewal, logout.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use hearth_core::state::secret::SecretKind;
 use hearth_core::tailcfg::json;
 use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
 
-/// What a client that came too often waits, in seconds.
+/// `Retry-After` for rate-limited clients, in seconds.
 const RETRY_SECONDS: &str = "10";
 
 /// `POST /machine/register`: registers a node, renews its key, or logs it out.
@@ -39,14 +39,17 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     if !request.version.is_served() {
         return crate::control::map::too_old(request.version);
     }
-    if let Some(answer) = slow_down(context, &peer, &request) {
+    if let Some(answer) = rate_limit(context, &peer, &request) {
         return answer;
     }
     if let Some(id) = convert::followup(&request.followup) {
         decided(context, &peer, &id).await;
     }
     let Ok(fresh_id) = secret::new_auth_id() else {
-        return body::text(StatusCode::SERVICE_UNAVAILABLE, "no random bytes");
+        return body::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "system has no random bytes",
+        );
     };
     let command = convert::register(
         request,
@@ -58,9 +61,9 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     answer(context, context.engine.register(command).await)
 }
 
-/// Refuses strangers that come faster than people do: each of them costs a write to flash, and
-/// somebody may be guessing keys. Who is known, waits already or is invited is never refused.
-fn slow_down(
+/// Rate limit for unknown machines: each registration costs a write to flash, and the client may be
+/// guessing keys. Known nodes, pending registrations and clients with a valid preauth key are exempt.
+fn rate_limit(
     context: &ControlContext,
     peer: &Peer,
     request: &RegisterRequest,
@@ -70,12 +73,12 @@ fn slow_down(
     let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
     if known
-        || waits(
+        || is_pending(
             snapshot.pending().values(),
             &peer.machine,
             &request.node_key,
         )
-        || is_invited(snapshot.preauth_keys().values(), &request.auth_key, now)
+        || has_preauth_key(snapshot.preauth_keys().values(), &request.auth_key, now)
         || context.newcomers.take(now.mono)
     {
         return None;
@@ -88,9 +91,9 @@ fn slow_down(
     Some(answer)
 }
 
-/// Whether this very login is one that waits. The same machine with yet another key is one more stranger:
-/// each key makes a login of its own, and pushes out somebody else's.
-fn waits<'a>(
+/// Whether this registration is already pending. The same machine with another node key counts as unknown:
+/// each node key makes a pending registration of its own and evicts another.
+fn is_pending<'a>(
     mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
     key: &NodeKey,
@@ -98,10 +101,10 @@ fn waits<'a>(
     logins.any(|login| login.machine == *machine && login.key == *key)
 }
 
-/// Whether the client shows a preauth key that lets it in: then it is no stranger, and a thousand
-/// machines may come at once. Wrong keys are as hard to come by as before, since the secret part has
-/// 256 random bits and each guess that fails counts as a stranger.
-fn is_invited<'a>(
+/// Whether the client has a valid preauth key: such clients are exempt from the rate limit, so a thousand
+/// machines can join at once. Keys are still as hard to guess, since the secret part has 256 random bits
+/// and each wrong guess counts against the limit.
+fn has_preauth_key<'a>(
     mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
     shown: &str,
     now: Now,
@@ -118,9 +121,9 @@ fn is_invited<'a>(
     })
 }
 
-/// Waits until somebody has decided about a login of this machine, or it is no more.
+/// Waits until a pending registration of this machine is decided or expires.
 ///
-/// Ends too when hearth shuts down; when the client goes away the future is dropped.
+/// Ends on shutdown too; when the client disconnects the future is dropped.
 async fn decided(context: &ControlContext, peer: &Peer, id: &AuthId) {
     let mut states = context.engine.watch();
     loop {
@@ -148,7 +151,7 @@ fn answer(
 ) -> Response<Body> {
     let response = match outcome {
         Ok(Reply { value, snapshot }) => match value {
-            RegisterReply::Welcome(node) => convert::welcome(&snapshot, &node),
+            RegisterReply::Welcome(node) => convert::registered(&snapshot, &node),
             RegisterReply::NeedsLogin(id) => RegisterResponse {
                 auth_url: context.login_url(&id),
                 ..RegisterResponse::default()
@@ -156,7 +159,7 @@ fn answer(
             RegisterReply::KeyExpired(node) => RegisterResponse {
                 node_key_expired: true,
                 ..node.map_or_else(RegisterResponse::default, |node| {
-                    convert::welcome(&snapshot, &node)
+                    convert::registered(&snapshot, &node)
                 })
             },
         },
@@ -181,22 +184,22 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn who_waits_is_known_by_machine_and_key() {
+    fn a_pending_registration_is_found_by_machine_and_key() {
         let (mut world, _) = World::with_user();
         world.register(plain(1, 1)).unwrap();
         let snapshot = world.snapshot();
         let is_known = |machine, key| {
             let machine = MachineKey::from_bytes([machine; 32]);
             let key = NodeKey::from_bytes([key; 32]);
-            waits(snapshot.pending().values(), &machine, &key)
+            is_pending(snapshot.pending().values(), &machine, &key)
         };
         assert!(is_known(1, 1));
-        // Otherwise one stranger could make logins without end.
+        // Otherwise one client could make pending registrations without limit.
         assert!(!is_known(1, 2) && !is_known(2, 1));
     }
 
     #[test]
-    fn whoever_shows_a_key_that_lets_in_is_no_stranger() {
+    fn a_client_with_a_valid_preauth_key_is_exempt() {
         let now = system_clock::now();
         let made = secret::new_secret(SecretKind::PreAuth).unwrap();
         let key = PreAuthKey {
@@ -213,7 +216,7 @@ mod tests {
             created: now.wall,
         };
         let invites = |key: &PreAuthKey, shown: &str| {
-            is_invited(std::iter::once(&Arc::new(key.clone())), shown, now)
+            has_preauth_key(std::iter::once(&Arc::new(key.clone())), shown, now)
         };
         assert!(invites(&key, &made.text));
         let used = PreAuthKey {

@@ -1,21 +1,21 @@
-//! What clients report: their health, what was done on them, attributes for postures.
+//! Client reports: health warnings, audit messages, and device attributes for postures.
 
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::control::context::{ControlContext, NoiseRequest};
-use crate::control::node_auth::{ask, refused};
+use crate::control::node_auth::{authenticate, refused};
 use crate::net::body;
 use crate::net::body::Body;
 use crate::system_clock;
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::principal::Principal;
 
-/// `POST /machine/update-health`, of clients from before October 2025. They do not look at the answer.
+/// `POST /machine/update-health`, from clients before October 2025, which ignore the response.
 pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.health() {
         Ok((part, problem)) => {
@@ -28,25 +28,25 @@ pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response
 
 /// `POST /machine/audit-log`.
 pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.audit() {
         Ok((action, details)) => {
-            note(context, node.id, action, details);
+            log_report(context, node.id, action, details);
             body::json(StatusCode::OK, &json!({}))
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     }
 }
 
-/// `POST /machine/ssh/notify`, the address for `onRecordingFailure.NotifyURL`: a session could not be
-/// recorded. Clients want to hear 201.
+/// `POST /machine/ssh/notify`, the URL in `onRecordingFailure.NotifyURL`: an SSH session could not be
+/// recorded. Clients expect 201.
 pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     match request.ssh_event() {
         Ok((event, source, user)) => {
@@ -56,35 +56,40 @@ pub async fn ssh_event(context: &ControlContext, request: NoiseRequest) -> Respo
                 _ => "not recorded",
             };
             let details = format!("from node {source} as {user:?}: {event}");
-            note(context, node.id, "SSH_RECORDING_FAILED", &details);
+            log_report(context, node.id, "SSH_RECORDING_FAILED", &details);
             body::status(StatusCode::CREATED)
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     }
 }
 
-fn note(context: &ControlContext, node: hearth_core::id::NodeId, action: &str, details: &str) {
-    tracing::info!(%node, action, details, "a node reports");
+fn log_report(
+    context: &ControlContext,
+    node: hearth_core::id::NodeId,
+    action: &str,
+    details: &str,
+) {
+    tracing::info!(%node, action, details, "client report");
     let now = system_clock::now().wall;
     context.reports.audit(now, node, action, details);
 }
 
-/// What the policy (`nodeAttrs`) gives to nodes that may set their own attributes. Others may not: a
-/// posture would let in whoever says of itself what the posture asks for.
+/// Node attribute (`nodeAttrs` in the policy) of nodes that may set their own device attributes. Without it
+/// a device could satisfy a posture by its own claim.
 const OWN_ATTRIBUTES: &str = "hearth:set-device-attr";
 
 /// `PATCH /machine/set-device-attr`.
 pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
-    let (node, request) = match ask(context, &request) {
+    let (node, request) = match authenticate(context, &request) {
         Ok(asked) => asked,
-        Err(answer) => return answer,
+        Err(fault) => return fault.answer(),
     };
     let snapshot = context.engine.snapshot();
     let given = snapshot.compiled().attributes(node.id);
     if !given.contains_key(OWN_ATTRIBUTES) {
         let fault = format!(
-            "this device may not set its own attributes: an administrator does (hearth nodes attributes), \
-             or gives it the attribute {OWN_ATTRIBUTES:?} by the policy's nodeAttrs"
+            "this device may not set its own attributes; set them with hearth nodes attributes, \
+             or grant it {OWN_ATTRIBUTES:?} in the nodeAttrs of the policy"
         );
         return body::text(StatusCode::FORBIDDEN, &fault);
     }
@@ -93,9 +98,10 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         Ok(updates) => updates.into_iter(),
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
-    let updates = updates.map(|(name, value)| Some((name.into(), attribute(value)?)));
+    let updates =
+        updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
     let Some(updates) = updates.collect::<Option<Vec<_>>>() else {
-        let fault = "the value of an attribute is a text, a whole number, true, false or null";
+        let fault = "the value of an attribute must be a string, an integer, true, false or null";
         return body::text(StatusCode::BAD_REQUEST, fault);
     };
     let node = node.id;
@@ -103,17 +109,5 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
     match context.engine.set_attributes(by, node, updates).await {
         Ok(_) => body::json(StatusCode::OK, &json!({})),
         Err(fault) => refused(&fault),
-    }
-}
-
-/// A value as the state has it; the inner `None` takes the attribute away, the outer one says that there
-/// are no such values.
-pub fn attribute(value: &Value) -> Option<Option<AttributeValue>> {
-    match value {
-        Value::Null => Some(None),
-        Value::Bool(flag) => Some(Some(AttributeValue::Flag(*flag))),
-        Value::Number(number) => number.as_i64().map(AttributeValue::Number).map(Some),
-        Value::String(text) => Some(Some(AttributeValue::Text(text.as_str().into()))),
-        Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -1,5 +1,5 @@
-//! Asks routers for a sign of life where another could take over: one that holds its connection may still
-//! have stopped to work.
+//! Route failover: probes subnet routers that have a standby, because a router can stop working while its
+//! connection stays open.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use hearth_core::state::model::{Node, Presence, is_exit_route};
 use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Routers that are asked at the same time; more wait for the next round.
+/// Most routers probed at the same time; more wait for the next round.
 const ROUTERS_MAX: usize = 64;
 
-/// Asks all routers of routes with more than one, each interval, until hearth shuts down.
-pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) {
+/// Probes all routers of redundant routes at each interval, until hearth shuts down.
+pub async fn probe_routers(context: Arc<ControlContext>, settings: RouteSettings) {
     let Some(interval) = settings.probe_interval else {
         return;
     };
@@ -27,43 +27,43 @@ pub async fn ask_routers(context: Arc<ControlContext>, settings: RouteSettings) 
             () = tokio::time::sleep(interval) => {}
         }
         for router in routers(&context.engine.snapshot()) {
-            let asking = ask(context.clone(), router, settings.probe_timeout);
-            context.tasks.spawn("question to a router", asking);
+            let probing = probe(context.clone(), router, settings.probe_timeout);
+            context.tasks.spawn("route failover probe", probing);
         }
     }
 }
 
-/// Asks one router, and tells the state when the answer is another than before.
-async fn ask(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
-    let question = C2nRequest {
+/// Probes one router, and updates the state when its health has changed.
+async fn probe(context: Arc<ControlContext>, router: Arc<Node>, timeout: Duration) {
+    let request = C2nRequest {
         method: "GET",
         path: "/echo",
         body: &[],
         timeout,
     };
-    let healthy = match context.calls.ask(&router, &question).await {
+    let healthy = match context.calls.ask(&router, &request).await {
         Ok(_) | Err(NodeCallError::Answer) => true,
         Err(NodeCallError::Timeout(_)) => false,
-        // It was not asked at all.
+        // The probe was not sent.
         Err(_) => return,
     };
     let snapshot = context.engine.snapshot();
     let Some(now) = snapshot.node(router.id) else {
         return;
     };
-    // A router that came back meanwhile was not the one that was asked.
+    // A router that reconnected meanwhile is not the one that was probed.
     if now.presence != router.presence || now.unhealthy != healthy {
         return;
     }
-    tracing::info!(node = %router.id, healthy, "a router has changed");
-    // Refused only when it is gone or hearth stops: nothing to do then.
+    tracing::info!(node = %router.id, healthy, "subnet router health changed");
+    // Fails only when the node was deleted or hearth stops; nothing to do then.
     let _ = context
         .engine
         .set_health(Principal::System, router.id, healthy)
         .await;
 }
 
-/// The routers that hold a stream and serve a route that others serve as well.
+/// Connected routers that serve a route which others serve as well.
 fn routers(snapshot: &Snapshot) -> Vec<Arc<Node>> {
     let is_there = |node: &&Arc<Node>| {
         node.is_active() && matches!(node.presence, Presence::Online(_)) && !node.is_isolated()
@@ -88,7 +88,7 @@ mod tests {
     use hearth_core::state::testing::World;
 
     #[test]
-    fn only_routers_that_can_be_replaced_are_asked() {
+    fn only_routers_with_a_standby_are_probed() {
         let (mut world, _) = World::with_user();
         let ids = [1, 2, 3].map(|number| world.node_number(number));
         let offers = ["10.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16"];

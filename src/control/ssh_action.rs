@@ -1,7 +1,7 @@
-//! `GET /machine/ssh/action/{source}/to/{target}`: an SSH server asks whether to let somebody in whom the
-//! policy wants confirmed by a person (check mode).
+//! `GET /machine/ssh/action/{source}/to/{target}`: an SSH server asks whether to accept a connection that
+//! needs approval (check mode).
 //!
-//! The first answer has the server show an address and ask again; the second waits for the decision.
+//! The first response makes the server show a URL and ask again; the second one waits for the decision.
 //! Source: `SSHActionHandler` in headscale `hscontrol/noise.go`; `fetchSSHAction` in tailscale
 //! `ssh/tailssh/tailssh.go`.
 
@@ -23,19 +23,19 @@ use hearth_core::state::secret::{NoRandomness, new_auth_id};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::ssh_action::SshAction;
 
-/// What paths of this request begin with.
+/// Path prefix of these requests.
 const PATH: &str = "/machine/ssh/action/";
 
-/// Longest name of a local user, in bytes. Linux has 32.
+/// Longest local user name, in bytes. Linux allows 32.
 const USER_BYTES: usize = 64;
 
-/// Answers with what the SSH server is to do.
+/// Responds with the action of the SSH server.
 pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Response<Body> {
     let Some((source, target)) = nodes(request.uri.path()) else {
         return body::text(StatusCode::BAD_REQUEST, "expected two node ids");
     };
     let snapshot = context.engine.snapshot();
-    // The SSH server asks about itself: nobody else may make, or wait for, a connection to it.
+    // The SSH server asks about itself: no other machine may start, or wait for, a check for it.
     let Some(node) = snapshot.node(target) else {
         return body::text(StatusCode::NOT_FOUND, "target node not found");
     };
@@ -49,33 +49,33 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     let query = request.uri.query();
     let local_user = query::value(query, "local_user");
     if local_user.len() > USER_BYTES {
-        return body::text(StatusCode::BAD_REQUEST, "the local user's name is too long");
+        return body::text(StatusCode::BAD_REQUEST, "local user name is too long");
     }
-    let way = SshAttempt {
+    let attempt = SshAttempt {
         source,
         target,
         local_user: local_user.into(),
     };
-    // The period is the policy's: what the client says of it, the client could change.
-    let period = period(&snapshot, &way);
+    // The check period comes from the policy, since the client could change its own.
+    let period = period(&snapshot, &attempt);
     drop(snapshot);
-    let checking = Checking {
+    let checking = SshActions {
         checks: &context.ssh_checks,
         shutdown: &context.shutdown,
         server_url: &context.server_url,
     };
     let waiting = query::value(query, "auth_id");
-    match checking.action(way, period, &waiting).await {
+    match checking.action(attempt, period, &waiting).await {
         Ok(action) => body::json(StatusCode::OK, &action),
         Err(fault) => body::text(fault.status(), &fault.to_string()),
     }
 }
 
-/// How long a confirmation of a connection counts; zero is for that connection only. `None` where the policy
-/// asks for none.
-fn period(snapshot: &Snapshot, way: &SshAttempt) -> Option<Duration> {
+/// Check period of a connection; zero approves that connection only. `None` when the policy has no
+/// check for it.
+fn period(snapshot: &Snapshot, attempt: &SshAttempt) -> Option<Duration> {
     let compiled = snapshot.compiled();
-    let period = compiled.ssh_check(way.source, way.target, &way.local_user)?;
+    let period = compiled.ssh_check(attempt.source, attempt.target, &attempt.local_user)?;
     Some(match period {
         CheckPeriod::Always => Duration::ZERO,
         CheckPeriod::Every(time) => time,
@@ -87,9 +87,9 @@ fn nodes(path: &str) -> Option<(NodeId, NodeId)> {
     Some((source.parse().ok()?, target.parse().ok()?))
 }
 
-/// Why there is no answer.
+/// Why a check could not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+enum SshActionError {
     #[error("invalid auth_id")]
     Id,
     #[error("auth_id belongs to another connection")]
@@ -100,7 +100,7 @@ enum Fault {
     NoRandomness(#[from] NoRandomness),
 }
 
-impl Fault {
+impl SshActionError {
     fn status(self) -> StatusCode {
         match self {
             Self::Id => StatusCode::BAD_REQUEST,
@@ -110,76 +110,83 @@ impl Fault {
     }
 }
 
-/// What the decision about a connection needs.
-struct Checking<'a> {
+/// Context of the SSH checks of one target.
+struct SshActions<'a> {
     checks: &'a SshChecks,
     shutdown: &'a Shutdown,
     server_url: &'a str,
 }
 
-impl Checking<'_> {
-    /// What becomes of a connection; `waiting` is the id under which it waits already, or empty.
+impl SshActions<'_> {
+    /// Action for a connection; `waiting` is the ID of its pending check, or empty.
     async fn action(
         &self,
-        way: SshAttempt,
+        attempt: SshAttempt,
         period: Option<Duration>,
         waiting: &str,
-    ) -> Result<SshAction, Fault> {
+    ) -> Result<SshAction, SshActionError> {
         let Some(period) = period else {
-            let message = "# The policy has no check for this connection.\r\n";
+            let message = "# The policy requires no check for this connection.\r\n";
             return Ok(SshAction::rejected(message));
         };
         if !waiting.is_empty() {
-            return self.follow(way, waiting).await;
+            return self.follow(attempt, waiting).await;
         }
-        if self.checks.is_approved(&way, period, system_clock::now()) {
+        if self
+            .checks
+            .is_approved(&attempt, period, system_clock::now())
+        {
             return Ok(SshAction::accepted());
         }
-        self.hold(way)
+        self.hold(attempt)
     }
 
-    /// Has the connection wait for a person.
-    fn hold(&self, way: SshAttempt) -> Result<SshAction, Fault> {
+    /// Starts a check.
+    fn hold(&self, attempt: SshAttempt) -> Result<SshAction, SshActionError> {
         let id = new_auth_id()?;
         let action = SshAction {
             message: format!(
-                "# This connection has to be confirmed by the owner of the network.\r\n\
-                 # Its page: {}/ssh/{id}\r\n",
+                "# This connection needs your approval. Open:\r\n\
+                 # {}/ssh/{id}\r\n",
                 self.server_url
             ),
             hold_and_delegate: format!(
                 "https://unused{PATH}{}/to/{}?local_user={}&auth_id={id}",
-                way.source,
-                way.target,
-                query::escaped(&way.local_user),
+                attempt.source,
+                attempt.target,
+                query::escaped(&attempt.local_user),
             ),
             ..SshAction::default()
         };
-        let (source, target, user) = (way.source, way.target, &way.local_user);
+        let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
         let help = "hearth ssh list";
-        tracing::info!(id = id.short(), %source, %target, %user, help, "SSH connection awaits confirmation");
-        self.checks.begin(id, way, system_clock::now());
+        tracing::info!(id = id.short(), %source, %target, %user, help, "SSH connection waits for approval");
+        self.checks.begin(id, attempt, system_clock::now());
         Ok(action)
     }
 
-    /// Waits for the decision about a connection. One that is not known, after a restart perhaps, begins
-    /// anew: the client would ask for it until it gives up.
-    async fn follow(&self, way: SshAttempt, waiting: &str) -> Result<SshAction, Fault> {
-        let id = waiting.parse().map_err(|_| Fault::Id)?;
+    /// Waits for the decision of a check. An unknown check, for example after a restart, is started again,
+    /// because the client would ask for it until it gives up.
+    async fn follow(
+        &self,
+        attempt: SshAttempt,
+        waiting: &str,
+    ) -> Result<SshAction, SshActionError> {
+        let id = waiting.parse().map_err(|_| SshActionError::Id)?;
         match self.checks.find(&id, system_clock::now()) {
-            None => return self.hold(way),
-            Some(known) if known.way != way => return Err(Fault::OtherConnection),
+            None => return self.hold(attempt),
+            Some(known) if known.attempt != attempt => return Err(SshActionError::OtherConnection),
             Some(_) => {}
         }
         let verdict = tokio::select! {
             biased;
-            () = self.shutdown.wait() => return Err(Fault::Shutdown),
+            () = self.shutdown.wait() => return Err(SshActionError::Shutdown),
             verdict = self.checks.decided(&id, system_clock::now) => verdict,
         };
         Ok(match verdict {
             Verdict::Approved => SshAction::accepted(),
             Verdict::Rejected | Verdict::Waiting => {
-                SshAction::rejected("# The connection was not confirmed.\r\n")
+                SshAction::rejected("# This connection was not approved.\r\n")
             }
         })
     }
@@ -204,19 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_confirmation_counts_is_the_policys() {
+    fn the_check_period_comes_from_the_policy() {
         let (mut world, _) = World::with_user();
         let (source, target) = (world.node_number(1), world.node_number(2));
         world.open_stream(source);
         world.open_stream(target);
         let of = |world: &World, user: &str| {
             let local_user = user.into();
-            let way = SshAttempt {
+            let attempt = SshAttempt {
                 source,
                 target,
                 local_user,
             };
-            period(&world.snapshot(), &way)
+            period(&world.snapshot(), &attempt)
         };
         assert_eq!(of(&world, "root"), None);
         let rule = |period: &str| {
@@ -231,7 +238,7 @@ mod tests {
         assert_eq!(of(&world, "root"), Some(Duration::ZERO));
     }
 
-    fn way(local_user: &str) -> SshAttempt {
+    fn attempt(local_user: &str) -> SshAttempt {
         SshAttempt {
             source: NodeId::new(3).unwrap(),
             target: NodeId::new(12).unwrap(),
@@ -239,28 +246,28 @@ mod tests {
         }
     }
 
-    /// What the client would do with the URL that it is to ask next.
+    /// What the client does with the URL of its next request.
     fn asked_next(action: &SshAction) -> (SshAttempt, String) {
         let uri: hyper::Uri = action.hold_and_delegate.parse().unwrap();
         let (source, target) = nodes(uri.path()).unwrap();
-        let way = SshAttempt {
+        let attempt = SshAttempt {
             source,
             target,
             local_user: query::value(uri.query(), "local_user").into(),
         };
-        (way, query::value(uri.query(), "auth_id"))
+        (attempt, query::value(uri.query(), "auth_id"))
     }
 
     #[tokio::test]
     async fn a_connection_waits_for_its_decision_and_the_next_one_does_not() {
         let (checks, shutdown) = (SshChecks::new(8), Shutdown::new());
-        let checking = Checking {
+        let checking = SshActions {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://192.168.1.1:8080",
         };
-        // A name that the client would otherwise put another value for.
-        let root = way("$LOCAL_USER&x");
+        // A name that would break the URL if it were not escaped.
+        let root = attempt("$LOCAL_USER&x");
         let held = checking.action(root.clone(), HOUR, "").await.unwrap();
         let (same, id) = asked_next(&held);
         assert_eq!(same, root);
@@ -270,10 +277,10 @@ mod tests {
                 .contains(&format!("http://192.168.1.1:8080/ssh/{id}\r\n"))
         );
 
-        let other = checking.action(way("anna"), HOUR, &id).await;
-        assert_eq!(other, Err(Fault::OtherConnection));
+        let other = checking.action(attempt("anna"), HOUR, &id).await;
+        assert_eq!(other, Err(SshActionError::OtherConnection));
         let broken = checking.action(root.clone(), HOUR, "../x").await;
-        assert_eq!(broken, Err(Fault::Id));
+        assert_eq!(broken, Err(SshActionError::Id));
 
         let decide = async {
             let id: AuthId = id.parse().unwrap();
@@ -283,7 +290,7 @@ mod tests {
         assert_eq!(followed, Ok(SshAction::accepted()));
         let next = checking.action(root.clone(), HOUR, "").await;
         assert_eq!(next, Ok(SshAction::accepted()));
-        // Where each connection is to be checked, an earlier confirmation does not count.
+        // With a check for each connection, an earlier approval does not count.
         let always = checking
             .action(root.clone(), Some(Duration::ZERO), "")
             .await;
@@ -293,24 +300,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_is_no_and_a_lost_connection_begins_anew() {
+    async fn a_rejection_is_final_and_an_unknown_check_starts_again() {
         let (checks, shutdown) = (SshChecks::new(8), Shutdown::new());
-        let checking = Checking {
+        let checking = SshActions {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://h",
         };
-        let held = checking.action(way("root"), HOUR, "").await.unwrap();
+        let held = checking.action(attempt("root"), HOUR, "").await.unwrap();
         let (_, id) = asked_next(&held);
         checks
             .decide(&id.parse().unwrap(), false, system_clock::now())
             .unwrap();
-        let followed = checking.action(way("root"), HOUR, &id).await.unwrap();
+        let followed = checking.action(attempt("root"), HOUR, &id).await.unwrap();
         assert!(followed.reject && !followed.accept && followed.hold_and_delegate.is_empty());
-        let lost = checking.action(way("root"), HOUR, "lost").await.unwrap();
+        let lost = checking
+            .action(attempt("root"), HOUR, "lost")
+            .await
+            .unwrap();
         let (_, id) = asked_next(&lost);
         shutdown.trigger();
-        let stopped = checking.action(way("root"), HOUR, &id).await;
-        assert_eq!(stopped, Err(Fault::Shutdown));
+        let stopped = checking.action(attempt("root"), HOUR, &id).await;
+        assert_eq!(stopped, Err(SshActionError::Shutdown));
     }
 }

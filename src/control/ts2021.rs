@@ -1,4 +1,4 @@
-//! Control connections: the upgrade request, the Noise handshake, and HTTP/2 inside.
+//! Control connections (TS2021): the upgrade request, the Noise handshake, and HTTP/2 inside.
 //!
 //! Source: tailscale `control/controlhttp/controlhttpserver/controlhttpserver.go`.
 #![cfg_attr(
@@ -38,7 +38,7 @@ use hearth_core::keys::{ChallengeKey, MachineKey, MachineSecret};
 use hearth_core::noise::handshake::{self, Accepted, HandshakeError};
 use hearth_core::noise::{EARLY_PAYLOAD_FROM, early_payload};
 
-/// The path of the upgrade.
+/// Path of the upgrade request.
 pub const PATH: &str = "/ts2021";
 
 /// Source: `UpgradeHeaderValue` in tailscale `control/controlhttp/controlhttpcommon`.
@@ -47,26 +47,26 @@ const PROTOCOL: &str = "tailscale-control-protocol";
 /// Source: `HandshakeHeaderName` in tailscale `control/controlhttp/controlhttpcommon`.
 const HANDSHAKE_HEADER: &str = "x-tailscale-handshake";
 
-/// The same in the query of a WebSocket's request.
+/// The same as a query parameter of a WebSocket request.
 const HANDSHAKE_PARAMETER: &str = "X-Tailscale-Handshake";
 
-/// Close code for a WebSocket that is used in another way than agreed. Source: RFC 6455 section 7.4.1.
+/// Close code of a WebSocket that violates the protocol. Source: RFC 6455 section 7.4.1.
 const POLICY_VIOLATION: u16 = 1008;
 
-/// How a client begins a control connection; the bytes are its handshake message.
+/// How a control connection starts; the bytes are the handshake message of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlUpgrade {
-    /// On the connection itself.
+    /// Directly on the connection.
     Plain(Vec<u8>),
     /// Inside WebSocket messages.
     WebSocket(Vec<u8>),
-    /// Inside WebSocket messages, but not as the protocol wants it: the WebSocket is closed.
+    /// Inside WebSocket messages, but invalid: the WebSocket is closed.
     Misused,
 }
 
 /// Any method on [`PATH`]: 101, or 400 with the texts of the reference.
 ///
-/// `take_over` makes the upgrade that the response carries.
+/// `take_over` makes the upgrade in the response.
 pub fn upgrade(
     request: &Parts,
     take_over: impl FnOnce(ControlUpgrade) -> Upgrade,
@@ -114,8 +114,8 @@ fn check(request: &Parts, protocol: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(initiation)
 }
 
-/// Clients in a browser cannot set headers: their handshake is in the query. One that is missing, or a
-/// subprotocol that is not ours, is told by closing the WebSocket.
+/// Clients in a browser cannot set headers: their handshake is in the query. A missing handshake or an
+/// unknown subprotocol is reported by closing the WebSocket.
 /// Source: `acceptWebsocket` in tailscale `control/controlhttp/controlhttpserver/controlhttpserver.go`.
 fn web_socket(
     request: &Parts,
@@ -136,14 +136,14 @@ fn web_socket(
     response
 }
 
-/// Who speaks on a control connection.
+/// Client of a control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// The machine key that the client has proven to hold. The only identity to believe.
+    /// Machine key, proven by the handshake. The only trusted identity.
     pub machine: MachineKey,
-    /// The client's capability version.
+    /// Capability version of the client.
     pub version: u16,
-    /// Where the connection comes from.
+    /// Address of the client.
     pub source: SocketAddr,
 }
 
@@ -153,21 +153,21 @@ pub enum ControlError {
     /// The handshake was refused.
     #[error("noise: {0}")]
     Handshake(#[from] HandshakeError),
-    /// The client named the all-zero key, which stands for no key.
-    #[error("noise: the machine key is zero")]
+    /// The machine key of the client is all zero, which means no key.
+    #[error("noise: machine key is zero")]
     NoMachine,
-    /// The handshake took too long.
-    #[error("noise: the handshake timed out")]
+    /// The handshake timed out.
+    #[error("noise: handshake timed out")]
     Timeout,
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
-    /// HTTP/2 ended early.
+    /// HTTP/2 failed.
     #[error(transparent)]
     Http2(#[from] Http2Error),
 }
 
-/// The server's end of all Noise sessions.
+/// Server side of all Noise sessions.
 #[derive(Debug)]
 pub struct NoiseServer {
     secret: MachineSecret,
@@ -178,9 +178,9 @@ pub struct NoiseServer {
 }
 
 impl NoiseServer {
-    /// Control connections of the server with this key.
+    /// A server with this key.
     ///
-    /// `challenge` goes into the early payload; no client answers it today.
+    /// `challenge` goes into the early payload; current clients ignore it.
     pub fn new(
         secret: MachineSecret,
         challenge: ChallengeKey,
@@ -196,13 +196,12 @@ impl NoiseServer {
         }
     }
 
-    /// The server's public key.
+    /// Public key of the server.
     pub fn public_key(&self) -> MachineKey {
         self.secret.public()
     }
 
-    /// Goes on with a connection after its 101: the upgrade that the response carries. The handlers'
-    /// responses come from `answer`.
+    /// The upgrade of a control connection after its 101 response. `answer` handles the requests inside.
     pub fn take_over<F>(self: &Arc<Self>, begin: ControlUpgrade, answer: F) -> Upgrade
     where
         F: Fn(Request<Incoming>, Peer) -> PendingResponse + Send + Sync + 'static,
@@ -214,7 +213,7 @@ impl NoiseServer {
                     tracing::debug!(%source, %error, "control connection ended");
                 }
             };
-            // Each kind is a future of its own, so that a connection pays for the memory of its kind only.
+            // Each kind is a future of its own, so a connection uses the memory of its kind only.
             match begin {
                 ControlUpgrade::Plain(initiation) => Box::pin(async move {
                     log(server
@@ -235,8 +234,8 @@ impl NoiseServer {
         })
     }
 
-    /// Serves one connection until it ends or the server stops. `received` is what the client sent after
-    /// its request.
+    /// Serves one connection until it ends or the server stops. `received` are bytes that the client sent
+    /// after its upgrade request.
     async fn serve<F>(
         &self,
         stream: Stream,
@@ -257,7 +256,7 @@ impl NoiseServer {
         Ok(http2::serve(stream, &self.limits, &self.shutdown, answer).await?)
     }
 
-    /// Closes a WebSocket that was not opened as the protocol wants it.
+    /// Closes an invalid WebSocket.
     async fn refuse_web_socket(&self, stream: Stream, received: Bytes) -> Result<(), ControlError> {
         let mut stream = WebSocket::new(stream, received);
         stream.close(POLICY_VIOLATION);
@@ -275,7 +274,7 @@ impl NoiseServer {
         source: SocketAddr,
         early: bool,
     ) -> Result<(NoiseStream<Stream>, Peer), ControlError> {
-        // Nobody closes the semaphore; without a permit the work is only less fair.
+        // The semaphore is never closed; without a permit the handshakes are only less fair.
         let permit = self.handshakes.acquire().await.ok();
         let accepted = handshake::respond(&self.secret, &initiation);
         drop(permit);
@@ -302,7 +301,7 @@ impl NoiseServer {
         if early && version >= EARLY_PAYLOAD_FROM {
             stream.write_all(&early_payload(&self.challenge)).await?;
         }
-        // Other connections get their turn between two handshakes, which take long on a small processor.
+        // Yields between two handshakes, which take long on a slow processor.
         tokio::task::yield_now().await;
         stream.flush().await?;
         let peer = Peer {
@@ -317,7 +316,7 @@ impl NoiseServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::http1::{self, Ended};
+    use crate::net::http1::{self, Http1End};
     use crate::supervise::Tasks;
     use hearth_core::noise::handshake::testing::Initiator;
     use hearth_core::noise::record::{Open, Seal};
@@ -337,7 +336,7 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The response, and what would take the connection over.
+    /// The response, and its upgrade.
     fn upgraded(request: &Parts) -> (Response<Body>, Option<ControlUpgrade>) {
         let mut begin = None;
         let response = upgrade(request, |asked| {
@@ -410,7 +409,7 @@ mod tests {
         }
     }
 
-    /// Where the fake clients come from.
+    /// Address of the fake clients.
     fn source() -> SocketAddr {
         ([192, 0, 2, 1], 1234).into()
     }
@@ -472,7 +471,7 @@ mod tests {
         NoiseStream::new(stream, seal, open, &[], &[])
     }
 
-    /// Runs a client's part of a connection.
+    /// Runs the client side of a connection.
     #[derive(Clone)]
     struct OnTasks(Tasks);
 
@@ -517,7 +516,7 @@ mod tests {
                 &serve,
                 &|_, _| None,
             );
-            if let Ok(Ended::Upgraded {
+            if let Ok(Http1End::Upgraded {
                 stream,
                 received,
                 upgrade,
@@ -579,7 +578,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_initiation_is_told_so() {
+    async fn a_bad_initiation_gets_an_error() {
         let setup = setup();
         let mut stream = serve(&setup, vec![0; 100]);
         let mut answer = Vec::new();
@@ -589,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_asks_is_left() {
+    async fn a_client_that_never_sends_a_request_is_disconnected() {
         let setup = setup();
         let mut stream = connect(&setup, 40).await;
         let mut rest = Vec::new();
@@ -598,7 +597,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_ends_idle_connections() {
+    async fn a_shutdown_ends_idle_connections() {
         let setup = setup();
         let stream = connect(&setup, 40).await;
         let mut idle = http2(&setup, stream).await;
@@ -608,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_taken_back_is_dropped() {
+    async fn a_cancelled_request_is_dropped() {
         let setup = setup();
         let stream = connect(&setup, 40).await;
         let mut requests = http2(&setup, stream).await;

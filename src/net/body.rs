@@ -1,4 +1,4 @@
-//! BodyBudget: the one response type, the small answers made with it, and reading a request's body within limits.
+//! Body: the one response type, short responses made with it, and reading a request body within limits.
 #![cfg_attr(
     not(test),
     deny(
@@ -36,15 +36,15 @@ enum Content {
 }
 
 impl Body {
-    /// No bytes.
+    /// An empty body.
     pub const fn empty() -> Self {
         Self(Content::Nothing)
     }
 
-    /// Pieces that `make` sends while the body is read. The body ends when that future does.
+    /// A streamed body: the pieces that `make` sends while the body is read. It ends when that future ends.
     ///
-    /// The future runs only when the next piece is wanted, in the task that sends the body: it needs no task
-    /// and no queue of its own, and is dropped with the body when the peer is gone.
+    /// The future is polled by the task that sends the body, only when the next piece can be sent. It needs no
+    /// task and no queue of its own, and is dropped with the body when the peer disconnects.
     pub fn stream<F>(make: impl FnOnce(Sender) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -84,7 +84,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Content::Stream(making, sender) = &mut self.0 {
             let is_over = making.as_mut().poll(context).is_ready();
-            let piece = sender.place().take();
+            let piece = sender.slot().take();
             if is_over {
                 self.0 = Content::Nothing;
             } else if piece.is_none() {
@@ -113,24 +113,24 @@ impl HttpBody for Body {
     }
 }
 
-/// Feeds a streamed body: a place for one piece.
+/// Sending half of a streamed body, with room for one piece.
 #[derive(Debug, Clone, Default)]
 pub struct Sender(Arc<Mutex<Option<Bytes>>>);
 
 impl Sender {
-    /// Hands a piece on, and waits until the next one is wanted.
+    /// Sends one piece and waits until the next one can be sent.
     ///
-    /// To be used in the future of [`Body::stream`], which is polled again when the place is empty; so nobody is
-    /// to be woken here. Cancel safe: a piece is handed on whole or not at all.
+    /// Only for the future of [`Body::stream`], which is polled again once the piece was taken, so no waker
+    /// is registered here. Cancel safe: a piece is sent whole or not at all.
     pub async fn send(&self, piece: Bytes) {
         let mut piece = Some(piece);
         poll_fn(|_| {
-            let mut place = self.place();
-            if place.is_some() {
+            let mut slot = self.slot();
+            if slot.is_some() {
                 return Poll::Pending;
             }
-            *place = piece.take();
-            match *place {
+            *slot = piece.take();
+            match *slot {
                 Some(_) => Poll::Pending,
                 None => Poll::Ready(()),
             }
@@ -138,19 +138,19 @@ impl Sender {
         .await;
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Bytes>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Bytes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An answer without a body.
+/// A response without a body.
 pub fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
-/// An answer with a body of this type.
+/// A response with a body of this content type.
 pub fn typed(
     status: StatusCode,
     content_type: &'static str,
@@ -163,7 +163,7 @@ pub fn typed(
     response
 }
 
-/// An answer with a text, which ends with a new line, as `http.Error` of Go makes it.
+/// A plain-text response that ends with a newline, like `http.Error` of Go.
 pub fn text(status: StatusCode, message: &str) -> Response<Body> {
     let mut response = typed(
         status,
@@ -177,12 +177,12 @@ pub fn text(status: StatusCode, message: &str) -> Response<Body> {
     response
 }
 
-/// An answer in JSON. What cannot be written as JSON becomes a 500.
+/// A JSON response; a 500 when the value cannot be serialized.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(bytes) => typed(status, "application/json", bytes),
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
+            tracing::error!(%error, "cannot serialize a response as JSON");
             text(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
         }
     }
@@ -197,16 +197,16 @@ pub enum ReadError {
     /// The body did not arrive in time.
     #[error("the request took too long")]
     Timeout,
-    /// The memory was needed for bodies that came later.
+    /// Evicted: the memory budget was needed for newer bodies.
     #[error("too many requests at once; try again in a moment")]
     Crowded,
-    /// The connection or the stream ended within the body.
+    /// The connection or the stream ended before the body did.
     #[error("the request is incomplete")]
     Broken,
 }
 
 impl ReadError {
-    /// The status that tells the client.
+    /// HTTP status of the error.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -218,9 +218,8 @@ impl ReadError {
 }
 
 /// Reads a whole body of at most `max_bytes` within `deadline`.
-///
-/// An announced length above the limit is refused before anything is read; memory grows with what
-/// arrives, not with what is announced. Not cancel safe: what was read is lost.
+/// A declared length above the limit is refused before anything is read. Memory grows with the bytes
+/// received, not with the declared length. Not cancel safe: bytes already read are lost.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -313,7 +312,7 @@ mod tests {
     async fn a_streamed_body_waits_for_what_its_future_waits_for() {
         let mut body = Body::stream(|sender| async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            // A piece that nobody waits for any more is sent all the same.
+            // The piece is sent although the wait for it was cancelled.
             tokio::select! { biased;
                 () = sender.send(Bytes::from_static(b"late")) => {}
                 () = std::future::ready(()) => {}
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_of_a_body_goes_with_it() {
+    fn the_future_of_a_body_is_dropped_with_it() {
         let held = Arc::new(());
         let guard = held.clone();
         let body = Body::stream(|_| async move { drop(guard) });

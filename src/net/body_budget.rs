@@ -1,9 +1,9 @@
-//! The memory for request bodies that are arriving, which all control connections share.
+//! Memory budget for request bodies being received, shared by all control connections.
 //!
-//! Anybody may open a control connection and send half of a body. So the bodies have one budget, and where it is
-//! used up the body that began first makes room: those of real clients arrive within a few round trips, and
-//! it is the one that does not go on that goes. Bounded by the bytes given to [`BodyBudget::new`], and by the numbers of
-//! connections and of their requests.
+//! Anyone can open a control connection and send half of a body. All bodies share one budget; when it is used up,
+//! the oldest unfinished body is evicted. Bodies of real clients arrive within a few round trips, so the oldest is
+//! the one that stalled. Bounded by the bytes given to [`BodyBudget::new`], and by the limits on connections and
+//! on requests per connection.
 #![cfg_attr(
     not(test),
     deny(
@@ -26,15 +26,15 @@ use tokio::sync::oneshot;
 
 use crate::net::body::ReadError;
 
-/// The bodies that are arriving.
+/// Memory budget for the bodies being received.
 #[derive(Debug)]
-pub struct BodyBudget(Mutex<Shared>);
+pub struct BodyBudget(Mutex<BudgetState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetState {
     total: usize,
     free: usize,
-    /// By when they began.
+    /// Bodies being received, by their sequence number.
     arriving: BTreeMap<u64, Arriving>,
     begun: u64,
 }
@@ -42,14 +42,14 @@ struct Shared {
 #[derive(Debug)]
 struct Arriving {
     bytes: usize,
-    /// Dropped when the body has to make room.
+    /// Dropped when the body is evicted.
     _stay: oneshot::Sender<()>,
 }
 
 impl BodyBudget {
-    /// Room for so many bytes.
+    /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self(Mutex::new(Shared {
+        Self(Mutex::new(BudgetState {
             total: bytes,
             free: bytes,
             arriving: BTreeMap::new(),
@@ -58,12 +58,11 @@ impl BodyBudget {
     }
 
     /// Reads a whole body of at most `max_bytes` within `deadline`.
-    ///
-    /// Memory grows with what arrives, not with what is announced. The room is given back when the body is
-    /// whole: whoever gets it takes it apart at once. Not cancel safe: what was read is lost.
+    /// Memory grows with the bytes received, not with the declared length. The reservation is released when
+    /// the body is complete, because the caller parses it at once. Not cancel safe: bytes already read are lost.
     ///
     /// # Errors
-    /// [`ReadError`]; `Crowded` when the room was needed for others.
+    /// [`ReadError`]; `Crowded` when the body was evicted for newer ones.
     pub async fn read<B: HttpBody>(
         &self,
         body: B,
@@ -74,8 +73,8 @@ impl BodyBudget {
         if announced > max_bytes {
             return Err(ReadError::TooLarge);
         }
-        let (place, leave) = self.enter();
-        let read = read_into(body, max_bytes, &place);
+        let (reservation, leave) = self.enter();
+        let read = read_into(body, max_bytes, &reservation);
         tokio::select! {
             biased;
             _ = leave => Err(ReadError::Crowded),
@@ -97,13 +96,13 @@ impl BodyBudget {
         (Reservation { bodies, number }, leave)
     }
 
-    /// A panic while the lock is held cannot leave the sums wrong: they are changed together.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    /// A poisoned lock is safe to use: the totals are always updated together.
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl BudgetState {
     fn leave(&mut self, number: u64) {
         if let Some(gone) = self.arriving.remove(&number) {
             self.free = self.free.saturating_add(gone.bytes);
@@ -111,14 +110,14 @@ impl Shared {
     }
 }
 
-/// One body's part of the room; given back when dropped.
+/// Share of the budget of one body; released when dropped.
 struct Reservation<'a> {
     bodies: &'a BodyBudget,
     number: u64,
 }
 
 impl Reservation<'_> {
-    /// Has room for `bytes` in all, at the cost of bodies that began earlier; says no if there is none even so.
+    /// Grows the reservation to `bytes`, evicting older bodies if needed. False when there is no room even then.
     fn grow_to(&self, bytes: usize) -> bool {
         let mut shared = self.bodies.lock();
         if bytes > shared.total {
@@ -156,7 +155,7 @@ impl Drop for Reservation<'_> {
 async fn read_into<B: HttpBody>(
     body: B,
     max_bytes: usize,
-    place: &Reservation<'_>,
+    reservation: &Reservation<'_>,
 ) -> Result<Bytes, ReadError> {
     let mut body = pin!(body);
     let mut whole = Vec::new();
@@ -169,13 +168,13 @@ async fn read_into<B: HttpBody>(
             return Err(ReadError::TooLarge);
         }
         if wanted > whole.capacity() {
-            // Twice as much each time, so that a body in many pieces is not copied for each of them.
+            // Doubles each time, so that a body in many pieces is not copied for each piece.
             let capacity = whole
                 .capacity()
                 .saturating_mul(2)
                 .min(max_bytes)
                 .max(wanted);
-            if !place.grow_to(capacity) {
+            if !reservation.grow_to(capacity) {
                 return Err(ReadError::Crowded);
             }
             whole.reserve_exact(capacity.saturating_sub(whole.len()));
@@ -202,7 +201,7 @@ mod tests {
         Full::new(Bytes::from(vec![0; length]))
     }
 
-    /// A body that sends so many bytes and then nothing more.
+    /// A body that sends `length` bytes and then stalls.
     fn stalled(length: usize) -> Body {
         Body::stream(move |sender| async move {
             sender.send(Bytes::from(vec![0; length])).await;
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_body_that_began_first_makes_room() {
+    async fn the_oldest_body_is_evicted() {
         let bodies = BodyBudget::new(100);
         let first = bodies.read(stalled(60), 60, SOON);
         let second = bodies.read(stalled(30), 60, SOON);
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_fits_is_refused_and_throws_nobody_out_for_nothing() {
+    async fn a_body_that_never_fits_is_refused_and_evicts_no_other() {
         let bodies = BodyBudget::new(100);
         let other = bodies.read(stalled(60), 60, SOON);
         let too_long = bodies.read(full(101), 200, SOON);

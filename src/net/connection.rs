@@ -1,6 +1,6 @@
-//! The life of one connection: TLS, HTTP/1, and what it becomes after that.
+//! One connection: TLS, HTTP/1, and the protocol it is upgraded to.
 //!
-//! Must not know: what the requests mean; that is the [`Service`]'s.
+//! Must not know what requests mean; that is up to the [`Service`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,40 +12,40 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::handshake_limit::{HANDSHAKE_BYTES, HandshakeLimit};
-use super::http1::{self, Ended};
+use super::http1::{self, Http1End};
 use super::limits::Limits;
 use super::stream::Stream;
 use super::tls;
 use super::upgrade::{Continuation, PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
-/// The most unsent plaintext that TLS holds for one connection, in bytes.
+/// Most unsent plaintext that TLS buffers per connection, in bytes.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Where a request comes from.
+/// Origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The network.
+    /// A TCP connection.
     Network {
-        /// The peer's address; IPv4 addresses are never in their IPv6 form.
+        /// Address of the peer; never an IPv4-mapped IPv6 address.
         source: SocketAddr,
-        /// Whether the connection is encrypted.
+        /// Whether the connection uses TLS.
         tls: bool,
     },
-    /// The admin socket, whose file permissions are the authentication.
+    /// The admin socket, authenticated by its file permissions.
     Local,
 }
 
-/// What the server answers.
+/// Request handler of the server.
 pub trait Service: Send + Sync + 'static {
-    /// Answers a request. A response with an [`Upgrade`] among its extensions ends the HTTP part.
+    /// Answers a request. An [`Upgrade`] in the extensions of the response ends the HTTP part.
     fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse;
 
-    /// Takes over the connection of a request that expects no answer, if it is one.
+    /// Takes over the connection if the request is a DERP fast start, which expects no HTTP response.
     fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade>;
 }
 
-/// What all connections share.
+/// Settings that all connections share.
 #[derive(Clone)]
 pub struct Connections {
     service: Arc<dyn Service>,
@@ -54,7 +54,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Connections to this service.
+    /// Connections to `service`.
     pub fn new(service: Arc<dyn Service>, limits: Limits, shutdown: Shutdown) -> Self {
         Self {
             service,
@@ -63,10 +63,10 @@ impl Connections {
         }
     }
 
-    /// Serves a connection from the network, encrypted if there are settings for that.
+    /// Serves a TCP connection, with TLS if `tls` is set.
     ///
-    /// The phases are boxed and follow each other here, so that a connection holds the memory of its
-    /// present phase only.
+    /// Each phase is boxed and dropped before the next one, so a connection uses the memory of its current
+    /// phase only.
     pub async fn tcp(self, stream: TcpStream, source: SocketAddr, tls: Option<tls::Settings>) {
         let next = match tls {
             None => Box::pin(self.network(Box::new(stream), source, false)).await,
@@ -98,21 +98,21 @@ impl Connections {
         None
     }
 
-    /// Serves a connection to the admin socket.
+    /// Serves a connection on the admin socket.
     pub async fn local(self, stream: UnixStream) {
         match Box::pin(self.http1(Box::new(stream), Origin::Local)).await {
-            Ok(Ended::Closed) => {}
-            Ok(Ended::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
+            Ok(Http1End::Closed) => {}
+            Ok(Http1End::Upgraded { .. }) => tracing::debug!("upgrade on the admin socket refused"),
             Err(error) => tracing::debug!(%error, "admin connection ended"),
         }
     }
 
-    /// The HTTP part of a connection. Gives what follows it, if anything.
+    /// Serves the HTTP part of a connection and returns the upgraded protocol, if any.
     async fn network(self, stream: Stream, source: SocketAddr, tls: bool) -> Option<Continuation> {
         let origin = Origin::Network { source, tls };
         match Box::pin(self.http1(stream, origin)).await {
-            Ok(Ended::Closed) => None,
-            Ok(Ended::Upgraded {
+            Ok(Http1End::Closed) => None,
+            Ok(Http1End::Upgraded {
                 stream,
                 received,
                 upgrade,
@@ -128,10 +128,10 @@ impl Connections {
         &self,
         stream: Stream,
         origin: Origin,
-    ) -> Result<Ended<Stream>, http1::FrontError> {
+    ) -> Result<Http1End<Stream>, http1::Http1Error> {
         let answer = |request| self.service.clone().answer(request, origin);
         let fast_start = |path: &str, header: &dyn Fn(&str) -> Vec<u8>| {
-            // Upgrades are for the network only.
+            // Upgrades are allowed on TCP connections only.
             (origin != Origin::Local)
                 .then(|| self.service.fast_start(path, header))
                 .flatten()
@@ -158,7 +158,7 @@ mod tests {
 
     struct Echo;
 
-    /// A protocol that repeats what came with the request.
+    /// A protocol that echoes the bytes received with the request.
     fn echo(protocol: &'static str) -> Upgrade {
         Upgrade::new(protocol, move |mut stream, received, _| {
             Box::pin(async move {
@@ -257,7 +257,7 @@ mod tests {
     const ECHO: &str = "GET /echo HTTP/1.1\r\nUpgrade: echo\r\nConnection: Upgrade\r\n";
 
     #[tokio::test]
-    async fn plain_requests_and_upgrades_are_told_apart() {
+    async fn plain_requests_and_upgrades_are_distinguished() {
         let server = Running::start(None, None);
         let answer = ask(&mut server.connect().await, GET).await;
         assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
@@ -321,7 +321,7 @@ mod tests {
             let mut stream = connector.connect(name, stream).await.unwrap();
             let client = stream.get_ref().1;
             assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
-            // The client would rather have AES.
+            // The client prefers AES.
             let suite = client.negotiated_cipher_suite().unwrap().suite();
             let cheap = rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
             assert_eq!(suite, cheap);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_admin_socket_is_told_from_the_network() {
+    async fn the_admin_socket_is_distinguished_from_the_network() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hearth.sock");
         let server = Running::start(None, Some(&path));

@@ -1,8 +1,8 @@
-//! A stream that gives only so many bytes until it is trusted with more.
+//! HandshakeLimit: a stream that stops reading after a number of bytes, until the TLS handshake is done.
 //!
-//! rustls holds up to 64 KB of a handshake message that does not end (`MAX_HANDSHAKE_SIZE` in its
-//! `msgs/deframer`), and anybody may begin one. What clients really send before they are connected are two
-//! kilobytes: a ClientHello with a share of a post-quantum key.
+//! rustls buffers up to 64 KB of an unfinished handshake message (`MAX_HANDSHAKE_SIZE` in its
+//! `msgs/deframer`), and anyone can start one. Real clients send about two kilobytes before the handshake is
+//! done: a ClientHello with a post-quantum key share.
 
 use std::io;
 use std::pin::Pin;
@@ -10,19 +10,19 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a client may send before its TLS handshake is done.
+/// Most bytes that a client can send before its TLS handshake is done.
 pub(super) const HANDSHAKE_BYTES: usize = 8 * 1024;
 
-/// A stream with an allowance for reading.
+/// A stream with a limit on the bytes read.
 #[derive(Debug)]
 pub(super) struct HandshakeLimit<S> {
     stream: S,
-    /// Bytes that may still be read; `None` is any number.
+    /// Bytes that can still be read; unlimited when `None`.
     left: Option<usize>,
 }
 
 impl<S> HandshakeLimit<S> {
-    /// The stream with so many bytes to read.
+    /// A stream from which `bytes` can be read.
     pub(super) fn new(stream: S, bytes: usize) -> Self {
         Self {
             stream,
@@ -30,7 +30,7 @@ impl<S> HandshakeLimit<S> {
         }
     }
 
-    /// From now on everything may be read.
+    /// Removes the limit.
     pub(super) fn trust(&mut self) {
         self.left = None;
     }
@@ -48,7 +48,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HandshakeLimit<S> {
             return stream.poll_read(context, buffer);
         };
         if *left == 0 {
-            let fault = "the handshake is too long";
+            let fault = "TLS handshake is too long";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
         }
         let most = buffer.remaining().min(*left);

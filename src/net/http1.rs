@@ -1,8 +1,8 @@
-//! The plain HTTP part of a connection: its first head, its requests, and how it ends.
+//! HTTP/1 part of a connection: its first request head, its requests, and how it ends.
 //!
-//! The first head is read before the HTTP library sees it, because a relay client with fast start
-//! wants no HTTP answer at all. An answer that carries an [`Upgrade`] ends the HTTP part, and the
-//! connection goes on as something else.
+//! The first head is read before hyper sees it, because a DERP client with fast start expects no HTTP
+//! response. A response that carries an [`Upgrade`] ends the HTTP part, and the connection continues with
+//! another protocol.
 #![cfg_attr(
     not(test),
     deny(
@@ -34,75 +34,75 @@ use crate::net::limits::{Limits, MAX_HEAD_BYTES};
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::shutdown::Shutdown;
 
-/// The most headers of a request.
+/// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// How long a finished connection may take to close.
-const CLOSE: Duration = Duration::from_secs(2);
+/// Timeout for closing a finished connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Recognizes a request that expects no answer: gets its path and a look-up of its headers.
+/// Recognizes a fast-start request from its path and headers.
 pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> + Sync);
 
 /// How the HTTP part of a connection ended.
 #[derive(Debug)]
-pub enum Ended<S> {
+pub enum Http1End<S> {
     /// The connection is closed.
     Closed,
-    /// The connection goes on as something else.
+    /// The connection continues with another protocol.
     Upgraded {
-        /// The connection.
+        /// The stream.
         stream: S,
-        /// What the client sent already, to be read before the stream.
+        /// Bytes already received, to be read before those of the stream.
         received: Bytes,
-        /// What it becomes.
+        /// The protocol that takes over.
         upgrade: Upgrade,
     },
 }
 
-/// Why the HTTP part of a connection was given up.
+/// Why the HTTP part of a connection failed.
 #[derive(Debug, thiserror::Error)]
-pub enum FrontError {
+pub enum Http1Error {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
-    /// No request came in time.
-    #[error("no request in time")]
+    /// No request arrived before the timeout.
+    #[error("no request before the timeout")]
     Idle,
-    /// The head of the first request did not arrive in time.
-    #[error("the request's head took too long")]
+    /// The head of the first request did not arrive before the timeout.
+    #[error("timeout while reading the request head")]
     SlowHead,
-    /// The connection was used for plain HTTP for too long.
-    #[error("plain HTTP for too long")]
+    /// The connection reached the time limit for plain HTTP.
+    #[error("time limit for plain HTTP reached")]
     Lifetime,
-    /// The client broke the rules of HTTP.
+    /// The client violated the HTTP protocol.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
 }
 
-/// Answers the requests of a connection until it ends, becomes something else, or the server stops.
+/// Answers the requests of a connection until it ends, is upgraded, or the server stops.
 ///
 /// # Errors
-/// [`FrontError`]; the connection is then dropped.
+/// [`Http1Error`]; the connection is then dropped.
 pub async fn serve<S>(
     mut stream: S,
     limits: &Limits,
     shutdown: &Shutdown,
     answer: &(dyn Fn(Request<Incoming>) -> PendingResponse + Sync),
     fast_start: FastStart<'_>,
-) -> Result<Ended<S>, FrontError>
+) -> Result<Http1End<S>, Http1Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let head = tokio::select! {
         biased;
-        () = shutdown.wait() => return Ok(Ended::Closed),
+        () = shutdown.wait() => return Ok(Http1End::Closed),
         head = read_head(&mut stream, limits) => head?,
     };
     if head.is_empty() {
-        return Ok(Ended::Closed);
+        return Ok(Http1End::Closed);
     }
     if let Some((received, upgrade)) = after_fast_start(&head, fast_start) {
-        return Ok(Ended::Upgraded {
+        return Ok(Http1End::Upgraded {
             stream,
             received,
             upgrade,
@@ -143,40 +143,40 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
                 stopping = true;
             }
-            () = &mut lifetime => return Err(FrontError::Lifetime),
+            () = &mut lifetime => return Err(Http1Error::Lifetime),
         }
     }
     let parts = connection.into_parts();
     let (mut stream, unread) = parts.io.into_inner().into_parts();
     let upgrade = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match upgrade {
-        Some(upgrade) => Ok(Ended::Upgraded {
+        Some(upgrade) => Ok(Http1End::Upgraded {
             stream,
             received: Bytes::from([parts.read_buf, unread].concat()),
             upgrade,
         }),
         None => {
-            // The answer is sent; a peer that does not take the farewell loses nothing.
-            let _ = timeout(CLOSE, stream.shutdown()).await;
-            Ok(Ended::Closed)
+            // The response is sent; a peer that misses the close loses nothing.
+            let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+            Ok(Http1End::Closed)
         }
     }
 }
 
-/// Reads until the first head is complete, or as long as a head may be; nothing when the peer leaves first.
+/// Reads until the first head is complete or at its maximum length; `None` when the peer disconnects first.
 async fn read_head<S: AsyncRead + Unpin>(
     stream: &mut S,
     limits: &Limits,
-) -> Result<Bytes, FrontError> {
+) -> Result<Bytes, Http1Error> {
     let mut head = Vec::with_capacity(512);
     let first = timeout(limits.idle, stream.read_buf(&mut head)).await;
-    if first.map_err(|_| FrontError::Idle)?? == 0 {
+    if first.map_err(|_| Http1Error::Idle)?? == 0 {
         return Ok(Bytes::new());
     }
     let rest = async {
         let mut seen = 0;
         while !has_end(head.get(seen..).unwrap_or_default()) && head.len() < MAX_HEAD_BYTES {
-            // The end may lie across the border of two reads.
+            // The end of the head can be split across two reads.
             seen = head.len().saturating_sub(2);
             let room = MAX_HEAD_BYTES.saturating_sub(head.len());
             head.reserve(room.min(1024));
@@ -189,16 +189,16 @@ async fn read_head<S: AsyncRead + Unpin>(
     };
     timeout(limits.head, rest)
         .await
-        .map_err(|_| FrontError::SlowHead)??;
+        .map_err(|_| Http1Error::SlowHead)??;
     Ok(Bytes::from(head))
 }
 
-/// Whether an empty line is in these bytes.
+/// Whether `bytes` contains an empty line.
 fn has_end(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|line| line == b"\n\r\n")
 }
 
-/// What follows the head, if the head is one that wants frames and no answer.
+/// The bytes after the head, if the head is a fast-start request.
 fn after_fast_start(received: &Bytes, recognize: FastStart<'_>) -> Option<(Bytes, Upgrade)> {
     if !received.starts_with(b"GET ") {
         return None;
@@ -246,7 +246,7 @@ mod tests {
         (path == "/derp" && header("derp-fast-start") == b"1").then(upgrade)
     }
 
-    async fn run(stream: DuplexStream) -> Result<Ended<DuplexStream>, FrontError> {
+    async fn run(stream: DuplexStream) -> Result<Http1End<DuplexStream>, Http1Error> {
         serve(
             stream,
             &Limits::default(),
@@ -270,7 +270,7 @@ mod tests {
             text
         };
         let (ended, text) = tokio::join!(run(server), talk);
-        assert!(matches!(ended, Ok(Ended::Closed)));
+        assert!(matches!(ended, Ok(Http1End::Closed)));
         assert_eq!(text.matches("hello\n").count(), 2, "{text}");
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let (mut client, server) = duplex(4096);
         let request = b"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\nfirst";
         client.write_all(request).await.unwrap();
-        let Ok(Ended::Upgraded {
+        let Ok(Http1End::Upgraded {
             mut stream,
             received,
             upgrade,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fast_start_is_not_answered_however_it_is_cut() {
+    async fn fast_start_gets_no_response_however_it_is_split() {
         let request =
             b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n";
         for cut in 1..request.len() {
@@ -312,7 +312,7 @@ mod tests {
                 client.write_all(late).await.unwrap();
             };
             let (ended, ()) = tokio::join!(run(server), talk);
-            let Ok(Ended::Upgraded {
+            let Ok(Http1End::Upgraded {
                 stream, received, ..
             }) = ended
             else {
@@ -331,26 +331,26 @@ mod tests {
         let (mut client, server) = duplex(64 * 1024);
         let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
         client.write_all(head.as_bytes()).await.unwrap();
-        assert!(matches!(run(server).await, Err(FrontError::Http(_))));
+        assert!(matches!(run(server).await, Err(Http1Error::Http(_))));
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_and_silent_peers_are_left() {
+    async fn slow_and_silent_peers_are_disconnected() {
         let (_client, server) = duplex(4096);
-        assert!(matches!(run(server).await, Err(FrontError::Idle)));
+        assert!(matches!(run(server).await, Err(Http1Error::Idle)));
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HT").await.unwrap();
-        assert!(matches!(run(server).await, Err(FrontError::SlowHead)));
+        assert!(matches!(run(server).await, Err(Http1Error::SlowHead)));
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert!(run(server).await.is_err(), "idle after a request");
     }
 
     #[tokio::test]
-    async fn a_server_that_stops_lets_idle_connections_go() {
+    async fn a_shutdown_closes_idle_connections() {
         let limits = Limits::default();
         for request in ["", "GET / HTTP/1.1\r\n\r\n"] {
             let shutdown = Shutdown::new();
@@ -366,7 +366,7 @@ mod tests {
                 serve(server, &limits, &shutdown, &answer, &fast_start),
                 stop
             );
-            assert!(matches!(ended, Ok(Ended::Closed)));
+            assert!(matches!(ended, Ok(Http1End::Closed)));
         }
     }
 

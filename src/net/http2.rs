@@ -1,4 +1,4 @@
-//! HTTP/2 on a stream, all requests inside the connection's own task.
+//! HTTP/2 on a stream, with all requests in the task of the connection.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -21,21 +21,21 @@ use crate::shutdown::Shutdown;
 /// The smallest frame size that HTTP/2 allows, in bytes. Source: RFC 9113 section 6.5.2.
 const FRAME_BYTES: u32 = 16 * 1024;
 
-/// Why an HTTP/2 connection ended early.
+/// Why an HTTP/2 connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Http2Error {
-    /// No request came in time.
+    /// No request arrived before the timeout.
     #[error("no request after the handshake")]
     Idle,
-    /// The client broke the protocol, or is gone.
+    /// The client violated the protocol, or disconnected.
     #[error("HTTP/2: {0}")]
     Http(#[from] hyper::Error),
 }
 
-/// Answers the requests of a connection until it ends or the server stops. On a stop no new requests are
-/// taken, and the running ones are awaited.
+/// Answers the requests of a connection until it ends or the server stops. On shutdown no new requests are
+/// accepted, and the running ones are awaited.
 ///
-/// Not an `async fn`, which would have room for the stream beside the connection that it is part of.
+/// Not an `async fn`, which would reserve memory for the stream next to the connection that contains it.
 pub fn serve<S>(
     stream: S,
     limits: &Limits,

@@ -1,9 +1,9 @@
-//! The requests of one HTTP/2 connection, run in the connection's own task.
+//! InlineExecutor: runs the requests of one HTTP/2 connection in the task of the connection.
 //!
-//! A task for each of them would be woken for each message and would wake the connection's then, and a map
-//! stream's would take memory as long as the connection lives.
-//! Bounded by the connection's limit of concurrent streams: requests that were taken back end when they are
-//! polled, which is right after the connection has read of that.
+//! With a task per request, each message would wake the request and then the connection, and a map stream
+//! would hold the memory of a task as long as the connection lives.
+//! Bounded by the limit of concurrent streams: a cancelled request ends when it is polled next, which is right
+//! after the connection has read the reset.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,24 +13,24 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use hyper::rt::Executor;
 
-/// How often the two sides may wake each other before other tasks have their turn.
+/// How often requests and connection can wake each other before the task yields.
 const ROUNDS: usize = 16;
 
-type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
+type RequestTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The running requests. They are dropped with this.
+/// Executor of the running requests, which are dropped with it.
 pub struct InlineExecutor {
-    begun: Arc<Mutex<Vec<Request>>>,
-    running: Vec<Request>,
+    begun: Arc<Mutex<Vec<RequestTask>>>,
+    running: Vec<RequestTask>,
     task: Arc<ParentTask>,
-    /// Wakes the requests.
+    /// Set when a request was woken.
     requests: Arc<WakeFlag>,
-    /// Wakes the connection.
+    /// Set when the connection was woken.
     connection: Arc<WakeFlag>,
 }
 
 impl InlineExecutor {
-    /// No requests yet.
+    /// An executor without requests.
     pub fn new() -> Self {
         let task = Arc::new(ParentTask::default());
         Self {
@@ -42,20 +42,20 @@ impl InlineExecutor {
         }
     }
 
-    /// Where the connection leaves its requests.
+    /// Handle with which the connection spawns its requests.
     pub fn spawner(&self) -> Spawner {
         Spawner(Arc::downgrade(&self.begun))
     }
 
-    /// To be called after the connection was changed otherwise than by polling it.
+    /// Must be called after the connection was changed other than by polling it.
     pub fn connection_changed(&self) {
         self.connection.woken.store(true, Ordering::SeqCst);
     }
 
-    /// Lets the requests and the connection that they came from go on, until the connection ends.
+    /// Polls the requests and the connection, until the connection ends.
     ///
-    /// InlineExecutor go first, so that what they send leaves in the same turn. A side is polled only when it was
-    /// woken, for what is polled has to be fetched from far memory where there are many connections.
+    /// Requests are polled first, so that what they send leaves in the same turn. Each side is polled only when it
+    /// was woken, because with many connections its state has to be fetched from slow memory.
     pub fn poll<C: Future>(
         &mut self,
         mut connection: Pin<&mut C>,
@@ -83,7 +83,7 @@ impl InlineExecutor {
             }
             if !self.is_woken() {
                 self.task.is_polled.store(false, Ordering::SeqCst);
-                // A wake-up of just now may have taken the task for still running.
+                // A recent wake-up may have seen the task as still running.
                 if !self.is_woken() {
                     return Poll::Pending;
                 }
@@ -100,7 +100,7 @@ impl InlineExecutor {
     }
 }
 
-/// The task that polls both sides.
+/// The task that polls requests and connection.
 #[derive(Default)]
 struct ParentTask {
     is_polled: AtomicBool,
@@ -118,7 +118,7 @@ impl ParentTask {
     }
 }
 
-/// What wakes one of the two sides, and the task unless it is running.
+/// Waker of one side, which also wakes the task unless it is running.
 struct WakeFlag {
     woken: AtomicBool,
     task: Arc<ParentTask>,
@@ -127,7 +127,7 @@ struct WakeFlag {
 impl WakeFlag {
     fn new(task: &Arc<ParentTask>) -> Arc<Self> {
         Arc::new(Self {
-            // Both begin by being polled.
+            // Both sides start by being polled.
             woken: AtomicBool::new(true),
             task: Arc::clone(task),
         })
@@ -148,7 +148,7 @@ impl Wake for WakeFlag {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // In this order: the task looks for this after it has said that it runs no more.
+        // The order matters: the task checks this flag after it has cleared `running`.
         self.woken.store(true, Ordering::SeqCst);
         if self.task.is_polled.load(Ordering::SeqCst) {
             return;
@@ -159,11 +159,11 @@ impl Wake for WakeFlag {
     }
 }
 
-/// Begins the requests of a connection.
+/// Spawns the requests of a connection.
 ///
-/// InlineExecutor hold one of these too, so it does not keep them alive.
+/// Each request holds a spawner too, so the spawner does not keep the requests alive.
 #[derive(Clone)]
-pub struct Spawner(Weak<Mutex<Vec<Request>>>);
+pub struct Spawner(Weak<Mutex<Vec<RequestTask>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, request: F) {
@@ -184,8 +184,8 @@ mod tests {
     use std::time::Duration;
     use tokio::sync::{mpsc, oneshot};
 
-    /// Runs a connection that begins what it is given, until that has an end.
-    async fn serve(mut given: mpsc::Receiver<Request>) {
+    /// Runs a connection that spawns the given requests, until it ends.
+    async fn serve(mut given: mpsc::Receiver<RequestTask>) {
         let mut requests = InlineExecutor::new();
         let begin = requests.spawner();
         let connection = async move {
@@ -198,8 +198,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_run_beside_each_other_and_go_with_the_connection() {
-        let (give, given) = mpsc::channel::<Request>(8);
+    async fn requests_run_concurrently_and_end_with_the_connection() {
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let served = tokio::task::JoinSet::from_iter([serve(given)]);
         let (first, second) = (oneshot::channel::<u8>(), oneshot::channel::<u8>());
         let (done, is_done) = oneshot::channel();
@@ -215,7 +215,7 @@ mod tests {
             let _ = done.send(sum);
         };
         give.send(Box::pin(answer)).await.unwrap();
-        // The wake-ups come from a thread of their own, as those of the engine do.
+        // The wake-ups come from another thread, like those of the engine.
         std::thread::spawn(move || {
             first.0.send(1).unwrap();
             second.0.send(2).unwrap();
@@ -229,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_wakes_itself_lets_others_run() {
-        let (give, given) = mpsc::channel::<Request>(8);
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let mut served = tokio::task::JoinSet::from_iter([serve(given)]);
         let busy = poll_fn(|context: &mut Context<'_>| {
             context.waker().wake_by_ref();
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_wake_up_from_another_thread_is_lost() {
-        let (give, given) = mpsc::channel::<Request>(8);
+        let (give, given) = mpsc::channel::<RequestTask>(8);
         let served = tokio::task::JoinSet::from_iter([serve(given)]);
         let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<()>>();
         let answers = std::thread::spawn(move || {

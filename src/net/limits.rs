@@ -1,46 +1,46 @@
-//! Every bound of the HTTP shell, in one place.
+//! Limits of connections and requests.
 
 use std::time::Duration;
 
-/// The most bytes a request's head may have. Less is not possible with the HTTP library.
+/// Longest request head, in bytes. The HTTP library does not allow less.
 pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// What connections may use. The defaults are for a router with 128 MB of memory.
+/// Limits of connections. The defaults are for a router with 128 MB of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Network connections at one time, upgraded ones included; more wait in the system's queue.
+    /// Concurrent TCP connections, upgraded ones included; more wait in the listen queue.
     pub connections: usize,
-    /// Network connections at one time from one IPv4 address or IPv6 /64; more are closed. Loopback is exempt.
+    /// Concurrent TCP connections per IPv4 address or IPv6 /64; more are closed. Loopback is exempt.
     pub connections_per_source: usize,
-    /// Connections at one time on the admin socket.
+    /// Concurrent connections on the admin socket.
     pub admin_connections: usize,
-    /// Noise handshakes at one time.
+    /// Concurrent Noise handshakes.
     pub handshakes: usize,
-    /// How long a TLS handshake may take.
+    /// Timeout for a TLS handshake.
     pub tls_handshake: Duration,
-    /// How long the first request's head may take from its first byte on.
+    /// Timeout for the head of the first request, from its first byte.
     pub head: Duration,
-    /// How long a connection may wait for its first request, or idle until the next one.
+    /// Timeout for the first request, and idle timeout between requests.
     ///
-    /// The Rust client connects before it knows what to ask, so this is not a matter of seconds.
+    /// The Rust client connects before it has a request to send, so a few seconds are not enough.
     pub idle: Duration,
-    /// How long a connection may be used for plain HTTP altogether.
+    /// Time limit for plain HTTP on one connection.
     pub lifetime: Duration,
-    /// How long a Noise handshake may take, its answer included.
+    /// Timeout for a Noise handshake, response included.
     pub noise_handshake: Duration,
-    /// How long after its handshake a control connection may wait for its first request.
+    /// Timeout for the first request of a control connection, from its handshake.
     pub first_request: Duration,
-    /// HTTP/2 requests at one time on one control connection.
+    /// Concurrent HTTP/2 requests per control connection.
     pub streams: u32,
-    /// Unread request bytes on one control connection, and on one of its requests.
+    /// Receive window in bytes, of a control connection and of each of its requests.
     pub window_bytes: u32,
-    /// Response bytes that one request holds for sending.
+    /// Response bytes buffered per request.
     pub send_bytes: usize,
-    /// The decoded head of one HTTP/2 request.
+    /// Largest decoded header list of an HTTP/2 request, in bytes.
     pub header_list_bytes: u32,
-    /// How often a quiet control connection is asked whether it lives.
+    /// Interval of HTTP/2 keepalive pings on an idle control connection.
     pub ping: Duration,
-    /// How long the answer to that may take.
+    /// Timeout for the response to a keepalive ping.
     pub pong: Duration,
 }
 

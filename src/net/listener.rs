@@ -1,7 +1,7 @@
-//! Listening sockets, and the gate through which every connection passes.
+//! Listening sockets, and the gate that every connection passes.
 //!
-//! When all permits are out, each socket holds one accepted connection and the system's own queue
-//! the others. A permit is taken after the accept, so that a quiet socket keeps none from a busy one.
+//! When all permits are taken, each socket holds one accepted connection, and the others wait in the listen
+//! queue. The permit is taken after the accept, so that an idle socket does not keep one from a busy socket.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,29 +23,29 @@ use crate::net::upgrade::Continuation;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 
-/// Connections that the system holds before they are accepted; it may allow less (`net.core.somaxconn`).
-/// All devices come back at once after a cut, and those that find no room try again after seconds.
+/// Listen queue of a socket; the kernel may allow less (`net.core.somaxconn`).
+/// After an outage all devices reconnect at once, and those that find no room retry after seconds.
 const BACKLOG: u32 = 1024;
 
-/// The first pause after an accept that failed for want of something; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// First backoff after a failed accept, when files or memory ran out; doubles up to [`MAX_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long what is sent may stay unacknowledged before the connection counts as dead.
+/// `TCP_USER_TIMEOUT`: how long sent data can stay unacknowledged before the connection is closed.
 /// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After so long a silence the peer's machine is asked whether it lives.
+/// Idle time before the first TCP keepalive probe.
 /// Source: 10 min in tailscale `cmd/derper/derper.go`.
 const KEEPALIVE: Duration = Duration::from_secs(10 * 60);
 
-/// Listens on a TCP address.
+/// Binds a TCP address and listens on it.
 ///
-/// `[::]` means both families: where the system separates them there are two sockets, and where it
-/// has no IPv6 there is one for IPv4.
+/// `[::]` means both address families: two sockets where the kernel separates them, one for IPv4 where
+/// it has no IPv6.
 ///
 /// # Errors
-/// The system's, for instance when the address is in use.
+/// The system error, for example when the address is in use.
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O.
@@ -54,7 +54,7 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
     match listen(address) {
         Ok(first) if everywhere => {
             let port = first.local_addr()?.port();
-            // In use means that the first socket has both families.
+            // "In use" means that the first socket covers both families.
             let second = listen((Ipv4Addr::UNSPECIFIED, port).into()).ok();
             Ok([Some(first), second].into_iter().flatten().collect())
         }
@@ -77,7 +77,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepted connections inherit both.
+/// Accepted connections inherit these options.
 fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
@@ -91,12 +91,12 @@ fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
 /// # Panics
 /// Outside a tokio runtime with I/O.
 pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    // Only sockets of the internet have such an address.
+    // Only IP sockets have such an address.
     socket.local_addr()?;
     if !SockRef::from(&socket).is_listener()? {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is not a listening socket",
+            "not a listening socket",
         ));
     }
     set_options(&SockRef::from(&socket))?;
@@ -107,29 +107,29 @@ pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<TcpListener> {
 /// Takes over a UDP socket that another process bound.
 ///
 /// # Errors
-/// When it is no UDP socket, or the system refuses it.
+/// When it is not a UDP socket, or the system refuses it.
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O.
 pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-    // Only sockets of the internet have such an address.
+    // Only IP sockets have such an address.
     socket.local_addr()?;
     if SockRef::from(&socket).r#type()? != Type::DGRAM {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is not a UDP socket",
+            "not a UDP socket",
         ));
     }
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket)
 }
 
-/// Listens on a Unix socket that only this user can connect to.
+/// Listens on a Unix socket that only the current user can connect to.
 ///
-/// A socket that a crashed server left is replaced; one that answers is not, nor is any other file.
+/// The stale socket of a crashed server is replaced; a socket in use or another kind of file is not.
 ///
 /// # Errors
-/// The system's; `AddrInUse` when a server answers on the socket.
+/// The system error; `AddrInUse` when a server listens on the socket.
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O.
@@ -138,7 +138,7 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "there is a file that is not a socket",
+                "a file that is not a socket exists",
             ));
         }
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
@@ -151,7 +151,7 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Bound under another name first, so that the socket cannot be connected to before its mode is set.
+    // Bound under a temporary name first, so that nobody can connect before its mode is set.
     let temporary = path.with_extension("new");
     let _ = fs::remove_file(&temporary);
     let listener = UnixListener::bind(&temporary)?;
@@ -160,7 +160,7 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Bounds connections, altogether and per source. Clones share the bounds.
+/// Limits concurrent connections, in total and per source. Clones share the limits.
 #[derive(Debug, Clone)]
 pub struct Gate {
     permits: Arc<Semaphore>,
@@ -168,26 +168,26 @@ pub struct Gate {
     per_source: usize,
 }
 
-/// The right to be connected; given back when dropped.
+/// Permit of one connection; released when dropped.
 #[derive(Debug)]
-struct Admission {
-    _place: Option<Place>,
+struct Permit {
+    _slot: Option<SourceSlot>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// One of the places of a source; given back when dropped.
+/// Slot of a source; released when dropped.
 #[derive(Debug)]
-struct Place {
+struct SourceSlot {
     source: IpAddr,
     gate: Gate,
 }
 
-/// The source has all its places.
+/// The source has reached its limit.
 #[derive(Debug, PartialEq, Eq)]
 struct TooMany;
 
 impl Gate {
-    /// A gate for so many connections altogether and per source.
+    /// A gate with these limits, in total and per source.
     pub fn new(connections: usize, per_source: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections)),
@@ -196,29 +196,29 @@ impl Gate {
         }
     }
 
-    /// Lets a connection in as soon as there is room, or not at all when its source has too many. Cancel safe.
+    /// Waits for a permit; fails at once when the source has reached its limit. Cancel safe.
     ///
-    /// Loopback is exempt: only this machine connects from there, and a proxy on it brings many peers.
-    async fn enter(&self, source: Option<IpAddr>) -> Result<Admission, TooMany> {
+    /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
+    async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
         let source = source
             .map(source_prefix)
             .filter(|source| !source.is_loopback());
-        let place = source.map(|source| self.place(source)).transpose()?;
+        let slot = source.map(|source| self.source_slot(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        Ok(Admission {
-            _place: place,
+        Ok(Permit {
+            _slot: slot,
             _permit: permit.map_err(|_| TooMany)?,
         })
     }
 
-    fn place(&self, source: IpAddr) -> Result<Place, TooMany> {
+    fn source_slot(&self, source: IpAddr) -> Result<SourceSlot, TooMany> {
         let mut sources = self.sources();
         let count = sources.get(&source).copied().unwrap_or_default();
         if count >= self.per_source {
             return Err(TooMany);
         }
         sources.insert(source, count.saturating_add(1));
-        Ok(Place {
+        Ok(SourceSlot {
             source,
             gate: self.clone(),
         })
@@ -229,7 +229,7 @@ impl Gate {
     }
 }
 
-impl Drop for Place {
+impl Drop for SourceSlot {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = self.gate.sources().entry(self.source) {
             *count.get_mut() = count.get().saturating_sub(1);
@@ -240,12 +240,12 @@ impl Drop for Place {
     }
 }
 
-/// A socket that gives connections.
+/// A listening socket.
 pub trait Listener: Send + 'static {
-    /// A connection.
+    /// The connection type.
     type Stream: Send + 'static;
 
-    /// Waits for the next connection and where it comes from, if from the network. Cancel safe.
+    /// Waits for the next connection, with the address of the peer on TCP. Cancel safe.
     fn accept(&self)
     -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
 }
@@ -255,7 +255,7 @@ impl Listener for TcpListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (stream, source) = Self::accept(self).await?;
-        // Frames are written whole, so that waiting for more to send gains nothing.
+        // Frames are written whole, so delaying small packets gains nothing.
         stream.set_nodelay(true)?;
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         Ok((stream, Some(source)))
@@ -270,10 +270,10 @@ impl Listener for UnixListener {
     }
 }
 
-/// What is done with each connection.
+/// Handler of each accepted connection.
 pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Continuation + Send>;
 
-/// Accepts connections through the gate and serves each in a task of its own, until the server stops.
+/// Accepts connections through the gate and serves each in its own task, until the server stops.
 pub async fn accept_all<L: Listener>(
     listener: L,
     gate: Gate,
@@ -281,7 +281,7 @@ pub async fn accept_all<L: Listener>(
     tasks: Tasks,
     serve: Serve<L::Stream>,
 ) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = FIRST_BACKOFF;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -292,18 +292,18 @@ pub async fn accept_all<L: Listener>(
             Ok(accepted) => accepted,
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
-                // Out of files or memory: what frees them needs time, and the peer waits in the queue.
+                // Out of files or memory: freeing them takes time, and the peer waits in the listen queue.
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::select! {
                     biased;
                     () = shutdown.wait() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                pause = pause.saturating_mul(2).min(MAX_BACKOFF);
                 continue;
             }
         };
-        pause = FIRST_PAUSE;
+        pause = FIRST_BACKOFF;
         let admission = tokio::select! {
             biased;
             () = shutdown.wait() => return,
@@ -321,7 +321,7 @@ pub async fn accept_all<L: Listener>(
     }
 }
 
-/// Whether the fault is that of one connection, which was gone before it was accepted.
+/// Whether the error concerns one connection, which was closed before it was accepted.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_is_given_back_when_the_wait_is_given_up() {
+    async fn a_slot_is_released_when_the_wait_is_cancelled() {
         let gate = Gate::new(0, 2);
         let source = Some(IpAddr::from([192, 0, 2, 1]));
         let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(source));
@@ -455,7 +455,7 @@ mod tests {
         assert!(gate.sources().is_empty());
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Bytes to requests: listeners, TLS, HTTP/1, WebSocket, bodies. Knows no path.
+//! From bytes to requests: listeners, TLS, HTTP/1, HTTP/2, WebSocket, bodies. Knows no path.
 
 pub mod body;
 pub mod body_budget;

@@ -1,4 +1,4 @@
-//! Paths and queries of requests, unescaped (RFC 3986 section 2.1).
+//! Query strings and path segments: percent encoding and decoding (RFC 3986 section 2.1).
 #![cfg_attr(
     not(test),
     deny(
@@ -9,7 +9,16 @@
     )
 )]
 
-/// The pairs of a query; `None` when its escapes are not UTF-8.
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// All characters that are escaped: those that are not unreserved (RFC 3986 section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Names and values of a query; `None` when an escape is invalid or not UTF-8.
 pub fn pairs(query: &str) -> Option<Vec<(String, String)>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -20,45 +29,35 @@ pub fn pairs(query: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// The value of a key in a query; empty when it is not there or cannot be read.
+/// Value of a query parameter; empty when it is missing or invalid.
 pub fn value(query: Option<&str>, key: &str) -> String {
     let pairs = pairs(query.unwrap_or_default()).unwrap_or_default();
     let found = pairs.into_iter().find(|(name, _)| name == key);
     found.map(|(_, value)| value).unwrap_or_default()
 }
 
-/// A part of a path or query as it was meant; `None` when its escapes are not UTF-8.
+/// Decodes a path segment or a part of a query; `None` when an escape is invalid or not UTF-8.
+///
+/// `+` is a space in queries only.
 pub fn unescaped(text: &str, plus_is_blank: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                    return None;
-                }
-                u8::from_str_radix(digits, 16).ok()?
-            }
-            b'+' if plus_is_blank => b' ',
-            byte => byte,
-        });
+    // The crate leaves invalid escapes as they are.
+    let is_escape = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let decoded = match plus_is_blank {
+        true => percent_decode_str(&text.replace('+', " ")).collect(),
+        false => percent_decode_str(text).collect(),
+    };
+    String::from_utf8(decoded).ok()
 }
 
-/// A text as one part of a path or query: all but unreserved characters are escaped (section 2.3).
+/// Encodes a text as a path segment or a part of a query.
 pub fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]
@@ -76,5 +75,24 @@ mod tests {
         }
         assert_eq!(value(None, "k"), "");
         assert_eq!(value(Some("k=%zz"), "k"), "");
+    }
+
+    #[test]
+    fn unreserved_characters_are_not_escaped() {
+        assert_eq!(escaped("aZ09-._~ /\u{e4}"), "aZ09-._~%20%2F%C3%A4");
+    }
+
+    #[test]
+    fn a_plus_is_a_space_in_queries_only() {
+        assert_eq!(unescaped("a+b%2B", true).as_deref(), Some("a b+"));
+        assert_eq!(unescaped("a+b%2B", false).as_deref(), Some("a+b+"));
+    }
+
+    #[test]
+    fn invalid_escapes_and_those_that_are_not_utf8_are_refused() {
+        for text in ["%", "a%2", "%zz", "%+1", "%ff", "%c3%28", "\u{e4}%\u{e4}"] {
+            assert_eq!(unescaped(text, true), None, "{text}");
+        }
+        assert_eq!(pairs("a=1&b=%ff"), None);
     }
 }

@@ -1,11 +1,11 @@
-//! What carries a connection's bytes, whichever it is: TCP, TLS, a Unix socket, a WebSocket inside one of them.
+//! Stream: the transport of a connection, either TCP, TLS, a Unix socket or a WebSocket inside one of them.
 //!
-//! HTTP, HTTP/2 and the relay are compiled once for all of them. The indirect call at each read and write
-//! costs nothing beside the system call that follows.
+//! HTTP, HTTP/2 and the relay are compiled once for all transports. The indirect call per read and write
+//! is negligible next to the system call.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a connection can be.
+/// Transport of a connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}

@@ -1,6 +1,6 @@
-//! TLS of the server: its certificate, self-signed or from files, and the settings of connections.
+//! TLS: the certificate of the server, self-signed or from files, and the settings of every connection.
 //!
-//! Must not know: HTTP. Outside of this module only connections name the TLS library.
+//! Must not know HTTP.
 
 #[cfg_attr(not(feature = "https-client"), path = "tls/no_client.rs")]
 pub mod client;
@@ -32,13 +32,13 @@ use hearth_core::clock::Timestamp;
 /// Longest certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The self-signed certificate, in the data directory.
+/// Path of the self-signed certificate, below the data directory.
 pub const CERTIFICATE_FILE: &str = "tls/cert.pem";
 
-/// The key of the self-signed certificate, in the data directory.
+/// Path of the key of the self-signed certificate, below the data directory.
 pub const KEY_FILE: &str = "tls/key.pem";
 
-/// Why there is no certificate. The text names the file and its fault.
+/// Why there is no certificate. The text names the file and the problem.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or written.
@@ -46,7 +46,7 @@ pub enum TlsError {
     File {
         /// The file or its directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The system error.
         source: io::Error,
     },
     /// A file is too long.
@@ -67,12 +67,12 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is of an unsupported kind, or does not belong to the certificate.
+    /// The key type is not supported, or the key does not match the certificate.
     #[error("{} and {}: {source}", certificate.display(), key.display())]
     Mismatch {
-        /// The certificate's file.
+        /// The certificate file.
         certificate: PathBuf,
-        /// The key's file.
+        /// The key file.
         key: PathBuf,
         /// The error of the TLS library.
         source: rustls::Error,
@@ -83,31 +83,31 @@ pub enum TlsError {
         key.display(), certificate.display()
     )]
     KeyLost {
-        /// The certificate's file.
+        /// The certificate file.
         certificate: PathBuf,
-        /// The key's file.
+        /// The key file.
         key: PathBuf,
     },
     /// A certificate cannot be created.
     #[error("cannot create a certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// The TLS library refuses the settings.
+    /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
 }
 
-/// The names in a self-signed certificate.
+/// Subject of a self-signed certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertNames {
-    /// The subject's common name, at most 64 characters.
+    /// Common name, at most 64 characters.
     pub common_name: String,
     /// DNS names of the server.
     pub dns: Vec<String>,
-    /// Addresses of the server.
+    /// IP addresses of the server.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A certificate chain with its private key.
+/// A certificate chain and its private key.
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
@@ -142,9 +142,9 @@ impl Identity {
         })
     }
 
-    /// The self-signed certificate in the data directory, created the first time.
+    /// Loads the self-signed certificate below the data directory, or creates it the first time.
     ///
-    /// An existing certificate keeps its names too: clients have pinned it.
+    /// An existing certificate is kept with its names, because clients have pinned it.
     ///
     /// # Errors
     /// [`TlsError`]; existing files are not replaced.
@@ -159,18 +159,18 @@ impl Identity {
         Self::load(&certificate, &key)
     }
 
-    /// The SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: what follows `sha256-raw:` in a DERP map.
+    /// SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: the part after `sha256-raw:` in a DERP map.
     /// Source: `DERPNode.CertName` in tailscale `tailcfg/derpmap.go`.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Start and end of the validity of the leaf.
+    /// Validity of the leaf: not before, not after.
     pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         validity::of_certificate(self.certified.cert.first()?)
     }
 
-    /// Whether the leaf is valid for this host.
+    /// Whether the leaf covers this host.
     pub fn is_for(&self, host: &Host) -> bool {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
@@ -188,8 +188,8 @@ impl Identity {
 fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut wanted = CertificateParams::default();
-    // Routers without a battery-backed clock boot in 1970 or at the date of their firmware: a certificate from
-    // "now" may be in the future for a client. It is pinned, so it may be valid for long.
+    // Routers without a real-time clock boot in 1970 or at the build date of their firmware, so a
+    // certificate valid from "now" could lie in the future for a client. It is pinned, so it expires late.
     wanted.not_before = rcgen::date_time_ymd(2024, 1, 1);
     wanted.not_after = rcgen::date_time_ymd(2049, 12, 31);
     wanted
@@ -205,7 +205,7 @@ fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsErro
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     wanted.extended_key_usages.push(usage);
     let made = wanted.self_signed(&pair)?;
-    // The key first: a certificate without its key is an error at the next start.
+    // Writes the key first: a certificate without its key would be an error at the next start.
     write_private(key, pair.serialize_pem().as_bytes())?;
     write_private(certificate, made.pem().as_bytes())
 }
@@ -228,19 +228,19 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(fault)
 }
 
-/// The meta certificate of the relay: it holds the public key of the relay, so that clients learn the key in the
-/// TLS handshake and save a round trip.
+/// A certificate that carries the public key of the relay instead of an identity, so that clients
+/// learn the key in the TLS handshake without waiting for the first response of the relay.
 ///
-/// It is last in the chain, where other clients ignore it. Source:
+/// It comes last in the chain; clients that do not know it ignore it. Source:
 /// `Server.initMetacert` in tailscale `derp/derpserver/derpserver.go`.
 #[derive(Debug, Clone)]
 pub struct MetaCertificate(CertificateDer<'static>);
 
-/// Validity of a meta certificate before and after its creation.
+/// Half of the validity of the meta certificate, before and after it was made.
 const META_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl MetaCertificate {
-    /// Creates the meta certificate of a relay with this public key (64 hexadecimal digits) and this protocol
+    /// Makes the meta certificate of a relay with this public key (64 hexadecimal digits) and this protocol
     /// version.
     ///
     /// # Errors
@@ -266,7 +266,7 @@ impl MetaCertificate {
     }
 }
 
-/// The certificate of new connections, which can be replaced at runtime.
+/// Certificate resolver: the identity for new connections; it can be replaced while the server runs.
 #[derive(Debug)]
 pub struct CertResolver(RwLock<CurrentCert>);
 
@@ -275,7 +275,7 @@ pub struct CertResolver(RwLock<CurrentCert>);
 struct CurrentCert {
     identity: Identity,
     meta: Option<MetaCertificate>,
-    /// The identity with the meta certificate at the end of its chain.
+    /// The chain with the meta certificate of the relay at its end.
     with_meta: Arc<CertifiedKey>,
 }
 
@@ -321,7 +321,7 @@ impl CertResolver {
         *current = CurrentCert::new(current.identity.clone(), Some(meta));
     }
 
-    /// The current identity.
+    /// The identity served now.
     pub fn current(&self) -> Identity {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
         current.identity.clone()
@@ -331,7 +331,7 @@ impl CertResolver {
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        // TLS 1.2 sends certificates in the clear, where middleboxes may stumble over the meta certificate. A
+        // TLS 1.2 sends certificates in the clear, where middleboxes may reject the meta certificate. A
         // client that offers a cipher suite of TLS 1.3 gets TLS 1.3.
         let is_tls13 = hello
             .cipher_suites()
@@ -344,22 +344,22 @@ impl ResolvesServerCert for CertResolver {
     }
 }
 
-/// The settings of TLS connections.
+/// Settings of TLS connections.
 pub type Settings = Arc<ServerConfig>;
 
-/// Whether the processor has AES instructions. Without them ChaCha20-Poly1305 is several times faster.
+/// AES support of the processor. Without AES instructions ChaCha20-Poly1305 is several times faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aes {
-    /// With AES instructions: clients choose the cipher.
+    /// AES instructions: the client chooses the cipher.
     InHardware,
-    /// Without: ChaCha20-Poly1305 is preferred.
+    /// No AES instructions: ChaCha20-Poly1305 for every client that supports it.
     InSoftware,
 }
 
-/// Settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, no session resumption.
+/// Makes the settings of TLS connections: TLS 1.2 and 1.3, HTTP/1.1 only, no session resumption.
 ///
-/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets: clients do not resume, and
-/// strangers could fill a cache.
+/// HTTP/1.1 only because both upgrades need it. No session cache and no tickets, because clients do
+/// not resume sessions, and anyone could fill the cache.
 ///
 /// # Errors
 /// [`TlsError::Settings`].
@@ -385,7 +385,7 @@ pub fn server_config(resolver: Arc<CertResolver>, aes: Aes) -> Result<Settings, 
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    // Clients on larger machines prefer AES.
+    // Clients on faster machines prefer AES.
     config.ignore_client_order = aes == Aes::InSoftware;
     Ok(Arc::new(config))
 }
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]
     #[test]
     fn a_crash_between_the_two_files_is_survived() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a connection becomes after its HTTP part.
+//! Upgrade: the protocol of a connection after its HTTP part.
 
 use std::fmt;
 use std::future::Future;
@@ -12,15 +12,15 @@ use hyper::Response;
 use super::body::Body;
 use super::stream::Stream;
 
-/// A response that is being made.
+/// A response being made.
 pub type PendingResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// The rest of a connection's life.
+/// The rest of a connection, after its HTTP part.
 pub type Continuation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type TakeOver = Box<dyn FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send>;
 
-/// Goes on with a connection after a response that has this among its extensions.
+/// Protocol upgrade: a response with this in its extensions hands the connection over.
 ///
 /// Extensions can be cloned; only one of the clones can take the connection over.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// An upgrade to a protocol. The function gets the stream, the bytes that were received already and
-    /// are to be read first, and the peer's address.
+    /// An upgrade to `protocol`. The function gets the stream, the bytes already received, which come
+    /// before those of the stream, and the address of the peer.
     pub fn new(
         protocol: &'static str,
         take_over: impl FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send + 'static,
@@ -42,7 +42,7 @@ impl Upgrade {
         }
     }
 
-    /// Name of the protocol, for logs and comparisons.
+    /// Name of the protocol, for logs.
     pub fn protocol(&self) -> &'static str {
         self.protocol
     }

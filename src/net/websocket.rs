@@ -1,8 +1,6 @@
-//! WebSocket handshake over HTTP, for the relay and for control connections. The protocol after it is
-//! in `hearth_derp::websocket`.
+//! WebSocket handshake, for the relay and for control connections.
 //!
-//! The `Origin` header is not checked: clients prove their key inside the WebSocket, so a page of
-//! another site gains nothing.
+//! Any origin is accepted: clients prove their key inside, so a page of another site gains nothing.
 #![cfg_attr(
     not(test),
     deny(
@@ -32,8 +30,8 @@ pub fn speaks(request: &HeaderMap, subprotocol: &str) -> bool {
         .any(|name| name.trim_ascii() == subprotocol.as_bytes())
 }
 
-/// The 101 response that starts a WebSocket, with a subprotocol or without. 426 if the client wants
-/// another protocol version, 400 if its key is invalid.
+/// The 101 response that starts a WebSocket with this subprotocol, or with none. Otherwise 426 for an
+/// unsupported version, 400 for an invalid key.
 ///
 /// Source: RFC 6455 section 4.2.
 pub fn accept(request: &HeaderMap, subprotocol: Option<&'static str>) -> Response<Body> {

@@ -1,5 +1,5 @@
-//! Requests that hearth itself makes. Each has a deadline and a bound on its answer, and its own
-//! connection; redirections are not followed.
+//! Outbound HTTP requests. Each has its own connection, a deadline and a limit on the response;
+//! redirects are not followed.
 #![cfg_attr(
     not(test),
     deny(
@@ -29,46 +29,46 @@ use crate::net::body;
 use crate::net::stream::Stream;
 use crate::net::tls::client::{ClientTls, ClientTlsError};
 
-/// Longest head of an answer to an upgrade request, in bytes.
+/// Longest response head to an upgrade request, in bytes.
 const MAX_HEAD: usize = 4096;
 
-/// Why a request failed.
+/// Why an outbound request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// There is no TLS connection.
+    /// TLS failed.
     #[error("{0}")]
     Tls(#[from] ClientTlsError),
-    /// It took too long.
-    #[error("no answer in time")]
+    /// The deadline passed.
+    #[error("timeout")]
     Timeout,
-    /// The other end broke the rules of HTTP.
+    /// The server violated the HTTP protocol.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
-    /// The answer is too long, or did not come whole.
-    #[error("the answer: {0}")]
+    /// The response is too long or incomplete.
+    #[error("response: {0}")]
     Body(#[from] body::ReadError),
-    /// The other end refused.
-    #[error("the answer is {0}")]
+    /// The server answered with an error status.
+    #[error("the server answered {0}")]
     Status(StatusCode),
-    /// The answer to an upgrade request is none.
-    #[error("the answer is no upgrade to DERP")]
+    /// The response to an upgrade request is not an upgrade.
+    #[error("the server did not upgrade to DERP")]
     NoUpgrade,
-    /// The URL cannot be asked for.
-    #[error("the URL cannot be asked for")]
+    /// The URL is not supported.
+    #[error("unsupported URL")]
     Url,
 }
 
-/// Makes requests.
+/// HTTP client.
 #[derive(Debug, Default)]
 pub struct Outbound {
     tls: ClientTls,
 }
 
 impl Outbound {
-    /// Fetches a URL; the answer has at most `most` bytes.
+    /// Fetches a URL; the response has at most `most` bytes.
     ///
     /// # Errors
     /// [`OutboundError`], also when the status is not 200.
@@ -82,7 +82,7 @@ impl Outbound {
         within(patience, exchange).await
     }
 
-    /// Posts JSON to a URL; the answer has at most `most` bytes.
+    /// Posts JSON to a URL; the response has at most `most` bytes.
     ///
     /// # Errors
     /// [`OutboundError`], also when the status is not 200.
@@ -97,10 +97,10 @@ impl Outbound {
         within(patience, exchange).await
     }
 
-    /// Connects to the relay of another server. Gives the connection and what came after the answer.
+    /// Connects to the relay of another server. Returns the connection and the bytes received after the response.
     ///
     /// # Errors
-    /// [`OutboundError`], also when the other end is no relay.
+    /// [`OutboundError`], also when the server is not a relay.
     pub async fn relay(
         &self,
         url: &WebUrl,
@@ -155,7 +155,7 @@ impl Outbound {
         tokio::select! {
             biased;
             answered = &mut answer => answered,
-            // What came before the end is still to be taken.
+            // The bytes before the end still count.
             _ = &mut connection => answer.await,
         }
     }
@@ -191,7 +191,7 @@ async fn within<T>(
         .unwrap_or(Err(OutboundError::Timeout))
 }
 
-/// Reads the answer to an upgrade request and gives what came after it.
+/// Reads the response to an upgrade request and returns the bytes received after it.
 async fn upgraded(stream: &mut Stream) -> Result<Bytes, OutboundError> {
     let mut received = Vec::new();
     loop {

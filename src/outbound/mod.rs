@@ -1,4 +1,4 @@
-//! Requests that hearth makes of others.
+//! Outbound requests: what hearth asks of other servers.
 
 pub mod client;
 #[cfg(feature = "portmap")]

@@ -1,4 +1,4 @@
-//! Requests to the router in front, as UPnP has them. Each has a deadline and a bound on its answer.
+//! SOAP requests to the upstream router (UPnP). Each has a deadline and a limit on the response.
 #![cfg_attr(
     not(test),
     deny(
@@ -23,23 +23,23 @@ use crate::net::body;
 use crate::outbound::client::OutboundError;
 use hearth_core::wan::portmap::upnp::{Action, Resource};
 
-/// Fetches a resource, or has an action carried out. The answer has at most `most` bytes.
+/// Fetches a resource, or calls an action. The response has at most `most` bytes.
 ///
 /// # Errors
-/// [`OutboundError`]; a status that is not 200 is none.
+/// [`OutboundError`]; a status other than 200 is not an error.
 pub async fn request(
-    place: &Resource,
+    target: &Resource,
     action: Option<&Action>,
     most: usize,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), OutboundError> {
     let exchange = async {
-        let stream = TcpStream::connect(place.address).await?;
+        let stream = TcpStream::connect(target.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
-            .uri(place.path.as_str())
-            .header(HOST, place.address.to_string());
+            .uri(target.path.as_str())
+            .header(HOST, target.address.to_string());
         let request = match action {
             None => request.body(Full::default()),
             Some(action) => request
@@ -55,7 +55,7 @@ pub async fn request(
             let content = body::read_limited(response.into_body(), most, patience).await?;
             Ok((status, content))
         };
-        // The connection works only while it is polled. What is wrong with it, the answer says as well.
+        // The connection makes progress only while it is polled. Its errors also appear in the response.
         let (answer, _) = tokio::join!(answer, connection);
         answer
     };

@@ -1,4 +1,4 @@
-//! Admission to the relay, one type for each value of `derp.admit`.
+//! Relay admission: which clients may use the relay.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,20 +19,20 @@ use crate::system_clock;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Timeout of a request. Source: `Server.verifyClient` in tailscale
+/// Timeout of one `admit_url` request. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go`.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Concurrent requests; others wait, within the time of their login.
 const REQUESTS: usize = 8;
 
-/// Longest lifetime of a cached refusal: a client that has just joined the tailnet soon retries.
+/// Longest lifetime of a cached refusal, because a client that has just joined the tailnet retries soon.
 const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Time between two checks of the connected clients: a client that is no longer admitted is disconnected.
 const RECHECK: Duration = Duration::from_secs(5 * 60);
 
-/// Admits the nodes that the newest state admits.
+/// Admits the nodes of the newest snapshot.
 pub struct AdmitNodes(pub(super) watch::Receiver<Arc<Snapshot>>);
 
 impl Admit for AdmitNodes {
@@ -41,7 +41,7 @@ impl Admit for AdmitNodes {
     }
 }
 
-/// Admits anyone.
+/// Admits every client.
 pub struct AdmitAnyone;
 
 impl Admit for AdmitAnyone {
@@ -50,7 +50,7 @@ impl Admit for AdmitAnyone {
     }
 }
 
-/// Admits the owners of these keys.
+/// Admits the clients with these keys.
 pub struct AdmitKeys(BTreeSet<Key>);
 
 impl AdmitKeys {
@@ -66,7 +66,7 @@ impl Admit for AdmitKeys {
     }
 }
 
-/// Admits clients by the answers of another server, which are cached.
+/// Admits clients by asking `admit_url`; responses are cached.
 #[derive(Clone)]
 pub struct AdmitByUrl(Arc<ByUrl>);
 
@@ -79,7 +79,7 @@ struct ByUrl {
 }
 
 impl AdmitByUrl {
-    /// Asks this URL for each client, and remembers its answers for a while.
+    /// Asks this URL about each client.
     pub fn new(url: &WebUrl, is_fail_open: bool, outbound: Arc<Outbound>, limits: &Limits) -> Self {
         let url = match url.has_no_path() {
             true => url.with_path(VERIFY),
@@ -112,7 +112,7 @@ impl AdmitByUrl {
                 match asked {
                     Ok(true) => {}
                     Ok(false) => relay.disconnect(&key),
-                    // Connected clients stay connected while the URL is unreachable.
+                    // Connected clients stay admitted while the URL is unavailable.
                     Err(fault) => {
                         tracing::debug!(%fault, "cannot check admission");
                         break;
@@ -171,8 +171,8 @@ impl ByUrl {
             Ok(bytes) => {
                 serde_json::from_slice::<AdmitAnswer>(&bytes).is_ok_and(|answer| answer.allow)
             }
-            // A status other than 200 is an answer. Only an unreachable server counts as unavailable, as in the
-            // reference.
+            // Another status than 200 is a response. Only a server that could not be reached counts as
+            // unavailable, as in the reference.
             Err(OutboundError::Status(status)) => {
                 tracing::warn!(url = %self.url, %status, "unexpected response from admit_url");
                 return Ok(false);
@@ -201,7 +201,7 @@ impl AdmissionCache {
         }
     }
 
-    /// The answer, if it has not expired.
+    /// The cached response, unless expired.
     fn fresh(&self, key: &Key, now: Duration) -> Option<bool> {
         let (answer, at) = self.known.get(key)?;
         let lifetime = match answer {
@@ -211,13 +211,13 @@ impl AdmissionCache {
         (now.saturating_sub(*at) < lifetime).then_some(*answer)
     }
 
-    /// The answer, even if expired.
+    /// The cached response, even if expired.
     fn any(&self, key: &Key) -> Option<bool> {
         self.known.get(key).map(|(answer, _)| *answer)
     }
 
-    /// Caches an answer. When the cache is full the oldest refusal is dropped, or else the oldest answer:
-    /// strangers can present any number of keys, and must not evict admitted clients.
+    /// Caches a response. When full, the oldest refusal is evicted, or else the oldest response:
+    /// unknown clients can bring any number of keys, and must not evict admitted ones.
     fn remember(&mut self, key: Key, answer: bool, now: Duration) {
         if self.known.len() >= self.most && !self.known.contains_key(&key) {
             let oldest = self.known.iter().min_by_key(|(_, known)| **known);

@@ -1,4 +1,4 @@
-//! `/bootstrap-dns`: the addresses of this server by name, for clients whose DNS does not work.
+//! `/bootstrap-dns`: addresses of this server by name, for clients without working DNS.
 #![cfg_attr(
     not(test),
     deny(
@@ -23,34 +23,34 @@ use crate::net::body;
 use crate::net::body::Body;
 use crate::shutdown::Shutdown;
 
-/// Where clients ask. Source: tailscale `net/dnsfallback/dnsfallback.go`.
+/// Path. Source: tailscale `net/dnsfallback/dnsfallback.go`.
 pub const PATH: &str = "/bootstrap-dns";
 
-/// How often the names are looked up. Source: `refreshBootstrapDNSLoop` in tailscale
+/// Lookup interval. Source: `refreshBootstrapDNSLoop` in tailscale
 /// `cmd/derper/bootstrap_dns.go`.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 
-/// How long one name may take. Source: `refreshTimeout`, the same.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of one lookup. Source: `refreshTimeout`, the same.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 16;
 
-type Known = BTreeMap<String, Vec<IpAddr>>;
+type HostAddresses = BTreeMap<String, Vec<IpAddr>>;
 
-/// The names of this server. Clones share them.
+/// Bootstrap DNS records of this server. Clones share them.
 #[derive(Clone)]
 pub struct BootstrapDns {
-    fixed: Arc<Known>,
+    fixed: Arc<HostAddresses>,
     names: Arc<[String]>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<HostAddresses>>,
     server: Option<String>,
-    /// Addresses of the server that count whatever DNS says; none leave it to DNS.
-    told: Arc<Mutex<Vec<IpAddr>>>,
+    /// Addresses that override DNS; empty to use DNS.
+    addresses: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl BootstrapDns {
-    /// The names in the configuration: that of the server and that of the relay.
+    /// The names in the configuration: those of the server and of the relay.
     pub fn new(config: &Config) -> Self {
         let server = match config.server_url.host() {
             Host::Name(name) => Some(name.to_string()),
@@ -59,17 +59,17 @@ impl BootstrapDns {
         let derp = &config.derp;
         let relay = derp.host_name.clone();
         let relay = relay.filter(|name| name.parse::<IpAddr>().is_err());
-        let told = [derp.ipv4.map(IpAddr::from), derp.ipv6.map(IpAddr::from)];
-        let told: Vec<IpAddr> = told.into_iter().flatten().collect();
-        let mut fixed = Known::new();
-        // The addresses in the configuration are those of the relay, which is the server unless it has
+        let addresses = [derp.ipv4.map(IpAddr::from), derp.ipv6.map(IpAddr::from)];
+        let addresses: Vec<IpAddr> = addresses.into_iter().flatten().collect();
+        let mut fixed = HostAddresses::new();
+        // The addresses in the configuration are those of the relay, which is the same host unless it has
         // another name.
         if let Some(name) = relay
             .as_ref()
             .or(server.as_ref())
-            .filter(|_| !told.is_empty())
+            .filter(|_| !addresses.is_empty())
         {
-            fixed.insert(name.clone(), told);
+            fixed.insert(name.clone(), addresses);
         }
         let names: BTreeSet<String> = server.iter().cloned().chain(relay).collect();
         let names = names.into_iter().filter(|name| !fixed.contains_key(name));
@@ -78,25 +78,33 @@ impl BootstrapDns {
             known: Arc::new(Mutex::new(fixed.clone())),
             fixed: Arc::new(fixed),
             server,
-            told: Arc::default(),
+            addresses: Arc::default(),
         }
     }
 
-    /// Takes over where the server is, which DNS may not know yet.
-    pub fn tell(&self, addresses: &[IpAddr]) {
-        addresses.clone_into(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        self.set_told(&mut self.lock());
+    /// Sets the addresses of the server, which DNS may not have yet.
+    pub fn set_addresses(&self, addresses: &[IpAddr]) {
+        addresses.clone_into(
+            &mut self
+                .addresses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.insert_server(&mut self.lock());
     }
 
-    fn set_told(&self, known: &mut Known) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = self.server.as_ref().filter(|_| !told.is_empty());
+    fn insert_server(&self, known: &mut HostAddresses) {
+        let addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let server = self.server.as_ref().filter(|_| !addresses.is_empty());
         if let Some(server) = server.filter(|name| !self.fixed.contains_key(*name)) {
-            known.insert(server.clone(), told.clone());
+            known.insert(server.clone(), addresses.clone());
         }
     }
 
-    /// Looks the names up, now and then, until the server stops.
+    /// Looks up the names every ten minutes, until the server stops.
     pub async fn refresh(self, shutdown: Shutdown) {
         while !self.names.is_empty() {
             let mut known = (*self.fixed).clone();
@@ -104,18 +112,18 @@ impl BootstrapDns {
                 let lookup = tokio::net::lookup_host((name.as_str(), 0));
                 let found = tokio::select! {
                     () = shutdown.wait() => return,
-                    found = tokio::time::timeout(PATIENCE, lookup) => found,
+                    found = tokio::time::timeout(TIMEOUT, lookup) => found,
                 };
                 let addresses: Vec<IpAddr> = match found {
                     Ok(Ok(found)) => found.map(|found| found.ip()).take(MAX_ADDRESSES).collect(),
-                    // What was known is better than nothing.
+                    // On failure the previous addresses stay.
                     _ => self.lock().get(name).cloned().unwrap_or_default(),
                 };
                 if !addresses.is_empty() {
                     known.insert(name.clone(), addresses);
                 }
             }
-            self.set_told(&mut known);
+            self.insert_server(&mut known);
             *self.lock() = known;
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -124,7 +132,7 @@ impl BootstrapDns {
         }
     }
 
-    /// `GET /bootstrap-dns?q=<name>`: that name if it is one of ours, or else all.
+    /// `GET /bootstrap-dns?q=<name>`: the record of that name if it is ours, or else all records.
     pub fn answer(&self, request: &Parts) -> Response<Body> {
         let query = request.uri.query().unwrap_or_default();
         let asked = query.split('&').find_map(|pair| pair.strip_prefix("q="));
@@ -141,7 +149,7 @@ impl BootstrapDns {
         response
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HostAddresses> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_names_are_told_and_no_others() {
+    async fn own_names_are_served_and_no_others() {
         let overrides = Overrides {
             server_url: "https://localhost".parse().ok(),
             ..Overrides::default()

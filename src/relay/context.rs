@@ -1,4 +1,4 @@
-//! The relay as requests see it: what they need to become relay connections.
+//! RelayContext: what HTTP handlers need to start relay connections.
 #![cfg_attr(
     not(test),
     deny(
@@ -24,28 +24,28 @@ use crate::net::body::{self, Body};
 use crate::net::stream::Stream;
 use crate::net::upgrade::{Continuation, Upgrade};
 
-/// What the answers around the relay are made of.
+/// Shared state of the HTTP handlers of the relay.
 #[derive(Clone)]
 pub struct RelayContext {
-    /// The relay, unless it is off.
+    /// The relay; `None` when it is disabled.
     pub relay: Option<Relay>,
-    /// The addresses of this server's names, for clients without DNS.
+    /// Bootstrap DNS records.
     pub names: BootstrapDns,
 }
 
 impl RelayContext {
-    /// `/derp`: becomes a relay connection; 404 when the relay is off.
+    /// `/derp`: upgrades to a relay connection; 404 when the relay is disabled.
     pub fn upgrade(&self, request: &Parts) -> Response<Body> {
         match &self.relay {
             Some(relay) => {
                 let key = relay.public_key();
                 upgrade::upgrade(request, &key, |asked| take_over(relay.clone(), asked))
             }
-            None => body::text(StatusCode::NOT_FOUND, "the relay is off"),
+            None => body::text(StatusCode::NOT_FOUND, "the relay is disabled"),
         }
     }
 
-    /// Takes over the connection of a relay client that expects no HTTP answer.
+    /// Takes over the connection of a fast-start client, which expects no HTTP response.
     pub fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
         let asked = upgrade::fast_start(path, header)?;
         Some(match &self.relay {
@@ -63,9 +63,9 @@ fn take_over(relay: Relay, asked: RelayUpgrade) -> Upgrade {
     })
 }
 
-/// Hands a connection to the relay until it ends.
+/// Serves a relay connection until it ends.
 ///
-/// Not an async function: one would hold the stream a second time as long as it lives.
+/// Not an async function, which would hold the stream twice as long as it lives.
 fn serve(
     relay: &Relay,
     stream: Stream,

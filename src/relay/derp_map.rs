@@ -1,4 +1,4 @@
-//! The region of hearth's own relay in the DERP map.
+//! DERP region of this server, as advertised in DERP maps.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use crate::status::addresses::Addresses;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
 use hearth_core::wan::{Addresses as Public, Kind, kind_of};
 
-/// The region of the own relay. `pin` is the hash of the self-signed certificate, which clients then verify;
-/// `public` are the addresses with which clients need no DNS. `None` if there is no relay, or no TLS port:
-/// clients connect to relays over TLS only.
+/// Region of this server. `pin` is the hash of the self-signed certificate, which clients then require;
+/// `outside` are the public addresses advertised so that clients need no DNS. `None` without a relay, or when it
+/// is not reachable: clients connect to relays over TLS only.
 pub fn region(
     config: &Config,
     addresses: &Addresses,
@@ -19,7 +19,7 @@ pub fn region(
     let derp = &config.derp;
     let url = &addresses.url;
     let listener = addresses.https.map(|address| address.port());
-    // An https URL has the external TLS port: a forwarded port, or that of a reverse proxy.
+    // An https URL has the public TLS port: a forwarded port, or a reverse proxy.
     let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
     let port = match derp.is_stun_only {
         true => 0,

@@ -1,4 +1,4 @@
-//! The HTTP side of the DERP relay: upgrades, probes, admission, links to other relays, maps of relays.
+//! HTTP side of the DERP relay: upgrades, probes, admission, mesh links, DERP maps.
 
 pub mod admission;
 pub mod bootstrap_dns;

@@ -1,4 +1,4 @@
-//! The small public answers that need no state: each a function of the request's head.
+//! Public probes that need no state: health, version, captive portal detection, robots.txt.
 
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::http::request::Parts;
@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::net::body;
 use crate::net::body::Body;
 
-/// The longest challenge that is sent back, in bytes.
+/// Longest challenge that is echoed, in bytes.
 /// Source: `ServeNoContent` in tailscale `derp/derpserver/handler.go`.
 const MAX_CHALLENGE_BYTES: usize = 64;
 
-/// `GET /generate_204`: tells a client that no captive portal is in between.
+/// `GET /generate_204`: captive portal detection.
 ///
 /// Source: `ServeNoContent` in tailscale `derp/derpserver/handler.go`.
 pub fn generate_204(request: &Parts) -> Response<Body> {
@@ -37,12 +37,12 @@ pub fn generate_204(request: &Parts) -> Response<Body> {
     response
 }
 
-/// `GET /robots.txt`: nothing here is for search machines.
+/// `GET /robots.txt`: disallows all crawlers.
 pub fn robots() -> Response<Body> {
     body::typed(StatusCode::OK, "text/plain", "User-agent: *\nDisallow: /\n")
 }
 
-/// `GET /health`: whether changes can be stored; 500 when not.
+/// `GET /health`: 500 when the database is not writable.
 ///
 /// Source: `HealthHandler` in headscale `hscontrol/handlers.go`.
 pub fn health(healthy: bool) -> Response<Body> {
@@ -53,16 +53,16 @@ pub fn health(healthy: bool) -> Response<Body> {
     body::typed(status, "application/health+json; charset=utf-8", text)
 }
 
-/// `GET /version`: which hearth this is.
+/// `GET /version`: name and version of this server.
 pub fn version() -> Response<Body> {
     #[derive(Serialize)]
-    struct Answer {
+    struct VersionAnswer {
         name: &'static str,
         version: &'static str,
     }
     body::json(
         StatusCode::OK,
-        &Answer {
+        &VersionAnswer {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
         },

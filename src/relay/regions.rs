@@ -1,6 +1,6 @@
-//! The DERP map from its sources: hearth's own region, the policy, files and URLs; changes are announced to clients.
+//! DERP map sources: the region of this server, the policy, files and URLs.
 //!
-//! The last good response of each URL is kept on disk, so that hearth starts without the internet.
+//! The last valid response of each URL is kept on disk, so that hearth starts without internet access.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
 
-/// Directory of the kept responses, in the data directory.
+/// Directory of the kept responses, below the data directory.
 const FOLDER: &str = "derp-maps";
 
 /// Timeout of a request to a URL.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time until a failed request is repeated, unless the refresh interval is shorter.
+/// Retry interval of a URL that failed, unless the regular interval is shorter.
 const RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// Why a source has no map.
@@ -42,9 +42,9 @@ enum SourceFault {
     NotText,
 }
 
-/// The sources and their last contents.
+/// All sources of regions, with the last valid map of each.
 pub struct Regions {
-    /// hearth's own region, which changes with the public addresses.
+    /// Region of this server, which changes with its public address.
     own: watch::Receiver<Option<DerpRegion>>,
     score: Option<f64>,
     urls: Vec<WebUrl>,
@@ -53,17 +53,17 @@ pub struct Regions {
     most_bytes: usize,
     folder: PathBuf,
     outbound: Arc<Outbound>,
-    /// The last valid part of each source, by index: URLs first, then files.
+    /// Last valid part of each source: URLs first, then files.
     known: BTreeMap<usize, Part>,
-    /// The policy that was read last.
+    /// Last policy, and its part.
     policy: Option<Arc<Policy>>,
     of_policy: Option<Part>,
-    /// Whether the policy omits the regions of the URLs.
+    /// The policy omits the regions of the URLs.
     omits_urls: bool,
 }
 
 impl Regions {
-    /// The sources in the configuration. `own` is hearth's own region.
+    /// The sources in the configuration. `own` is the region of this server.
     pub fn new(
         derp: &DerpSettings,
         own: watch::Receiver<Option<DerpRegion>>,
@@ -87,11 +87,11 @@ impl Regions {
         }
     }
 
-    /// The map from the policy, files and kept responses, without any request.
+    /// Map from the policy, files and kept responses, without network requests.
     pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
         for at in 0..self.urls.len() {
-            let kept = files::read(&self.kept(at), self.most_bytes);
-            // The first time there is no such file.
+            let kept = files::read(&self.cache_path(at), self.most_bytes);
+            // No kept response on the first start.
             if let Some(part) = kept.ok().and_then(|bytes| part_of(&bytes).ok()) {
                 self.known.insert(at, part);
             }
@@ -101,8 +101,9 @@ impl Regions {
         self.joined()
     }
 
-    /// Keeps the map of all clients up to date: reads the sources at once, periodically, and when `again` is
-    /// notified. The policy and the own region apply when they change, also while a URL is slow.
+    /// Keeps the DERP map of all clients up to date: fetches the URLs at once, then at each interval and on
+    /// each message of `again`. Changes of the policy and of the own region apply at once, also during a
+    /// request.
     pub async fn keep(
         mut self,
         tailnet: watch::Sender<Arc<SharedMapData>>,
@@ -117,7 +118,7 @@ impl Regions {
                 stopped = self.follow(&tailnet, &mut states) => return stopped,
                 answers = asking => answers,
             };
-            let all_answered = self.take(asked);
+            let all_answered = self.store_responses(asked);
             self.read_files();
             self.read_policy(&states.borrow_and_update().clone());
             self.announce(&tailnet);
@@ -141,7 +142,7 @@ impl Regions {
         }
     }
 
-    /// Announces each change of the policy and of the own region, until the server stops. Cancel safe.
+    /// Publishes each change of the policy and of the own region, until the server stops. Cancel safe.
     async fn follow(
         &mut self,
         tailnet: &watch::Sender<Arc<SharedMapData>>,
@@ -180,7 +181,7 @@ impl Regions {
         });
     }
 
-    /// Takes the regions of the policy, if it has changed; returns whether it has.
+    /// Reads the regions of the policy if it has changed; true when it has.
     fn read_policy(&mut self, snapshot: &Snapshot) -> bool {
         let policy = snapshot.compiled().policy();
         let is_same = match (policy, &self.policy) {
@@ -207,16 +208,16 @@ impl Regions {
         true
     }
 
-    /// Keeps the responses of the URLs, in their order; returns whether all are valid.
-    fn take(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
+    /// Stores the responses of the URLs, in their order; true when all returned a map.
+    fn store_responses(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
         let mut all_answered = true;
         for (at, answer) in answers.into_iter().enumerate() {
             let url = self.urls.get(at).map(ToString::to_string);
             match answer {
-                // To spare flash, an unchanged response is not written again.
+                // The same response is not written again, to reduce flash wear.
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
-                    if let Err(fault) = files::replace(&self.kept(at), &bytes) {
+                    if let Err(fault) = files::replace(&self.cache_path(at), &bytes) {
                         tracing::warn!(url, %fault, "cannot save the DERP map of this URL");
                     }
                     self.known.insert(at, part);
@@ -258,8 +259,8 @@ impl Regions {
         map
     }
 
-    /// The file with the last good response of a URL.
-    fn kept(&self, at: usize) -> PathBuf {
+    /// Path of the kept response of a URL.
+    fn cache_path(&self, at: usize) -> PathBuf {
         let url = self
             .urls
             .get(at)
@@ -271,7 +272,7 @@ impl Regions {
     }
 }
 
-/// Requests all URLs, one after the other.
+/// Fetches all URLs, one after the other.
 async fn ask_all(
     urls: Vec<WebUrl>,
     outbound: Arc<Outbound>,
@@ -286,7 +287,7 @@ async fn ask_all(
     answers
 }
 
-/// Whether a map omits the regions of tailscale.com, which here come from URLs.
+/// Whether a map replaces that of tailscale.com, which hearth gets from URLs.
 /// Source: `DERPMap.OmitDefaultRegions` in tailscale `tailcfg/derpmap.go`.
 fn omits_default_regions(text: &str) -> bool {
     #[derive(Default, serde::Deserialize)]
@@ -326,7 +327,7 @@ mod tests {
         let outbound = Arc::new(Outbound::default());
         let own = watch::channel(Some(own)).1;
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
-        let kept = regions.kept(0);
+        let kept = regions.cache_path(0);
         files::replace(
             &kept,
             br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#,
@@ -336,7 +337,7 @@ mod tests {
         assert_eq!(map.regions.keys().collect::<Vec<_>>(), [&1, &900, &901]);
         let scores = map.home_params.unwrap().region_score;
         assert_eq!(scores, BTreeMap::from([(900, 0.5)]));
-        // A file that becomes invalid keeps its regions.
+        // A file that becomes invalid later removes nothing.
         files::replace(&yaml, b"regions: {").unwrap();
         regions.read_files();
         assert_eq!(regions.joined().regions.len(), 3);
@@ -372,7 +373,7 @@ mod tests {
                 let now = tailnets.wait_for(is_announced).await.unwrap();
                 assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
             }
-            // A changed own region is announced.
+            // The own region is published again when it has changed.
             change.send_replace(Some(DerpRegion {
                 region_name: "moved".into(),
                 ..own
@@ -424,7 +425,7 @@ mod tests {
         let own = watch::channel(None).1;
         let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
         let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
-        files::replace(&regions.kept(0), kept).unwrap();
+        files::replace(&regions.cache_path(0), kept).unwrap();
         let (mut world, _) = World::with_user();
         let numbers = |map: DerpMap| map.regions.into_keys().collect::<Vec<_>>();
         assert_eq!(numbers(regions.at_start(&world.snapshot())), [1]);

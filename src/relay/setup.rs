@@ -1,4 +1,4 @@
-//! The relay: admission, limits, mesh peers, and the announcement of its key.
+//! Starts the relay: admission, limits, mesh links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +21,24 @@ use crate::system_clock;
 use hearth_core::clock::Timestamp;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Time between two attempts to connect to a mesh peer. Source: `retryInterval` in tailscale
+/// Retry interval of mesh links. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Timeout of a connection to a mesh peer.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Timeout for connecting to another relay.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest mesh key file, in bytes.
 const MAX_KEY_FILE: usize = 1024;
 
-/// Age at which the meta certificate is renewed, which is valid for 30 days; a clock change renews it too.
-const RENEW_META: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Time between two checks of its age.
-const CHECK_META: Duration = Duration::from_secs(10 * 60);
+/// Age at which the meta certificate of the relay is renewed. It is valid for 30 days; it is also renewed when the
+/// clock was set.
+const RENEW_METACERT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Interval of checking its age.
+const CHECK_METACERT: Duration = Duration::from_secs(10 * 60);
 
-/// Starts the relay and its tasks; `None` if it is off. `states` are those of the control server, if there is
-/// one.
+/// Starts the relay of this configuration and its tasks; `None` if it is disabled. `states` are the snapshots
+/// of the control server, if there is one.
 pub fn start(
     config: &Config,
     secret: ServerSecret,
@@ -53,7 +54,7 @@ pub fn start(
     let mut by_url = None;
     let admit: Arc<dyn Admit> = match (&derp.admission, states) {
         (Admission::Tailnet, Some(states)) => Arc::new(AdmitNodes(states)),
-        // Without a control server no node is known.
+        // Without a control server no nodes are known.
         (Admission::Tailnet, None) => Arc::new(AdmitKeys::new(&[])),
         (Admission::Keys(keys), _) => Arc::new(AdmitKeys::new(keys)),
         (Admission::Open, _) => Arc::new(AdmitAnyone),
@@ -87,7 +88,7 @@ pub fn start(
     Some(relay)
 }
 
-/// The mesh key. An unreadable one must not stop the relay: without it there are no mesh peers.
+/// An unreadable mesh key must not stop the relay; it then has no mesh links.
 fn mesh_key(config: &Config) -> Option<MeshKey> {
     let path = config.derp.mesh_key_file.as_ref()?;
     let file = path.display();
@@ -106,7 +107,7 @@ fn mesh_key(config: &Config) -> Option<MeshKey> {
     key
 }
 
-/// Keeps a link to a mesh peer.
+/// Keeps a mesh link to another relay of the region.
 async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbound>) {
     let url = match url.has_no_path() {
         true => url.with_path(derp::PATH),
@@ -115,10 +116,10 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
     if url.server.scheme() == Scheme::Http {
         tracing::warn!(%url, "the mesh key is sent over plain HTTP and can be intercepted; use https://");
     }
-    // A failure is logged once.
+    // An outage is logged once.
     let mut last = String::new();
     loop {
-        let end = match outbound.relay(&url, CONNECT).await {
+        let end = match outbound.relay(&url, CONNECT_TIMEOUT).await {
             Ok((stream, rest)) => {
                 tracing::info!(%url, "mesh peer connected");
                 last.clear();
@@ -139,7 +140,7 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
     }
 }
 
-/// The limits of the relay. Every field is listed, so that a new one must be mapped.
+/// Limits of the relay.
 fn limits(limits: &Limits) -> hearth_derp::Limits {
     let fixed = hearth_derp::Limits::default();
     hearth_derp::Limits {
@@ -168,7 +169,7 @@ fn limits(limits: &Limits) -> hearth_derp::Limits {
     }
 }
 
-/// The rate limits, which can change at runtime.
+/// Rate limits of clients. These can change while the relay runs.
 pub fn rates(limits: &Limits) -> Rates {
     let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     Rates {
@@ -179,7 +180,7 @@ pub fn rates(limits: &Limits) -> Rates {
     }
 }
 
-/// The options of the STUN responder.
+/// STUN settings.
 pub fn stun_options(config: &Config) -> StunOptions {
     StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
@@ -205,7 +206,7 @@ async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutd
     loop {
         let now = system_clock::now().wall;
         let since = made.map(|made| now.since(made).max(made.since(now)));
-        if since.is_none_or(|since| since > RENEW_META) {
+        if since.is_none_or(|since| since > RENEW_METACERT) {
             match MetaCertificate::new(&key, hearth_derp::frame::PROTOCOL_VERSION, now) {
                 Ok(meta) => certificate.set_meta(meta),
                 Err(fault) => {
@@ -216,7 +217,7 @@ async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutd
         }
         tokio::select! {
             () = shutdown.wait() => return,
-            () = tokio::time::sleep(CHECK_META) => {}
+            () = tokio::time::sleep(CHECK_METACERT) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The relay's front door: which requests become relay connections, and the probes.
+//! DERP requests: upgrades to relay connections, client verification, and latency probes.
 //!
 //! Source: tailscale `derp/derpserver/handler.go`.
 #![cfg_attr(
@@ -30,41 +30,41 @@ use crate::net::upgrade::Upgrade;
 use crate::net::websocket;
 use hearth_core::keys::NodeKey;
 
-/// How a client asks for the relay.
+/// DERP upgrade of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RelayUpgrade {
-    /// Frames come inside WebSocket messages.
+    /// DERP frames are inside WebSocket messages.
     pub is_web_socket: bool,
-    /// The client would rather use another relay of the region.
+    /// The client would prefer another relay of the region.
     pub not_ideal: bool,
 }
 
-/// What a request to the relay wants.
+/// Kind of a request to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum Requested {
     Frames,
     WebSocket,
     Nothing,
 }
 
-/// Old clients ask for a WebSocket without naming the subprotocol and mean plain frames.
+/// Old clients request a WebSocket without naming the subprotocol and mean plain DERP.
 /// Source: `AddWebSocketSupport` in tailscale `derp/derpserver/websocket.go`.
-fn wanted(upgrade: &[u8], subprotocol: &[u8]) -> Wanted {
+fn requested(upgrade: &[u8], subprotocol: &[u8]) -> Requested {
     let names_derp = subprotocol.windows(4).any(|part| part == b"derp");
     if upgrade.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
-        Wanted::Frames
+        Requested::Frames
     } else if !upgrade.eq_ignore_ascii_case(b"websocket") {
-        Wanted::Nothing
+        Requested::Nothing
     } else if names_derp {
-        Wanted::WebSocket
+        Requested::WebSocket
     } else {
-        Wanted::Frames
+        Requested::Frames
     }
 }
 
-/// Any method on [`PATH`]: 101 and then frames, or 426.
+/// Any method on [`PATH`]: 101 followed by DERP frames, or 426.
 ///
-/// `take_over` makes the upgrade that the response carries.
+/// `take_over` makes the upgrade in the response.
 pub fn upgrade(
     request: &Parts,
     relay: &hearth_derp::Key,
@@ -72,15 +72,15 @@ pub fn upgrade(
 ) -> Response<Body> {
     let upgrade = value(&request.headers, UPGRADE.as_str());
     let subprotocol = value(&request.headers, SEC_WEBSOCKET_PROTOCOL.as_str());
-    match wanted(upgrade, subprotocol) {
-        Wanted::Nothing => {
+    match requested(upgrade, subprotocol) {
+        Requested::Nothing => {
             return body::text(
                 StatusCode::UPGRADE_REQUIRED,
                 "DERP requires connection upgrade",
             );
         }
-        Wanted::WebSocket => return web_socket(&request.headers, take_over),
-        Wanted::Frames => {}
+        Requested::WebSocket => return web_socket(&request.headers, take_over),
+        Requested::Frames => {}
     }
     let Ok(key) = HeaderValue::try_from(public_key_hex(relay)) else {
         return body::status(StatusCode::INTERNAL_SERVER_ERROR);
@@ -121,39 +121,39 @@ fn web_socket(
     response
 }
 
-/// What the client of this request, which is not yet answered, wants, if it expects frames and no HTTP
-/// answer at all.
+/// Upgrade of a fast-start request, which has no response yet, because its client expects frames instead
+/// of an HTTP response.
 pub fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<RelayUpgrade> {
     let upgrade = header(UPGRADE.as_str());
-    let wanted = wanted(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
+    let requested = requested(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
     let is_fast = path.split('?').next() == Some(PATH)
         && header(FAST_START_HEADER) == b"1"
-        && wanted == Wanted::Frames;
+        && requested == Requested::Frames;
     is_fast.then(|| RelayUpgrade {
         is_web_socket: false,
         not_ideal: !header(IDEAL_NODE_HEADER).is_empty(),
     })
 }
 
-/// Where other relays ask whom to admit. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
+/// Path for other relays to verify clients. Source: `VerifyHandler` in headscale `hscontrol/handlers.go`.
 pub const VERIFY: &str = "/verify";
 
-/// The longest question, in bytes. Source: `Server.verifyClient` in tailscale
+/// Longest verify request, in bytes. Source: `Server.verifyClient` in tailscale
 /// `derp/derpserver/derpserver.go` reads as much of an answer.
 pub const MAX_VERIFY_BYTES: usize = 4096;
 
-/// What a relay asks about a client. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
+/// Verify request of a relay. Source: `DERPAdmitClientRequest` in tailscale `tailcfg/tailcfg.go`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AdmitRequest {
-    /// The client's key.
+    /// Node key of the client.
     pub node_public: NodeKey,
-    /// Where the client connects from.
+    /// Address of the client.
     #[serde(default)]
     pub source: String,
 }
 
-/// The answer. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
+/// Verify response. Source: `DERPAdmitClientResponse` in tailscale `tailcfg/tailcfg.go`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AdmitAnswer {
@@ -162,20 +162,20 @@ pub struct AdmitAnswer {
     pub allow: bool,
 }
 
-/// `POST /verify`: tells another relay whether a client is a node of this tailnet.
+/// `POST /verify`: whether a client is a node of this tailnet.
 pub fn verify(content: &[u8], is_admitted: impl FnOnce(&NodeKey) -> bool) -> Response<Body> {
     match serde_json::from_slice::<AdmitRequest>(content) {
-        Ok(question) => body::json(
+        Ok(request) => body::json(
             StatusCode::OK,
             &AdmitAnswer {
-                allow: is_admitted(&question.node_public),
+                allow: is_admitted(&request.node_public),
             },
         ),
-        Err(_) => body::text(StatusCode::BAD_REQUEST, "not a question about a client"),
+        Err(_) => body::text(StatusCode::BAD_REQUEST, "invalid verify request"),
     }
 }
 
-/// `/derp/probe` and `/derp/latency-check`: an empty answer, to measure the way here.
+/// `/derp/probe` and `/derp/latency-check`: an empty response, to measure latency.
 pub fn probe() -> Response<Body> {
     let mut response = body::status(StatusCode::OK);
     let anyone = HeaderValue::from_static("*");
@@ -205,7 +205,7 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The response, and what would take the connection over.
+    /// The response, and its upgrade.
     fn upgraded(request: &Parts, key: &hearth_derp::Key) -> (Response<Body>, Option<RelayUpgrade>) {
         let mut begin = None;
         let response = upgrade(request, key, |asked| {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_refused() {
+    fn requests_without_an_upgrade_are_refused() {
         let key = hearth_derp::Key::from([1; 32]);
         for (headers, status) in [
             (&[][..], 426),
@@ -272,9 +272,9 @@ mod tests {
         assert!(fast_start("/derp/probe", &header(b"DERP", b"1")).is_none());
     }
 
-    /// The key and the answer to it are those of RFC 6455 section 1.3.
+    /// The key and its response are those of RFC 6455 section 1.3.
     #[test]
-    fn a_web_socket_is_answered_as_the_standard_says() {
+    fn a_web_socket_handshake_follows_the_standard() {
         let headers = [
             ("Upgrade", "WebSocket"),
             ("Sec-WebSocket-Protocol", "chat, derp"),
@@ -288,15 +288,15 @@ mod tests {
         let accept = &answer.headers()["sec-websocket-accept"];
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(answer.headers()["sec-websocket-protocol"], "derp");
-        let wanted = RelayUpgrade {
+        let requested = RelayUpgrade {
             is_web_socket: true,
             not_ideal: true,
         };
-        assert_eq!(begin, Some(wanted));
+        assert_eq!(begin, Some(requested));
     }
 
     #[tokio::test]
-    async fn other_relays_learn_whom_to_admit() {
+    async fn other_relays_can_verify_clients() {
         let key = NodeKey::from_bytes([0xab; 32]);
         let ask = |text: &str| verify(text.as_bytes(), |asked| *asked == key);
         for (digits, allow) in [("ab", true), ("cd", false)] {

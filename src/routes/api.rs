@@ -1,4 +1,4 @@
-//! Requests to the API: who asks, which route, whether they may, then the handler.
+//! API requests: authentication, route, scope, then the handler.
 
 use hyper::body::Body as HttpBody;
 use hyper::header::{ALLOW, HeaderValue};
@@ -6,8 +6,8 @@ use hyper::{Request, Response, StatusCode};
 
 use super::route::{Access, Found, Handler, Route, find};
 use super::table::ROUTES;
-use crate::admin::problem::{Code, Fault};
-use crate::admin::{AdminContext, Call, Style};
+use crate::admin::problem::{ApiError, Code};
+use crate::admin::{AdminContext, ApiCall, Style};
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::status::http_counters::HttpCounters;
@@ -17,7 +17,7 @@ fn is_api(route: &Route) -> bool {
     matches!(route.access, Access::Key | Access::Scope(_))
 }
 
-/// Answers a request to the API. This is the one place where principals meet scopes.
+/// Answers an API request. The only place where scopes are checked.
 pub async fn answer<B: HttpBody>(
     admin: &AdminContext,
     counters: &HttpCounters,
@@ -28,7 +28,7 @@ pub async fn answer<B: HttpBody>(
     let (parts, content) = request.into_parts();
     let path = parts.uri.path();
     let style = Style::of(path);
-    // First of all: strangers do not learn which paths there are.
+    // First of all, so that unauthenticated clients do not learn which paths exist.
     let principal = match admin.authenticate(origin, &parts.headers, now) {
         Ok(principal) => principal,
         Err(refusal) => return refusal.response(style),
@@ -37,20 +37,22 @@ pub async fn answer<B: HttpBody>(
         Found::Route(number, route, params) => (number, route, params),
         Found::OtherMethod(allowed) => {
             let mut response =
-                style.refuse(&Fault::new(Code::MethodNotAllowed, "method not allowed"));
+                style.refuse(&ApiError::new(Code::MethodNotAllowed, "method not allowed"));
             if let Ok(allowed) = HeaderValue::try_from(allowed) {
                 response.headers_mut().insert(ALLOW, allowed);
             }
             return response;
         }
-        Found::Unreadable => return style.refuse(&Fault::invalid("the path is not valid UTF-8")),
-        Found::Nothing => return style.refuse(&Fault::new(Code::NotFound, "Not Found")),
+        Found::Unreadable => {
+            return style.refuse(&ApiError::invalid("the path is not valid UTF-8"));
+        }
+        Found::Nothing => return style.refuse(&ApiError::new(Code::NotFound, "Not Found")),
     };
     if let Access::Scope(scope) = route.access
         && !principal.scopes().allow(scope)
     {
         let fault = format!("{principal} lacks the scope {scope}");
-        let response = style.refuse(&Fault::new(Code::PermissionDenied, fault));
+        let response = style.refuse(&ApiError::new(Code::PermissionDenied, fault));
         counters.count(number, response.status());
         return response;
     }
@@ -58,19 +60,19 @@ pub async fn answer<B: HttpBody>(
     let read = body::read_limited(content, bound, admin.limits.request_timeout);
     let response = match read.await {
         Ok(bytes) => {
-            let handled = match Call::new(admin, principal, &parts, params, &bytes, now) {
+            let handled = match ApiCall::new(admin, principal, &parts, params, &bytes, now) {
                 Some(call) => match route.handler {
                     Handler::Api(handler) => handler(&call).await,
                     Handler::ApiNow(handler) => handler(&call),
-                    _ => Err(Fault::new(Code::NotFound, "Not Found")),
+                    _ => Err(ApiError::new(Code::NotFound, "Not Found")),
                 },
-                None => Err(Fault::invalid("the query is not valid UTF-8")),
+                None => Err(ApiError::invalid("the query is not valid UTF-8")),
             };
             handled.unwrap_or_else(|fault| style.refuse(&fault))
         }
         Err(fault) => {
             let status = fault.status();
-            let mut response = style.refuse(&Fault::invalid(&fault.to_string()));
+            let mut response = style.refuse(&ApiError::invalid(&fault.to_string()));
             *response.status_mut() = status;
             response
         }
@@ -79,7 +81,7 @@ pub async fn answer<B: HttpBody>(
     response
 }
 
-/// What the admin socket answers for paths outside of the API.
+/// Response of the admin socket for paths outside of the API.
 pub fn outside() -> Response<Body> {
-    body::text(StatusCode::NOT_FOUND, "the socket serves /api/ only")
+    body::text(StatusCode::NOT_FOUND, "the admin socket serves /api/ only")
 }

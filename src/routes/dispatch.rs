@@ -1,4 +1,4 @@
-//! From requests to handlers, by the table.
+//! Router: dispatches requests to handlers, by the route table.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::route::{Access, Bound, Found, Handler, Route, find};
 use super::table::ROUTES;
 use crate::admin::AdminContext;
 use crate::control::context::{ControlContext, NoiseRequest};
-use crate::control::ts2021::Peer;
+use crate::control::ts2021::{self, Peer};
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::params::Params;
@@ -22,20 +22,20 @@ use crate::relay::context::RelayContext;
 use crate::status::http_counters::HttpCounters;
 use crate::web::WebContext;
 
-/// What all paths of the API begin with.
+/// Path prefix of the API.
 const API: &str = "/api/";
 
 /// The server as connections see it.
 pub struct Router {
     /// The control protocol.
     pub control: Arc<ControlContext>,
-    /// The relay and what is around it.
+    /// The relay.
     pub relay: RelayContext,
     /// The API.
     pub admin: AdminContext,
-    /// The pages.
+    /// The web pages.
     pub web: WebContext,
-    /// Requests by route and status.
+    /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
 }
 
@@ -81,13 +81,14 @@ impl Router {
         response
     }
 
-    /// Handlers that need the request's head only.
+    /// Handlers that need the request head only.
     fn head(&self, handler: Handler, parts: &Parts, params: &Params) -> Response<Body> {
         match handler {
             Handler::Fixed(answer) => answer(),
             Handler::Head(answer) => answer(parts),
             Handler::Relay(answer) => answer(&self.relay, parts),
             Handler::Control(answer) => answer(&self.control, parts),
+            Handler::Ts2021 => ts2021_upgrade(&self.control, parts),
             Handler::Web(answer) => answer(&self.web, params),
             Handler::Health(answer) => answer(&self.admin),
             _ => body::text(StatusCode::NOT_FOUND, "not found"),
@@ -95,13 +96,23 @@ impl Router {
     }
 }
 
-/// Answers a request inside a Noise session. Dropped when the client takes the request back.
-pub(super) fn answer_noise(
+/// The upgrade to a Noise session, whose requests come back to [`answer_noise`].
+fn ts2021_upgrade(context: &Arc<ControlContext>, request: &Parts) -> Response<Body> {
+    ts2021::upgrade(request, |begin| {
+        let answering = Arc::clone(context);
+        context.noise.take_over(begin, move |request, peer| {
+            answer_noise(Arc::clone(&answering), peer, request)
+        })
+    })
+}
+
+/// Answers a request inside a Noise session. Dropped when the client cancels the request.
+fn answer_noise(
     context: Arc<ControlContext>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> PendingResponse {
-    // Routing is by path alone: the authority that clients send inside the tunnel means nothing.
+    // Routed by path alone: the authority that clients send inside the session is meaningless.
     let is_noise = |route: &Route| route.access == Access::Noise;
     let (number, route) = match find(ROUTES, request.method(), request.uri().path(), is_noise) {
         Found::Route(number, route, _) => (number, route),
@@ -113,7 +124,7 @@ pub(super) fn answer_noise(
             let bound = route.body;
             Box::pin(async move {
                 let response = match noise_request(&context, peer, request, bound).await {
-                    // The handler's future replaces this one: a map stream holds no memory for how it began.
+                    // The future of the handler replaces this one, so a map stream holds no memory of its setup.
                     Ok(request) => handler(context, request).await,
                     Err(response) => response,
                 };
@@ -133,7 +144,7 @@ pub(super) fn answer_noise(
     }
 }
 
-/// Reads a body within the budget that all sessions share.
+/// Reads a body within the budget shared by all sessions.
 async fn noise_request(
     context: &ControlContext,
     peer: Peer,
@@ -155,7 +166,7 @@ async fn noise_request(
     Ok(NoiseRequest { peer, parts, body })
 }
 
-/// 404, 405 or 400 in plain text.
+/// A plain-text 404, 405 or 400.
 pub(super) fn unfound(found: &Found<'_>) -> Response<Body> {
     match found {
         Found::OtherMethod(allowed) => {

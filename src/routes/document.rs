@@ -1,4 +1,4 @@
-//! The table for readers: an OpenAPI document, and the text of docs/api.md.
+//! API documentation made from the route table: an OpenAPI document, and docs/api.md.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::route::{Access, Bound, Route, Verb};
 
-/// The table as an OpenAPI 3.1 document: the routes of the API with their scopes.
+/// OpenAPI 3.1 document of the API routes with their scopes.
 pub fn openapi(routes: &[Route]) -> String {
     let mut paths: Map<String, Value> = Map::new();
     for route in routes {
@@ -19,7 +19,7 @@ pub fn openapi(routes: &[Route]) -> String {
             "summary": route.summary,
             "parameters": parameters(route.path),
             "security": security,
-            "responses": {"200": {"description": "OK"}, "default": {"description": "Refused"}},
+            "responses": {"200": {"description": "OK"}, "default": {"description": "Error"}},
         });
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Some(operations) = path.as_object_mut() {
@@ -54,10 +54,11 @@ fn parameters(path: &str) -> Vec<Value> {
     names.collect()
 }
 
-/// The table as Markdown, one row a route.
+/// Markdown table with one row per route.
 pub fn markdown(routes: &[Route]) -> String {
-    let mut text =
-        String::from("| method | path | access | body, at most | what |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| method | path | access | body limit | description |\n|---|---|---|---|---|\n",
+    );
     for route in routes {
         let body = match route.body {
             Bound::None => "none".to_owned(),

@@ -1,5 +1,5 @@
-//! The one table of everything that is served: method, path, who may ask, body bound, handler. 404 and
-//! 405, metrics by route, the OpenAPI document and docs/api.md are made from it.
+//! Route table: method, path, access, body limit and handler of everything that is served. 404 and
+//! 405 responses, metrics by route, the OpenAPI document and docs/api.md are made from it.
 
 mod api;
 mod dispatch;

@@ -1,4 +1,4 @@
-//! `hearth derp`: the routes around the relay, without a control server.
+//! `hearth derp`: routes of a relay without a control server.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -9,19 +9,20 @@ use hyper::{Request, Response, StatusCode};
 use super::dispatch::unfound;
 use super::route::{Found, Handler, Route, find};
 use super::table::ROUTES;
-use crate::metrics::{self, Numbers};
+use crate::api;
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::relay::context::RelayContext;
 use crate::relay::probes;
+use crate::status::relay::Metrics;
 
 /// A relay without a control server.
 pub struct RelayOnly {
-    /// The relay and what is around it.
+    /// The relay.
     pub relay: RelayContext,
     /// The relay's counters.
-    pub numbers: Numbers,
+    pub metrics: Metrics,
 }
 
 impl Service for RelayOnly {
@@ -40,7 +41,7 @@ impl Service for RelayOnly {
 impl RelayOnly {
     fn local(&self, path: &str) -> Response<Body> {
         match path {
-            metrics::PATH => body::json(StatusCode::OK, &self.numbers.report()),
+            api::RELAY_PATH => body::json(StatusCode::OK, &self.metrics.report()),
             _ => body::text(
                 StatusCode::NOT_FOUND,
                 "this is a relay without a control server",
@@ -58,7 +59,7 @@ impl RelayOnly {
                 Handler::Health(_) => probes::health(true),
                 _ => body::text(
                     StatusCode::OK,
-                    "This is a relay of a private network for Tailscale clients.",
+                    "This is a private DERP relay for Tailscale clients.",
                 ),
             },
             other => unfound(&other),
@@ -66,7 +67,7 @@ impl RelayOnly {
     }
 }
 
-/// What a relay alone has: all that needs no state, and a start page.
+/// Whether a relay without a control server has this route: the stateless ones, and a start page.
 fn is_served(route: &Route) -> bool {
     match route.handler {
         Handler::Fixed(_) => route.path != "/openapi.json",

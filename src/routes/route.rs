@@ -1,4 +1,4 @@
-//! One route, and how a request finds it.
+//! Routes, and how a request is matched to one.
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
-use crate::admin::{self, AdminContext, Call};
+use crate::admin::{self, AdminContext, ApiCall};
 use crate::config::Limits;
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::ts2021::Peer;
@@ -21,10 +21,10 @@ use crate::relay::context::RelayContext;
 use crate::web::WebContext;
 use hearth_core::state::scope::Scope;
 
-/// Which methods of HTTP a route takes.
+/// HTTP methods of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Whatever the client sends.
+    /// Any method.
     Any,
     /// GET and HEAD.
     Read,
@@ -43,7 +43,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether the route takes this method.
+    /// Whether the route accepts this method.
     fn takes(self, method: &Method) -> bool {
         match self {
             Self::Any => true,
@@ -57,7 +57,7 @@ impl Verb {
         }
     }
 
-    /// The methods as `Allow` lists them; also the `method` of metrics.
+    /// The methods in the format of the `Allow` header; also the `method` label of metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -72,18 +72,18 @@ impl Verb {
     }
 }
 
-/// Who may ask.
+/// Who can access a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everyone.
+    /// Anyone.
     Public,
-    /// Clients inside their Noise session: the machine key is proven.
+    /// Clients inside their Noise session, with a proven machine key.
     Noise,
     /// Any API key, or the admin socket.
     Key,
     /// An API key with this scope, or the admin socket.
     Scope(Scope),
-    /// Monitoring systems, on the listener of `metrics.listen`.
+    /// Monitoring systems, through the listener of `metrics.listen`.
     Metrics,
 }
 
@@ -99,23 +99,23 @@ impl fmt::Display for Access {
     }
 }
 
-/// How long a request's body may be. It is read before the handler runs, but for [`Bound::Handler`].
+/// Longest body of a request. It is read before the handler runs, except with [`Bound::Handler`].
 #[derive(Clone, Copy)]
 pub enum Bound {
-    /// No body is read.
+    /// No body.
     None,
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(usize),
-    /// A limit of the configuration, with its key.
+    /// A limit in the configuration, with its key.
     Limit(&'static str, fn(&Limits) -> usize),
-    /// The larger of a limit and so many bytes.
+    /// The larger of a limit and a number of bytes.
     AtLeast(usize, fn(&Limits) -> usize),
-    /// The handler reads, with a bound of its own.
+    /// The handler reads the body, with its own limit.
     Handler,
 }
 
 impl Bound {
-    /// The most bytes.
+    /// The limit in bytes.
     pub fn bytes(self, limits: &Limits) -> usize {
         match self {
             Self::None | Self::Handler => 0,
@@ -126,67 +126,69 @@ impl Bound {
     }
 }
 
-/// The answer of an API handler that is being made.
-pub type ApiFuture<'a> = Pin<Box<dyn Future<Output = admin::Answer> + Send + 'a>>;
+/// Pending response of an API handler.
+pub type ApiFuture<'a> = Pin<Box<dyn Future<Output = admin::ApiResult> + Send + 'a>>;
 
-/// What answers.
+/// Handler of a route.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// A fixed answer.
+    /// A fixed response.
     Fixed(fn() -> Response<Body>),
-    /// A function of the request's head.
+    /// A function of the request head.
     Head(fn(&Parts) -> Response<Body>),
-    /// The relay and what is around it.
+    /// The relay.
     Relay(fn(&RelayContext, &Parts) -> Response<Body>),
-    /// The control protocol outside of Noise.
+    /// Control protocol outside of Noise.
     Control(fn(&Arc<ControlContext>, &Parts) -> Response<Body>),
-    /// The control protocol outside of Noise, with a body.
+    /// Control protocol outside of Noise, with a body.
     ControlBody(fn(&ControlContext, &[u8]) -> Response<Body>),
-    /// The control protocol inside Noise.
+    /// Control protocol inside Noise.
     Noise(fn(Arc<ControlContext>, NoiseRequest) -> PendingResponse),
-    /// The same where the handler reads the body.
+    /// Control protocol inside Noise, where the handler reads the body.
     NoiseBody(fn(Arc<ControlContext>, Peer, Request<Incoming>) -> PendingResponse),
-    /// A page.
+    /// Upgrade to a Noise session; the router answers the requests inside.
+    Ts2021,
+    /// A web page.
     Web(fn(&WebContext, &Params) -> Response<Body>),
-    /// The API.
-    Api(for<'a> fn(&'a Call<'a>) -> ApiFuture<'a>),
-    /// The API where nothing is waited for.
-    ApiNow(fn(&Call<'_>) -> admin::Answer),
+    /// An API handler.
+    Api(for<'a> fn(&'a ApiCall<'a>) -> ApiFuture<'a>),
+    /// An API handler that is not async.
+    ApiNow(fn(&ApiCall<'_>) -> admin::ApiResult),
     /// `GET /health`.
     Health(fn(&AdminContext) -> Response<Body>),
-    /// The metrics listener answers; listed for the documentation.
+    /// Served by the metrics listener; listed for the documentation.
     Metrics,
 }
 
 /// One route.
 pub struct Route {
-    /// Which methods it takes.
+    /// Its methods.
     pub verb: Verb,
-    /// The path; `{name}` stands for one segment, `{*name}` at the end for the rest.
+    /// Path pattern; `{name}` matches one segment, `{*name}` at the end matches the rest.
     pub path: &'static str,
-    /// Who may ask.
+    /// Who can access it.
     pub access: Access,
-    /// How long the body may be.
+    /// Longest body.
     pub body: Bound,
-    /// What answers.
+    /// Its handler.
     pub handler: Handler,
-    /// What it does, in a few words.
+    /// Summary for the documentation.
     pub summary: &'static str,
 }
 
-/// What became of the search for a route.
+/// Result of matching a request.
 pub enum Found<'a> {
-    /// This one, with its number in the table.
+    /// The route, with its index in the table.
     Route(usize, &'a Route, Params),
-    /// The path exists, with other methods; they are listed as `Allow` wants them.
+    /// The path exists with other methods, in the format of the `Allow` header.
     OtherMethod(String),
-    /// The path's escapes are not UTF-8.
+    /// The escapes in the path are not UTF-8.
     Unreadable,
-    /// Nothing.
+    /// No route matches.
     Nothing,
 }
 
-/// Finds the route of a request among those that `serves` lets through; the first match counts.
+/// Finds the first matching route among those that `serves` accepts.
 pub fn find<'a>(
     routes: &'a [Route],
     method: &Method,
@@ -230,7 +232,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     segments.next().is_none()
 }
 
-/// The path is split first and decoded then, so that an escaped slash is part of a name.
+/// Splits the path before decoding it, so that an escaped slash is part of a segment.
 fn params(pattern: &'static str, path: &str) -> Option<Params> {
     let mut params = Vec::new();
     let mut rest = path;
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_named_and_rests_are_whole() {
+    fn allowed_methods_are_listed_and_rest_parameters_are_complete() {
         assert_eq!(found(Method::PUT, "/user/1"), Err("GET, DELETE".into()));
         assert_eq!(found(Method::GET, "/user/register").unwrap().0, 1);
         let (_, params) = found(Method::PUT, "/rest/a/b/").unwrap();

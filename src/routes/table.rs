@@ -1,24 +1,21 @@
-//! The table.
-
-use std::sync::Arc;
+//! The route table.
 
 use hyper::StatusCode;
 
 use super::document;
 use super::route::{Access, Bound, Handler, Route, Verb};
 use crate::admin::v1::policy::BODY_MAX as POLICY_BYTES;
-use crate::control::context::ControlContext;
 use crate::control::{c2n_reply, key, map, register, reports, ssh_action, ts2021, unsupported};
 use crate::net::body;
 use crate::relay::{probes, upgrade};
 use crate::web;
 use hearth_core::state::scope::{Area, Scope};
 
-/// Body of a small request of a client, in bytes.
+/// Body of a short client request.
 const SMALL: Bound = Bound::Bytes(32 * 1024);
-/// Body of a request to the API.
+/// Body of an API request.
 const ADMIN: Bound = Bound::Limit("limits.admin_body", |limits| limits.admin_body);
-/// The same where it may be a policy, which is longer than anything else, and escaped within JSON longer still.
+/// Body of an API request with a policy, which is longer than other bodies, and escaped in JSON.
 const POLICY: Bound = Bound::AtLeast(POLICY_BYTES, |limits| limits.admin_body);
 
 const fn read(area: Area) -> Access {
@@ -47,8 +44,8 @@ const fn route(
     }
 }
 
-/// A route of the API: the method of [`crate::admin::Call`] that answers, with the names in the path that it gets;
-/// `now` marks methods that wait for nothing.
+/// An API route: the method of [`crate::admin::ApiCall`] that answers, with its path parameters;
+/// `now` marks methods that are not async.
 macro_rules! api {
     ($verb:ident $path:literal, $access:expr, $body:expr, $method:ident($($given:tt),*), $summary:literal) => {
         route(
@@ -92,21 +89,9 @@ macro_rules! noise {
     };
 }
 
-fn ts2021_upgrade(
-    context: &Arc<ControlContext>,
-    request: &hyper::http::request::Parts,
-) -> hyper::Response<body::Body> {
-    ts2021::upgrade(request, |begin| {
-        let answering = Arc::clone(context);
-        context.noise.take_over(begin, move |request, peer| {
-            super::dispatch::answer_noise(Arc::clone(&answering), peer, request)
-        })
-    })
-}
-
-/// Everything that is served.
+/// All routes.
 pub static ROUTES: &[Route] = &[
-    // The control protocol.
+    // Control protocol.
     route(
         Verb::Read,
         "/key",
@@ -120,7 +105,7 @@ pub static ROUTES: &[Route] = &[
         ts2021::PATH,
         Access::Public,
         Bound::None,
-        Handler::Control(ts2021_upgrade),
+        Handler::Ts2021,
         "Upgrade to a control connection (Noise, then HTTP/2)",
     ),
     route(
@@ -129,7 +114,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Control(|context, request| context.ping_response(request)),
-        "A node shows that it reaches this server",
+        "Proof that a node reaches this server",
     ),
     noise!(Post "/machine/register", Bound::Limit("limits.register_body", |limits| limits.register_body),
         |context, request| register::register(&context, request).await,
@@ -145,33 +130,33 @@ pub static ROUTES: &[Route] = &[
         Handler::NoiseBody(|context, peer, request| {
             Box::pin(async move { c2n_reply::answer(&context, peer, request).await })
         }),
-        "Answer to a request of the server to a node",
+        "Reply of a node to a request of the server",
     ),
     noise!(Post "/machine/update-health", SMALL, |context, request| reports::health(&context, request).await,
-        "Health of a node (clients before October 2025)"),
+        "Health warnings of a node (clients before October 2025)"),
     noise!(Post "/machine/audit-log", SMALL, |context, request| reports::audit(&context, request).await,
-        "Report of a client for the audit log"),
+        "Audit message of a client"),
     noise!(Patch "/machine/set-device-attr", SMALL,
         |context, request| reports::attributes(&context, request).await,
-        "Posture attributes that a node sets itself"),
+        "Device posture attributes, set by the node itself"),
     noise!(Post "/machine/feature/query", SMALL, |context, request| unsupported::feature(&context, request).await,
         "Whether a feature (Serve, Funnel) is available"),
     noise!(Post "/machine/set-dns", SMALL, |context, request| unsupported::set_dns(&context, request).await,
-        "DNS record for a certificate; not supported"),
+        "DNS record for an HTTPS certificate; not supported"),
     noise!(Post "/machine/id-token", SMALL, |context, request| unsupported::id_token(&context, request).await,
         "Identity token; not supported"),
     noise!(Post "/machine/ssh/notify", SMALL, |context, request| reports::ssh_event(&context, request).await,
-        "An SSH session could not be recorded"),
+        "Failed recording of an SSH session"),
     noise!(Get "/machine/ssh/action/{*nodes}", Bound::None,
         |context, request| ssh_action::action(&context, request.peer, &request.parts).await,
-        "Decision about an SSH connection in check mode"),
+        "Action for an SSH connection in check mode"),
     noise!(Get "/machine/whoami", Bound::None, |context, request| c2n_reply::whoami(&context, request.peer),
         "The machine and its nodes, as text"),
     noise!(Any "/machine/tka/{*rest}", Bound::None, |_context, _request| unsupported::tailnet_lock(),
         "Tailnet Lock; not supported"),
     noise!(Any "/machine/webclient/{*rest}", Bound::None, |_context, _request| unsupported::web_client(),
         "Check mode of the web client; not supported"),
-    // The relay and what is around it.
+    // Relay.
     route(
         Verb::Any,
         upgrade::PATH,
@@ -204,7 +189,7 @@ pub static ROUTES: &[Route] = &[
         Handler::ControlBody(|context, body| {
             upgrade::verify(body, |key| context.engine.snapshot().admits(key))
         }),
-        "Whether a relay may admit a client",
+        "Verify a client for a relay",
     ),
     route(
         Verb::Read,
@@ -212,7 +197,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Head(probes::generate_204),
-        "Captive portal check",
+        "Captive portal detection",
     ),
     route(
         Verb::Read,
@@ -220,7 +205,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Relay(|relay, request| relay.names.answer(request)),
-        "Addresses of this server, for clients without DNS",
+        "Addresses of this server, for clients without working DNS",
     ),
     route(
         Verb::Read,
@@ -228,7 +213,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Fixed(probes::robots),
-        "Nothing for search engines",
+        "Disallow all crawlers",
     ),
     route(
         Verb::Read,
@@ -244,7 +229,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Health(|admin| probes::health(admin.is_writable())),
-        "Whether changes can be stored; 500 when not",
+        "Health check; 500 when the database is read-only",
     ),
     route(
         Verb::Get,
@@ -252,9 +237,9 @@ pub static ROUTES: &[Route] = &[
         Access::Metrics,
         Bound::None,
         Handler::Metrics,
-        "Metrics for Prometheus",
+        "Prometheus metrics",
     ),
-    // Pages.
+    // Web pages.
     route(
         Verb::Read,
         "/",
@@ -285,7 +270,7 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Web(|web, params| web::register(web, params.get("id"))),
-        "A pending registration",
+        "Page of a pending registration",
     ),
     route(
         Verb::Read,
@@ -293,10 +278,10 @@ pub static ROUTES: &[Route] = &[
         Access::Public,
         Bound::None,
         Handler::Web(|web, params| web::ssh(web, params.get("id"))),
-        "An SSH connection that waits for confirmation",
+        "Page of an SSH connection that waits for approval",
     ),
     // Headscale's API v1.
-    api!(Get "/api/v1/health", Access::Key, ADMIN, health(), "Whether the database answers"),
+    api!(Get "/api/v1/health", Access::Key, ADMIN, health(), "Health of the database"),
     api!(Post "/api/v1/user", write(Area::Users), ADMIN, create_user(), "Create a user"),
     api!(Get "/api/v1/user", read(Area::Users), now list_users(), "List users"),
     api!(Post "/api/v1/user/{id}/rename/{name}", write(Area::Users), ADMIN, rename_user("id", "name"),
@@ -319,9 +304,9 @@ pub static ROUTES: &[Route] = &[
     api!(Post "/api/v1/node/register", write(Area::DevicesCore), ADMIN, register_node(),
         "Approve a pending registration (Headscale before 0.29)"),
     api!(Post "/api/v1/node/backfillips", write(Area::DevicesCore), ADMIN, backfill_addresses(),
-        "Assign new addresses where they are outside the prefixes"),
+        "Assign new addresses to nodes outside the prefixes"),
     api!(Post "/api/v1/node/wireguard", write(Area::DevicesCore), ADMIN, add_wireguard(),
-        "Add a device that has only WireGuard"),
+        "Add a WireGuard-only device"),
     api!(Get "/api/v1/node/{id}", read(Area::DevicesCore), now show_node("id"), "Show a node"),
     api!(Delete "/api/v1/node/{id}", write(Area::DevicesCore), ADMIN, delete_node("id"), "Delete a node"),
     api!(Post "/api/v1/node/{id}/expire", write(Area::DevicesCore), ADMIN, expire_node("id"),
@@ -334,13 +319,13 @@ pub static ROUTES: &[Route] = &[
     api!(Post "/api/v1/node/{id}/user", write(Area::DevicesCore), ADMIN, move_node("id"), "Move a node to a user"),
     api!(Post "/api/v1/node/{id}/ip", write(Area::DevicesCore), ADMIN, set_addresses("id"),
         "Set a node's addresses"),
-    api!(Post "/api/v1/node/{id}/approve", write(Area::DevicesCore), ADMIN, approve_node("id"),
+    api!(Post "/api/v1/node/{id}/approve", write(Area::DevicesCore), ADMIN, approve_device("id"),
         "Approve a device"),
     api!(Post "/api/v1/node/{id}/disapprove", write(Area::DevicesCore), ADMIN, revoke_approval("id"),
         "Revoke a device's approval"),
     api!(Post "/api/v1/node/{id}/c2n", write(Area::DevicesCore), ADMIN, ask_node("id"),
         "Send an HTTP request to a node's client"),
-    api!(Post "/api/v1/node/{id}/ping", write(Area::DevicesCore), ADMIN, ping_node("id"), "Have a node ping"),
+    api!(Post "/api/v1/node/{id}/ping", write(Area::DevicesCore), ADMIN, ping_node("id"), "Ping from a node"),
     api!(Post "/api/v1/node/{id}/open", write(Area::DevicesCore), now open_page("id"),
         "Open a page in a node's browser"),
     api!(Get "/api/v1/node/{id}/attributes", read(Area::DevicesPostureAttributes), now show_attributes("id"),
@@ -359,30 +344,30 @@ pub static ROUTES: &[Route] = &[
     api!(Get "/api/v1/policy", read(Area::PolicyFile), now show_policy(), "Show the policy"),
     api!(Put "/api/v1/policy", write(Area::PolicyFile), POLICY, set_policy(), "Set the policy"),
     api!(Post "/api/v1/policy/check", read(Area::PolicyFile), POLICY, now check_policy(), "Check a policy"),
-    // hearth's own part.
+    // hearth's own API.
     api!(Get "/api/v1/hearth/policy/history", read(Area::PolicyFile), now list_policies(), "List policy versions"),
     api!(Get "/api/v1/hearth/policy/history/{version}", read(Area::PolicyFile), now show_policy_version("version"),
         "Show a policy version"),
     api!(Post "/api/v1/hearth/policy/rollback", write(Area::PolicyFile), ADMIN, roll_back_policy(),
-        "Return to a policy version"),
+        "Roll back to a policy version"),
     api!(Get "/api/v1/hearth/policy/why", read(Area::PolicyFile), now why(),
-        "Which rule allows a connection, or why none does"),
+        "Explain which rule allows a connection, or why none does"),
     api!(Get "/api/v1/hearth/status", read(Area::NetworkingSettings), now status(), "Server status"),
     api!(Get "/api/v1/hearth/doctor", read(Area::NetworkingSettings), now diagnose(), "Findings and advice"),
     api!(Get "/api/v1/hearth/wan", read(Area::NetworkingSettings), now show_wan(), "Public addresses"),
     api!(Post "/api/v1/hearth/wan", write(Area::NetworkingSettings), ADMIN, refresh_wan(),
-        "Look for public addresses now"),
+        "Check for public addresses now"),
     api!(Get "/api/v1/hearth/relay", read(Area::NetworkingSettings), now relay(), "Relay and STUN counters"),
     api!(Get "/api/v1/hearth/pending", read(Area::DevicesCore), now list_pending(), "List pending registrations"),
     api!(Get "/api/v1/hearth/audit", read(Area::LogsConfiguration), ADMIN, audit(), "Audit log"),
     api!(Get "/api/v1/hearth/ssh", read(Area::DevicesCore), now list_ssh_checks(),
-        "List SSH connections that wait for confirmation"),
+        "List SSH connections that wait for approval"),
     api!(Post "/api/v1/hearth/ssh/approve", write(Area::DevicesCore), now decide_ssh_check(true),
-        "Confirm an SSH connection"),
+        "Approve an SSH connection"),
     api!(Post "/api/v1/hearth/ssh/reject", write(Area::DevicesCore), now decide_ssh_check(false),
         "Reject an SSH connection"),
     api!(Post "/api/v1/hearth/invite", write(Area::AuthKeys), ADMIN, invite(), "Create an invitation"),
-    // The official API v2.
+    // API v2 of tailscale.com.
     api!(Get "/api/v2/tailnet/{tailnet}/acl", read(Area::PolicyFile), POLICY, v2_show_policy("tailnet"),
         "Show the policy"),
     api!(Post "/api/v2/tailnet/{tailnet}/acl", write(Area::PolicyFile), POLICY, v2_set_policy("tailnet"),
@@ -390,7 +375,7 @@ pub static ROUTES: &[Route] = &[
     api!(Post "/api/v2/tailnet/{tailnet}/acl/validate", read(Area::PolicyFile), POLICY,
         v2_validate_policy("tailnet"), "Check a policy, or run tests"),
     api!(Post "/api/v2/tailnet/{tailnet}/acl/preview", read(Area::PolicyFile), POLICY,
-        v2_preview_policy("tailnet"), "Rules about a user or an address"),
+        v2_preview_policy("tailnet"), "List the rules that concern a user or an address"),
     route(
         Verb::Read,
         "/openapi.json",
@@ -403,6 +388,6 @@ pub static ROUTES: &[Route] = &[
                 document::openapi(ROUTES),
             )
         }),
-        "This table as an OpenAPI document",
+        "OpenAPI document of this API",
     ),
 ];

@@ -14,7 +14,6 @@ use super::listeners::Listeners;
 use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
 use crate::logging::LogControl;
-use crate::metrics::Numbers;
 use crate::net::connection::{Connections, Service};
 use crate::net::limits as http_limits;
 use crate::net::tls::{self, Aes, CertNames, CertResolver, Identity};
@@ -25,6 +24,7 @@ use crate::service::{Sockets, SystemdNotifier};
 use crate::shutdown::{Shutdown, Signal, Signals};
 use crate::status::addresses::Addresses;
 use crate::status::http_counters::HttpCounters;
+use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -83,13 +83,13 @@ impl Base {
         secret: ServerSecret,
         states: Option<watch::Receiver<Arc<Snapshot>>>,
         http: Option<Arc<HttpCounters>>,
-    ) -> Numbers {
+    ) -> Metrics {
         let (tasks, shutdown) = (&self.tasks, &self.shutdown);
         let relay = relay::start(config, secret, states, &self.outbound, tasks, shutdown);
         if let Some(relay) = &relay {
             relay::announce_key(&self.certificate, relay, tasks, shutdown);
         }
-        Numbers {
+        Metrics {
             relay,
             stun: StunCounters::default(),
             http,
@@ -110,17 +110,17 @@ impl Base {
         config: &Config,
         mut listeners: Listeners,
         service: Arc<dyn Service>,
-        numbers: &Numbers,
+        metrics: &Metrics,
     ) -> Result<(), ServeError> {
         let limits = http_limits(&config.limits);
         let tls = tls::server_config(self.certificate.clone(), aes(config))?;
         let connections = Connections::new(service, limits, self.shutdown.clone());
-        listeners.start_metrics(numbers, &self.tasks, &self.shutdown);
+        listeners.start_metrics(metrics, &self.tasks, &self.shutdown);
         listeners.start(
             &connections,
             &config.limits,
             tls,
-            (&numbers.stun, relay::stun_options(config)),
+            (&metrics.stun, relay::stun_options(config)),
             &self.tasks,
             &self.shutdown,
         );
@@ -135,13 +135,13 @@ impl Base {
         log: &LogControl,
         (reload, reloaded): (&dyn Fn() -> Config, &mut dyn FnMut(Config)),
         notifier: &SystemdNotifier,
-        numbers: &Numbers,
+        metrics: &Metrics,
     ) {
         while self.signals.next().await == Signal::Reload {
             notifier.reloading();
             let fresh = reload();
             self.reload(config, &fresh, log);
-            if let Some(relay) = &numbers.relay {
+            if let Some(relay) = &metrics.relay {
                 relay.set_rates(relay::rates(&fresh.limits));
             }
             reloaded(fresh);
@@ -149,7 +149,7 @@ impl Base {
         tracing::info!("stopping");
         notifier.stopping();
         self.shutdown.trigger();
-        if let Some(relay) = &numbers.relay {
+        if let Some(relay) = &metrics.relay {
             relay.shutdown(RECONNECT_IN, TRY_FOR);
         }
         let grace = config.limits.shutdown_timeout / TASKS_SHARE;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
 use crate::config::{Config, Limits, Scheme, ServerUrl};
-use crate::metrics::Numbers;
+use crate::metrics;
 use crate::net::connection::Connections;
 use crate::net::limits as http_limits;
 use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
@@ -17,6 +17,7 @@ use crate::net::tls;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
 use crate::status::addresses::Addresses;
+use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
 
 /// Concurrent connections to the metrics listener.
@@ -107,13 +108,13 @@ impl Listeners {
         })
     }
 
-    /// Starts the metrics listener.
-    pub(super) fn start_metrics(&mut self, numbers: &Numbers, tasks: &Tasks, shutdown: &Shutdown) {
+    /// Serves the metrics to monitoring systems.
+    pub(super) fn start_metrics(&mut self, metrics: &Metrics, tasks: &Tasks, shutdown: &Shutdown) {
         for listener in std::mem::take(&mut self.metrics) {
-            let (numbers, stop) = (numbers.clone(), shutdown.clone());
+            let (metrics, stop) = (metrics.clone(), shutdown.clone());
             let serve: Serve<TcpStream> = Box::new(move |stream, _| {
-                let (numbers, stop) = (numbers.clone(), stop.clone());
-                Box::pin(async move { numbers.serve(Box::new(stream), &stop).await })
+                let (metrics, stop) = (metrics.clone(), stop.clone());
+                Box::pin(async move { metrics::serve(metrics, Box::new(stream), &stop).await })
             });
             let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
             let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);

@@ -73,15 +73,15 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let notifier = SystemdNotifier::of_this_process();
     let (base, listeners) = Base::open(config, sockets).await?;
-    let numbers = base.start_relay(config, secret, None, None);
+    let metrics = base.start_relay(config, secret, None, None);
     let service = Arc::new(RelayOnly {
         relay: RelayContext {
-            relay: numbers.relay.clone(),
+            relay: metrics.relay.clone(),
             names: base.start_names(config),
         },
-        numbers: numbers.clone(),
+        metrics: metrics.clone(),
     });
-    base.serve(config, listeners, service, &numbers)?;
+    base.serve(config, listeners, service, &metrics)?;
 
     base::print(&banner(config, &base.addresses, base.pin.as_deref()));
     if config.derp.admission == Admission::Tailnet {
@@ -96,7 +96,7 @@ async fn serve(
         base.tasks.spawn("watchdog", keeping);
     }
     let mut reloaded = |_| notifier.ready(READY);
-    base.run(config, log, (reload, &mut reloaded), &notifier, &numbers)
+    base.run(config, log, (reload, &mut reloaded), &notifier, &metrics)
         .await;
     Ok(())
 }

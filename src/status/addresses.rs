@@ -1,23 +1,23 @@
-//! Where the server is reached.
+//! Addresses of the server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::ServerUrl;
 
-/// Where the server is reached.
+/// Addresses of the server.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    /// The URL that clients connect to, without a slash at the end.
+    /// `server_url`: the URL that clients connect to, without a trailing slash.
     pub server_url: String,
-    /// The same in its parts.
+    /// `server_url`, parsed.
     pub url: ServerUrl,
-    /// Plain HTTP.
+    /// Listening address of plain HTTP.
     pub http: Option<SocketAddr>,
-    /// HTTPS.
+    /// Listening address of HTTPS.
     pub https: Option<SocketAddr>,
-    /// STUN.
+    /// Listening address of STUN.
     pub stun: Option<SocketAddr>,
-    /// The socket of the command line.
+    /// Path of the admin socket.
     pub socket: PathBuf,
 }

@@ -1,5 +1,5 @@
-//! What nodes tell of themselves and nobody needs for the tailnet to work: their health, and what was
-//! done to them.
+//! Client reports: health warnings and audit messages of nodes. Informational; the tailnet works without
+//! them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hearth_core::clock::Timestamp;
 use hearth_core::id::NodeId;
 
-/// Parts of one client that may be unwell at a time.
+/// Most health warnings per node.
 const PROBLEMS: usize = 16;
 
-/// Longest text that is kept of a node, in bytes; the rest is cut off.
+/// Longest text of a report, in bytes; longer texts are truncated.
 const TEXT_BYTES: usize = 512;
 
-/// The reports of all nodes that exist.
+/// Reports of all nodes.
 #[derive(Debug)]
 pub struct ClientReports {
     health: Mutex<HashMap<NodeId, Problems>>,
@@ -21,24 +21,24 @@ pub struct ClientReports {
     audit_entries: usize,
 }
 
-/// What is wrong with a client, by the part of it.
+/// Health warnings of a client, by subsystem.
 type Problems = BTreeMap<Box<str>, Box<str>>;
 
-/// One thing that was done on a node.
+/// Audit entry: an action reported by a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientReport {
-    /// When the server was told.
+    /// When the report arrived.
     pub at: Timestamp,
     /// The node.
     pub node: NodeId,
-    /// What, in the client's words.
+    /// The action, as the client reports it.
     pub action: Box<str>,
-    /// Why, in the client's words or the person's.
+    /// The reason, as the client or its user gave it.
     pub details: Box<str>,
 }
 
 impl ClientReports {
-    /// No reports; of the audit the last `audit_entries` will be kept.
+    /// No reports; the audit log keeps the last `audit_entries`.
     pub fn new(audit_entries: usize) -> Self {
         Self {
             health: Mutex::default(),
@@ -47,8 +47,8 @@ impl ClientReports {
         }
     }
 
-    /// A part of a node's client is unwell, or well again when `problem` is empty. Beyond 16 parts the
-    /// report is lost.
+    /// Sets the health warning of a subsystem, or clears it when `problem` is empty. Warnings beyond 16 per
+    /// node are dropped.
     pub fn set_health(&self, node: NodeId, part: &str, problem: &str) {
         let mut health = lock(&self.health);
         let problems = health.entry(node).or_default();
@@ -63,7 +63,7 @@ impl ClientReports {
         }
     }
 
-    /// What a node says is wrong with it.
+    /// Health warnings of a node.
     pub fn health(&self, node: NodeId) -> Vec<String> {
         let health = lock(&self.health);
         let problems = health.get(&node).into_iter().flatten();
@@ -72,7 +72,7 @@ impl ClientReports {
             .collect()
     }
 
-    /// Adds to the audit; the oldest entry makes room.
+    /// Adds an entry to the audit log; the oldest entry is evicted when it is full.
     pub fn audit(&self, at: Timestamp, node: NodeId, action: &str, details: &str) {
         let mut audit = lock(&self.audit);
         while audit.len() >= self.audit_entries {
@@ -86,12 +86,12 @@ impl ClientReports {
         });
     }
 
-    /// The audit, oldest entry first.
+    /// The audit log, oldest entry first.
     pub fn audit_log(&self) -> Vec<ClientReport> {
         lock(&self.audit).iter().cloned().collect()
     }
 
-    /// Forgets the health of nodes that are gone. What they did stays in the audit.
+    /// Drops the health warnings of deleted nodes. Their audit entries stay.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         lock(&self.health).retain(|node, _| exists(*node));
     }
@@ -101,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As much of a text as is kept.
+/// The text, truncated to the longest allowed.
 fn cut(text: &str) -> Box<str> {
     let ends = text
         .char_indices()
@@ -117,7 +117,7 @@ mod tests {
     const AT: Timestamp = Timestamp::from_unix_ms(0);
 
     #[test]
-    fn a_problem_stays_until_it_is_cleared() {
+    fn a_health_warning_stays_until_it_is_cleared() {
         let reports = ClientReports::new(2);
         let node = NodeId::FIRST;
         reports.set_health(node, "dns", "no resolver");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_cannot_fill_the_memory() {
+    fn reports_of_a_node_are_bounded() {
         let reports = ClientReports::new(2);
         let long = "é".repeat(10_000);
         for part in 0..100 {

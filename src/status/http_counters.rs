@@ -1,30 +1,30 @@
-//! Requests by route and status.
+//! Request counters by route and status class.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::StatusCode;
 
-/// 1xx to 5xx.
+/// Status classes, 1xx to 5xx.
 const CLASSES: usize = 5;
 
-/// One counter for each route and class of status; 32 bits, which wrap.
+/// One counter per route and status class; 32 bits, wrapping.
 #[derive(Debug)]
 pub struct HttpCounters {
-    routes: Vec<Counted>,
+    routes: Vec<RouteCounters>,
 }
 
 #[derive(Debug)]
-struct Counted {
+struct RouteCounters {
     method: &'static str,
     path: &'static str,
     counts: [AtomicU32; CLASSES],
 }
 
 impl HttpCounters {
-    /// Counters for these routes: method and path of each.
+    /// Counters for these routes, given by method and path.
     pub fn new(routes: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
-        let counted = |(method, path)| Counted {
+        let counted = |(method, path)| RouteCounters {
             method,
             path,
             counts: Default::default(),
@@ -34,7 +34,7 @@ impl HttpCounters {
         }
     }
 
-    /// Counts one response of the route with this number.
+    /// Counts one response of the route at this index.
     pub fn count(&self, route: usize, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         let counted = self.routes.get(route);
@@ -43,7 +43,7 @@ impl HttpCounters {
         }
     }
 
-    /// Appends the metric in the text form of Prometheus; routes that nobody asked for are left out.
+    /// Appends the metric in the Prometheus text format; routes without requests are left out.
     pub fn prometheus(&self, text: &mut String) {
         // Writing to a String cannot fail.
         let _ = writeln!(

@@ -1,40 +1,40 @@
-//! Where the policy comes from, as far as answers tell of it.
+//! Source of the policy, and its errors.
 
 use std::path::PathBuf;
 
 use hearth_core::policy::Policy;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Where the policy comes from, and what is wrong there.
+/// Source of the policy, and its errors.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicyStatus {
-    /// The file; `None` is the database.
+    /// Path of the policy file; `None` when the policy is in the database.
     pub file: Option<PathBuf>,
-    /// Why what is in the file does not apply, one fault a line; empty: it does.
+    /// Errors that keep the policy file from being applied, one per line; empty when it is applied.
     pub fault: String,
 }
 
 impl PolicyStatus {
-    /// What a person should know of the policy, if something is wrong with it.
+    /// Warning for the operator, if there is a problem with the policy.
     pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
         let applies = match snapshot.compiled().policy() {
-            Some(_) => "the one before it applies",
-            None => "there is no other, so everyone may reach everyone",
+            Some(_) => "the previous policy stays in effect",
+            None => "no previous policy, so everyone can reach everyone",
         };
         if let Some(file) = self.file.as_ref().filter(|_| !self.fault.is_empty()) {
             let (file, fault) = (file.display(), first_of(&self.fault));
             return Some(format!(
-                "the policy in {file} was not taken over, {applies}: {fault}"
+                "the policy in {file} was rejected, {applies}: {fault}"
             ));
         }
-        // Only another version of hearth can have stored what this one cannot read.
+        // Only another version of hearth can have stored a policy that this one cannot read.
         let newest = snapshot.policies().last()?;
         let faults = Policy::parse(&newest.source).err()?;
         let fault = faults.first()?;
         let mut all = snapshot.policies().iter();
         let applies = match all.any(|version| Policy::parse(&version.source).is_ok()) {
-            true => "the one before it applies",
-            false => "nor any before it, so nobody may reach anybody; set one (hearth policy set)",
+            true => "the previous policy stays in effect",
+            false => "no previous policy, so all traffic is denied; set one (hearth policy set)",
         };
         Some(format!(
             "the stored policy cannot be read, {applies}: {fault}"
@@ -42,7 +42,7 @@ impl PolicyStatus {
     }
 }
 
-/// The first of the faults, and how many there are besides.
+/// The first error, and the number of others.
 fn first_of(faults: &str) -> String {
     let mut lines = faults.lines();
     let first = lines.next().unwrap_or_default();
@@ -59,17 +59,17 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn trouble_names_the_file_the_fault_and_what_applies() {
+    fn the_warning_names_the_file_the_error_and_the_policy_in_effect() {
         let (mut world, _) = World::with_user();
-        let mut place = PolicyStatus::default();
-        assert_eq!(place.trouble(&world.snapshot()), None);
-        place.file = Some("/p".into());
-        assert_eq!(place.trouble(&world.snapshot()), None);
-        place.fault = "line 1, column 2: x\nline 2, column 3: y".into();
+        let mut status = PolicyStatus::default();
+        assert_eq!(status.trouble(&world.snapshot()), None);
+        status.file = Some("/p".into());
+        assert_eq!(status.trouble(&world.snapshot()), None);
+        status.fault = "line 1, column 2: x\nline 2, column 3: y".into();
         assert_eq!(
-            place.trouble(&world.snapshot()).as_deref(),
+            status.trouble(&world.snapshot()).as_deref(),
             Some(
-                "the policy in /p was not taken over, there is no other, so everyone may reach everyone: \
+                "the policy in /p was rejected, no previous policy, so everyone can reach everyone: \
                  line 1, column 2: x (and 1 more)"
             )
         );
@@ -77,8 +77,11 @@ mod tests {
         let newest = Arc::make_mut(&mut world.model.policies).last_mut();
         Arc::make_mut(newest.unwrap()).source = "{\"x\": 1}".into();
         let text = PolicyStatus::default().trouble(&world.snapshot()).unwrap();
-        assert!(text.contains("nobody may reach anybody"), "{text}");
-        let text = place.trouble(&world.snapshot()).unwrap();
-        assert!(text.contains("the one before it applies"), "{text}");
+        assert!(text.contains("all traffic is denied"), "{text}");
+        let text = status.trouble(&world.snapshot()).unwrap();
+        assert!(
+            text.contains("the previous policy stays in effect"),
+            "{text}"
+        );
     }
 }

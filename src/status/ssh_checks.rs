@@ -1,7 +1,7 @@
-//! SSH connections that a person must confirm (check mode), and confirmations that still count.
+//! SSH check mode: connections that wait for approval in the browser, and approvals still in effect.
 //!
-//! A confirmation counts for one source, one target and one user on the target. After a restart of
-//! hearth all have to be given anew.
+//! An approval covers one source node, one target node and one user on the target. Approvals are kept in
+//! memory only: after a restart of hearth each connection has to be approved again.
 #![cfg_attr(
     not(test),
     deny(
@@ -21,86 +21,86 @@ use tokio::sync::watch;
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::{AuthId, NodeId};
 
-/// How long a connection waits for a person. Clients give up after 30 minutes (`fetchSSHAction` in
+/// Timeout for approval. Clients give up after 30 minutes (`fetchSSHAction` in
 /// tailscale `ssh/tailssh/tailssh.go`).
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Connections to one target that may wait. Each holds a request on the target's control connection, of
-/// which there are few (`limits.http2_streams`).
+/// Most connections to one target that wait for approval. Each holds a request on the control connection
+/// of the target, which has few (`limits.http2_streams`).
 const PER_TARGET: usize = 4;
 
-/// Confirmations that are remembered.
+/// Most approvals that are kept.
 const APPROVALS: usize = 1024;
 
-/// No confirmation counts longer. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
+/// Longest check period. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(168 * 60 * 60);
 
-/// Who wants to be whom where.
+/// An SSH connection attempt: from which node, to which node, as which user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SshAttempt {
-    /// The node where the connection comes from.
+    /// The source node.
     pub source: NodeId,
-    /// The node that it goes to.
+    /// The target node.
     pub target: NodeId,
     /// The user on the target.
     pub local_user: Box<str>,
 }
 
-/// Where a connection stands.
+/// CheckState of an SSH check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nobody has decided.
+    /// Waiting for a decision.
     Waiting,
-    /// Somebody said yes.
+    /// Approved.
     Approved,
-    /// Somebody said no, or nobody said anything for too long.
+    /// Rejected or timed out.
     Rejected,
 }
 
-/// A connection that waits or was lately decided about.
+/// An SSH connection that waits for approval or was recently decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// The last part of the address of its page.
+    /// ID of the check: the last part of its URL.
     pub id: AuthId,
-    /// What it is about.
-    pub way: SshAttempt,
-    /// When it came.
+    /// The connection attempt.
+    pub attempt: SshAttempt,
+    /// When the connection was attempted.
     pub since: Timestamp,
-    /// Where it stands.
+    /// The state.
     pub verdict: Verdict,
-    /// When it is forgotten, on the monotonic clock.
+    /// When the check expires, on the monotonic clock.
     ends: Duration,
 }
 
-/// All of them.
+/// All SSH checks.
 #[derive(Debug)]
 pub struct SshChecks {
-    state: Mutex<State>,
+    state: Mutex<CheckState>,
     changed: watch::Sender<()>,
     most: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CheckState {
     /// Oldest first.
     checks: Vec<Check>,
-    /// When (monotonic) a way was confirmed last.
+    /// When each attempt was last approved, on the monotonic clock.
     approvals: HashMap<SshAttempt, Duration>,
 }
 
-/// Why nothing was decided.
+/// Why a check could not be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undecidable {
-    /// There is no such connection.
-    #[error("no SSH connection waits under this id: it may have ended; connect again")]
+    /// There is no such check.
+    #[error("no SSH connection with this ID is waiting for approval (expired?); connect again")]
     Unknown,
-    /// Somebody was faster.
-    #[error("this SSH connection was decided about already")]
+    /// The check was decided before.
+    #[error("this SSH connection was already approved or rejected")]
     Decided,
 }
 
 impl SshChecks {
-    /// No connection waits; at most `most` will, and the oldest one makes room.
+    /// No checks; at most `most` are kept, and the oldest is evicted when it is full.
     pub fn new(most: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -109,52 +109,52 @@ impl SshChecks {
         }
     }
 
-    /// Whether this way was confirmed within the last `period`; zero is never.
-    pub fn is_approved(&self, way: &SshAttempt, period: Duration, now: Now) -> bool {
+    /// Whether this attempt was approved within the last `period`; never when `period` is zero.
+    pub fn is_approved(&self, attempt: &SshAttempt, period: Duration, now: Now) -> bool {
         let state = self.lock();
-        let approved = state.approvals.get(way);
+        let approved = state.approvals.get(attempt);
         approved.is_some_and(|at| now.mono.saturating_sub(*at) < period)
     }
 
-    /// Has a connection wait under this id.
-    pub fn begin(&self, id: AuthId, way: SshAttempt, now: Now) {
+    /// Adds a check with this ID.
+    pub fn begin(&self, id: AuthId, attempt: SshAttempt, now: Now) {
         let mut state = self.lock();
         state.forget(now);
-        let to_target = |check: &Check| check.way.target == way.target;
+        let to_target = |check: &Check| check.attempt.target == attempt.target;
         if state.checks.iter().filter(|check| to_target(check)).count() >= PER_TARGET {
             let oldest = state.checks.iter().position(to_target);
-            oldest.map(|place| state.checks.remove(place));
+            oldest.map(|index| state.checks.remove(index));
         }
         if state.checks.len() >= self.most {
             state.checks.drain(..1);
         }
         state.checks.push(Check {
             id,
-            way,
+            attempt,
             since: now.wall,
             verdict: Verdict::Waiting,
             ends: now.mono.saturating_add(LIFETIME),
         });
         drop(state);
-        // Who had to make room may be waiting for a decision that nobody can make any more.
+        // Wakes the waiter of an evicted check, which can no longer be decided.
         self.changed.send_replace(());
     }
 
-    /// The connection with this id.
+    /// The check with this ID.
     pub fn find(&self, id: &AuthId, now: Now) -> Option<Check> {
         let mut state = self.lock();
         state.forget(now);
         state.checks.iter().find(|check| check.id == *id).cloned()
     }
 
-    /// All connections that wait or were lately decided about, oldest first.
+    /// All checks that wait or were recently decided, oldest first.
     pub fn list(&self, now: Now) -> Vec<Check> {
         let mut state = self.lock();
         state.forget(now);
         state.checks.clone()
     }
 
-    /// Waits until a connection is decided about. Cancel safe.
+    /// Waits until a check is decided or expires. Cancel safe.
     pub async fn decided(&self, id: &AuthId, now: impl Fn() -> Now) -> Verdict {
         let mut changed = self.changed.subscribe();
         loop {
@@ -166,15 +166,15 @@ impl SshChecks {
                 return check.verdict;
             }
             let left = check.ends.saturating_sub(now().mono);
-            // Woken by a decision or by time, it looks again in either case.
+            // Checks again after a decision and after the timeout.
             let _ = tokio::time::timeout(left, changed.changed()).await;
         }
     }
 
-    /// Decides.
+    /// Approves or rejects a check.
     ///
     /// # Errors
-    /// When it does not wait any more.
+    /// When the check is not waiting any more.
     pub fn decide(&self, id: &AuthId, approve: bool, now: Now) -> Result<SshAttempt, Undecidable> {
         let mut state = self.lock();
         state.forget(now);
@@ -183,50 +183,50 @@ impl SshChecks {
         if check.verdict != Verdict::Waiting {
             return Err(Undecidable::Decided);
         }
-        let way = check.way.clone();
+        let attempt = check.attempt.clone();
         check.verdict = match approve {
             true => Verdict::Approved,
             false => Verdict::Rejected,
         };
         if approve {
-            state.remember(way.clone(), now);
+            state.remember(attempt.clone(), now);
         } else {
-            state.approvals.remove(&way);
+            state.approvals.remove(&attempt);
         }
         drop(state);
         self.changed.send_replace(());
-        Ok(way)
+        Ok(attempt)
     }
 
-    /// Forgets nodes that are gone.
+    /// Drops checks and approvals of deleted nodes.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         let mut state = self.lock();
-        let is_there = |way: &SshAttempt| exists(way.source) && exists(way.target);
-        state.checks.retain(|check| is_there(&check.way));
-        state.approvals.retain(|way, _| is_there(way));
+        let is_there = |attempt: &SshAttempt| exists(attempt.source) && exists(attempt.target);
+        state.checks.retain(|check| is_there(&check.attempt));
+        state.approvals.retain(|attempt, _| is_there(attempt));
         drop(state);
         self.changed.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CheckState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CheckState {
     fn forget(&mut self, now: Now) {
         self.checks.retain(|check| now.mono < check.ends);
     }
 
-    fn remember(&mut self, way: SshAttempt, now: Now) {
+    fn remember(&mut self, attempt: SshAttempt, now: Now) {
         let counts = |at: &Duration| now.mono.saturating_sub(*at) < LONGEST_PERIOD;
         self.approvals.retain(|_, at| counts(at));
-        if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&way) {
+        if self.approvals.len() >= APPROVALS && !self.approvals.contains_key(&attempt) {
             let oldest = self.approvals.iter().min_by_key(|(_, at)| **at);
-            let oldest = oldest.map(|(way, _)| way.clone());
-            oldest.map(|way| self.approvals.remove(&way));
+            let oldest = oldest.map(|(attempt, _)| attempt.clone());
+            oldest.map(|attempt| self.approvals.remove(&attempt));
         }
-        self.approvals.insert(way, now.mono);
+        self.approvals.insert(attempt, now.mono);
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    fn way(source: u64, target: u64, user: &str) -> SshAttempt {
+    fn attempt(source: u64, target: u64, user: &str) -> SshAttempt {
         SshAttempt {
             source: NodeId::new(source).unwrap(),
             target: NodeId::new(target).unwrap(),
@@ -250,16 +250,16 @@ mod tests {
         }
     }
 
-    fn begin(checks: &SshChecks, way: &SshAttempt, now: Now) -> AuthId {
+    fn begin(checks: &SshChecks, attempt: &SshAttempt, now: Now) -> AuthId {
         let id = new_auth_id().unwrap();
-        checks.begin(id.clone(), way.clone(), now);
+        checks.begin(id.clone(), attempt.clone(), now);
         id
     }
 
     #[test]
-    fn a_confirmation_counts_for_its_period_and_its_way_only() {
+    fn an_approval_covers_its_period_and_its_attempt_only() {
         let checks = SshChecks::new(10);
-        let root = way(1, 2, "root");
+        let root = attempt(1, 2, "root");
         let id = begin(&checks, &root, at(0));
         assert_eq!(checks.decide(&id, true, at(10)), Ok(root.clone()));
         assert_eq!(checks.decide(&id, true, at(10)), Err(Undecidable::Decided));
@@ -267,7 +267,11 @@ mod tests {
         assert!(checks.is_approved(&root, period, at(109)));
         assert!(!checks.is_approved(&root, period, at(110)));
         assert!(!checks.is_approved(&root, Duration::ZERO, at(10)));
-        for other in [way(1, 2, "anna"), way(2, 1, "root"), way(3, 2, "root")] {
+        for other in [
+            attempt(1, 2, "anna"),
+            attempt(2, 1, "root"),
+            attempt(3, 2, "root"),
+        ] {
             assert!(!checks.is_approved(&other, period, at(20)));
         }
         let again = begin(&checks, &root, at(20));
@@ -278,9 +282,9 @@ mod tests {
     #[test]
     fn connections_are_bounded_and_end() {
         let checks = SshChecks::new(10);
-        let quiet = begin(&checks, &way(1, 9, "root"), at(0));
+        let quiet = begin(&checks, &attempt(1, 9, "root"), at(0));
         for _ in 0..100 {
-            begin(&checks, &way(1, 2, "root"), at(1));
+            begin(&checks, &attempt(1, 2, "root"), at(1));
         }
         assert_eq!(checks.list(at(1)).len(), PER_TARGET + 1);
         assert!(checks.find(&quiet, at(1)).is_some());
@@ -290,23 +294,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_hears_of_the_decision() {
+    async fn a_waiting_connection_gets_the_decision() {
         let checks = SshChecks::new(10);
         for (approve, expected) in [(true, Verdict::Approved), (false, Verdict::Rejected)] {
-            let id = begin(&checks, &way(1, 2, "root"), at(0));
+            let id = begin(&checks, &attempt(1, 2, "root"), at(0));
             let decide = async { checks.decide(&id, approve, at(0)).unwrap() };
             let (verdict, _) = tokio::join!(checks.decided(&id, || at(0)), decide);
             assert_eq!(verdict, expected);
         }
-        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let id = begin(&checks, &attempt(1, 2, "root"), at(0));
         let push_out = async {
             for _ in 0..PER_TARGET {
-                begin(&checks, &way(3, 2, "root"), at(0));
+                begin(&checks, &attempt(3, 2, "root"), at(0));
             }
         };
         let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), push_out);
         assert_eq!(verdict, Verdict::Rejected);
-        let id = begin(&checks, &way(1, 2, "root"), at(0));
+        let id = begin(&checks, &attempt(1, 2, "root"), at(0));
         let gone = async { checks.retain(|_| false) };
         let (verdict, ()) = tokio::join!(checks.decided(&id, || at(0)), gone);
         assert_eq!(verdict, Verdict::Rejected);

@@ -1,4 +1,4 @@
-//! Where the addresses outside are known, for those who ask about them.
+//! Public addresses of the server, as last determined.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use tokio::time::timeout;
 
 use hearth_core::wan::Report;
 
-/// How long a refresh may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a refresh.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a refresh gave.
+/// Result of a refresh.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    /// Whether the addresses of the interface outside are others than at the refresh before.
+    /// Whether the addresses of the WAN interface differ from those of the refresh before.
     pub changed: bool,
-    /// What is known now.
+    /// The current report.
     pub report: Arc<Report>,
 }
 
-/// Where the addresses outside are known.
+/// Public addresses of the server.
 #[derive(Debug, Clone)]
 pub struct WanStatus {
     report: watch::Receiver<Arc<Report>>,
@@ -28,7 +28,7 @@ pub struct WanStatus {
 }
 
 impl WanStatus {
-    /// Knows what `report` says; a refresh is asked for by `refreshes`.
+    /// Status that reads `report` and sends refresh requests to `refreshes`.
     pub fn new(
         report: watch::Receiver<Arc<Report>>,
         refreshes: mpsc::Sender<oneshot::Sender<Refreshed>>,
@@ -36,16 +36,16 @@ impl WanStatus {
         Self { report, refreshes }
     }
 
-    /// What is known.
+    /// The current report.
     pub fn report(&self) -> Arc<Report> {
         self.report.borrow().clone()
     }
 
-    /// Has the addresses looked at now. `None` when too many wait for that already, or the server stops.
-    /// Cancel safe: then the look happens all the same.
+    /// Checks the addresses now. `None` when too many refreshes are queued, or the server stops.
+    /// Cancel safe: the refresh is done anyway.
     pub async fn refresh(&self) -> Option<Refreshed> {
         let (asker, answer) = oneshot::channel();
         self.refreshes.try_send(asker).ok()?;
-        timeout(PATIENCE, answer).await.ok()?.ok()
+        timeout(TIMEOUT, answer).await.ok()?.ok()
     }
 }

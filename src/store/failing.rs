@@ -11,37 +11,37 @@ use crate::store::audit::Ring;
 use crate::store::schema::AUDIT;
 use crate::store::{FILE_NAME, Loaded, Store, load, prepare};
 
-/// What a disk does with a write.
+/// How a disk handles writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// It succeeds.
+    /// They succeed.
     #[default]
     Works,
-    /// It fails: the disk is full.
+    /// They fail: the disk is full.
     Fails,
-    /// It blocks until the mood changes.
+    /// They block until the mood changes.
     Hangs,
 }
 
-/// Clones are the same disk.
+/// A disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
 
 impl Disk {
-    /// Sets what it does with writes from now on.
+    /// Sets how writes are handled from now on.
     pub(crate) fn set(&self, mood: Mood) {
         *self.mood() = mood;
         self.0.1.notify_all();
     }
 
     fn mood(&self) -> MutexGuard<'_, Mood> {
-        self.0.0.lock().expect("nobody panics with it")
+        self.0.0.lock().expect("no panic while locked")
     }
 
     fn check(&self) -> io::Result<()> {
         let hangs = |mood: &mut Mood| *mood == Mood::Hangs;
         let mood = self.0.1.wait_while(self.mood(), hangs);
-        match *mood.expect("nobody panics with it") {
+        match *mood.expect("no panic while locked") {
             Mood::Fails => Err(io::ErrorKind::StorageFull.into()),
             Mood::Works | Mood::Hangs => Ok(()),
         }
@@ -80,8 +80,8 @@ impl StorageBackend for Failing {
 }
 
 impl Store {
-    /// An empty database in memory, on such a disk. No file can be created in `directory`, so that reopening
-    /// the database fails, too.
+    /// An empty database in memory, on such a disk. No file can be created in `directory`, so reopening
+    /// the database fails too.
     pub(crate) fn failing(directory: &Path, disk: Disk) -> (Self, Loaded) {
         let backend = Failing {
             memory: InMemoryBackend::new(),
@@ -90,8 +90,8 @@ impl Store {
         let path = directory.join(FILE_NAME);
         let database = Builder::new()
             .create_with_backend(backend)
-            .expect("memory takes all");
-        prepare(&database, &path).expect("memory takes all");
+            .expect("memory is writable");
+        prepare(&database, &path).expect("memory is writable");
         let loaded = load(&database).expect("it was just made");
         let audit = Ring::count(&database).expect("it was just made");
         (

@@ -47,7 +47,7 @@ pub enum StoreError {
     Open {
         /// The directory or file.
         path: PathBuf,
-        /// The system's error.
+        /// The system error.
         source: io::Error,
     },
     /// Another process has the file open.
@@ -77,7 +77,7 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error("database error: {0}")]
     Failed(#[from] Box<redb::Error>),
-    /// The system gave no random bytes for the server's keys.
+    /// The system has no random bytes for the server keys.
     #[error(transparent)]
     NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
 }
@@ -105,7 +105,7 @@ pub struct ServerSecrets {
 pub struct Loaded {
     /// The server's private keys.
     pub secrets: ServerSecrets,
-    /// The next ids.
+    /// The next IDs.
     pub counters: Counters,
     /// Users by id.
     pub users: BTreeMap<UserId, Arc<User>>,
@@ -119,7 +119,7 @@ pub struct Loaded {
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
     /// DNS records made by the API.
     pub dns_records: BTreeSet<DnsRecord>,
-    /// The versions of the policy that are kept, oldest first.
+    /// Kept versions of the policy, oldest first.
     pub policies: Vec<Arc<PolicyText>>,
     /// Pending registrations.
     pub pending: Vec<Arc<PendingRegistration>>,
@@ -371,13 +371,17 @@ where
     Ok(values)
 }
 
-/// Gives `take` each entry of a table, in the order of the keys. An entry that it cannot read goes to
+/// Takes one entry of a table.
+type Take<'a, K> =
+    dyn FnMut(<K as redb::Value>::SelfType<'_>, &[u8]) -> Result<(), DecodeError> + 'a;
+
+/// Calls `take` with each entry of a table, in key order. Entries that it cannot read are added to
 /// `skipped`. A database that is older than the table has no entries.
 fn read_table<K>(
     transaction: &ReadTransaction,
     table: &'static TableDefinition<'static, K, &'static [u8]>,
     skipped: &mut Vec<Skipped>,
-    take: &mut dyn FnMut(K::SelfType<'_>, &[u8]) -> Result<(), DecodeError>,
+    take: &mut Take<'_, K>,
 ) -> Result<(), redb::Error>
 where
     K: Key + 'static,

@@ -17,7 +17,7 @@ use hearth_core::state::testing::{World, plain, with_key};
 
 const CACHE: usize = 256 * 1024;
 
-/// A world in which every kind of thing happened.
+/// A world with records of every kind.
 fn eventful() -> World {
     let (mut world, _) = World::with_user();
     let one = world.node_number(1);

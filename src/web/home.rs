@@ -1,4 +1,4 @@
-//! `/`: what this is and where to go.
+//! `/`: the start page.
 
 use hyper::StatusCode;
 
@@ -6,24 +6,26 @@ use crate::status::policy::PolicyStatus;
 use crate::web::html::{Builder, Page, Piece};
 use hearth_core::state::snapshot::Snapshot;
 
-/// The page. It tells nothing about the tailnet to strangers.
-pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyStatus) -> Page {
+/// The start page. It reveals nothing about the tailnet.
+pub fn page(url: &str, snapshot: &Snapshot, policy: &PolicyStatus) -> Page {
     let state = if !snapshot.is_writable() {
-        "It is running, but cannot store changes at the moment: see its log."
-    } else if !place.fault.is_empty() {
-        "It is running, but its new policy has a fault and does not apply: see its status."
+        "It is running, but the database is read-only. See the log."
+    } else if !policy.fault.is_empty() {
+        "It is running, but the new policy has an error and was not applied. See the status."
     } else {
         "It is running."
     };
     Builder::new(StatusCode::OK, "A tailnet at home")
         .paragraph(&[
-            Piece::Text("This is the control server of a private network for Tailscale clients. "),
+            Piece::Text(
+                "This is the control server of a private network (tailnet) for Tailscale clients. ",
+            ),
             Piece::Text(state),
         ])
         .heading("Add a device")
         .paragraph(&[
-            Piece::Link("/join", "Steps for each system"),
-            Piece::Text(", or on a computer that has the client:"),
+            Piece::Link("/join", "Instructions for each system"),
+            Piece::Text(", or, on a computer with the client installed:"),
         ])
         .command(&[
             Piece::Text("tailscale up --login-server="),
@@ -31,11 +33,11 @@ pub fn page(url: &str, snapshot: &Snapshot, place: &PolicyStatus) -> Page {
         ])
         .heading("For the owner")
         .paragraph(&[
-            Piece::Text("On the machine that runs hearth, "),
+            Piece::Text("On the server, run "),
             Piece::Code("hearth invite"),
-            Piece::Text(" lets one device in without asking back, and "),
+            Piece::Text(" to add one device without approval, or "),
             Piece::Code("hearth status"),
-            Piece::Text(" shows how things are."),
+            Piece::Text(" to show the server status."),
         ])
         .finish()
 }

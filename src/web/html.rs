@@ -1,10 +1,10 @@
-//! HTML that cannot be broken by what is put into it.
+//! HTML pages in which all inserted text is escaped.
 
 use data_encoding::BASE64;
 use hyper::StatusCode;
 use ring::digest::{SHA256, digest};
 
-/// One style for all pages: readable on a phone, light and dark.
+/// Style of all pages: readable on a phone, light and dark.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2327;--paper:#fbfaf7;--soft:#ecebe5;--fire:#b4430f}\
 @media(prefers-color-scheme:dark){:root{--ink:#e8e6e1;--paper:#17191c;--soft:#272a2f;--fire:#ff9455}}\
@@ -29,15 +29,15 @@ footer{margin-top:2.5rem;font-size:.85rem;opacity:.7}";
 /// A finished page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Status of the answer.
+    /// HTTP status.
     pub status: StatusCode,
-    /// The whole text.
+    /// The HTML.
     pub text: String,
     script: Option<&'static str>,
 }
 
 impl Page {
-    /// What a browser may do with the page: show its own style, run its own script, nothing else.
+    /// Content-Security-Policy of the page: its own style and script, nothing else.
     pub fn policy(&self) -> String {
         let hash = |text: &str| {
             let hash = digest(&SHA256, text.as_bytes());
@@ -51,7 +51,7 @@ impl Page {
     }
 }
 
-/// A page in the making. All texts are escaped on their way in.
+/// Builder of a page. All texts are escaped.
 #[derive(Debug, Clone)]
 pub struct Builder {
     status: StatusCode,
@@ -61,21 +61,21 @@ pub struct Builder {
     body: String,
 }
 
-/// A part of a line.
+/// Part of a paragraph.
 #[derive(Debug, Clone, Copy)]
 pub enum Piece<'a> {
-    /// Plain words.
+    /// Text.
     Text(&'a str),
-    /// Something to type or to compare.
+    /// Code.
     Code(&'a str),
-    /// Where the key of an invitation goes; the words are shown until the script fills it in.
+    /// Placeholder of the key of an invitation, shown until the script fills it in.
     Key(&'a str),
-    /// A link: its address, which must begin with `https://` or `/`, and its words.
+    /// A link: its URL, which must begin with `https://` or `/`, and its text.
     Link(&'static str, &'a str),
 }
 
 impl Builder {
-    /// A page with this headline.
+    /// A page with this title.
     pub fn new(status: StatusCode, title: &str) -> Self {
         let mut page = Self {
             status,
@@ -88,38 +88,38 @@ impl Builder {
         page
     }
 
-    /// The browser asks for the page again after so many seconds.
+    /// Reloads the page every `seconds`.
     pub fn refresh(mut self, seconds: u32) -> Self {
         self.refresh_seconds = Some(seconds);
         self
     }
 
-    /// The page has this script at its end.
+    /// Adds a script at the end of the page.
     pub fn script(mut self, script: &'static str) -> Self {
         self.script = Some(script);
         self
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub fn paragraph(mut self, pieces: &[Piece<'_>]) -> Self {
         self.body.push_str(&element("p", pieces));
         self
     }
 
-    /// A heading.
+    /// Adds a heading.
     pub fn heading(mut self, text: &str) -> Self {
         self.body.push_str(&element("h2", &[Piece::Text(text)]));
         self
     }
 
-    /// A line to type.
+    /// Adds a command line.
     pub fn command(mut self, pieces: &[Piece<'_>]) -> Self {
         let line = element("code", pieces);
         self.body.push_str(&format!("<pre>{line}</pre>"));
         self
     }
 
-    /// Names and values.
+    /// Adds a list of names and values.
     pub fn facts(mut self, facts: &[(&str, &str)]) -> Self {
         self.body.push_str("<dl>");
         for (name, value) in facts {
@@ -130,7 +130,7 @@ impl Builder {
         self
     }
 
-    /// Steps under a line that opens and closes them.
+    /// Adds collapsible steps under a title.
     pub fn steps(mut self, title: &str, open: bool, steps: &[&[Piece<'_>]]) -> Self {
         self.body
             .push_str(if open { "<details open>" } else { "<details>" });
@@ -144,7 +144,7 @@ impl Builder {
         self
     }
 
-    /// The whole page.
+    /// The finished page.
     pub fn finish(self) -> Page {
         let refresh = self.refresh_seconds.map_or_else(String::new, |seconds| {
             format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">")
@@ -188,9 +188,9 @@ fn element(tag: &str, pieces: &[Piece<'_>]) -> String {
     format!("<{tag}>{inner}</{tag}>")
 }
 
-/// A text that means itself in HTML, in an element and in a quoted attribute. Control characters and
-/// those that turn the direction of a line around are shown as a replacement character, so that a
-/// device's name cannot pass for something else.
+/// Text escaped for HTML elements and quoted attributes. Control characters and characters that change
+/// the text direction are shown as a replacement character, so that the name of a device cannot pose as
+/// something else.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_in_escapes() {
+    fn every_builder_method_escapes() {
         let evil = "<script>alert(1)</script>";
         let page = Builder::new(StatusCode::OK, evil)
             .paragraph(&[Piece::Text(evil), Piece::Code(evil), Piece::Key(evil)])

@@ -1,14 +1,14 @@
-//! `/join`: how a new device joins, for each system. The key of an invitation is in the fragment of
-//! the address, which a browser keeps to itself; a script puts it where it belongs.
+//! `/join`: how to add a device, for each system. The key of an invitation is in the fragment of the URL,
+//! which browsers do not send; a script inserts it into the page.
 
 use hyper::StatusCode;
 
 use crate::web::html::{Builder, Page, Piece};
 
-/// Stands where the key goes until the script fills it in, and when there is none.
+/// Placeholder of the key, shown until the script fills it in, or when there is none.
 const NO_KEY: &str = "KEY";
 
-/// Takes only what has the form of a key, and puts it in as text.
+/// Accepts only text in the format of a key, and inserts it as text.
 const SCRIPT: &str = "\
 (function(){\
 var k=location.hash.slice(1);\
@@ -34,7 +34,7 @@ pub fn page(url: &str) -> Page {
         ]
     };
     let then_approve: &[Piece<'_>] = &[Piece::Text(
-        "If it shows the address of a page instead of connecting, send it to the owner, who lets the device in.",
+        "If it shows a URL instead of connecting, send the URL to the owner for approval.",
     )];
     Builder::new(StatusCode::OK, "Add a device")
         .script(SCRIPT)
@@ -46,19 +46,19 @@ pub fn page(url: &str) -> Page {
             Piece::Text("Key: "),
             key,
             Piece::Text(
-                ". Whoever runs hearth makes one with ",
+                ". The owner makes one on the server with ",
             ),
             Piece::Code("hearth invite"),
-            Piece::Text(". It works once. Without a key, leave that part out: the device then waits until the owner lets it in."),
+            Piece::Text(". It works once. Without a key, leave that part out: the device then waits for approval."),
         ])
-        .heading("On a computer, as its administrator")
+        .heading("On a computer, as administrator")
         .command(command)
         .steps(
             "Linux",
             true,
             &[
                 &install(Piece::Link(LINUX, "tailscale.com/download/linux")),
-                &[Piece::Text("Run the line above as root.")],
+                &[Piece::Text("Run the command above as root.")],
             ],
         )
         .steps(
@@ -70,7 +70,7 @@ pub fn page(url: &str) -> Page {
                     Piece::Text("Hold Option, click the Tailscale icon in the menu bar, then Debug, Custom Login Server, Add Account."),
                 ],
                 &[Piece::Text("Enter "), server, Piece::Text(".")],
-                &[Piece::Text("Or run the line above in a terminal.")],
+                &[Piece::Text("Or run the command above in a terminal.")],
                 then_approve,
             ],
         )
@@ -79,7 +79,7 @@ pub fn page(url: &str) -> Page {
             false,
             &[
                 &install(Piece::Link(WINDOWS, "tailscale.com/download/windows")),
-                &[Piece::Text("Run the line above in PowerShell.")],
+                &[Piece::Text("Run the command above in PowerShell.")],
             ],
         )
         .steps(
@@ -87,10 +87,10 @@ pub fn page(url: &str) -> Page {
             false,
             &[
                 &install(Piece::Link(ANDROID, "Google Play or F-Droid")),
-                &[Piece::Text("Open Settings, Accounts, the menu with three dots, Use an alternate server.")],
+                &[Piece::Text("Open Settings, Accounts, the three-dot menu, Use an alternate server.")],
                 &[Piece::Text("Enter "), server, Piece::Text(".")],
                 &[
-                    Piece::Text("With a key: the same menu, Use an auth key, and enter "),
+                    Piece::Text("With a key: in the same menu choose Use an auth key, and enter "),
                     key,
                     Piece::Text("."),
                 ],
@@ -102,7 +102,7 @@ pub fn page(url: &str) -> Page {
             false,
             &[
                 &install(Piece::Link(IOS, "App Store")),
-                &[Piece::Text("Open the app, tap the account icon, Log in, the menu with three dots, Use a custom coordination server.")],
+                &[Piece::Text("Open the app, tap the account icon, Log in, the three-dot menu, Use a custom coordination server.")],
                 &[Piece::Text("Enter "), server, Piece::Text(" and log in.")],
                 then_approve,
             ],
@@ -111,7 +111,7 @@ pub fn page(url: &str) -> Page {
             "Apple TV",
             false,
             &[
-                &[Piece::Text("Install Tailscale from the App Store, and do not open it yet.")],
+                &[Piece::Text("Install Tailscale from the App Store, but do not open it yet.")],
                 &[Piece::Text("Open Settings, Apps, Tailscale, ALTERNATE COORDINATION SERVER URL.")],
                 &[Piece::Text("Enter "), server, Piece::Text(", then open the app and log in.")],
                 then_approve,

@@ -1,4 +1,4 @@
-//! `/register/<id>`: which device asks to join, and what its owner does about it.
+//! `/register/<id>`: a pending registration, and how the owner approves it.
 
 use hyper::StatusCode;
 
@@ -8,12 +8,12 @@ use hearth_core::id::AuthId;
 use hearth_core::state::model::{PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 
-/// How often a page that waits looks again, in seconds.
-const LOOK_AGAIN: u32 = 3;
-/// Most characters of a text of the device that are shown.
+/// Reload interval of a pending page, in seconds.
+const RELOAD_SECONDS: u32 = 3;
+/// Most characters shown of a text from the device.
 const SHOWN: usize = 64;
 
-/// The page of a login.
+/// The page of a pending registration.
 pub fn page(id: &str, snapshot: &Snapshot) -> Page {
     let login = id
         .parse::<AuthId>()
@@ -40,52 +40,50 @@ fn waiting(login: &PendingRegistration, snapshot: &Snapshot) -> Page {
     };
     let command = format!("hearth pending approve {} --user {user}", login.id);
     let page = Builder::new(StatusCode::OK, "A device asks to join")
-        .refresh(LOOK_AGAIN)
-        .paragraph(&[Piece::Text(
-            "It waits until the owner of this network lets it in.",
-        )]);
+        .refresh(RELOAD_SECONDS)
+        .paragraph(&[Piece::Text("It is waiting for approval by the owner.")]);
     device(page, login)
         .heading("If you are the owner")
         .paragraph(&[Piece::Text(
-            "Make sure that this is the device you expect. Then, on the machine that runs hearth:",
+            "Check that this is the device you expect. Then run on the server:",
         )])
         .command(&[Piece::Text(&command)])
         .paragraph(&[
-            Piece::Text("To turn it away: "),
+            Piece::Text("To reject it: "),
             Piece::Code(&format!("hearth pending reject {}", login.id)),
         ])
-        .heading("If you are not")
+        .heading("If you are not the owner")
         .paragraph(&[Piece::Text(
-            "Send the owner the address of this page. It shows by itself when you are in.",
+            "Send the owner the URL of this page. This page updates once you are approved.",
         )])
         .finish()
 }
 
 fn approved(login: &PendingRegistration, label: Option<&str>) -> Page {
-    let page = Builder::new(StatusCode::OK, "The device is in").paragraph(&[
+    let page = Builder::new(StatusCode::OK, "Device approved").paragraph(&[
         Piece::Text("It was approved"),
         Piece::Text(if label.is_some() { " as " } else { "" }),
         Piece::Text(label.unwrap_or_default()),
-        Piece::Text(" and connects by itself. You can close this page."),
+        Piece::Text(". It connects automatically; you can close this page."),
     ]);
     device(page, login).finish()
 }
 
 fn rejected(login: &PendingRegistration) -> Page {
-    let page = Builder::new(StatusCode::OK, "The device was turned away")
-        .paragraph(&[Piece::Text("The owner of this network said no.")]);
+    let page = Builder::new(StatusCode::OK, "Device rejected")
+        .paragraph(&[Piece::Text("The owner rejected this device.")]);
     device(page, login).finish()
 }
 
-/// For ids that never were, too: who tries ids learns nothing.
+/// Also shown for IDs that never existed, so that guessing reveals nothing.
 fn gone() -> Page {
-    Builder::new(StatusCode::NOT_FOUND, "No login waits here")
+    Builder::new(StatusCode::NOT_FOUND, "No pending registration")
         .paragraph(&[Piece::Text(
-            "It was decided a while ago, or it waited too long. To ask again, run on the device:",
+            "It was approved or rejected, or it has expired. To register again, run on the device:",
         )])
         .command(&[Piece::Text("tailscale up")])
         .paragraph(&[Piece::Text(
-            "In an app, log in again. Either shows the address of a new page.",
+            "In an app, log in again. You get the URL of a new page.",
         )])
         .finish()
 }
@@ -103,22 +101,22 @@ fn device(page: Builder, login: &PendingRegistration) -> Builder {
         ("Device", name.as_str()),
         ("System", &system),
         ("Client", &client),
-        ("Asked at", &since),
+        ("Requested at", &since),
         ("Machine key", &machine),
         ("Node key", &key),
     ];
     if !login.hostinfo.request_tags.is_empty() {
-        facts.push(("Asks for tags", &tags));
+        facts.push(("Requested tags", &tags));
     }
     if login.ephemeral {
-        facts.push(("Ephemeral", "yes: forgotten when it leaves"));
+        facts.push(("Ephemeral", "yes: deleted when it disconnects"));
     }
     page.facts(&facts)
 }
 
 pub(super) fn shown(text: &str) -> String {
     if text.is_empty() {
-        return "not said".into();
+        return "unknown".into();
     }
     let mut shown: String = text.chars().take(SHOWN).collect();
     if shown.len() < text.len() {

@@ -1,4 +1,4 @@
-//! `/ssh/<id>`: which SSH connection has to be confirmed, and what its owner does about it.
+//! `/ssh/<id>`: an SSH connection that waits for approval, and how the owner approves it.
 
 use hyper::StatusCode;
 
@@ -8,62 +8,64 @@ use crate::web::register::{minutes, shown};
 use hearth_core::id::NodeId;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How often a page that waits looks again, in seconds.
-const LOOK_AGAIN: u32 = 3;
+/// Reload interval of a pending page, in seconds.
+const RELOAD_SECONDS: u32 = 3;
 
-/// The page of an SSH connection; `None` is one that is not known, or not any more.
+/// The page of an SSH connection; `None` for one that is unknown or expired.
 pub fn page(check: Option<&Check>, snapshot: &Snapshot) -> Page {
     let Some(check) = check else {
         return gone();
     };
     let page = match check.verdict {
-        Verdict::Waiting => Builder::new(StatusCode::OK, "An SSH connection asks to be let in")
-            .refresh(LOOK_AGAIN)
-            .paragraph(&[Piece::Text(
-                "It waits until the owner of this network confirms it.",
-            )]),
-        Verdict::Approved => Builder::new(StatusCode::OK, "The SSH connection was confirmed")
-            .paragraph(&[Piece::Text(
-                "It goes on by itself. You can close this page.",
-            )]),
-        Verdict::Rejected => Builder::new(StatusCode::OK, "The SSH connection was turned away")
-            .paragraph(&[Piece::Text("The owner of this network said no.")]),
+        Verdict::Waiting => Builder::new(StatusCode::OK, "An SSH connection needs approval")
+            .refresh(RELOAD_SECONDS)
+            .paragraph(&[Piece::Text("It is waiting for approval by the owner.")]),
+        Verdict::Approved => {
+            Builder::new(StatusCode::OK, "SSH connection approved").paragraph(&[Piece::Text(
+                "It continues automatically; you can close this page.",
+            )])
+        }
+        Verdict::Rejected => Builder::new(StatusCode::OK, "SSH connection rejected")
+            .paragraph(&[Piece::Text("The owner rejected this connection.")]),
     };
     let name = |id: NodeId| {
         let node = snapshot.node(id);
         shown(node.map(|node| &*node.label).unwrap_or_default())
     };
-    let (source, target) = (name(check.way.source), name(check.way.target));
-    let user = shown(&check.way.local_user);
+    let (source, target) = (name(check.attempt.source), name(check.attempt.target));
+    let user = shown(&check.attempt.local_user);
     let since = minutes(check.since);
     let page = page.facts(&[
         ("From", &source),
         ("To", &target),
         ("As user", &user),
-        ("Asked at", &since),
+        ("Requested at", &since),
     ]);
     if check.verdict != Verdict::Waiting {
         return page.finish();
     }
     page.heading("If you are the owner")
         .paragraph(&[Piece::Text(
-            "Make sure that it is you who connects, or somebody who may. Then, on the machine that runs hearth:",
+            "Check that you or someone you trust is connecting. Then run on the server:",
         )])
         .command(&[Piece::Text(&format!("hearth ssh approve {}", check.id))])
         .paragraph(&[
-            Piece::Text("To turn it away: "),
+            Piece::Text("To reject it: "),
             Piece::Code(&format!("hearth ssh reject {}", check.id)),
         ])
-        .heading("If you are not")
-        .paragraph(&[Piece::Text("Send the owner the address of this page.")])
+        .heading("If you are not the owner")
+        .paragraph(&[Piece::Text("Send the owner the URL of this page.")])
         .finish()
 }
 
-/// For ids that never were, too: who tries ids learns nothing.
+/// Also shown for IDs that never existed, so that guessing reveals nothing.
 fn gone() -> Page {
-    Builder::new(StatusCode::NOT_FOUND, "No SSH connection waits here")
-        .paragraph(&[Piece::Text(
-            "It was decided a while ago, or it waited too long. Connect again to get a new page.",
-        )])
-        .finish()
+    Builder::new(
+        StatusCode::NOT_FOUND,
+        "No SSH connection is waiting for approval",
+    )
+    .paragraph(&[Piece::Text(
+        "It was approved or rejected, or it has expired. Connect again to get a new page.",
+    )])
+    .finish()
 }

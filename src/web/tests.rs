@@ -1,4 +1,4 @@
-//! The pages as a browser gets them.
+//! Web pages as a browser gets them.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn register(hostname: &str, state: PendingState) -> Page {
 }
 
 #[test]
-fn a_waiting_device_is_shown_with_what_the_owner_types() {
+fn a_pending_device_is_shown_with_the_commands_of_the_owner() {
     let page = register("laptop", PendingState::Waiting);
     assert_eq!(page.status, StatusCode::OK);
     for part in [
@@ -58,18 +58,18 @@ fn a_waiting_device_is_shown_with_what_the_owner_types() {
 }
 
 #[test]
-fn a_decided_login_says_so_and_looks_no_more() {
+fn a_decided_registration_is_shown_and_reloads_no_more() {
     let approved = register("laptop", PendingState::Approved(NodeId::FIRST));
-    assert!(approved.text.contains("The device is in"));
+    assert!(approved.text.contains("Device approved"));
     let rejected = register("laptop", PendingState::Rejected);
-    assert!(rejected.text.contains("turned away"));
+    assert!(rejected.text.contains("The owner rejected this device."));
     for page in [approved, rejected] {
         assert!(!page.text.contains("refresh") && !page.text.contains("pending approve"));
     }
 }
 
 #[test]
-fn an_unknown_login_says_how_to_ask_again() {
+fn an_unknown_registration_shows_how_to_register_again() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
     for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
         let page = register::page(id, &snapshot);

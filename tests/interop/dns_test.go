@@ -175,7 +175,7 @@ func TestDNS(t *testing.T) {
 			t.Fatal(err)
 		}
 		harness.Eventually(t, harness.Patience, "hearth's warning", func() error {
-			return harness.Check(strings.Contains(s.Log(), "no DNS records from this file"), "it is not there")
+			return harness.Check(strings.Contains(s.Log(), "invalid records file; keeping its last records"), "it is not there")
 		})
 		alpha.resolves("cam.home.example", "A", "192.168.1.30")
 	})

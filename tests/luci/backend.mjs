@@ -98,7 +98,7 @@ function agree(one, other, path = '') {
 
 test('what the pages are tested with has the shape of what the backend says', () => {
 	calls([ [ 'add_record', { name: 'printer', type: 'A', value: '192.168.1.20' } ] ]);
-	const methods = [ 'status', 'nodes', 'pending', 'users', 'records', 'doctor' ];
+	const methods = [ 'status', 'nodes', 'pending', 'users', 'records', 'audit', 'doctor' ];
 	calls(methods.map(name => [ name, {} ])).forEach((answer, i) => {
 		if (methods[i] == 'doctor' && answer.error)
 			return assert.deepEqual(answer, scenarios.empty.doctor);
@@ -142,6 +142,30 @@ test('each change arrives at hearth', async () => {
 	]), [ done, done ]);
 	assert.ok(!call('records').records.some(record => record.name.startsWith('git.')));
 	assert.ok(!call('nodes').nodes.some(node => node.name == 'camera'));
+});
+
+test('the audit log has the newest change first, and the ones before an entry', () => {
+	calls([ [ 'create_user', { name: 'first' } ], [ 'create_user', { name: 'second' } ] ]);
+	const { entries, more } = call('audit', { before: '' });
+	assert.equal(more, false);
+	assert.deepEqual(entries.slice(0, 2).map(entry => entry.target), [ 'second', 'first' ]);
+	const [ { actor_type, origin, action, target_type } ] = entries;
+	assert.deepEqual([ actor_type, origin, action, target_type ], [ 'SOCKET', 'ADMIN_CONSOLE', 'CREATE', 'USER' ]);
+	assert.deepEqual(call('audit', { before: entries[0].id }).entries, entries.slice(1));
+	assert.equal(call('audit', { before: '1&limit=2' }).error, 'invalid');
+});
+
+test('a page of the audit log has at most 100 entries, and says whether there are more', () => {
+	const logs = Array.from({ length: 101 }, (_, i) => ({ id: String(i + 1), actor: {}, target: {}, new: 'x'.repeat(2000) }));
+	return peer(connection => connection.end(answer(JSON.stringify({ logs, reports: logs }))), async (path, heard) => {
+		const [ first, older ] = await callsBeside([ [ 'audit', { before: '' } ], [ 'audit', { before: '2' } ] ], path);
+		assert.deepEqual([ first.entries.length, first.more, first.reports.length ], [ 100, true, 50 ]);
+		assert.deepEqual([ first.entries[0].id, first.entries[99].id, first.entries[0].new.length ], [ '101', '2', 256 ]);
+		assert.deepEqual(heard.map(text => text.split('\r\n')[0]), [
+			'GET /api/v1/hearth/audit?limit=101 HTTP/1.1', 'GET /api/v1/hearth/audit?limit=101&before=2 HTTP/1.1'
+		]);
+		assert.equal(older.error, undefined);
+	});
 });
 
 test('an invitation ends when it was asked to, and brings the code of its page', async () => {

@@ -13,7 +13,7 @@ await router.start(scenarios.home);
 const browser = await Browser.start(chromium);
 try {
 	for (const name of [ 'home', 'empty', 'stopped', 'off', 'many', 'nasty' ]) {
-		for (const [ size, width ] of [ [ '', 1100 ], [ '-phone', 390 ] ]) {
+		for (const [ size, width ] of [ [ '', 1280 ], [ '-phone', 390 ] ]) {
 			if (size && name != 'home')
 				continue;
 			for (const view of views) {

@@ -71,7 +71,7 @@ test('the pages make nodes and no HTML', () => {
 		for (const [ whole ] of source.matchAll(/(?:showModal|addNotification)\((?!null|\[)[^\n]*/g))
 			assert.fail(`${script}: ${whole}`);
 		for (const letter of source)
-			assert.ok(letter.codePointAt(0) < 128 || '“”…–⚠'.includes(letter), `${script}: ${letter}`);
+			assert.ok(letter.codePointAt(0) < 128 || '“”…–→⚠'.includes(letter), `${script}: ${letter}`);
 	}
 });
 

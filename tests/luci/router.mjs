@@ -12,7 +12,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const app = join(here, '../../openwrt/luci-app-hearth/htdocs');
 const types = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.gif': 'image/gif', '.png': 'image/png' };
 
-export const views = [ 'overview', 'devices', 'invite', 'routes', 'dns', 'settings' ];
+export const views = [ 'overview', 'devices', 'invite', 'routes', 'dns', 'audit', 'settings' ];
 
 export class Router {
 	// Calls of the pages: [ object, method, arguments ].

@@ -57,6 +57,30 @@ const records = [
 	{ name: 'old.hearth.internal', type: 'ALIAS', value: 'gone', addresses: [], source: 'api' }
 ];
 
+export function entry(id, more) {
+	return {
+		id: String(id), time: ago(90000 - id * 600), origin: 'ADMIN_CONSOLE', actor: '', actor_type: 'SOCKET', action: 'UPDATE',
+		target: 'nas', target_type: 'NODE', target_id: '3', property: '', old: '', new: '', details: '', ...more
+	};
+}
+
+const byKey = { origin: 'CONFIG_API', actor: 'hskey-api-BC4J8B_wwgeY', actor_type: 'API_KEY' };
+const audit = {
+	entries: [
+		entry(48, { property: 'KEY_EXPIRY_TIME', old: 'never', new: '2026-11-26T22:00:00Z', origin: 'CONTROL', actor_type: 'AUTOMATED_WORKER' }),
+		entry(47, { property: 'ALLOWED_IPS', old: '192.168.1.0/24', new: '192.168.1.0/24,0.0.0.0/0,::/0', target: 'router', target_id: '1' }),
+		entry(46, { ...byKey, property: 'MACHINE_NAME', old: 'ubuntu-server-2', new: 'nas' }),
+		entry(45, { ...byKey, action: 'DELETE', target: 'old.hearth.internal', target_type: 'DNS_RECORD', target_id: '', old: 'A 192.168.1.9' }),
+		entry(44, { action: 'CREATE', origin: 'NODE', actor: 'annas-phone', actor_type: 'NODE', target: 'annas-phone', target_id: '2', new: 'anna', details: 'expires 2027-05-26T22:00:00.123Z' }),
+		entry(43, { action: 'REINDEX', target: '', target_type: 'SOMETHING_NEW', target_id: '', details: `sha256:${'0123456789abcdef'.repeat(4)}`, actor_type: 'NEWCOMER', origin: 'ELSEWHERE' })
+	],
+	more: true,
+	reports: [
+		{ time: ago(3600), node: 'annas-phone', node_id: '2', action: 'DISCONNECT_NODE', details: 'on a plane' },
+		{ time: ago(7200), node: '', node_id: '9', action: 'SSH_RECORDING_FAILED', details: 'from node 2 as "root": rejected' }
+	]
+};
+
 export const doctor = {
 	worst: 'problem',
 	findings: [
@@ -125,19 +149,19 @@ const whole = list => name => ({ [name]: list, left_out: 0 });
 
 export const home = {
 	...changes, status, doctor, nodes: whole(nodes)('nodes'), pending: whole(pending)('pending'),
-	users: whole(users)('users'), records: whole(records)('records'), invite, uci
+	users: whole(users)('users'), records: whole(records)('records'), audit, invite, uci
 };
 
 export const empty = {
 	...home,
 	status: { ...status, users: 0, nodes: 0, online: 0, expired: 0, pending: 0, unauthorized: none, waiting_routes: none, policy_version: '', relay: null, board: null },
 	nodes: { nodes: [], left_out: 0 }, pending: { pending: [], left_out: 0 }, users: { users: [], left_out: 0 },
-	records: { records: [], left_out: 0 }, doctor: { error: 'refused', message: 'Not Found' }
+	records: { records: [], left_out: 0 }, audit: { entries: [], more: false, reports: [] }, doctor: { error: 'refused', message: 'Not Found' }
 };
 
 const failing = (error, message = '') => {
 	const answer = { error, message };
-	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'invite', ...Object.keys(changes) ];
+	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'audit', 'invite', ...Object.keys(changes) ];
 	return {
 		...Object.fromEntries(methods.map(name => [ name, answer ])),
 		status: { enabled: error != 'off', running: error == 'silent', ...answer }, uci
@@ -197,6 +221,10 @@ export const nasty = (() => {
 		pending: { pending: attacks.map(attack => ({ ...spoil(pending[0]), name: attack, os: attack, id: 'abc' })), left_out: 0 },
 		users: { users: attacks.map((attack, i) => ({ id: String(i + 1), name: attack, display_name: attack, role: 'member' })), left_out: 0 },
 		records: { records: attacks.map(attack => ({ ...spoil(records[0]), name: attack, value: attack, source: 'api' })), left_out: 0 },
+		audit: {
+			entries: attacks.map((attack, i) => ({ ...spoil(audit.entries[i % 6]), id: String(i + 1), target: attack, actor: attack })),
+			more: true, reports: attacks.map(attack => ({ ...spoil(audit.reports[0]), node: attack, action: attack, details: attack }))
+		},
 		invite: { ...invite, user: attacks[0], join_url: attacks[4], command: attacks[0] },
 		rename: { error: 'refused', message: attacks[0] }
 	};

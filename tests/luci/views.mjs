@@ -287,6 +287,49 @@ test('records are added and deleted, but only those that were made here', () =>
 		]);
 	}));
 
+test('the audit log says who changed what, how, and from what to what, and below it what clients report', () =>
+	at('audit', scenarios.home, async page => {
+		const row = id => page.text(`[data-entry="${id}"]`);
+		await page.until("document.querySelectorAll('[data-entry]').length == 6");
+		for (const [ id, expected ] of [
+			[ 48, [ 'hearth', 'automatic', 'Key expiry: changed', 'Device nas', 'never → ' ] ],
+			[ 47, [ 'Administrator', 'command line or LuCI', 'Approved routes: changed', 'Device router', '192.168.1.0/24 → 192.168.1.0/24, 0.0.0.0/0, ::/0' ] ],
+			[ 46, [ 'hskey-api-BC4J8B_wwgeY', 'REST API', 'Name: changed', 'ubuntu-server-2 → nas' ] ],
+			[ 45, [ 'deleted', 'DNS record old.hearth.internal', 'was A 192.168.1.9' ] ],
+			[ 44, [ 'annas-phone', 'Tailscale client', 'created', 'anna', 'expires ' ] ],
+			[ 43, [ 'NEWCOMER', 'ELSEWHERE', 'REINDEX', 'SOMETHING_NEW', 'sha256:0123456789ab…' ] ]
+		])
+			for (const words of expected)
+				assert.ok((await row(id)).includes(words), `${words} in ${await row(id)}`);
+		assert.ok(!/\dT\d/.test(await page.text('#hearth-audit')), 'times are local');
+		const reports = await page.text('#hearth-reports');
+		for (const words of [ 'annas-phone', 'DISCONNECT_NODE', 'on a plane', 'deleted (ID 9)' ])
+			assert.ok(reports.includes(words), `${words} in ${reports}`);
+	}));
+
+test('older entries are appended until there are no more, and a failure keeps what is shown', async () => {
+	const pages = {
+		'': { entries: [ scenarios.entry(9), scenarios.entry(8) ], more: true, reports: scenarios.home.audit.reports },
+		8: { entries: [ scenarios.entry(7) ], more: true, reports: [] },
+		7: { error: 'silent', message: '' }
+	};
+	const shown = "[...document.querySelectorAll('[data-entry]')].map(row => row.dataset.entry).join()";
+	await at('audit', { ...scenarios.home, audit: ({ before }) => pages[before] }, async page => {
+		await page.until(`${shown} == '9,8'`);
+		await page.click('Older entries', '#hearth-audit');
+		await page.until(`${shown} == '9,8,7'`);
+		assert.ok((await page.text('#hearth-reports')).includes('on a plane'));
+		await page.click('Older entries', '#hearth-audit');
+		await page.until(visible('hearth is not responding'));
+		assert.equal(await page.value(shown), '9,8,7');
+		pages[7] = { entries: [ scenarios.entry(6) ], more: false, reports: [] };
+		await page.until("![...document.querySelectorAll('#hearth-audit button')].some(button => button.disabled)");
+		await page.click('Older entries', '#hearth-audit');
+		await page.until(`${shown} == '9,8,7,6'`);
+		assert.ok(!(await page.text('#hearth-audit')).includes('Older entries'));
+	});
+});
+
 test('a refusal is shown with its reason and changes nothing on the page', async () => {
 	for (const [ view, button, within ] of [ [ 'devices', 'Approve', '#hearth-pending' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
 		await at(view, scenarios.refusing, async page => {
@@ -301,7 +344,7 @@ test('a read-only session has no working button', async () => {
 		await at(view, scenarios.home, async page => {
 			const working = await page.value(`[...document.querySelectorAll('#view button, #view input[type=checkbox]')]
 				.filter(one => !one.disabled).map(one => one.textContent)`);
-			assert.deepEqual(working.filter(words => words != 'Check again'), [], view);
+			assert.deepEqual(working.filter(words => ![ 'Check again', 'Older entries' ].includes(words)), [], view);
 		}, { readonly: true });
 });
 
@@ -391,6 +434,7 @@ test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI 
 			assert.ok((await page.text()).includes('4 (2 online)'));
 		});
 		await at('devices', scenarios.home, page => page.until(visible('Ausstehende Registrierungen')));
+		await at('audit', scenarios.home, page => page.until(visible('Genehmigte Routen: geändert')));
 		await at('settings', scenarios.home, page => page.until(visible('Ports in der Firewall öffnen')));
 	}
 	finally {

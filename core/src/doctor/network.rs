@@ -400,7 +400,7 @@ fn ports(facts: &Facts) -> Option<Finding> {
         "{}. hearth cannot verify from inside whether the firewall of this machine or of the upstream router lets them through.",
         needed(facts)
     );
-    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Reachable from the internet\u{201d} in the settings of hearth), and test from a mobile network.";
+    let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Open ports on the firewall\u{201d} in the settings of hearth), and test from a mobile network.";
     Some(
         Finding::new("ports.needed", Level::Note, title)
             .detail(detail)

@@ -168,7 +168,7 @@ impl Compiled {
         }
     }
 
-    /// Whether a rule leads to an address, for whomever.
+    /// Whether a rule leads to an address, for any source.
     pub(super) fn holds_destination(&self, rule: &ResolvedRule, dst: IpAddr) -> bool {
         self.goes_to(rule, None, dst, self.at(dst))
     }

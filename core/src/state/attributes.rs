@@ -40,4 +40,16 @@ impl AttributeValue {
             Self::Flag(flag) => (*flag).into(),
         }
     }
+
+    /// The value that JSON has: `Some(None)` for null, which deletes the attribute, and `None` for what cannot be one.
+    pub fn from_json(value: &serde_json::Value) -> Option<Option<Self>> {
+        use serde_json::Value;
+        match value {
+            Value::Null => Some(None),
+            Value::Bool(flag) => Some(Some(Self::Flag(*flag))),
+            Value::Number(number) => number.as_i64().map(Self::Number).map(Some),
+            Value::String(text) => Some(Some(Self::Text(text.as_str().into()))),
+            Value::Array(_) | Value::Object(_) => None,
+        }
+    }
 }

@@ -65,7 +65,7 @@ areas! {
     PolicyFile = "policy_file";
     /// Tailscale Services.
     Services = "services";
-    /// Users and pending registrations.
+    /// Users.
     Users = "users";
     /// Webhooks.
     Webhooks = "webhooks";

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::c2n::label_of;
-use crate::admin::problem::Fault;
-use crate::admin::{Answer, Call, json};
+use crate::admin::problem::ApiError;
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{AuditActor, AuditAnswer, AuditEntry, AuditReport, AuditTarget};
 use hearth_core::state::event;
 
@@ -13,10 +13,10 @@ const DEFAULT_LIMIT: usize = 100;
 /// Most entries of one answer.
 const MAX_LIMIT: usize = 1000;
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// `GET /api/v1/hearth/audit?limit=&before=`: the newest entries before a number, oldest first, and the
     /// reports of clients.
-    pub(crate) async fn audit(&self) -> Answer {
+    pub(crate) async fn audit(&self) -> ApiResult {
         let limit = number(self.query("limit"), "limit")?.unwrap_or(DEFAULT_LIMIT);
         let limit = limit.min(MAX_LIMIT);
         let mut before: Option<u64> = number(self.query("before"), "before")?;
@@ -52,12 +52,12 @@ impl Call<'_> {
 }
 
 /// A number of the query; nothing when it is not there.
-fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<Option<T>, Fault> {
+fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<Option<T>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     let parsed = text.parse().map(Some);
-    parsed.map_err(|_| Fault::invalid(&format!("invalid {key} {text:?}: expected a number")))
+    parsed.map_err(|_| ApiError::invalid(&format!("invalid {key} {text:?}: expected a number")))
 }
 
 fn shown(entry: &event::AuditEntry) -> AuditEntry {

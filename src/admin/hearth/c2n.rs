@@ -1,4 +1,4 @@
-//! What administrators have to say to nodes, and to hear from them.
+//! Requests of administrators to nodes, client reports, and SSH checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::nodes::node_id;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     AskNode, Attributes, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage, PingAnswer, PingNode,
     SshCheck, SshChecksAnswer,
@@ -17,7 +17,6 @@ use crate::api::{
 use crate::control::c2n::mailbox::Undelivered;
 use crate::control::c2n::request::C2nRequest;
 use crate::control::c2n::{NodeCallError, ping};
-use crate::control::reports::attribute;
 use crate::status::ssh_checks::{Check, Undecidable, Verdict};
 use hearth_core::id::{AuthId, NodeId};
 use hearth_core::state::attributes::AttributeValue;
@@ -25,27 +24,27 @@ use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-/// How long a node may take for its answer; less than the command line waits for ours.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout for the reply of a node; shorter than the timeout of the command line.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest address of a page, in bytes.
+/// Longest URL of a page, in bytes.
 const URL_BYTES: usize = 2048;
 
-impl Call<'_> {
-    pub(crate) async fn ask_node(&self, id: &str) -> Answer {
-        let wish: AskNode = self.read()?;
+impl ApiCall<'_> {
+    pub(crate) async fn ask_node(&self, id: &str) -> ApiResult {
+        let request: AskNode = self.read()?;
         let node = self.node_with(id)?;
-        let method = match wish.method.as_str() {
+        let method = match request.method.as_str() {
             "" => "GET",
             method => method,
         };
-        let question = C2nRequest {
+        let c2n_request = C2nRequest {
             method,
-            path: &wish.path,
-            body: wish.body.as_bytes(),
-            timeout: PATIENCE,
+            path: &request.path,
+            body: request.body.as_bytes(),
+            timeout: TIMEOUT,
         };
-        let answer = self.admin.calls.ask(&node, &question).await?;
+        let answer = self.admin.calls.ask(&node, &c2n_request).await?;
         let (body, body_base64) = match String::from_utf8(answer.body.to_vec()) {
             Ok(text) => (text, String::new()),
             Err(other) => (String::new(), BASE64.encode(other.as_bytes())),
@@ -58,24 +57,24 @@ impl Call<'_> {
         })
     }
 
-    fn node_with(&self, id: &str) -> Result<Arc<Node>, Fault> {
+    fn node_with(&self, id: &str) -> Result<Arc<Node>, ApiError> {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).cloned();
         Ok(node.ok_or(Rejected::NoSuchNode)?)
     }
 
-    pub(crate) async fn ping_node(&self, id: &str) -> Answer {
-        let wish: PingNode = self.read()?;
+    pub(crate) async fn ping_node(&self, id: &str) -> ApiResult {
+        let request: PingNode = self.read()?;
         let node = self.node_with(id)?;
-        if wish.target.is_empty() {
+        if request.target.is_empty() {
             let time = self.admin.calls.reach(&node).await?;
             return json(&PingAnswer {
                 pings: Vec::new(),
                 reached_after_seconds: Some(time.as_secs_f64()),
             });
         }
-        let target = address_of(&self.admin.engine.snapshot(), &wish.target)?;
-        let mut kinds: Vec<&str> = wish.types.iter().map(String::as_str).collect();
+        let target = address_of(&self.admin.engine.snapshot(), &request.target)?;
+        let mut kinds: Vec<&str> = request.types.iter().map(String::as_str).collect();
         if kinds.is_empty() {
             kinds.extend(ping::KINDS.first());
         }
@@ -85,22 +84,22 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn open_page(&self, id: &str) -> Answer {
-        let wish: OpenPage = self.read()?;
-        let url = wish.url.as_str();
+    pub(crate) fn open_page(&self, id: &str) -> ApiResult {
+        let request: OpenPage = self.read()?;
+        let url = request.url.as_str();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
         let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_web || !is_plain || url.len() > URL_BYTES {
-            let fault = "url must begin with http:// or https:// and have no blanks";
-            return Err(Fault::invalid(fault));
+            let fault = "url must begin with http:// or https:// and have no spaces";
+            return Err(ApiError::invalid(fault));
         }
         let node = self.node_with(id)?;
-        let told = self.admin.calls.mailboxes.pop_browser(node.id, url);
-        told.map_err(NodeCallError::from)?;
+        let queued = self.admin.calls.mailboxes.pop_browser(node.id, url);
+        queued.map_err(NodeCallError::from)?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn show_attributes(&self, id: &str) -> Answer {
+    pub(crate) fn show_attributes(&self, id: &str) -> ApiResult {
         let id = node_id(id)?;
         let snapshot = self.admin.engine.snapshot();
         snapshot.node(id).ok_or(Rejected::NoSuchNode)?;
@@ -118,12 +117,14 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn set_attributes(&self, id: &str) -> Answer {
-        let wish: Attributes = self.read()?;
+    pub(crate) async fn set_attributes(&self, id: &str) -> ApiResult {
+        let request: Attributes = self.read()?;
         let mut updates = Vec::new();
-        for (name, value) in &wish.attributes {
-            let value = attribute(value).ok_or_else(|| {
-                Fault::invalid("a value is a text, a whole number, true, false or null")
+        for (name, value) in &request.attributes {
+            let value = AttributeValue::from_json(value).ok_or_else(|| {
+                ApiError::invalid(
+                    "the value of an attribute must be a string, an integer, true, false or null",
+                )
             })?;
             updates.push((name.as_str().into(), value));
         }
@@ -133,7 +134,7 @@ impl Call<'_> {
         self.show_attributes(id)
     }
 
-    pub(crate) fn list_ssh_checks(&self) -> Answer {
+    pub(crate) fn list_ssh_checks(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let checks = self.admin.ssh_checks.list(self.now);
         let checks = checks.iter().map(|check| ssh_check(check, &snapshot));
@@ -142,33 +143,33 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn decide_ssh_check(&self, approve: bool) -> Answer {
-        let wish: DecideSshCheck = self.read()?;
-        let id = wish.id.parse();
-        let id = id.map_err(|fault| Fault::invalid(&format!("invalid id: {fault}")))?;
+    pub(crate) fn decide_ssh_check(&self, approve: bool) -> ApiResult {
+        let request: DecideSshCheck = self.read()?;
+        let id = request.id.parse();
+        let id = id.map_err(|fault| ApiError::invalid(&format!("invalid id: {fault}")))?;
         self.decide_ssh(&id, approve)
     }
 
-    pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> Answer {
+    pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> ApiResult {
         let decided = self.admin.ssh_checks.decide(id, approve, self.now);
         decided.map_err(|fault| {
             let code = match fault {
                 Undecidable::Unknown => Code::NotFound,
                 Undecidable::Decided => Code::FailedPrecondition,
             };
-            Fault::new(code, fault.to_string())
+            ApiError::new(code, fault.to_string())
         })?;
         json(&EmptyAnswer {})
     }
 
-    /// Whether this is the id of an SSH connection and not of a login.
+    /// Whether this is the ID of an SSH check and not of a pending registration.
     pub(crate) fn is_ssh_check(&self, id: &AuthId) -> bool {
         self.admin.ssh_checks.find(id, self.now).is_some()
     }
 }
 
-/// An address itself, or that of the node with this id or name.
-fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, Fault> {
+/// The address itself, or that of the node with this ID or name.
+fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, ApiError> {
     if let Ok(address) = target.parse() {
         return Ok(address);
     }
@@ -176,7 +177,7 @@ fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, Fault> {
     let is_named = |node: &&Arc<Node>| *node.label == *target;
     let node = by_id.or_else(|| snapshot.nodes().iter().find(is_named));
     node.map(|node| IpAddr::V4(node.ipv4))
-        .ok_or_else(|| Fault::invalid("target must be an address, or the id or name of a node"))
+        .ok_or_else(|| ApiError::invalid("target must be an IP address, a node ID or a node name"))
 }
 
 pub(super) fn label_of(snapshot: &Snapshot, id: NodeId) -> String {
@@ -193,14 +194,14 @@ fn ssh_check(check: &Check, snapshot: &Snapshot) -> SshCheck {
     SshCheck {
         id: check.id.to_string(),
         state: state.into(),
-        source: label_of(snapshot, check.way.source),
-        target: label_of(snapshot, check.way.target),
-        local_user: check.way.local_user.to_string(),
+        source: label_of(snapshot, check.attempt.source),
+        target: label_of(snapshot, check.attempt.target),
+        local_user: check.attempt.local_user.to_string(),
         created_at: check.since,
     }
 }
 
-impl From<NodeCallError> for Fault {
+impl From<NodeCallError> for ApiError {
     fn from(error: NodeCallError) -> Self {
         let code = match &error {
             NodeCallError::Undelivered(Undelivered::NotConnected) => Code::FailedPrecondition,

@@ -1,13 +1,13 @@
 //! DNS records.
 
-use crate::admin::problem::Fault;
-use crate::admin::{Answer, Call, json};
+use crate::admin::problem::ApiError;
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 use hearth_core::netmap::dns::{addresses_of, records_of};
 use hearth_core::state::command::Rejected;
 use hearth_core::state::dns::DnsRecord;
 
-/// Where a record was made.
+/// Source of a record.
 const FROM_CONFIGURATION: &str = "configuration";
 /// See [`FROM_CONFIGURATION`].
 const FROM_POLICY: &str = "policy";
@@ -16,8 +16,8 @@ const FROM_FILE: &str = "file";
 /// See [`FROM_CONFIGURATION`].
 const FROM_API: &str = "api";
 
-impl Call<'_> {
-    pub(crate) fn list_dns_records(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn list_dns_records(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let tailnet = self.admin.about.tailnet.borrow().clone();
         let of = |source: &'static str| move |record| (source, record);
@@ -33,10 +33,10 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn add_dns_record(&self) -> Answer {
-        let wish: CreateDnsRecord = self.read()?;
-        let record = DnsRecord::parse(&wish.name, &wish.r#type, &wish.value);
-        let record = record.map_err(|fault| Fault::invalid(&fault.to_string()))?;
+    pub(crate) async fn add_dns_record(&self) -> ApiResult {
+        let request: CreateDnsRecord = self.read()?;
+        let record = DnsRecord::parse(&request.name, &request.r#type, &request.value);
+        let record = record.map_err(|fault| ApiError::invalid(&fault.to_string()))?;
         let engine = &self.admin.engine;
         engine.add_dns_record(self.by(), record.clone()).await?;
         json(&DnsRecordAnswer {
@@ -44,11 +44,11 @@ impl Call<'_> {
         })
     }
 
-    /// Removes all records of the name in the query and, if given, of the type and the value there.
-    pub(crate) async fn delete_dns_records(&self) -> Answer {
+    /// Deletes all records of the name in the query, filtered by type and value if given.
+    pub(crate) async fn delete_dns_records(&self) -> ApiResult {
         let [name, kind, value] = ["name", "type", "value"].map(|key| self.query(key));
         if name.is_empty() {
-            return Err(Fault::invalid("name the record: ?name="));
+            return Err(ApiError::invalid("missing name: add ?name="));
         }
         let name = name.strip_suffix('.').unwrap_or(name);
         let value = value.strip_suffix('.').unwrap_or(value);

@@ -1,9 +1,9 @@
-//! `hearth doctor`: gathers the facts, and says what was found in them.
+//! `hearth doctor`: collects the facts and returns the findings.
 
 use ipnet::Ipv4Net;
 
 use crate::admin::hearth::wan;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
@@ -11,11 +11,11 @@ use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
 use hearth_core::state::model::PendingState;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Longest file of /proc that is read, in bytes.
+/// Longest file of /proc, in bytes.
 const FILE_MAX: usize = 4096;
 
-impl Call<'_> {
-    pub(crate) fn diagnose(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn diagnose(&self) -> ApiResult {
         let facts = self.facts();
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();
@@ -152,7 +152,7 @@ impl Call<'_> {
     }
 }
 
-/// The memory that this process holds. Source: `VmRSS` in Linux `Documentation/filesystems/proc.rst`.
+/// Resident memory of this process. Source: `VmRSS` in Linux `Documentation/filesystems/proc.rst`.
 fn resident_bytes() -> Option<usize> {
     let status = crate::files::read("/proc/self/status".as_ref(), FILE_MAX).ok()?;
     let status = String::from_utf8(status).ok()?;

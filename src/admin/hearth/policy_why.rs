@@ -1,43 +1,43 @@
-//! Whether traffic passes, and why.
+//! Policy explanation: whether a connection is allowed, and by which rule.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::users;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{WhyAnswer, WhyPair, WhyRule};
 use hearth_core::id::NodeId;
 use hearth_core::policy::protocol;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Most pairs of an answer.
+/// Most pairs in a response.
 const PAIRS_MAX: usize = 64;
 
 /// TCP, as an IP protocol number.
 const TCP: u8 = 6;
 
-/// One end of the traffic.
+/// One end of the connection.
 #[derive(Debug, Clone)]
-enum End {
+enum TrafficEnd {
     Node(Arc<Node>),
     Address(IpAddr),
 }
 
-impl Call<'_> {
-    /// `?src=&dst=&port=&proto=`: `src` and `dst` are names of nodes, users, tags or addresses.
-    pub(crate) fn why(&self) -> Answer {
+impl ApiCall<'_> {
+    /// `?src=&dst=&port=&proto=`: `src` and `dst` are nodes, users, tags or addresses.
+    pub(crate) fn why(&self) -> ApiResult {
         let [src, dst, port, proto] = ["src", "dst", "port", "proto"].map(|key| self.query(key));
-        let proto = protocol(proto).map_err(|fault| Fault::invalid(&fault))?;
+        let proto = protocol(proto).map_err(|fault| ApiError::invalid(&fault))?;
         let proto = proto.unwrap_or(TCP);
         let port = match (port, proto) {
-            // These are the protocols with ports.
-            ("", 6 | 17 | 132) => return Err(Fault::invalid("name the port: ?port=")),
+            // These protocols have ports.
+            ("", 6 | 17 | 132) => return Err(ApiError::invalid("missing port: add ?port=")),
             ("", _) => 0,
             (port, _) => port
                 .parse()
-                .map_err(|_| Fault::invalid("a port goes from 0 to 65535"))?,
+                .map_err(|_| ApiError::invalid("port must be from 0 to 65535"))?,
         };
         let snapshot = self.admin.engine.snapshot();
         let (sources, destinations) = (self.ends(&snapshot, src)?, self.ends(&snapshot, dst)?);
@@ -56,20 +56,22 @@ impl Call<'_> {
         json(&answer)
     }
 
-    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<End>, Fault> {
+    fn ends(&self, snapshot: &Snapshot, name: &str) -> Result<Vec<TrafficEnd>, ApiError> {
         if name.is_empty() {
-            return Err(Fault::invalid("name both ends: ?src= and ?dst="));
+            return Err(ApiError::invalid("missing src or dst: add ?src= and ?dst="));
         }
         if let Ok(address) = name.parse::<IpAddr>() {
             let mut nodes = snapshot.nodes().iter();
             let own = |node: &&Arc<Node>| address == node.ipv4 || address == node.ipv6;
             let node = nodes.find(own).cloned();
-            return Ok(vec![node.map_or(End::Address(address), End::Node)]);
+            return Ok(vec![
+                node.map_or(TrafficEnd::Address(address), TrafficEnd::Node),
+            ]);
         }
         let base_domain = &self.admin.about.base_domain;
-        let chosen = |is: &dyn Fn(&Node) -> bool| -> Vec<End> {
+        let chosen = |is: &dyn Fn(&Node) -> bool| -> Vec<TrafficEnd> {
             let nodes = snapshot.nodes().iter().filter(|node| is(node));
-            nodes.cloned().map(End::Node).collect()
+            nodes.cloned().map(TrafficEnd::Node).collect()
         };
         let named = chosen(&|node| node.is_named(name, base_domain));
         if !named.is_empty() {
@@ -80,19 +82,19 @@ impl Call<'_> {
         let owned = user.map(|user| chosen(&|node| node.user() == Some(user)));
         match owned {
             Ok(owned) if !owned.is_empty() => Ok(owned),
-            Ok(_) => Err(Fault::invalid(&format!("the user {name} has no nodes"))),
-            Err(_) => Err(Fault::invalid(&format!(
-                "{name:?} is no node, no user, no tag that a node has, and no address"
+            Ok(_) => Err(ApiError::invalid(&format!("user {name} has no nodes"))),
+            Err(_) => Err(ApiError::invalid(&format!(
+                "not found: {name:?} (expected a node, a user, a tag in use or an address)"
             ))),
         }
     }
 }
 
-fn pair(snapshot: &Snapshot, from: &End, to: &End, port: u16, proto: u8) -> WhyPair {
+fn pair(snapshot: &Snapshot, from: &TrafficEnd, to: &TrafficEnd, port: u16, proto: u8) -> WhyPair {
     let compiled = snapshot.compiled();
     let v6_only = match (from, to) {
-        (End::Node(from), End::Node(to)) => compiled.without_ipv4(from.id, to.id),
-        (End::Address(address), _) | (_, End::Address(address)) => address.is_ipv6(),
+        (TrafficEnd::Node(from), TrafficEnd::Node(to)) => compiled.without_ipv4(from.id, to.id),
+        (TrafficEnd::Address(address), _) | (_, TrafficEnd::Address(address)) => address.is_ipv6(),
     };
     let (src, dst) = (from.address(v6_only), to.address(v6_only));
     let why = compiled.why(src, dst, port, proto);
@@ -114,7 +116,7 @@ fn pair(snapshot: &Snapshot, from: &End, to: &End, port: u16, proto: u8) -> WhyP
     }
 }
 
-impl End {
+impl TrafficEnd {
     fn name(&self) -> String {
         match self {
             Self::Node(node) => node.label.to_string(),
@@ -130,7 +132,7 @@ impl End {
         }
     }
 
-    /// Why nobody reaches the node whatever the policy says, if that is so.
+    /// Why the node is isolated from all peers, whatever the policy; `None` when it is not.
     fn apart(&self, is_known: impl Fn(NodeId) -> bool) -> Option<String> {
         let Self::Node(node) = self else {
             return None;
@@ -138,9 +140,9 @@ impl End {
         let why = match () {
             () if node.expired => "its key has expired",
             () if !node.authorized => "it waits for approval",
-            () if !is_known(node.id) => "it was never online",
+            () if !is_known(node.id) => "it has never connected",
             () => return None,
         };
-        Some(format!("denied: {} does not take part: {why}", node.label))
+        Some(format!("denied: {} is isolated: {why}", node.label))
     }
 }

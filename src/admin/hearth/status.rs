@@ -1,44 +1,47 @@
-//! What hearth has and Headscale has not: its status and invitations. And its health.
+//! Server status, health, and invitations.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use hearth_derp::relay::Relay;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
 
-/// How long an invitation is good when nobody says.
+/// Default lifetime of an invitation.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the writer may take to answer before it counts as hanging.
+/// Timeout for the reply of the state engine before the server counts as unhealthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Call<'_> {
-    /// Asks the writer itself: the last state that it published looks the same while it hangs.
-    pub(crate) async fn health(&self) -> Answer {
+impl ApiCall<'_> {
+    /// Asks the state engine itself: the published snapshot looks the same while the engine hangs.
+    pub(crate) async fn health(&self) -> ApiResult {
         let answer = self.admin.engine.answers();
         if !matches!(
             tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
             Ok(Ok(()))
         ) {
-            return Err(Fault::new(Code::Internal, "the database does not answer"));
+            return Err(ApiError::new(
+                Code::Internal,
+                "the database does not respond",
+            ));
         }
         if !self.admin.engine.snapshot().is_writable() {
-            return Err(Fault::new(Code::Internal, "the database takes no changes"));
+            return Err(ApiError::new(Code::Internal, "the database is read-only"));
         }
         json(&HealthAnswer {
             database_connectivity: true,
         })
     }
 
-    pub(crate) fn status(&self) -> Answer {
+    pub(crate) fn status(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
@@ -85,10 +88,10 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn invite(&self) -> Answer {
-        let wish: CreateInvite = self.read()?;
-        let expiry = convert::expiry(wish.expiration, INVITE_LIFETIME, self.now)?;
-        let owner = self.owner_of_invite(&wish.user).await?;
+    pub(crate) async fn invite(&self) -> ApiResult {
+        let request: CreateInvite = self.read()?;
+        let expiry = convert::expiry(request.expiration, INVITE_LIFETIME, self.now)?;
+        let owner = self.owner_of_invite(&request.user).await?;
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
                 user: Some(owner),
@@ -114,7 +117,7 @@ impl Call<'_> {
         })
     }
 
-    async fn owner_of_invite(&self, who: &str) -> Result<UserId, Fault> {
+    async fn owner_of_invite(&self, who: &str) -> Result<UserId, ApiError> {
         let snapshot = self.admin.engine.snapshot();
         if !who.is_empty() {
             return users::find(&snapshot, who);

@@ -1,29 +1,32 @@
-//! The addresses outside.
+//! Public addresses.
 
 use std::net::IpAddr;
 
-use crate::admin::problem::{Code, Fault};
-use crate::admin::{Answer, Call, json};
+use crate::admin::problem::{ApiError, Code};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{MappedPort, PortMapping, Wan};
 use hearth_core::wan::mapping::Mapping;
 use hearth_core::wan::{NoticedBy, Report, kind_of};
 
-impl Call<'_> {
-    pub(crate) fn show_wan(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn show_wan(&self) -> ApiResult {
         json(&shown(&self.admin.about.wan.report(), false))
     }
 
-    /// Has the addresses looked at now: what a router's own scripts do when the connection changes.
-    pub(crate) async fn refresh_wan(&self) -> Answer {
+    /// Checks the addresses now; router scripts call this when the uplink changes.
+    pub(crate) async fn refresh_wan(&self) -> ApiResult {
         let refreshed = self.admin.about.wan.refresh().await;
         let refreshed = refreshed.ok_or_else(|| {
-            Fault::new(Code::Unavailable, "the addresses cannot be looked at now")
+            ApiError::new(
+                Code::Unavailable,
+                "cannot check the addresses now; try again in a moment",
+            )
         })?;
         json(&shown(&refreshed.report, refreshed.changed))
     }
 }
 
-/// What is known, for programs.
+/// The report as JSON.
 pub(in crate::admin) fn shown(report: &Report, changed: bool) -> Wan {
     let v4 = |ip: Option<std::net::Ipv4Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     let v6 = |ip: Option<std::net::Ipv6Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();

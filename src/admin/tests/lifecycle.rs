@@ -5,7 +5,7 @@ use hearth_core::state::command::NodeUpdate;
 use hearth_core::state::principal::Principal;
 
 impl Server {
-    /// A node of anna's that offers this route.
+    /// A node of anna's that advertises this route.
     async fn with_node(route: &str) -> Self {
         let server = server();
         server.good("POST", "user", json!({"name": "anna"})).await;
@@ -34,7 +34,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn routes_are_offered_then_approved_in_full() {
+async fn advertised_routes_are_approved_as_a_list() {
     let server = Server::with_node("10.0.0.0/8").await;
     let node = server.good("GET", "node/1", Value::Null).await["node"].clone();
     assert_eq!(node["availableRoutes"], json!(["10.0.0.0/8"]));
@@ -106,7 +106,7 @@ async fn addresses_are_set_and_backfilled() {
 }
 
 #[tokio::test]
-async fn a_device_is_shut_out_and_let_in_again() {
+async fn the_approval_of_a_device_is_revoked_and_granted_again() {
     let server = Server::with_node("10.0.0.0/8").await;
     let node = server.post("node/1/disapprove", Value::Null).await;
     assert_eq!(node["authorized"], false);
@@ -117,7 +117,7 @@ async fn a_device_is_shut_out_and_let_in_again() {
 }
 
 #[tokio::test]
-async fn keys_approve_their_devices_unless_told_otherwise() {
+async fn preauth_keys_approve_their_devices_by_default() {
     let server = server();
     server.good("POST", "user", json!({"name": "anna"})).await;
     for (wish, is) in [

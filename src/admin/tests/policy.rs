@@ -1,4 +1,4 @@
-//! The policy: set, compared, set back, and asked about.
+//! The policy: set, compared, rolled back, and explained.
 
 use super::*;
 use crate::status::policy::PolicyStatus;
@@ -13,7 +13,7 @@ impl Server {
         self.good("PUT", "policy", json!({ "policy": text })).await
     }
 
-    /// A request by the API of tailscale.com: its status, tag and body.
+    /// A request to API v2: its status, ETag and body.
     async fn v2(
         &self,
         method: &str,
@@ -41,7 +41,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn a_policy_is_set_kept_and_set_back() {
+async fn a_policy_is_set_kept_and_rolled_back() {
     let server = server();
     let (status, message) = server.refused("GET", "policy", Value::Null).await;
     assert_eq!(status, 500);
@@ -52,7 +52,7 @@ async fn a_policy_is_set_kept_and_set_back() {
 
     assert_eq!(server.set(CLOSED).await["version"], "1");
     assert_eq!(server.set(OPEN).await["version"], "2");
-    // Saying the same again is no new version.
+    // Setting the same text again makes no new version.
     assert_eq!(server.set(OPEN).await["version"], "2");
     let now = server.good("GET", "policy", Value::Null).await;
     assert_eq!(
@@ -83,7 +83,7 @@ async fn a_policy_is_set_kept_and_set_back() {
 }
 
 #[tokio::test]
-async fn faults_are_told_with_their_places_and_change_nothing() {
+async fn errors_have_their_position_and_change_nothing() {
     let server = server();
     server.set(CLOSED).await;
     for (text, fault) in [
@@ -115,14 +115,14 @@ async fn faults_are_told_with_their_places_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn where_a_file_is_the_place_nothing_else_sets_the_policy() {
+async fn a_policy_file_excludes_other_ways_to_set_the_policy() {
     let mut server = server();
     server.set(CLOSED).await;
-    let place = PolicyStatus {
+    let status = PolicyStatus {
         file: Some("/etc/hearth/policy.hujson".into()),
         fault: "line 1, column 2: x".into(),
     };
-    server.admin.about.policy_status = watch::channel(place).1;
+    server.admin.about.policy_status = watch::channel(status).1;
     for (method, path) in [("PUT", "policy"), ("POST", "hearth/policy/rollback")] {
         let body = json!({"policy": OPEN, "version": "1"});
         let (status, message) = server.refused(method, path, body).await;
@@ -137,7 +137,7 @@ async fn where_a_file_is_the_place_nothing_else_sets_the_policy() {
     for trouble in [&shown["trouble"], &status["warnings"][1]] {
         let trouble = trouble.as_str().unwrap();
         assert!(
-            trouble.ends_with("the one before it applies: line 1, column 2: x"),
+            trouble.ends_with("the previous policy stays in effect: line 1, column 2: x"),
             "{trouble}"
         );
     }
@@ -157,13 +157,13 @@ async fn a_long_policy_fits_and_a_longer_one_does_not() {
     );
     let body = json!({ "policy": long(1 << 20) });
     assert_eq!(server.refused("PUT", "policy", body).await.0, 413);
-    // Other requests have the limit that they always had.
+    // The limit of other requests stays the same.
     let body = json!({ "name": "x".repeat(100_000) });
     assert_eq!(server.refused("POST", "user", body).await.0, 413);
 }
 
 #[tokio::test]
-async fn tools_for_the_other_api_read_compare_and_set() {
+async fn tools_for_api_v2_read_compare_and_set() {
     let server = server();
     let hujson = [("accept", "application/hujson")];
     let (status, untouched, text) = server.v2("GET", "-/acl", &hujson, "").await;
@@ -201,7 +201,7 @@ async fn tools_for_the_other_api_read_compare_and_set() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_as_tools_read_it() {
+async fn errors_have_the_format_that_tools_read() {
     let server = server();
     let failed = json!({
         "message": "line 3, column 1: test(s) failed",
@@ -222,7 +222,7 @@ async fn what_is_wrong_is_said_as_tools_read_it() {
     }
     let validated = |body: &'static str| server.v2("POST", "-/acl/validate", &[], body);
     assert_eq!(validated(OPEN).await, (200, String::new(), "{}".into()));
-    // A list is of tests, for the policy that applies: none, so all is allowed.
+    // A list has tests for the current policy: none, so everything is allowed.
     let tests = r#"[{"src": "100.64.0.1", "accept": ["100.64.0.2:22"]}]"#;
     assert_eq!(validated(tests).await.2, "{}");
     server.set(CLOSED).await;
@@ -230,7 +230,7 @@ async fn what_is_wrong_is_said_as_tools_read_it() {
 }
 
 #[tokio::test]
-async fn a_preview_shows_the_rules_that_are_meant() {
+async fn a_preview_lists_the_rules_that_apply() {
     let server = server();
     let text = r#"{
         "ACLs": [{"action": "accept", "src": ["*"], "dst": ["100.64.0.1:22,80"]}],
@@ -258,7 +258,7 @@ async fn a_preview_shows_the_rules_that_are_meant() {
 }
 
 #[tokio::test]
-async fn why_names_the_rule_or_what_is_missing() {
+async fn why_names_the_rule_or_the_missing_condition() {
     let server = server();
     server.good("POST", "user", json!({"name": "anna"})).await;
     let id = server.knock("laptop").await;
@@ -281,14 +281,14 @@ async fn why_names_the_rule_or_what_is_missing() {
     assert_eq!(pair["allowed"], false);
     assert_eq!(
         pair["reason"],
-        "denied: laptop does not take part: it was never online"
+        "denied: laptop is isolated: it has never connected"
     );
     for (query, fault) in [
-        ("src=laptop&dst=laptop", "name the port"),
-        ("src=laptop&dst=laptop&port=99999", "a port goes from"),
+        ("src=laptop&dst=laptop", "missing port"),
+        ("src=laptop&dst=laptop&port=99999", "port must be from"),
         ("src=laptop&dst=laptop&port=1&proto=x", "x"),
-        ("src=laptop&port=1", "name both ends"),
-        ("src=nobody&dst=laptop&port=1", "is no node, no user"),
+        ("src=laptop&port=1", "missing src or dst"),
+        ("src=nobody&dst=laptop&port=1", "not found: \"nobody\""),
     ] {
         let (status, answer) = why(query).await;
         assert_eq!(status, 400);

@@ -1,4 +1,4 @@
-//! The addresses outside, and what the doctor says.
+//! Public addresses, and the findings of the doctor.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ fn report() -> Report {
     }
 }
 
-/// A place that knows [`report`], and answers the first refresh with a change.
-pub(super) fn place() -> WanStatus {
+/// A status with [`report`], which answers the first refresh with a change.
+pub(super) fn wan_status() -> WanStatus {
     let (asking, mut refreshes) = mpsc::channel::<tokio::sync::oneshot::Sender<Refreshed>>(1);
     let report = Arc::new(report());
     let (_, known) = watch::channel(report.clone());
@@ -37,7 +37,7 @@ pub(super) fn place() -> WanStatus {
     WanStatus::new(known, asking)
 }
 
-/// A certificate that hearth made itself.
+/// A self-signed certificate.
 pub(super) fn served(directory: &Path) -> Arc<CertResolver> {
     let names = CertNames {
         common_name: "hearth".into(),
@@ -48,7 +48,7 @@ pub(super) fn served(directory: &Path) -> Arc<CertResolver> {
 }
 
 #[tokio::test]
-async fn a_refresh_says_whether_there_is_a_change_and_is_refused_when_nobody_looks() {
+async fn a_refresh_reports_a_change_and_fails_when_no_task_answers() {
     let server = server();
     let (status, wan) = server.ask("GET", "hearth/wan", Value::Null).await;
     assert_eq!(status, StatusCode::OK);

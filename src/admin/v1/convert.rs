@@ -1,8 +1,8 @@
-//! From the domain to the JSON of the interface.
+//! Converts state to the JSON of API v1.
 
 use ipnet::IpNet;
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::api;
 use crate::config::value::show_duration;
 use hearth_core::clock::{Now, Timestamp};
@@ -15,9 +15,9 @@ use hearth_core::state::model::{
 use hearth_core::state::secret::SecretKind;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Go's zero time, 0001-01-01T00:00:00Z: "nothing said".
+/// Go's zero time, 0001-01-01T00:00:00Z, which means unset.
 pub const ZERO_TIME: Timestamp = Timestamp::from_unix_ms(-62_135_596_800_000);
-/// From here on a time is taken for "never": the last day that RFC 3339 can write.
+/// Times from here on mean "never": the last day in RFC 3339.
 const NEVER: Timestamp = Timestamp::from_unix_ms(253_402_214_400_000);
 
 /// A user.
@@ -61,7 +61,7 @@ fn tagged_devices() -> api::User {
     }
 }
 
-/// A node. A node that is there now was last seen now.
+/// A node. Online nodes were last seen now.
 pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
     let owner = match &node.owner {
         Owner::User(id) => snapshot.users().get(id).map(|owner| user(owner)),
@@ -115,7 +115,7 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
     }
 }
 
-/// Which node.
+/// ID and name of a node.
 pub fn node_name(node: &Node) -> api::NodeName {
     api::NodeName {
         id: node.id.to_string(),
@@ -123,7 +123,7 @@ pub fn node_name(node: &Node) -> api::NodeName {
     }
 }
 
-/// A preauth key without its secret part.
+/// A preauth key with a masked secret.
 pub fn preauth_key(key: &PreAuthKey, snapshot: &Snapshot) -> api::PreAuthKey {
     let owner = key.user.and_then(|id| snapshot.users().get(&id));
     api::PreAuthKey {
@@ -140,7 +140,7 @@ pub fn preauth_key(key: &PreAuthKey, snapshot: &Snapshot) -> api::PreAuthKey {
     }
 }
 
-/// An API key without its secret part.
+/// An API key with a masked secret.
 pub fn api_key(key: &ApiKey) -> api::ApiKey {
     api::ApiKey {
         id: key.id.to_string(),
@@ -161,13 +161,13 @@ fn masked(kind: SecretKind, prefix: &str) -> String {
     format!("{}{prefix}-***", kind.lead())
 }
 
-/// The prefix in a masked text, or the text itself.
+/// Prefix in a masked key, or the text itself.
 pub fn unmasked(text: &str) -> &str {
     let text = text.strip_prefix(SecretKind::Api.lead()).unwrap_or(text);
     text.strip_suffix("-***").unwrap_or(text)
 }
 
-/// A login that waits or was decided.
+/// A pending registration, or one that was decided recently.
 pub fn pending(login: &PendingRegistration) -> api::Pending {
     let (state, node_id) = match login.state {
         PendingState::Waiting => ("waiting", None),
@@ -189,20 +189,20 @@ pub fn pending(login: &PendingRegistration) -> api::Pending {
     }
 }
 
-/// When something ends that shall end at `end`; `None` is never. Without an end, or with Go's
-/// zero time, it lives as long as `default`.
+/// Expiry of a key. `None` never expires. Without `end`, or with Go's zero time, the key lives as long
+/// as `default`.
 ///
 /// # Errors
-/// When `end` has passed: a key that never worked would be a riddle.
+/// When `end` has passed, because such a key would never work.
 pub fn expiry(
     end: Option<Timestamp>,
     default: std::time::Duration,
     now: Now,
-) -> Result<Option<Timestamp>, Fault> {
+) -> Result<Option<Timestamp>, ApiError> {
     match end {
         None | Some(ZERO_TIME) => Ok(Some(now.wall.plus(default))),
         Some(end) if end >= NEVER => Ok(None),
-        Some(end) if end <= now.wall => Err(Fault::invalid("the expiration has passed already")),
+        Some(end) if end <= now.wall => Err(ApiError::invalid("the expiration is in the past")),
         Some(end) => Ok(Some(end)),
     }
 }

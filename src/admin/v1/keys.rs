@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::admin::problem::{Code, Fault};
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::convert;
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
     PreAuthKey, PreAuthKeyAnswer, PreAuthKeysAnswer,
@@ -14,32 +14,32 @@ use hearth_core::state::command::{NewApiKey, NewPreAuthKey, Rejected};
 use hearth_core::state::scope::{Scopes, UnknownScope};
 use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
 
-/// How long a preauth key is good when nobody says. Source: `DefaultPreAuthKeyExpiry` in headscale
+/// Default lifetime of a preauth key. Source: `DefaultPreAuthKeyExpiry` in headscale
 /// `cmd/headscale/cli/preauthkeys.go`.
 const PREAUTH_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// How long an API key is good when nobody says. Source: `DefaultAPIKeyExpiry` in headscale
+/// Default lifetime of an API key. Source: `DefaultAPIKeyExpiry` in headscale
 /// `cmd/headscale/cli/api_key.go`.
 const API_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-impl Call<'_> {
-    pub(crate) async fn create_preauth_key(&self) -> Answer {
-        let wish: CreatePreAuthKey = self.read()?;
-        let user = match wish.user.0.as_str() {
+impl ApiCall<'_> {
+    pub(crate) async fn create_preauth_key(&self) -> ApiResult {
+        let request: CreatePreAuthKey = self.read()?;
+        let user = match request.user.0.as_str() {
             "" | "0" => None,
             id => Some(
                 id.parse::<UserId>()
-                    .map_err(|_| Fault::invalid("invalid user id"))?,
+                    .map_err(|_| ApiError::invalid("invalid user id"))?,
             ),
         };
-        let expiry = convert::expiry(wish.expiration, PREAUTH_LIFETIME, self.now)?;
-        let tags = wish.acl_tags.into_iter().map(Into::into).collect();
+        let expiry = convert::expiry(request.expiration, PREAUTH_LIFETIME, self.now)?;
+        let tags = request.acl_tags.into_iter().map(Into::into).collect();
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
                 user,
                 tags,
-                reusable: wish.reusable,
-                ephemeral: wish.ephemeral,
-                preauthorized: wish.preauthorized.unwrap_or(true),
+                reusable: request.reusable,
+                ephemeral: request.ephemeral,
+                preauthorized: request.preauthorized.unwrap_or(true),
                 expiry,
                 prefix,
                 hash,
@@ -48,11 +48,11 @@ impl Call<'_> {
         json(&PreAuthKeyAnswer { pre_auth_key: key })
     }
 
-    /// Makes a key and gives it with its whole text.
+    /// Creates a key and returns it with its full text.
     pub(in crate::admin) async fn make_preauth_key(
         &self,
         with_secret: impl FnOnce(Box<str>, SecretHash) -> NewPreAuthKey,
-    ) -> Result<PreAuthKey, Fault> {
+    ) -> Result<PreAuthKey, ApiError> {
         let secret = fresh(SecretKind::PreAuth)?;
         let new = with_secret(secret.prefix, secret.hash);
         let engine = &self.admin.engine;
@@ -63,7 +63,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn list_preauth_keys(&self) -> Answer {
+    pub(crate) fn list_preauth_keys(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.preauth_keys().values();
         let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
@@ -72,26 +72,26 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn expire_preauth_key(&self) -> Answer {
+    pub(crate) async fn expire_preauth_key(&self) -> ApiResult {
         let named: NameKey = self.read()?;
         let id = preauth_id(&named.id.0)?;
         self.admin.engine.expire_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn delete_preauth_key(&self) -> Answer {
+    pub(crate) async fn delete_preauth_key(&self) -> ApiResult {
         let id = preauth_id(self.query("id"))?;
         self.admin.engine.delete_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn create_api_key(&self) -> Answer {
-        let wish: CreateApiKey = self.read()?;
-        let scopes = self.scopes_of(&wish.scopes)?;
+    pub(crate) async fn create_api_key(&self) -> ApiResult {
+        let request: CreateApiKey = self.read()?;
+        let scopes = self.scopes_of(&request.scopes)?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
             scopes,
-            expiry: convert::expiry(wish.expiration, API_LIFETIME, self.now)?,
+            expiry: convert::expiry(request.expiration, API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,
         };
@@ -102,24 +102,24 @@ impl Call<'_> {
     }
 
     /// Scopes by name; none is all. Nobody gives a key more than they have themselves.
-    fn scopes_of(&self, names: &[String]) -> Result<Scopes, Fault> {
+    fn scopes_of(&self, names: &[String]) -> Result<Scopes, ApiError> {
         let mut scopes = Scopes::NONE;
         for name in names {
             let scope = name.parse();
             scopes = scopes
-                .with(scope.map_err(|fault: UnknownScope| Fault::invalid(&fault.to_string()))?);
+                .with(scope.map_err(|fault: UnknownScope| ApiError::invalid(&fault.to_string()))?);
         }
         if names.is_empty() {
             scopes = Scopes::ALL;
         }
         if !self.principal.scopes().include(scopes) {
             let message = "a key cannot have scopes that its maker lacks; name them with `scopes`";
-            return Err(Fault::new(Code::PermissionDenied, message));
+            return Err(ApiError::new(Code::PermissionDenied, message));
         }
         Ok(scopes)
     }
 
-    pub(crate) fn list_api_keys(&self) -> Answer {
+    pub(crate) fn list_api_keys(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let keys = snapshot.api_keys().values();
         json(&ApiKeysAnswer {
@@ -127,39 +127,41 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn expire_api_key(&self) -> Answer {
+    pub(crate) async fn expire_api_key(&self) -> ApiResult {
         let named: NameKey = self.read()?;
         let id = self.api_key_named(&named.id.0, &named.prefix)?;
         self.admin.engine.expire_api_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn delete_api_key(&self, prefix: &str) -> Answer {
+    pub(crate) async fn delete_api_key(&self, prefix: &str) -> ApiResult {
         let id = self.api_key_named(self.query("id"), prefix)?;
         self.admin.engine.delete_api_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
-    fn api_key_named(&self, id: &str, prefix: &str) -> Result<ApiKeyId, Fault> {
+    fn api_key_named(&self, id: &str, prefix: &str) -> Result<ApiKeyId, ApiError> {
         match (id, convert::unmasked(prefix)) {
-            ("" | "0", "") => Err(Fault::invalid("must provide id or prefix")),
+            ("" | "0", "") => Err(ApiError::invalid("must provide id or prefix")),
             ("" | "0", prefix) => {
                 let snapshot = self.admin.engine.snapshot();
                 let mut keys = snapshot.api_keys().values();
                 let key = keys.find(|key| &*key.prefix == prefix);
                 key.map(|key| key.id).ok_or(Rejected::NoSuchKey.into())
             }
-            (id, "") => id.parse().map_err(|_| Fault::invalid("invalid api key id")),
-            _ => Err(Fault::invalid("provide either id or prefix, not both")),
+            (id, "") => id
+                .parse()
+                .map_err(|_| ApiError::invalid("invalid api key id")),
+            _ => Err(ApiError::invalid("provide either id or prefix, not both")),
         }
     }
 }
 
-fn preauth_id(text: &str) -> Result<PreAuthKeyId, Fault> {
+fn preauth_id(text: &str) -> Result<PreAuthKeyId, ApiError> {
     text.parse()
-        .map_err(|_| Fault::invalid("invalid pre-auth key id"))
+        .map_err(|_| ApiError::invalid("invalid pre-auth key id"))
 }
 
-fn fresh(kind: SecretKind) -> Result<NewSecret, Fault> {
-    new_secret(kind).map_err(|fault| Fault::new(Code::Unavailable, fault.to_string()))
+fn fresh(kind: SecretKind) -> Result<NewSecret, ApiError> {
+    new_secret(kind).map_err(|fault| ApiError::new(Code::Unavailable, fault.to_string()))
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
@@ -18,8 +18,8 @@ use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
-impl Call<'_> {
-    pub(crate) fn list_nodes(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn list_nodes(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let owner = match self.query("user") {
             "" => None,
@@ -33,7 +33,7 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn show_node(&self, id: &str) -> Answer {
+    pub(crate) fn show_node(&self, id: &str) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
@@ -41,25 +41,28 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) async fn delete_node(&self, id: &str) -> Answer {
+    pub(crate) async fn delete_node(&self, id: &str) -> ApiResult {
         let engine = &self.admin.engine;
         engine.delete_node(self.by(), node_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
-    /// The wishes may stand in the body or in the query; without any the node expires now.
-    pub(crate) async fn expire_node(&self, id: &str) -> Answer {
+    /// The expiry is in the body or in the query; without one the node expires now.
+    pub(crate) async fn expire_node(&self, id: &str) -> ApiResult {
         let id = node_id(id)?;
-        let mut wish: ExpireNode = self.read()?;
+        let mut request: ExpireNode = self.read()?;
         let query = |key| self.query(key);
-        wish.disable_expiry |= query("disableExpiry") == "true";
-        if wish.expiry.is_none() && !query("expiry").is_empty() {
+        request.disable_expiry |= query("disableExpiry") == "true";
+        if request.expiry.is_none() && !query("expiry").is_empty() {
             let time = hearth_core::clock::Timestamp::parse(query("expiry"));
-            wish.expiry = Some(time.ok_or_else(|| Fault::invalid("expiry is no RFC 3339 time"))?);
+            request.expiry =
+                Some(time.ok_or_else(|| ApiError::invalid("expiry is not an RFC 3339 time"))?);
         }
-        let expiry = match (wish.disable_expiry, wish.expiry) {
+        let expiry = match (request.disable_expiry, request.expiry) {
             (true, Some(_)) => {
-                return Err(Fault::invalid("cannot set both disable_expiry and expiry"));
+                return Err(ApiError::invalid(
+                    "cannot set both disable_expiry and expiry",
+                ));
             }
             (true, None) => None,
             (false, None) => Some(self.now.wall),
@@ -69,31 +72,31 @@ impl Call<'_> {
         self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)
     }
 
-    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> Answer {
+    pub(crate) async fn rename_node(&self, id: &str, name: &str) -> ApiResult {
         let id = node_id(id)?;
         let engine = &self.admin.engine;
         self.changed_node(&engine.rename_node(self.by(), id, name.into()).await?)
     }
 
-    pub(crate) async fn approve_routes(&self, id: &str) -> Answer {
-        let wish: ApproveRoutes = self.read()?;
-        let routes = routes(&wish.routes)?;
+    pub(crate) async fn approve_routes(&self, id: &str) -> ApiResult {
+        let request: ApproveRoutes = self.read()?;
+        let routes = routes(&request.routes)?;
         let engine = &self.admin.engine;
         let changed = engine.approve_routes(self.by(), node_id(id)?, routes);
         self.changed_node(&changed.await?)
     }
 
-    pub(crate) async fn set_tags(&self, id: &str) -> Answer {
-        let wish: SetTags = self.read()?;
-        let tags = wish.tags.into_iter().map(Into::into).collect();
+    pub(crate) async fn set_tags(&self, id: &str) -> ApiResult {
+        let request: SetTags = self.read()?;
+        let tags = request.tags.into_iter().map(Into::into).collect();
         let engine = &self.admin.engine;
         self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
     }
 
-    /// The user may stand in the body or in the query, as with Headscale up to 0.27 (`MoveNode`).
-    pub(crate) async fn move_node(&self, id: &str) -> Answer {
-        let wish: MoveNode = self.read()?;
-        let who = match wish.user.0.as_str() {
+    /// The user is in the body, or in the query as in Headscale up to 0.27 (`MoveNode`).
+    pub(crate) async fn move_node(&self, id: &str) -> ApiResult {
+        let request: MoveNode = self.read()?;
+        let who = match request.user.0.as_str() {
             "" => self.query("user"),
             who => who,
         };
@@ -102,32 +105,32 @@ impl Call<'_> {
         self.changed_node(&engine.move_node(self.by(), node_id(id)?, user).await?)
     }
 
-    pub(crate) async fn set_addresses(&self, id: &str) -> Answer {
-        let wish: SetAddresses = self.read()?;
-        let ipv4 = address(&wish.ipv4, "an IPv4 address")?;
-        let ipv6 = address(&wish.ipv6, "an IPv6 address")?;
+    pub(crate) async fn set_addresses(&self, id: &str) -> ApiResult {
+        let request: SetAddresses = self.read()?;
+        let ipv4 = address(&request.ipv4, "an IPv4 address")?;
+        let ipv6 = address(&request.ipv6, "an IPv6 address")?;
         if ipv4.is_none() && ipv6.is_none() {
-            return Err(Fault::invalid("name the new address: ipv4, ipv6 or both"));
+            return Err(ApiError::invalid("missing address: set ipv4, ipv6 or both"));
         }
         let engine = &self.admin.engine;
         let changed = engine.set_addresses(self.by(), node_id(id)?, ipv4, ipv6);
         self.changed_node(&changed.await?)
     }
 
-    pub(crate) async fn approve_node(&self, id: &str) -> Answer {
+    pub(crate) async fn approve_device(&self, id: &str) -> ApiResult {
         let engine = &self.admin.engine;
         self.changed_node(&engine.approve_node(self.by(), node_id(id)?).await?)
     }
 
-    pub(crate) async fn revoke_approval(&self, id: &str) -> Answer {
+    pub(crate) async fn revoke_approval(&self, id: &str) -> ApiResult {
         let engine = &self.admin.engine;
         self.changed_node(&engine.revoke_approval(self.by(), node_id(id)?).await?)
     }
 
-    /// The lines are those of Headscale (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
-    pub(crate) async fn backfill_addresses(&self) -> Answer {
+    /// The lines match Headscale's (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
+    pub(crate) async fn backfill_addresses(&self) -> ApiResult {
         if self.query("confirmed") != "true" {
-            return Err(Fault::invalid(
+            return Err(ApiError::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
             ));
         }
@@ -154,32 +157,34 @@ impl Call<'_> {
         }
     }
 
-    /// The answer to a command that changed a node.
-    pub(crate) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> Answer {
+    /// Response to a command that changed a node.
+    pub(crate) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> ApiResult {
         json(&NodeAnswer {
             node: self.node(&changed.value, &changed.snapshot),
         })
     }
 }
 
-pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, Fault> {
-    text.parse().map_err(|_| Fault::invalid("invalid node id"))
+pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::invalid("invalid node id"))
 }
 
-/// Prefixes in their text form.
-pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+/// Parses prefixes.
+pub fn routes(texts: &[String]) -> Result<Vec<IpNet>, ApiError> {
     let route = |text: &String| {
-        let message = || format!("{text:?} is no route: expected a prefix such as 192.168.1.0/24");
-        text.parse().map_err(|_| Fault::invalid(&message()))
+        let message =
+            || format!("invalid route {text:?}: expected a prefix such as 192.168.1.0/24");
+        text.parse().map_err(|_| ApiError::invalid(&message()))
     };
     texts.iter().map(route).collect()
 }
 
-/// A text that may be empty, and is `what` otherwise.
-pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, Fault> {
+/// Parses an optional address; `what` names the kind in the error.
+pub fn address<T: FromStr>(text: &str, what: &str) -> Result<Option<T>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     let parsed = text.parse().map(Some);
-    parsed.map_err(|_| Fault::invalid(&format!("{text:?} is not {what}")))
+    parsed.map_err(|_| ApiError::invalid(&format!("{text:?} is not {what}")))
 }

@@ -1,29 +1,30 @@
-//! Machines that wait for a person.
+//! Pending registrations.
 
-use crate::admin::problem::Fault;
+use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
-use crate::admin::{Answer, Call, json};
+use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
 use hearth_core::id::AuthId;
 use hearth_core::state::command::Rejected;
 
-impl Call<'_> {
-    pub(crate) async fn approve_for_user(&self) -> Answer {
-        let wish: DecideLogin = self.read()?;
-        self.let_in(&wish.auth_id, &wish.user).await
+impl ApiCall<'_> {
+    pub(crate) async fn approve_for_user(&self) -> ApiResult {
+        let request: DecideLogin = self.read()?;
+        self.approve_registration(&request.auth_id, &request.user)
+            .await
     }
 
-    /// Headscale's older way, with everything in the query.
-    pub(crate) async fn register_node(&self) -> Answer {
+    /// Approval in older versions of Headscale, with everything in the query.
+    pub(crate) async fn register_node(&self) -> ApiResult {
         let query = |key| self.query(key);
-        self.let_in(query("key"), query("user")).await
+        self.approve_registration(query("key"), query("user")).await
     }
 
-    /// Lets a machine in without naming a user, which only works when there is just one; or an SSH
-    /// connection, which Headscale has decided here too.
-    pub(crate) async fn approve(&self) -> Answer {
-        let wish: DecideLogin = self.read()?;
-        let id = auth_id(&wish.auth_id)?;
+    /// Approves a registration without naming a user, which requires that there is only one; or an SSH
+    /// check, which Headscale decides here too.
+    pub(crate) async fn approve(&self) -> ApiResult {
+        let request: DecideLogin = self.read()?;
+        let id = auth_id(&request.auth_id)?;
         if self.is_ssh_check(&id) {
             return self.decide_ssh(&id, true);
         }
@@ -34,9 +35,9 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(crate) async fn reject(&self) -> Answer {
-        let wish: DecideLogin = self.read()?;
-        let id = auth_id(&wish.auth_id)?;
+    pub(crate) async fn reject(&self) -> ApiResult {
+        let request: DecideLogin = self.read()?;
+        let id = auth_id(&request.auth_id)?;
         if self.is_ssh_check(&id) {
             return self.decide_ssh(&id, false);
         }
@@ -44,7 +45,7 @@ impl Call<'_> {
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn list_pending(&self) -> Answer {
+    pub(crate) fn list_pending(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let mut pending: Vec<_> = snapshot
             .pending()
@@ -55,7 +56,7 @@ impl Call<'_> {
         json(&PendingAnswer { pending })
     }
 
-    async fn let_in(&self, id: &str, who: &str) -> Answer {
+    async fn approve_registration(&self, id: &str, who: &str) -> ApiResult {
         let id = auth_id(id)?;
         let user = users::find(&self.admin.engine.snapshot(), who)?;
         let engine = &self.admin.engine;
@@ -63,7 +64,7 @@ impl Call<'_> {
     }
 }
 
-fn auth_id(text: &str) -> Result<AuthId, Fault> {
+fn auth_id(text: &str) -> Result<AuthId, ApiError> {
     text.parse()
-        .map_err(|fault| Fault::invalid(&format!("invalid auth_id: {fault}")))
+        .map_err(|fault| ApiError::invalid(&format!("invalid auth_id: {fault}")))
 }

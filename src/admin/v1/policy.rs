@@ -1,11 +1,11 @@
-//! The policy: shown, checked, set, and set back.
+//! Policy: show, check, set, and roll back.
 //!
-//! Source: headscale `hscontrol/api/v1/policy.go` (paths, fields, texts of refusals).
+//! Source: headscale `hscontrol/api/v1/policy.go` (paths, fields, error texts).
 
 use std::sync::Arc;
 
-use crate::admin::problem::{Code, Fault};
-use crate::admin::{AdminContext, Answer, Call, json};
+use crate::admin::problem::{ApiError, Code};
+use crate::admin::{AdminContext, ApiCall, ApiResult, json};
 use crate::api::{
     EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
@@ -16,67 +16,67 @@ use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
 use hearth_core::state::principal::Principal;
 
-/// Longest body of a request with a policy, in bytes: the longest policy, with each character escaped.
+/// Longest request body with a policy, in bytes: the longest policy with each character escaped.
 pub const BODY_MAX: usize = 2 * MAX_BYTES + 1024;
 
-/// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with what its
-/// handler puts before it; web interfaces know it by this.
-const NONE: &str = "loading ACL from database: acl policy not found: everyone may reach everyone until \
-                    `hearth policy set FILE`";
+/// Source of the first part: `ErrPolicyNotFound` in headscale `hscontrol/types/policy.go`, with the prefix
+/// of its handler; web interfaces recognize it by this.
+const NONE: &str = "loading ACL from database: acl policy not found: everyone can reach everyone until a \
+                    policy is set (hearth policy set FILE)";
 
-/// Why a policy is not taken over.
+/// Why a policy was rejected.
 #[derive(Debug)]
-pub(crate) enum Unfit {
-    /// What is wrong with it.
+pub(crate) enum PolicyError {
+    /// Errors in the policy.
     Policy(Vec<Diagnostic>),
-    /// It does not come to that.
-    Request(Fault),
+    /// Another error.
+    Request(ApiError),
 }
 
-impl From<Fault> for Unfit {
-    fn from(fault: Fault) -> Self {
+impl From<ApiError> for PolicyError {
+    fn from(fault: ApiError) -> Self {
         Self::Request(fault)
     }
 }
 
-impl From<Unfit> for Fault {
-    fn from(unfit: Unfit) -> Self {
+impl From<PolicyError> for ApiError {
+    fn from(unfit: PolicyError) -> Self {
         match unfit {
-            Unfit::Policy(faults) => Self::policy(&faults),
-            Unfit::Request(fault) => fault,
+            PolicyError::Policy(faults) => Self::policy(&faults),
+            PolicyError::Request(fault) => fault,
         }
     }
 }
 
-impl Call<'_> {
-    pub(crate) fn show_policy(&self) -> Answer {
+impl ApiCall<'_> {
+    pub(crate) fn show_policy(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         match snapshot.policies().last() {
             Some(version) => json(&self.admin.shown(version)),
             None => {
-                let place = self.admin.about.policy_status.borrow();
-                let trouble = place.trouble(&snapshot);
+                let status = self.admin.about.policy_status.borrow();
+                let trouble = status.trouble(&snapshot);
                 let message = trouble.unwrap_or_else(|| NONE.into());
-                Err(Fault::new(Code::Unknown, message))
+                Err(ApiError::new(Code::Unknown, message))
             }
         }
     }
 
-    pub(crate) async fn set_policy(&self) -> Answer {
-        let wish: SetPolicy = self.read()?;
-        let _turn = self.admin.policy_turn.lock().await;
-        let version = self.admin.take_over(self.by(), &wish.policy).await?;
+    pub(crate) async fn set_policy(&self) -> ApiResult {
+        let request: SetPolicy = self.read()?;
+        let _turn = self.admin.policy_lock.lock().await;
+        let version = self.admin.apply_policy(self.by(), &request.policy).await?;
         json(&self.admin.shown(&version))
     }
 
-    /// Says whether a policy could be set, without setting it.
-    pub(crate) fn check_policy(&self) -> Answer {
-        let wish: SetPolicy = self.read()?;
-        self.admin.check(&wish.policy)?;
+    /// Checks a policy without setting it.
+    pub(crate) fn check_policy(&self) -> ApiResult {
+        let request: SetPolicy = self.read()?;
+        self.admin.check(&request.policy)?;
         json(&EmptyAnswer {})
     }
 
-    pub(crate) fn list_policies(&self) -> Answer {
+    pub(crate) fn list_policies(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
         let versions = snapshot.policies().iter().map(|version| PolicyVersion {
             version: version.id.to_string(),
@@ -88,55 +88,56 @@ impl Call<'_> {
         })
     }
 
-    pub(crate) fn show_policy_version(&self, version: &str) -> Answer {
+    pub(crate) fn show_policy_version(&self, version: &str) -> ApiResult {
         let version = self.admin.version(version)?;
         json(&self.admin.shown(&version))
     }
 
-    /// Sets an older version again, as a new one.
-    pub(crate) async fn roll_back_policy(&self) -> Answer {
+    /// Sets an older version again, as a new version.
+    pub(crate) async fn roll_back_policy(&self) -> ApiResult {
         let RollBackPolicy { version } = self.read()?;
-        let _turn = self.admin.policy_turn.lock().await;
+        let _turn = self.admin.policy_lock.lock().await;
         let wanted = match version.0.as_str() {
             "" | "0" => {
                 let snapshot = self.admin.engine.snapshot();
                 let mut newest_first = snapshot.policies().iter().rev();
                 let before = newest_first.nth(1).cloned();
-                before.ok_or_else(|| Fault::new(Code::NotFound, "there is no older policy"))?
+                before.ok_or_else(|| ApiError::new(Code::NotFound, "there is no earlier policy"))?
             }
             version => self.admin.version(version)?,
         };
-        let version = self.admin.take_over(self.by(), &wanted.source).await?;
+        let version = self.admin.apply_policy(self.by(), &wanted.source).await?;
         json(&self.admin.shown(&version))
     }
 }
 
 impl AdminContext {
-    fn version(&self, version: &str) -> Result<Arc<PolicyText>, Fault> {
+    fn version(&self, version: &str) -> Result<Arc<PolicyText>, ApiError> {
         let id: Option<PolicyId> = version.parse().ok();
         let snapshot = self.engine.snapshot();
         let mut versions = snapshot.policies().iter();
         let found = versions.find(|known| Some(known.id) == id).cloned();
         found.ok_or_else(|| {
-            let message = "this version of the policy is not kept: `hearth policy history` shows those that are";
-            Fault::new(Code::NotFound, message)
+            let message =
+                "this policy version is not kept; list the versions with hearth policy history";
+            ApiError::new(Code::NotFound, message)
         })
     }
 
-    /// Lets a policy apply. Whoever compared it with the one before holds `policy_turn`.
+    /// Sets the policy. A caller that compared it with the current one must hold `policy_lock`.
     ///
     /// # Errors
-    /// When a file is the place of the policy, or this one has faults, or its tests fail.
-    pub(crate) async fn take_over(
+    /// When the policy comes from a file, this one has errors, or its tests fail.
+    pub(crate) async fn apply_policy(
         &self,
         by: Principal,
         text: &str,
-    ) -> Result<Arc<PolicyText>, Unfit> {
+    ) -> Result<Arc<PolicyText>, PolicyError> {
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
-            let fault = Fault::invalid(&format!(
-                "update is disabled for modes other than 'database': the policy is in {}; what is saved there \
-                 applies at once. Without `policy.file` in the configuration the database is the place",
+            let fault = ApiError::invalid(&format!(
+                "update is disabled for modes other than 'database': the policy is in {} and is applied when that \
+                file is saved. Remove `policy.file` from the configuration to keep the policy in the database",
                 file.display()
             ));
             return Err(fault.into());
@@ -144,25 +145,27 @@ impl AdminContext {
         let new = parsed(text)?;
         match self.engine.set_policy(by, new).await {
             Ok(set) => Ok(set.value),
-            Err(EngineError::Rejected(Rejected::Policy(faults))) => Err(Unfit::Policy(faults)),
-            Err(error) => Err(Unfit::Request(error.into())),
+            Err(EngineError::Rejected(Rejected::Policy(faults))) => {
+                Err(PolicyError::Policy(faults))
+            }
+            Err(error) => Err(PolicyError::Request(error.into())),
         }
     }
 
-    /// Whether a policy could be set.
+    /// Checks whether a policy could be set.
     ///
     /// # Errors
-    /// When it has faults, or its tests fail.
-    pub(crate) fn check(&self, text: &str) -> Result<(), Unfit> {
+    /// When it has errors, or its tests fail.
+    pub(crate) fn check(&self, text: &str) -> Result<(), PolicyError> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
-        compiled.check().map_err(Unfit::Policy)
+        compiled.check().map_err(PolicyError::Policy)
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
-        let place = self.about.policy_status.borrow();
-        let file = place.file.as_ref().map(|file| file.display().to_string());
-        let trouble = place.trouble(&self.engine.snapshot());
+        let status = self.about.policy_status.borrow();
+        let file = status.file.as_ref().map(|file| file.display().to_string());
+        let trouble = status.trouble(&self.engine.snapshot());
         PolicyAnswer {
             policy: version.source.to_string(),
             updated_at: version.created,
@@ -173,11 +176,11 @@ impl AdminContext {
     }
 }
 
-/// Reads a policy. Nothing at all is taken for a slip, and not for the policy that allows everything.
-pub(crate) fn parsed(text: &str) -> Result<NewPolicy, Unfit> {
+/// Parses a policy. An empty text is an error, not the policy that allows everything.
+pub(crate) fn parsed(text: &str) -> Result<NewPolicy, PolicyError> {
     if text.trim().is_empty() {
-        let message = "the policy is empty; one that lets everyone reach everyone is {}";
-        return Err(Fault::invalid(message).into());
+        let message = "the policy is empty; to allow everything, use {}";
+        return Err(ApiError::invalid(message).into());
     }
-    NewPolicy::parse(text, true).map_err(Unfit::Policy)
+    NewPolicy::parse(text, true).map_err(PolicyError::Policy)
 }

@@ -5,14 +5,13 @@ use std::process::ExitCode;
 
 #[cfg(feature = "standalone-relay")]
 use super::serve;
-use crate::api::RelayReport;
+use crate::api::{RELAY_PATH, RelayReport};
 use crate::cli::args::ServeFlags;
 use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 #[cfg(not(feature = "standalone-relay"))]
 use crate::cli::output::{Format, print_error};
 use crate::cli::output::{Output, card};
-use crate::metrics as numbers;
 
 /// Runs the relay and the STUN server until they are stopped.
 #[cfg(feature = "standalone-relay")]
@@ -35,7 +34,7 @@ pub fn serve(_: ServeFlags, _: Option<PathBuf>) -> ExitCode {
 
 /// Shows relay and STUN statistics.
 pub fn status(ctx: &Ctx) -> Result<Output, CliError> {
-    let answer = ctx.client.get(numbers::PATH)?;
+    let answer = ctx.client.get(RELAY_PATH)?;
     let report: RelayReport = read(&answer)?;
     Ok(ctx.output(&answer, || card(&lines(&report))))
 }

@@ -1,4 +1,4 @@
-//! Questions to nodes that wait for an answer, each under a name that nobody can guess.
+//! Pending calls: requests to nodes that wait for a reply, each under an unguessable name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,39 +11,41 @@ use crate::control::c2n::NodeCallError;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::secret::random;
 
-/// How an answer comes.
+/// Channel of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyChannel {
-    /// Through the Noise tunnel of this machine.
+    /// Inside the Noise session of this machine.
     Noise(MachineKey),
-    /// By plain HTTP from anywhere; the name of the call is the proof.
+    /// Plain HTTP from anywhere; the name of the call is the proof.
     Plain,
 }
 
-/// All calls that wait.
+/// All pending calls.
 pub struct PendingCalls {
-    waiting: Mutex<HashMap<String, Waiting>>,
+    waiting: Mutex<HashMap<String, ExpectedReplies>>,
     most: usize,
 }
 
-struct Waiting {
-    way: ReplyChannel,
+struct ExpectedReplies {
+    channel: ReplyChannel,
     answers: mpsc::Sender<Bytes>,
     answer_bytes: usize,
 }
 
 // Who knows the name of a call may answer it.
-hearth_core::redacted!(PendingCalls, Call);
+hearth_core::redacted!(PendingCalls, NodeCall);
 
-/// Too many calls wait.
+/// The limit of pending calls was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{most} questions to nodes wait already (limits.node_calls); try again in a moment")]
+#[error(
+    "too many requests to nodes are pending ({most}, limits.node_calls); try again in a moment"
+)]
 pub struct TooManyCalls {
     most: usize,
 }
 
 impl PendingCalls {
-    /// No call; at most `most` will wait.
+    /// No calls; at most `most` can be pending.
     pub fn new(most: usize) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -51,16 +53,16 @@ impl PendingCalls {
         }
     }
 
-    /// Begins to wait for so many answers of at most `answer_bytes` each.
+    /// Adds a call that waits for `answers` replies of at most `answer_bytes` each.
     ///
     /// # Errors
-    /// When too many calls wait, or the system gives no random bytes.
+    /// When too many calls are pending, or the system has no random bytes.
     pub fn begin(
         self: &Arc<Self>,
-        way: ReplyChannel,
+        channel: ReplyChannel,
         answers: usize,
         answer_bytes: usize,
-    ) -> Result<Call, NodeCallError> {
+    ) -> Result<NodeCall, NodeCallError> {
         let name = HEXLOWER.encode(&random::<16>()?);
         let (sender, answers) = mpsc::channel(answers.max(1));
         let mut waiting = self.lock();
@@ -69,80 +71,80 @@ impl PendingCalls {
         }
         waiting.insert(
             name.clone(),
-            Waiting {
-                way,
+            ExpectedReplies {
+                channel,
                 answers: sender,
                 answer_bytes,
             },
         );
         drop(waiting);
-        Ok(Call {
+        Ok(NodeCall {
             calls: Arc::clone(self),
             name,
             answers,
         })
     }
 
-    /// A place for an answer, to be had before the answer is read, so that no more are read than are
-    /// waited for; `None` when nobody waits for an answer that comes this way.
-    pub fn claim(&self, name: &str, way: ReplyChannel) -> Option<Claim> {
+    /// Claims the slot of a reply, before the reply is read, so that no more are read than are expected.
+    /// `None` when no reply is expected through this channel.
+    pub fn claim(&self, name: &str, channel: ReplyChannel) -> Option<ReplySlot> {
         let waiting = self.lock();
-        let call = waiting.get(name).filter(|call| call.way == way)?;
-        let place = call.answers.clone().try_reserve_owned().ok()?;
-        Some(Claim {
-            place,
+        let call = waiting.get(name).filter(|call| call.channel == channel)?;
+        let permit = call.answers.clone().try_reserve_owned().ok()?;
+        Some(ReplySlot {
+            permit,
             answer_bytes: call.answer_bytes,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, ExpectedReplies>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place for one answer; free again when it is dropped.
+/// Slot of one reply; released when dropped.
 #[derive(Debug)]
-pub struct Claim {
-    place: mpsc::OwnedPermit<Bytes>,
+pub struct ReplySlot {
+    permit: mpsc::OwnedPermit<Bytes>,
     answer_bytes: usize,
 }
 
-impl Claim {
-    /// The longest answer, in bytes.
+impl ReplySlot {
+    /// Longest reply, in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
     }
 
-    /// Gives the answer, and says whether somebody still waits for it.
+    /// Delivers the reply. False when the caller has stopped waiting.
     pub fn give(self, answer: Bytes) -> bool {
-        !self.place.send(answer).is_closed()
+        !self.permit.send(answer).is_closed()
     }
 }
 
-/// A call that waits until it is dropped.
-pub struct Call {
+/// A pending call, until dropped.
+pub struct NodeCall {
     calls: Arc<PendingCalls>,
     name: String,
     answers: mpsc::Receiver<Bytes>,
 }
 
-impl Call {
-    /// The name by which it is answered.
+impl NodeCall {
+    /// Name of the call, which the reply must carry.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The next answer. Waits for ever when none comes. Cancel safe.
+    /// Waits for the next reply, without a timeout. Cancel safe.
     pub async fn next(&mut self) -> Bytes {
         match self.answers.recv().await {
             Some(answer) => answer,
-            // The sender lives as long as the call does.
+            // The sender lives as long as the call.
             None => std::future::pending().await,
         }
     }
 }
 
-impl Drop for Call {
+impl Drop for NodeCall {
     fn drop(&mut self) {
         self.calls.lock().remove(&self.name);
     }
@@ -156,18 +158,18 @@ mod tests {
         ReplyChannel::Noise(MachineKey::from_bytes([number; 32]))
     }
 
-    /// Whether an answer was taken.
-    fn answer(calls: &PendingCalls, name: &str, way: ReplyChannel) -> bool {
-        let claim = calls.claim(name, way);
+    /// Whether a reply was accepted.
+    fn answer(calls: &PendingCalls, name: &str, channel: ReplyChannel) -> bool {
+        let claim = calls.claim(name, channel);
         claim.is_some_and(|claim| claim.give(Bytes::from_static(b"yes")))
     }
 
     #[tokio::test]
-    async fn only_the_machine_that_was_asked_may_answer() {
+    async fn only_the_machine_of_the_request_may_reply() {
         let calls = Arc::new(PendingCalls::new(2));
         let mut call = calls.begin(machine(1), 1, 10).unwrap();
-        for way in [machine(2), ReplyChannel::Plain] {
-            assert!(!answer(&calls, call.name(), way));
+        for channel in [machine(2), ReplyChannel::Plain] {
+            assert!(!answer(&calls, call.name(), channel));
         }
         assert!(!answer(&calls, "another", machine(1)));
         assert!(answer(&calls, call.name(), machine(1)));
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_answers_are_read_than_are_waited_for() {
+    fn no_more_replies_are_read_than_are_expected() {
         let calls = Arc::new(PendingCalls::new(2));
         let call = calls.begin(ReplyChannel::Plain, 2, 10).unwrap();
         let first = calls.claim(call.name(), ReplyChannel::Plain).unwrap();
@@ -183,7 +185,7 @@ mod tests {
         let second = calls.claim(call.name(), ReplyChannel::Plain);
         assert!(second.is_some());
         assert!(calls.claim(call.name(), ReplyChannel::Plain).is_none());
-        // One that breaks off leaves its place to another try.
+        // A reply that breaks off releases its slot for another attempt.
         drop(second);
         assert!(answer(&calls, call.name(), ReplyChannel::Plain));
         assert!(!answer(&calls, call.name(), ReplyChannel::Plain));

@@ -11,42 +11,42 @@ use hearth_core::id::NodeId;
 use hearth_core::state::model::SessionId;
 use hearth_core::tailcfg::notice::PingRequest;
 
-/// Messages that may wait for one stream: a stream that takes none of them is stuck.
+/// Most messages queued per stream: a stream that reads none is stuck.
 const MESSAGES: usize = 4;
 
 /// Longest message, in bytes.
 const MESSAGE_BYTES: usize = 128 * 1024;
 
-/// The inboxes of all open streams; their number is bounded by that of the streams.
+/// Mailboxes of all open streams; bounded by the limit of streams.
 #[derive(Debug, Default)]
-pub struct Mailboxes(Mutex<Open>);
+pub struct Mailboxes(Mutex<OpenMailboxes>);
 
-/// The newest stream of each node and what waits for it.
-type Open = HashMap<NodeId, (SessionId, Arc<Mutex<Mailbox>>)>;
+/// The newest stream of each node and its mailbox.
+type OpenMailboxes = HashMap<NodeId, (SessionId, Arc<Mutex<Mailbox>>)>;
 
-/// What waits for one stream, and the stream if it waits for that. A channel would take a kilobyte for each stream.
+/// Queued messages of one stream, and the waker of the stream. A channel would take a kilobyte per stream.
 #[derive(Debug, Default)]
 struct Mailbox {
     messages: VecDeque<String>,
     reader: Option<Waker>,
 }
 
-/// Why a message was not left.
+/// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// There is no stream to send it on.
+    /// The node has no open map stream.
     #[error("the node is not connected")]
     NotConnected,
-    /// Earlier messages were not taken yet.
-    #[error("the node takes no more messages at the moment")]
+    /// The queue is full.
+    #[error("too many messages are queued for the node; try again in a moment")]
     Full,
-    /// No client would take it.
+    /// The message is too long for clients.
     #[error("the message is longer than {MESSAGE_BYTES} bytes")]
     TooLong,
 }
 
-/// What a message is made of. It is sent as a keep-alive: these fields are looked at there as well, and
-/// the client does not go through its map for nothing. More than the bare flag is always in it, see
+/// A message, sent as a keep-alive: clients read these fields there too, without processing the whole
+/// map. It always has more than the bare flag, see
 /// [`hearth_core::netmap::keep_alive`].
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -59,8 +59,8 @@ struct Message<'a> {
 }
 
 impl Mailboxes {
-    /// The inbox of a stream, which takes the place of an older stream's. Next to that of a newer stream,
-    /// where the older one only now gets going, it stays empty.
+    /// Opens the mailbox of a stream, which replaces that of an older stream. When a newer stream is already
+    /// open, the mailbox of the older one stays empty.
     pub fn open(self: &Arc<Self>, node: NodeId, session: SessionId) -> Inbox {
         let mailbox = Arc::<Mutex<Mailbox>>::default();
         let mut inboxes = self.lock();
@@ -77,10 +77,10 @@ impl Mailboxes {
         }
     }
 
-    /// Asks a node for a ping, or for an answer to a request.
+    /// Sends a ping request to a node.
     ///
     /// # Errors
-    /// When it has no stream, or one that is full.
+    /// When the node has no open stream, or its queue is full.
     pub fn ping(&self, node: NodeId, request: &PingRequest<'_>) -> Result<(), Undelivered> {
         self.leave(
             node,
@@ -92,10 +92,10 @@ impl Mailboxes {
         )
     }
 
-    /// Has a node open a page in the browser of the person in front of it, where it can.
+    /// Opens a page in the browser of the node's user, where the client can.
     ///
     /// # Errors
-    /// When it has no stream, or one that is full.
+    /// When the node has no open stream, or its queue is full.
     pub fn pop_browser(&self, node: NodeId, url: &str) -> Result<(), Undelivered> {
         self.leave(
             node,
@@ -125,12 +125,12 @@ impl Mailboxes {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenMailboxes> {
         lock(&self.0)
     }
 }
 
-/// The stream's end of an inbox; gone when it is dropped.
+/// Receiving end of a mailbox; the mailbox closes when it is dropped.
 #[derive(Debug)]
 pub struct Inbox {
     inboxes: Arc<Mailboxes>,
@@ -140,7 +140,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// The next message as JSON. None come once a newer stream has taken over. Cancel safe.
+    /// Waits for the next message, as JSON. No message arrives after a newer stream has replaced this one. Cancel safe.
     pub async fn next(&mut self) -> String {
         poll_fn(|context| {
             let mut mailbox = lock(&self.mailbox);
@@ -190,7 +190,7 @@ mod tests {
         inboxes.pop_browser(node, URL).unwrap();
         let nothing = tokio::time::timeout(Duration::from_secs(1), old.next()).await;
         assert!(nothing.is_err());
-        // An old stream that ends late, or begins late, must not close the new one's.
+        // An old stream that ends late, or starts late, must not close the mailbox of the new one.
         drop(old);
         let mut late = inboxes.open(node, SessionId(1));
         let nothing = tokio::time::timeout(Duration::from_secs(1), late.next()).await;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_that_nobody_empties_is_full() {
+    fn a_mailbox_that_is_not_read_becomes_full() {
         let inboxes = Arc::new(Mailboxes::default());
         let _inbox = inboxes.open(NodeId::FIRST, SessionId(1));
         for _ in 0..MESSAGES {

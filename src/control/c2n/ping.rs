@@ -1,4 +1,4 @@
-//! Has a node ping another, or show that it reaches this server.
+//! Pings: from a node to an address of another, or to this server.
 //!
 //! Source: tailscale `control/controlclient/direct.go` (`answerPing`, `doPingerPing`, `answerHeadPing`).
 
@@ -14,28 +14,28 @@ use crate::control::c2n::{NodeCallError, NodeCalls};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
-/// Where nodes show by a HEAD that they reach this server outside of the Noise tunnel; the name of the
-/// call is the value of `id`. Source: `PingResponseHandler` in headscale `hscontrol/noise.go`.
+/// Path to which nodes send a HEAD request outside of the Noise session, to prove that they reach this
+/// server; `id` is the name of the call. Source: `PingResponseHandler` in headscale `hscontrol/noise.go`.
 pub const REACHED: &str = "/machine/ping-response";
 
-/// How long clients try; one that fails says nothing. Source: `doPingerPing`.
+/// Timeout of clients, which report only success. Source: `doPingerPing`.
 const TRIES: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for: a ping, and the way back.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// Timeout for the reply: the ping, and the way back.
+const TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Longest result of a ping, in bytes.
+/// Longest ping result, in bytes.
 const RESULT_BYTES: usize = 4 * 1024;
 
-/// Kinds of ping. Source: `PingType` in tailscale `tailcfg/tailcfg.go`.
+/// Ping types. Source: `PingType` in tailscale `tailcfg/tailcfg.go`.
 pub const KINDS: [&str; 4] = ["disco", "TSMP", "ICMP", "peerapi"];
 
 impl NodeCalls {
-    /// Has a node ping an address in these ways, and gives what it says of each that worked, as
+    /// Makes a node ping an address with these ping types, and returns each successful result, a
     /// `tailcfg.PingResponse`.
     ///
     /// # Errors
-    /// When a kind is none of [`KINDS`], or the node is not connected.
+    /// When a type is not one of [`KINDS`], or the node is not connected.
     pub async fn ping(
         &self,
         node: &Node,
@@ -44,7 +44,7 @@ impl NodeCalls {
     ) -> Result<Vec<Value>, NodeCallError> {
         let known = kinds.iter().all(|kind| KINDS.contains(kind));
         if !(1..=KINDS.len()).contains(&kinds.len()) || !known {
-            let fault = "the kinds of ping are disco, TSMP, ICMP and peerapi";
+            let fault = "the ping types are disco, TSMP, ICMP and peerapi";
             return Err(NodeCallError::C2nRequest(fault));
         }
         let mut call =
@@ -58,7 +58,7 @@ impl NodeCalls {
             payload: "",
         };
         self.mailboxes.ping(node.id, &request)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut answers = Vec::new();
         while answers.len() < kinds.len() {
             let Ok(answer) = timeout_at(deadline, call.next()).await else {
@@ -69,11 +69,11 @@ impl NodeCalls {
         Ok(answers)
     }
 
-    /// Has a node send a request to the server's URL as if it were new, and gives the time until that
+    /// Makes a node send a request to `server_url` over a new connection, and returns the time until it
     /// arrives.
     ///
     /// # Errors
-    /// When the node is not connected, or nothing arrives.
+    /// When the node is not connected, or no request arrives.
     pub async fn reach(&self, node: &Node) -> Result<Duration, NodeCallError> {
         let mut call = self.pending.begin(ReplyChannel::Plain, 1, 0)?;
         let request = PingRequest {

@@ -1,4 +1,4 @@
-//! Requests to nodes (control to node): an HTTP request goes out with the map stream, and the node
+//! C2N requests (control to node): an HTTP request is sent in the map stream, and the node
 //! posts its HTTP response back.
 //!
 //! Source: tailscale `feature/c2n/c2n.go` (`answerC2NPing`), and `ipn/ipnlocal/c2n.go` for the paths.
@@ -22,49 +22,49 @@ use crate::control::c2n::{NodeCallError, NodeCalls};
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::notice::PingRequest;
 
-/// Where nodes post their answers, inside the Noise tunnel; the name of the call follows.
+/// Path prefix to which nodes post their responses, inside the Noise session; followed by the name of the call.
 pub const ANSWERS: &str = "/machine/c2n/";
 
-/// Most headers of an answer.
+/// Most headers of a response.
 const MAX_HEADERS: usize = 32;
 
-/// What a node is asked.
+/// An HTTP request to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct C2nRequest<'a> {
-    /// Method of HTTP.
+    /// HTTP method.
     pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
-    /// Body; empty for none.
+    /// Body; may be empty.
     pub body: &'a [u8],
-    /// How long to wait.
+    /// Timeout.
     pub timeout: Duration,
 }
 
-/// What a node answers.
+/// The HTTP response of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct C2nResponse {
-    /// Status of HTTP.
+    /// HTTP status.
     pub status: u16,
-    /// Type of the body; empty when it is not said.
+    /// Content type; empty when missing.
     pub content_type: String,
     /// The body.
     pub body: Bytes,
 }
 
 impl NodeCalls {
-    /// Asks a node and waits for its answer.
+    /// Sends a request to a node and waits for its response.
     ///
-    /// Cancel safe in the sense that the node may have been asked and the answer is lost.
+    /// Cancel safe, but the node may still process the request and its response is lost.
     ///
     /// # Errors
-    /// When the node is not connected, says nothing in time, or what it says is no HTTP response.
+    /// When the node is not connected, does not reply in time, or replies with something other than HTTP.
     pub async fn ask(
         &self,
         node: &Node,
-        question: &C2nRequest<'_>,
+        c2n_request: &C2nRequest<'_>,
     ) -> Result<C2nResponse, NodeCallError> {
-        let payload = BASE64.encode(&question.request()?);
+        let payload = BASE64.encode(&c2n_request.request()?);
         let mut call =
             self.pending
                 .begin(ReplyChannel::Noise(node.machine), 1, self.answer_bytes)?;
@@ -76,27 +76,27 @@ impl NodeCalls {
             payload: &payload,
         };
         self.mailboxes.ping(node.id, &request)?;
-        let answer = tokio::time::timeout(question.timeout, call.next()).await;
-        let bytes = answer.map_err(|_| NodeCallError::Timeout(question.timeout))?;
+        let answer = tokio::time::timeout(c2n_request.timeout, call.next()).await;
+        let bytes = answer.map_err(|_| NodeCallError::Timeout(c2n_request.timeout))?;
         C2nResponse::read(&bytes).ok_or(NodeCallError::Answer)
     }
 }
 
-/// Inside the tunnel the host means nothing, and only the path is looked at.
+/// URL of a call inside the Noise session, where clients ignore the host.
 pub(super) fn noise_url(call: &str) -> String {
     format!("https://unused{ANSWERS}{call}")
 }
 
 impl C2nRequest<'_> {
-    /// The request as it goes over the wire.
+    /// The request in HTTP/1.1 format.
     fn request(&self) -> Result<Vec<u8>, NodeCallError> {
         let is_method = self.method.bytes().all(|byte| byte.is_ascii_uppercase());
         if self.method.is_empty() || !is_method {
-            return Err(NodeCallError::C2nRequest("the method must be one of HTTP"));
+            return Err(NodeCallError::C2nRequest("invalid HTTP method"));
         }
-        // What is no visible ASCII would end the line, or mean something else to the node.
+        // Anything but visible ASCII would end the line, or be read differently by the node.
         if !self.path.starts_with('/') || !self.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let fault = "the path must begin with `/` and have no blanks; escape them with `%20`";
+            let fault = "the path must begin with `/` and have no spaces (escape them as `%20`)";
             return Err(NodeCallError::C2nRequest(fault));
         }
         let head = format!(
@@ -111,7 +111,7 @@ impl C2nRequest<'_> {
 }
 
 impl C2nResponse {
-    /// Reads a response. Clients write the body up to the end, or with its length.
+    /// Parses a response, with a body up to its length or up to the end.
     fn read(bytes: &Bytes) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
@@ -146,7 +146,7 @@ impl C2nResponse {
 mod tests {
     use super::*;
 
-    fn question<'a>(method: &'a str, path: &'a str) -> C2nRequest<'a> {
+    fn c2n_request<'a>(method: &'a str, path: &'a str) -> C2nRequest<'a> {
         C2nRequest {
             method,
             path,
@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_cannot_be_made_to_carry_another() {
-        let request = question("POST", "/echo?x=1").request().unwrap();
+    fn a_request_cannot_smuggle_another() {
+        let request = c2n_request("POST", "/echo?x=1").request().unwrap();
         let expected = "POST /echo?x=1 HTTP/1.1\r\nHost: node\r\nC2n-Handler-Timeout: 20s\r\n\
             Content-Length: 5\r\n\r\nhello";
         assert_eq!(String::from_utf8(request).unwrap(), expected);
@@ -170,7 +170,10 @@ mod tests {
             ("GET /x HTTP/1.1\r\n", "/"),
             ("GET", "/ä"),
         ] {
-            assert!(question(method, path).request().is_err(), "{method} {path}");
+            assert!(
+                c2n_request(method, path).request().is_err(),
+                "{method} {path}"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
-//! TLS of outgoing connections: to mesh peers, to `derp.admit_url`, and for DERP maps.
+//! Outgoing TLS connections: to relays of the same region, to `derp.admit_url`, and for DERP maps.
 //!
-//! CA certificates are those of the system, so that hearth needs no list of its own that becomes outdated. A
-//! pinned certificate needs no CA.
+//! Trusts the CA certificates of the system, so hearth carries no list that becomes outdated. A pinned
+//! certificate needs no CA.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{Host, WebUrl};
 
-/// CA bundles of common systems. Source: `certFiles` in Go `crypto/x509/root_linux.go`.
+/// Paths of the CA bundle. Source: `certFiles` in Go `crypto/x509/root_linux.go`.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -29,16 +29,16 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The environment variable with another CA bundle, as for most programs.
+/// Environment variable with the path of another CA bundle, as in most programs.
 const BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// Longest CA bundle, in bytes; the usual one has about 220 KB.
+/// Longest CA bundle, in bytes; a typical one has about 220 KB.
 const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 
-/// Why a TLS connection failed.
+/// Why an outgoing TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
-    /// The system has no CA certificates.
+    /// The system has no CA certificates, so no server can be verified.
     #[error(
         "no CA certificates on this system: install the package ca-certificates or ca-bundle, or pin the certificate with `#sha256-raw:...` after the URL"
     )]
@@ -46,23 +46,23 @@ pub enum ClientTlsError {
     /// The host of the URL is invalid for a certificate.
     #[error("invalid host for a certificate")]
     Host,
-    /// The TLS library refuses the settings.
+    /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
-    /// The connection failed, or the certificate was rejected.
+    /// The connection failed, or the certificate of the server is not trusted.
     #[error("{0}")]
     Connection(#[from] io::Error),
 }
 
-/// The settings of outgoing TLS connections.
+/// Outgoing TLS connections.
 #[derive(Debug, Default)]
 pub struct ClientTls {
-    /// Created at the first use, because most servers never need them.
+    /// Made on first use, because most servers never need them.
     public: OnceLock<Arc<ClientConfig>>,
 }
 
 impl ClientTls {
-    /// Encrypts a connection to the server of this URL, whose certificate must match the host or the pin.
+    /// Starts TLS with the server of this URL, which must prove its name or its pinned certificate.
     ///
     /// # Errors
     /// [`ClientTlsError`].
@@ -106,7 +106,7 @@ fn with_system_cas() -> Result<Arc<ClientConfig>, ClientTlsError> {
         fs::read(path).ok().filter(|_| fits)
     });
     let bundle = readable.unwrap_or_default();
-    // Unreadable certificates are not trusted.
+    // A CA certificate that cannot be read is not trusted.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
     if roots.is_empty() {
         return Err(ClientTlsError::NoCaCertificates);
@@ -130,14 +130,14 @@ fn pinned(hash: [u8; 32]) -> Result<Arc<ClientConfig>, ClientTlsError> {
     Ok(plain(builder.with_no_client_auth()))
 }
 
-/// HTTP/1.1 only, no session resumption.
+/// HTTP/1.1, no session resumption.
 fn plain(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
 }
 
-/// Accepts one certificate, whatever its contents, and no other.
+/// Trusts one certificate, whatever its names and dates, and no other.
 #[derive(Debug)]
 struct Pinned {
     hash: [u8; 32],

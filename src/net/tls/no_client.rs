@@ -1,10 +1,10 @@
-//! Replacement of the HTTPS client in builds without it.
+//! Replaces the HTTPS client in builds without the feature `https-client`.
 
 use tokio::net::TcpStream;
 
 use crate::config::WebUrl;
 
-/// Why a TLS connection failed.
+/// Why an outgoing TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
     /// This build has no HTTPS client.
@@ -12,12 +12,12 @@ pub enum ClientTlsError {
     LeftOut,
 }
 
-/// Outgoing TLS connections: none.
+/// Outgoing TLS connections: none in this build.
 #[derive(Debug, Default)]
 pub struct ClientTls;
 
 impl ClientTls {
-    /// Refuses the connection.
+    /// Always fails.
     ///
     /// # Errors
     /// [`ClientTlsError::LeftOut`], always.

@@ -1,6 +1,6 @@
-//! Validity of a certificate.
+//! Validity of a certificate: not before, not after.
 //!
-//! Pure; parses only the part of X.509 (RFC 5280 section 4.1) up to it.
+//! Pure; reads only the part of X.509 (RFC 5280 section 4.1) up to the validity.
 #![cfg_attr(
     not(test),
     deny(
@@ -16,10 +16,10 @@ use hearth_core::clock::Timestamp;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The version of a certificate, which is optional.
+/// The explicit version of a certificate, which is optional.
 const VERSION: u8 = 0xa0;
 
-/// Start and end of the validity of a certificate in DER form.
+/// Not before and not after of a certificate in DER form.
 pub fn of_certificate(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (certificate, _) = expect(der, SEQUENCE)?;
     let (mut rest, _) = expect(certificate, SEQUENCE)?;

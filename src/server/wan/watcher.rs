@@ -158,7 +158,7 @@ impl Watcher {
     ) {
         let (mut results, again) = self.ask_others(&tasks, &shutdown);
         let mut calm = TokenBucket::new(BURST, CALM);
-        names.tell(&self.advertised.server);
+        names.set_addresses(&self.advertised.server);
         loop {
             let poll = match self.system.noticed_by() {
                 NoticedBy::Netlink => RARELY,
@@ -207,7 +207,7 @@ impl Watcher {
                 }
                 is_other
             });
-            names.tell(&self.advertised.server);
+            names.set_addresses(&self.advertised.server);
             if let Some(asker) = asker {
                 let changed = self.state.refresh();
                 let report = self.report.borrow().clone();

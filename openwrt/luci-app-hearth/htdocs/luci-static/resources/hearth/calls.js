@@ -26,6 +26,7 @@ return baseclass.extend({
 	pending: declare('pending'),
 	users: declare('users'),
 	records: declare('records'),
+	audit: declare('audit', [ 'before' ]),
 
 	setEnabled: declare('set_enabled', [ 'enabled' ]),
 	approveLogin: declare('approve_login', [ 'id', 'user' ]),

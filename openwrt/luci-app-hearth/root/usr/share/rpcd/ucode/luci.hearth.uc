@@ -28,6 +28,8 @@ const ANSWER_MAX = 8 << 20;
 // Maximum size of a list passed to the page, in bytes of JSON. A ubus message is limited to 1 MiB
 // (UBUS_MAX_MSGLEN in libubus), and short texts take up to twice as much there.
 const LIST_MAX = 500 << 10;
+// Entries of the audit log in one answer, and reports of clients.
+const AUDIT_PAGE = 100, REPORTS = 50;
 
 function fault(kind, message) {
 	return { error: kind, message: message ?? '' };
@@ -250,6 +252,35 @@ function shown_user(user) {
 	};
 }
 
+// Entry of the audit log. hearth cuts its texts to 256 bytes.
+function shown_entry(entry) {
+	return {
+		id: words(entry.id, 20),
+		time: words(entry.eventTime, 40),
+		origin: words(entry.origin, 40),
+		actor: words(entry.actor?.name),
+		actor_type: words(entry.actor?.type, 40),
+		action: words(entry.action, 40),
+		target: words(entry.target?.name),
+		target_type: words(entry.target?.type, 40),
+		target_id: words(entry.target?.id, 64),
+		property: words(entry.target?.property, 40),
+		old: words(entry.old),
+		new: words(entry.new),
+		details: words(entry.details)
+	};
+}
+
+function shown_report(report) {
+	return {
+		time: words(report.at, 40),
+		node: words(report.node, 128),
+		node_id: words(report.nodeId, 20),
+		action: words(report.action),
+		details: words(report.details, 512)
+	};
+}
+
 // Number of nodes in a list, and the names of the first ones.
 function shown_names(list) {
 	return {
@@ -368,6 +399,30 @@ const methods = {
 				addresses: texts(record.addresses, 8),
 				source: words(record.source, 20)
 			}));
+		}
+	},
+
+	// Audit log before the entry `before`, newest first; `more` if there are older entries. Client reports likewise.
+	audit: {
+		args: { before: '' },
+		call: function(request) {
+			let before = request.args.before;
+			before ??= '';
+			if (before != '' && !is_id(before)[0])
+				return fault('invalid', 'expected the ID of an entry');
+
+			// One more than is shown, to learn whether there are older ones.
+			let answer = get(`hearth/audit?limit=${AUDIT_PAGE + 1}` + (before == '' ? '' : `&before=${before}`));
+			if (answer.error)
+				return answer;
+			if (type(answer.logs) != 'array' || type(answer.reports) != 'array')
+				return fault('unreadable');
+			let page = bounded('entries', slice(reverse(answer.logs), 0, AUDIT_PAGE), shown_entry);
+			return {
+				entries: page.entries,
+				more: length(page.entries) < length(answer.logs),
+				reports: items(reverse(answer.reports), REPORTS, shown_report)
+			};
 		}
 	},
 
