@@ -14,18 +14,6 @@ use zeroize::Zeroizing;
 /// Bytes in every public key.
 pub const KEY_BYTES: usize = 32;
 
-/// Implements `Debug` for types that hold a secret: the name of the type and `[redacted]`.
-#[macro_export]
-macro_rules! redacted {
-    ($($name:ident),+) => {
-        $(impl ::std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                f.write_str(concat!(stringify!($name), " [redacted]"))
-            }
-        })+
-    };
-}
-
 /// Invalid key: the text has another prefix or is not 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `{prefix}` and 64 hexadecimal digits")]

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod netmap;
 pub mod noise;
 pub mod policy;
+mod redacted;
 pub mod release;
 pub mod state;
 pub mod tailcfg;

@@ -10,8 +10,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core/id", &[]),
     ("core/keys", &[]),
     ("core/clock", &[]),
+    ("core/redacted", &[]),
     ("core/release", &[]),
-    ("core/tailcfg", &["core/keys", "core/clock"]),
+    (
+        "core/tailcfg",
+        &["core/keys", "core/clock", "core/redacted"],
+    ),
     ("core/derp_map", &["core/tailcfg"]),
     ("core/noise", &["core/keys"]),
     ("core/wan", &["core/clock"]),
@@ -148,7 +152,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // What the rooms above share.
-    ("api", &["core/clock", "derp/stats", "derp/Stats"]),
+    (
+        "api",
+        &["core/clock", "core/redacted", "derp/stats", "derp/Stats"],
+    ),
     (
         "status",
         &[
@@ -193,6 +200,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/netmap",
             "core/noise",
             "core/policy",
+            "core/redacted",
             "core/state",
             "core/tailcfg",
             "derp/bucket",
