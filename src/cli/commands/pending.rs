@@ -31,7 +31,7 @@ pub fn run(ctx: &Ctx, command: Pending) -> Result<Output, CliError> {
 pub fn run_auth(ctx: &Ctx, command: Auth) -> Result<Output, CliError> {
     match command {
         Auth::Register { user, auth_id } => approve_id(ctx, &auth_id, Some(&user)),
-        Auth::Approve { auth_id } => approve_id(ctx, &auth_id, None),
+        Auth::Approve { auth_id } => decide(ctx, &auth_id, "approve", "approved"),
         Auth::Reject { auth_id } => reject_id(ctx, &auth_id),
     }
 }
@@ -60,12 +60,17 @@ pub fn approve_id(ctx: &Ctx, id: &str, user: Option<&str>) -> Result<Output, Cli
 }
 
 fn reject_id(ctx: &Ctx, id: &str) -> Result<Output, CliError> {
+    decide(ctx, id, "reject", "rejected")
+}
+
+/// Approves or rejects a pending registration, or an SSH connection, by its ID or URL.
+fn decide(ctx: &Ctx, id: &str, verb: &str, done: &'static str) -> Result<Output, CliError> {
     let body = DecideLogin {
         user: String::new(),
         auth_id: id_in(id),
     };
-    let answer = ctx.client.post("/api/v1/auth/reject", &body)?;
-    Ok(ctx.output(&answer, || "rejected".into()))
+    let answer = ctx.client.post(&format!("/api/v1/auth/{verb}"), &body)?;
+    Ok(ctx.output(&answer, || done.into()))
 }
 
 /// The ID in a text that may be a whole URL.
