@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle, WriteTransaction,
+    Builder, Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, TableDefinition, TableHandle, WriteTransaction,
 };
 use zeroize::Zeroizing;
 
@@ -210,7 +210,41 @@ impl Store {
     }
 }
 
+/// Opens the file with a check of every page. A damaged file is opened without the check, so that one flipped bit
+/// stops nobody; the warning comes first, because redb may panic on damaged pages.
 fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    let opened = match open_checked(path, cache_bytes, true) {
+        Err(OpenError::Database(DatabaseError::Storage(StorageError::Corrupted(fault)))) => {
+            tracing::error!(
+                path = %path.display(),
+                %fault,
+                "the database is damaged; restore it from a backup, or move it away if hearth does not start"
+            );
+            open_checked(path, cache_bytes, false)
+        }
+        opened => opened,
+    };
+    opened.map_err(|fault| match fault {
+        OpenError::File(source) => StoreError::Open {
+            path: path.to_owned(),
+            source,
+        },
+        OpenError::Database(DatabaseError::DatabaseAlreadyOpen) => StoreError::InUse {
+            path: path.to_owned(),
+        },
+        OpenError::Database(other) => StoreError::Unreadable {
+            path: path.to_owned(),
+            source: Box::new(other.into()),
+        },
+    })
+}
+
+enum OpenError {
+    File(io::Error),
+    Database(DatabaseError),
+}
+
+fn open_checked(path: &Path, cache_bytes: usize, check: bool) -> Result<Database, OpenError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -218,24 +252,14 @@ fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(OpenError::File)?;
     let opened = FileBackend::new(file).and_then(|backend| {
         Builder::new()
             .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(check)
             .create_with_backend(backend)
     });
-    opened.map_err(|fault| match fault {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        other => StoreError::Unreadable {
-            path: path.to_owned(),
-            source: Box::new(other.into()),
-        },
-    })
+    opened.map_err(OpenError::Database)
 }
 
 /// Checks the schema. In a new database, creates the tables and the server's keys.

@@ -308,6 +308,31 @@ fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
 }
 
 #[test]
+fn damage_to_a_file_that_was_closed_is_noticed_and_does_not_stop_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    drop(store);
+    let mut file = std::fs::read(&path).unwrap();
+    let text = events[0].target.name.as_bytes();
+    // In every copy that the file has: of the user, of the event, and of earlier versions of the pages.
+    let places = (0..file.len() - text.len()).filter(|at| file[*at..].starts_with(text));
+    for at in places.collect::<Vec<_>>() {
+        file[at] ^= 1;
+    }
+    std::fs::write(&path, file).unwrap();
+    assert!(super::open_checked(&path, CACHE, true).is_err());
+    let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert_eq!(loaded.users.len() + loaded.skipped.len(), 3);
+    assert_eq!(names(&mut store, None, 9).len(), 3);
+    let (records, events) = users_created(5);
+    store.commit(&records, &events[3..]).unwrap();
+    assert_eq!(names(&mut store, None, 9).len(), 5);
+}
+
+#[test]
 fn a_damaged_entry_of_the_audit_log_is_skipped() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
