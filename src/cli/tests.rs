@@ -222,6 +222,8 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
         "hearth serve --http nowhere",
         "hearth serve --server-url example.org",
         "hearth status -o xml",
+        "hearth audit --limit 0",
+        "hearth audit --limit 1001",
         "hearth nodes rename nas",
         "hearth users rename anna",
         "hearth users rename anna bob -r carl",
