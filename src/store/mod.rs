@@ -169,7 +169,7 @@ impl Store {
 
     /// Bounds the audit log from the next entry on.
     pub fn limit_audit(&mut self, limits: AuditLimits) {
-        self.audit = self.audit.with_limits(limits);
+        self.audit = std::mem::take(&mut self.audit).with_limits(limits);
     }
 
     /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it.
@@ -181,7 +181,9 @@ impl Store {
     /// When the disk is full or broken.
     pub fn commit(&mut self, records: &[Record], events: &[Event]) -> Result<(), StoreError> {
         let database = self.take_database()?;
-        self.audit = write(&database, records, events, self.audit).map_err(Box::new)?;
+        if let Some(ring) = write(&database, records, events, &self.audit).map_err(Box::new)? {
+            self.audit = ring;
+        }
         self.database = Some(database);
         Ok(())
     }
@@ -428,8 +430,8 @@ fn write(
     database: &Database,
     records: &[Record],
     events: &[Event],
-    audit: audit::Ring,
-) -> Result<audit::Ring, redb::Error> {
+    audit: &audit::Ring,
+) -> Result<Option<audit::Ring>, redb::Error> {
     let transaction = database.begin_write()?;
     for record in records {
         write_one(&transaction, record)?;

@@ -7,6 +7,7 @@ use hearth_core::id::NodeId;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, NewApiKey, NewUser, NodeUpdate, RegisterReply};
 use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::event::ActorKind;
 use hearth_core::state::model::{
     ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User,
 };
@@ -305,6 +306,38 @@ fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
     assert_eq!(numbers(&mut store), [5, 4, 3]);
     store.commit(&records, &events[5..6]).unwrap();
     assert_eq!(numbers(&mut store), [6, 5]);
+}
+
+#[test]
+fn devices_take_at_most_half_of_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let limits = |entries, bytes| AuditLimits { entries, bytes };
+    store.limit_audit(limits(8, usize::MAX));
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    let mut join = events[0].clone();
+    join.actor.kind = ActorKind::Node;
+    let flood = vec![join.clone(); 20];
+    store.commit(&records, &flood).unwrap();
+    let numbers = |store: &mut Store| -> Vec<u64> {
+        let entries = names(store, None, 99).into_iter();
+        entries.map(|(number, _)| number).collect()
+    };
+    assert_eq!(numbers(&mut store), [23, 22, 21, 20, 3, 2, 1]);
+    // After a restart as well, and in bytes.
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let size = join.encode().len();
+    store.limit_audit(limits(99, 6 * size));
+    store.commit(&records, &flood[..2]).unwrap();
+    assert_eq!(numbers(&mut store), [25, 24, 23, 3, 2, 1]);
+    // What administrators do may use all of it.
+    store.limit_audit(limits(3, usize::MAX));
+    store.commit(&records, &events).unwrap();
+    assert_eq!(numbers(&mut store), [28, 27, 26]);
+    store.commit(&records, &flood[..1]).unwrap();
+    assert_eq!(numbers(&mut store), [29, 28, 27]);
 }
 
 #[test]
