@@ -46,6 +46,7 @@ use authenticate::{ApiKeyGate, AuthError};
 use hearth_core::clock::Now;
 use hearth_core::netmap::SharedMapData;
 use hearth_core::state::principal::Principal;
+use hearth_core::state::scope::Scope;
 use problem::ApiError;
 
 /// Shared state of the API handlers.
@@ -187,6 +188,14 @@ impl<'a> ApiCall<'a> {
     /// The principal, for a command.
     fn by(&self) -> Principal {
         self.principal.clone()
+    }
+
+    /// Checks a scope beyond that of the route, for requests that do more than the route is for.
+    fn require(&self, scope: Scope) -> Result<(), ApiError> {
+        match self.principal.scopes().allow(scope) {
+            true => Ok(()),
+            false => Err(ApiError::lacks(&self.principal, scope)),
+        }
     }
 
     /// Value of a query parameter; empty when missing.

@@ -56,10 +56,14 @@ pub fn run() -> ExitCode {
         command => {
             let ctx = Ctx::new(args.socket, args.output, args.force);
             match dispatch(&ctx, command) {
-                Ok(output) => {
-                    output.print();
-                    ExitCode::from(output.exit)
-                }
+                Ok(output) => match output.print() {
+                    Ok(()) => ExitCode::from(output.exit),
+                    Err(fault) => {
+                        let error = format!("cannot write the result: {fault}");
+                        print_error(ctx.format, &error, None);
+                        ExitCode::FAILURE
+                    }
+                },
                 Err(error) => {
                     print_error(ctx.format, &error.to_string(), error.hint().as_deref());
                     ExitCode::FAILURE

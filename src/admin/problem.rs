@@ -9,6 +9,8 @@ use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::policy::Diagnostic;
 use hearth_core::state::command::Rejected;
+use hearth_core::state::principal::Principal;
+use hearth_core::state::scope::Scope;
 
 /// Error code. Source: `google/rpc/code.proto` in googleapis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,12 @@ impl ApiError {
     /// An invalid request.
     pub fn invalid(message: &str) -> Self {
         Self::new(Code::InvalidArgument, message)
+    }
+
+    /// The principal lacks a scope.
+    pub fn lacks(principal: &Principal, scope: Scope) -> Self {
+        let message = format!("{principal} lacks the scope {scope}");
+        Self::new(Code::PermissionDenied, message)
     }
 
     /// An invalid policy, with one error per line.

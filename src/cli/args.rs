@@ -131,8 +131,8 @@ pub enum Command {
     Board(BoardArgs),
     /// Show the audit log.
     Audit {
-        /// Number of entries of each list, the newest.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+        /// Number of entries of each list, the newest; at most 1000.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = values::entries)]
         limit: u32,
     },
     /// Manage API keys, with which programs use the REST API.

@@ -79,14 +79,25 @@ impl Output {
     }
 
     /// Prints the result and the notes.
-    pub fn print(&self) {
-        // A reader that closed the pipe early has what it wanted.
+    ///
+    /// # Errors
+    /// When the result cannot be written, for example to a file on a full disk.
+    pub fn print(&self) -> io::Result<()> {
         if !self.result.is_empty() {
-            let _ = writeln!(io::stdout().lock(), "{}", self.result);
+            write_line(&mut io::stdout().lock(), &self.result)?;
         }
         if !self.notes.is_empty() {
             let _ = writeln!(io::stderr().lock(), "{}", self.notes);
         }
+        Ok(())
+    }
+}
+
+fn write_line(out: &mut dyn io::Write, line: &str) -> io::Result<()> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // A reader that closed the pipe early has what it wanted.
+        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
@@ -105,6 +116,25 @@ pub fn print_error(format: Format, message: &str, hint: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Broken(io::ErrorKind);
+
+    impl io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_a_closed_pipe_is_none() {
+        let write = |kind| write_line(&mut Broken(kind), "text");
+        assert!(write(io::ErrorKind::StorageFull).is_err());
+        assert!(write(io::ErrorKind::BrokenPipe).is_ok());
+    }
 
     #[test]
     fn notes_are_for_people_only() {

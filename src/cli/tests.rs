@@ -152,6 +152,15 @@ fn keys_approve_their_devices_unless_told_otherwise() {
 }
 
 #[test]
+fn the_prefix_of_an_api_key_may_begin_with_a_dash() {
+    let line = "hearth apikeys expire --prefix -Ku3lTk2LUdH";
+    let Command::Apikeys(ApiKeys::Expire { which }) = parse(line).command else {
+        panic!("not expire")
+    };
+    assert_eq!(which.prefix.as_deref(), Some("-Ku3lTk2LUdH"));
+}
+
+#[test]
 fn users_and_nodes_can_be_named_without_a_flag() {
     let Command::Users(Users::Delete { who }) = parse("hearth users delete anna").command else {
         panic!("not delete")
@@ -222,6 +231,8 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
         "hearth serve --http nowhere",
         "hearth serve --server-url example.org",
         "hearth status -o xml",
+        "hearth audit --limit 0",
+        "hearth audit --limit 1001",
         "hearth nodes rename nas",
         "hearth users rename anna",
         "hearth users rename anna bob -r carl",

@@ -17,12 +17,17 @@ use hearth_core::state::model::Hostinfo;
 const STRANGERS: (u32, Duration) = (16, Duration::from_secs(10));
 /// Changes by nodes that are logged and audited: 64 at once, then one a minute.
 const NODES: (u32, Duration) = (64, Duration::from_secs(60));
+/// Joins, logouts and ends of nodes that are logged and audited: 128 at once, then one in 10 s.
+const LIFECYCLE: (u32, Duration) = (128, Duration::from_secs(10));
 
 /// Decides what is logged.
 pub(super) struct Journal {
     requested: TokenBucket,
     refused: TokenBucket,
     nodes: TokenBucket,
+    lifecycle: TokenBucket,
+    /// Events of nodes that were not kept since the last one that was.
+    dropped: u32,
     /// Refusals that were not logged since the last one that was.
     suppressed: u32,
 }
@@ -57,19 +62,37 @@ impl Journal {
             requested: TokenBucket::new(STRANGERS.0, STRANGERS.1),
             refused: TokenBucket::new(STRANGERS.0, STRANGERS.1),
             nodes: TokenBucket::new(NODES.0, NODES.1),
+            lifecycle: TokenBucket::new(LIFECYCLE.0, LIFECYCLE.1),
+            dropped: 0,
             suppressed: 0,
         }
     }
 
     /// Whether an event is logged and audited.
     pub(super) fn keeps(&mut self, event: &Event, now: Now) -> bool {
-        let is_by_node = event.actor.kind == ActorKind::Node;
-        let bucket = match event.action {
-            Action::Request => &mut self.requested,
-            Action::Update | Action::Login if is_by_node => &mut self.nodes,
+        let is_node = event.target.kind == TargetKind::Node;
+        let bucket = match (event.action, event.actor.kind) {
+            (Action::Request, _) => return self.requested.take(now.mono),
+            (Action::Update | Action::Login, ActorKind::Node) => &mut self.nodes,
+            // With a reusable key a device can join and leave over and over, or log out and in again.
+            (Action::Create | Action::Logout | Action::Expire, ActorKind::Node) if is_node => {
+                &mut self.lifecycle
+            }
+            (Action::Delete | Action::Expire, ActorKind::System) if is_node => &mut self.lifecycle,
             _ => return true,
         };
-        bucket.take(now.mono)
+        if !bucket.take(now.mono) {
+            self.dropped = self.dropped.saturating_add(1);
+            return false;
+        }
+        if self.dropped > 0 {
+            tracing::warn!(
+                events = self.dropped,
+                "too many changes by nodes; some were neither logged nor audited"
+            );
+            self.dropped = 0;
+        }
+        true
     }
 
     /// Logs a registration that was refused, with the command that helps. A person's rejection is an event of its own.
@@ -140,6 +163,7 @@ pub(super) fn log(event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_core::state::command::{Register, RequestedExpiry};
     use hearth_core::state::testing::{World, plain, with_key};
 
     #[test]
@@ -159,6 +183,32 @@ mod tests {
         assert_eq!(kept("node logged in"), 64);
         assert_eq!(kept("node joined"), 100);
         assert_eq!(kept("user created"), 100);
+    }
+
+    #[test]
+    fn a_device_that_joins_and_leaves_over_and_over_does_not_fill_the_audit_log() {
+        let (mut world, _) = World::with_user();
+        world.preauth_key("k", |key| {
+            key.reusable = true;
+            key.ephemeral = true;
+        });
+        world.events.clear();
+        for _ in 0..200 {
+            world.join(with_key(1, 1, "k"));
+            let leaves = Register {
+                expiry: RequestedExpiry::Logout,
+                ..plain(1, 1)
+            };
+            world.register(leaves).unwrap();
+        }
+        let mut journal = Journal::new();
+        let events = &world.events;
+        assert_eq!(events.len(), 400, "one join and one logout each time");
+        let kept = events
+            .iter()
+            .filter(|event| journal.keeps(event, world.now));
+        assert_eq!(kept.count(), 128);
+        assert_eq!(journal.dropped, 272);
     }
 
     #[test]

@@ -17,7 +17,8 @@ fn is_api(route: &Route) -> bool {
     matches!(route.access, Access::Key | Access::Scope(_))
 }
 
-/// Answers an API request. The only place where scopes are checked.
+/// Answers an API request. The scope of the route is checked here; a handler that does more than its route is for
+/// checks the scope of that as well.
 pub async fn answer<B: HttpBody>(
     admin: &AdminContext,
     counters: &HttpCounters,
@@ -51,8 +52,7 @@ pub async fn answer<B: HttpBody>(
     if let Access::Scope(scope) = route.access
         && !principal.scopes().allow(scope)
     {
-        let fault = format!("{principal} lacks the scope {scope}");
-        let response = style.refuse(&ApiError::new(Code::PermissionDenied, fault));
+        let response = style.refuse(&ApiError::lacks(&principal, scope));
         counters.count(number, response.status());
         return response;
     }

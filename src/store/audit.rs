@@ -1,4 +1,7 @@
-//! The audit log: a ring of events in the database, bounded in entries and bytes.
+//! The audit log: a ring of events in the database, bounded in entries and bytes. What devices cause takes at most half
+//! of it, so that no device can push out what administrators did.
+
+use std::collections::VecDeque;
 
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -25,13 +28,16 @@ impl Default for AuditLimits {
 }
 
 /// What is known of the ring without reading it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ring {
     limits: AuditLimits,
     /// Number of the next entry.
     next: u64,
     entries: usize,
     bytes: usize,
+    /// Number and length of the entries that devices caused, oldest first.
+    by_devices: VecDeque<(u64, usize)>,
+    device_bytes: usize,
 }
 
 impl Ring {
@@ -50,9 +56,13 @@ impl Ring {
         };
         for entry in table.iter()? {
             let (number, value) = entry?;
-            ring.next = number.value().saturating_add(1);
+            let (number, value) = (number.value(), value.value());
+            ring.next = number.saturating_add(1);
             ring.entries = ring.entries.saturating_add(1);
-            ring.bytes = ring.bytes.saturating_add(value.value().len());
+            ring.bytes = ring.bytes.saturating_add(value.len());
+            if Event::decode(value).is_ok_and(|event| event.is_by_device()) {
+                ring.note_device(number, value.len());
+            }
         }
         Ok(ring)
     }
@@ -63,32 +73,69 @@ impl Ring {
     }
 
     /// Adds the audited ones of some events and deletes the oldest entries. The ring that this gives counts once the
-    /// transaction is committed.
+    /// transaction is committed; none when there is nothing to add.
     pub(super) fn append(
-        mut self,
+        &self,
         transaction: &WriteTransaction,
         events: &[Event],
-    ) -> Result<Self, redb::Error> {
+    ) -> Result<Option<Self>, redb::Error> {
         let mut audited = events.iter().filter(|event| event.is_audited()).peekable();
         if audited.peek().is_none() {
-            return Ok(self);
+            return Ok(None);
         }
+        let mut ring = self.clone();
         let mut table = transaction.open_table(AUDIT)?;
         for event in audited {
             let value = event.encode();
-            table.insert(self.next, value.as_slice())?;
-            self.next = self.next.saturating_add(1);
-            self.entries = self.entries.saturating_add(1);
-            self.bytes = self.bytes.saturating_add(value.len());
-            while self.entries > self.limits.entries || self.bytes > self.limits.bytes {
-                let Some((_, oldest)) = table.pop_first()? else {
+            table.insert(ring.next, value.as_slice())?;
+            ring.entries = ring.entries.saturating_add(1);
+            ring.bytes = ring.bytes.saturating_add(value.len());
+            if event.is_by_device() {
+                ring.note_device(ring.next, value.len());
+            }
+            ring.next = ring.next.saturating_add(1);
+            while let Some(number) = ring.surplus_of_devices() {
+                let removed = table.remove(number)?;
+                ring.forget(removed.map_or(0, |value| value.value().len()));
+            }
+            while ring.entries > ring.limits.entries || ring.bytes > ring.limits.bytes {
+                let Some((number, oldest)) = table.pop_first()? else {
                     break;
                 };
-                self.entries = self.entries.saturating_sub(1);
-                self.bytes = self.bytes.saturating_sub(oldest.value().len());
+                if ring.by_devices.front().map(|(first, _)| *first) == Some(number.value()) {
+                    ring.forget_device();
+                }
+                ring.forget(oldest.value().len());
             }
         }
-        Ok(self)
+        Ok(Some(ring))
+    }
+
+    fn note_device(&mut self, number: u64, length: usize) {
+        self.by_devices.push_back((number, length));
+        self.device_bytes = self.device_bytes.saturating_add(length);
+    }
+
+    /// The oldest entry that a device caused, if those are more than half of the ring. It is no longer counted.
+    fn surplus_of_devices(&mut self) -> Option<u64> {
+        let is_over = self.by_devices.len() > self.limits.entries.div_ceil(2)
+            || self.device_bytes > self.limits.bytes / 2;
+        // The newest entry stays in any case.
+        if !is_over || self.by_devices.len() < 2 {
+            return None;
+        }
+        self.forget_device()
+    }
+
+    fn forget_device(&mut self) -> Option<u64> {
+        let (number, length) = self.by_devices.pop_front()?;
+        self.device_bytes = self.device_bytes.saturating_sub(length);
+        Some(number)
+    }
+
+    fn forget(&mut self, length: usize) {
+        self.entries = self.entries.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(length);
     }
 }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle, WriteTransaction,
+    Builder, Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, TableDefinition, TableHandle, WriteTransaction,
 };
 use zeroize::Zeroizing;
 
@@ -169,7 +169,7 @@ impl Store {
 
     /// Bounds the audit log from the next entry on.
     pub fn limit_audit(&mut self, limits: AuditLimits) {
-        self.audit = self.audit.with_limits(limits);
+        self.audit = std::mem::take(&mut self.audit).with_limits(limits);
     }
 
     /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it.
@@ -181,7 +181,9 @@ impl Store {
     /// When the disk is full or broken.
     pub fn commit(&mut self, records: &[Record], events: &[Event]) -> Result<(), StoreError> {
         let database = self.take_database()?;
-        self.audit = write(&database, records, events, self.audit).map_err(Box::new)?;
+        if let Some(ring) = write(&database, records, events, &self.audit).map_err(Box::new)? {
+            self.audit = ring;
+        }
         self.database = Some(database);
         Ok(())
     }
@@ -210,7 +212,41 @@ impl Store {
     }
 }
 
+/// Opens the file with a check of every page. A damaged file is opened without the check, so that one flipped bit
+/// stops nobody; the warning comes first, because redb may panic on damaged pages.
 fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    let opened = match open_checked(path, cache_bytes, true) {
+        Err(OpenError::Database(DatabaseError::Storage(StorageError::Corrupted(fault)))) => {
+            tracing::error!(
+                path = %path.display(),
+                %fault,
+                "the database is damaged; restore it from a backup, or move it away if hearth does not start"
+            );
+            open_checked(path, cache_bytes, false)
+        }
+        opened => opened,
+    };
+    opened.map_err(|fault| match fault {
+        OpenError::File(source) => StoreError::Open {
+            path: path.to_owned(),
+            source,
+        },
+        OpenError::Database(DatabaseError::DatabaseAlreadyOpen) => StoreError::InUse {
+            path: path.to_owned(),
+        },
+        OpenError::Database(other) => StoreError::Unreadable {
+            path: path.to_owned(),
+            source: Box::new(other.into()),
+        },
+    })
+}
+
+enum OpenError {
+    File(io::Error),
+    Database(DatabaseError),
+}
+
+fn open_checked(path: &Path, cache_bytes: usize, check: bool) -> Result<Database, OpenError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -218,24 +254,14 @@ fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(OpenError::File)?;
     let opened = FileBackend::new(file).and_then(|backend| {
         Builder::new()
             .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(check)
             .create_with_backend(backend)
     });
-    opened.map_err(|fault| match fault {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        other => StoreError::Unreadable {
-            path: path.to_owned(),
-            source: Box::new(other.into()),
-        },
-    })
+    opened.map_err(OpenError::Database)
 }
 
 /// Checks the schema. In a new database, creates the tables and the server's keys.
@@ -409,8 +435,8 @@ fn write(
     database: &Database,
     records: &[Record],
     events: &[Event],
-    audit: audit::Ring,
-) -> Result<audit::Ring, redb::Error> {
+    audit: &audit::Ring,
+) -> Result<Option<audit::Ring>, redb::Error> {
     let transaction = database.begin_write()?;
     for record in records {
         write_one(&transaction, record)?;

@@ -7,6 +7,7 @@ use hearth_core::id::NodeId;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, NewApiKey, NewUser, NodeUpdate, RegisterReply};
 use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::event::ActorKind;
 use hearth_core::state::model::{
     ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User,
 };
@@ -312,6 +313,63 @@ fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
     assert_eq!(numbers(&mut store), [5, 4, 3]);
     store.commit(&records, &events[5..6]).unwrap();
     assert_eq!(numbers(&mut store), [6, 5]);
+}
+
+#[test]
+fn devices_take_at_most_half_of_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let limits = |entries, bytes| AuditLimits { entries, bytes };
+    store.limit_audit(limits(8, usize::MAX));
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    let mut join = events[0].clone();
+    join.actor.kind = ActorKind::Node;
+    let flood = vec![join.clone(); 20];
+    store.commit(&records, &flood).unwrap();
+    let numbers = |store: &mut Store| -> Vec<u64> {
+        let entries = names(store, None, 99).into_iter();
+        entries.map(|(number, _)| number).collect()
+    };
+    assert_eq!(numbers(&mut store), [23, 22, 21, 20, 3, 2, 1]);
+    // After a restart as well, and in bytes.
+    drop(store);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let size = join.encode().len();
+    store.limit_audit(limits(99, 6 * size));
+    store.commit(&records, &flood[..2]).unwrap();
+    assert_eq!(numbers(&mut store), [25, 24, 23, 3, 2, 1]);
+    // What administrators do may use all of it.
+    store.limit_audit(limits(3, usize::MAX));
+    store.commit(&records, &events).unwrap();
+    assert_eq!(numbers(&mut store), [28, 27, 26]);
+    store.commit(&records, &flood[..1]).unwrap();
+    assert_eq!(numbers(&mut store), [29, 28, 27]);
+}
+
+#[test]
+fn damage_to_a_file_that_was_closed_is_noticed_and_does_not_stop_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let (records, events) = users_created(3);
+    store.commit(&records, &events).unwrap();
+    drop(store);
+    let mut file = std::fs::read(&path).unwrap();
+    let text = events[0].target.name.as_bytes();
+    // In every copy that the file has: of the user, of the event, and of earlier versions of the pages.
+    let places = (0..file.len() - text.len()).filter(|at| file[*at..].starts_with(text));
+    for at in places.collect::<Vec<_>>() {
+        file[at] ^= 1;
+    }
+    std::fs::write(&path, file).unwrap();
+    assert!(super::open_checked(&path, CACHE, true).is_err());
+    let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert_eq!(loaded.users.len() + loaded.skipped.len(), 3);
+    assert_eq!(names(&mut store, None, 9).len(), 3);
+    let (records, events) = users_created(5);
+    store.commit(&records, &events[3..]).unwrap();
+    assert_eq!(names(&mut store, None, 9).len(), 5);
 }
 
 #[test]

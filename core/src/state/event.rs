@@ -227,6 +227,15 @@ impl Event {
         !(is_registration && matches!(self.action, Action::Request | Action::Expire))
     }
 
+    /// Whether a device can cause it alone, as often as it likes: by joining, leaving, or its key expiring.
+    pub fn is_by_device(&self) -> bool {
+        match self.actor.kind {
+            ActorKind::Node | ActorKind::Device => true,
+            ActorKind::System => self.target.kind == TargetKind::Node,
+            _ => false,
+        }
+    }
+
     /// What happened in plain words: `node approved`.
     pub fn summary(&self) -> String {
         let noun = self.target.kind.noun();

@@ -13,6 +13,7 @@ use crate::qr;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
+use hearth_core::state::scope::{Area, Scope};
 
 /// Default lifetime of an invitation.
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -125,6 +126,7 @@ impl ApiCall<'_> {
         if let Some(user) = users::only(&snapshot)? {
             return Ok(user);
         }
+        self.require(Scope::write(Area::Users))?;
         let new = NewUser {
             name: FIRST_USER.into(),
             ..NewUser::default()

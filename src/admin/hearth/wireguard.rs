@@ -12,6 +12,7 @@ use crate::api::AddWireGuard;
 use hearth_core::keys::NodeKey;
 use hearth_core::state::command::{NewWireGuard, Rejected};
 use hearth_core::state::model::{Owner, WireGuard};
+use hearth_core::state::scope::{Area, Scope};
 use hearth_core::state::snapshot::Snapshot;
 
 impl ApiCall<'_> {
@@ -32,6 +33,9 @@ impl ApiCall<'_> {
             text.parse::<SocketAddr>()
                 .map_err(|_| ApiError::invalid(&fault()))
         };
+        if !served.is_empty() {
+            self.require(Scope::write(Area::DevicesRoutes))?;
+        }
         let new = NewWireGuard {
             label: request.name.into(),
             key: key(&request.key)?,

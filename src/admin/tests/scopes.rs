@@ -77,6 +77,43 @@ async fn nobody_gives_a_key_more_than_they_have() {
 }
 
 #[tokio::test]
+async fn a_request_that_does_more_than_its_route_needs_the_scope_of_that_too() {
+    let server = server();
+    let invites = server.key(&["auth_keys"]).await;
+    let (status, answer) = server
+        .with_key(&invites, "POST", "/api/v1/hearth/invite", json!({}))
+        .await;
+    assert_eq!(status, 403, "it would create the first user: {answer}");
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    let (status, answer) = server
+        .with_key(&invites, "POST", "/api/v1/hearth/invite", json!({}))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let devices = server.key(&["devices:core"]).await;
+    let both = server.key(&["devices:core", "devices:routes"]).await;
+    let peer = |name: &str, byte: u8| {
+        let key = data_encoding::BASE64.encode(&[byte; 32]);
+        json!({"name": name, "key": key, "endpoints": ["203.0.113.5:51820"], "user": "anna"})
+    };
+    let with = |mut peer: Value, field: &str, value: Value| {
+        peer[field] = value;
+        peer
+    };
+    let (exit, routes) = (json!(true), json!(["192.168.7.0/24"]));
+    for (key, body, expected) in [
+        (&devices, with(peer("a", 1), "exitNode", exit.clone()), 403),
+        (&devices, with(peer("b", 2), "routes", routes.clone()), 403),
+        (&devices, peer("c", 3), 200),
+        (&both, with(peer("d", 4), "exitNode", exit), 200),
+        (&both, with(peer("e", 5), "routes", routes), 200),
+    ] {
+        let path = "/api/v1/node/wireguard";
+        let (status, answer) = server.with_key(key, "POST", path, body.clone()).await;
+        assert_eq!(status, expected, "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_says_who_did_what() {
     let server = server();
     let key = server.key(&["users"]).await;

@@ -87,8 +87,8 @@ pub struct OneApiKey {
     /// Prefix or ID of the key.
     #[arg(value_name = "KEY")]
     pub key: Option<String>,
-    /// Prefix of the key.
-    #[arg(short, long)]
+    /// Prefix of the key, which may begin with `-`.
+    #[arg(short, long, allow_hyphen_values = true)]
     pub prefix: Option<String>,
     /// ID of the key.
     #[arg(short, long)]

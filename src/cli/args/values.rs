@@ -7,6 +7,9 @@ use crate::system_clock;
 use hearth_core::clock::Timestamp;
 use hearth_core::state::scope::Scope;
 
+/// Most entries that the server gives at once.
+const AUDIT_MAX: u32 = 1000;
+
 /// A duration such as `24h`.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).ok_or("expected a duration such as 90m, 24h or 180d")
@@ -35,6 +38,14 @@ pub(super) fn scope(text: &str) -> Result<String, String> {
     scope
         .map(|scope| scope.to_string())
         .map_err(|error| error.to_string())
+}
+
+/// A number of entries of the audit log.
+pub(super) fn entries(text: &str) -> Result<u32, &'static str> {
+    let count = text.parse().ok();
+    count
+        .filter(|count| (1..=AUDIT_MAX).contains(count))
+        .ok_or("expected a number from 1 to 1000")
 }
 
 /// When something expires that is valid for so long from now; `None` is never.

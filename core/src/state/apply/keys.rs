@@ -106,7 +106,7 @@ pub(super) fn create_api(tx: &mut Tx<'_>, new: NewApiKey) -> Applied {
         created: tx.now().wall,
     };
     let details = format!("expires {}", expiry_text(key.expiry));
-    let values = Values::made("", &details);
+    let values = Values::made(&key.scopes.to_string(), &details);
     tx.event(Action::Create, Target::api_key(&key), values);
     tx.put_api_key(key);
     Ok(Outcome::ApiKey(id))

@@ -199,6 +199,22 @@ fn every_command_is_one_event_and_none_has_a_secret() {
 }
 
 #[test]
+fn the_event_of_a_new_api_key_says_what_the_key_may_do() {
+    let mut world = World::new();
+    let scopes = ["dns", "devices:core:read"].map(|name| name.parse().unwrap());
+    let key = NewApiKey {
+        scopes: scopes.into_iter().collect(),
+        expiry: None,
+        prefix: "abc".into(),
+        hash: new_secret(SecretKind::Api).unwrap().hash,
+    };
+    world.apply(Command::CreateApiKey(key)).unwrap();
+    let event = news(&mut world).pop().unwrap();
+    assert_eq!(&*event.values.new, "devices:core:read dns");
+    assert_eq!(&*event.values.details, "expires never");
+}
+
+#[test]
 fn what_writes_nothing_is_no_event() {
     let (mut world, _) = World::with_user();
     let node = world.node_number(1);
