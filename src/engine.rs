@@ -111,14 +111,15 @@ impl Engine {
         let now = system_clock::now();
         let model = model_of(loaded, settings, now);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
-        let (commands, inbox) = sync_channel(queue.saturating_add(model.settings.max_nodes));
+        let max_nodes = model.settings.max_nodes;
+        let (commands, inbox) = sync_channel(queue.saturating_add(max_nodes));
         let writer = Writer {
             model,
             store,
             publish,
             batch,
             blocked_until: None,
-            journal: Journal::new(),
+            journal: Journal::new(max_nodes),
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())

@@ -11,9 +11,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use hearth::config::Limits;
 use hearth::routes::document;
-use hearth::routes::route::{Access, Route};
+use hearth::routes::route::{Access, Found, Route, find};
 use hearth::routes::table::ROUTES;
+use hyper::Method;
 use serde_json::Value;
 
 /// What stands above the table in docs/api.md.
@@ -71,6 +73,37 @@ fn no_two_routes_answer_the_same_request() {
         }
     }
     assert!(seen.len() > 60, "{}", seen.len());
+}
+
+#[test]
+fn other_methods_are_refused_and_monitoring_may_ask_for_the_head() {
+    let allowed = |method: Method, path: &str| match find(ROUTES, &method, path, |_| true) {
+        Found::Route(..) => "served".to_owned(),
+        Found::OtherMethod(allowed) => allowed,
+        Found::Unreadable | Found::Nothing => "not found".to_owned(),
+    };
+    for path in ["/", "/health", "/version", "/key", "/derp/probe", "/join/"] {
+        assert_eq!(allowed(Method::GET, path), "served", "{path}");
+        assert_eq!(allowed(Method::HEAD, path), "served", "{path}");
+        assert_eq!(allowed(Method::POST, path), "GET, HEAD", "{path}");
+    }
+    for method in [Method::GET, Method::POST] {
+        assert_eq!(allowed(method.clone(), "/ts2021"), "served");
+        assert_eq!(allowed(method, "/derp"), "served");
+    }
+    assert_eq!(allowed(Method::GET, "/verify"), "POST");
+    assert_eq!(allowed(Method::GET, "/machine/ping-response"), "HEAD");
+    assert_eq!(allowed(Method::GET, "/machine/map"), "POST");
+    assert_eq!(allowed(Method::PUT, "/api/v1/user"), "POST, GET");
+    // With the ID in the query, as Headscale's clients send it.
+    assert_eq!(allowed(Method::DELETE, "/api/v1/apikey/"), "served");
+    assert_eq!(allowed(Method::GET, "/health/"), "not found");
+}
+
+#[test]
+fn the_body_of_a_verify_request_is_short() {
+    let verify = ROUTES.iter().find(|route| route.path == "/verify").unwrap();
+    assert_eq!(verify.body.bytes(&Limits::default()), 4096);
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl TokenBucket {
         taken
     }
 
+    /// Whether no token is missing: a new bucket is as good as this one.
+    pub fn is_full(&self, now: Duration) -> bool {
+        self.full_at <= now
+    }
+
     /// Takes `tokens`, into debt if need be. Returns the time at which the bucket is out of debt; it
     /// is not later than `now` if there was no debt. Debts are paid in the order of the charges.
     pub fn charge(&mut self, tokens: usize, now: Duration) -> Duration {

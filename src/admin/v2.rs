@@ -45,7 +45,7 @@ struct V2Error {
     data: Vec<FailedTests>,
 }
 
-/// FailedTests tests of one source.
+/// Failed tests of one source.
 #[derive(Debug, Serialize)]
 struct FailedTests {
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -97,7 +97,7 @@ impl CliError {
 
 /// The next step after a refusal that begins like this. The messages themselves are those of Headscale, which
 /// programs compare, and give no advice.
-const NEXT: [(&str, &str); 6] = [
+const NEXT: [(&str, &str); 5] = [
     ("node not found", "See `hearth nodes list`."),
     (
         "user not found",
@@ -108,8 +108,7 @@ const NEXT: [(&str, &str); 6] = [
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
-    ("no login", "See `hearth pending list`."),
-    ("there is no such DNS record", "See `hearth dns list`."),
+    ("no such DNS record", "See `hearth dns list`."),
 ];
 
 /// The command line with these arguments, if it can be typed again as it is, without quotes.

@@ -37,7 +37,7 @@ const CHANGE: usize = KIB;
 const RECORD: usize = 512;
 /// The longest entry of the audit log while it is read: six texts (`state::event::TEXT_MAX`).
 const AUDIT_ENTRY: usize = 1800;
-/// The longest report of a node (`http::contact::reports`).
+/// The longest report of a node (`status::client_reports`).
 const REPORT: usize = 1200;
 /// A client of a mesh peer (`hearth_derp::Limits`), or a cached admission.
 const REMOTE_KEY: usize = 200;

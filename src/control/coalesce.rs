@@ -39,12 +39,13 @@ pub async fn coalesce_snapshots<T>(
             changed = shared.changed() => if changed.is_err() { return },
         }
         // Soon after boot that time is before zero, and there is no need to wait.
-        if let Some(turn) = paced_to.checked_sub(INTERVAL * (BURST - 1)) {
+        if let Some(turn) = paced_to.checked_sub(INTERVAL.saturating_mul(BURST.saturating_sub(1))) {
             tokio::time::sleep_until(turn).await;
         }
         shared.mark_unchanged();
         updates.send_replace(states.borrow_and_update().clone());
-        paced_to = paced_to.max(Instant::now()) + INTERVAL;
+        let paced = paced_to.max(Instant::now());
+        paced_to = paced.checked_add(INTERVAL).unwrap_or(paced);
     }
 }
 

@@ -151,8 +151,10 @@ impl ControlContext {
             .load(Ordering::Relaxed)
             .wrapping_mul(2_654_435_761)
             >> 16;
-        let jitter = KEEP_ALIVE_JITTER.saturating_mul(step) / (1 << 16);
-        self.limits.keepalive.saturating_add(jitter)
+        let jitter = KEEP_ALIVE_JITTER.saturating_mul(step).checked_div(1 << 16);
+        self.limits
+            .keepalive
+            .saturating_add(jitter.unwrap_or_default())
     }
 
     /// `HEAD /machine/ping-response?id=<call>`: proof that a node reaches this server.

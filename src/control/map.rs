@@ -269,9 +269,7 @@ async fn drive(
         drop(slot.take());
         if is_data {
             // Data counts as a keep-alive too.
-            keep_alive
-                .as_mut()
-                .reset(Instant::now() + context.keep_alive_interval());
+            keep_alive.as_mut().reset(next_keep_alive(context));
         }
         tokio::select! {
             biased;
@@ -280,8 +278,14 @@ async fn drive(
             () = keep_alive.as_mut() => {
                 let message = netmap::keep_alive(system_clock::now().wall);
                 sender.send(frame(message.as_bytes(), zstd)).await;
-                keep_alive.as_mut().reset(Instant::now() + context.keep_alive_interval());
+                keep_alive.as_mut().reset(next_keep_alive(context));
             }
         }
     }
+}
+
+fn next_keep_alive(context: &ControlContext) -> Instant {
+    let now = Instant::now();
+    now.checked_add(context.keep_alive_interval())
+        .unwrap_or(now)
 }

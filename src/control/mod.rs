@@ -1,4 +1,13 @@
 //! Control protocol: requests of clients inside the Noise session.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod c2n;
 pub mod c2n_reply;

@@ -29,8 +29,12 @@ const RETRY_SECONDS: &str = "10";
 /// `POST /machine/register`: registers a node, renews its key, or logs it out.
 pub async fn register(context: &ControlContext, request: NoiseRequest) -> Response<Body> {
     let NoiseRequest {
-        peer, body: bytes, ..
+        peer,
+        parts,
+        body: bytes,
     } = request;
+    // A follow-up may wait for days; it holds neither the headers nor the body.
+    drop(parts);
     let request = match RegisterRequest::decode(&bytes) {
         Ok(request) => request,
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),

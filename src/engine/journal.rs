@@ -1,8 +1,10 @@
 //! The journal: one log line for each event, and for registrations that are refused.
 //!
 //! What strangers can cause is rate-limited, and so is what nodes change about themselves over and over: neither may
-//! flood the log or push the rest out of the audit log.
+//! flood the log or push the rest out of the audit log. Each node and each preauth key has a share of its own, so that
+//! none hides what others do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +17,25 @@ use hearth_core::state::model::Hostinfo;
 
 /// Registrations by strangers that are logged: 16 at once, then one in 10 s.
 const STRANGERS: (u32, Duration) = (16, Duration::from_secs(10));
-/// Changes by nodes that are logged and audited: 64 at once, then one a minute.
-const NODES: (u32, Duration) = (64, Duration::from_secs(60));
-/// Joins, logouts and ends of nodes that are logged and audited: 128 at once, then one in 10 s.
-const LIFECYCLE: (u32, Duration) = (128, Duration::from_secs(10));
+/// Registrations that end without a decision and are logged, and ephemeral nodes that leave and are logged and audited:
+/// 64 at once, then one a minute.
+const ENDED: (u32, Duration) = (64, Duration::from_secs(60));
+/// Changes by one node that are logged and audited: 64 at once, then one in 10 min.
+const NODE: (u32, Duration) = (64, Duration::from_secs(600));
+/// Interval at which nodes that join with one preauth key are logged and audited, once as many have joined as there may
+/// be nodes.
+const KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// Most nodes, and most keys, that have a share of their own; all others have one together.
+const SHARES_MAX: usize = 256;
 
 /// Decides what is logged.
 pub(super) struct Journal {
     requested: TokenBucket,
     refused: TokenBucket,
-    nodes: TokenBucket,
-    lifecycle: TokenBucket,
-    /// Events of nodes that were not kept since the last one that was.
+    ended: TokenBucket,
+    nodes: Shares,
+    keys: Shares,
+    /// Events that were not kept since the last one that was.
     dropped: u32,
     /// Refusals that were not logged since the last one that was.
     suppressed: u32,
@@ -57,42 +66,57 @@ impl Applicant {
 }
 
 impl Journal {
-    pub(super) fn new() -> Self {
+    /// A journal for a tailnet of at most `max_nodes`.
+    pub(super) fn new(max_nodes: usize) -> Self {
+        let joins = u32::try_from(max_nodes).unwrap_or(u32::MAX);
         Self {
             requested: TokenBucket::new(STRANGERS.0, STRANGERS.1),
             refused: TokenBucket::new(STRANGERS.0, STRANGERS.1),
-            nodes: TokenBucket::new(NODES.0, NODES.1),
-            lifecycle: TokenBucket::new(LIFECYCLE.0, LIFECYCLE.1),
+            ended: TokenBucket::new(ENDED.0, ENDED.1),
+            nodes: Shares::new(NODE),
+            keys: Shares::new((joins, KEY_INTERVAL)),
             dropped: 0,
             suppressed: 0,
         }
     }
 
-    /// Whether an event is logged and audited.
+    /// Whether an event is logged and audited. How many were not is logged with the next one that is.
     pub(super) fn keeps(&mut self, event: &Event, now: Now) -> bool {
-        let is_node = event.target.kind == TargetKind::Node;
-        let bucket = match (event.action, event.actor.kind) {
-            (Action::Request, _) => return self.requested.take(now.mono),
-            (Action::Update | Action::Login, ActorKind::Node) => &mut self.nodes,
-            // With a reusable key a device can join and leave over and over, or log out and in again.
-            (Action::Create | Action::Logout | Action::Expire, ActorKind::Node) if is_node => {
-                &mut self.lifecycle
-            }
-            (Action::Delete | Action::Expire, ActorKind::System) if is_node => &mut self.lifecycle,
-            _ => return true,
-        };
-        if !bucket.take(now.mono) {
+        if !self.has_room(event, now) {
             self.dropped = self.dropped.saturating_add(1);
             return false;
         }
         if self.dropped > 0 {
             tracing::warn!(
                 events = self.dropped,
-                "too many changes by nodes; some were neither logged nor audited"
+                "too many changes by devices; some were neither logged nor audited"
             );
             self.dropped = 0;
         }
         true
+    }
+
+    fn has_room(&mut self, event: &Event, now: Now) -> bool {
+        let is_by_person = !matches!(
+            event.actor.kind,
+            ActorKind::Node | ActorKind::Device | ActorKind::System
+        );
+        let (target, now) = (&event.target, now.mono);
+        match (target.kind, event.action) {
+            (TargetKind::Registration, Action::Request) => self.requested.take(now),
+            (TargetKind::Registration, Action::Expire) => self.ended.take(now),
+            (TargetKind::Node, _) if is_by_person => true,
+            // The details are the key with which it joined.
+            (TargetKind::Node, Action::Create) => self.keys.take(&event.values.details, now),
+            // A deleted ephemeral node joins again with another id, and so another share.
+            (TargetKind::Node, Action::Logout | Action::Delete)
+                if !event.values.details.is_empty() =>
+            {
+                self.ended.take(now)
+            }
+            (TargetKind::Node, _) => self.nodes.take(&target.id, now),
+            _ => true,
+        }
     }
 
     /// Logs a registration that was refused, with the command that helps. A person's rejection is an event of its own.
@@ -119,6 +143,39 @@ impl Journal {
             "registration refused"
         );
         self.suppressed = 0;
+    }
+}
+
+/// A token bucket for each of at most [`SHARES_MAX`] sources, and one for all others.
+struct Shares {
+    rate: (u32, Duration),
+    sources: BTreeMap<Box<str>, TokenBucket>,
+    others: TokenBucket,
+}
+
+impl Shares {
+    fn new(rate: (u32, Duration)) -> Self {
+        Self {
+            rate,
+            sources: BTreeMap::new(),
+            others: TokenBucket::new(rate.0, rate.1),
+        }
+    }
+
+    fn take(&mut self, source: &str, now: Duration) -> bool {
+        if let Some(bucket) = self.sources.get_mut(source) {
+            return bucket.take(now);
+        }
+        if self.sources.len() >= SHARES_MAX {
+            self.sources.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if self.sources.len() >= SHARES_MAX {
+            return self.others.take(now);
+        }
+        let mut bucket = TokenBucket::new(self.rate.0, self.rate.1);
+        let is_taken = bucket.take(now);
+        self.sources.insert(source.into(), bucket);
+        is_taken
     }
 }
 
@@ -163,8 +220,10 @@ pub(super) fn log(event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::state::command::{Register, RequestedExpiry};
+    use hearth_core::state::command::RequestedExpiry;
     use hearth_core::state::testing::{World, plain, with_key};
+
+    const MAX_NODES: usize = 100;
 
     #[test]
     fn strangers_and_restless_nodes_are_limited_and_nobody_else() {
@@ -174,7 +233,7 @@ mod tests {
         world.join(with_key(1, 2, "k"));
         world.register(plain(9, 9)).unwrap();
         let kept = |summary: &str| {
-            let mut journal = Journal::new();
+            let mut journal = Journal::new(MAX_NODES);
             let mut events = world.events.iter();
             let event = events.find(|event| event.summary() == summary).unwrap();
             (0..100).filter(|_| journal.keeps(event, world.now)).count()
@@ -185,44 +244,81 @@ mod tests {
         assert_eq!(kept("user created"), 100);
     }
 
+    /// A device with a reusable key joins and leaves in a circle, with another node key each time.
     #[test]
-    fn a_device_that_joins_and_leaves_over_and_over_does_not_fill_the_audit_log() {
-        let (mut world, _) = World::with_user();
-        world.preauth_key("k", |key| {
-            key.reusable = true;
-            key.ephemeral = true;
-        });
-        world.events.clear();
-        for _ in 0..200 {
-            world.join(with_key(1, 1, "k"));
-            let leaves = Register {
-                expiry: RequestedExpiry::Logout,
-                ..plain(1, 1)
-            };
-            world.register(leaves).unwrap();
+    fn no_circle_of_logins_floods_the_log() {
+        for ephemeral in [false, true] {
+            let (mut world, _) = World::with_user();
+            world.preauth_key("k", |key| {
+                key.reusable = true;
+                key.ephemeral = ephemeral;
+            });
+            for round in 0..8 {
+                world.join(with_key(1, round, "k"));
+                let mut leaving = plain(1, round);
+                leaving.expiry = RequestedExpiry::Logout;
+                world.register(leaving).unwrap();
+            }
+            let mut journal = Journal::new(MAX_NODES);
+            let events: Vec<&Event> = world
+                .events
+                .iter()
+                .filter(|event| is_circle(event))
+                .collect();
+            assert_eq!(events.len(), 16);
+            let circles = events.iter().cycle().take(100_000);
+            let kept = circles
+                .filter(|event| journal.keeps(event, world.now))
+                .count();
+            assert!(kept <= 8 * 64 + MAX_NODES, "{kept}");
         }
-        let mut journal = Journal::new();
-        let events = &world.events;
-        assert_eq!(events.len(), 400, "one join and one logout each time");
-        let kept = events
-            .iter()
-            .filter(|event| journal.keeps(event, world.now));
-        assert_eq!(kept.count(), 128);
-        assert_eq!(journal.dropped, 272);
+    }
+
+    fn is_circle(event: &Event) -> bool {
+        let actions = [Action::Create, Action::Login, Action::Logout];
+        event.actor.kind == ActorKind::Node && actions.contains(&event.action)
+    }
+
+    #[test]
+    fn a_restless_node_hides_no_other_node() {
+        let (mut world, _) = World::with_user();
+        world.preauth_key("k", |key| key.reusable = true);
+        for machine in 1..=2 {
+            world.join(with_key(machine, machine, "k"));
+            world.join(with_key(machine, machine + 10, "k"));
+        }
+        let mut journal = Journal::new(MAX_NODES);
+        let events = world.events.iter();
+        let logins: Vec<&Event> = events
+            .filter(|event| event.action == Action::Login)
+            .collect();
+        assert_eq!(logins.len(), 2);
+        while journal.keeps(logins[0], world.now) {}
+        assert!(journal.keeps(logins[1], world.now));
+    }
+
+    #[test]
+    fn shares_are_bounded_and_free_ones_are_given_away() {
+        let at = Duration::from_secs;
+        let mut shares = Shares::new((1, at(60)));
+        for source in 0..SHARES_MAX {
+            assert!(shares.take(&source.to_string(), at(0)));
+        }
+        assert!(shares.take("one more", at(0)) && !shares.take("another", at(0)));
+        assert_eq!(shares.sources.len(), SHARES_MAX);
+        assert!(shares.take("one more", at(61)) && shares.take("another", at(61)));
+        assert_eq!(shares.sources.len(), 2);
     }
 
     #[test]
     fn refusals_beyond_the_limit_are_counted_and_not_logged() {
         let world = World::new();
-        let mut journal = Journal::new();
+        let mut journal = Journal::new(MAX_NODES);
         let command = Command::Register(Box::new(with_key(1, 1, "wrong")));
         let device = Applicant::of(&command).unwrap();
         for _ in 0..20 {
             journal.refused(&device, &Rejected::UnknownPreAuthKey, world.now);
         }
-        assert_eq!(journal.suppressed, 4);
-        // A rejection is an event of its own.
-        journal.refused(&device, &Rejected::LoginRejected, world.now);
         assert_eq!(journal.suppressed, 4);
     }
 }

@@ -148,7 +148,7 @@ impl Wake for WakeFlag {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // The order matters: the task checks this flag after it has cleared `running`.
+        // The order matters: the task checks this flag after it has cleared `is_polled`.
         self.woken.store(true, Ordering::SeqCst);
         if self.task.is_polled.load(Ordering::SeqCst) {
             return;

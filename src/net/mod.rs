@@ -1,4 +1,13 @@
 //! From bytes to requests: listeners, TLS, HTTP/1, HTTP/2, WebSocket, bodies. Knows no path.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod body;
 pub mod body_budget;

@@ -1,4 +1,13 @@
 //! Outbound requests: what hearth asks of other servers.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod client;
 #[cfg(feature = "portmap")]

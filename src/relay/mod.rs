@@ -1,4 +1,13 @@
 //! HTTP side of the DERP relay: upgrades, probes, admission, mesh links, DERP maps.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod admission;
 pub mod bootstrap_dns;

@@ -124,11 +124,13 @@ fn web_socket(
 /// Upgrade of a fast-start request, which has no response yet, because its client expects frames instead
 /// of an HTTP response.
 pub fn fast_start(path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<RelayUpgrade> {
+    // The path first: this is asked of every connection that begins with a GET request.
+    if path.split('?').next() != Some(PATH) {
+        return None;
+    }
     let upgrade = header(UPGRADE.as_str());
     let requested = requested(&upgrade, &header(SEC_WEBSOCKET_PROTOCOL.as_str()));
-    let is_fast = path.split('?').next() == Some(PATH)
-        && header(FAST_START_HEADER) == b"1"
-        && requested == Requested::Frames;
+    let is_fast = header(FAST_START_HEADER) == b"1" && requested == Requested::Frames;
     is_fast.then(|| RelayUpgrade {
         is_web_socket: false,
         not_ideal: !header(IDEAL_NODE_HEADER).is_empty(),

@@ -107,6 +107,8 @@ fn ts2021_upgrade(context: &Arc<ControlContext>, request: &Parts) -> Response<Bo
 }
 
 /// Answers a request inside a Noise session. Dropped when the client cancels the request.
+///
+/// It ends with the response: a map stream is the body of one, and holds no memory of how it was made.
 fn answer_noise(
     context: Arc<ControlContext>,
     peer: Peer,
@@ -124,7 +126,6 @@ fn answer_noise(
             let bound = route.body;
             Box::pin(async move {
                 let response = match noise_request(&context, peer, request, bound).await {
-                    // The future of the handler replaces this one, so a map stream holds no memory of its setup.
                     Ok(request) => handler(context, request).await,
                     Err(response) => response,
                 };

@@ -1,5 +1,14 @@
 //! Route table: method, path, access, body limit and handler of everything that is served. 404 and
 //! 405 responses, metrics by route, the OpenAPI document and docs/api.md are made from it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod api;
 mod dispatch;

@@ -52,14 +52,13 @@ impl HttpCounters {
         );
         let _ = writeln!(text, "# TYPE hearth_http_requests_total counter");
         for route in &self.routes {
-            for (class, count) in route.counts.iter().enumerate() {
+            for (class, count) in (1..).zip(&route.counts) {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
                     let (method, path) = (route.method, route.path);
                     let _ = writeln!(
                         text,
-                        "hearth_http_requests_total{{method=\"{method}\",route=\"{path}\",status=\"{}xx\"}} {count}",
-                        class + 1,
+                        "hearth_http_requests_total{{method=\"{method}\",route=\"{path}\",status=\"{class}xx\"}} {count}",
                     );
                 }
             }

@@ -46,7 +46,7 @@ pub struct SshAttempt {
     pub local_user: Box<str>,
 }
 
-/// CheckState of an SSH check.
+/// State of an SSH check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Waiting for a decision.

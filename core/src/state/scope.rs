@@ -37,7 +37,7 @@ areas! {
     AuthKeys = "auth_keys";
     /// Invitations to devices.
     DeviceInvites = "device_invites";
-    /// Devices: list, approve, rename, tag, expire, delete.
+    /// Devices, pending registrations, SSH approvals, requests to a device.
     DevicesCore = "devices:core";
     /// Posture attributes of devices.
     DevicesPostureAttributes = "devices:posture_attributes";

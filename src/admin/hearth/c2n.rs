@@ -152,13 +152,17 @@ impl ApiCall<'_> {
 
     pub(crate) fn decide_ssh(&self, id: &AuthId, approve: bool) -> ApiResult {
         let decided = self.admin.ssh_checks.decide(id, approve, self.now);
-        decided.map_err(|fault| {
+        let attempt = decided.map_err(|fault| {
             let code = match fault {
                 Undecidable::Unknown => Code::NotFound,
                 Undecidable::Decided => Code::FailedPrecondition,
             };
             ApiError::new(code, fault.to_string())
         })?;
+        let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
+        let verdict = if approve { "approved" } else { "rejected" };
+        let by = self.principal.to_string();
+        tracing::info!(%source, %target, %user, by, "SSH connection {verdict}");
         json(&EmptyAnswer {})
     }
 

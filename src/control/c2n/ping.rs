@@ -58,7 +58,8 @@ impl NodeCalls {
             payload: "",
         };
         self.mailboxes.ping(node.id, &request)?;
-        let deadline = Instant::now() + TIMEOUT;
+        let now = Instant::now();
+        let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
         let mut answers = Vec::new();
         while answers.len() < kinds.len() {
             let Ok(answer) = timeout_at(deadline, call.next()).await else {

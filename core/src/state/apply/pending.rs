@@ -1,4 +1,4 @@
-//! PendingRegistration registrations: devices that wait until a person approves or rejects them.
+//! Pending registrations: devices that wait until a person approves or rejects them.
 
 use std::sync::Arc;
 
