@@ -2,12 +2,15 @@
 //! difference to what becomes of them.
 #![no_main]
 
-use hearth::net::http1 as front;
-use hearth::net::http1::{Ended, Upgrade};
-use hearth::net::limits::Limits;
-use hearth::control::ts2021;
-use hearth::relay::upgrade as derp;
+use std::future::ready;
+use std::sync::Mutex;
+
+use hearth::control::ts2021::{self, ControlUpgrade};
 use hearth::net::body;
+use hearth::net::http1::{Http1End, serve};
+use hearth::net::limits::Limits;
+use hearth::net::upgrade::{PendingResponse, Upgrade};
+use hearth::relay::upgrade::{self as derp, RelayUpgrade};
 use hearth::shutdown::Shutdown;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -15,10 +18,21 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::Builder;
 
+/// What a connection is upgraded to.
+#[derive(Debug, Clone, PartialEq)]
+enum Asked {
+    Control(ControlUpgrade),
+    Relay(RelayUpgrade),
+}
+
 /// What a connection is upgraded to, with what followed the request. Whether it just ends or ends
-/// with a fault is not compared: for a broken request the HTTP library decides that by what came
+/// with an error is not compared: for a broken request the HTTP library decides that by what came
 /// before it.
-type Fate = Option<(Upgrade, Vec<u8>)>;
+type Fate = Option<(Asked, Vec<u8>)>;
+
+fn nothing() -> Upgrade {
+    Upgrade::new("fuzz", |_, _, _| Box::pin(ready(())))
+}
 
 fn fate(parts: [&[u8]; 2]) -> Fate {
     let runtime = Builder::new_current_thread()
@@ -31,29 +45,35 @@ fn fate(parts: [&[u8]; 2]) -> Fate {
         let (mut answers, mut requests) = tokio::io::split(client);
         let limits = Limits::default();
         let shutdown = Shutdown::new();
-        let answer = async |request: Request<Incoming>| {
-            let (head, _) = request.into_parts();
-            match head.uri.path() {
-                derp::PATH => derp::upgrade(&head, &hearth_derp::Key::from([7; 32])),
-                ts2021::PATH => ts2021::upgrade(&head),
-                _ => body::status(StatusCode::OK),
-            }
+        let last = Mutex::new(None);
+        let note = |asked: Asked| {
+            *last.lock().unwrap() = Some(asked);
+            nothing()
         };
-        let answer = |request| {
-            let answered = answer(request);
-            async move { answered.await }
+        let answer = |request: Request<Incoming>| -> PendingResponse {
+            let (head, _) = request.into_parts();
+            let key = hearth_derp::Key::from([7; 32]);
+            Box::pin(ready(match head.uri.path() {
+                derp::PATH => derp::upgrade(&head, &key, |asked| note(Asked::Relay(asked))),
+                ts2021::PATH => ts2021::upgrade(&head, |asked| note(Asked::Control(asked))),
+                _ => body::status(StatusCode::OK),
+            }))
+        };
+        let fast_start = |path: &str, header: &dyn Fn(&str) -> Vec<u8>| {
+            derp::fast_start(path, header).map(|asked| note(Asked::Relay(asked)))
         };
         let serve = async {
-            match front::serve(server, &limits, &shutdown, answer).await {
-                Ok(Ended::Closed) | Err(_) => None,
-                Ok(Ended::Upgraded {
+            match serve(server, &limits, &shutdown, &answer, &fast_start).await {
+                Ok(Http1End::Closed) | Err(_) => None,
+                Ok(Http1End::Upgraded {
                     mut stream,
                     received,
-                    upgrade,
+                    ..
                 }) => {
                     let mut following = received.to_vec();
                     let _ = stream.read_to_end(&mut following).await;
-                    Some((upgrade, following))
+                    let asked = last.lock().unwrap().take();
+                    asked.map(|asked| (asked, following))
                 }
             }
         };
