@@ -32,7 +32,7 @@ pub(super) const API_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 /// DNS records by `name type value`.
 pub(super) const DNS_RECORDS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("dns_records");
-/// Name of [`POLICIES`], by which the engine finds the versions that were skipped.
+/// Name of `POLICIES`, by which the engine finds the versions that were skipped.
 pub const POLICIES_NAME: &str = "policies";
 /// Versions of the policy by id.
 pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(POLICIES_NAME);

@@ -36,7 +36,7 @@ pub struct SentDns {
     choice: u64,
 }
 
-/// DNS settings as JSON, each made once. Bounded by [`TEXTS_KEPT`] and the number of nodes.
+/// DNS settings as JSON, each made once. Bounded by `TEXTS_KEPT` and the number of nodes.
 #[derive(Debug, Default)]
 pub struct DnsTexts(Mutex<DnsCache>);
 
