@@ -117,6 +117,12 @@ func routerInFront(t *testing.T, options, rules string) (router, elsewhere int) 
 			t.Logf("miniupnpd says:\n%s", &log)
 		}
 	})
+	// hearth asks at its start, and then not for two minutes.
+	harness.Eventually(t, harness.Patience, "miniupnpd listens", func() error {
+		sockets, err := inside(router, "", "ss", "-Hlun")
+		listens := strings.Contains(sockets, ":5351") || strings.Contains(sockets, ":1900")
+		return harness.Check(err == nil && listens, "%s, %v", sockets, err)
+	})
 	return router, elsewhere
 }
 
@@ -156,7 +162,8 @@ func TestPortMapping(t *testing.T) {
 					}
 				}
 			}
-			harness.Eventually(t, 2*harness.Patience, "the ports are forwarded", func() error {
+			// Long enough for a second try of hearth.
+			harness.Eventually(t, 4*harness.Patience, "the ports are forwarded", func() error {
 				s.JSON(&report, "wan")
 				return harness.Check(report.OutsideIPv4 == routerOutside, "%+v", report)
 			})
