@@ -44,9 +44,7 @@
     )
 )]
 
-pub mod address;
 pub mod admit;
-pub mod bucket;
 pub mod conn;
 mod deframer;
 pub mod frame;

@@ -13,13 +13,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::address::source_prefix;
 use crate::conn::ConnError;
 use crate::frame::Presence;
 use crate::pool::Pool;
 use crate::queue::{Mailbox, Restart, Route};
 use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
 use crate::{Key, Limits};
+use hearth_shares::Source;
 use mesh::LinkSlot;
 pub use mesh::MeshLinkId;
 use peer::Peer;
@@ -257,7 +257,7 @@ impl Registry {
     /// because it may be a proxy. If too many clients are logging in, or the relay is full, evicts the
     /// oldest login; wake its driver.
     pub fn connect(&mut self, conn_info: ConnInfo) -> Result<(ConnId, Option<Waker>), CloseReason> {
-        let source = source_prefix(conn_info.source.ip());
+        let source = Source::of(conn_info.source.ip()).narrow();
         let is_local = conn_info.source.ip().to_canonical().is_loopback();
         let from_source = self.sources.get(&source).copied().unwrap_or_default();
         let refusal = if self.restart.is_some() {
@@ -597,7 +597,7 @@ impl Registry {
         let wakers = self.detach(id);
         self.logins.remove(&id);
         if let Some(mut slot) = self.slots.remove(&id) {
-            let source = source_prefix(slot.conn_info.source.ip());
+            let source = Source::of(slot.conn_info.source.ip()).narrow();
             if let Entry::Occupied(mut entry) = self.sources.entry(source) {
                 *entry.get_mut() = entry.get().saturating_sub(1);
                 if *entry.get() == 0 {

@@ -14,11 +14,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_shares::TokenBucket;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::bucket::TokenBucket;
 use crate::conn::{Conn, Entropy};
 use crate::handshake::{ClientInfo, Greeting, ServerInfo};
 use crate::nacl::NONCE_LEN;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use crate::address::source_prefix;
 use crate::stats::count;
 use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
+use hearth_shares::Source;
 
 /// Pause after a failed receive, so that a permanent error does not use all CPU time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -104,7 +104,7 @@ impl SourceRate {
             self.since = Instant::now();
             self.seen.clear();
         }
-        let network = source_prefix(source.ip());
+        let network = Source::of(source.ip()).narrow();
         if self.seen.len() >= MAX_SOURCES && !self.seen.contains_key(&network) {
             return true;
         }

@@ -28,7 +28,7 @@ use hearth_core::netmap::SharedMapData;
 use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
-use hearth_derp::bucket::SharedTokenBucket;
+use hearth_shares::SharedTokenBucket;
 
 /// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.

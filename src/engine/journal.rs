@@ -4,11 +4,10 @@
 //! flood the log or push the rest out of the audit log. Each node and each preauth key has a share of its own, so that
 //! none hides what others do.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_derp::bucket::TokenBucket;
+use hearth_shares::{Buckets, TokenBucket};
 
 use hearth_core::clock::Now;
 use hearth_core::state::command::{Command, PresentedKey, Rejected};
@@ -33,8 +32,8 @@ pub(super) struct Journal {
     requested: TokenBucket,
     refused: TokenBucket,
     ended: TokenBucket,
-    nodes: Shares,
-    keys: Shares,
+    nodes: Buckets<Box<str>>,
+    keys: Buckets<Box<str>>,
     /// Events that were not kept since the last one that was.
     dropped: u32,
     /// Refusals that were not logged since the last one that was.
@@ -73,8 +72,8 @@ impl Journal {
             requested: TokenBucket::new(STRANGERS.0, STRANGERS.1),
             refused: TokenBucket::new(STRANGERS.0, STRANGERS.1),
             ended: TokenBucket::new(ENDED.0, ENDED.1),
-            nodes: Shares::new(NODE),
-            keys: Shares::new((joins, KEY_INTERVAL)),
+            nodes: Buckets::new(NODE.0, NODE.1, SHARES_MAX),
+            keys: Buckets::new(joins, KEY_INTERVAL, SHARES_MAX),
             dropped: 0,
             suppressed: 0,
         }
@@ -107,14 +106,14 @@ impl Journal {
             (TargetKind::Registration, Action::Expire) => self.ended.take(now),
             (TargetKind::Node, _) if is_by_person => true,
             // The details are the key with which it joined.
-            (TargetKind::Node, Action::Create) => self.keys.take(&event.values.details, now),
+            (TargetKind::Node, Action::Create) => self.keys.take(event.values.details.clone(), now),
             // A deleted ephemeral node joins again with another id, and so another share.
             (TargetKind::Node, Action::Logout | Action::Delete)
                 if !event.values.details.is_empty() =>
             {
                 self.ended.take(now)
             }
-            (TargetKind::Node, _) => self.nodes.take(&target.id, now),
+            (TargetKind::Node, _) => self.nodes.take(target.id.clone(), now),
             _ => true,
         }
     }
@@ -143,39 +142,6 @@ impl Journal {
             "registration refused"
         );
         self.suppressed = 0;
-    }
-}
-
-/// A token bucket for each of at most [`SHARES_MAX`] sources, and one for all others.
-struct Shares {
-    rate: (u32, Duration),
-    sources: BTreeMap<Box<str>, TokenBucket>,
-    others: TokenBucket,
-}
-
-impl Shares {
-    fn new(rate: (u32, Duration)) -> Self {
-        Self {
-            rate,
-            sources: BTreeMap::new(),
-            others: TokenBucket::new(rate.0, rate.1),
-        }
-    }
-
-    fn take(&mut self, source: &str, now: Duration) -> bool {
-        if let Some(bucket) = self.sources.get_mut(source) {
-            return bucket.take(now);
-        }
-        if self.sources.len() >= SHARES_MAX {
-            self.sources.retain(|_, bucket| !bucket.is_full(now));
-        }
-        if self.sources.len() >= SHARES_MAX {
-            return self.others.take(now);
-        }
-        let mut bucket = TokenBucket::new(self.rate.0, self.rate.1);
-        let is_taken = bucket.take(now);
-        self.sources.insert(source.into(), bucket);
-        is_taken
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_derp::address::source_prefix;
+use hearth_shares::Source;
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -201,7 +201,7 @@ impl Gate {
     /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
     async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
         let source = source
-            .map(source_prefix)
+            .map(|address| Source::of(address).narrow())
             .filter(|source| !source.is_loopback());
         let slot = source.map(|source| self.source_slot(source)).transpose()?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;

@@ -16,10 +16,11 @@ use std::path::Path;
 use sources::sources;
 
 /// The packages of the workspace by the name that paths have, and their sources.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
     ("hearth", "src"),
     ("hearth_core", "core/src"),
     ("hearth_derp", "derp/src"),
+    ("hearth_shares", "shares/src"),
 ];
 
 #[test]
@@ -45,6 +46,9 @@ fn every_file_that_the_map_names_exists() {
         wrong.map(|file| (*file).to_owned()).collect(),
     );
 }
+
+/// The packages beside the program, by the first part of their places.
+const LIBRARIES: [&str; 3] = ["core", "derp", "shares"];
 
 /// Fails with all faults, one a line.
 fn report(what: &str, wrong: Vec<String>) {

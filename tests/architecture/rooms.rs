@@ -1,7 +1,7 @@
 //! Rooms: which module at the top of a package may use which other one.
 
 use super::sources::{Source, sources};
-use super::{CRATES, report};
+use super::{CRATES, LIBRARIES, report};
 
 /// What each room may use of the others. A room of the program has its name, a module of `hearth-core` and `hearth-derp`
 /// is `core/NAME` and `derp/NAME`. `core/NAME/PART` allows that part only.
@@ -45,10 +45,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/release",
         ],
     ),
+    // hearth-shares: used by all the others.
+    ("shares/bucket", &[]),
+    ("shares/counts", &[]),
+    ("shares/source", &[]),
+    ("shares/pool", &["shares/source"]),
     // hearth-derp: relay, udp and websocket drive the rest with tokio.
-    ("derp/address", &[]),
     ("derp/admit", &[]),
-    ("derp/bucket", &[]),
     ("derp/frame", &[]),
     ("derp/key", &[]),
     ("derp/limits", &[]),
@@ -90,7 +93,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "derp/registry",
         &[
-            "derp/address",
             "derp/conn",
             "derp/frame",
             "derp/pool",
@@ -102,7 +104,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "derp/relay",
         &[
             "derp/admit",
-            "derp/bucket",
             "derp/conn",
             "derp/handshake",
             "derp/mesh_link",
@@ -113,7 +114,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "derp/registry",
         ],
     ),
-    ("derp/udp", &["derp/address", "derp/stats", "derp/stun"]),
+    ("derp/udp", &["derp/stats", "derp/stun"]),
     ("derp/websocket", &["derp/outbox", "derp/relay"]),
     // The program, bottom up: tools.
     ("files", &[]),
@@ -148,7 +149,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/clock",
             "core/id",
             "core/state",
-            "derp/bucket",
         ],
     ),
     // What the rooms above share.
@@ -177,7 +177,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shutdown",
             "supervise",
             "core/clock",
-            "derp/address",
             "derp/relay/Rewind",
             "derp/websocket",
         ],
@@ -203,7 +202,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/redacted",
             "core/state",
             "core/tailcfg",
-            "derp/bucket",
             "derp/websocket",
         ],
     ),
@@ -249,7 +247,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/policy",
             "core/state",
             "core/wan",
-            "derp/bucket",
             "derp/relay",
         ],
     ),
@@ -446,13 +443,14 @@ fn target(file: &Source, path: &[String]) -> Option<String> {
     // An item of the package's root is at home in a module that the compiler knows; circles follows it.
     let is_module = path.get(1)?.starts_with(|c: char| c.is_ascii_lowercase());
     let home = match file.place.split('/').next() {
-        Some(library @ ("core" | "derp")) => format!("{library}/"),
+        Some(library) if LIBRARIES.contains(&library) => format!("{library}/"),
         _ => String::new(),
     };
     match path.first()?.as_str() {
         "crate" | "hearth" => is_module.then(|| format!("{home}{rest}")),
         "hearth_core" => Some(format!("core/{rest}")),
         "hearth_derp" => Some(format!("derp/{rest}")),
+        // `hearth_shares` depends on nothing, and may be used anywhere.
         _ => None,
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::LIBRARIES;
+
 /// One source file and the paths in it.
 pub struct Source {
     /// `src/…`, `core/src/…` or `derp/src/…`, for messages.
@@ -38,7 +40,10 @@ impl Source {
 
     /// The room: the module at the top of its package, `core/…` and `derp/…` in the two libraries.
     pub fn room(&self) -> &str {
-        let parts = usize::from(self.place.starts_with("core/") || self.place.starts_with("derp/"));
+        let parts = usize::from(
+            self.place.contains('/')
+                && LIBRARIES.contains(&self.place.split('/').next().unwrap_or_default()),
+        );
         match self.place.match_indices('/').nth(parts) {
             Some((end, _)) => &self.place[..end],
             None => &self.place,
@@ -55,7 +60,7 @@ impl Source {
     /// The module's path inside its package.
     pub fn path(&self) -> Vec<String> {
         let mut parts: Vec<String> = self.place.split('/').map(str::to_owned).collect();
-        if matches!(parts[0].as_str(), "core" | "derp") {
+        if LIBRARIES.contains(&parts[0].as_str()) {
             parts.remove(0);
         }
         if matches!(parts.last().map(String::as_str), Some("mod" | "lib")) {

@@ -10,13 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_shares::TokenBucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::{IO_PER_TURN, READ_LEN, Timer, poll_write};
 use super::{RelayInner, wake};
 use crate::Key;
 use crate::admit::AdmissionFuture;
-use crate::bucket::TokenBucket;
 use crate::conn::{Conn, Event};
 use crate::pool::Reservation;
 use crate::registry::{ClientRole, CloseReason, ConnId, Forwarded};

@@ -1,5 +1,6 @@
-//! Token bucket for rate limits. Does no I/O.
+//! Token buckets for rate limits, alone or one per source.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,6 +92,56 @@ impl SharedTokenBucket {
     }
 }
 
+/// Token buckets of many sources. Remembers at most a fixed number of sources; all others share one bucket.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    fresh: TokenBucket,
+    most: usize,
+    sources: BTreeMap<K, TokenBucket>,
+    others: TokenBucket,
+}
+
+impl<K: Ord> Buckets<K> {
+    /// A bucket of `burst` tokens that gets one back each `interval`, for each of at most `most` sources.
+    pub fn new(burst: u32, interval: Duration, most: usize) -> Self {
+        let fresh = TokenBucket::new(burst, interval);
+        Self {
+            fresh,
+            most,
+            sources: BTreeMap::new(),
+            others: fresh,
+        }
+    }
+
+    /// Takes a token of `source`. Returns false, and takes none, if its bucket is empty.
+    pub fn take(&mut self, source: K, now: Duration) -> bool {
+        if let Some(bucket) = self.sources.get_mut(&source) {
+            return bucket.take(now);
+        }
+        if self.sources.len() >= self.most {
+            // Forgetting a full bucket changes nothing.
+            self.sources.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if self.sources.len() >= self.most {
+            return self.others.take(now);
+        }
+        let mut bucket = self.fresh;
+        let is_taken = bucket.take(now);
+        self.sources.insert(source, bucket);
+        is_taken
+    }
+
+    /// Number of sources that are remembered.
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether no source is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +185,18 @@ mod tests {
             taken += 1400;
         }
         assert!((4_200_000..=4_270_000).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn each_source_has_a_bucket_and_what_is_remembered_is_bounded() {
+        let mut buckets = Buckets::new(1, Duration::from_secs(1), 2);
+        assert!(buckets.take('a', NOW) && !buckets.take('a', NOW));
+        assert!(buckets.take('b', NOW));
+        // Those beyond the bound share one bucket.
+        assert!(buckets.take('c', NOW) && !buckets.take('d', NOW));
+        assert_eq!(buckets.len(), 2);
+        let later = NOW + Duration::from_secs(1);
+        assert!(buckets.take('d', later));
+        assert_eq!(buckets.len(), 1);
     }
 }

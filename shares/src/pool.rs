@@ -1,0 +1,189 @@
+//! Pools that make room: when one is full, the source that holds the most gives way.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use crate::source::Source;
+
+/// What an entry of a [`Pool`] is charged to: a narrow group within a wide one.
+pub trait Group {
+    /// A group.
+    type Key: Ord + Copy;
+    /// The wide group, which is compared first.
+    fn wide(&self) -> Self::Key;
+    /// The narrow group within it.
+    fn narrow(&self) -> Self::Key;
+}
+
+impl Group for Source {
+    type Key = std::net::IpAddr;
+
+    fn wide(&self) -> Self::Key {
+        Source::wide(*self)
+    }
+
+    fn narrow(&self) -> Self::Key {
+        Source::narrow(*self)
+    }
+}
+
+/// A source without groups within it, such as a machine key or a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sole<K>(pub K);
+
+impl<K: Ord + Copy + Hash> Group for Sole<K> {
+    type Key = K;
+
+    fn wide(&self) -> K {
+        self.0
+    }
+
+    fn narrow(&self) -> K {
+        self.0
+    }
+}
+
+/// Name of an entry in a [`Pool`]; later entries are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry(u64);
+
+/// A pool of at most so many entries, each charged to a source.
+#[derive(Debug)]
+pub struct Pool<G> {
+    most: usize,
+    next: u64,
+    entries: BTreeMap<Entry, G>,
+}
+
+impl<G: Group> Pool<G> {
+    /// A pool of at most `most` entries; zero counts as one.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most: most.max(1),
+            next: 0,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an entry of `source`. When the pool is full, returns the entry that has made room and is no longer in the pool:
+    /// the oldest of the source that holds the most, the new entry included. Of equals, that of the oldest entry.
+    /// Takes time proportional to the number of entries when the pool is full.
+    pub fn enter(&mut self, source: G) -> (Entry, Option<Entry>) {
+        let entry = Entry(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.entries.insert(entry, source);
+        let surplus = (self.entries.len() > self.most).then(|| self.gives_way());
+        let surplus = surplus.flatten();
+        if let Some(surplus) = surplus {
+            self.entries.remove(&surplus);
+        }
+        (entry, surplus)
+    }
+
+    /// Removes an entry. Returns false if it is not in the pool.
+    pub fn leave(&mut self, entry: Entry) -> bool {
+        self.entries.remove(&entry).is_some()
+    }
+
+    /// Whether an entry is in the pool.
+    pub fn contains(&self, entry: Entry) -> bool {
+        self.entries.contains_key(&entry)
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entry that gives way next: the oldest of the narrow group with the most within the wide group with the most.
+    pub fn gives_way(&self) -> Option<Entry> {
+        let wide = largest(self.entries.iter().map(|(entry, of)| (*entry, of.wide())))?;
+        let within = self.entries.iter().filter(|(_, of)| of.wide() == wide);
+        let narrow = largest(within.map(|(entry, of)| (*entry, of.narrow())))?;
+        let mut oldest = self.entries.iter();
+        let oldest = oldest.find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
+        oldest.map(|(entry, _)| *entry)
+    }
+}
+
+/// The group with the most entries; of equals that with the oldest entry.
+fn largest<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> Option<K> {
+    let mut groups: BTreeMap<K, (usize, Entry)> = BTreeMap::new();
+    for (entry, key) in entries {
+        let (count, _) = groups.entry(key).or_insert((0, entry));
+        *count = count.saturating_add(1);
+    }
+    let by_count = groups
+        .into_iter()
+        .max_by_key(|(_, (count, oldest))| (*count, std::cmp::Reverse(*oldest)));
+    by_count.map(|(key, _)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::IpAddr;
+
+    fn source(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_oldest_of_the_source_with_the_most_gives_way() {
+        let mut pool = Pool::new(3);
+        let (first, _) = pool.enter(source("192.0.2.1"));
+        let (greedy, _) = pool.enter(source("192.0.2.2"));
+        pool.enter(source("192.0.2.2"));
+        let (_, gone) = pool.enter(source("192.0.2.3"));
+        assert_eq!(gone, Some(greedy));
+        assert!(pool.contains(first) && pool.len() == 3);
+        // All hold one: the oldest entry goes.
+        let (_, gone) = pool.enter(source("192.0.2.4"));
+        assert_eq!(gone, Some(first));
+        assert!(!pool.leave(first));
+    }
+
+    #[test]
+    fn a_source_that_asks_for_more_loses_its_own() {
+        let mut pool = Pool::new(2);
+        let (other, _) = pool.enter(source("192.0.2.1"));
+        let (own, _) = pool.enter(source("192.0.2.2"));
+        assert_eq!(pool.enter(source("192.0.2.2")).1, Some(own));
+        assert!(pool.contains(other));
+    }
+
+    #[test]
+    fn many_networks_of_one_site_count_as_one() {
+        let mut pool = Pool::new(3);
+        let (home, _) = pool.enter(source("2001:db8:2::1"));
+        let (first, _) = pool.enter(source("2001:db8:1:1::1"));
+        pool.enter(source("2001:db8:1:2::1"));
+        assert_eq!(pool.enter(source("2001:db8:1:3::1")).1, Some(first));
+        assert!(pool.contains(home));
+    }
+
+    proptest! {
+        /// Whatever others do, a source that holds no more than its share of the pool keeps all it has.
+        #[test]
+        fn a_source_within_its_share_loses_nothing(
+            most in 4_usize..32,
+            others in proptest::collection::vec(0_u8..4, 0..400),
+        ) {
+            let mut pool = Pool::new(most);
+            let share = most / 5;
+            let own = IpAddr::from([192, 0, 2, 99]);
+            let own: Vec<Entry> = (0..share).map(|_| pool.enter(Source::of(own)).0).collect();
+            for other in others {
+                pool.enter(Source::of(IpAddr::from([192, 0, 2, other])));
+                prop_assert!(pool.len() <= most);
+            }
+            prop_assert!(own.iter().all(|entry| pool.contains(*entry)));
+        }
+    }
+}
