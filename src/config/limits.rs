@@ -97,6 +97,9 @@ macro_rules! limits {
                         limits.$name = value;
                     }
                 )*
+                for key in RETIRED {
+                    raw.retire(key);
+                }
                 limits
             }
 
@@ -118,6 +121,21 @@ macro_rules! limits {
             }
         }
     };
+}
+
+/// Keys that were limits once. Handshakes never overlap on one thread.
+const RETIRED: [&str; 1] = ["limits.handshakes"];
+
+impl Limits {
+    /// Connections that are reserved for clients that have not yet proven who they are: newcomers, and devices that come
+    /// back. They are those that devices and relay clients leave.
+    pub fn reserved_for_strangers(&self) -> usize {
+        let taken = self.map_streams.saturating_add(self.derp_connections);
+        let (least, most) = (self.connections / 32, self.connections / 4);
+        self.connections
+            .saturating_sub(taken)
+            .clamp(least.max(1), most.max(1))
+    }
 }
 
 /// Who has a share of a limit, so that nobody else can use all of it up.
@@ -195,12 +213,14 @@ impl fmt::Display for Row {
 }
 
 limits! {
-    /// Open connections of all kinds; further ones wait in the backlog.
-    connections: count = 1024, 16, 65_536, Share::Total("unproven connections per source, proven ones per key");
-    /// Open connections per source: one IPv4 address or IPv6 /64, which may be a whole household.
+    /// Open connections of all kinds. Devices, admitted relay clients and API keys have all of them but those that
+    /// `map_streams` and `derp_connections` leave (at least 1/32, at most 1/4), and clients that have not yet proven who
+    /// they are have the rest. When it is full, the source with the most connections of that kind loses its oldest.
+    connections: count = 1152, 16, 65_536,
+        Share::Total("per key among proven clients, per source among others");
+    /// Open connections of clients that have not yet proven who they are, per source: one IPv4 address or IPv6 /48, which
+    /// may be a whole household; the oldest is closed. Loopback and trusted proxies are exempt.
     connections_per_address: count = 512, 4, 65_536, Share::Source;
-    /// Concurrent TLS and Noise handshakes; further ones wait. Limits CPU use, not memory.
-    handshakes: count = 8, 1, 1024, Share::None("handshakes on one thread never overlap");
     /// Timeout from the first byte of a connection to the end of its handshake and request header.
     handshake_timeout: time = 10, 1, 10 * MINUTE, Share::Single("connection");
     /// Timeout of a request body, from the end of the header.
@@ -315,6 +335,75 @@ limits! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `HEARTH_UPDATE_DOCS=1 cargo test --lib config::limits` writes it.
+    #[test]
+    fn the_page_of_limits_has_every_limit_with_its_share() {
+        const HEADING: &str = "## All limits\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/limits.md");
+        let written = std::fs::read_to_string(path).unwrap();
+        let (before, _) = written.split_once(HEADING).expect("the heading");
+        let mut wanted = format!(
+            "{before}{HEADING}\nThe defaults are those of an unknown machine. This table is generated from \
+             `src/config/limits.rs`; update it with\n`HEARTH_UPDATE_DOCS=1 cargo test --lib config::limits`.\n\n\
+             | limit | default | range | what it bounds | share |\n|---|---|---|---|---|\n"
+        );
+        for row in Limits::table() {
+            let LimitRow {
+                name,
+                default,
+                least,
+                most,
+                text,
+                share,
+            } = row;
+            let line = format!("| `{name}` | {default} | {least} to {most} | {text} | {share} |\n");
+            wanted.push_str(&line);
+        }
+        if std::env::var_os("HEARTH_UPDATE_DOCS").is_some_and(|value| value == "1") {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        let differs = written
+            .lines()
+            .zip(wanted.lines())
+            .find(|(old, new)| old != new);
+        assert!(
+            written == wanted,
+            "docs/limits.md is out of date, run HEARTH_UPDATE_DOCS=1 cargo test --lib config::limits; first \
+             difference: {differs:?}"
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_gone_is_accepted_with_a_note() {
+        let text = "[limits]\nhandshakes = 8\nhandshake_timeout = \"9s\"\n";
+        let mut raw = RawConfig::parse("hearth.toml".into(), text);
+        let limits = Limits::take(&mut raw, Limits::default());
+        assert_eq!(limits.handshake_timeout, Duration::from_secs(9));
+        let warnings: Vec<String> = raw.finish().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            ["hearth.toml:2:1: `limits.handshakes` is no longer used (ignored)"]
+        );
+    }
+
+    #[test]
+    fn strangers_have_what_devices_and_relay_clients_leave() {
+        let of = |connections, map_streams, derp_connections| {
+            let limits = Limits {
+                connections,
+                map_streams,
+                derp_connections,
+                ..Limits::default()
+            };
+            limits.reserved_for_strangers()
+        };
+        assert_eq!(of(74, 32, 32), 10);
+        assert_eq!(of(1024, 512, 512), 32);
+        assert_eq!(of(1024, 4, 4), 256);
+        assert_eq!(of(16, 65_536, 65_536), 1);
+    }
 
     #[test]
     fn rows_with_a_unit_take_it_and_rows_out_of_range_keep_the_default() {

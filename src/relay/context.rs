@@ -9,7 +9,8 @@
     )
 )]
 
-use std::net::SocketAddr;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use hearth_derp::ConnInfo;
@@ -21,6 +22,7 @@ use hyper::{Response, StatusCode};
 use super::bootstrap_dns::BootstrapDns;
 use super::upgrade::{self, RelayUpgrade};
 use crate::net::body::{self, Body};
+use crate::net::gate::{Holder, Ticket};
 use crate::net::stream::Stream;
 use crate::net::upgrade::{Continuation, Upgrade};
 
@@ -58,21 +60,25 @@ impl RelayContext {
 }
 
 fn take_over(relay: Relay, asked: RelayUpgrade) -> Upgrade {
-    Upgrade::new(upgrade::PROTOCOL, move |stream, received, source| {
-        serve(&relay, stream, received, source, asked)
+    Upgrade::new(upgrade::PROTOCOL, move |stream, received, ticket| {
+        serve(&relay, stream, received, ticket, asked)
     })
 }
 
-/// Serves a relay connection until it ends.
+/// Kind of the [`Holder`] of a relay connection: its key is the client's.
+const RELAY: &str = "relay";
+
+/// Serves a relay connection until it ends. It is proven when the client is admitted.
 ///
 /// Not an async function, which would hold the stream twice as long as it lives.
 fn serve(
     relay: &Relay,
     stream: Stream,
     received: Bytes,
-    source: SocketAddr,
+    ticket: Ticket,
     asked: RelayUpgrade,
 ) -> Continuation {
+    let source = ticket.source();
     let arrival = ConnInfo {
         not_ideal: asked.not_ideal,
         ..ConnInfo::from(source)
@@ -84,9 +90,19 @@ fn serve(
         ),
         false => (stream, received),
     };
-    let serving = relay.serve(stream, received, arrival);
+    let mut serving = relay.serve(stream, received, arrival);
     Box::pin(async move {
-        let closed = serving.await;
+        let mut ticket = Some(ticket);
+        let closed = poll_fn(|context| {
+            let polled = Pin::new(&mut serving).poll(context);
+            if let Some(key) = serving.admitted()
+                && let Some(ticket) = ticket.take()
+            {
+                ticket.prove(Holder::new(RELAY, *key.as_bytes()));
+            }
+            polled
+        })
+        .await;
         tracing::debug!(%source, ?closed, "relay connection ended");
     })
 }
