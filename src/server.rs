@@ -247,6 +247,7 @@ async fn serve(
         relay: RelayContext {
             relay: metrics.relay.clone(),
             names,
+            admits_anyone: config.derp.admission == Admission::Open,
         },
         admin: AdminContext {
             engine: engine.clone(),

@@ -518,6 +518,32 @@ async fn what_is_proven_stays_open() {
     );
 }
 
+/// What a proxy says that is not in `listen.trusted_proxies` is ignored, and reported once.
+#[tokio::test]
+async fn a_proxy_that_is_not_trusted_is_reported_once() {
+    let server = Server::start("board = \"memory-64\"\n").await;
+    for _ in 0..3 {
+        // Loopback, too, is not trusted by itself.
+        let mut stream = bound("127.0.0.7", server.address).await;
+        let request = "GET /key?v=130 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "));
+    }
+    let said = "carry X-Forwarded-For, but `listen.trusted_proxies` does not contain 127.0.0.7";
+    assert_eq!(server.log().matches(said).count(), 1, "{}", server.log());
+    let status = server.hearth("status");
+    assert!(status.contains(said), "{status}");
+}
+
+/// A connection from an address of this machine.
+async fn bound(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket
+        .bind(SocketAddr::new(source.parse().unwrap(), 0))
+        .unwrap();
+    socket.connect(to).await.unwrap()
+}
+
 /// Reads an answer up to the end of its head, and what has come of its body.
 async fn head(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();

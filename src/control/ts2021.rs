@@ -25,6 +25,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use crate::control::activity::Activity;
 use crate::control::noise_stream::NoiseStream;
 use crate::net::body::{self, Body};
 use crate::net::gate::Ticket;
@@ -162,6 +163,9 @@ pub enum ControlError {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
+    /// The client has not proven that it has a node, and sends no requests.
+    #[error("no request before the timeout")]
+    Idle,
     /// HTTP/2 failed.
     #[error(transparent)]
     Http2(#[from] Http2Error),
@@ -253,12 +257,27 @@ impl NoiseServer {
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
-        let of_connection = ticket.clone();
-        let answer = move |mut request: Request<Incoming>| {
+        let activity = Activity::default();
+        let (begun, of_connection) = (activity.clone(), ticket.clone());
+        let answer = move |mut request: Request<Incoming>| -> PendingResponse {
             request.extensions_mut().insert(of_connection.clone());
-            answer(request, peer)
+            let answering = answer(request, peer);
+            if of_connection.is_proven() {
+                return answering;
+            }
+            let running = begun.begin();
+            Box::pin(async move {
+                let response = answering.await;
+                drop(running);
+                response
+            })
         };
-        Ok(http2::serve(stream, &self.limits, &self.shutdown, ticket, answer).await?)
+        let serving = http2::serve(stream, &self.limits, &self.shutdown, answer);
+        tokio::select! {
+            biased;
+            served = serving => Ok(served?),
+            () = activity.ceased(&ticket, self.limits.idle) => Err(ControlError::Idle),
+        }
     }
 
     /// Closes an invalid WebSocket.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -11,9 +11,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::gate::Ticket;
 use super::inline_executor::InlineExecutor;
 use super::limits::Limits;
 use super::upgrade::PendingResponse;
@@ -25,8 +24,8 @@ const FRAME_BYTES: u32 = 16 * 1024;
 /// Why an HTTP/2 connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Http2Error {
-    /// The connection of a stranger is without requests.
-    #[error("no request before the timeout")]
+    /// No request arrived before the timeout.
+    #[error("no request after the handshake")]
     Idle,
     /// The client violated the protocol, or disconnected.
     #[error("HTTP/2: {0}")]
@@ -34,30 +33,24 @@ pub enum Http2Error {
 }
 
 /// Answers the requests of a connection until it ends or the server stops. On shutdown no new requests are
-/// accepted, and the running ones are awaited. A connection that is not proven by then ends when it is without requests
-/// for a while.
+/// accepted, and the running ones are awaited.
 ///
 /// Not an `async fn`, which would reserve memory for the stream next to the connection that contains it.
 pub fn serve<S>(
     stream: S,
     limits: &Limits,
     shutdown: &Shutdown,
-    ticket: Ticket,
     answer: impl Fn(Request<Incoming>) -> PendingResponse + Send + Sync + 'static,
 ) -> impl Future<Output = Result<(), Http2Error>> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(Activity::default());
-    let seen = Arc::clone(&activity);
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
     let service = service_fn(move |request| {
-        let running = Running::begin(&seen);
+        seen.store(true, Ordering::Relaxed);
         let answer = answer(request);
-        async move {
-            let response = answer.await;
-            drop(running);
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut requests = InlineExecutor::new();
     let mut http = http2::Builder::new(requests.spawner());
@@ -71,10 +64,10 @@ where
         .keep_alive_interval(limits.ping)
         .keep_alive_timeout(limits.pong);
     let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
-    let (first_request, idle) = (limits.first_request, limits.idle);
+    let patience = limits.first_request;
     async move {
-        let mut check = std::pin::pin!(sleep(first_request));
-        let mut stopping = false;
+        let mut first_request = std::pin::pin!(sleep(patience));
+        let (mut stopping, mut waiting) = (false, true);
         loop {
             tokio::select! {
                 biased;
@@ -86,46 +79,13 @@ where
                     requests.connection_changed();
                     stopping = true;
                 }
-                () = &mut check => {
-                    if !activity.was_active() && !ticket.is_proven() {
+                () = &mut first_request, if waiting => {
+                    if !asked.load(Ordering::Relaxed) {
                         return Err(Http2Error::Idle);
                     }
-                    let now = Instant::now();
-                    check.as_mut().reset(now.checked_add(idle).unwrap_or(now));
+                    waiting = false;
                 }
             }
         }
-    }
-}
-
-/// What requests a connection has.
-#[derive(Default)]
-struct Activity {
-    running: AtomicUsize,
-    begun: AtomicBool,
-}
-
-impl Activity {
-    /// Whether a request is running or was begun since this was asked last.
-    fn was_active(&self) -> bool {
-        let begun = self.begun.swap(false, Ordering::Relaxed);
-        begun || self.running.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// A request that waits for its response.
-struct Running(Arc<Activity>);
-
-impl Running {
-    fn begin(activity: &Arc<Activity>) -> Self {
-        activity.begun.store(true, Ordering::Relaxed);
-        activity.running.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -34,7 +34,7 @@ pub struct Limits {
     /// Timeout for a Noise handshake, response included.
     pub noise_handshake: Duration,
     /// Timeout for the first request of a control connection, from its handshake. Later on that of a stranger may be
-    /// without requests for [`Limits::idle`].
+    /// without requests for [`Limits::idle`] to twice that.
     pub first_request: Duration,
     /// Concurrent HTTP/2 requests per control connection.
     pub streams: u32,

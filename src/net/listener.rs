@@ -8,8 +8,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use hearth_shares::SharedTokenBucket;
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
+use tokio::time::Instant;
 
 use crate::net::gate::{Gate, Ticket};
 use crate::net::upgrade::Continuation;
@@ -23,6 +25,9 @@ const BACKLOG: u32 = 1024;
 /// First backoff after a failed accept, when files or memory ran out; doubles up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Time between two warnings about failed accepts, which strangers can cause.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// `TCP_USER_TIMEOUT`: how long sent data can stay unacknowledged before the connection is closed.
 /// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
@@ -195,6 +200,10 @@ pub async fn accept_all<L: Listener>(
     tasks: Tasks,
     serve: Serve<L::Stream>,
 ) {
+    let (began, complaints) = (
+        Instant::now(),
+        SharedTokenBucket::new(1, COMPLAINT_INTERVAL),
+    );
     let mut pause = FIRST_BACKOFF;
     loop {
         let accepted = tokio::select! {
@@ -207,8 +216,12 @@ pub async fn accept_all<L: Listener>(
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
                 // Out of files or memory: freeing them takes time, and the peer waits in the listen queue.
-                tracing::warn!(%error, "cannot accept connections");
-                gate.make_room();
+                if complaints.take(began.elapsed()) {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                if gate.make_room() {
+                    pause = FIRST_BACKOFF;
+                }
                 tokio::select! {
                     biased;
                     () = shutdown.wait() => return,
