@@ -272,11 +272,12 @@ impl NoiseServer {
                 response
             })
         };
+        let idle = self.limits.idle.min(self.limits.first_request);
         let serving = http2::serve(stream, &self.limits, &self.shutdown, answer);
         tokio::select! {
             biased;
             served = serving => Ok(served?),
-            () = activity.ceased(&ticket, self.limits.idle) => Err(ControlError::Idle),
+            () = activity.ceased(&ticket, idle) => Err(ControlError::Idle),
         }
     }
 

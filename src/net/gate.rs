@@ -295,7 +295,7 @@ impl Pools {
         true
     }
 
-    /// Makes room for a connection of `holder`: the holder with the most loses its oldest connection, if it keeps at
+    /// Evicts a connection for one of `holder`: the holder with the most loses its oldest connection, if it keeps at
     /// least as many as `holder` gets, and else `holder` its own oldest. False if there is neither.
     fn make_room_for(&mut self, holder: Holder) -> bool {
         let held = |holder: Holder| {

@@ -33,8 +33,8 @@ pub struct Limits {
     pub lifetime: Duration,
     /// Timeout for a Noise handshake, response included.
     pub noise_handshake: Duration,
-    /// Timeout for the first request of a control connection, from its handshake. Later on that of a stranger may be
-    /// without requests for [`Limits::idle`] to twice that.
+    /// Timeout for the first request of a control connection, from its handshake. Later on the connection of a stranger
+    /// may be without requests for that time to twice that, and no longer than [`Limits::idle`] allows.
     pub first_request: Duration,
     /// Concurrent HTTP/2 requests per control connection.
     pub streams: u32,
