@@ -34,6 +34,7 @@ use crate::engine::Handle;
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
 use crate::net::params::Params;
+use crate::net::proxies::Proxies;
 use crate::net::query::pairs;
 use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
@@ -93,6 +94,8 @@ pub struct ServerInfo {
     pub memory_budget: Option<usize>,
     /// Counters of the relay and of STUN.
     pub relay: Metrics,
+    /// The trusted proxies.
+    pub proxies: Arc<Proxies>,
 }
 
 /// Response of a handler.

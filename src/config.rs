@@ -17,6 +17,7 @@ pub mod limits;
 pub mod name;
 pub mod near;
 pub mod policy;
+mod proxies;
 pub mod raw;
 mod toml_text;
 pub mod url;
@@ -44,6 +45,7 @@ use board::machine::Machine;
 use file::RawConfig;
 use hearth_core::state::dns::DnsSettings;
 use hearth_core::wan::address::prefix_without;
+use ipnet::IpNet;
 use lan::Network;
 use value::{Expiry, Range};
 
@@ -129,6 +131,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The listeners.
     pub listen: Listen,
+    /// Addresses of trusted reverse proxies.
+    pub trusted_proxies: Vec<IpNet>,
     /// The certificate files.
     pub tls: Option<TlsFiles>,
     /// The prefixes from which nodes get their addresses.
@@ -265,6 +269,7 @@ impl Config {
     /// Takes every key from `raw`. What remains there is unknown.
     fn take(raw: &mut RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
         let listen = listen(raw, &flags);
+        let trusted_proxies = proxies::take(raw);
         let server_url = raw.take("server_url");
         let server_url = flags.server_url.or(server_url);
         let server_url_is_computed = server_url.is_none();
@@ -331,6 +336,7 @@ impl Config {
             data_dir,
             socket,
             listen,
+            trusted_proxies,
             tls,
             prefixes,
             node,

@@ -13,6 +13,7 @@ mod wan;
 #[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -32,12 +33,13 @@ use crate::control::ts2021::NoiseServer;
 use crate::engine::{Engine, Handle};
 
 use crate::logging::LogControl;
+use crate::net::gate::Gate;
 use crate::net::tls::TlsError;
 use crate::relay::context::RelayContext;
 use crate::relay::regions::Regions;
 use crate::relay_key::node_key;
-use crate::routes::Router;
 use crate::routes::table::ROUTES;
+use crate::routes::{MACHINE, Router};
 use crate::service::{Sockets, SystemdNotifier};
 use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
@@ -238,12 +240,14 @@ async fn serve(
         certificate_is_own: base.pin.is_some(),
         memory_budget: config.board.budget(),
         relay: metrics.clone(),
+        proxies: base.proxies.clone(),
     };
     let router = Router {
         control: control.clone(),
         relay: RelayContext {
             relay: metrics.relay.clone(),
             names,
+            admits_anyone: config.derp.admission == Admission::Open,
         },
         admin: AdminContext {
             engine: engine.clone(),
@@ -269,7 +273,8 @@ async fn serve(
     tasks.spawn("uplink", wan::watch_uplink(new_tailnet, shutdown));
     let relay = metrics.relay.clone();
     let relay = relay.filter(|_| config.derp.admission == Admission::Tailnet);
-    tasks.spawn("admission", watch_admission(control.clone(), relay));
+    let watching = watch_admission(control.clone(), relay, base.gate.clone());
+    tasks.spawn("admission", watching);
 
     let text = banner::banner(config, &base.addresses, &engine.snapshot());
     base::print(&text);
@@ -287,8 +292,9 @@ async fn serve(
 }
 
 /// Drops cached data of deleted nodes, and disconnects relay clients that are no longer admitted; `relay` is
-/// `None` if admission does not depend on the tailnet.
-async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>) {
+/// `None` if admission does not depend on the tailnet. Control connections of machines without a node count as those of
+/// strangers again.
+async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>, gate: Gate) {
     let mut states = context.engine.watch();
     let mut seen = states.borrow().admission();
     loop {
@@ -304,6 +310,10 @@ async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>) {
             let exists = |id| snapshot.node(id).is_some();
             context.reports.retain(exists);
             context.ssh_checks.retain(exists);
+            let machines = snapshot.nodes().iter();
+            let machines: BTreeSet<&[u8; 32]> =
+                machines.map(|node| node.machine.as_bytes()).collect();
+            gate.demote(|holder| holder.kind() == MACHINE && !machines.contains(holder.key()));
             if let Some(relay) = &relay {
                 relay.retain(|key| snapshot.admits(&node_key(key)));
             }

@@ -85,6 +85,16 @@ impl<G: Group> Pool<G> {
         self.entries.remove(&entry).is_some()
     }
 
+    /// The entries with their sources, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Entry, &G)> {
+        self.entries.iter().map(|(entry, source)| (*entry, source))
+    }
+
+    /// The source of an entry.
+    pub fn get(&self, entry: Entry) -> Option<&G> {
+        self.entries.get(&entry)
+    }
+
     /// Whether an entry is in the pool.
     pub fn contains(&self, entry: Entry) -> bool {
         self.entries.contains_key(&entry)

@@ -95,6 +95,7 @@ fn server() -> Server {
             stun: hearth_derp::udp::StunCounters::default(),
             http: None,
         },
+        proxies: Arc::default(),
     };
     Server {
         admin: AdminContext {

@@ -70,6 +70,12 @@ pub enum ConfigFault {
         /// The most similar known name.
         near: Option<String>,
     },
+    /// A key that has no effect any more.
+    #[error("`{key}` is no longer used (ignored)")]
+    Retired {
+        /// The dotted name.
+        key: &'static str,
+    },
     /// A value of the wrong type or form.
     #[error("invalid value for `{key}`: expected {expected} (using the default)")]
     BadValue {

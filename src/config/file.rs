@@ -115,6 +115,16 @@ impl RawConfig {
         self.read_entry(key, &entry)
     }
 
+    /// Takes a key that has no effect any more. Suggestions do not name it.
+    pub fn retire(&mut self, key: &'static str) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.warn(
+                Some(self.locate(entry.name_at)),
+                ConfigFault::Retired { key },
+            );
+        }
+    }
+
     fn read_entry<T: Setting>(&mut self, key: &'static str, entry: &Entry) -> Option<T> {
         let value = T::read(&entry.value);
         if value.is_none() {

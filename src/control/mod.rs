@@ -9,6 +9,7 @@
     )
 )]
 
+mod activity;
 pub mod c2n;
 pub mod c2n_reply;
 pub mod coalesce;

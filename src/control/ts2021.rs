@@ -23,11 +23,12 @@ use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::control::activity::Activity;
 use crate::control::noise_stream::NoiseStream;
 use crate::net::body::{self, Body};
+use crate::net::gate::Ticket;
 use crate::net::http2::{self, Http2Error};
 use crate::net::limits::Limits;
 use crate::net::stream::Stream;
@@ -162,6 +163,9 @@ pub enum ControlError {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
+    /// The client has not proven that it has a node, and sends no requests.
+    #[error("no request before the timeout")]
+    Idle,
     /// HTTP/2 failed.
     #[error(transparent)]
     Http2(#[from] Http2Error),
@@ -172,7 +176,6 @@ pub enum ControlError {
 pub struct NoiseServer {
     secret: MachineSecret,
     challenge: ChallengeKey,
-    handshakes: Semaphore,
     limits: Limits,
     shutdown: Shutdown,
 }
@@ -190,7 +193,6 @@ impl NoiseServer {
         Self {
             secret,
             challenge,
-            handshakes: Semaphore::new(limits.handshakes),
             limits,
             shutdown,
         }
@@ -201,13 +203,15 @@ impl NoiseServer {
         self.secret.public()
     }
 
-    /// The upgrade of a control connection after its 101 response. `answer` handles the requests inside.
+    /// The upgrade of a control connection after its 101 response. `answer` handles the requests inside, which have the
+    /// [`Ticket`] of the connection in their extensions.
     pub fn take_over<F>(self: &Arc<Self>, begin: ControlUpgrade, answer: F) -> Upgrade
     where
         F: Fn(Request<Incoming>, Peer) -> PendingResponse + Send + Sync + 'static,
     {
         let server = Arc::clone(self);
-        Upgrade::new(PROTOCOL, move |stream, received, source| {
+        Upgrade::new(PROTOCOL, move |stream, received, ticket| {
+            let source = ticket.source();
             let log = move |ended: Result<(), ControlError>| {
                 if let Err(error) = ended {
                     tracing::debug!(%source, %error, "control connection ended");
@@ -217,14 +221,14 @@ impl NoiseServer {
             match begin {
                 ControlUpgrade::Plain(initiation) => Box::pin(async move {
                     log(server
-                        .serve(stream, received, initiation, source, true, answer)
+                        .serve(stream, received, initiation, ticket, true, answer)
                         .await);
                 }),
                 // Clients in a browser get no early payload.
                 ControlUpgrade::WebSocket(initiation) => Box::pin(async move {
                     let stream: Stream = Box::new(WebSocket::new(stream, received));
                     log(server
-                        .serve(stream, Bytes::new(), initiation, source, false, answer)
+                        .serve(stream, Bytes::new(), initiation, ticket, false, answer)
                         .await);
                 }),
                 ControlUpgrade::Misused => Box::pin(async move {
@@ -241,19 +245,40 @@ impl NoiseServer {
         stream: Stream,
         received: Bytes,
         initiation: Vec<u8>,
-        source: SocketAddr,
+        ticket: Ticket,
         early: bool,
         answer: F,
     ) -> Result<(), ControlError>
     where
         F: Fn(Request<Incoming>, Peer) -> PendingResponse + Send + Sync + 'static,
     {
+        let source = ticket.source();
         let handshake = Box::pin(self.handshake(stream, received, initiation, source, early));
         let (stream, peer) = timeout(self.limits.noise_handshake, handshake)
             .await
             .map_err(|_| ControlError::Timeout)??;
-        let answer = move |request| answer(request, peer);
-        Ok(http2::serve(stream, &self.limits, &self.shutdown, answer).await?)
+        let activity = Activity::default();
+        let (begun, of_connection) = (activity.clone(), ticket.clone());
+        let answer = move |mut request: Request<Incoming>| -> PendingResponse {
+            request.extensions_mut().insert(of_connection.clone());
+            let answering = answer(request, peer);
+            if of_connection.is_proven() {
+                return answering;
+            }
+            let running = begun.begin();
+            Box::pin(async move {
+                let response = answering.await;
+                drop(running);
+                response
+            })
+        };
+        let idle = self.limits.idle.min(self.limits.first_request);
+        let serving = http2::serve(stream, &self.limits, &self.shutdown, answer);
+        tokio::select! {
+            biased;
+            served = serving => Ok(served?),
+            () = activity.ceased(&ticket, idle) => Err(ControlError::Idle),
+        }
     }
 
     /// Closes an invalid WebSocket.
@@ -274,17 +299,13 @@ impl NoiseServer {
         source: SocketAddr,
         early: bool,
     ) -> Result<(NoiseStream<Stream>, Peer), ControlError> {
-        // The semaphore is never closed; without a permit the handshakes are only less fair.
-        let permit = self.handshakes.acquire().await.ok();
-        let accepted = handshake::respond(&self.secret, &initiation);
-        drop(permit);
         let Accepted {
             version,
             peer: machine,
             response,
             seal,
             open,
-        } = match accepted {
+        } = match handshake::respond(&self.secret, &initiation) {
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(frame) = error.frame() {
@@ -409,9 +430,9 @@ mod tests {
         }
     }
 
-    /// Address of the fake clients.
-    fn source() -> SocketAddr {
-        ([192, 0, 2, 1], 1234).into()
+    /// Ticket of the fake clients.
+    fn ticket() -> Ticket {
+        Ticket::detached(([192, 0, 2, 1], 1234).into())
     }
 
     struct Setup {
@@ -454,7 +475,7 @@ mod tests {
         setup.tasks.spawn("control", async move {
             let upgrade = control.take_over(ControlUpgrade::Plain(initiation), answer);
             upgrade
-                .start(Box::new(server), Bytes::new(), source())
+                .start(Box::new(server), Bytes::new(), ticket())
                 .await;
         });
         client
@@ -522,7 +543,7 @@ mod tests {
                 upgrade,
             }) = ended.await
             {
-                upgrade.start(stream, received, source()).await;
+                upgrade.start(stream, received, ticket()).await;
             }
         });
         let secret = MachineSecret::from_bytes([0x22; 32]);
@@ -594,6 +615,20 @@ mod tests {
         let mut rest = Vec::new();
         let left = stream.read_to_end(&mut rest);
         assert!(timeout(Duration::from_secs(61), left).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_client_may_wait_for_a_response_but_not_idle() {
+        let setup = setup();
+        let stream = connect(&setup, 40).await;
+        let mut requests = http2(&setup, stream).await;
+        {
+            let waiting = requests.send_request(get("/wait"));
+            let waited = timeout(Duration::from_secs(500), waiting).await;
+            assert!(waited.is_err());
+        }
+        sleep(Limits::default().idle * 2 + Duration::from_secs(2)).await;
+        assert!(requests.send_request(get("/")).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,7 +40,7 @@ const MAX_HEADERS: usize = 64;
 /// Timeout for closing a finished connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Recognizes a fast-start request from its path and headers.
+/// Recognizes a fast-start request from its path and headers; several lines of a header are joined with commas.
 pub type FastStart<'a> = &'a (dyn Fn(&str, &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> + Sync);
 
 /// How the HTTP part of a connection ended.
@@ -169,7 +169,7 @@ async fn read_head<S: AsyncRead + Unpin>(
     limits: &Limits,
 ) -> Result<Bytes, Http1Error> {
     let mut head = Vec::with_capacity(512);
-    let first = timeout(limits.idle, stream.read_buf(&mut head)).await;
+    let first = timeout(limits.first_byte, stream.read_buf(&mut head)).await;
     if first.map_err(|_| Http1Error::Idle)?? == 0 {
         return Ok(Bytes::new());
     }
@@ -209,15 +209,18 @@ fn after_fast_start(received: &Bytes, recognize: FastStart<'_>) -> Option<(Bytes
         return None;
     };
     let header = |name: &str| {
-        request
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value.to_vec())
-            .unwrap_or_default()
+        let lines = request.headers.iter();
+        let lines = lines.filter(|header| header.name.eq_ignore_ascii_case(name));
+        joined(lines.map(|header| header.value))
     };
     let upgrade = recognize(request.path?, &header)?;
     Some((received.slice(length..), upgrade))
+}
+
+/// The lines of a header, joined with commas. Source: RFC 9110 section 5.3.
+pub fn joined<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let lines: Vec<&[u8]> = lines.collect();
+    lines.join(&b", "[..])
 }
 
 #[cfg(test)]

@@ -8,27 +8,33 @@ pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// Limits of connections. The defaults are for a router with 128 MB of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Concurrent TCP connections, upgraded ones included; more wait in the listen queue.
+    /// Concurrent TCP connections, upgraded ones included.
     pub connections: usize,
-    /// Concurrent TCP connections per IPv4 address or IPv6 /64; more are closed. Loopback is exempt.
+    /// Those of them that are for strangers only.
+    pub reserved_for_strangers: usize,
+    /// Concurrent TCP connections of strangers per IPv4 address or IPv6 /48. Loopback and trusted proxies are exempt.
     pub connections_per_source: usize,
+    /// Time within which a client has to prove who it is. A device that waits for approval proves nothing, but connects
+    /// again by itself.
+    pub stranger_life: Duration,
     /// Concurrent connections on the admin socket.
     pub admin_connections: usize,
-    /// Concurrent Noise handshakes.
-    pub handshakes: usize,
     /// Timeout for a TLS handshake.
     pub tls_handshake: Duration,
-    /// Timeout for the head of the first request, from its first byte.
-    pub head: Duration,
-    /// Timeout for the first request, and idle timeout between requests.
+    /// Timeout for the first byte of the first request.
     ///
     /// The Rust client connects before it has a request to send, so a few seconds are not enough.
+    pub first_byte: Duration,
+    /// Timeout for the head of the first request, from its first byte.
+    pub head: Duration,
+    /// Idle timeout between requests.
     pub idle: Duration,
     /// Time limit for plain HTTP on one connection.
     pub lifetime: Duration,
     /// Timeout for a Noise handshake, response included.
     pub noise_handshake: Duration,
-    /// Timeout for the first request of a control connection, from its handshake.
+    /// Timeout for the first request of a control connection, from its handshake. Later on the connection of a stranger
+    /// may be without requests for that time to twice that, and no longer than [`Limits::idle`] allows.
     pub first_request: Duration,
     /// Concurrent HTTP/2 requests per control connection.
     pub streams: u32,
@@ -48,10 +54,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
-            connections_per_source: 64,
+            reserved_for_strangers: 64,
+            connections_per_source: 256,
+            stranger_life: Duration::from_secs(600),
             admin_connections: 8,
-            handshakes: 4,
             tls_handshake: Duration::from_secs(10),
+            first_byte: Duration::from_secs(30),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             lifetime: Duration::from_secs(600),

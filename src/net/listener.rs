@@ -1,24 +1,19 @@
-//! Listening sockets, and the gate that every connection passes.
-//!
-//! When all permits are taken, each socket holds one accepted connection, and the others wait in the listen
-//! queue. The permit is taken after the accept, so that an idle socket does not keep one from a busy socket.
+//! Listening sockets. Each accepted connection passes a [`Gate`] and is served in a task of its own.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_shares::Source;
+use hearth_shares::SharedTokenBucket;
 use socket2::{SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
+use crate::net::gate::{Gate, Ticket};
 use crate::net::upgrade::Continuation;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
@@ -30,6 +25,9 @@ const BACKLOG: u32 = 1024;
 /// First backoff after a failed accept, when files or memory ran out; doubles up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Time between two warnings about failed accepts, which strangers can cause.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// `TCP_USER_TIMEOUT`: how long sent data can stay unacknowledged before the connection is closed.
 /// Source: 15 s in tailscale `cmd/derper/derper.go`; home lines get twice that.
@@ -160,86 +158,6 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Limits concurrent connections, in total and per source. Clones share the limits.
-#[derive(Debug, Clone)]
-pub struct Gate {
-    permits: Arc<Semaphore>,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_source: usize,
-}
-
-/// Permit of one connection; released when dropped.
-#[derive(Debug)]
-struct Permit {
-    _slot: Option<SourceSlot>,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// Slot of a source; released when dropped.
-#[derive(Debug)]
-struct SourceSlot {
-    source: IpAddr,
-    gate: Gate,
-}
-
-/// The source has reached its limit.
-#[derive(Debug, PartialEq, Eq)]
-struct TooMany;
-
-impl Gate {
-    /// A gate with these limits, in total and per source.
-    pub fn new(connections: usize, per_source: usize) -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(connections)),
-            sources: Arc::default(),
-            per_source,
-        }
-    }
-
-    /// Waits for a permit; fails at once when the source has reached its limit. Cancel safe.
-    ///
-    /// Loopback is exempt: only this machine connects from it, and a local proxy carries many peers.
-    async fn enter(&self, source: Option<IpAddr>) -> Result<Permit, TooMany> {
-        let source = source
-            .map(|address| Source::of(address).narrow())
-            .filter(|source| !source.is_loopback());
-        let slot = source.map(|source| self.source_slot(source)).transpose()?;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        Ok(Permit {
-            _slot: slot,
-            _permit: permit.map_err(|_| TooMany)?,
-        })
-    }
-
-    fn source_slot(&self, source: IpAddr) -> Result<SourceSlot, TooMany> {
-        let mut sources = self.sources();
-        let count = sources.get(&source).copied().unwrap_or_default();
-        if count >= self.per_source {
-            return Err(TooMany);
-        }
-        sources.insert(source, count.saturating_add(1));
-        Ok(SourceSlot {
-            source,
-            gate: self.clone(),
-        })
-    }
-
-    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for SourceSlot {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.gate.sources().entry(self.source) {
-            *count.get_mut() = count.get().saturating_sub(1);
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
 /// A listening socket.
 pub trait Listener: Send + 'static {
     /// The connection type.
@@ -271,9 +189,10 @@ impl Listener for UnixListener {
 }
 
 /// Handler of each accepted connection.
-pub type Serve<S> = Box<dyn Fn(S, Option<SocketAddr>) -> Continuation + Send>;
+pub type Serve<S> = Box<dyn Fn(S, Ticket) -> Continuation + Send>;
 
-/// Accepts connections through the gate and serves each in its own task, until the server stops.
+/// Accepts connections through the gate and serves each in its own task, until the server stops. A connection that is
+/// evicted ends at once.
 pub async fn accept_all<L: Listener>(
     listener: L,
     gate: Gate,
@@ -281,6 +200,10 @@ pub async fn accept_all<L: Listener>(
     tasks: Tasks,
     serve: Serve<L::Stream>,
 ) {
+    let (began, complaints) = (
+        Instant::now(),
+        SharedTokenBucket::new(1, COMPLAINT_INTERVAL),
+    );
     let mut pause = FIRST_BACKOFF;
     loop {
         let accepted = tokio::select! {
@@ -293,7 +216,12 @@ pub async fn accept_all<L: Listener>(
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
                 // Out of files or memory: freeing them takes time, and the peer waits in the listen queue.
-                tracing::warn!(%error, "cannot accept connections");
+                if complaints.take(began.elapsed()) {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                if gate.make_room() {
+                    pause = FIRST_BACKOFF;
+                }
                 tokio::select! {
                     biased;
                     () = shutdown.wait() => return,
@@ -304,19 +232,20 @@ pub async fn accept_all<L: Listener>(
             }
         };
         pause = FIRST_BACKOFF;
-        let admission = tokio::select! {
+        let place = tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            admission = gate.enter(source.map(|source| source.ip())) => admission,
+            place = gate.enter(source) => place,
         };
-        let Ok(admission) = admission else {
-            tracing::debug!(?source, "too many connections from one source");
-            continue;
-        };
-        let served = serve(stream, source);
+        let ticket = place.ticket();
+        let served = serve(stream, ticket.clone());
         tasks.spawn("connection", async move {
-            served.await;
-            drop(admission);
+            tokio::select! {
+                biased;
+                () = ticket.ended() => tracing::debug!(?ticket, "connection closed to make room"),
+                () = served => {}
+            }
+            drop(place);
         });
     }
 }
@@ -337,9 +266,11 @@ fn is_the_peers(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::limits::Limits;
+    use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn echo(mut stream: TcpStream, _: Option<SocketAddr>) -> Continuation {
+    fn echo(mut stream: TcpStream, _: Ticket) -> Continuation {
         Box::pin(async move {
             let mut byte = [0];
             while let Ok(1) = stream.read(&mut byte).await {
@@ -365,7 +296,7 @@ mod tests {
         let tasks = Tasks::new();
         let shutdown = Shutdown::new();
         for listener in listeners {
-            let gate = Gate::new(4, 4);
+            let gate = Gate::new(&Limits::default(), Arc::default());
             let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
             let accepting = accept_all(listener, gate, shutdown, tasks.clone(), Box::new(echo));
             tasks.spawn("accept", accepting);
@@ -399,10 +330,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_connections_than_permits_wait() {
+    async fn an_evicted_connection_is_closed_and_its_place_given_to_the_next() {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
-        let (tasks, gate) = (Tasks::new(), Gate::new(1, 1));
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        let (tasks, gate) = (Tasks::new(), Gate::new(&limits, Arc::default()));
         let accepting = accept_all(
             listener,
             gate.clone(),
@@ -414,45 +349,15 @@ mod tests {
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(works(&mut first).await);
         let mut second = TcpStream::connect(address).await.unwrap();
-        assert!(!works(&mut second).await);
-        assert_eq!(gate.permits.available_permits(), 0);
-        drop(first);
-        let answered = tokio::time::timeout(Duration::from_secs(5), second.read(&mut [0])).await;
-        assert!(matches!(answered, Ok(Ok(1))));
-        tasks.finish(Duration::ZERO).await;
-    }
-
-    #[tokio::test]
-    async fn one_source_cannot_take_all_and_gets_its_places_back() {
-        let gate = Gate::new(10, 2);
-        let from = async |text: &str| gate.enter(Some(text.parse().unwrap())).await;
-        let first = from("2001:db8::1").await;
-        let second = from("2001:db8::2").await;
-        assert!(first.is_ok() && second.is_ok());
-        assert!(from("2001:db8::3").await.is_err(), "the same /64");
-        assert!(from("2001:db8:0:1::1").await.is_ok());
-        drop(first);
-        assert!(from("2001:db8::3").await.is_ok());
-        let mapped = [from("::ffff:192.0.2.1").await, from("192.0.2.1").await];
-        assert!(mapped.iter().all(Result::is_ok));
-        assert!(from("192.0.2.1").await.is_err());
-        let mut local = Vec::new();
-        for _ in 0..4 {
-            local.push(from("127.0.0.1").await);
+        assert!(works(&mut second).await);
+        let ended = tokio::time::timeout(Duration::from_secs(5), first.read(&mut [0])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))));
+        assert_eq!(gate.counts(), (1, 0));
+        drop(second);
+        while gate.counts() != (0, 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(local.iter().all(Result::is_ok));
-        drop((second, mapped, local));
-        assert!(gate.sources().is_empty());
-        assert_eq!(gate.permits.available_permits(), 10);
-    }
-
-    #[tokio::test]
-    async fn a_slot_is_released_when_the_wait_is_cancelled() {
-        let gate = Gate::new(0, 2);
-        let source = Some(IpAddr::from([192, 0, 2, 1]));
-        let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(source));
-        assert!(wait.await.is_err());
-        assert!(gate.sources().is_empty());
+        tasks.finish(Duration::ZERO).await;
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]

@@ -12,6 +12,7 @@
 pub mod body;
 pub mod body_budget;
 pub mod connection;
+pub mod gate;
 mod handshake_limit;
 pub mod http1;
 pub mod http2;
@@ -19,6 +20,8 @@ mod inline_executor;
 pub mod limits;
 pub mod listener;
 pub mod params;
+pub mod proxies;
+pub mod proxy_protocol;
 pub mod query;
 pub mod stream;
 pub mod tls;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +9,7 @@ use bytes::Bytes;
 use hyper::Response;
 
 use super::body::Body;
+use super::gate::Ticket;
 use super::stream::Stream;
 
 /// A response being made.
@@ -18,7 +18,7 @@ pub type PendingResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 /// The rest of a connection, after its HTTP part.
 pub type Continuation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-type TakeOver = Box<dyn FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send>;
+type TakeOver = Box<dyn FnOnce(Stream, Bytes, Ticket) -> Continuation + Send>;
 
 /// Protocol upgrade: a response with this in its extensions hands the connection over.
 ///
@@ -31,10 +31,10 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// An upgrade to `protocol`. The function gets the stream, the bytes already received, which come
-    /// before those of the stream, and the address of the peer.
+    /// before those of the stream, and the ticket of the connection, by which the client can be proven.
     pub fn new(
         protocol: &'static str,
-        take_over: impl FnOnce(Stream, Bytes, SocketAddr) -> Continuation + Send + 'static,
+        take_over: impl FnOnce(Stream, Bytes, Ticket) -> Continuation + Send + 'static,
     ) -> Self {
         Self {
             protocol,
@@ -48,7 +48,7 @@ impl Upgrade {
     }
 
     /// Hands the connection over.
-    pub fn start(self, stream: Stream, received: Bytes, source: SocketAddr) -> Continuation {
+    pub fn start(self, stream: Stream, received: Bytes, ticket: Ticket) -> Continuation {
         let mut slot = self
             .take_over
             .lock()
@@ -56,7 +56,7 @@ impl Upgrade {
         let take_over = slot.take();
         drop(slot);
         match take_over {
-            Some(take_over) => take_over(stream, received, source),
+            Some(take_over) => take_over(stream, received, ticket),
             None => Box::pin(std::future::ready(())),
         }
     }

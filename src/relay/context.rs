@@ -9,18 +9,22 @@
     )
 )]
 
-use std::net::SocketAddr;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::Pin;
 
 use bytes::Bytes;
-use hearth_derp::ConnInfo;
 use hearth_derp::relay::Relay;
 use hearth_derp::websocket::WebSocket;
+use hearth_derp::{ConnInfo, Key};
+use hearth_shares::Source;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::bootstrap_dns::BootstrapDns;
 use super::upgrade::{self, RelayUpgrade};
 use crate::net::body::{self, Body};
+use crate::net::gate::{Holder, Ticket};
 use crate::net::stream::Stream;
 use crate::net::upgrade::{Continuation, Upgrade};
 
@@ -31,6 +35,8 @@ pub struct RelayContext {
     pub relay: Option<Relay>,
     /// Bootstrap DNS records.
     pub names: BootstrapDns,
+    /// Whether the relay admits anyone, so that a key proves nothing: anyone can make as many as they like.
+    pub admits_anyone: bool,
 }
 
 impl RelayContext {
@@ -39,7 +45,7 @@ impl RelayContext {
         match &self.relay {
             Some(relay) => {
                 let key = relay.public_key();
-                upgrade::upgrade(request, &key, |asked| take_over(relay.clone(), asked))
+                upgrade::upgrade(request, &key, |asked| self.take_over(relay.clone(), asked))
             }
             None => body::text(StatusCode::NOT_FOUND, "the relay is disabled"),
         }
@@ -49,30 +55,56 @@ impl RelayContext {
     pub fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
         let asked = upgrade::fast_start(path, header)?;
         Some(match &self.relay {
-            Some(relay) => take_over(relay.clone(), asked),
+            Some(relay) => self.take_over(relay.clone(), asked),
             None => Upgrade::new(upgrade::PROTOCOL, |_, _, _| {
                 Box::pin(std::future::ready(()))
             }),
         })
     }
+
+    fn take_over(&self, relay: Relay, asked: RelayUpgrade) -> Upgrade {
+        let admits_anyone = self.admits_anyone;
+        Upgrade::new(upgrade::PROTOCOL, move |stream, received, ticket| {
+            let source = ticket.source();
+            let holder = move |key: Key| match admits_anyone {
+                true => by_source(Source::of(source.ip())),
+                false => Holder::new(RELAY, *key.as_bytes()),
+            };
+            serve(&relay, stream, received, ticket, holder, asked)
+        })
+    }
 }
 
-fn take_over(relay: Relay, asked: RelayUpgrade) -> Upgrade {
-    Upgrade::new(upgrade::PROTOCOL, move |stream, received, source| {
-        serve(&relay, stream, received, source, asked)
-    })
+/// The client of a relay that admits anyone: all clients of a source are one.
+fn by_source(source: Source) -> Holder {
+    let mut key = [0; 32];
+    let wide = match source.wide() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    for (byte, of_address) in key.iter_mut().zip(wide.octets()) {
+        *byte = of_address;
+    }
+    Holder::new(RELAY_SOURCE, key)
 }
 
-/// Serves a relay connection until it ends.
+/// Kind of the [`Holder`] of a relay connection: its key is the client's.
+const RELAY: &str = "relay";
+/// The same of a relay that admits anyone: its key is the address of the source.
+const RELAY_SOURCE: &str = "relay source";
+
+/// Serves a relay connection until it ends. It is proven when the client is admitted.
 ///
 /// Not an async function, which would hold the stream twice as long as it lives.
 fn serve(
     relay: &Relay,
     stream: Stream,
     received: Bytes,
-    source: SocketAddr,
+    ticket: Ticket,
+    holder: impl FnOnce(Key) -> Holder + Send + 'static,
     asked: RelayUpgrade,
 ) -> Continuation {
+    let source = ticket.source();
     let arrival = ConnInfo {
         not_ideal: asked.not_ideal,
         ..ConnInfo::from(source)
@@ -84,9 +116,19 @@ fn serve(
         ),
         false => (stream, received),
     };
-    let serving = relay.serve(stream, received, arrival);
+    let mut serving = relay.serve(stream, received, arrival);
     Box::pin(async move {
-        let closed = serving.await;
+        let mut unproven = Some((ticket, holder));
+        let closed = poll_fn(|context| {
+            let polled = Pin::new(&mut serving).poll(context);
+            if let Some(key) = serving.admitted()
+                && let Some((ticket, holder)) = unproven.take()
+            {
+                ticket.prove(holder(key));
+            }
+            polled
+        })
+        .await;
         tracing::debug!(%source, ?closed, "relay connection ended");
     })
 }

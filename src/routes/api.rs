@@ -10,8 +10,25 @@ use crate::admin::problem::{ApiError, Code};
 use crate::admin::{AdminContext, ApiCall, Style};
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
+use crate::net::gate::{Holder, Ticket};
 use crate::status::http_counters::HttpCounters;
 use crate::system_clock;
+use hearth_core::state::principal::Principal;
+
+/// Kind of the [`Holder`] of a connection that an API key was used on: its key is the number of that.
+const API_KEY: &str = "api key";
+
+/// Proves the connection of a request with a valid API key.
+fn prove(principal: &Principal, ticket: Option<&Ticket>) {
+    let (Principal::ApiKey { id, .. }, Some(ticket)) = (principal, ticket) else {
+        return;
+    };
+    let mut key = [0; 32];
+    for (byte, of_number) in key.iter_mut().zip(id.number().to_be_bytes()) {
+        *byte = of_number;
+    }
+    ticket.prove(Holder::new(API_KEY, key));
+}
 
 fn is_api(route: &Route) -> bool {
     matches!(route.access, Access::Key | Access::Scope(_))
@@ -34,6 +51,7 @@ pub async fn answer<B: HttpBody>(
         Ok(principal) => principal,
         Err(refusal) => return refusal.response(style),
     };
+    prove(&principal, parts.extensions.get());
     let (number, route, params) = match find(ROUTES, &parts.method, path, is_api) {
         Found::Route(number, route, params) => (number, route, params),
         Found::OtherMethod(allowed) => {

@@ -16,6 +16,7 @@ use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::ts2021::{self, Peer};
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
+use crate::net::gate::{Holder, Ticket};
 use crate::net::params::Params;
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::relay::context::RelayContext;
@@ -114,6 +115,7 @@ fn answer_noise(
     peer: Peer,
     request: Request<Incoming>,
 ) -> PendingResponse {
+    prove(&context, &peer, &request);
     // Routed by path alone: the authority that clients send inside the session is meaningless.
     let is_noise = |route: &Route| route.access == Access::Noise;
     let (number, route) = match find(ROUTES, request.method(), request.uri().path(), is_noise) {
@@ -142,6 +144,24 @@ fn answer_noise(
             })
         }
         _ => Box::pin(ready(body::text(StatusCode::NOT_FOUND, "not found"))),
+    }
+}
+
+/// Kind of the [`Holder`] of a control connection: its key is a machine key.
+pub const MACHINE: &str = "machine";
+
+/// Proves the connection of a machine that has a node. Only a request inside the session shows that the machine key is the
+/// client's: the handshake message could be somebody else's, sent again.
+fn prove(context: &ControlContext, peer: &Peer, request: &Request<Incoming>) {
+    let Some(ticket) = request.extensions().get::<Ticket>() else {
+        return;
+    };
+    if ticket.is_proven() {
+        return;
+    }
+    let snapshot = context.engine.snapshot();
+    if (snapshot.nodes().iter()).any(|node| node.machine == peer.machine) {
+        ticket.prove(Holder::new(MACHINE, *peer.machine.as_bytes()));
     }
 }
 

@@ -19,6 +19,6 @@ pub mod route;
 pub mod table;
 
 pub use api::answer as answer_api;
-pub use dispatch::Router;
+pub use dispatch::{MACHINE, Router};
 #[cfg(feature = "standalone-relay")]
 pub use relay_only::RelayOnly;

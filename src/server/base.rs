@@ -15,7 +15,9 @@ use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
 use crate::logging::LogControl;
 use crate::net::connection::{Connections, Service};
+use crate::net::gate::Gate;
 use crate::net::limits as http_limits;
+use crate::net::proxies::Proxies;
 use crate::net::tls::{self, Aes, CertNames, CertResolver, Identity};
 use crate::outbound::client::Outbound;
 use crate::relay::bootstrap_dns::BootstrapDns;
@@ -46,6 +48,10 @@ pub(super) struct Base {
     pub(super) pin: Option<String>,
     /// Outgoing requests.
     pub(super) outbound: Arc<Outbound>,
+    /// The trusted proxies.
+    pub(super) proxies: Arc<Proxies>,
+    /// The gate that all connections but those of the admin socket and the metrics pass.
+    pub(super) gate: Gate,
     /// All tasks.
     pub(super) tasks: Tasks,
     /// The request to stop.
@@ -64,12 +70,15 @@ impl Base {
         let signals = Signals::new().map_err(system("signal handlers"))?;
         let (identity, pin) = identity(config)?;
         let listeners = Listeners::bind(config, sockets).await?;
+        let proxies = Arc::new(Proxies::new(config.trusted_proxies.clone()));
         let base = Self {
             signals,
             addresses: listeners.addresses(&config.server_url)?,
             certificate: CertResolver::new(identity),
             pin,
             outbound: Arc::new(Outbound::default()),
+            gate: Gate::new(&http_limits(&config.limits), proxies.clone()),
+            proxies,
             tasks: Tasks::new(),
             shutdown: Shutdown::new(),
         };
@@ -114,11 +123,12 @@ impl Base {
     ) -> Result<(), ServeError> {
         let limits = http_limits(&config.limits);
         let tls = tls::server_config(self.certificate.clone(), aes(config))?;
-        let connections = Connections::new(service, limits, self.shutdown.clone());
+        let proxies = self.proxies.clone();
+        let connections = Connections::new(service, limits, proxies, self.shutdown.clone());
         listeners.start_metrics(metrics, &self.tasks, &self.shutdown);
         listeners.start(
             &connections,
-            &config.limits,
+            &self.gate,
             tls,
             (&metrics.stun, relay::stun_options(config)),
             &self.tasks,
@@ -263,10 +273,12 @@ pub(super) fn http_limits(limits: &Limits) -> http_limits::Limits {
     let fixed = http_limits::Limits::default();
     http_limits::Limits {
         connections: limits.connections,
+        reserved_for_strangers: limits.reserved_for_strangers(),
         connections_per_source: limits.connections_per_address,
+        stranger_life: fixed.stranger_life,
         admin_connections: fixed.admin_connections,
-        handshakes: limits.handshakes,
         tls_handshake: limits.handshake_timeout,
+        first_byte: fixed.first_byte.min(limits.idle_timeout),
         head: limits.handshake_timeout,
         idle: limits.idle_timeout,
         lifetime: fixed.lifetime,

@@ -3,16 +3,18 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hearth_derp::udp::{StunCounters, StunOptions};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
-use crate::config::{Config, Limits, Scheme, ServerUrl};
+use crate::config::{Config, Scheme, ServerUrl};
 use crate::metrics;
 use crate::net::connection::Connections;
-use crate::net::limits as http_limits;
-use crate::net::listener::{Gate, Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
+use crate::net::gate::Gate;
+use crate::net::limits::Limits;
+use crate::net::listener::{Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bind_unix};
 use crate::net::tls;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
@@ -110,14 +112,25 @@ impl Listeners {
 
     /// Serves the metrics to monitoring systems.
     pub(super) fn start_metrics(&mut self, metrics: &Metrics, tasks: &Tasks, shutdown: &Shutdown) {
+        let limits = Limits {
+            connections: METRICS_CONNECTIONS,
+            connections_per_source: METRICS_CONNECTIONS,
+            ..Limits::default()
+        };
+        let gate = Gate::new(&limits, Arc::default());
         for listener in std::mem::take(&mut self.metrics) {
             let (metrics, stop) = (metrics.clone(), shutdown.clone());
             let serve: Serve<TcpStream> = Box::new(move |stream, _| {
                 let (metrics, stop) = (metrics.clone(), stop.clone());
                 Box::pin(async move { metrics::serve(metrics, Box::new(stream), &stop).await })
             });
-            let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
-            let accepting = accept_all(listener, gate, shutdown.clone(), tasks.clone(), serve);
+            let accepting = accept_all(
+                listener,
+                gate.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+                serve,
+            );
             tasks.spawn("metrics", accepting);
         }
     }
@@ -126,13 +139,12 @@ impl Listeners {
     pub(super) fn start(
         self,
         connections: &Connections,
-        limits: &Limits,
+        gate: &Gate,
         tls: tls::Settings,
         stun: (&StunCounters, StunOptions),
         tasks: &Tasks,
         shutdown: &Shutdown,
     ) {
-        let gate = Gate::new(limits.connections, limits.connections_per_address);
         let plain = self.http.into_iter().map(|listener| (listener, None));
         let encrypted = self
             .https
@@ -140,13 +152,8 @@ impl Listeners {
             .map(|listener| (listener, Some(tls.clone())));
         for (listener, tls) in plain.chain(encrypted) {
             let connections = connections.clone();
-            let serve: Serve<TcpStream> = Box::new(move |stream, source| {
-                let (connections, tls) = (connections.clone(), tls.clone());
-                Box::pin(async move {
-                    if let Some(source) = source {
-                        connections.tcp(stream, source, tls).await;
-                    }
-                })
+            let serve: Serve<TcpStream> = Box::new(move |stream, ticket| {
+                Box::pin(connections.clone().tcp(stream, ticket, tls.clone()))
             });
             let accepting = accept_all(
                 listener,
@@ -157,7 +164,7 @@ impl Listeners {
             );
             tasks.spawn("listener", accepting);
         }
-        let local_gate = Gate::new(http_limits::Limits::default().admin_connections, usize::MAX);
+        let local_gate = Gate::queue(Limits::default().admin_connections);
         let connections = connections.clone();
         let serve: Serve<UnixStream> =
             Box::new(move |stream, _| Box::pin(connections.clone().local(stream)));

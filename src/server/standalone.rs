@@ -78,6 +78,7 @@ async fn serve(
         relay: RelayContext {
             relay: metrics.relay.clone(),
             names: base.start_names(config),
+            admits_anyone: config.derp.admission == Admission::Open,
         },
         metrics: metrics.clone(),
     });

@@ -39,6 +39,8 @@ pub struct Serve<S> {
 struct Session {
     id: ConnId,
     conn: Conn,
+    /// The key of the client, once it is admitted.
+    admitted: Option<Key>,
     timer: Timer,
     /// Bytes were written since the last flush.
     dirty: bool,
@@ -108,6 +110,7 @@ impl<S> Serve<S> {
         let session = opened.map(|(id, conn)| Session {
             id,
             conn,
+            admitted: None,
             timer: Timer::default(),
             dirty: false,
             ending: Ending::No,
@@ -126,6 +129,11 @@ impl<S> Serve<S> {
             already_read,
             session,
         }
+    }
+
+    /// The key of the client, once it is admitted, until the connection ends.
+    pub fn admitted(&self) -> Option<Key> {
+        self.session.as_ref().ok()?.admitted
     }
 
     /// Removes the connection from the registry. `reason` is none if the future was dropped early.
@@ -324,6 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
             .shared
             .admit(session.id, key, self.source, role, already_admitted)?;
         session.conn.accept(&info, role.is_mesh_peer)?;
+        session.admitted = Some(key);
         session.is_rate_limited = !role.is_mesh_peer;
         session.rates_version = self.shared.rates_version.load(Ordering::Relaxed);
         session.bucket = match session.is_rate_limited {

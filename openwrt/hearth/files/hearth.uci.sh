@@ -86,8 +86,8 @@ hearth_type() {
 		rule.override_local_dns | rule.use_router | rule.use_with_exit_node)
 		hearth_kind=boolean
 		;;
-	dns.nameservers | dns.search_domains | dns.wildcard | derp.admit_keys | derp.mesh_with | derp.map_files | \
-		derp.map_urls | clients.addresses | wan.stun_servers | wan.on_change | \
+	listen.trusted_proxies | dns.nameservers | dns.search_domains | dns.wildcard | derp.admit_keys | \
+		derp.mesh_with | derp.map_files | derp.map_urls | clients.addresses | wan.stun_servers | wan.on_change | \
 		rule.target | rule.nameservers | rule.search_domains)
 		hearth_kind=list
 		;;

@@ -87,7 +87,10 @@ impl ApiCall<'_> {
                 let used = resident_bytes()?;
                 Some(Memory { used, budget })
             }),
-            warnings: about.warnings.iter().cloned().chain(trouble).collect(),
+            warnings: (about.warnings.iter().cloned())
+                .chain(trouble)
+                .chain(about.proxies.warning())
+                .collect(),
             waiting_routes: (nodes.iter())
                 .filter(|node| node.waiting_routes().next().is_some())
                 .count(),

@@ -49,6 +49,7 @@ impl ApiCall<'_> {
         let about = &self.admin.about;
         let trouble = about.policy_status.borrow().trouble(&snapshot);
         let warnings = about.warnings.iter().cloned().chain(trouble);
+        let warnings = warnings.chain(about.proxies.warning());
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
             nodes.map(|node| convert::node_name(node)).collect()

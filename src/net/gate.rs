@@ -1,0 +1,691 @@
+//! The gate that every connection passes, and the shares behind it.
+//!
+//! A connection begins as that of a stranger. It gets a [`Ticket`], with which code that learns who the client is
+//! proves it: a machine that has a node, an admitted relay client, the owner of an API key. Nobody waits for a place:
+//!
+//! - Strangers have all places that the proven leave. One source has at most `per_source` of them, and when there is no
+//!   place for one more connection, the oldest of the source with the most is closed. A stranger is closed as well when
+//!   it proves nothing for too long. So a client that can prove something always gets a place, and the time to do so.
+//! - The proven have all places but those that are reserved for strangers. When these are taken, the client with the
+//!   most loses its oldest connection. A client for which no place can be made without taking a fair share from another
+//!   one stays a stranger.
+//!
+//! Loopback and trusted proxies carry many clients, so `per_source` does not apply to them; otherwise they are sources
+//! like any other.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hearth_shares::pool::Group;
+use hearth_shares::{Entry, Pool, Source};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::limits::Limits;
+use super::proxies::Proxies;
+
+/// Who has proven a connection: a kind of key and the key. Must not know which kinds there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    kind: &'static str,
+    key: [u8; 32],
+}
+
+impl Holder {
+    /// The owner of a key.
+    pub const fn new(kind: &'static str, key: [u8; 32]) -> Self {
+        Self { kind, key }
+    }
+
+    /// The kind of its key.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+}
+
+/// Limits concurrent connections. Clones share the limits.
+#[derive(Debug, Clone)]
+pub struct Gate(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Queue(Arc<Semaphore>),
+    Shares(Arc<Shares>),
+}
+
+#[derive(Debug)]
+struct Shares {
+    connections: usize,
+    for_proven: usize,
+    per_source: usize,
+    stranger_life: Duration,
+    proxies: Arc<Proxies>,
+    /// Locked before any [`Seat`], never across an await.
+    pools: Mutex<Pools>,
+}
+
+#[derive(Debug)]
+struct Pools {
+    strangers: Pool<Stranger>,
+    proven: Pool<Proven>,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    source: Source,
+    ticket: Ticket,
+}
+
+impl Group for Stranger {
+    type Key = IpAddr;
+
+    fn wide(&self) -> IpAddr {
+        self.source.wide()
+    }
+
+    fn narrow(&self) -> IpAddr {
+        self.source.narrow()
+    }
+}
+
+#[derive(Debug)]
+struct Proven {
+    holder: Holder,
+    ticket: Ticket,
+}
+
+impl Group for Proven {
+    type Key = Holder;
+
+    fn wide(&self) -> Holder {
+        self.holder
+    }
+
+    fn narrow(&self) -> Holder {
+        self.holder
+    }
+}
+
+/// A connection that has passed the gate. Clones are of the same connection.
+#[derive(Clone)]
+pub struct Ticket(Arc<Inner>);
+
+struct Inner {
+    shares: Option<Arc<Shares>>,
+    seat: Mutex<Seat>,
+    /// Notified when the state of the seat has changed.
+    changed: Notify,
+}
+
+#[derive(Clone, Copy)]
+struct Seat {
+    source: SocketAddr,
+    state: State,
+    /// When the connection became that of a stranger.
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Passed a gate without shares.
+    Free,
+    Stranger(Entry),
+    Proven(Entry),
+    /// Evicted, or ended.
+    Gone,
+}
+
+/// The place of a connection; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    ticket: Ticket,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Gate {
+    /// A gate with shares.
+    pub fn new(limits: &Limits, proxies: Arc<Proxies>) -> Self {
+        let connections = limits.connections.max(1);
+        // The pools are bounded here, by what they have together.
+        let unbounded = usize::MAX;
+        Self(Kind::Shares(Arc::new(Shares {
+            connections,
+            for_proven: connections.saturating_sub(limits.reserved_for_strangers),
+            per_source: limits.connections_per_source.max(1),
+            stranger_life: limits.stranger_life,
+            proxies,
+            pools: Mutex::new(Pools {
+                strangers: Pool::new(unbounded),
+                proven: Pool::new(unbounded),
+            }),
+        })))
+    }
+
+    /// A gate of so many places that connections wait for, for clients that are all trusted.
+    pub fn queue(places: usize) -> Self {
+        Self(Kind::Queue(Arc::new(Semaphore::new(places))))
+    }
+
+    /// Gives a connection a place. Waits for one only at a [`Gate::queue`]. Cancel safe.
+    pub(super) async fn enter(&self, source: Option<SocketAddr>) -> Place {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let source = source.unwrap_or(nowhere);
+        match &self.0 {
+            Kind::Queue(places) => Place {
+                ticket: Ticket::detached(source),
+                // The semaphore is never closed.
+                _permit: Arc::clone(places).acquire_owned().await.ok(),
+            },
+            Kind::Shares(shares) => {
+                let ticket = Ticket::new(Some(Arc::clone(shares)), source);
+                shares.seat_stranger(&mut shares.lock(), &ticket, source);
+                Place {
+                    ticket,
+                    _permit: None,
+                }
+            }
+        }
+    }
+
+    /// Closes a connection of a stranger, because the system has run out of something. False if there is none.
+    pub(super) fn make_room(&self) -> bool {
+        let Kind::Shares(shares) = &self.0 else {
+            return false;
+        };
+        let mut pools = shares.lock();
+        let surplus = pools.strangers.gives_way();
+        surplus.is_some_and(|surplus| pools.evict_stranger(surplus))
+    }
+
+    /// Makes strangers of the connections of holders that are gone.
+    pub fn demote(&self, mut is_gone: impl FnMut(&Holder) -> bool) {
+        let Kind::Shares(shares) = &self.0 else {
+            return;
+        };
+        let mut pools = shares.lock();
+        let proven = pools.proven.iter();
+        let gone = proven.filter(|(_, proven)| is_gone(&proven.holder));
+        let gone: Vec<(Entry, Ticket)> = gone
+            .map(|(entry, proven)| (entry, proven.ticket.clone()))
+            .collect();
+        for (entry, ticket) in gone {
+            pools.proven.leave(entry);
+            ticket.seat().since = Instant::now();
+            let source = ticket.source();
+            shares.seat_stranger(&mut pools, &ticket, source);
+        }
+    }
+
+    /// Number of strangers' connections, and of proven ones.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        match &self.0 {
+            Kind::Queue(_) => (0, 0),
+            Kind::Shares(shares) => {
+                let pools = shares.lock();
+                (pools.strangers.len(), pools.proven.len())
+            }
+        }
+    }
+}
+
+impl Shares {
+    /// A panic elsewhere cannot spoil the pools: each change of them is complete before the next.
+    fn lock(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a connection among the strangers and closes one of them if that is one too many.
+    fn seat_stranger(&self, pools: &mut Pools, ticket: &Ticket, address: SocketAddr) {
+        let source = Source::of(address.ip());
+        let stranger = Stranger {
+            source,
+            ticket: ticket.clone(),
+        };
+        let (entry, _) = pools.strangers.enter(stranger);
+        {
+            let mut seat = ticket.seat();
+            seat.source = address;
+            seat.state = State::Stranger(entry);
+        }
+        ticket.0.changed.notify_one();
+        let surplus = match self.is_over_its_share(pools, address.ip(), source) {
+            true => pools.oldest_of(source),
+            false if pools.len() > self.connections => pools.strangers.gives_way(),
+            false => None,
+        };
+        if let Some(surplus) = surplus {
+            pools.evict_stranger(surplus);
+        }
+    }
+
+    fn is_over_its_share(&self, pools: &Pools, address: IpAddr, source: Source) -> bool {
+        let carries_many = source.is_loopback() || self.proxies.trust(address);
+        let of_source = pools.strangers.iter();
+        let of_source = of_source.filter(|(_, other)| other.source.wide() == source.wide());
+        !carries_many && of_source.count() > self.per_source
+    }
+}
+
+impl Pools {
+    fn len(&self) -> usize {
+        self.strangers.len().saturating_add(self.proven.len())
+    }
+
+    fn oldest_of(&self, source: Source) -> Option<Entry> {
+        let mut strangers = self.strangers.iter();
+        let oldest = strangers.find(|(_, other)| other.source.wide() == source.wide());
+        oldest.map(|(entry, _)| entry)
+    }
+
+    fn evict_stranger(&mut self, entry: Entry) -> bool {
+        let ticket = self.strangers.get(entry);
+        let Some(ticket) = ticket.map(|stranger| stranger.ticket.clone()) else {
+            return false;
+        };
+        self.strangers.leave(entry);
+        ticket.close();
+        true
+    }
+
+    /// Evicts a connection for one of `holder`: the holder with the most loses its oldest connection, if it keeps at
+    /// least as many as `holder` gets, and else `holder` its own oldest. False if there is neither.
+    fn make_room_for(&mut self, holder: Holder) -> bool {
+        let held = |holder: Holder| {
+            let proven = self.proven.iter();
+            proven.filter(|(_, other)| other.holder == holder).count()
+        };
+        let own = held(holder);
+        let largest = self.proven.gives_way().and_then(|entry| {
+            let other = self.proven.get(entry)?.holder;
+            (held(other) > own.saturating_add(1)).then_some(entry)
+        });
+        let oldest = || {
+            let mut proven = self.proven.iter();
+            let oldest = proven.find(|(_, other)| other.holder == holder);
+            oldest.map(|(entry, _)| entry)
+        };
+        let Some(surplus) = largest.or_else(oldest) else {
+            return false;
+        };
+        if let Some(ticket) = self.proven.get(surplus).map(|proven| proven.ticket.clone()) {
+            self.proven.leave(surplus);
+            ticket.close();
+        }
+        true
+    }
+}
+
+impl Ticket {
+    fn new(shares: Option<Arc<Shares>>, source: SocketAddr) -> Self {
+        Self(Arc::new(Inner {
+            shares,
+            seat: Mutex::new(Seat {
+                source,
+                state: State::Free,
+                since: Instant::now(),
+            }),
+            changed: Notify::new(),
+        }))
+    }
+
+    /// The ticket of a connection that has passed no gate with shares. It never counts as proven.
+    pub fn detached(source: SocketAddr) -> Self {
+        Self::new(None, source)
+    }
+
+    /// Address of the client: of the peer, or what a trusted proxy says. The port is 0 if the proxy does not say it.
+    pub fn source(&self) -> SocketAddr {
+        self.seat().source
+    }
+
+    /// Whether the client has proven who it is, and has a place among the proven.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.seat().state, State::Proven(_))
+    }
+
+    /// The client has proven that it is `holder`: the connection moves to the pool of the proven, if there is room for
+    /// one more of `holder`. The first proof counts.
+    pub fn prove(&self, holder: Holder) {
+        let Some(shares) = &self.0.shares else {
+            return;
+        };
+        let mut pools = shares.lock();
+        let State::Stranger(entry) = self.seat().state else {
+            return;
+        };
+        if pools.proven.len() >= shares.for_proven && !pools.make_room_for(holder) {
+            return;
+        }
+        pools.strangers.leave(entry);
+        let proven = Proven {
+            holder,
+            ticket: self.clone(),
+        };
+        let (entry, _) = pools.proven.enter(proven);
+        self.seat().state = State::Proven(entry);
+        self.0.changed.notify_one();
+    }
+
+    /// The connection carries another client, as a trusted proxy says: it is charged to that source, and what was proven
+    /// no longer counts.
+    pub(super) fn recharge(&self, source: SocketAddr) {
+        let Some(shares) = &self.0.shares else {
+            self.seat().source = source;
+            return;
+        };
+        let mut pools = shares.lock();
+        let state = self.seat().state;
+        match state {
+            State::Stranger(entry) => pools.strangers.leave(entry),
+            State::Proven(entry) => pools.proven.leave(entry),
+            State::Free | State::Gone => return,
+        };
+        shares.seat_stranger(&mut pools, self, source);
+    }
+
+    /// Waits until the connection has to end: it was evicted, or has proven nothing for too long. Cancel safe.
+    pub(super) async fn ended(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            let seat = *self.seat();
+            match (seat.state, &self.0.shares) {
+                (State::Gone, _) => return,
+                (State::Stranger(_), Some(shares)) => {
+                    let end = seat.since.checked_add(shares.stranger_life);
+                    tokio::select! {
+                        biased;
+                        () = changed => {}
+                        () = sleep_until(end.unwrap_or(seat.since)) => self.expire(shares),
+                    }
+                }
+                _ => changed.await,
+            }
+        }
+    }
+
+    fn expire(&self, shares: &Shares) {
+        let mut pools = shares.lock();
+        let state = self.seat().state;
+        if let State::Stranger(entry) = state {
+            pools.evict_stranger(entry);
+        }
+    }
+
+    /// Ends the connection, which is in no pool any more.
+    fn close(&self) {
+        self.seat().state = State::Gone;
+        self.0.changed.notify_one();
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.0.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seat = *self.seat();
+        write!(f, "Ticket({}, {:?})", seat.source, seat.state)
+    }
+}
+
+impl Place {
+    /// The ticket of the connection.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(shares) = &self.ticket.0.shares else {
+            return;
+        };
+        let mut pools = shares.lock();
+        let state = std::mem::replace(&mut self.ticket.seat().state, State::Gone);
+        match state {
+            State::Stranger(entry) => pools.strangers.leave(entry),
+            State::Proven(entry) => pools.proven.leave(entry),
+            State::Free | State::Gone => false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn limits(connections: usize, reserved: usize, per_source: usize) -> Limits {
+        Limits {
+            connections,
+            reserved_for_strangers: reserved,
+            connections_per_source: per_source,
+            ..Limits::default()
+        }
+    }
+
+    fn gate(connections: usize, reserved: usize, per_source: usize) -> Gate {
+        let proxies = Proxies::new(vec!["192.0.2.200/32".parse().unwrap()]);
+        Gate::new(
+            &limits(connections, reserved, per_source),
+            Arc::new(proxies),
+        )
+    }
+
+    async fn from(gate: &Gate, address: &str) -> Place {
+        gate.enter(Some(SocketAddr::new(address.parse().unwrap(), 1)))
+            .await
+    }
+
+    fn machine(mark: u8) -> Holder {
+        Holder::new("machine", [mark; 32])
+    }
+
+    fn is_open(place: &Place) -> bool {
+        let ended = pin!(place.ticket.ended());
+        let mut context = Context::from_waker(Waker::noop());
+        ended.poll(&mut context) == Poll::Pending
+    }
+
+    #[tokio::test]
+    async fn the_source_with_the_most_connections_loses_its_oldest() {
+        let gate = gate(4, 1, 4);
+        let greedy = [
+            from(&gate, "192.0.2.1").await,
+            from(&gate, "192.0.2.1").await,
+            from(&gate, "192.0.2.1").await,
+        ];
+        let other = from(&gate, "192.0.2.2").await;
+        let newcomer = from(&gate, "192.0.2.3").await;
+        assert_eq!(greedy.each_ref().map(is_open), [false, true, true]);
+        assert!(is_open(&other) && is_open(&newcomer));
+        assert_eq!(gate.counts(), (4, 0));
+    }
+
+    #[tokio::test]
+    async fn a_site_with_many_networks_is_one_source() {
+        let gate = gate(40, 1, 4);
+        let mut site = Vec::new();
+        for network in 0..12 {
+            site.push(from(&gate, &format!("2001:db8:1:{network:x}::1")).await);
+        }
+        assert_eq!(site.iter().filter(|place| is_open(place)).count(), 4);
+        assert!(is_open(&from(&gate, "2001:db8:2::1").await));
+    }
+
+    #[tokio::test]
+    async fn strangers_with_different_addresses_keep_no_client_out() {
+        let gate = gate(16, 4, 8);
+        let mut strangers = Vec::new();
+        for host in 1..100 {
+            strangers.push(from(&gate, &format!("198.51.100.{host}")).await);
+        }
+        let known = from(&gate, "192.0.2.1").await;
+        for host in 1..15 {
+            strangers.push(from(&gate, &format!("203.0.113.{host}")).await);
+        }
+        assert!(
+            is_open(&known),
+            "while as many others come as there are places"
+        );
+        known.ticket.prove(machine(1));
+        for host in 1..200 {
+            strangers.push(from(&gate, &format!("203.0.113.{host}")).await);
+        }
+        assert!(is_open(&known) && known.ticket.is_proven());
+        assert_eq!(gate.counts(), (15, 1));
+    }
+
+    #[tokio::test]
+    async fn devices_of_one_household_are_not_counted_as_strangers() {
+        let gate = gate(32, 4, 2);
+        let mut home = Vec::new();
+        for device in 0..20 {
+            let place = from(&gate, "192.0.2.1").await;
+            place.ticket.prove(machine(device));
+            home.push(place);
+        }
+        assert!(home.iter().all(is_open));
+        assert_eq!(gate.counts(), (0, 20));
+    }
+
+    #[tokio::test]
+    async fn the_proven_leave_places_for_strangers() {
+        let gate = gate(8, 3, 8);
+        let mut devices = Vec::new();
+        for device in 0..8 {
+            let place = from(&gate, "192.0.2.1").await;
+            place.ticket.prove(machine(device));
+            devices.push(place);
+        }
+        assert_eq!(gate.counts(), (3, 5));
+        assert!(
+            devices.iter().all(is_open),
+            "the rest stays among the strangers"
+        );
+        drop(devices);
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn one_device_cannot_hold_the_places_of_the_others() {
+        let gate = gate(10, 2, 10);
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            let place = from(&gate, "192.0.2.1").await;
+            place.ticket.prove(machine(1));
+            greedy.push(place);
+        }
+        let mut others = Vec::new();
+        for device in 2..6 {
+            let place = from(&gate, "192.0.2.2").await;
+            place.ticket.prove(machine(device));
+            assert!(place.ticket.is_proven(), "{device}");
+            others.push(place);
+        }
+        assert!(others.iter().all(is_open));
+        // One more of its own replaces its oldest.
+        let last = from(&gate, "192.0.2.1").await;
+        last.ticket.prove(machine(1));
+        assert!(last.ticket.is_proven() && others.iter().all(is_open));
+        assert_eq!(greedy.iter().filter(|place| is_open(place)).count(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_proves_nothing_ends_and_a_proven_one_does_not() {
+        let gate = gate(8, 2, 8);
+        let (stranger, known) = (
+            from(&gate, "192.0.2.1").await,
+            from(&gate, "192.0.2.1").await,
+        );
+        known.ticket.prove(machine(1));
+        let life = limits(1, 1, 1).stranger_life;
+        let early = tokio::time::timeout(life - Duration::from_secs(1), stranger.ticket.ended());
+        assert!(early.await.is_err());
+        let late = tokio::time::timeout(Duration::from_secs(2), stranger.ticket.ended());
+        assert!(late.await.is_ok());
+        let never = tokio::time::timeout(life * 10, known.ticket.ended());
+        assert!(never.await.is_err());
+        assert_eq!(gate.counts(), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_of_a_deleted_device_becomes_that_of_a_stranger() {
+        let gate = gate(8, 2, 8);
+        let (kept, deleted) = (
+            from(&gate, "192.0.2.1").await,
+            from(&gate, "192.0.2.1").await,
+        );
+        kept.ticket.prove(machine(1));
+        deleted.ticket.prove(machine(2));
+        tokio::time::sleep(Duration::from_secs(24 * 60 * 60)).await;
+        gate.demote(|holder| *holder == machine(2));
+        assert!(kept.ticket.is_proven() && !deleted.ticket.is_proven());
+        assert!(is_open(&deleted), "it has as long as any stranger");
+        let life = limits(1, 1, 1).stranger_life;
+        let over = tokio::time::timeout(life * 2, deleted.ticket.ended());
+        assert!(over.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn loopback_and_proxies_carry_many_clients() {
+        let gate = gate(40, 2, 2);
+        let mut places = Vec::new();
+        for _ in 0..10 {
+            places.push(from(&gate, "127.0.0.1").await);
+            places.push(from(&gate, "192.0.2.200").await);
+            places.push(from(&gate, "192.0.2.1").await);
+        }
+        assert_eq!(places.iter().filter(|place| is_open(place)).count(), 22);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_charged_to_the_client_that_a_proxy_names() {
+        let gate = gate(40, 2, 2);
+        let client = SocketAddr::from(([203, 0, 113, 1], 0));
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let place = from(&gate, "192.0.2.200").await;
+            place.ticket.prove(machine(1));
+            place.ticket.recharge(client);
+            assert!(!place.ticket.is_proven());
+            places.push(place);
+        }
+        assert_eq!(places[2].ticket.source(), client);
+        let open: Vec<bool> = places.iter().map(is_open).collect();
+        assert_eq!(open, [false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn without_files_the_strangers_make_room() {
+        let gate = gate(8, 2, 8);
+        let (stranger, known) = (
+            from(&gate, "192.0.2.1").await,
+            from(&gate, "192.0.2.1").await,
+        );
+        known.ticket.prove(machine(1));
+        assert!(gate.make_room() && !gate.make_room());
+        assert!(!is_open(&stranger) && is_open(&known));
+    }
+
+    #[tokio::test]
+    async fn the_admin_socket_waits() {
+        let gate = Gate::queue(1);
+        let first = gate.enter(None).await;
+        let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(None));
+        assert!(wait.await.is_err());
+        drop(first);
+        gate.enter(None).await;
+    }
+}
