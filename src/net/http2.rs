@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::inline_executor::InlineExecutor;
 use super::limits::Limits;
+use super::revocation::Revocation;
 use super::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
 
@@ -33,7 +34,7 @@ pub enum Http2Error {
 }
 
 /// Answers the requests of a connection until it ends or the server stops. On shutdown no new requests are
-/// accepted, and the running ones are awaited.
+/// accepted, and the running ones are awaited. A [`Revocation`] in the extensions of a response can end it.
 ///
 /// Not an `async fn`, which would reserve memory for the stream next to the connection that contains it.
 pub fn serve<S>(
@@ -47,12 +48,19 @@ where
 {
     let asked = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&asked);
+    let mut requests = InlineExecutor::new();
+    let polled = requests.polled();
     let service = service_fn(move |request| {
         seen.store(true, Ordering::Relaxed);
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let (answer, polled) = (answer(request), polled.clone());
+        async move {
+            let mut response = answer.await;
+            if let Some(revocation) = response.extensions_mut().remove::<Revocation>() {
+                polled.is_revoked_by(revocation);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    let mut requests = InlineExecutor::new();
     let mut http = http2::Builder::new(requests.spawner());
     http.timer(TokioTimer::new())
         .initial_connection_window_size(limits.window_bytes)
@@ -87,5 +95,90 @@ where
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::{Body, text};
+    use crate::supervise::Tasks;
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::StatusCode;
+    use std::sync::Mutex;
+    use std::time::Duration;
+    use tokio::io::duplex;
+    use tokio::time::timeout;
+
+    /// Runs the client side of a connection.
+    #[derive(Clone)]
+    struct OnTasks(Tasks);
+
+    impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnTasks {
+        fn execute(&self, future: F) {
+            self.0.spawn("client request", future);
+        }
+    }
+
+    /// The error code of RST_STREAM, which the peer sees instead of more data.
+    fn reset_code(error: &hyper::Error) -> String {
+        let source = std::error::Error::source(error).map(ToString::to_string);
+        source.unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_revoked_response_is_reset_at_once_although_its_peer_reads_nothing() {
+        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+        let (client, server) = duplex(1 << 20);
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let (seen, held) = (begun.clone(), Arc::new(()));
+        let guard = Arc::downgrade(&held);
+        let answer = move |request: Request<Incoming>| -> PendingResponse {
+            if request.uri().path() == "/other" {
+                return Box::pin(std::future::ready(text(StatusCode::OK, "well")));
+            }
+            let held = held.clone();
+            // More than the window has room for: the body is never asked for its last piece.
+            let body = Body::stream(|sender| async move {
+                let _held = held;
+                loop {
+                    sender.send(Bytes::from(vec![0; 64 * 1024])).await;
+                }
+            });
+            let mut response = hyper::Response::new(body);
+            let revocation = Revocation::default();
+            seen.lock().unwrap().push(revocation.clone());
+            response.extensions_mut().insert(revocation);
+            Box::pin(std::future::ready(response))
+        };
+        let stop = shutdown.clone();
+        tasks.spawn("server", async move {
+            let _ = serve(server, &Limits::default(), &shutdown, answer).await;
+        });
+        let mut builder = hyper::client::conn::http2::Builder::new(OnTasks(tasks.clone()));
+        builder.initial_stream_window_size(1000);
+        let (mut requests, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
+        tasks.spawn("client", async {
+            let _ = connection.await;
+        });
+        let get = |path: &str| {
+            let uri = format!("https://unused{path}");
+            Request::get(uri).body(Empty::<Bytes>::new()).unwrap()
+        };
+        let unread = requests.send_request(get("/")).await.unwrap();
+        // Polls the connection again, with the response already stuck.
+        assert!(requests.send_request(get("/other")).await.is_ok());
+        // The service itself holds one.
+        assert_eq!(guard.strong_count(), 2);
+        begun.lock().unwrap()[0].revoke();
+        let read = timeout(Duration::from_secs(5), unread.into_body().collect());
+        let error = read.await.unwrap().unwrap_err();
+        assert!(reset_code(&error).contains("cancel"), "{error:?}");
+        assert_eq!(guard.strong_count(), 1);
+        // The connection and its other requests go on.
+        let other = requests.send_request(get("/other")).await.unwrap();
+        assert_eq!(other.status(), StatusCode::OK);
+        stop.trigger();
     }
 }
