@@ -153,7 +153,7 @@ limits! {
     http2_window: bytes = 65_535, 65_535, 16 * MIB;
     /// Send buffer of an HTTP/2 stream, in bytes.
     http2_send_buffer: bytes = 16 * KIB, 4 * KIB, MIB;
-    /// Concurrent map streams: devices online.
+    /// Concurrent map streams: devices online, one for each.
     map_streams: count = 512, 4, 65_536;
     /// Full maps that are built and sent concurrently; further ones wait.
     full_map_builds: count = 2, 1, 64;
@@ -162,7 +162,7 @@ limits! {
     /// Size of a node's response to a C2N request. The map of a node with a thousand peers is the
     /// longest. In bytes.
     node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB;
-    /// Audit entries that nodes reported; the oldest is dropped.
+    /// Audit entries that nodes reported; the oldest of the node with the most is dropped.
     audit_entries: count = 128, 1, 65_536;
     /// Entries of the audit log; the oldest ones are deleted.
     audit_log_entries: count = 4096, 16, 65_536;
@@ -170,7 +170,7 @@ limits! {
     audit_log_bytes: bytes = MIB, 16 * KIB, 64 * MIB;
     /// SSH sessions that wait for a check; the oldest is dropped.
     ssh_checks: count = 64, 4, 4096;
-    /// Queued changes; when the queue is full, requests get 503.
+    /// Queued changes; when the queue is full, or a single device has more than a few, requests get 503.
     engine_queue: count = 256, 16, 65_536;
     /// Changes per commit.
     engine_batch: count = 64, 1, 4096;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
-use crate::control::map_streams::{MapKind, MapPlace};
+use crate::control::map_streams::{MapKind, MapPlace, NoPlace};
 use crate::control::node_auth::{NodeAuthError, node_of, refused};
 use crate::control::ts2021::Peer;
 use crate::engine::Handle;
@@ -127,8 +127,9 @@ async fn poll_once(
     if let Err(answer) = apply_update(&context, node, request).await {
         return answer;
     }
-    let Some(place) = enter(&context, node.id, MapKind::Once) else {
-        return too_many();
+    let place = match enter(&context, node.id, MapKind::Once) {
+        Ok(place) => place,
+        Err(fault) => return no_place(fault),
     };
     let scope = match request.omit_peers {
         true => Scope::Itself,
@@ -159,15 +160,19 @@ async fn poll_once(
 }
 
 /// A place for a map or a stream of maps of this node.
-fn enter(context: &ControlContext, node: NodeId, kind: MapKind) -> Option<MapPlace> {
+fn enter(context: &ControlContext, node: NodeId, kind: MapKind) -> Result<MapPlace, NoPlace> {
     let snapshot = context.engine.snapshot();
     let is_approved = |id| snapshot.node(id).is_some_and(|node| !node.is_isolated());
-    context.streams.enter(node, kind, is_approved)
+    let now = system_clock::now().mono;
+    context.streams.enter(node, kind, now, is_approved)
 }
 
-fn too_many() -> Response<Body> {
-    let fault = "too many map streams (limits.map_streams)";
-    let mut response = body::text(StatusCode::SERVICE_UNAVAILABLE, fault);
+fn no_place(fault: NoPlace) -> Response<Body> {
+    let status = match fault {
+        NoPlace::TooOften => StatusCode::TOO_MANY_REQUESTS,
+        NoPlace::Full => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = body::text(status, &fault.to_string());
     response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     response
 }
@@ -205,8 +210,9 @@ async fn stream(
     node: &Node,
     request: &mut MapRequest,
 ) -> Response<Body> {
-    let Some(place) = enter(&context, node.id, MapKind::Stream) else {
-        return too_many();
+    let place = match enter(&context, node.id, MapKind::Stream) {
+        Ok(place) => place,
+        Err(fault) => return no_place(fault),
     };
     let session = context.next_session();
     let fallback = convert::update(node, request, context.limits.hostinfo);
@@ -343,6 +349,12 @@ async fn drive(
         }
         tokio::select! {
             biased;
+            () = open.place.revocation.revoked() => {
+                // Goes through only if the client has read what came before; otherwise the stream is reset.
+                let message = netmap::keep_alive(system_clock::now().wall);
+                sender.send(frame(message.as_bytes(), zstd)).await;
+                return StreamEnd::Ended(EndReason::Superseded);
+            }
             changed = updates.changed() => if changed.is_err() { return StreamEnd::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {

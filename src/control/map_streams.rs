@@ -7,12 +7,20 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use hearth_shares::{Counts, Held, Source};
+use hearth_shares::{Buckets, Counts, Held, Source};
 
 use crate::net::revocation::Revocation;
 use hearth_core::id::NodeId;
 use hearth_core::keys::MachineKey;
+
+/// Maps that a node may ask for: 32 at once, then one a second. A client asks again at once when its stream ends, and two
+/// with the same keys (a copied disk) would end each other's streams without a pause.
+const OPENINGS: (u32, Duration) = (32, Duration::from_secs(1));
+
+/// Most nodes whose rate is remembered; all others share one.
+const RATES_MAX: usize = 512;
 
 /// What a place is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +43,7 @@ pub struct MapStreams {
 
 #[derive(Debug)]
 struct Open {
+    openings: Buckets<NodeId>,
     /// Number of the next place.
     next: u64,
     /// Oldest first.
@@ -59,6 +68,17 @@ enum Number {
     Former(MachineKey, u64),
 }
 
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// The node asks for maps too often.
+    #[error("this device asks for maps too often; is there another one with a copy of its keys?")]
+    TooOften,
+    /// All places are taken.
+    #[error("too many map streams (limits.map_streams)")]
+    Full,
+}
+
 /// A place; given back when dropped.
 #[derive(Debug)]
 pub struct MapPlace {
@@ -77,6 +97,7 @@ impl MapStreams {
             most_former,
             sources: Counts::new(most_former.div_ceil(2)),
             open: Mutex::new(Open {
+                openings: Buckets::new(OPENINGS.0, OPENINGS.1, RATES_MAX),
                 next: 0,
                 nodes: BTreeMap::new(),
                 former: BTreeMap::new(),
@@ -84,16 +105,22 @@ impl MapStreams {
         })
     }
 
-    /// A place for a node, which ends the one of the same kind that it has. `None` if all places are taken by nodes that
-    /// count as much: of approved nodes ([`is_approved`](Self::enter)) streams count more than single maps, and both count
-    /// more than what others have.
+    /// A place for a node, which ends the one of the same kind that it has. `now` is the monotonic time.
+    ///
+    /// # Errors
+    /// If the node asks too often, or all places are taken by nodes that count as much: of nodes that are approved streams
+    /// count more than single maps, and both count more than what others have.
     pub fn enter(
         self: &Arc<Self>,
         node: NodeId,
         kind: MapKind,
+        now: Duration,
         is_approved: impl Fn(NodeId) -> bool,
-    ) -> Option<MapPlace> {
+    ) -> Result<MapPlace, NoPlace> {
         let mut open = self.lock();
+        if !open.openings.take(node, now) {
+            return Err(NoPlace::TooOften);
+        }
         let own = |(_, (known, had, _)): &(&u64, &(NodeId, MapKind, Revocation))| {
             (*known, *had) == (node, kind)
         };
@@ -105,15 +132,15 @@ impl MapStreams {
             let places = open.nodes.iter();
             let weights = places.map(|(number, (node, kind, _))| (weight(*node, *kind), *number));
             // Of equals the oldest.
-            let (least, number) = weights.min()?;
+            let (least, number) = weights.min().ok_or(NoPlace::Full)?;
             if least >= weight(node, kind) {
-                return None;
+                return Err(NoPlace::Full);
             }
             open.end(number);
         }
         let (number, revocation) = open.begin();
         open.nodes.insert(number, (node, kind, revocation.clone()));
-        Some(MapPlace {
+        Ok(MapPlace {
             streams: Arc::clone(self),
             number: Number::Node(number),
             revocation,
@@ -202,7 +229,13 @@ mod tests {
     #[test]
     fn a_newer_stream_of_a_node_ends_the_older_one_and_takes_its_place() {
         let streams = MapStreams::new(2);
-        let enter = |number, kind| streams.enter(node(number), kind, |_| true).unwrap();
+        let now = std::cell::Cell::new(Duration::ZERO);
+        let enter = |number, kind| {
+            now.set(now.get() + OPENINGS.1);
+            streams
+                .enter(node(number), kind, now.get(), |_| true)
+                .unwrap()
+        };
         let other = enter(2, MapKind::Stream);
         let mut held = vec![enter(1, MapKind::Stream)];
         for _ in 0..32 {
@@ -222,27 +255,40 @@ mod tests {
     #[test]
     fn a_single_map_replaces_that_of_the_same_node_and_gives_way_to_streams() {
         let streams = MapStreams::new(2);
-        let enter = |number, kind| streams.enter(node(number), kind, |_| true);
+        let enter = |number, kind| streams.enter(node(number), kind, Duration::ZERO, |_| true);
         let stream = enter(1, MapKind::Stream).unwrap();
         let older = enter(1, MapKind::Once).unwrap();
         let once = enter(1, MapKind::Once).unwrap();
         assert!(is_over(&older) && !is_over(&once) && !is_over(&stream));
-        assert!(enter(2, MapKind::Once).is_none());
+        assert!(enter(2, MapKind::Once).is_err());
         let other = enter(2, MapKind::Stream).unwrap();
         assert!(is_over(&once) && !is_over(&stream) && !is_over(&other));
-        assert!(enter(3, MapKind::Stream).is_none());
+        assert!(enter(3, MapKind::Stream).is_err());
+    }
+
+    #[test]
+    fn a_node_that_asks_without_a_pause_is_refused_and_keeps_its_stream() {
+        let streams = MapStreams::new(2);
+        let enter = |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, |_| true);
+        let mut last = enter(1);
+        for _ in 1..OPENINGS.0 {
+            last = enter(1);
+        }
+        assert_eq!(enter(1).map(drop), Err(NoPlace::TooOften));
+        assert!(!is_over(&last.unwrap()) && enter(2).is_ok());
     }
 
     #[test]
     fn nodes_without_approval_crowd_out_nobody() {
         let streams = MapStreams::new(4);
         let is_approved = |id: NodeId| id.number() >= 100;
-        let enter = |number| streams.enter(node(number), MapKind::Stream, is_approved);
+        let enter =
+            |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, is_approved);
         let strangers: Vec<MapPlace> = (1..=4).map(|number| enter(number).unwrap()).collect();
-        assert!(enter(5).is_none());
+        assert_eq!(enter(5).map(drop), Err(NoPlace::Full));
         let approved: Vec<MapPlace> = (100..104).map(|number| enter(number).unwrap()).collect();
         assert!(strangers.iter().all(is_over));
-        assert!(enter(5).is_none() && enter(104).is_none());
+        assert!(enter(5).is_err() && enter(104).is_err());
         assert!(!approved.iter().any(is_over));
     }
 

@@ -105,7 +105,8 @@ mod tests {
     use crate::supervise::Tasks;
     use bytes::Bytes;
     use http_body_util::{BodyExt, Empty};
-    use hyper::StatusCode;
+    use hyper::client::conn::http2::SendRequest;
+    use hyper::{Response, StatusCode};
     use std::sync::Mutex;
     use std::time::Duration;
     use tokio::io::duplex;
@@ -121,64 +122,102 @@ mod tests {
         }
     }
 
-    /// The error code of RST_STREAM, which the peer sees instead of more data.
-    fn reset_code(error: &hyper::Error) -> String {
-        let source = std::error::Error::source(error).map(ToString::to_string);
-        source.unwrap_or_default()
+    /// A connection to a server whose responses have the body that `make` makes, and can be revoked; those at `/other` are
+    /// short.
+    struct Served {
+        requests: SendRequest<Empty<Bytes>>,
+        begun: Arc<Mutex<Vec<Revocation>>>,
+        shutdown: Shutdown,
+        _tasks: Tasks,
+    }
+
+    impl Served {
+        /// The peer has room for `window` bytes of each response until it reads.
+        async fn start(window: u32, make: fn(Revocation) -> Body) -> Self {
+            let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+            let (client, server) = duplex(1 << 20);
+            let begun = Arc::<Mutex<Vec<Revocation>>>::default();
+            let (seen, stop) = (begun.clone(), shutdown.clone());
+            let answer = move |request: Request<Incoming>| -> PendingResponse {
+                if request.uri().path() == "/other" {
+                    return Box::pin(std::future::ready(text(StatusCode::OK, "well")));
+                }
+                let revocation = Revocation::default();
+                let mut response = Response::new(make(revocation.clone()));
+                seen.lock().unwrap().push(revocation.clone());
+                response.extensions_mut().insert(revocation);
+                Box::pin(std::future::ready(response))
+            };
+            tasks.spawn("server", async move {
+                let _ = serve(server, &Limits::default(), &stop, answer).await;
+            });
+            let mut builder = hyper::client::conn::http2::Builder::new(OnTasks(tasks.clone()));
+            builder.initial_stream_window_size(window);
+            let (requests, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
+            tasks.spawn("client", async {
+                let _ = connection.await;
+            });
+            Self {
+                requests,
+                begun,
+                shutdown,
+                _tasks: tasks,
+            }
+        }
+
+        async fn get(&mut self, path: &str) -> Response<Incoming> {
+            let uri = format!("https://unused{path}");
+            let request = Request::get(uri).body(Empty::new()).unwrap();
+            self.requests.send_request(request).await.unwrap()
+        }
+
+        fn revoke(&self, place: usize) {
+            self.begun.lock().unwrap()[place].revoke();
+        }
+    }
+
+    async fn read(response: Response<Incoming>) -> Result<Bytes, hyper::Error> {
+        let read = timeout(Duration::from_secs(5), response.into_body().collect());
+        Ok(read.await.expect("it ends")?.to_bytes())
     }
 
     #[tokio::test]
     async fn a_revoked_response_is_reset_at_once_although_its_peer_reads_nothing() {
-        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-        let (client, server) = duplex(1 << 20);
-        let begun = Arc::new(Mutex::new(Vec::new()));
-        let (seen, held) = (begun.clone(), Arc::new(()));
-        let guard = Arc::downgrade(&held);
-        let answer = move |request: Request<Incoming>| -> PendingResponse {
-            if request.uri().path() == "/other" {
-                return Box::pin(std::future::ready(text(StatusCode::OK, "well")));
-            }
-            let held = held.clone();
-            // More than the window has room for: the body is never asked for its last piece.
-            let body = Body::stream(|sender| async move {
-                let _held = held;
+        // More than the window has room for: the body is never asked for its next piece.
+        let mut served = Served::start(1000, |_| {
+            Body::stream(|sender| async move {
                 loop {
                     sender.send(Bytes::from(vec![0; 64 * 1024])).await;
                 }
-            });
-            let mut response = hyper::Response::new(body);
-            let revocation = Revocation::default();
-            seen.lock().unwrap().push(revocation.clone());
-            response.extensions_mut().insert(revocation);
-            Box::pin(std::future::ready(response))
-        };
-        let stop = shutdown.clone();
-        tasks.spawn("server", async move {
-            let _ = serve(server, &Limits::default(), &shutdown, answer).await;
-        });
-        let mut builder = hyper::client::conn::http2::Builder::new(OnTasks(tasks.clone()));
-        builder.initial_stream_window_size(1000);
-        let (mut requests, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
-        tasks.spawn("client", async {
-            let _ = connection.await;
-        });
-        let get = |path: &str| {
-            let uri = format!("https://unused{path}");
-            Request::get(uri).body(Empty::<Bytes>::new()).unwrap()
-        };
-        let unread = requests.send_request(get("/")).await.unwrap();
+            })
+        })
+        .await;
+        let unread = served.get("/").await;
         // Polls the connection again, with the response already stuck.
-        assert!(requests.send_request(get("/other")).await.is_ok());
-        // The service itself holds one.
-        assert_eq!(guard.strong_count(), 2);
-        begun.lock().unwrap()[0].revoke();
-        let read = timeout(Duration::from_secs(5), unread.into_body().collect());
-        let error = read.await.unwrap().unwrap_err();
-        assert!(reset_code(&error).contains("cancel"), "{error:?}");
-        assert_eq!(guard.strong_count(), 1);
+        assert_eq!(served.get("/other").await.status(), StatusCode::OK);
+        served.revoke(0);
+        let error = read(unread).await.unwrap_err();
+        assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
         // The connection and its other requests go on.
-        let other = requests.send_request(get("/other")).await.unwrap();
-        assert_eq!(other.status(), StatusCode::OK);
-        stop.trigger();
+        assert_eq!(read(served.get("/other").await).await.unwrap(), "well\n");
+        served.shutdown.trigger();
+    }
+
+    #[tokio::test]
+    async fn a_revoked_response_that_is_read_may_end_properly() {
+        let mut served = Served::start(1000, |revocation| {
+            Body::stream(|sender| async move {
+                sender.send(Bytes::from_static(b"first,")).await;
+                revocation.revoked().await;
+                sender.send(Bytes::from_static(b"last")).await;
+            })
+        })
+        .await;
+        let ends = served.get("/").await;
+        let stays = served.get("/").await;
+        served.revoke(0);
+        assert_eq!(read(ends).await.unwrap(), "first,last");
+        served.revoke(1);
+        assert_eq!(read(stays).await.unwrap(), "first,last");
     }
 }

@@ -127,15 +127,15 @@ impl RunningRequest {
         }
     }
 
-    /// Polls the request. False when it has ended or its response was revoked; dropping it then resets the stream.
+    /// Polls the request. False when it has ended or its response was revoked: a body that did not end by itself in this
+    /// poll, since it could not or its peer reads nothing, is dropped, which resets the stream.
     fn goes_on(&mut self, polled: &PolledRequest, context: &mut Context<'_>) -> bool {
-        if self.is_revoked(context) || self.task.as_mut().poll(context).is_ready() {
-            return false;
-        }
+        let is_over = self.task.as_mut().poll(context).is_ready();
+        // Taken in any case: it must not be left to the next request.
         if let Some(revocation) = lock(&polled.0).take() {
             self.revocation = Some(revocation);
         }
-        !self.is_revoked(context)
+        !is_over && !self.is_revoked(context)
     }
 
     fn is_revoked(&self, context: &Context<'_>) -> bool {

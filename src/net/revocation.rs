@@ -2,10 +2,12 @@
 //!
 //! HTTP/2 asks a body for its next piece only after the one before has found room in the peer's window. A body therefore
 //! cannot end by itself while its peer reads nothing. A [`Revocation`] in the extensions of a response ends it from
-//! outside: what is still queued is dropped, and the stream is reset.
+//! outside: a body that is asked may end properly ([`Revocation::revoked`]); otherwise what is still queued is dropped, and
+//! the stream is reset.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 /// Ends the response that carries it. Clones belong to the same response.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +21,7 @@ struct State {
 }
 
 impl Revocation {
-    /// Ends the response: its body is dropped when its connection is polled next, which is at once.
+    /// Ends the response: its body is polled once more, at once, and then dropped.
     pub fn revoke(&self) {
         let mut state = self.lock();
         state.is_revoked = true;
@@ -35,7 +37,16 @@ impl Revocation {
         self.lock().is_revoked
     }
 
-    /// The same; `connection` is woken once it is.
+    /// Waits until the response is ended. Only for the body of the response, which is polled once more then.
+    pub async fn revoked(&self) {
+        poll_fn(|_| match self.is_revoked() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
+    /// The same as [`Self::is_revoked`]; `connection` is woken once it is.
     pub(super) fn poll(&self, connection: &Waker) -> bool {
         let mut state = self.lock();
         let known = state.connection.as_ref();

@@ -305,8 +305,10 @@ impl Update<'_> {
         };
         if in_full || has_new_view() {
             pending.changed.insert(id);
-            pending.new_profiles |=
-                node.facets.owner > since || !was_peer && !self.knows_owner(node);
+            pending.new_profiles |= match was_peer {
+                true => node.facets.owner > since,
+                false => !self.knows_owner(node),
+            };
         } else if moved || appeared {
             pending.patched.insert(id);
         }
