@@ -33,6 +33,7 @@ use crate::control::c2n::NodeCalls;
 use crate::engine::Handle;
 use crate::net::body::{self, Body};
 use crate::net::connection::Origin;
+use crate::net::json_size;
 use crate::net::params::Params;
 use crate::net::proxies::Proxies;
 use crate::net::query::pairs;
@@ -112,12 +113,13 @@ impl AdminContext {
         headers: &HeaderMap,
         now: Now,
     ) -> Result<Principal, AuthError> {
-        if origin == Origin::Local {
+        let Origin::Network { source, .. } = origin else {
             return Ok(Principal::Socket);
-        }
+        };
         let shown = headers.get(hyper::header::AUTHORIZATION);
         let snapshot = self.engine.snapshot();
-        self.gate.admit(shown, snapshot.api_keys(), now)
+        self.gate
+            .admit(source.ip(), shown, snapshot.api_keys(), now)
     }
 
     /// Whether the database is writable.
@@ -212,6 +214,9 @@ impl<'a> ApiCall<'a> {
         // Some clients always send a body, and send `null` when they have none.
         if matches!(self.body.trim_ascii(), b"" | b"null") {
             return Ok(T::default());
+        }
+        if !json_size::is_modest(self.body) {
+            return Err(ApiError::invalid(json_size::TOO_MANY));
         }
         serde_json::from_slice(self.body)
             .map_err(|error| ApiError::invalid(&format!("invalid body: {error}")))

@@ -3,8 +3,10 @@
 //! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
 //! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
 
+mod closed_streams;
 mod handle;
 mod journal;
+mod places;
 
 pub use handle::{Handle, Reply};
 
@@ -13,10 +15,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::store::{Loaded, POLICIES_NAME, Store};
 use crate::system_clock;
+use closed_streams::ClosedStreams;
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::NodeId;
 use hearth_core::state::apply;
@@ -28,11 +31,15 @@ use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::state::tx::{Changes, Tx};
 use journal::{Applicant, Journal};
+use places::{Place, Places};
 
 /// Stack of the writer thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
 /// How long after a failed write the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Room in the channel beside the places for commands: for a request to stop, questions whether the thread works, and
+/// notices that streams ended.
+const NOTICES: usize = 16;
 
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,13 +63,9 @@ type Settled = Result<(Outcome, Arc<Snapshot>), EngineError>;
 
 enum Message {
     /// A command, who makes it, who waits for its reply, and its place in the queue.
-    Apply(
-        Command,
-        Principal,
-        oneshot::Sender<Settled>,
-        Option<OwnedSemaphorePermit>,
-    ),
-    Closed(NodeId, SessionId),
+    Apply(Command, Principal, oneshot::Sender<Settled>, Option<Place>),
+    /// Some map streams ended; which ones is in [`ClosedStreams`].
+    Closed,
     Question(oneshot::Sender<()>),
     Audit(AuditQuery),
     Stop,
@@ -74,7 +77,7 @@ struct AuditQuery {
     max: usize,
     sender: oneshot::Sender<Result<Vec<AuditEntry>, EngineError>>,
     /// Its place in the queue.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Message {
@@ -96,8 +99,8 @@ pub struct Engine {
 impl Engine {
     /// Starts the writer thread with what the database holds.
     ///
-    /// At most `queue` commands wait, and the ends of as many streams as there may be nodes; more commands are
-    /// refused as busy. At most `batch` share a transaction.
+    /// At most `queue` commands wait, fewer of a single device; more are refused as busy. At most `batch` share a
+    /// transaction.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -112,7 +115,8 @@ impl Engine {
         let model = model_of(loaded, settings, now);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
         let max_nodes = model.settings.max_nodes;
-        let (commands, inbox) = sync_channel(queue.saturating_add(max_nodes));
+        let (commands, inbox) = sync_channel(queue.saturating_add(NOTICES));
+        let closed = Arc::<ClosedStreams>::default();
         let writer = Writer {
             model,
             store,
@@ -120,6 +124,7 @@ impl Engine {
             batch,
             blocked_until: None,
             journal: Journal::new(max_nodes),
+            closed: closed.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())
@@ -127,7 +132,8 @@ impl Engine {
             .spawn(move || writer.run(&inbox))?;
         let handle = Handle {
             commands: commands.clone(),
-            places: Arc::new(Semaphore::new(queue)),
+            places: Places::new(queue),
+            closed,
             snapshots,
         };
         Ok((Self { commands, thread }, handle))
@@ -197,6 +203,7 @@ struct Writer {
     /// While the database fails: when it is tried again, on the monotonic clock.
     blocked_until: Option<Duration>,
     journal: Journal,
+    closed: Arc<ClosedStreams>,
 }
 
 impl Writer {
@@ -220,7 +227,8 @@ impl Writer {
             let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
             batch.extend(more.map(Message::taken));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
-            self.handle(batch, system_clock::now(), stopping);
+            let closed = self.closed.take();
+            self.handle(batch, &closed, system_clock::now(), stopping);
         }
     }
 
@@ -235,13 +243,26 @@ impl Writer {
         self.blocked_until.map_or(due, |until| due.max(until))
     }
 
-    fn handle(&mut self, batch: Vec<Message>, now: Now, stopping: bool) {
+    fn handle(
+        &mut self,
+        batch: Vec<Message>,
+        closed: &[(NodeId, SessionId)],
+        now: Now,
+        stopping: bool,
+    ) {
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
         let mut outcomes = Vec::with_capacity(batch.len());
-        let (mut closed, mut questions, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut questions, mut queries) = (Vec::new(), Vec::new());
+        for (node, session) in closed.iter().copied() {
+            let command = Command::CloseStream { node, session };
+            // Rejected only when the node is gone, and then there is nothing to close.
+            let _ = apply::apply(&mut tx, command, &Principal::System);
+        }
         for message in batch {
             match message {
+                // The client went away before its stream was opened, and the end of it was noted before.
+                Message::Apply(Command::OpenStream { .. }, _, sender, _) if sender.is_closed() => {}
                 Message::Apply(command, by, sender, _) => {
                     let device = Applicant::of(&command);
                     let outcome = apply::apply(&mut tx, command, &by);
@@ -250,15 +271,9 @@ impl Writer {
                     }
                     outcomes.push((sender, outcome));
                 }
-                Message::Closed(node, session) => {
-                    closed.push(Message::Closed(node, session));
-                    let command = Command::CloseStream { node, session };
-                    // Rejected only when the node is gone, and then there is nothing to close.
-                    let _ = apply::apply(&mut tx, command, &Principal::System);
-                }
                 Message::Question(sender) => questions.push(sender),
                 Message::Audit(query) => queries.push(query),
-                Message::Stop => {}
+                Message::Closed | Message::Stop => {}
             }
         }
         let blocked = self.is_blocked(now);
@@ -277,7 +292,7 @@ impl Writer {
             changes.events.iter().for_each(journal::log);
         } else {
             // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
-            self.handle(closed, now, stopping);
+            self.handle(Vec::new(), closed, now, stopping);
         }
         self.reply(outcomes, committed);
         for sender in questions {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -18,7 +18,7 @@ use crate::config::LogLevel;
 
 /// Changes the log level at runtime.
 #[derive(Debug, Clone)]
-pub struct LogControl(reload::Handle<LevelFilter, Registry>);
+pub struct LogControl(reload::Handle<Targets, Registry>);
 
 impl LogControl {
     /// Sets the log level.
@@ -53,14 +53,20 @@ pub fn start(level: LogLevel) -> Result<LogControl, TryInitError> {
     Ok(LogControl(handle))
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
+/// Own lines from `level` on. Those of libraries only where everything is wanted: h2 warns at each odd frame of a peer, as
+/// often as the peer likes.
+fn filter(level: LogLevel) -> Targets {
+    let (own, libraries) = match level {
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::ERROR),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::ERROR),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
+    };
+    // Also those of hearth-core and hearth-derp.
+    Targets::new()
+        .with_target("hearth", own)
+        .with_default(libraries)
 }
 
 /// Whether standard error is connected to the journal, and was not redirected since systemd set the variable.
@@ -119,6 +125,18 @@ mod tests {
         for other in ["8:1235", "9:1234", "8", "", ":", "8:1234:1", "x:y"] {
             assert!(!is_stream(other, 8, 1234), "{other}");
         }
+    }
+
+    #[test]
+    fn what_libraries_warn_of_is_not_logged() {
+        let normal = filter(LogLevel::Info);
+        for target in ["hearth", "hearth::engine::journal", "hearth_derp::relay"] {
+            assert!(normal.would_enable(target, &Level::INFO), "{target}");
+            assert!(!normal.would_enable(target, &Level::DEBUG), "{target}");
+        }
+        assert!(!normal.would_enable("h2::proto::ping_pong", &Level::WARN));
+        let all = filter(LogLevel::Debug);
+        assert!(all.would_enable("h2::proto::ping_pong", &Level::DEBUG));
     }
 
     #[test]

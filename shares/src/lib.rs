@@ -12,6 +12,7 @@
 //! 3. What cannot be taken back (a place in a queue) is counted per source ([`Counts`]), and no source gets more than its
 //!    share.
 //! 4. Rates are per source ([`Buckets`]): no source uses up the tokens of another.
+//! 5. What a source causes is logged a few times, then counted ([`Lines`]).
 #![cfg_attr(
     not(test),
     deny(
@@ -25,10 +26,12 @@
 
 pub mod bucket;
 pub mod counts;
+pub mod lines;
 pub mod pool;
 pub mod source;
 
 pub use bucket::{Buckets, SharedTokenBucket, TokenBucket};
 pub use counts::{Counts, Held};
+pub use lines::Lines;
 pub use pool::{Entry, Pool};
 pub use source::Source;

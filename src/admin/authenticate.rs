@@ -1,11 +1,12 @@
 //! Authentication of API requests over the network, with rate limits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use hearth_shares::SharedTokenBucket;
+use hearth_shares::{Buckets, Source};
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
@@ -21,17 +22,17 @@ use hearth_core::state::principal::Principal;
 use hearth_core::state::secret;
 use hearth_core::state::secret::SecretKind;
 
-/// Rate of requests with an existing key, valid or not: a burst of 100, then 20 per second.
-const CHECKED: (u32, Duration) = (100, Duration::from_millis(50));
-/// Rate of requests with an unknown key: a burst of 10, then one per second.
-const STRANGERS: (u32, Duration) = (10, Duration::from_secs(1));
+/// Rate of wrong keys of one source: a burst of 10, then one per second.
+const WRONG: (u32, Duration) = (10, Duration::from_secs(1));
+/// Most sources that are remembered; all others share one bucket.
+const SOURCES_MAX: usize = 256;
 
 /// Why authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthError {
     /// No key, or an invalid or expired one.
     Unauthorized,
-    /// Rate limit reached.
+    /// Too many wrong keys.
     TooMany,
 }
 
@@ -54,20 +55,21 @@ impl AuthError {
     }
 }
 
-/// Checks API keys, with rate limits against guessing.
+/// Checks API keys, with a rate limit against guessing.
 ///
-/// Two buckets, so that a client that guesses unknown keys cannot lock out the owner of an existing one.
+/// Only wrong keys are charged, to the source that shows them: the owner of a valid key is never locked out, also one who
+/// shares an address with somebody that guesses. A key with an unknown prefix and one with a wrong secret get the same
+/// answers. Rates are no protection of the keys, which have 256 random bits; they keep a client with a wrong key from
+/// asking as fast as it can.
 #[derive(Debug)]
 pub struct ApiKeyGate {
-    checked: SharedTokenBucket,
-    strangers: SharedTokenBucket,
+    wrong: Mutex<Buckets<IpAddr>>,
 }
 
 impl Default for ApiKeyGate {
     fn default() -> Self {
         Self {
-            checked: SharedTokenBucket::new(CHECKED.0, CHECKED.1),
-            strangers: SharedTokenBucket::new(STRANGERS.0, STRANGERS.1),
+            wrong: Mutex::new(Buckets::new(WRONG.0, WRONG.1, SOURCES_MAX)),
         }
     }
 }
@@ -76,31 +78,26 @@ impl ApiKeyGate {
     /// Authenticates a client by its API key.
     ///
     /// # Errors
-    /// When the key is missing, invalid or expired, or the rate limit is reached.
+    /// When the key is missing, invalid or expired; [`AuthError::TooMany`] after many invalid ones of this source.
     pub fn admit(
         &self,
+        source: IpAddr,
         shown: Option<&HeaderValue>,
         keys: &BTreeMap<ApiKeyId, Arc<ApiKey>>,
         now: Now,
     ) -> Result<Principal, AuthError> {
         let text = shown.and_then(|header| key_in(header.to_str().ok()?));
-        let split = text.as_deref().map(String::as_str);
-        let split = split.and_then(|text| secret::split(SecretKind::Api, text));
-        let known = split.and_then(|(prefix, secret)| {
-            let key = keys.values().find(|key| *key.prefix == *prefix)?;
-            Some((key, secret))
+        let text = text.as_deref().ok_or(AuthError::Unauthorized)?;
+        let split = secret::split(SecretKind::Api, text);
+        let right = split.and_then(|(prefix, secret)| {
+            let mut keys = keys.values();
+            keys.find(|key| *key.prefix == *prefix && key.hash.matches(secret))
         });
-        let Some((key, secret)) = known else {
-            return Err(match self.strangers.take(now.mono) {
-                true => AuthError::Unauthorized,
-                false => AuthError::TooMany,
-            });
+        let Some(key) = right else {
+            return Err(self.wrong_key(source, now));
         };
-        if !self.checked.take(now.mono) {
-            return Err(AuthError::TooMany);
-        }
         let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
-        if ended || !key.hash.matches(secret) {
+        if ended {
             return Err(AuthError::Unauthorized);
         }
         Ok(Principal::ApiKey {
@@ -108,6 +105,16 @@ impl ApiKeyGate {
             prefix: key.prefix.clone(),
             scopes: key.scopes,
         })
+    }
+
+    /// The answer to a wrong key.
+    fn wrong_key(&self, source: IpAddr, now: Now) -> AuthError {
+        // Buckets are valid at any moment, so a panic elsewhere cannot spoil them.
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        match wrong.take(Source::of(source).wide(), now.mono) {
+            true => AuthError::Unauthorized,
+            false => AuthError::TooMany,
+        }
     }
 }
 
@@ -129,6 +136,9 @@ mod tests {
     use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
     use hearth_core::state::scope::Scopes;
     use hearth_core::state::secret::new_secret;
+    use std::net::Ipv4Addr;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn at(seconds: u64) -> Now {
         let mono = Duration::from_secs(seconds);
@@ -162,13 +172,13 @@ mod tests {
         };
         let gate = ApiKeyGate::default();
         let right = basic(&format!("{text}:"));
-        assert!(gate.admit(Some(&right), &keys, at(1)).is_ok());
+        assert!(gate.admit(HERE, Some(&right), &keys, at(1)).is_ok());
         for wrong in [
             basic(text),
             basic(&format!(":{text}")),
             basic(&format!("{text}x:")),
         ] {
-            let refusal = gate.admit(Some(&wrong), &keys, at(1)).map(drop);
+            let refusal = gate.admit(HERE, Some(&wrong), &keys, at(1)).map(drop);
             assert_eq!(refusal, Err(AuthError::Unauthorized));
         }
     }
@@ -177,9 +187,9 @@ mod tests {
     fn a_valid_key_is_accepted_until_it_expires() {
         let (keys, header) = with_key(Some(at(10).wall));
         let gate = ApiKeyGate::default();
-        assert!(gate.admit(Some(&header), &keys, at(9)).is_ok());
+        assert!(gate.admit(HERE, Some(&header), &keys, at(9)).is_ok());
         assert_eq!(
-            gate.admit(Some(&header), &keys, at(10)).map(drop),
+            gate.admit(HERE, Some(&header), &keys, at(10)).map(drop),
             Err(AuthError::Unauthorized)
         );
     }
@@ -193,7 +203,7 @@ mod tests {
         };
         assert!(
             ApiKeyGate::default()
-                .admit(Some(&header), &keys, now)
+                .admit(HERE, Some(&header), &keys, now)
                 .is_ok()
         );
     }
@@ -210,34 +220,59 @@ mod tests {
         let gate = ApiKeyGate::default();
         for text in ["", "Bearer ", "Bearer x", &wrong, &basic, &preauth] {
             let header = HeaderValue::from_str(text).unwrap();
-            let outcome = gate.admit(Some(&header), &keys, at(0)).map(drop);
+            let outcome = gate.admit(HERE, Some(&header), &keys, at(0)).map(drop);
             assert_eq!(outcome, Err(AuthError::Unauthorized), "{text}");
         }
         assert_eq!(
-            gate.admit(None, &keys, at(0)).map(drop),
+            gate.admit(HERE, None, &keys, at(0)).map(drop),
             Err(AuthError::Unauthorized)
         );
     }
 
     #[test]
-    fn guessing_is_rate_limited_and_unknown_clients_lock_nobody_out() {
+    fn only_wrong_keys_are_charged_and_a_valid_one_is_never_locked_out() {
         let (keys, header) = with_key(None);
         let gate = ApiKeyGate::default();
-        let unknown = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
-        let refused = |refusal, header: &HeaderValue, tries: u32| {
-            (0..tries)
-                .filter(|_| gate.admit(Some(header), &keys, at(0)).map(drop) == Err(refusal))
-                .count()
+        let text = header.to_str().unwrap();
+        let unknown = "Bearer hskey-api-aaaaaaaaaaaa-b".to_owned();
+        let outcomes = |source: IpAddr, text: &str| -> Vec<AuthError> {
+            let header = HeaderValue::from_str(text).unwrap();
+            let tries = (0..40).map(|_| gate.admit(source, Some(&header), &keys, at(0)));
+            tries.filter_map(Result::err).collect()
         };
-        assert_eq!(refused(AuthError::Unauthorized, &unknown, 1000), 10);
-        assert!(gate.admit(Some(&header), &keys, at(0)).is_ok());
-        let wrong = format!("{}x", header.to_str().unwrap());
-        let wrong = HeaderValue::from_str(&wrong).unwrap();
-        assert_eq!(refused(AuthError::Unauthorized, &wrong, 1000), 99);
-        assert_eq!(
-            gate.admit(Some(&header), &keys, at(0)).map(drop),
-            Err(AuthError::TooMany)
+        // A known prefix and an unknown one look the same.
+        let elsewhere = |last| IpAddr::from([198, 51, 100, last]);
+        let wrong = outcomes(elsewhere(1), &format!("{text}x"));
+        assert_eq!(wrong, outcomes(elsewhere(2), &unknown));
+        let refused = wrong
+            .iter()
+            .filter(|fault| **fault == AuthError::Unauthorized);
+        assert_eq!((refused.count(), wrong.len()), (10, 40));
+        // From the same source as the guesses, too, and however often it comes.
+        for source in [HERE, elsewhere(1), elsewhere(2)] {
+            assert!(outcomes(source, text).is_empty());
+        }
+        assert!(
+            outcomes(HERE, "")
+                .iter()
+                .all(|fault| *fault == AuthError::Unauthorized)
         );
-        assert!(gate.admit(Some(&header), &keys, at(1)).is_ok());
+        assert_eq!(outcomes(HERE, &unknown), wrong);
+    }
+
+    #[test]
+    fn no_source_uses_up_the_tries_of_another() {
+        let (keys, _) = with_key(None);
+        let gate = ApiKeyGate::default();
+        let guess = HeaderValue::from_static("Bearer hskey-api-aaaaaaaaaaaa-b");
+        for last in 0..=255 {
+            for _ in 0..20 {
+                let source = IpAddr::from([198, 51, 100, last]);
+                assert!(gate.admit(source, Some(&guess), &keys, at(0)).is_err());
+            }
+        }
+        // More sources than are remembered.
+        let refused = gate.admit(HERE, Some(&guess), &keys, at(0)).map(drop);
+        assert_eq!(refused, Err(AuthError::Unauthorized));
     }
 }

@@ -696,7 +696,7 @@ async fn attributes_and_health_are_shown() {
     let reports = &server.admin.reports;
     reports.set_health(hearth_core::id::NodeId::FIRST, "dns", "none");
     reports.audit(
-        system_clock::now().wall,
+        system_clock::now(),
         hearth_core::id::NodeId::FIRST,
         "X",
         "why",

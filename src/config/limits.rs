@@ -242,7 +242,7 @@ limits! {
     http2_window: bytes = 65_535, 65_535, 16 * MIB, Share::Single("connection");
     /// Send buffer of an HTTP/2 stream, in bytes.
     http2_send_buffer: bytes = 16 * KIB, 4 * KIB, MIB, Share::Single("stream");
-    /// Concurrent map streams: devices online.
+    /// Concurrent map streams: devices online, one for each.
     map_streams: count = 512, 4, 65_536, Share::Node;
     /// Full maps that are built and sent concurrently; further ones wait.
     full_map_builds: count = 2, 1, 64, Share::Node;
@@ -251,7 +251,7 @@ limits! {
     /// Size of a node's response to a C2N request. The map of a node with a thousand peers is the
     /// longest. In bytes.
     node_answer: bytes = 512 * KIB, 4 * KIB, 16 * MIB, Share::Single("response");
-    /// Audit entries that nodes reported; the oldest is dropped.
+    /// Audit entries that nodes reported; the oldest of the node with the most is dropped.
     audit_entries: count = 128, 1, 65_536, Share::Node;
     /// Entries of the audit log; the oldest ones are deleted.
     audit_log_entries: count = 4096, 16, 65_536,
@@ -261,7 +261,7 @@ limits! {
         Share::Total("devices cause at most half of it, each at a bounded rate");
     /// SSH sessions that wait for a check; the oldest is dropped.
     ssh_checks: count = 64, 4, 4096, Share::Node;
-    /// Queued changes; when the queue is full, requests get 503.
+    /// Queued changes; when the queue is full, or a single device has more than a few, requests get 503.
     engine_queue: count = 256, 16, 65_536, Share::Machine;
     /// Changes per commit.
     engine_batch: count = 64, 1, 4096, Share::None("a batch is taken from the queue, which has shares");

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::c2n::NodeCalls;
 use super::c2n::calls::ReplyChannel;
-use super::full_map_slots::FullMapSlots;
+use super::full_map_turns::FullMapTurns;
+use super::map_streams::MapStreams;
 use super::ts2021::{NoiseServer, Peer};
 use crate::config::Limits;
 use crate::engine::Handle;
@@ -65,12 +66,12 @@ pub struct ControlContext {
     pub tasks: Tasks,
     /// The shutdown request.
     pub shutdown: Shutdown,
-    /// Permits of map streams.
-    pub streams: Arc<Semaphore>,
+    /// Who has a map stream open.
+    pub streams: Arc<MapStreams>,
     /// Memory budget for request bodies.
     pub bodies: BodyBudget,
-    /// Slots for building full maps.
-    pub full_maps: FullMapSlots,
+    /// Turns for building full maps.
+    pub full_maps: FullMapTurns,
     /// Rate limit for registrations of unknown machines.
     pub newcomers: SharedTokenBucket,
     /// Request counters by route and status.
@@ -124,9 +125,9 @@ impl ControlContext {
             tasks: parts.tasks,
             shutdown: parts.shutdown,
             counters: parts.counters,
-            streams: Arc::new(Semaphore::new(limits.map_streams)),
+            streams: MapStreams::new(limits.map_streams),
             bodies: BodyBudget::new(limits.request_bodies),
-            full_maps: FullMapSlots::new(limits.full_map_builds),
+            full_maps: FullMapTurns::new(limits.full_map_builds),
             newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
             sessions: AtomicU32::new(0),
             limits,

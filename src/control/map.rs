@@ -4,20 +4,26 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
+use hearth_shares::Source;
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
-use crate::control::node_auth::{node_of, refused};
+use crate::control::map_streams::{MapKind, MapPlace, NoPlace};
+use crate::control::node_auth::{NodeAuthError, node_of, refused};
+use crate::control::ts2021::Peer;
 use crate::engine::Handle;
 use crate::net::body;
 use crate::net::body::{Body, Sender};
+use crate::net::revocation::Revocation;
 use crate::system_clock;
 use hearth_core::id::NodeId;
+use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::netmap;
 use hearth_core::netmap::MapContext;
+use hearth_core::netmap::farewell::farewell;
 use hearth_core::netmap::frame::frame;
 use hearth_core::netmap::full::{Scope, full_map};
 use hearth_core::netmap::session::{EndReason, MapSession, Next};
@@ -25,6 +31,9 @@ use hearth_core::state::model::{Node, SessionId};
 use hearth_core::state::principal::Principal;
 use hearth_core::tailcfg::capability::CapabilityVersion;
 use hearth_core::tailcfg::map::MapRequest;
+
+/// `Retry-After` for those that find no place, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
 
 /// `POST /machine/map`: endpoint update, single map, or stream of maps.
 pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Response<Body> {
@@ -39,16 +48,24 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     if !request.version.is_served() {
         return too_old(request.version);
     }
+    let is_update = request.omit_peers && !request.read_only && !request.stream;
     let node = match node_of(&context, &peer, &request.node_key) {
         Ok(node) => node,
-        Err(error) => return error.answer(),
+        Err(error) => {
+            let is_former = matches!(error, NodeAuthError::NoNode)
+                && context.engine.snapshot().knew_machine(&peer.machine);
+            return match is_former && !is_update {
+                true => former(context, peer, &request),
+                false => error.answer(),
+            };
+        }
     };
     if request.stream {
         return stream(context, &node, &mut request).await;
     }
-    match request.omit_peers && !request.read_only {
+    match is_update {
         true => endpoint_update(&context, &node, &mut request).await,
-        false => poll_once(&context, &node, &mut request).await,
+        false => poll_once(context, &node, &mut request).await,
     }
 }
 
@@ -73,54 +90,101 @@ async fn endpoint_update(
     }
 }
 
+/// Answers a machine that has or had a node, but none with this key, with the map that makes its client log in again. A
+/// client that asks for a stream keeps it: it would ask again within milliseconds.
+fn former(context: Arc<ControlContext>, peer: Peer, request: &MapRequest) -> Response<Body> {
+    let zstd = request.zstd;
+    let message = farewell(None, request.node_key, peer.machine);
+    let message = frame(message.as_bytes(), zstd);
+    if !request.stream {
+        return as_json(message.into());
+    }
+    let source = Source::of(peer.source.ip());
+    let Some(place) = context.streams.enter_former(peer.machine, source) else {
+        return NodeAuthError::NoNode.answer();
+    };
+    revocable(place.revocation.clone(), |sender| async move {
+        let _place = place;
+        sender.send(message).await;
+        loop {
+            tokio::select! {
+                biased;
+                () = context.shutdown.wait() => return,
+                () = sleep(context.keep_alive_interval()) => {}
+            }
+            let message = netmap::keep_alive(system_clock::now().wall);
+            sender.send(frame(message.as_bytes(), zstd)).await;
+        }
+    })
+}
+
 /// Applies an update of the node unless the request is read-only, and answers with a single map.
 async fn poll_once(
-    context: &ControlContext,
+    context: Arc<ControlContext>,
     node: &Node,
     request: &mut MapRequest,
 ) -> Response<Body> {
-    if let Err(answer) = apply_update(context, node, request).await {
+    if let Err(answer) = apply_update(&context, node, request).await {
         return answer;
     }
-    // Counts as a stream while it is read.
-    let Ok(permit) = context.streams.clone().try_acquire_owned() else {
-        return too_many();
-    };
-    let slot = context.full_maps.take(&context.tasks).await;
-    let snapshot = context.engine.snapshot();
-    let Some(viewer) = snapshot.node(node.id) else {
-        return body::text(StatusCode::NOT_FOUND, "node not found");
+    let place = match enter(&context, node.id, MapKind::Once) {
+        Ok(place) => place,
+        Err(fault) => return no_place(fault),
     };
     let scope = match request.omit_peers {
         true => Scope::Itself,
         false => Scope::Everyone,
     };
-    let now = system_clock::now().wall;
-    let tailnet = context.tailnet.borrow().clone();
-    let map_context = MapContext {
-        shared: &tailnet,
-        snapshot: &snapshot,
-        now,
-    };
-    let pieces = full_map(
-        &map_context,
-        &context.map_cache,
-        viewer,
-        scope,
-        request.zstd,
-        "",
-    );
-    as_json(Body::stream(|sender| async move {
-        let _held = (permit, slot);
+    let (id, zstd) = (node.id, request.zstd);
+    revocable(place.revocation.clone(), move |sender| async move {
+        let _place = place;
+        // Held while the map is built and sent.
+        let _turn = context.full_maps.take(id, &context.tasks).await;
+        let pieces = {
+            let snapshot = context.engine.snapshot();
+            let Some(viewer) = snapshot.node(id) else {
+                return;
+            };
+            let tailnet = context.tailnet.borrow().clone();
+            let map_context = MapContext {
+                shared: &tailnet,
+                snapshot: &snapshot,
+                now: system_clock::now().wall,
+            };
+            full_map(&map_context, &context.map_cache, viewer, scope, zstd, "")
+        };
         for piece in pieces {
             sender.send(piece).await;
         }
-    }))
+    })
 }
 
-fn too_many() -> Response<Body> {
-    let fault = "too many map streams (limits.map_streams)";
-    body::text(StatusCode::SERVICE_UNAVAILABLE, fault)
+/// A place for a map or a stream of maps of this node.
+fn enter(context: &ControlContext, node: NodeId, kind: MapKind) -> Result<MapPlace, NoPlace> {
+    let snapshot = context.engine.snapshot();
+    let is_approved = |id| snapshot.node(id).is_some_and(|node| !node.is_isolated());
+    let now = system_clock::now().mono;
+    context.streams.enter(node, kind, now, is_approved)
+}
+
+fn no_place(fault: NoPlace) -> Response<Body> {
+    let status = match fault {
+        NoPlace::TooOften => StatusCode::TOO_MANY_REQUESTS,
+        NoPlace::Full => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = body::text(status, &fault.to_string());
+    response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+    response
+}
+
+/// A streamed response that `revocation` can end.
+fn revocable<F>(revocation: Revocation, make: impl FnOnce(Sender) -> F) -> Response<Body>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut response = as_json(Body::stream(make));
+    response.extensions_mut().insert(revocation);
+    response
 }
 
 fn as_json(body: Body) -> Response<Body> {
@@ -146,36 +210,41 @@ async fn stream(
     node: &Node,
     request: &mut MapRequest,
 ) -> Response<Body> {
-    let Ok(permit) = context.streams.clone().try_acquire_owned() else {
-        return too_many();
+    let place = match enter(&context, node.id, MapKind::Stream) {
+        Ok(place) => place,
+        Err(fault) => return no_place(fault),
     };
     let session = context.next_session();
     let fallback = convert::update(node, request, context.limits.hostinfo);
-    if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
-        return refused(&fault);
-    }
+    // Made before it is open: a client that goes away meanwhile ends it.
     let open = OpenStream {
         engine: context.engine.clone(),
         node: node.id,
+        keys: (node.key, node.machine),
         session,
         end: StreamEnd::Gone,
-        _permit: permit,
+        place,
     };
+    if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
+        return refused(&fault);
+    }
     let zstd = request.zstd;
     // Backpressure of a slow client: the next message is made from the newest state once there is room.
-    as_json(Body::stream(|sender| async move {
+    revocable(open.place.revocation.clone(), move |sender| async move {
         let end = drive(&context, &open, zstd, &sender).await;
         open.end(end);
-    }))
+    })
 }
 
-/// Map stream that the state counts as open. Dropping it records the end of the stream.
+/// Map stream that the state counts as open, or soon will. Dropping it records the end of the stream.
 struct OpenStream {
     engine: Handle,
     node: NodeId,
+    /// Of the client.
+    keys: (NodeKey, MachineKey),
     session: SessionId,
     end: StreamEnd,
-    _permit: OwnedSemaphorePermit,
+    place: MapPlace,
 }
 
 impl OpenStream {
@@ -223,7 +292,7 @@ async fn drive(
     let mut updates = context.updates.clone();
     let mut inbox = context.calls.mailboxes.open(open.node, open.session);
     // Held while the first map is built and sent.
-    let mut slot = Some(context.full_maps.take(&context.tasks).await);
+    let mut turn = Some(context.full_maps.take(open.node, &context.tasks).await);
     let mut begun: Option<MapSession> = None;
     let mut keep_alive = pin!(sleep(context.keep_alive_interval()));
     loop {
@@ -264,15 +333,28 @@ async fn drive(
                     sender.send(piece).await;
                 }
             }
-            Next::End(reason) => return StreamEnd::Ended(reason),
+            Next::End(reason) => {
+                if reason == EndReason::Deleted {
+                    let (key, machine) = open.keys;
+                    let message = farewell(Some(open.node), key, machine);
+                    sender.send(frame(message.as_bytes(), zstd)).await;
+                }
+                return StreamEnd::Ended(reason);
+            }
         }
-        drop(slot.take());
+        drop(turn.take());
         if is_data {
             // Data counts as a keep-alive too.
             keep_alive.as_mut().reset(next_keep_alive(context));
         }
         tokio::select! {
             biased;
+            () = open.place.revocation.revoked() => {
+                // Goes through only if the client has read what came before; otherwise the stream is reset.
+                let message = netmap::keep_alive(system_clock::now().wall);
+                sender.send(frame(message.as_bytes(), zstd)).await;
+                return StreamEnd::Ended(EndReason::Superseded);
+            }
             changed = updates.changed() => if changed.is_err() { return StreamEnd::Shutdown },
             message = inbox.next() => sender.send(frame(message.as_bytes(), zstd)).await,
             () = keep_alive.as_mut() => {

@@ -54,10 +54,10 @@ pub(super) fn node_of(
 }
 
 /// Parses a small request and authenticates its node.
-pub(super) fn authenticate(
+pub(super) fn authenticate<'a>(
     context: &ControlContext,
-    request: &NoiseRequest,
-) -> Result<(Arc<Node>, NodeRequest), NodeAuthError> {
+    request: &'a NoiseRequest,
+) -> Result<(Arc<Node>, NodeRequest<'a>), NodeAuthError> {
     let decoded = NodeRequest::decode(&request.body)?;
     let key = decoded.node_key.ok_or(NodeAuthError::NoKey)?;
     let node = node_of(context, &request.peer, &key)?;

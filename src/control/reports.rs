@@ -19,7 +19,7 @@ pub async fn health(context: &ControlContext, request: NoiseRequest) -> Response
     };
     match request.health() {
         Ok((part, problem)) => {
-            context.reports.set_health(node.id, part, problem);
+            context.reports.set_health(node.id, &part, &problem);
             body::status(StatusCode::NO_CONTENT)
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
@@ -34,7 +34,7 @@ pub async fn audit(context: &ControlContext, request: NoiseRequest) -> Response<
     };
     match request.audit() {
         Ok((action, details)) => {
-            log_report(context, node.id, action, details);
+            log_report(context, node.id, &action, &details);
             body::json(StatusCode::OK, &json!({}))
         }
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
@@ -69,9 +69,12 @@ fn log_report(
     action: &str,
     details: &str,
 ) {
-    tracing::info!(%node, action, details, "client report");
-    let now = system_clock::now().wall;
-    context.reports.audit(now, node, action, details);
+    let now = system_clock::now();
+    if let Some((report, left_out)) = context.reports.audit(now, node, action, details) {
+        let (action, details) = (&*report.action, &*report.details);
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::info!(%node, action, details, left_out, "client report");
+    }
 }
 
 /// Node attribute (`nodeAttrs` in the policy) of nodes that may set their own device attributes. Without it
@@ -99,7 +102,7 @@ pub async fn attributes(context: &ControlContext, request: NoiseRequest) -> Resp
         Err(fault) => return body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
     let updates =
-        updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(value)?)));
+        updates.map(|(name, value)| Some((name.into(), AttributeValue::from_json(&value?)?)));
     let Some(updates) = updates.collect::<Option<Vec<_>>>() else {
         let fault = "the value of an attribute must be a string, an integer, true, false or null";
         return body::text(StatusCode::BAD_REQUEST, fault);

@@ -18,6 +18,7 @@ use crate::shutdown::Shutdown;
 use crate::status::ssh_checks::{SshAttempt, SshChecks, Verdict};
 use crate::system_clock;
 use hearth_core::id::NodeId;
+use hearth_core::keys::MachineKey;
 use hearth_core::policy::CheckPeriod;
 use hearth_core::state::secret::{NoRandomness, new_auth_id};
 use hearth_core::state::snapshot::Snapshot;
@@ -35,16 +36,12 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
         return body::text(StatusCode::BAD_REQUEST, "expected two node ids");
     };
     let snapshot = context.engine.snapshot();
-    // The SSH server asks about itself: no other machine may start, or wait for, a check for it.
-    let Some(node) = snapshot.node(target) else {
-        return body::text(StatusCode::NOT_FOUND, "target node not found");
-    };
-    if node.machine != peer.machine {
+    // The SSH server asks about itself: no other machine may start, or wait for, a check for it. The same answer if there
+    // is no such node: which ones exist is nobody's business. A source that does not exist, or that the target does not
+    // see, has no check in the policy.
+    if !is_of_machine(&snapshot, target, &peer.machine) {
         let fault = "machine key does not match the target node";
         return body::text(StatusCode::UNAUTHORIZED, fault);
-    }
-    if snapshot.node(source).is_none() {
-        return body::text(StatusCode::NOT_FOUND, "source node not found");
     }
     let query = request.uri.query();
     let local_user = query::value(query, "local_user");
@@ -69,6 +66,11 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
         Ok(action) => body::json(StatusCode::OK, &action),
         Err(fault) => body::text(fault.status(), &fault.to_string()),
     }
+}
+
+fn is_of_machine(snapshot: &Snapshot, node: NodeId, machine: &MachineKey) -> bool {
+    let node = snapshot.node(node);
+    node.is_some_and(|node| node.machine == *machine)
 }
 
 /// Check period of a connection; zero approves that connection only. `None` when the policy has no
@@ -158,10 +160,14 @@ impl SshActions<'_> {
             ),
             ..SshAction::default()
         };
+        let now = system_clock::now();
         let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
-        let help = "hearth ssh list";
-        tracing::info!(id = id.short(), %source, %target, %user, help, "SSH connection waits for approval");
-        self.checks.begin(id, attempt, system_clock::now());
+        if let Some(left_out) = self.checks.is_logged(target, now) {
+            let left_out = (left_out > 0).then_some(left_out);
+            let help = "hearth ssh list";
+            tracing::info!(id = id.short(), %source, %target, %user, help, left_out, "SSH connection waits for approval");
+        }
+        self.checks.begin(id, attempt, now);
         Ok(action)
     }
 
@@ -236,6 +242,33 @@ mod tests {
         assert_eq!((of(&world, "root"), of(&world, "anna")), (HOUR, None));
         world.set_policy(&rule("always"));
         assert_eq!(of(&world, "root"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn unknown_and_invisible_nodes_look_alike() {
+        let (mut world, _) = World::with_user();
+        let nodes = [world.node_number(1), world.node_number(2)];
+        for node in nodes {
+            world.open_stream(node);
+        }
+        // Nobody sees anybody.
+        world.set_policy(r#"{"acls": []}"#);
+        let snapshot = world.snapshot();
+        let unknown = NodeId::new(99).unwrap();
+        let own = MachineKey::from_bytes([2; 32]);
+        assert!(is_of_machine(&snapshot, nodes[1], &own));
+        for target in [nodes[0], unknown] {
+            assert!(!is_of_machine(&snapshot, target, &own), "{target}");
+        }
+        let period = |source| {
+            let attempt = SshAttempt {
+                source,
+                target: nodes[1],
+                local_user: "root".into(),
+            };
+            period(&snapshot, &attempt)
+        };
+        assert_eq!((period(unknown), period(nodes[0])), (None, None));
     }
 
     fn attempt(local_user: &str) -> SshAttempt {

@@ -15,7 +15,7 @@ pub async fn feature(context: &ControlContext, request: NoiseRequest) -> Respons
         Ok(asked) => asked,
         Err(fault) => return fault.answer(),
     };
-    let text = match request.feature() {
+    let text = match request.feature().as_deref() {
         Ok("serve") => {
             "HTTPS certificates for devices are not available on this tailnet.\n\
             Use serve without HTTPS: tailscale serve --http=80 TARGET, or --tcp=PORT."
@@ -38,10 +38,12 @@ pub async fn set_dns(context: &ControlContext, request: NoiseRequest) -> Respons
         Err(fault) => return fault.answer(),
     };
     match request.dns_record() {
-        Ok((name, "TXT")) if !name.is_empty() => not_offered(
+        Ok((name, kind)) if kind == "TXT" && !name.is_empty() => not_offered(
             "this control server publishes no DNS records, so HTTPS certificates are not available",
         ),
-        Ok((_, "TXT")) => body::text(StatusCode::BAD_REQUEST, "missing name or value"),
+        Ok((_, kind)) if kind == "TXT" => {
+            body::text(StatusCode::BAD_REQUEST, "missing name or value")
+        }
         Ok(_) => body::text(StatusCode::BAD_REQUEST, "only TXT records are supported"),
         Err(fault) => body::text(StatusCode::BAD_REQUEST, &fault.to_string()),
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use ipnet::IpNet;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use super::closed_streams::ClosedStreams;
+use super::places::Places;
 use super::{AuditQuery, EngineError, Message, Settled};
 use hearth_core::clock::Timestamp;
 use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
@@ -33,8 +35,9 @@ use hearth_core::state::snapshot::Snapshot;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) commands: SyncSender<Message>,
-    /// Commands that may still wait. The channel has room for the ends of streams beside them.
-    pub(super) places: Arc<Semaphore>,
+    /// Commands that may still wait.
+    pub(super) places: Places,
+    pub(super) closed: Arc<ClosedStreams>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -52,11 +55,12 @@ type Answer<T> = Result<Reply<T>, EngineError>;
 impl Handle {
     /// Says that a map stream ended. Does not wait, so that a stream can say so when it is dropped.
     ///
-    /// There is room for one such notice of each node, however many commands wait. Should it be lost even so, the
-    /// node counts as online until it comes back or hearth restarts.
+    /// It is never lost, however many commands wait. Also for a stream whose [`open_stream`](Self::open_stream) was not
+    /// awaited to its end: that command is skipped if it has not been applied.
     pub fn stream_closed(&self, node: NodeId, session: SessionId) {
-        if let Err(fault) = self.send(Message::Closed(node, session)) {
-            tracing::warn!(%node, %fault, "could not record the end of a map stream; the node may keep showing as online");
+        if self.closed.add(node, session) {
+            // Only wakes the thread, which looks for ended streams with each command: a full queue wakes it as well.
+            let _ = self.send(Message::Closed);
         }
     }
 
@@ -84,8 +88,7 @@ impl Handle {
         max: usize,
     ) -> Result<Vec<AuditEntry>, EngineError> {
         let (sender, answer) = oneshot::channel();
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| EngineError::Busy)?;
+        let place = self.places.take_for_question().ok_or(EngineError::Busy)?;
         self.send(Message::Audit(AuditQuery {
             before,
             max,
@@ -119,8 +122,8 @@ impl Handle {
 impl Handle {
     async fn apply(&self, by: Principal, command: Command) -> Settled {
         let (sender, answer) = oneshot::channel();
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| EngineError::Busy)?;
+        let place = self.places.take(&by, &command, &self.snapshots.borrow());
+        let place = place.ok_or(EngineError::Busy)?;
         self.send(Message::Apply(command, by, sender, Some(place)))?;
         answer.await.unwrap_or(Err(EngineError::Stopped))
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 use hearth_core::id::{Revision, UserId};
-use hearth_core::state::command::{NewPolicy, NewUser};
-use hearth_core::state::model::User;
+use hearth_core::state::command::{NewPolicy, NewUser, NodeUpdate};
+use hearth_core::state::model::{Presence, User};
 use hearth_core::state::record::DecodeError;
 use hearth_core::state::testing::{plain, settings};
 
@@ -173,10 +173,11 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
     let model = Model::new(settings(), system_clock::now());
     let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
     // A writer that is busy for long.
-    let (commands, inbox) = sync_channel(2);
+    let (commands, inbox) = sync_channel(1);
     let handle = Handle {
         commands,
-        places: Arc::new(Semaphore::new(1)),
+        places: Places::new(1),
+        closed: Arc::default(),
         snapshots,
     };
     let mut first = std::pin::pin!(create_user(&handle, "anna"));
@@ -184,14 +185,56 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
     assert!(waits.await.is_pending());
     let second = create_user(&handle, "ben").await.map(|_| ());
     assert_eq!(second, Err(EngineError::Busy));
-    let node = NodeId::new(7).unwrap();
-    handle.stream_closed(node, SessionId(1));
+    let nodes = [3, 7].map(|number| NodeId::new(number).unwrap());
+    for session in [1, 3, 2] {
+        handle.stream_closed(nodes[1], SessionId(session));
+    }
+    handle.stream_closed(nodes[0], SessionId(9));
     let queue: Vec<Message> = inbox.try_iter().map(Message::taken).collect();
-    assert!(matches!(queue[..], [Message::Apply(..), Message::Closed(id, _)] if id == node));
+    assert!(matches!(queue[..], [Message::Apply(..)]));
+    let ended = [(nodes[0], SessionId(9)), (nodes[1], SessionId(3))];
+    assert_eq!(handle.closed.take(), ended);
+    handle.stream_closed(nodes[0], SessionId(9));
+    assert!(matches!(inbox.try_recv(), Ok(Message::Closed)));
     // What the writer has taken makes room.
     let mut second = std::pin::pin!(create_user(&handle, "ben"));
     let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
     assert!(waits.await.is_pending());
+}
+
+/// A client that went away in the middle of opening its stream left a node behind that was online for ever.
+#[tokio::test]
+async fn a_stream_whose_client_went_away_while_it_was_opened_is_not_open() {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let mut settings = settings();
+    settings.offline_grace = Duration::ZERO;
+    let (engine, handle) = Engine::start(store, loaded, settings, 64, 16).unwrap();
+    create_user(&handle, "anna").await.unwrap();
+    let request = plain(1, 1);
+    let id = request.fresh_id.clone();
+    handle.register(request).await.unwrap();
+    let joined = handle.approve_registration(Principal::Socket, id, UserId::FIRST);
+    let node = joined.await.unwrap().value.id;
+    for session in 1..50 {
+        let session = SessionId(session);
+        let opening = handle.open_stream(node, session, NodeUpdate::default());
+        {
+            let mut opening = std::pin::pin!(opening);
+            let sent = std::future::poll_fn(|context| Poll::Ready(opening.as_mut().poll(context)));
+            // The writer may have been quick.
+            let _ = sent.await;
+        }
+        handle.stream_closed(node, session);
+        assert_eq!(handle.answers().await, Ok(()));
+        assert_eq!(handle.answers().await, Ok(()));
+        let snapshot = handle.snapshot();
+        assert!(!matches!(
+            snapshot.node(node).unwrap().presence,
+            Presence::Online(_)
+        ));
+    }
+    engine.stop();
 }
 
 /// A reply that was made before the rest of the batch told of what no longer was.

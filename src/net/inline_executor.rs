@@ -13,6 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use hyper::rt::Executor;
 
+use super::revocation::Revocation;
+
 /// How often requests and connection can wake each other before the task yields.
 const ROUNDS: usize = 16;
 
@@ -21,7 +23,8 @@ type RequestTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Executor of the running requests, which are dropped with it.
 pub struct InlineExecutor {
     begun: Arc<Mutex<Vec<RequestTask>>>,
-    running: Vec<RequestTask>,
+    running: Vec<RunningRequest>,
+    polled: PolledRequest,
     task: Arc<ParentTask>,
     /// Set when a request was woken.
     requests: Arc<WakeFlag>,
@@ -36,6 +39,7 @@ impl InlineExecutor {
         Self {
             begun: Arc::default(),
             running: Vec::new(),
+            polled: PolledRequest::default(),
             requests: WakeFlag::new(&task),
             connection: WakeFlag::new(&task),
             task,
@@ -45,6 +49,11 @@ impl InlineExecutor {
     /// Handle with which the connection spawns its requests.
     pub fn spawner(&self) -> Spawner {
         Spawner(Arc::downgrade(&self.begun))
+    }
+
+    /// Handle with which a request says how its response is revoked.
+    pub fn polled(&self) -> PolledRequest {
+        self.polled.clone()
     }
 
     /// Must be called after the connection was changed other than by polling it.
@@ -63,12 +72,16 @@ impl InlineExecutor {
     ) -> Poll<C::Output> {
         self.task.enter(context.waker());
         for _ in 0..ROUNDS {
-            self.running.append(&mut lock(&self.begun));
+            let mut begun = lock(&self.begun);
+            self.running
+                .extend(begun.drain(..).map(RunningRequest::new));
+            drop(begun);
             if self.requests.take() {
                 let waker = Waker::from(self.requests.clone());
                 let mut context = Context::from_waker(&waker);
+                let polled = &self.polled;
                 self.running
-                    .retain_mut(|request| request.as_mut().poll(&mut context).is_pending());
+                    .retain_mut(|request| request.goes_on(polled, &mut context));
             }
             if self.connection.take() {
                 let waker = Waker::from(self.connection.clone());
@@ -97,6 +110,48 @@ impl InlineExecutor {
 
     fn is_woken(&self) -> bool {
         self.requests.is_woken() || self.connection.is_woken()
+    }
+}
+
+/// A request of the connection, with what revokes its response.
+struct RunningRequest {
+    task: RequestTask,
+    revocation: Option<Revocation>,
+}
+
+impl RunningRequest {
+    fn new(task: RequestTask) -> Self {
+        Self {
+            task,
+            revocation: None,
+        }
+    }
+
+    /// Polls the request. False when it has ended or its response was revoked: a body that did not end by itself in this
+    /// poll, since it could not or its peer reads nothing, is dropped, which resets the stream.
+    fn goes_on(&mut self, polled: &PolledRequest, context: &mut Context<'_>) -> bool {
+        let is_over = self.task.as_mut().poll(context).is_ready();
+        // Taken in any case: it must not be left to the next request.
+        if let Some(revocation) = lock(&polled.0).take() {
+            self.revocation = Some(revocation);
+        }
+        !is_over && !self.is_revoked(context)
+    }
+
+    fn is_revoked(&self, context: &Context<'_>) -> bool {
+        let revocation = self.revocation.as_ref();
+        revocation.is_some_and(|revocation| revocation.poll(context.waker()))
+    }
+}
+
+/// The request that is being polled, as it sees itself.
+#[derive(Clone, Default)]
+pub struct PolledRequest(Arc<Mutex<Option<Revocation>>>);
+
+impl PolledRequest {
+    /// Says how the response of this request is revoked. Only for the request itself, while it is polled.
+    pub fn is_revoked_by(&self, revocation: Revocation) {
+        *lock(&self.0) = Some(revocation);
     }
 }
 

@@ -3,8 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use hearth_core::clock::Timestamp;
+use hearth_shares::pool::Sole;
+use hearth_shares::{Entry, Lines, Pool};
+
+use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::NodeId;
 
 /// Most health warnings per node.
@@ -13,12 +17,25 @@ const PROBLEMS: usize = 16;
 /// Longest text of a report, in bytes; longer texts are truncated.
 const TEXT_BYTES: usize = 512;
 
+/// Reports of one node that are logged: 16 at once, then one a minute.
+const LOGGED: (u32, Duration) = (16, Duration::from_secs(60));
+
+/// Most nodes that have a share of the log of their own; all others have one together.
+const SHARES_MAX: usize = 256;
+
 /// Reports of all nodes.
 #[derive(Debug)]
 pub struct ClientReports {
     health: Mutex<HashMap<NodeId, Problems>>,
-    audit: Mutex<VecDeque<ClientReport>>,
-    audit_entries: usize,
+    audit: Mutex<AuditEntries>,
+}
+
+#[derive(Debug)]
+struct AuditEntries {
+    /// Oldest first.
+    entries: VecDeque<(Entry, ClientReport)>,
+    shares: Pool<Sole<NodeId>>,
+    log: Lines<NodeId>,
 }
 
 /// Health warnings of a client, by subsystem.
@@ -38,12 +55,15 @@ pub struct ClientReport {
 }
 
 impl ClientReports {
-    /// No reports; the audit log keeps the last `audit_entries`.
+    /// No reports; the audit log keeps `audit_entries`.
     pub fn new(audit_entries: usize) -> Self {
         Self {
             health: Mutex::default(),
-            audit: Mutex::default(),
-            audit_entries,
+            audit: Mutex::new(AuditEntries {
+                entries: VecDeque::new(),
+                shares: Pool::new(audit_entries),
+                log: Lines::new(LOGGED.0, LOGGED.1, SHARES_MAX),
+            }),
         }
     }
 
@@ -72,23 +92,39 @@ impl ClientReports {
             .collect()
     }
 
-    /// Adds an entry to the audit log; the oldest entry is evicted when it is full.
-    pub fn audit(&self, at: Timestamp, node: NodeId, action: &str, details: &str) {
-        let mut audit = lock(&self.audit);
-        while audit.len() >= self.audit_entries {
-            audit.pop_front();
-        }
-        audit.push_back(ClientReport {
-            at,
+    /// Adds an entry to the audit log. When it is full, the oldest entry of the node with the most is evicted. If the entry
+    /// is to be logged, returns it, and the number of entries that were not logged since the last one was.
+    pub fn audit(
+        &self,
+        now: Now,
+        node: NodeId,
+        action: &str,
+        details: &str,
+    ) -> Option<(ClientReport, u32)> {
+        let report = ClientReport {
+            at: now.wall,
             node,
             action: cut(action),
             details: cut(details),
-        });
+        };
+        let mut audit = lock(&self.audit);
+        let (entry, surplus) = audit.shares.enter(Sole(node));
+        audit.entries.push_back((entry, report.clone()));
+        if surplus.is_some() {
+            audit.entries.retain(|(entry, _)| Some(*entry) != surplus);
+        }
+        let left_out = audit.log.take(node, now.mono)?;
+        Some((report, left_out))
     }
 
     /// The audit log, oldest entry first.
     pub fn audit_log(&self) -> Vec<ClientReport> {
-        lock(&self.audit).iter().cloned().collect()
+        let audit = lock(&self.audit);
+        audit
+            .entries
+            .iter()
+            .map(|(_, report)| report.clone())
+            .collect()
     }
 
     /// Drops the health warnings of deleted nodes. Their audit entries stay.
@@ -114,7 +150,10 @@ fn cut(text: &str) -> Box<str> {
 mod tests {
     use super::*;
 
-    const AT: Timestamp = Timestamp::from_unix_ms(0);
+    const AT: Now = Now {
+        wall: Timestamp::from_unix_ms(0),
+        mono: Duration::ZERO,
+    };
 
     #[test]
     fn a_health_warning_stays_until_it_is_cleared() {
@@ -145,5 +184,25 @@ mod tests {
         let actions: Vec<&str> = audit.iter().map(|entry| &*entry.action).collect();
         assert_eq!(actions, ["98", "99"]);
         assert_eq!(audit[0].details.len(), TEXT_BYTES);
+    }
+
+    #[test]
+    fn one_node_pushes_out_no_report_of_another() {
+        let reports = ClientReports::new(4);
+        let other = NodeId::new(2).unwrap();
+        reports.audit(AT, other, "kept", "");
+        let logged = (0..1000).filter_map(|number: u32| {
+            reports.audit(AT, NodeId::FIRST, &number.to_string(), &"x".repeat(100_000))
+        });
+        let lines: usize = logged.map(|(line, _)| line.details.len()).sum();
+        assert_eq!(lines, 16 * TEXT_BYTES);
+        let actions: Vec<Box<str>> = reports
+            .audit_log()
+            .into_iter()
+            .map(|entry| entry.action)
+            .collect();
+        assert_eq!(actions, ["kept", "997", "998", "999"].map(Box::from));
+        let (_, left_out) = reports.audit(AT, other, "logged", "").unwrap();
+        assert_eq!(left_out, 1000 - 16);
     }
 }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_shares::Lines;
 use tokio::sync::watch;
 
 use hearth_core::clock::{Now, Timestamp};
@@ -34,6 +35,12 @@ const APPROVALS: usize = 1024;
 
 /// Longest check period. Source: `SSHCheckPeriodMax` in headscale `hscontrol/policy/v2/types.go`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(168 * 60 * 60);
+
+/// Connections to one target that are logged: eight at once, then one a minute.
+const LOGGED: (u32, Duration) = (8, Duration::from_secs(60));
+
+/// Most targets that have a share of the log of their own; all others have one together.
+const SHARES_MAX: usize = 256;
 
 /// An SSH connection attempt: from which node, to which node, as which user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,6 +84,7 @@ pub struct Check {
 pub struct SshChecks {
     state: Mutex<CheckState>,
     changed: watch::Sender<()>,
+    log: Mutex<Lines<NodeId>>,
     most: usize,
 }
 
@@ -105,8 +113,16 @@ impl SshChecks {
         Self {
             state: Mutex::default(),
             changed: watch::Sender::default(),
+            log: Mutex::new(Lines::new(LOGGED.0, LOGGED.1, SHARES_MAX)),
             most,
         }
+    }
+
+    /// Whether a connection to this target that waits for approval is logged; if so, the number of those that were not
+    /// since the last one was.
+    pub fn is_logged(&self, target: NodeId, now: Now) -> Option<u32> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.take(target, now.mono)
     }
 
     /// Whether this attempt was approved within the last `period`; never when `period` is zero.

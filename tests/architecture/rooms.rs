@@ -14,7 +14,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core/release", &[]),
     (
         "core/tailcfg",
-        &["core/keys", "core/clock", "core/redacted"],
+        &[
+            "core/keys",
+            "core/clock",
+            "core/redacted",
+            "core/wan/address",
+        ],
     ),
     ("core/derp_map", &["core/tailcfg"]),
     ("core/noise", &["core/keys"]),
@@ -48,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // hearth-shares: used by all the others.
     ("shares/bucket", &[]),
     ("shares/counts", &[]),
+    ("shares/lines", &["shares/bucket"]),
     ("shares/source", &[]),
     ("shares/pool", &["shares/source"]),
     // hearth-derp: relay, udp and websocket drive the rest with tokio.
@@ -148,6 +154,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "system_clock",
             "core/clock",
             "core/id",
+            "core/keys",
             "core/state",
         ],
     ),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -227,6 +228,8 @@ func TestSmallRequests(t *testing.T) {
 		}
 		id := s.MustNode("client").ID
 		send(other, "GET", "/machine/ssh/action/1/to/"+id+"?local_user=root", nil, http.StatusUnauthorized)
+		// A node that does not exist looks the same.
+		send(other, "GET", "/machine/ssh/action/1/to/4711?local_user=root", nil, http.StatusUnauthorized)
 	})
 	step(t, "what there is not is said so", func(t *testing.T) {
 		record := tailcfg.SetDNSRequest{
@@ -255,6 +258,11 @@ func TestSmallRequests(t *testing.T) {
 		}
 		if !action.Reject || action.Accept || action.HoldAndDelegate != "" {
 			t.Fatalf("%+v", action)
+		}
+		unknown := fmt.Sprintf("/machine/ssh/action/4711/to/%s?local_user=root", s.MustNode("client").ID)
+		var same tailcfg.SSHAction
+		if err := harness.Strict(send(client, "GET", unknown, nil, http.StatusOK), &same); err != nil || !reflect.DeepEqual(same, action) {
+			t.Fatalf("%+v, %v", same, err)
 		}
 	})
 }

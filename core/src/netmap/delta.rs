@@ -10,7 +10,7 @@ use crate::netmap::fragment::{self, self_node};
 use crate::netmap::frame::Message;
 use crate::netmap::full::NO_SSH;
 use crate::netmap::peer_view::PeerView;
-use crate::netmap::user_profiles::profiles;
+use crate::netmap::user_profiles::{owner_number, profiles};
 use crate::policy::{Compiled, Touched};
 use crate::state::model::{Change, Node};
 use crate::tailcfg::json;
@@ -83,6 +83,8 @@ struct PendingChanges {
     /// Peers to send as a patch.
     patched: BTreeSet<NodeId>,
     users: BTreeSet<UserId>,
+    /// Whether a profile is sent that the client may not show yet.
+    new_profiles: bool,
     filter: Option<Arc<str>>,
     ssh: Option<Option<Arc<str>>>,
 }
@@ -191,6 +193,13 @@ impl Update<'_> {
         if !profiles.is_empty() {
             parts.push(format!(r#""UserProfiles":{}"#, json::plain(&profiles)));
         }
+        if pending.new_profiles && !pending.self_node {
+            // Clients that apply a change step by step show new profiles only after they have made their map from scratch,
+            // which this field makes them do: `mapResponseContainsNonPatchFields` in tailscale `types/netmap/nodemut.go`,
+            // and `populatePeerStatusLocked` in `ipn/ipnlocal/local.go`. Until then `tailscale status` shows `userid:3`.
+            let domain = json::plain(&self.context.shared.base_domain);
+            parts.push(format!(r#""Domain":{domain}"#));
+        }
         if !pending.patched.is_empty() {
             let nodes = nodes(&pending.patched);
             let since = self.last_sent.revision;
@@ -227,6 +236,7 @@ impl Update<'_> {
                 Change::User(id) => {
                     if viewer.user() == Some(id) || self.sees_node_of(id) {
                         pending.users.insert(id);
+                        pending.new_profiles = true;
                     }
                 }
                 Change::Node(id) | Change::NodeRemoved(id) => self.compare(id, &mut pending),
@@ -256,6 +266,19 @@ impl Update<'_> {
             })
     }
 
+    /// Whether the viewer, or a peer that it had before, has the same owner as this node all along.
+    fn knows_owner(&self, node: &Node) -> bool {
+        let since = self.last_sent.revision;
+        let owner = owner_number(node);
+        let mut nodes = self.context.snapshot.nodes().iter();
+        nodes.any(|other| {
+            other.facets.owner <= since
+                && owner_number(other) == owner
+                && (other.id == self.viewer.id
+                    || self.last_sent.compiled.are_peers(self.viewer.id, other.id))
+        })
+    }
+
     /// Adds what the viewer has to be sent of another node, if it was or is a peer.
     fn compare(&self, id: NodeId, pending: &mut PendingChanges) {
         if id == self.viewer.id || self.viewer.is_isolated() {
@@ -282,6 +305,10 @@ impl Update<'_> {
         };
         if in_full || has_new_view() {
             pending.changed.insert(id);
+            pending.new_profiles |= match was_peer {
+                true => node.facets.owner > since,
+                false => !self.knows_owner(node),
+            };
         } else if moved || appeared {
             pending.patched.insert(id);
         }
@@ -296,7 +323,7 @@ fn patch(node: &Node, since: Revision) -> PeerChange<'_> {
         derp_region: if moved { node.home_derp } else { 0 },
         endpoints: moved.then_some(&*node.endpoints),
         disco_key: node.disco.filter(|_| moved),
-        online: appeared.then(|| node.presence.is_online()),
-        last_seen: node.presence.last_seen().filter(|_| appeared),
+        online: appeared.then(|| node.is_online()),
+        last_seen: node.last_seen().filter(|_| appeared),
     }
 }

@@ -12,6 +12,7 @@ pub mod dial_plan;
 mod display_messages;
 pub mod dns;
 pub mod dns_sources;
+pub mod farewell;
 pub mod fragment;
 pub mod frame;
 pub mod full;

@@ -161,6 +161,8 @@ pub struct Facets {
     pub endpoints: Revision,
     /// Online and last seen: sent as a patch.
     pub presence: Revision,
+    /// The owner: sent with the whole node, and makes clients show another profile.
+    pub owner: Revision,
 }
 
 impl Facets {
@@ -279,7 +281,7 @@ impl Node {
         let same_machine =
             Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
         let state = |node: &Self| {
-            let online = node.presence.is_online();
+            let online = node.is_online();
             (online, node.is_active(), node.expired, node.unhealthy)
         };
         same_machine
@@ -288,6 +290,19 @@ impl Node {
             && self.approved_routes == other.approved_routes
             && self.primary_routes == other.primary_routes
             && state(self) == state(other)
+    }
+
+    /// Whether other nodes see it as online: with an expired key it is offline at once, also while its client is connected.
+    pub fn is_online(&self) -> bool {
+        self.presence.is_online() && !self.expired
+    }
+
+    /// When the node was last online; `None` while it is online, and if it never was.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        match self.presence.is_online() && self.expired {
+            true => self.expiry,
+            false => self.presence.last_seen(),
+        }
     }
 
     /// Whether the policy applies to it: it is approved and has requested a map at least once.
@@ -446,6 +461,9 @@ pub const FLUSH_SOON: Duration = Duration::from_secs(5);
 /// Maximum number of changes kept for map streams that lag; one that lags further gets a full map.
 pub const CHANGES_KEPT: usize = 512;
 
+/// Machines of deleted nodes that are remembered, so that their clients are sent that they have to log in again.
+pub const DEPARTED_KEPT: usize = 256;
+
 /// The next id of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
@@ -512,6 +530,8 @@ pub struct Model {
     pub policies: Arc<Vec<Arc<PolicyText>>>,
     /// The policy compiled for the active nodes.
     pub compiled: Arc<Compiled>,
+    /// Machines of nodes that were deleted since hearth started, oldest first, at most [`DEPARTED_KEPT`].
+    pub departed: Arc<VecDeque<MachineKey>>,
     /// Nodes that changed since `compiled` and the primary routes were last recomputed.
     pub touched: Arc<BTreeSet<NodeId>>,
 }
@@ -539,6 +559,7 @@ impl Model {
             admission: Revision::ZERO,
             policies: Arc::default(),
             compiled: Arc::new(Compiled::allow_all(&Directory::default())),
+            departed: Arc::default(),
             touched: Arc::default(),
         }
     }
@@ -589,6 +610,12 @@ impl Model {
         let node = Arc::make_mut(&mut self.nodes).remove(place);
         Arc::make_mut(&mut self.by_key).remove(&node.key);
         Arc::make_mut(&mut self.touched).insert(id);
+        let departed = Arc::make_mut(&mut self.departed);
+        departed.retain(|machine| *machine != node.machine);
+        departed.push_back(node.machine);
+        if departed.len() > DEPARTED_KEPT {
+            departed.pop_front();
+        }
         self.admission = self.revision;
         true
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, Revision, UserId};
-use crate::keys::NodeKey;
+use crate::keys::{MachineKey, NodeKey};
 use crate::policy::{Compiled, Policy};
 use crate::state::apply;
 use crate::state::attributes::Attributes;
@@ -60,6 +60,16 @@ impl Snapshot {
     /// The node with this key.
     pub fn node_by_key(&self, key: &NodeKey) -> Option<&Arc<Node>> {
         self.model.node_by_key(key)
+    }
+
+    /// Whether a node belongs to this machine.
+    pub fn has_machine(&self, machine: &MachineKey) -> bool {
+        self.nodes().iter().any(|node| node.machine == *machine)
+    }
+
+    /// Whether a node belongs to this machine, or did when it was deleted not long ago.
+    pub fn knew_machine(&self, machine: &MachineKey) -> bool {
+        self.has_machine(machine) || self.model.departed.contains(machine)
     }
 
     /// All users by id.

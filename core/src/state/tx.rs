@@ -160,6 +160,10 @@ impl Tx<'_> {
         if touched.presence {
             node.facets.presence = revision;
         }
+        let has_owner = |old: &Arc<Node>| old.owner == node.owner;
+        if !self.model.node(id).is_some_and(has_owner) {
+            node.facets.owner = revision;
+        }
         node.unflushed = (node.unflushed || touched.soon) && !touched.durable;
         if touched.soon && !touched.durable {
             let soon = self.now.mono.saturating_add(FLUSH_SOON);

@@ -1,8 +1,10 @@
 //! Hostinfo: what a client reports about its machine.
 
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value, json};
 
-use crate::tailcfg::json::{self, DecodeError, Object};
+use crate::tailcfg::fields::{self, Fields, text_of};
+use crate::tailcfg::json::{DecodeError, plain};
 
 /// The parts of `tailcfg.Hostinfo` that hearth uses, and the whole as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +49,42 @@ const SHARED: [(&str, FieldType); 14] = [
     ("Location", FieldType::Location),
 ];
 
+/// All fields that are read.
+const FIELDS: &[&str] = &[
+    "IPNVersion",
+    "OS",
+    "OSVersion",
+    "Distro",
+    "DistroVersion",
+    "DeviceModel",
+    "Hostname",
+    "ShieldsUp",
+    "ShareeNode",
+    "sshHostKeys",
+    "Userspace",
+    "AppConnector",
+    "PeerRelay",
+    "Location",
+    "NetInfo",
+    "RoutableIPs",
+    "RequestTags",
+    "Services",
+];
+
+/// Source: `Location` in tailscale `tailcfg/tailcfg.go`.
+const LOCATION: &[&str] = &[
+    "Country",
+    "CountryCode",
+    "City",
+    "CityCode",
+    "Latitude",
+    "Longitude",
+    "Priority",
+];
+
+/// SSH host keys sent to peers, at most: a machine has one of each kind.
+const HOST_KEYS_MAX: usize = 16;
+
 /// Type of a shared field. A value of another type would make the map unreadable for every peer, so it is
 /// left out.
 #[derive(Clone, Copy)]
@@ -58,28 +96,47 @@ enum FieldType {
 }
 
 impl FieldType {
-    fn fits(self, value: &Value) -> bool {
+    /// The value of a field, if it has this type.
+    fn read(self, object: &Fields<'_>, name: &'static str) -> Option<Value> {
+        let value = object.get(name)?;
         match self {
-            Self::Text => value.is_string(),
-            Self::Flag => value.is_boolean(),
-            Self::Texts => value
-                .as_array()
-                .is_some_and(|texts| texts.iter().all(Value::is_string)),
-            Self::Location => value.as_object().is_some_and(is_location),
+            Self::Text => text_of(value).map(Value::from),
+            Self::Flag => object.flag(name).ok().map(Value::from),
+            Self::Texts => host_keys(object, name),
+            Self::Location => location(value),
         }
     }
 }
 
-/// Source: `Location` in tailscale `tailcfg/tailcfg.go`.
-fn is_location(location: &Map<String, Value>) -> bool {
-    location.iter().all(|(name, value)| match name.as_str() {
-        "Country" | "CountryCode" | "City" | "CityCode" => value.is_string(),
-        "Latitude" | "Longitude" => value.is_number(),
-        "Priority" => value
-            .as_i64()
-            .is_some_and(|number| i32::try_from(number).is_ok()),
-        _ => false,
-    })
+/// The host keys; `None` if one of them is not a string.
+fn host_keys(object: &Fields<'_>, name: &'static str) -> Option<Value> {
+    let keys = object.list(name, HOST_KEYS_MAX, |key| {
+        Some(text_of(key).map(Value::from))
+    });
+    let keys: Option<Vec<Value>> = keys.ok()?.into_iter().collect();
+    keys.map(Value::Array)
+}
+
+/// The known fields of a location; `None` if one has another type.
+fn location(value: &RawValue) -> Option<Value> {
+    let object = Fields::of(value, LOCATION).ok()?;
+    let mut kept = Map::new();
+    for name in LOCATION {
+        let Some(value) = object.get(name) else {
+            continue;
+        };
+        let value = match *name {
+            "Latitude" | "Longitude" => serde_json::from_str::<Number>(value.get())
+                .ok()
+                .map(Value::Number),
+            "Priority" => serde_json::from_str::<i32>(value.get())
+                .ok()
+                .map(Value::from),
+            _ => text_of(value).map(Value::from),
+        };
+        kept.insert((*name).to_owned(), value?);
+    }
+    Some(Value::Object(kept))
 }
 
 /// Services sent to peers, at most.
@@ -89,15 +146,19 @@ impl Hostinfo {
     /// Decodes the object.
     ///
     /// # Errors
-    /// If a used field has the wrong type.
-    pub fn decode(object: Object<'_>) -> Result<Self, DecodeError> {
-        let net_info = object.object("NetInfo")?;
+    /// If it is not an object, or a used field has the wrong type.
+    pub fn decode(value: &RawValue) -> Result<Self, DecodeError> {
+        let object = Fields::of(value, FIELDS).map_err(|_| DecodeError::Field {
+            field: "Hostinfo",
+            expected: "an object",
+        })?;
+        let net_info = object.object("NetInfo", &["PreferredDERP"])?;
         let preferred_derp = net_info
             .map(|info| info.number("PreferredDERP"))
             .transpose()?;
         Ok(Self {
-            raw: without_net_info(object).into(),
-            shared: shared(object)?.into(),
+            raw: fields::without(value, "NetInfo")?.into(),
+            shared: shared(&object)?.into(),
             hostname: object.text("Hostname")?.into(),
             os: object.text("OS")?.into(),
             os_version: object.text("OSVersion")?.into(),
@@ -109,54 +170,62 @@ impl Hostinfo {
     }
 }
 
-fn without_net_info(object: Object<'_>) -> String {
-    let kept = object
-        .fields()
-        .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case("NetInfo"));
-    let kept: Map<String, Value> = kept
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    Value::Object(kept).to_string()
-}
-
-fn shared(object: Object<'_>) -> Result<String, DecodeError> {
+fn shared(object: &Fields<'_>) -> Result<String, DecodeError> {
     let mut kept = Map::new();
     for (name, kind) in SHARED {
-        if let Some(value) = object.get(name).filter(|value| kind.fits(value)) {
-            kept.insert(name.to_owned(), value.clone());
+        if let Some(value) = kind.read(object, name) {
+            kept.insert(name.to_owned(), value);
         }
     }
-    let services: Vec<Value> = object
-        .list("Services")?
-        .iter()
-        .filter_map(peer_api)
-        .take(SERVICES_MAX)
-        .collect();
+    let services = object.list("Services", SERVICES_MAX, peer_api)?;
     if !services.is_empty() {
         kept.insert("Services".to_owned(), Value::Array(services));
     }
-    Ok(json::plain(&kept))
+    Ok(plain(&kept))
 }
 
 /// The part of a service that peers need; `None` if they need none.
 /// Source: `Service`, `PeerAPI4`, `PeerAPI6`, `PeerAPIDNS` in tailscale `tailcfg/tailcfg.go`.
-fn peer_api(service: &Value) -> Option<Value> {
-    let service = Object::of(service).ok()?;
+fn peer_api(service: &RawValue) -> Option<Value> {
+    let service = Fields::of(service, &["Proto", "Port"]).ok()?;
     let protocol = service.text("Proto").ok()?;
     let port = u16::try_from(service.number("Port").ok()?).ok()?;
-    let is_wanted = matches!(protocol, "peerapi4" | "peerapi6" | "peerapi-dns-proxy");
+    let is_wanted = matches!(&*protocol, "peerapi4" | "peerapi6" | "peerapi-dns-proxy");
     is_wanted.then(|| json!({"Proto": protocol, "Port": port}))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tailcfg::json;
 
     fn decode(text: &str) -> Hostinfo {
-        let value = json::parse(text.as_bytes()).unwrap();
-        Hostinfo::decode(Object::of(&value).unwrap()).unwrap()
+        Hostinfo::decode(fields::parse(text.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_shared_field_is_read() {
+        for (name, _) in SHARED {
+            assert!(FIELDS.contains(&name), "{name}");
+        }
+    }
+
+    /// The parts that are kept are bounded, however many values a client sends.
+    #[test]
+    fn a_hostinfo_full_of_values_is_read_without_them() {
+        let many = |piece: &str| vec![piece; 20_000].join(",");
+        for text in [
+            format!(r#"{{"Location":{{{}}}}}"#, many(r#""City":"x""#)),
+            format!(r#"{{"sshHostKeys":[{}]}}"#, many(r#""k""#)),
+            format!(
+                r#"{{"Services":[{}]}}"#,
+                many(r#"{"Proto":"peerapi4","Port":1}"#)
+            ),
+            format!(r#"{{"Unknown":[{}]}}"#, many(r#"{"":{}}"#)),
+        ] {
+            let info = decode(&text);
+            assert!(info.shared.len() < 1000, "{}", info.shared.len());
+            assert!(info.routable_ips.is_empty());
+        }
     }
 
     #[test]

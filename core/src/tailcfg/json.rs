@@ -1,13 +1,11 @@
-//! Decoding JSON by Go's rules: names match in any case, null means absent, unknown names are ignored.
+//! JSON as a tree, for files, and the JSON that clients are sent.
 
 use std::io;
 
 use serde_json::ser::{CharEscape, Formatter};
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
-
-/// Why a request cannot be decoded.
+/// Why JSON cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It is not JSON.
@@ -31,7 +29,7 @@ pub enum DecodeError {
     },
 }
 
-/// A JSON object with fields by their Go names.
+/// A JSON object with fields by their Go names, which match in any case.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<'a>(&'a Map<String, Value>);
 
@@ -55,11 +53,6 @@ impl<'a> Object<'a> {
         value.as_object().map(Self).ok_or(DecodeError::NotAnObject)
     }
 
-    /// The fields themselves.
-    pub fn fields(&self) -> &'a Map<String, Value> {
-        self.0
-    }
-
     /// A field's value; `None` if absent or null.
     pub fn get(&self, field: &str) -> Option<&'a Value> {
         let same = |(name, _): &(&String, &Value)| name.eq_ignore_ascii_case(field);
@@ -80,116 +73,6 @@ impl<'a> Object<'a> {
                 expected: "a string",
             }),
         }
-    }
-
-    /// A boolean; false if absent.
-    ///
-    /// # Errors
-    /// If it has another type.
-    pub fn flag(&self, field: &'static str) -> Result<bool, DecodeError> {
-        match self.get(field) {
-            None => Ok(false),
-            Some(value) => value.as_bool().ok_or(DecodeError::Field {
-                field,
-                expected: "true or false",
-            }),
-        }
-    }
-
-    /// An integer; zero if absent.
-    ///
-    /// # Errors
-    /// If it has another type.
-    pub fn number(&self, field: &'static str) -> Result<i64, DecodeError> {
-        match self.get(field) {
-            None => Ok(0),
-            Some(value) => value.as_i64().ok_or(DecodeError::Field {
-                field,
-                expected: "an integer",
-            }),
-        }
-    }
-
-    /// A list; empty if absent.
-    ///
-    /// # Errors
-    /// If it is not a list.
-    pub fn list(&self, field: &'static str) -> Result<&'a [Value], DecodeError> {
-        match self.get(field) {
-            None => Ok(&[]),
-            Some(value) => value
-                .as_array()
-                .map(Vec::as_slice)
-                .ok_or(DecodeError::Field {
-                    field,
-                    expected: "a list",
-                }),
-        }
-    }
-
-    /// An object; `None` if absent.
-    ///
-    /// # Errors
-    /// If it is something else.
-    pub fn object(&self, field: &'static str) -> Result<Option<Object<'a>>, DecodeError> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(value) => {
-                value
-                    .as_object()
-                    .map(|fields| Some(Object(fields)))
-                    .ok_or(DecodeError::Field {
-                        field,
-                        expected: "an object",
-                    })
-            }
-        }
-    }
-
-    /// A value parsed from a string; `None` if absent or empty.
-    ///
-    /// # Errors
-    /// If the string is not what is `expected`.
-    pub fn parsed<T: std::str::FromStr>(
-        &self,
-        field: &'static str,
-        expected: &'static str,
-    ) -> Result<Option<T>, DecodeError> {
-        match self.text(field)? {
-            "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| DecodeError::Field { field, expected }),
-        }
-    }
-
-    /// A time; `None` if absent or Go's zero time.
-    ///
-    /// # Errors
-    /// If it is not an RFC 3339 time.
-    pub fn time(&self, field: &'static str) -> Result<Option<Timestamp>, DecodeError> {
-        let text = self.text(field)?;
-        if text.is_empty() || text.starts_with("0001-01-01T00:00:00") {
-            return Ok(None);
-        }
-        let expected = "an RFC 3339 time";
-        Timestamp::parse(text)
-            .map(Some)
-            .ok_or(DecodeError::Field { field, expected })
-    }
-
-    /// The strings of a list; other values are skipped.
-    ///
-    /// # Errors
-    /// If it is not a list.
-    pub fn texts(&self, field: &'static str) -> Result<Box<[Box<str>]>, DecodeError> {
-        let list = self.list(field)?;
-        Ok(list
-            .iter()
-            .filter_map(Value::as_str)
-            .map(Box::from)
-            .collect())
     }
 }
 
@@ -231,29 +114,22 @@ mod tests {
 
     #[test]
     fn names_match_in_any_case_and_null_is_absent() {
-        let value = parse(br#"{"HostInfo":{"x":1},"nodekey":null,"Version":"7"}"#).unwrap();
+        let value = parse(br#"{"Name":"a","type":null,"VALUE":7}"#).unwrap();
         let object = Object::of(&value).unwrap();
-        assert!(object.object("Hostinfo").unwrap().is_some());
-        assert_eq!(object.text("NodeKey"), Ok(""));
+        assert_eq!(
+            (object.text("name"), object.text("Type")),
+            (Ok("a"), Ok(""))
+        );
         let fault = DecodeError::Field {
-            field: "Version",
-            expected: "an integer",
+            field: "Value",
+            expected: "a string",
         };
-        assert_eq!(object.number("Version"), Err(fault));
+        assert_eq!(object.text("Value"), Err(fault));
     }
 
     #[test]
     fn plain_strings_have_no_escapes() {
         let value = serde_json::json!({"Name": "R&D \"box\" C:\\x\n\u{1}é"});
         assert_eq!(plain(&value), r#"{"Name":"R&D 'box' C:/x  é"}"#);
-    }
-
-    #[test]
-    fn the_zero_time_is_absent() {
-        let value = parse(br#"{"Expiry":"0001-01-01T00:00:00Z"}"#).unwrap();
-        assert_eq!(Object::of(&value).unwrap().time("Expiry"), Ok(None));
-        let value = parse(br#"{"Expiry":"1970-01-01T00:02:03Z"}"#).unwrap();
-        let time = Object::of(&value).unwrap().time("Expiry").unwrap();
-        assert_eq!(time.map(Timestamp::unix_seconds), Some(123));
     }
 }

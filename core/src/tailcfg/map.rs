@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::keys::{DiscoKey, NodeKey};
 use crate::tailcfg::capability::CapabilityVersion;
+use crate::tailcfg::fields::{self, Fields, text_of};
 use crate::tailcfg::hostinfo::Hostinfo;
-use crate::tailcfg::json::{self, DecodeError, Object};
+use crate::tailcfg::json::DecodeError;
+use crate::wan::address::is_endpoint;
 
 /// `tailcfg.MapRequest`, the fields that are used.
 #[derive(Debug, Clone)]
@@ -34,14 +35,26 @@ pub struct MapRequest {
     pub endpoints: Vec<SocketAddr>,
 }
 
+/// The fields that are read.
+const FIELDS: &[&str] = &[
+    "Version",
+    "Compress",
+    "NodeKey",
+    "DiscoKey",
+    "Stream",
+    "OmitPeers",
+    "ReadOnly",
+    "Hostinfo",
+    "Endpoints",
+];
+
 impl MapRequest {
     /// Decodes a request, with at most `endpoints_max` endpoints; a client has a handful.
     ///
     /// # Errors
     /// If it is not a JSON object, a used field has the wrong type, or the node key is missing.
     pub fn decode(bytes: &[u8], endpoints_max: usize) -> Result<Self, DecodeError> {
-        let value = json::parse(bytes)?;
-        let object = Object::of(&value)?;
+        let object = Fields::of(fields::parse(bytes)?, FIELDS)?;
         let node_key: Option<NodeKey> = object.parsed("NodeKey", "a node key")?;
         let missing = DecodeError::Field {
             field: "NodeKey",
@@ -56,30 +69,12 @@ impl MapRequest {
             stream: object.flag("Stream")?,
             omit_peers: object.flag("OmitPeers")?,
             read_only: object.flag("ReadOnly")?,
-            hostinfo: object
-                .object("Hostinfo")?
-                .map(Hostinfo::decode)
-                .transpose()?,
-            endpoints: endpoints(object.list("Endpoints")?, endpoints_max),
+            hostinfo: object.get("Hostinfo").map(Hostinfo::decode).transpose()?,
+            endpoints: object.list("Endpoints", endpoints_max, |text| {
+                let endpoint = text_of(text)?.parse().ok()?;
+                is_endpoint(endpoint).then_some(endpoint)
+            })?,
         })
-    }
-}
-
-fn endpoints(list: &[Value], most: usize) -> Vec<SocketAddr> {
-    let parsed = list
-        .iter()
-        .filter_map(Value::as_str)
-        .filter_map(|text| text.parse().ok());
-    parsed.filter(is_usable).take(most).collect()
-}
-
-/// Whether peers can use an endpoint: addresses with a zone and link-local ones only work on their own link.
-fn is_usable(endpoint: &SocketAddr) -> bool {
-    match endpoint {
-        SocketAddr::V4(_) => endpoint.port() != 0,
-        SocketAddr::V6(v6) => {
-            v6.scope_id() == 0 && !v6.ip().is_unicast_link_local() && v6.port() != 0
-        }
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod capability;
 pub mod derpmap;
 pub mod dns;
+pub mod fields;
 pub mod filter;
 pub mod hostinfo;
 pub mod json;

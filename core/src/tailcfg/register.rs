@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::keys::{LockKey, NodeKey};
 use crate::tailcfg::capability::CapabilityVersion;
+use crate::tailcfg::fields::{self, Fields};
 use crate::tailcfg::hostinfo::Hostinfo;
-use crate::tailcfg::json::{self, DecodeError, Object};
+use crate::tailcfg::json::DecodeError;
 
 /// `tailcfg.RegisterRequest`, the fields that are used.
 #[derive(Clone)]
@@ -29,34 +30,39 @@ pub struct RegisterRequest {
     pub hostinfo: Hostinfo,
 }
 
+/// The fields that are read.
+const FIELDS: &[&str] = &[
+    "Version",
+    "NodeKey",
+    "NLKey",
+    "Auth",
+    "Expiry",
+    "Followup",
+    "Ephemeral",
+    "Hostinfo",
+];
+
 impl RegisterRequest {
     /// Decodes a request.
     ///
     /// # Errors
     /// If it is not a JSON object, a used field has the wrong type, or the node key is missing.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let value = json::parse(bytes)?;
-        let object = Object::of(&value)?;
+        let object = Fields::of(fields::parse(bytes)?, FIELDS)?;
         let node_key: Option<NodeKey> = object.parsed("NodeKey", "a node key")?;
         let missing = DecodeError::Field {
             field: "NodeKey",
             expected: "a node key, not zero",
         };
         let lock_key: Option<LockKey> = object.parsed("NLKey", "a Tailnet Lock key")?;
-        let auth = object.object("Auth")?;
-        let hostinfo = object
-            .object("Hostinfo")?
-            .map(Hostinfo::decode)
-            .transpose()?;
+        let auth = object.object("Auth", &["AuthKey"])?;
+        let auth_key = auth.map(|auth| auth.text("AuthKey")).transpose()?;
+        let hostinfo = object.get("Hostinfo").map(Hostinfo::decode).transpose()?;
         Ok(Self {
             version: CapabilityVersion::new(object.number("Version")?),
             node_key: node_key.and_then(NodeKey::non_zero).ok_or(missing)?,
             lock_key: lock_key.and_then(LockKey::non_zero),
-            auth_key: auth
-                .map(|auth| auth.text("AuthKey"))
-                .transpose()?
-                .unwrap_or("")
-                .into(),
+            auth_key: auth_key.unwrap_or_default().into(),
             expiry: object.time("Expiry")?,
             followup: object.text("Followup")?.into(),
             ephemeral: object.flag("Ephemeral")?,

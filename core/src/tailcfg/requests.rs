@@ -2,69 +2,87 @@
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, the types of the same names.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::keys::NodeKey;
-use crate::tailcfg::json::{self, DecodeError, Object};
+use crate::tailcfg::fields::{self, Fields};
+use crate::tailcfg::json::DecodeError;
+
+/// Most attributes that are read of one request; hearth keeps fewer of a node.
+const ATTRIBUTES_MAX: usize = 64;
 
 /// A request with its fields.
 ///
 /// The node key is only a claim: the machine key of the Noise session has to match.
 #[derive(Debug, Clone)]
-pub struct NodeRequest {
+pub struct NodeRequest<'a> {
     /// Node key of the requesting node; `None` if the client sent zero.
     pub node_key: Option<NodeKey>,
-    fields: Value,
+    fields: Fields<'a>,
 }
 
-impl NodeRequest {
+/// The fields that are read, of any request.
+const FIELDS: &[&str] = &[
+    "NodeKey",
+    "Feature",
+    "Name",
+    "Type",
+    "Subsys",
+    "Error",
+    "Action",
+    "Details",
+    "EventType",
+    "SrcNode",
+    "LocalUser",
+    "Update",
+];
+
+impl<'a> NodeRequest<'a> {
     /// Decodes any of these requests.
     ///
     /// # Errors
     /// If it is not a JSON object or the node key is invalid.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let fields = json::parse(bytes)?;
-        let key: Option<NodeKey> = Object::of(&fields)?.parsed("NodeKey", "a node key")?;
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let fields = Fields::of(fields::parse(bytes)?, FIELDS)?;
+        let key: Option<NodeKey> = fields.parsed("NodeKey", "a node key")?;
         Ok(Self {
             node_key: key.and_then(NodeKey::non_zero),
             fields,
         })
     }
 
-    fn text(&self, field: &'static str) -> Result<&str, DecodeError> {
-        Object::of(&self.fields)?.text(field)
-    }
-
     /// `QueryFeatureRequest.Feature`: the feature that the client asks about.
     ///
     /// # Errors
     /// If it is not a string.
-    pub fn feature(&self) -> Result<&str, DecodeError> {
-        self.text("Feature")
+    pub fn feature(&self) -> Result<Cow<'a, str>, DecodeError> {
+        self.fields.text("Feature")
     }
 
     /// `SetDNSRequest`: name and type of the record.
     ///
     /// # Errors
     /// If they are not strings.
-    pub fn dns_record(&self) -> Result<(&str, &str), DecodeError> {
-        Ok((self.text("Name")?, self.text("Type")?))
+    pub fn dns_record(&self) -> Result<(Cow<'a, str>, Cow<'a, str>), DecodeError> {
+        Ok((self.fields.text("Name")?, self.fields.text("Type")?))
     }
 
     /// `HealthChangeRequest`: the subsystem and its error; empty once it is resolved.
     ///
     /// # Errors
     /// If they are not strings.
-    pub fn health(&self) -> Result<(&str, &str), DecodeError> {
-        Ok((self.text("Subsys")?, self.text("Error")?))
+    pub fn health(&self) -> Result<(Cow<'a, str>, Cow<'a, str>), DecodeError> {
+        Ok((self.fields.text("Subsys")?, self.fields.text("Error")?))
     }
 
     /// `AuditLogRequest`: the action and its details.
     ///
     /// # Errors
     /// If they are not strings.
-    pub fn audit(&self) -> Result<(&str, &str), DecodeError> {
-        Ok((self.text("Action")?, self.text("Details")?))
+    pub fn audit(&self) -> Result<(Cow<'a, str>, Cow<'a, str>), DecodeError> {
+        Ok((self.fields.text("Action")?, self.fields.text("Details")?))
     }
 
     /// `SSHEventNotifyRequest`: the event type (1 rejected, 2 terminated, 3 failed), the source node and the
@@ -72,24 +90,33 @@ impl NodeRequest {
     ///
     /// # Errors
     /// If a field has the wrong type.
-    pub fn ssh_event(&self) -> Result<(i64, i64, &str), DecodeError> {
-        let fields = Object::of(&self.fields)?;
-        let (event, source) = (fields.number("EventType")?, fields.number("SrcNode")?);
-        Ok((event, source, self.text("LocalUser")?))
+    pub fn ssh_event(&self) -> Result<(i64, i64, Cow<'a, str>), DecodeError> {
+        let (event, source) = (
+            self.fields.number("EventType")?,
+            self.fields.number("SrcNode")?,
+        );
+        Ok((event, source, self.fields.text("LocalUser")?))
     }
 
-    /// `SetDeviceAttributesRequest.Update`: attributes by name; null removes one.
+    /// `SetDeviceAttributesRequest.Update`: attributes by name; null removes one. A value that is neither a string, a
+    /// number, true, false nor null is an error of its own; more than 64 attributes are not read.
     ///
     /// # Errors
     /// If it is not an object.
-    pub fn attributes(&self) -> Result<Vec<(&str, &Value)>, DecodeError> {
-        let update = Object::of(&self.fields)?.object("Update")?;
-        let update = update.map(|update| update.fields().iter());
-        Ok(update
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| (name.as_str(), value))
-            .collect())
+    pub fn attributes(&self) -> Result<Vec<(Cow<'a, str>, Option<Value>)>, DecodeError> {
+        let Some(update) = self.fields.get("Update") else {
+            return Ok(Vec::new());
+        };
+        let entries = fields::entries(update, ATTRIBUTES_MAX).map_err(|_| DecodeError::Field {
+            field: "Update",
+            expected: "an object",
+        })?;
+        let is_nested = |text: &str| text.starts_with(['{', '[']);
+        let entries = entries.into_iter().map(|(name, value)| {
+            let plain = Some(value.get()).filter(|text| !is_nested(text));
+            (name, plain.and_then(|text| serde_json::from_str(text).ok()))
+        });
+        Ok(entries.collect())
     }
 }
 
@@ -103,7 +130,7 @@ mod tests {
         for text in [zero.as_str(), r#"{"nodekey":null,"ERROR":"x"}"#] {
             let request = NodeRequest::decode(text.as_bytes()).unwrap();
             assert_eq!(request.node_key, None);
-            assert_eq!(request.health(), Ok(("", "x")));
+            assert_eq!(request.health(), Ok(("".into(), "x".into())));
         }
         assert!(NodeRequest::decode(br#"{"NodeKey":"x"}"#).is_err());
         assert!(NodeRequest::decode(b"[]").is_err());
@@ -111,11 +138,14 @@ mod tests {
 
     #[test]
     fn attributes_keep_their_null() {
-        let request = NodeRequest::decode(br#"{"Update":{"custom:a":null,"custom:b":1}}"#).unwrap();
+        let text = br#"{"Update":{"custom:a":null,"custom:b":1,"custom:c":[]}}"#;
+        let request = NodeRequest::decode(text).unwrap();
         let attributes = request.attributes().unwrap();
-        assert_eq!(
-            attributes,
-            [("custom:a", &Value::Null), ("custom:b", &Value::from(1))]
-        );
+        let expected = [
+            ("custom:a".into(), Some(Value::Null)),
+            ("custom:b".into(), Some(Value::from(1))),
+            ("custom:c".into(), None),
+        ];
+        assert_eq!(attributes, expected);
     }
 }

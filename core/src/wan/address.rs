@@ -1,6 +1,6 @@
 //! Kinds of addresses: public, private, CGNAT, local; and the prefixes of tailnets.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -92,6 +92,33 @@ pub fn is_cgnat(ip: Ipv4Addr) -> bool {
     TAILNET_V4.contains(&ip)
 }
 
+/// IPv4 addresses inside of [`TAILNET_V4`] that no tailnet uses: ChromeOS gives them to virtual machines, whose clients
+/// report them. Source: `ChromeOSVMRange` in tailscale `net/tsaddr/tsaddr.go`.
+const CHROME_OS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 115, 92, 0), 23);
+
+/// Whether another machine can send to this endpoint of a node: the one rule for what nodes report and for what peers are
+/// sent. Not one without an address or a port, of the own machine, of many machines, of the same link by IPv6 (which
+/// needs a zone), and not one inside a tailnet, which would lead through the very tunnel that it is for. Clients report
+/// none of these. Source: `LocalAddresses` in tailscale `net/netmon/state.go`.
+pub fn is_endpoint(endpoint: SocketAddr) -> bool {
+    let has_zone = match endpoint {
+        SocketAddr::V4(_) => false,
+        SocketAddr::V6(endpoint) => endpoint.scope_id() != 0,
+    };
+    let is_address = match endpoint.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_nowhere = ip.octets().first() == Some(&0) || ip.is_broadcast();
+            let is_tailnet = is_cgnat(ip) && !CHROME_OS.contains(&ip);
+            !is_nowhere && !ip.is_loopback() && !ip.is_multicast() && !is_tailnet
+        }
+        IpAddr::V6(ip) => {
+            let is_nowhere = ip.is_unspecified() || ip.is_unicast_link_local();
+            !is_nowhere && !ip.is_loopback() && !ip.is_multicast() && !TAILNET_V6.contains(&ip)
+        }
+    };
+    is_address && !has_zone && endpoint.port() != 0
+}
+
 /// Whether this is an interface of a Tailscale client on this machine.
 pub fn is_tailnet_interface(name: &str) -> bool {
     name.starts_with(TAILNET_INTERFACE)
@@ -163,6 +190,81 @@ mod tests {
             ("::ffff:203.0.113.5", Kind::Local),
         ] {
             assert_eq!(kind_of(text.parse().unwrap()), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_no_other_machine_can_send_to_are_not_endpoints() {
+        for text in [
+            "0.0.0.0:1",
+            "0.1.2.3:1",
+            "127.0.0.1:1",
+            "127.255.255.254:1",
+            "255.255.255.255:1",
+            "224.0.0.1:1",
+            "239.255.255.255:1",
+            "100.64.0.1:1",
+            "100.100.100.100:1",
+            "100.127.255.255:1",
+            "192.168.1.1:0",
+            "[::]:1",
+            "[::1]:1",
+            "[ff02::1]:1",
+            "[fe80::1]:1",
+            "[fe80::1%2]:1",
+            "[2001:db8::1%2]:1",
+            "[fd7a:115c:a1e0::1]:1",
+            "[fd7a:115c:a1e0:ab12:4843:cd96:6258:b240]:1",
+            "[::ffff:127.0.0.1]:1",
+            "[::ffff:100.64.0.1]:1",
+            "[::ffff:0.0.0.0]:1",
+            "[2001:db8::1]:0",
+        ] {
+            assert!(!is_endpoint(text.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "192.168.1.1:41641",
+            "10.0.0.1:1",
+            "172.17.0.1:65535",
+            "169.254.7.8:1",
+            "203.0.113.5:1",
+            "100.63.255.255:1",
+            "100.128.0.1:1",
+            "100.115.92.3:1",
+            "240.0.0.1:1",
+            "[2001:db8::1]:1",
+            "[fd00::1]:1",
+            "[fd7a:115c:a1e1::1]:1",
+            "[::ffff:203.0.113.5]:1",
+        ] {
+            assert!(is_endpoint(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the address: an endpoint is never in a tailnet, on this machine, or nowhere.
+        #[test]
+        fn no_endpoint_is_in_a_tailnet_or_on_this_machine(bits: u128, v4: u32, port: u16) {
+            for ip in [IpAddr::from(Ipv6Addr::from(bits)), IpAddr::from(Ipv4Addr::from(v4))] {
+                if is_endpoint(SocketAddr::new(ip, port)) {
+                    let ip = ip.to_canonical();
+                    proptest::prop_assert!(port != 0 && !ip.is_loopback() && !ip.is_unspecified());
+                    proptest::prop_assert!(!ip.is_multicast());
+                    let tailnet = match ip {
+                        IpAddr::V4(ip) => TAILNET_V4.contains(&ip) && !CHROME_OS.contains(&ip),
+                        IpAddr::V6(ip) => TAILNET_V6.contains(&ip),
+                    };
+                    proptest::prop_assert!(!tailnet);
+                }
+            }
+            // Within the ranges, which random addresses seldom hit.
+            let host = Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) | v4 >> 10);
+            let is_chrome_os = CHROME_OS.contains(&host);
+            proptest::prop_assert!(is_chrome_os || !is_endpoint((host, port).into()));
+            let host = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) | v4 >> 8);
+            proptest::prop_assert!(!is_endpoint((host, port).into()));
+            let host = Ipv6Addr::from(u128::from(TAILNET_V6.addr()) | bits >> 48);
+            proptest::prop_assert!(!is_endpoint((host, port).into()));
         }
     }
 

@@ -71,10 +71,7 @@ impl ApiCall<'_> {
             revision: snapshot.revision().number(),
             users: snapshot.users().len(),
             nodes: nodes.len(),
-            online: nodes
-                .iter()
-                .filter(|node| node.presence.is_online())
-                .count(),
+            online: nodes.iter().filter(|node| node.is_online()).count(),
             expired: nodes.iter().filter(|node| node.expired).count(),
             pending: waiting
                 .filter(|login| login.state == PendingState::Waiting)

@@ -67,7 +67,7 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         Owner::User(id) => snapshot.users().get(id).map(|owner| user(owner)),
         Owner::Tags(_) => Some(tagged_devices()),
     };
-    let online = node.presence.is_online();
+    let online = node.is_online();
     let pre_auth_key = match node.registered_by {
         RegisteredBy::PreAuthKey(id) => snapshot.preauth_keys().get(&id),
         RegisteredBy::Approval | RegisteredBy::Hand => None,
@@ -91,7 +91,7 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         last_seen: if online {
             Some(now.wall)
         } else {
-            node.presence.last_seen()
+            node.last_seen()
         },
         expiry: node.expiry,
         pre_auth_key: pre_auth_key.map(|key| preauth_key(key, snapshot)),

@@ -1,5 +1,7 @@
 //! Nodes that have joined: what their clients report, their map streams, their names.
 
+use std::time::Duration;
+
 use crate::id::NodeId;
 use crate::state::apply::{Applied, routes};
 use crate::state::command::{NodeUpdate, Outcome, Rejected};
@@ -54,16 +56,22 @@ pub(super) fn open_stream(
 
 pub(super) fn close_stream(tx: &mut Tx<'_>, id: NodeId, session: SessionId) -> Applied {
     let node = tx.node(id).ok_or(Rejected::NoSuchNode)?;
-    if node.presence == Presence::Online(session) {
-        let node = Node {
-            presence: Presence::Leaving {
-                until: tx.now().mono.saturating_add(tx.settings.offline_grace),
-                since: tx.now().wall,
-            },
-            ..(**node).clone()
-        };
-        tx.put_node_silently(node);
+    if node.presence != Presence::Online(session) {
+        return Ok(Outcome::Done);
     }
+    // The grace is for connections that were lost. A node that logged out, or whose key has expired, is offline already.
+    let grace = match node.expired {
+        true => Duration::ZERO,
+        false => tx.settings.offline_grace,
+    };
+    let node = Node {
+        presence: Presence::Leaving {
+            until: tx.now().mono.saturating_add(grace),
+            since: tx.now().wall,
+        },
+        ..(**node).clone()
+    };
+    tx.put_node_silently(node);
     Ok(Outcome::Done)
 }
 

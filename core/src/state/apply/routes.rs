@@ -196,8 +196,7 @@ fn elect(tx: &mut Tx<'_>) {
     let mut chosen: BTreeMap<NodeId, Vec<IpNet>> = BTreeMap::new();
     for (route, nodes) in servers {
         let holds = |node: &&&Node| node.primary_routes.binary_search(&route).is_ok();
-        let is_there =
-            |node: &&&Node| node.presence.is_online() && !node.expired && !node.unhealthy;
+        let is_there = |node: &&&Node| node.is_online() && !node.unhealthy;
         let holder = nodes.iter().find(holds);
         let best = holder
             .filter(is_there)

@@ -14,6 +14,7 @@ use crate::state::model::{Facets, Node, Owner, Presence, RegisteredBy, WireGuard
 use crate::state::record::codec::{Reader, encode};
 use crate::state::record::hostinfo::HostinfoV1;
 use crate::state::record::{DecodeError, Stored};
+use crate::wan::address::is_endpoint;
 
 const NEWEST: u8 = 3;
 
@@ -125,7 +126,11 @@ impl Stored for Node {
             registered_by: first.registered_by.into(),
             capability: first.capability,
             home_derp: first.home_derp,
-            endpoints: first.endpoints.into(),
+            endpoints: first
+                .endpoints
+                .into_iter()
+                .filter(|endpoint| is_endpoint(*endpoint))
+                .collect(),
             live: false,
             presence: match wireguard {
                 Some(_) => Presence::Fixed,

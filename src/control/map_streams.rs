@@ -1,0 +1,314 @@
+//! MapStreams: who has a map stream open.
+//!
+//! A node has one stream, and at most one single map beside it: a newer one takes the place of the older, which is reset
+//! at once, also when its client reads nothing. When all places are taken, an approved node replaces the stream of one
+//! that is not, or a single map. Machines that have lost their node have few places of their own.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hearth_shares::{Buckets, Counts, Held, Source};
+
+use crate::net::revocation::Revocation;
+use hearth_core::id::NodeId;
+use hearth_core::keys::MachineKey;
+
+/// Maps that a node may ask for: 32 at once, then one a second. A client asks again at once when its stream ends, and two
+/// with the same keys (a copied disk) would end each other's streams without a pause.
+const OPENINGS: (u32, Duration) = (32, Duration::from_secs(1));
+
+/// Most nodes whose rate is remembered; all others share one.
+const RATES_MAX: usize = 512;
+
+/// What a place is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MapKind {
+    /// A single map.
+    Once,
+    /// A stream of maps.
+    Stream,
+}
+
+/// Places of map streams.
+#[derive(Debug)]
+pub struct MapStreams {
+    most: usize,
+    most_former: usize,
+    /// Machines without their node, by source.
+    sources: Counts<IpAddr>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    openings: Buckets<NodeId>,
+    /// Number of the next place.
+    next: u64,
+    /// Oldest first.
+    nodes: BTreeMap<u64, (NodeId, MapKind, Revocation)>,
+    /// Machines without their node. A client that loses its place asks again at once, so they replace only
+    /// themselves.
+    former: BTreeMap<MachineKey, Former>,
+}
+
+#[derive(Debug)]
+struct Former {
+    number: u64,
+    revocation: Revocation,
+    /// Its place within the share of its source.
+    share: Held<IpAddr>,
+}
+
+/// Which place of [`Open`].
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    Node(u64),
+    Former(MachineKey, u64),
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// The node asks for maps too often.
+    #[error("this device asks for maps too often; is there another one with a copy of its keys?")]
+    TooOften,
+    /// All places are taken.
+    #[error("too many map streams (limits.map_streams)")]
+    Full,
+}
+
+/// A place; given back when dropped.
+#[derive(Debug)]
+pub struct MapPlace {
+    streams: Arc<MapStreams>,
+    number: Number,
+    /// Ends the response for which the place was taken.
+    pub revocation: Revocation,
+}
+
+impl MapStreams {
+    /// `most` places for nodes, and an eighth of that for machines without their node.
+    pub fn new(most: usize) -> Arc<Self> {
+        let most_former = most.div_ceil(8);
+        Arc::new(Self {
+            most,
+            most_former,
+            sources: Counts::new(most_former.div_ceil(2)),
+            open: Mutex::new(Open {
+                openings: Buckets::new(OPENINGS.0, OPENINGS.1, RATES_MAX),
+                next: 0,
+                nodes: BTreeMap::new(),
+                former: BTreeMap::new(),
+            }),
+        })
+    }
+
+    /// A place for a node, which ends the one of the same kind that it has. `now` is the monotonic time.
+    ///
+    /// # Errors
+    /// If the node asks too often, or all places are taken by nodes that count as much: of nodes that are approved streams
+    /// count more than single maps, and both count more than what others have.
+    pub fn enter(
+        self: &Arc<Self>,
+        node: NodeId,
+        kind: MapKind,
+        now: Duration,
+        is_approved: impl Fn(NodeId) -> bool,
+    ) -> Result<MapPlace, NoPlace> {
+        let mut open = self.lock();
+        if !open.openings.take(node, now) {
+            return Err(NoPlace::TooOften);
+        }
+        let own = |(_, (known, had, _)): &(&u64, &(NodeId, MapKind, Revocation))| {
+            (*known, *had) == (node, kind)
+        };
+        if let Some(number) = open.nodes.iter().find(own).map(|(number, _)| *number) {
+            open.end(number);
+        }
+        if open.nodes.len() >= self.most {
+            let weight = |node, kind| is_approved(node).then_some(kind);
+            let places = open.nodes.iter();
+            let weights = places.map(|(number, (node, kind, _))| (weight(*node, *kind), *number));
+            // Of equals the oldest.
+            let (least, number) = weights.min().ok_or(NoPlace::Full)?;
+            if least >= weight(node, kind) {
+                return Err(NoPlace::Full);
+            }
+            open.end(number);
+        }
+        let (number, revocation) = open.begin();
+        open.nodes.insert(number, (node, kind, revocation.clone()));
+        Ok(MapPlace {
+            streams: Arc::clone(self),
+            number: Number::Node(number),
+            revocation,
+        })
+    }
+
+    /// A place for a machine without its node, which ends the one that it has. `None` if all of these places are
+    /// taken, or half of them by its source.
+    pub fn enter_former(self: &Arc<Self>, machine: MachineKey, source: Source) -> Option<MapPlace> {
+        let mut open = self.lock();
+        let share = match open.former.remove(&machine) {
+            Some(older) => {
+                older.revocation.revoke();
+                older.share
+            }
+            None if open.former.len() >= self.most_former => return None,
+            None => self.sources.take(source.wide())?,
+        };
+        let (number, revocation) = open.begin();
+        let place = Former {
+            number,
+            revocation: revocation.clone(),
+            share,
+        };
+        open.former.insert(machine, place);
+        Some(MapPlace {
+            streams: Arc::clone(self),
+            number: Number::Former(machine, number),
+            revocation,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The number of a new place, and what ends its response.
+    fn begin(&mut self) -> (u64, Revocation) {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        (number, Revocation::default())
+    }
+
+    /// Frees the place of a node and ends its response.
+    fn end(&mut self, number: u64) {
+        if let Some((_, _, revocation)) = self.nodes.remove(&number) {
+            revocation.revoke();
+        }
+    }
+
+    fn free(&mut self, number: Number) {
+        match number {
+            Number::Node(number) => {
+                self.nodes.remove(&number);
+            }
+            Number::Former(machine, number) => {
+                let newest = self.former.get(&machine);
+                if newest.is_some_and(|newest| newest.number == number) {
+                    self.former.remove(&machine);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for MapPlace {
+    fn drop(&mut self) {
+        self.streams.lock().free(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u64) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    fn is_over(place: &MapPlace) -> bool {
+        place.revocation.is_revoked()
+    }
+
+    #[test]
+    fn a_newer_stream_of_a_node_ends_the_older_one_and_takes_its_place() {
+        let streams = MapStreams::new(2);
+        let now = std::cell::Cell::new(Duration::ZERO);
+        let enter = |number, kind| {
+            now.set(now.get() + OPENINGS.1);
+            streams
+                .enter(node(number), kind, now.get(), |_| true)
+                .unwrap()
+        };
+        let other = enter(2, MapKind::Stream);
+        let mut held = vec![enter(1, MapKind::Stream)];
+        for _ in 0..32 {
+            held.push(enter(1, MapKind::Stream));
+        }
+        let (newest, older) = held.split_last().unwrap();
+        assert!(older.iter().all(is_over));
+        assert!(!is_over(newest) && !is_over(&other));
+        // The places of streams that have ended are free already; that they are dropped later changes nothing.
+        held.truncate(1);
+        assert_eq!(streams.lock().nodes.len(), 1);
+        let again = enter(1, MapKind::Stream);
+        drop(held);
+        assert!(!is_over(&again) && streams.lock().nodes.len() == 2);
+    }
+
+    #[test]
+    fn a_single_map_replaces_that_of_the_same_node_and_gives_way_to_streams() {
+        let streams = MapStreams::new(2);
+        let enter = |number, kind| streams.enter(node(number), kind, Duration::ZERO, |_| true);
+        let stream = enter(1, MapKind::Stream).unwrap();
+        let older = enter(1, MapKind::Once).unwrap();
+        let once = enter(1, MapKind::Once).unwrap();
+        assert!(is_over(&older) && !is_over(&once) && !is_over(&stream));
+        assert!(enter(2, MapKind::Once).is_err());
+        let other = enter(2, MapKind::Stream).unwrap();
+        assert!(is_over(&once) && !is_over(&stream) && !is_over(&other));
+        assert!(enter(3, MapKind::Stream).is_err());
+    }
+
+    #[test]
+    fn a_node_that_asks_without_a_pause_is_refused_and_keeps_its_stream() {
+        let streams = MapStreams::new(2);
+        let enter = |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, |_| true);
+        let mut last = enter(1);
+        for _ in 1..OPENINGS.0 {
+            last = enter(1);
+        }
+        assert_eq!(enter(1).map(drop), Err(NoPlace::TooOften));
+        assert!(!is_over(&last.unwrap()) && enter(2).is_ok());
+    }
+
+    #[test]
+    fn nodes_without_approval_crowd_out_nobody() {
+        let streams = MapStreams::new(4);
+        let is_approved = |id: NodeId| id.number() >= 100;
+        let enter =
+            |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, is_approved);
+        let strangers: Vec<MapPlace> = (1..=4).map(|number| enter(number).unwrap()).collect();
+        assert_eq!(enter(5).map(drop), Err(NoPlace::Full));
+        let approved: Vec<MapPlace> = (100..104).map(|number| enter(number).unwrap()).collect();
+        assert!(strangers.iter().all(is_over));
+        assert!(enter(5).is_err() && enter(104).is_err());
+        assert!(!approved.iter().any(is_over));
+    }
+
+    #[test]
+    fn machines_without_their_node_have_few_places_and_no_source_has_all_of_them() {
+        let streams = MapStreams::new(32);
+        let enter = |number: u8, source: u8| {
+            let source = Source::of(IpAddr::from([192, 0, 2, source]));
+            streams.enter_former(MachineKey::from_bytes([number; 32]), source)
+        };
+        let greedy: Vec<MapPlace> = (0..20).filter_map(|number| enter(number, 1)).collect();
+        assert_eq!(greedy.len(), 2);
+        let honest = enter(100, 2).unwrap();
+        let again = enter(100, 2).unwrap();
+        assert!(is_over(&honest) && !is_over(&again));
+        let last = enter(101, 3).unwrap();
+        assert!(enter(102, 4).is_none());
+        assert!(!greedy.iter().any(is_over));
+        drop((honest, again, last, greedy));
+        assert!(streams.lock().former.is_empty());
+        assert_eq!(streams.sources.sources(), 0);
+    }
+}
