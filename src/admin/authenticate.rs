@@ -99,8 +99,7 @@ impl ApiKeyGate {
         if !self.checked.take(now.mono) {
             return Err(AuthError::TooMany);
         }
-        let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
-        if ended || !key.hash.matches(secret) {
+        if key.has_ended(now) || !key.hash.matches(secret) {
             return Err(AuthError::Unauthorized);
         }
         Ok(Principal::ApiKey {

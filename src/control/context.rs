@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::c2n::NodeCalls;
 use super::c2n::calls::ReplyChannel;
 use super::full_map_slots::FullMapSlots;
+use super::newcomers::Newcomers;
 use super::ts2021::{NoiseServer, Peer};
 use crate::config::Limits;
 use crate::engine::Handle;
@@ -28,16 +29,10 @@ use hearth_core::netmap::SharedMapData;
 use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
-use hearth_shares::SharedTokenBucket;
 
 /// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
 const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
-
-/// Registrations of unknown machines accepted in a burst; one more per [`NEWCOMER_INTERVAL`].
-const NEWCOMER_BURST: u32 = 256;
-/// Refill interval of [`NEWCOMER_BURST`].
-const NEWCOMER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shared state of the handlers of the control protocol.
 pub struct ControlContext {
@@ -71,8 +66,8 @@ pub struct ControlContext {
     pub bodies: BodyBudget,
     /// Slots for building full maps.
     pub full_maps: FullMapSlots,
-    /// Rate limit for registrations of unknown machines.
-    pub newcomers: SharedTokenBucket,
+    /// Rate limits for registrations of machines without a node.
+    pub newcomers: Newcomers,
     /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
     /// ID of the next map stream; unique as long as a stream lives.
@@ -127,7 +122,7 @@ impl ControlContext {
             streams: Arc::new(Semaphore::new(limits.map_streams)),
             bodies: BodyBudget::new(limits.request_bodies),
             full_maps: FullMapSlots::new(limits.full_map_builds),
-            newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            newcomers: Newcomers::default(),
             sessions: AtomicU32::new(0),
             limits,
         })

@@ -17,6 +17,7 @@ mod convert;
 pub mod full_map_slots;
 pub mod key;
 pub mod map;
+pub mod newcomers;
 mod node_auth;
 pub mod noise_stream;
 pub mod register;
