@@ -180,6 +180,55 @@ fn an_unreadable_record_is_skipped_and_kept() {
     assert_eq!(loaded.nodes.len(), world.model.nodes.len());
 }
 
+/// Node 1 was overwritten by the next one that joined.
+#[test]
+fn without_a_readable_record_of_the_next_ids_they_go_on_after_the_highest() {
+    for damage in [&[0xff, 0xff][..], &[9, 1, 1, 1, 1], &[], &[1, 1, 1, 1, 1]] {
+        let directory = tempfile::tempdir().unwrap();
+        let world = eventful();
+        let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+        store.commit(&world.records, &[]).unwrap();
+        let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+        let mut table = transaction.open_table(super::META).unwrap();
+        table.insert(super::COUNTERS, damage).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(store);
+        let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+        let next = loaded.counters;
+        assert!(loaded.nodes.iter().all(|node| node.id < next.node));
+        assert!(loaded.users.keys().all(|id| *id < next.user));
+        assert!(loaded.preauth_keys.keys().all(|id| *id < next.preauth_key));
+        assert!(loaded.api_keys.keys().all(|id| *id < next.api_key));
+        assert_eq!(next.node, world.model.counters.node);
+        let is_damaged = damage != [1, 1, 1, 1, 1];
+        assert_eq!(loaded.skipped.len(), usize::from(is_damaged), "{damage:?}");
+    }
+}
+
+/// Earlier versions stored pending registrations.
+#[test]
+fn stored_registrations_of_an_earlier_version_are_dropped_with_the_first_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    let mut table = transaction.open_table(super::PENDING).unwrap();
+    table.insert("0123456789abcdef", [1, 2].as_slice()).unwrap();
+    drop(table);
+    transaction.commit().unwrap();
+    drop(store);
+    let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert!(loaded.skipped.is_empty());
+    let world = eventful();
+    store.commit(&world.records, &[]).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_read().unwrap();
+    assert!(transaction.open_table(super::PENDING).is_err());
+    drop(transaction);
+    drop(store);
+    let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert_eq!(loaded.nodes.len(), world.model.nodes.len());
+}
+
 #[test]
 fn a_database_that_is_older_than_a_table_gets_it() {
     let directory = tempfile::tempdir().unwrap();

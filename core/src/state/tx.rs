@@ -225,13 +225,13 @@ impl Tx<'_> {
             return;
         };
         self.model.take_node(id);
-        self.changes.records.push(Record::DeleteNode(id));
         let prefixes = self.model.settings.prefixes;
         self.put_cursors(|cursors| cursors.pass(&prefixes, node.ipv4, node.ipv6));
         if self.model.shut_out.contains(&node.machine) {
             // A database from before there was a record of it.
             self.changes.records.push(Record::PutShutOut(node.machine));
         }
+        self.changes.records.push(Record::DeleteNode(id));
         if self.model.attributes.contains_key(&id) {
             Arc::make_mut(&mut self.model.attributes).remove(&id);
             self.changes.records.push(Record::DeleteAttributes(id));
@@ -285,13 +285,9 @@ impl Tx<'_> {
 
     /// Notes which addresses are given out or free again.
     fn put_cursors(&mut self, change: impl FnOnce(&mut Cursors)) {
-        let mut cursors = (*self.model.cursors).clone();
-        change(&mut cursors);
-        if cursors != *self.model.cursors {
-            self.model.cursors = Arc::new(cursors);
-            let record = Record::Cursors(self.model.cursors.clone());
-            self.changes.records.push(record);
-        }
+        change(Arc::make_mut(&mut self.model.cursors));
+        let record = Record::Cursors(self.model.cursors.clone());
+        self.changes.records.push(record);
     }
 
     /// Notes that a node was given its addresses, the IPv4 address from the prefix of `prefixes`.
