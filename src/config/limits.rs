@@ -227,8 +227,9 @@ limits! {
     derp_pool: bytes = 4 * MIB, 256 * KIB, 1024 * MIB;
     /// Size of the database cache, in bytes.
     database_cache: bytes = 2 * MIB, 256 * KIB, 1024 * MIB;
-    /// Interval at which last-seen times are written to flash.
-    flush_interval: time = 30 * MINUTE, MINUTE, 24 * HOUR;
+    /// Interval at which what devices report (last seen, endpoints, hostinfo) is written to flash, if it is little; more is
+    /// written less often.
+    flush_interval: time = HOUR, MINUTE, 24 * HOUR;
     /// How long a node may be disconnected before its peers see it as offline.
     offline_grace: time = 10, 0, 10 * MINUTE;
     /// How long after a start of hearth no node is reported as offline.

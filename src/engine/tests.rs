@@ -374,8 +374,14 @@ async fn a_machine_may_have_so_much_written_and_keeps_no_other_from_it() {
     let by = Principal::Node { id: node };
     let flag = vec![("custom:a".into(), Some(AttributeValue::Flag(true)))];
     let set = handle.set_attributes(by.clone(), node, flag.clone()).await;
-    assert_eq!(set.map(|_| ()), Err(EngineError::Rejected(Rejected::TooOften)));
-    handle.set_attributes(Principal::Socket, node, flag).await.unwrap();
+    assert_eq!(
+        set.map(|_| ()),
+        Err(EngineError::Rejected(Rejected::TooOften))
+    );
+    handle
+        .set_attributes(Principal::Socket, node, flag)
+        .await
+        .unwrap();
     let update = NodeUpdate {
         node: Some(node),
         home_derp: Some(7),
@@ -407,7 +413,10 @@ async fn a_known_device_needs_no_disk() {
         ..plain(1, 1)
     };
     handle.register(again).await.unwrap();
-    handle.open_stream(node, SessionId(1), update).await.unwrap();
+    handle
+        .open_stream(node, SessionId(1), update)
+        .await
+        .unwrap();
     assert_eq!(&*handle.snapshot().node(node).unwrap().label, "moved");
     // Nor does somebody new who asks to join.
     handle.register(plain(9, 9)).await.unwrap();

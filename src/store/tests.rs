@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ReadableDatabase;
 use crate::store::{AuditLimits, FILE_NAME, Store, StoreError};
 use hearth_core::id::NodeId;
 use hearth_core::keys::MachineKey;

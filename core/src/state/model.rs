@@ -358,21 +358,24 @@ impl PreAuthKey {
         }
     }
 
-    /// Whether its time is over. An end before it was created is one by hand, while the clock was wrong.
+    /// Whether its time is over.
     pub fn has_ended(&self, now: Now) -> bool {
-        has_ended(self.created, self.expiry, now)
+        has_ended(self.expiry, now)
     }
 }
 
 impl ApiKey {
-    /// Whether its time is over, by the same rule.
+    /// Whether its time is over.
     pub fn has_ended(&self, now: Now) -> bool {
-        has_ended(self.created, self.expiry, now)
+        has_ended(self.expiry, now)
     }
 }
 
-fn has_ended(created: Timestamp, expiry: Option<Timestamp>, now: Now) -> bool {
-    expiry.is_some_and(|end| end <= created || now.is_plausible() && end <= now.wall)
+/// The end of a key that somebody ended while nobody knew the time.
+pub(super) const ENDED_BY_HAND: Timestamp = Timestamp::from_unix_ms(0);
+
+fn has_ended(expiry: Option<Timestamp>, now: Now) -> bool {
+    expiry.is_some_and(|end| end <= ENDED_BY_HAND || now.is_plausible() && end <= now.wall)
 }
 
 /// An API key, for the REST API.

@@ -25,8 +25,8 @@ use crate::state::record::Record;
 
 /// Least bytes that a commit writes, measured: six pages of 4 KiB.
 const COMMIT_BYTES: usize = 24 * 1024;
-/// What a node takes in the database beside its host information, half-empty pages included.
-const NODE_BYTES: usize = 1024;
+/// What a node takes in the database beside its host information, half-empty pages included: `benches/flash`.
+const NODE_BYTES: usize = 2048;
 /// How long after the start a clock may turn out to be behind: a time server answers by then.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(3600);
 /// Longest time between two flushes, unless the configured interval is longer.

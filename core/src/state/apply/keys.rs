@@ -8,7 +8,7 @@ use crate::id::{ApiKeyId, PreAuthKeyId};
 use crate::state::apply::Applied;
 use crate::state::command::{NewApiKey, NewPreAuthKey, Outcome, Rejected};
 use crate::state::event::{Action, Target, Values, expiry_text, owner_text};
-use crate::state::model::{ApiKey, PreAuthKey};
+use crate::state::model::{ApiKey, ENDED_BY_HAND, PreAuthKey};
 use crate::state::tx::Tx;
 
 const TAGS_MAX: usize = 32;
@@ -70,7 +70,7 @@ pub(super) fn expire_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
         return Ok(Outcome::PreAuthKey(id));
     }
     tx.event(Action::Expire, Target::preauth_key(&key), Values::default());
-    let expiry = Some(end_now(key.created, tx.now()));
+    let expiry = Some(end_now(tx.now()));
     tx.put_preauth_key(PreAuthKey {
         expiry,
         ..(*key).clone()
@@ -78,11 +78,11 @@ pub(super) fn expire_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
     Ok(Outcome::PreAuthKey(id))
 }
 
-/// The end of a key that ends now, whatever time it is. See [`PreAuthKey::has_ended`].
-fn end_now(created: Timestamp, now: Now) -> Timestamp {
+/// The end of a key that ends now, whatever time it is.
+fn end_now(now: Now) -> Timestamp {
     match now.is_plausible() {
         true => now.wall,
-        false => created.min(now.wall),
+        false => ENDED_BY_HAND,
     }
 }
 
@@ -123,7 +123,7 @@ pub(super) fn expire_api(tx: &mut Tx<'_>, id: ApiKeyId) -> Applied {
         return Ok(Outcome::ApiKey(id));
     }
     tx.event(Action::Expire, Target::api_key(&key), Values::default());
-    let expiry = Some(end_now(key.created, tx.now()));
+    let expiry = Some(end_now(tx.now()));
     tx.put_api_key(ApiKey {
         expiry,
         ..(*key).clone()
