@@ -149,6 +149,12 @@ pub struct Node {
     /// Whether the device is approved (hearth's own, like all that follows).
     #[serde(default)]
     pub authorized: bool,
+    /// Whether the node is deleted when it logs out or has been offline for a while.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// Tags that the client asks for since its last login; only another login can give them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested_tags: Vec<String>,
     /// Whether it recently failed a probe while others could serve its routes.
     #[serde(default)]
     pub unhealthy: bool,

@@ -4,6 +4,7 @@
 //! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
 
 mod closed_streams;
+mod device_writes;
 mod handle;
 mod journal;
 mod places;
@@ -20,14 +21,16 @@ use tokio::sync::{oneshot, watch};
 use crate::store::{Loaded, POLICIES_NAME, Store};
 use crate::system_clock;
 use closed_streams::ClosedStreams;
+use device_writes::{Charged, DeviceWrites};
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::NodeId;
 use hearth_core::state::apply;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, Outcome, Rejected};
-use hearth_core::state::event::{AuditEntry, PAGE_MAX};
+use hearth_core::state::event::{AuditEntry, Event, PAGE_MAX};
 use hearth_core::state::model::{Model, PolicyText, SessionId, Settings};
 use hearth_core::state::principal::Principal;
+use hearth_core::state::record::Record;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::state::tx::{Changes, Tx};
 use journal::{Applicant, Journal};
@@ -40,6 +43,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Room in the channel beside the places for commands: for a request to stop, questions whether the thread works, and
 /// notices that streams ended.
 const NOTICES: usize = 16;
+/// Most events that wait for the next write, because what they are about needs none of its own; older ones are only logged.
+const UNWRITTEN_MAX: usize = 64;
 
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +130,8 @@ impl Engine {
             blocked_until: None,
             journal: Journal::new(max_nodes),
             closed: closed.clone(),
+            device_writes: DeviceWrites::new(max_nodes),
+            unwritten: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())
@@ -158,6 +165,8 @@ const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let mut model = Model::new(settings, now);
     model.counters = loaded.counters;
+    model.cursors = Arc::new(loaded.cursors);
+    model.shut_out = Arc::new(loaded.shut_out);
     model.users = Arc::new(loaded.users);
     model.by_key = Arc::new(
         loaded
@@ -185,11 +194,6 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     }));
     policies.sort_by_key(|version| version.id);
     model.policies = Arc::new(policies);
-    let pending = loaded
-        .pending
-        .into_iter()
-        .map(|pending| (pending.id.clone(), pending));
-    model.pending = Arc::new(pending.collect());
     apply::restore(&mut model, now);
     model
 }
@@ -204,6 +208,9 @@ struct Writer {
     blocked_until: Option<Duration>,
     journal: Journal,
     closed: Arc<ClosedStreams>,
+    device_writes: DeviceWrites,
+    /// Events of the audit log that go out with the next write.
+    unwritten: Vec<Event>,
 }
 
 impl Writer {
@@ -228,7 +235,15 @@ impl Writer {
             batch.extend(more.map(Message::taken));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
             let closed = self.closed.take();
-            self.handle(batch, &closed, system_clock::now(), stopping);
+            let now = system_clock::now();
+            // What time brings is written before: should that fail, commands that need no disk do not fail with it.
+            let was_set = apply::was_set(&self.model, now) && !self.is_blocked(now);
+            if was_set || self.next_deadline(now) <= now.mono {
+                self.handle(Vec::new(), &[], now, false);
+            }
+            if stopping || !batch.is_empty() || !closed.is_empty() {
+                self.handle(batch, &closed, now, stopping);
+            }
         }
     }
 
@@ -250,6 +265,7 @@ impl Writer {
         now: Now,
         stopping: bool,
     ) {
+        let is_by_time = batch.is_empty() && closed.is_empty();
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -265,7 +281,13 @@ impl Writer {
                 Message::Apply(Command::OpenStream { .. }, _, sender, _) if sender.is_closed() => {}
                 Message::Apply(command, by, sender, _) => {
                     let device = Applicant::of(&command);
-                    let outcome = apply::apply(&mut tx, command, &by);
+                    let outcome = match Charged::for_command(&command, &by, &tx) {
+                        Some(charged) => {
+                            let may_write = || self.device_writes.take(charged, now);
+                            apply::apply_counted(&mut tx, command, &by, may_write)
+                        }
+                        None => apply::apply(&mut tx, command, &by),
+                    };
                     if let (Some(device), Err(rejected)) = (&device, &outcome) {
                         self.journal.refused(device, rejected, now);
                     }
@@ -280,7 +302,8 @@ impl Writer {
         let flush = match (blocked, stopping) {
             (true, _) => Flush::Never,
             (false, true) => Flush::Now,
-            (false, false) => Flush::WhenDue,
+            (false, false) if is_by_time || tx.written() > 0 => Flush::WhenDue,
+            (false, false) => Flush::Never,
         };
         apply::tick(&mut tx, flush);
         let mut changes = tx.finish();
@@ -290,6 +313,9 @@ impl Writer {
         if committed {
             self.adopt(work);
             changes.events.iter().for_each(journal::log);
+            if changes.records.is_empty() {
+                self.keep_unwritten(changes.events);
+            }
         } else {
             // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
             self.handle(Vec::new(), closed, now, stopping);
@@ -303,7 +329,19 @@ impl Writer {
         }
     }
 
+    fn keep_unwritten(&mut self, mut events: Vec<Event>) {
+        events.retain(Event::is_audited);
+        self.unwritten.append(&mut events);
+        let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
+        self.unwritten.drain(..surplus);
+    }
+
     fn read_audit(&mut self, query: AuditQuery) {
+        let now = system_clock::now();
+        // Whoever asks decides that it is worth a write.
+        if !self.unwritten.is_empty() && !self.is_blocked(now) {
+            self.write(&[], &[], now);
+        }
         let entries = self.store.audit(query.before, query.max.min(PAGE_MAX));
         let entries = entries.map_err(|fault| {
             tracing::error!(%fault, "cannot read the audit log");
@@ -345,11 +383,14 @@ impl Writer {
         if changes.records.is_empty() {
             return true;
         }
-        if self.is_blocked(now) {
-            return false;
-        }
-        match self.store.commit(&changes.records, &changes.events) {
+        !self.is_blocked(now) && self.write(&changes.records, &changes.events, now)
+    }
+
+    fn write(&mut self, records: &[Record], events: &[Event], now: Now) -> bool {
+        let events = [&self.unwritten, events].concat();
+        match self.store.commit(records, &events) {
             Ok(()) => {
+                self.unwritten.clear();
                 if self.blocked_until.take().is_some() {
                     tracing::info!("the database can be written again");
                 }

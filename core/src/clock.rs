@@ -15,6 +15,9 @@ use time::format_description::well_known::Rfc3339;
 /// time is plausible.
 pub const PLAUSIBLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
 
+/// Times before this one (1980-01-01) were reckoned from a clock that started in 1970.
+pub const CLOCKLESS_BEFORE: Timestamp = Timestamp(315_532_800_000);
+
 /// A wall-clock time in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -45,6 +48,11 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         let ms = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_millis(ms.unsigned_abs())
+    }
+
+    /// Whether a clock that shows this time may be right; see [`PLAUSIBLE_FROM`].
+    pub fn is_plausible(self) -> bool {
+        self >= PLAUSIBLE_FROM
     }
 
     /// Parses RFC 3339; `None` for invalid text and for years outside 0..=9999.
@@ -91,7 +99,13 @@ pub struct Now {
 impl Now {
     /// Whether the wall clock is plausible; see [`PLAUSIBLE_FROM`].
     pub fn is_plausible(&self) -> bool {
-        self.wall >= PLAUSIBLE_FROM
+        self.wall.is_plausible()
+    }
+
+    /// Wall-clock time at the monotonic zero, in milliseconds since 1970. Changes when the clock is set.
+    pub fn offset_ms(&self) -> i64 {
+        let mono = i64::try_from(self.mono.as_millis()).unwrap_or(i64::MAX);
+        self.wall.0.saturating_sub(mono)
     }
 }
 

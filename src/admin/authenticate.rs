@@ -96,8 +96,7 @@ impl ApiKeyGate {
         let Some(key) = right else {
             return Err(self.wrong_key(source, now));
         };
-        let ended = now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall);
-        if ended {
+        if key.has_ended(now) {
             return Err(AuthError::Unauthorized);
         }
         Ok(Principal::ApiKey {

@@ -145,6 +145,7 @@ impl From<Rejected> for ApiError {
             Rejected::TooManyNodes { .. }
             | Rejected::NoAddress
             | Rejected::TooMany { .. }
+            | Rejected::TooOften
             | Rejected::NoIds => Code::ResourceExhausted,
             Rejected::LoginDecided | Rejected::UserHasNodes { .. } | Rejected::WireGuardOnly => {
                 Code::FailedPrecondition

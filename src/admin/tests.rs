@@ -158,6 +158,7 @@ impl Server {
         let number = u8::try_from(name.len()).unwrap();
         let register = Register {
             machine: MachineKey::from_bytes([number; 32]),
+            source: [192, 0, 2, number].into(),
             key: NodeKey::from_bytes([number; 32]),
             lock: None,
             auth_key: None,

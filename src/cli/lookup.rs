@@ -104,3 +104,13 @@ pub fn node_path(client: &Client, which: &str, verb: &str) -> Result<String, Cli
 fn is_id(which: &str) -> bool {
     !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+/// The owner of a node as people write it: its tags, or the name of its user.
+pub fn owner(node: &Node) -> String {
+    if !node.tags.is_empty() {
+        return cell(&node.tags.join(", "));
+    }
+    node.user
+        .as_ref()
+        .map_or_else(|| "-".into(), |user| cell(&user.name))
+}

@@ -53,12 +53,11 @@ impl Storage {
         known.map_or("", |(_, name)| name)
     }
 
-    /// Time between two writes of data that may be lost: a commit is 25 to 42 KB (`redb`, measured), whatever changed.
+    /// Time between two small writes of data that may be lost: a commit is 25 to 42 KB (`redb`, measured), whatever changed.
     fn flush_interval(self) -> Duration {
         Duration::from_secs(match self {
             Self::Nor => 2 * HOUR,
-            Self::Nand => HOUR,
-            Self::Emmc | Self::Sd => 30 * MINUTE,
+            Self::Nand | Self::Emmc | Self::Sd => HOUR,
             Self::Ssd => 5 * MINUTE,
         })
     }

@@ -265,7 +265,7 @@ limits! {
     engine_queue: count = 256, 16, 65_536, Share::Machine;
     /// Changes per commit.
     engine_batch: count = 64, 1, 4096, Share::None("a batch is taken from the queue, which has shares");
-    /// Pending registrations; the oldest is dropped.
+    /// Pending registrations, one for each machine; the oldest of the source with the most is dropped.
     pending_registrations: count = 128, 4, 4096, Share::SourceAndMachine;
     /// Timeout of a pending registration.
     pending_timeout: time = 24 * HOUR, 5 * MINUTE, 7 * 24 * HOUR, Share::Single("pending registration");
@@ -319,8 +319,9 @@ limits! {
     derp_pool: bytes = 4 * MIB, 256 * KIB, 1024 * MIB, Share::Total("`derp_queue` bounds each client");
     /// Size of the database cache, in bytes.
     database_cache: bytes = 2 * MIB, 256 * KIB, 1024 * MIB, Share::None("reading and writing need it in turn");
-    /// Interval at which last-seen times are written to flash.
-    flush_interval: time = 30 * MINUTE, MINUTE, 24 * HOUR, Share::Single("write");
+    /// Interval at which what devices report (last seen, endpoints, hostinfo) is written to flash, if it is little; more is
+    /// written less often.
+    flush_interval: time = HOUR, MINUTE, 24 * HOUR, Share::Single("write");
     /// How long a node may be disconnected before its peers see it as offline.
     offline_grace: time = 10, 0, 10 * MINUTE, Share::Single("node");
     /// How long after a start of hearth no node is reported as offline.

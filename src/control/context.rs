@@ -12,6 +12,7 @@ use super::c2n::NodeCalls;
 use super::c2n::calls::ReplyChannel;
 use super::full_map_turns::FullMapTurns;
 use super::map_streams::MapStreams;
+use super::newcomers::Newcomers;
 use super::ts2021::{NoiseServer, Peer};
 use crate::config::Limits;
 use crate::engine::Handle;
@@ -29,16 +30,10 @@ use hearth_core::netmap::SharedMapData;
 use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
-use hearth_shares::SharedTokenBucket;
 
 /// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
 /// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
 const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
-
-/// Registrations of unknown machines accepted in a burst; one more per [`NEWCOMER_INTERVAL`].
-const NEWCOMER_BURST: u32 = 256;
-/// Refill interval of [`NEWCOMER_BURST`].
-const NEWCOMER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shared state of the handlers of the control protocol.
 pub struct ControlContext {
@@ -72,8 +67,8 @@ pub struct ControlContext {
     pub bodies: BodyBudget,
     /// Turns for building full maps.
     pub full_maps: FullMapTurns,
-    /// Rate limit for registrations of unknown machines.
-    pub newcomers: SharedTokenBucket,
+    /// Rate limits for registrations of machines without a node.
+    pub newcomers: Newcomers,
     /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
     /// ID of the next map stream; unique as long as a stream lives.
@@ -128,7 +123,7 @@ impl ControlContext {
             streams: MapStreams::new(limits.map_streams),
             bodies: BodyBudget::new(limits.request_bodies),
             full_maps: FullMapTurns::new(limits.full_map_builds),
-            newcomers: SharedTokenBucket::new(NEWCOMER_BURST, NEWCOMER_INTERVAL),
+            newcomers: Newcomers::default(),
             sessions: AtomicU32::new(0),
             limits,
         })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use hearth_core::clock::Now;
+use crate::control::ts2021::Peer;
+use hearth_core::clock::{CLOCKLESS_BEFORE, Now};
 use hearth_core::id::AuthId;
 use hearth_core::netmap::{owner_number, owner_profile};
 use hearth_core::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
@@ -89,7 +90,7 @@ fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
 /// The command of a registration request.
 pub(super) fn register(
     request: RegisterRequest,
-    machine: hearth_core::keys::MachineKey,
+    peer: &Peer,
     fresh_id: AuthId,
     now: Now,
     hostinfo_limit: usize,
@@ -97,11 +98,13 @@ pub(super) fn register(
     let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
     let expiry = match request.expiry {
         None => RequestedExpiry::None,
-        Some(at) if at <= now.wall => RequestedExpiry::Logout,
+        // A client that logs out names a moment in 1970, which lies ahead of a clock that starts there.
+        Some(at) if at <= now.wall || at < CLOCKLESS_BEFORE => RequestedExpiry::Logout,
         Some(at) => RequestedExpiry::At(at),
     };
     Register {
-        machine,
+        machine: peer.machine,
+        source: peer.source.ip(),
         key: request.node_key,
         lock: request.lock_key,
         auth_key,
@@ -138,6 +141,7 @@ pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usiz
         node: Some(node.id),
         endpoints: Some(request.endpoints.as_slice().into()),
         disco: request.disco_key,
+        lock: None,
         hostinfo: hostinfo.map(|info| self::hostinfo(info, hostinfo_limit)),
         home_derp,
         capability: Some(request.version.number()),

@@ -19,6 +19,7 @@ pub mod full_map_turns;
 pub mod key;
 pub mod map;
 pub mod map_streams;
+pub mod newcomers;
 mod node_auth;
 pub mod noise_stream;
 pub mod register;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::control::context::{ControlContext, NoiseRequest};
@@ -10,6 +11,7 @@ use crate::engine::EngineError;
 use crate::net::body;
 use crate::net::body::Body;
 use hearth_core::keys::NodeKey;
+use hearth_core::state::command::Rejected;
 use hearth_core::state::model::Node;
 use hearth_core::tailcfg::json::DecodeError;
 use hearth_core::tailcfg::requests::NodeRequest;
@@ -64,20 +66,30 @@ pub(super) fn authenticate<'a>(
     Ok((node, decoded))
 }
 
+/// `Retry-After` for a device that had too much written, in seconds.
+const TOO_OFTEN_SECONDS: &str = "300";
+
 /// Response to a failed command. Clients retry after a while.
 pub(super) fn refused(fault: &EngineError) -> Response<Body> {
-    let status = match fault {
-        EngineError::Rejected(_) => StatusCode::BAD_REQUEST,
+    let text = fault.to_string();
+    match fault {
+        EngineError::Rejected(Rejected::TooOften) => too_often(&text, TOO_OFTEN_SECONDS),
+        EngineError::Rejected(_) => body::text(StatusCode::BAD_REQUEST, &text),
         EngineError::Busy | EngineError::Unavailable | EngineError::Stopped => {
-            StatusCode::SERVICE_UNAVAILABLE
+            retry_later(StatusCode::SERVICE_UNAVAILABLE, &text, "5")
         }
-    };
-    let mut response = body::text(status, &fault.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let later = hyper::header::HeaderValue::from_static("5");
-        response
-            .headers_mut()
-            .insert(hyper::header::RETRY_AFTER, later);
     }
+}
+
+/// Response to a client that asks too often; it waits so many seconds.
+/// Source: `doLogin` in tailscale `control/controlclient/direct.go`.
+pub(super) fn too_often(fault: &str, seconds: &'static str) -> Response<Body> {
+    retry_later(StatusCode::TOO_MANY_REQUESTS, fault, seconds)
+}
+
+fn retry_later(status: StatusCode, fault: &str, seconds: &'static str) -> Response<Body> {
+    let mut response = body::text(status, fault);
+    let seconds = HeaderValue::from_static(seconds);
+    response.headers_mut().insert(RETRY_AFTER, seconds);
     response
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::convert;
-use crate::control::node_auth::refused;
+use crate::control::node_auth::{refused, too_often};
 use crate::control::ts2021::Peer;
 use crate::engine::{EngineError, Reply};
 use crate::net::body;
@@ -57,7 +56,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     };
     let command = convert::register(
         request,
-        peer.machine,
+        &peer,
         fresh_id,
         system_clock::now(),
         context.limits.hostinfo,
@@ -65,8 +64,8 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     answer(context, context.engine.register(command).await)
 }
 
-/// Rate limit for unknown machines: each registration costs a write to flash, and the client may be
-/// guessing keys. Known nodes, pending registrations and clients with a valid preauth key are exempt.
+/// Rate limit for machines without a node, which may be guessing keys. Pending registrations and clients with a valid
+/// preauth key are exempt.
 fn rate_limit(
     context: &ControlContext,
     peer: &Peer,
@@ -75,7 +74,8 @@ fn rate_limit(
     let snapshot = context.engine.snapshot();
     let now = system_clock::now();
     let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
-    let known = snapshot.node_by_key(&request.node_key).is_some_and(ours);
+    // Also with a new node key: a client that logs in again has one.
+    let known = snapshot.nodes().iter().any(ours);
     if known
         || is_pending(
             snapshot.pending().values(),
@@ -83,20 +83,15 @@ fn rate_limit(
             &request.node_key,
         )
         || has_preauth_key(snapshot.preauth_keys().values(), &request.auth_key, now)
-        || context.newcomers.take(now.mono)
+        || (context.newcomers).take(peer.machine, peer.source.ip(), now.mono)
     {
         return None;
     }
     let fault = "too many new devices at once; try again in a moment";
-    let mut answer = body::text(StatusCode::TOO_MANY_REQUESTS, fault);
-    answer
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-    Some(answer)
+    Some(too_often(fault, RETRY_SECONDS))
 }
 
-/// Whether this registration is already pending. The same machine with another node key counts as unknown:
-/// each node key makes a pending registration of its own and evicts another.
+/// Whether this very registration is pending: a follow-up, which changes nothing.
 fn is_pending<'a>(
     mut logins: impl Iterator<Item = &'a Arc<PendingRegistration>>,
     machine: &MachineKey,
@@ -116,11 +111,10 @@ fn has_preauth_key<'a>(
     let Some((prefix, secret)) = secret::split(SecretKind::PreAuth, shown) else {
         return false;
     };
-    let ended = |end| now.is_plausible() && end <= now.wall;
     keys.any(|key| {
         *key.prefix == *prefix
             && (key.reusable || !key.used)
-            && !key.expiry.is_some_and(ended)
+            && !key.has_ended(now)
             && key.hash.matches(secret)
     })
 }
@@ -167,6 +161,7 @@ fn answer(
                 })
             },
         },
+        Err(fault @ EngineError::Rejected(Rejected::TooOften)) => return refused(&fault),
         Err(EngineError::Rejected(fault @ Rejected::MachineMismatch)) => {
             return body::text(StatusCode::UNAUTHORIZED, &fault.to_string());
         }
@@ -198,7 +193,7 @@ mod tests {
             is_pending(snapshot.pending().values(), &machine, &key)
         };
         assert!(is_known(1, 1));
-        // Otherwise one client could make pending registrations without limit.
+        // Another node key replaces it, which counts as a registration.
         assert!(!is_known(1, 2) && !is_known(2, 1));
     }
 

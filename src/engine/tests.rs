@@ -5,10 +5,14 @@ use std::time::Duration;
 use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 use hearth_core::id::{Revision, UserId};
-use hearth_core::state::command::{NewPolicy, NewUser, NodeUpdate};
-use hearth_core::state::model::{Presence, User};
+use hearth_core::state::attributes::AttributeValue;
+use hearth_core::state::command::{
+    NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, Register, RegisterReply, RequestedExpiry,
+};
+use hearth_core::state::model::{Hostinfo, Presence, User};
 use hearth_core::state::record::DecodeError;
-use hearth_core::state::testing::{plain, settings};
+use hearth_core::state::secret::SecretHash;
+use hearth_core::state::testing::{plain, settings, with_key};
 
 const CACHE: usize = 256 * 1024;
 
@@ -313,5 +317,151 @@ async fn a_key_expires_while_the_disk_is_full() {
     let expired = states.wait_for(|state| state.node(node).is_some_and(|node| node.expired));
     let expired = tokio::time::timeout(Duration::from_secs(8), expired).await;
     assert!(expired.is_ok(), "it waits for the disk");
+    engine.stop();
+}
+
+fn key_for_all() -> NewPreAuthKey {
+    NewPreAuthKey {
+        user: Some(UserId::FIRST),
+        tags: Vec::new(),
+        reusable: true,
+        ephemeral: false,
+        preauthorized: true,
+        expiry: None,
+        prefix: "k".into(),
+        hash: SecretHash::of("k"),
+    }
+}
+
+/// A server with a user and a reusable key, on a disk of its own.
+async fn with_key_for_all() -> (Engine, Handle, Disk) {
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    create_user(&handle, "anna").await.unwrap();
+    let made = handle.create_preauth_key(Principal::Socket, key_for_all());
+    made.await.unwrap();
+    (engine, handle, disk)
+}
+
+async fn join(handle: &Handle, machine: u8, key: u8) -> Result<NodeId, EngineError> {
+    let reply = handle.register(with_key(machine, key, "k")).await?;
+    match reply.value {
+        RegisterReply::Welcome(node) => Ok(node.id),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_devices_repeat_makes_no_sync() {
+    let (engine, handle, disk) = with_key_for_all().await;
+    let node = join(&handle, 1, 1).await.unwrap();
+    let syncs = disk.syncs();
+    for number in 0..200_u16 {
+        let hostinfo = Hostinfo {
+            hostname: format!("name{number}").into(),
+            ..Hostinfo::default()
+        };
+        let update = NodeUpdate {
+            node: Some(node),
+            hostinfo: Some(Arc::new(hostinfo)),
+            capability: Some(100 + number),
+            home_derp: Some(number),
+            ..NodeUpdate::default()
+        };
+        let session = SessionId(number.into());
+        handle
+            .update_node(Principal::Node { id: node }, update.clone())
+            .await
+            .unwrap();
+        handle.open_stream(node, session, update).await.unwrap();
+        handle.stream_closed(node, session);
+        let stranger = u8::try_from(number % 50 + 100).unwrap();
+        handle.register(plain(stranger, stranger)).await.unwrap();
+    }
+    assert_eq!(disk.syncs(), syncs);
+    let shown = handle.snapshot().node(node).unwrap().label.clone();
+    assert_eq!(&*shown, "name199");
+    // Renaming is in the audit log even so, once somebody asks for it.
+    let entries = handle.audit(None, 9).await.unwrap();
+    assert_eq!(entries[0].event.summary(), "node renamed");
+    assert_eq!(disk.syncs(), syncs + 1);
+    engine.stop();
+}
+
+#[tokio::test]
+async fn a_machine_may_have_so_much_written_and_keeps_no_other_from_it() {
+    let (engine, handle, disk) = with_key_for_all().await;
+    let mut joined = 0;
+    // Logging in and out in a circle, with another node key each time.
+    let refused = loop {
+        let key = u8::try_from(joined % 200 + 1).unwrap();
+        match join(&handle, 1, key).await {
+            Ok(_) => joined += 1,
+            Err(fault) => break fault,
+        }
+        let leaving = Register {
+            expiry: RequestedExpiry::Logout,
+            ..plain(1, key)
+        };
+        handle.register(leaving).await.unwrap();
+    };
+    assert_eq!(refused, EngineError::Rejected(Rejected::TooOften));
+    assert!((8..=64).contains(&joined), "{joined}");
+    let before = (disk.syncs(), handle.snapshot().revision());
+    assert!(join(&handle, 1, 201).await.is_err());
+    assert_eq!((disk.syncs(), handle.snapshot().revision()), before);
+    join(&handle, 2, 2).await.unwrap();
+    // Nor may it set its attributes, but its reports are taken.
+    let node = handle.snapshot().nodes()[0].id;
+    let by = Principal::Node { id: node };
+    let flag = vec![("custom:a".into(), Some(AttributeValue::Flag(true)))];
+    let set = handle.set_attributes(by.clone(), node, flag.clone()).await;
+    assert_eq!(
+        set.map(|_| ()),
+        Err(EngineError::Rejected(Rejected::TooOften))
+    );
+    handle
+        .set_attributes(Principal::Socket, node, flag)
+        .await
+        .unwrap();
+    let update = NodeUpdate {
+        node: Some(node),
+        home_derp: Some(7),
+        ..NodeUpdate::default()
+    };
+    handle.update_node(by, update).await.unwrap();
+    engine.stop();
+}
+
+/// While no change can be written, a device that returns gets its map.
+#[tokio::test]
+async fn a_known_device_needs_no_disk() {
+    let (engine, handle, disk) = with_key_for_all().await;
+    let node = join(&handle, 1, 1).await.unwrap();
+    disk.set(Mood::Fails);
+    assert!(create_user(&handle, "ben").await.is_err());
+    let hostinfo = Hostinfo {
+        hostname: "moved".into(),
+        ..Hostinfo::default()
+    };
+    let update = NodeUpdate {
+        node: Some(node),
+        hostinfo: Some(Arc::new(hostinfo.clone())),
+        capability: Some(140),
+        ..NodeUpdate::default()
+    };
+    let again = Register {
+        hostinfo: Arc::new(hostinfo),
+        ..plain(1, 1)
+    };
+    handle.register(again).await.unwrap();
+    handle
+        .open_stream(node, SessionId(1), update)
+        .await
+        .unwrap();
+    assert_eq!(&*handle.snapshot().node(node).unwrap().label, "moved");
+    // Nor does somebody new who asks to join.
+    handle.register(plain(9, 9)).await.unwrap();
     engine.stop();
 }

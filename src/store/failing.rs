@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use redb::backends::InMemoryBackend;
@@ -25,13 +26,18 @@ pub(crate) enum Mood {
 
 /// A disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>);
+pub(crate) struct Disk(Arc<(Mutex<Mood>, Condvar)>, Arc<AtomicUsize>);
 
 impl Disk {
     /// Sets how writes are handled from now on.
     pub(crate) fn set(&self, mood: Mood) {
         *self.mood() = mood;
         self.0.1.notify_all();
+    }
+
+    /// How often it has synced.
+    pub(crate) fn syncs(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
     }
 
     fn mood(&self) -> MutexGuard<'_, Mood> {
@@ -70,6 +76,7 @@ impl StorageBackend for Failing {
 
     fn sync_data(&self) -> io::Result<()> {
         self.disk.check()?;
+        self.disk.1.fetch_add(1, Ordering::Relaxed);
         self.memory.sync_data()
     }
 

@@ -20,18 +20,18 @@ use redb::{
 };
 use zeroize::Zeroizing;
 
-use hearth_core::id::{ApiKeyId, NodeId, PreAuthKeyId, UserId};
+use hearth_core::id::{ApiKeyId, MAX_ID, NodeId, PreAuthKeyId, UserId};
+use hearth_core::keys::MachineKey;
+use hearth_core::state::addr::Cursors;
 use hearth_core::state::attributes::Attributes;
 use hearth_core::state::dns::DnsRecord;
 use hearth_core::state::event::{AuditEntry, Event};
-use hearth_core::state::model::{
-    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
-};
+use hearth_core::state::model::{ApiKey, Counters, Node, PolicyText, PreAuthKey, User};
 use hearth_core::state::record::{DecodeError, Record, Stored};
 pub use schema::POLICIES_NAME;
 use schema::{
-    API_KEYS, ATTRIBUTES, COUNTERS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET, PENDING,
-    POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, USERS,
+    API_KEYS, ATTRIBUTES, COUNTERS, CURSORS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET,
+    PENDING, POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, SHUT_OUT, USERS,
 };
 
 pub use audit::AuditLimits;
@@ -105,8 +105,12 @@ pub struct ServerSecrets {
 pub struct Loaded {
     /// The server's private keys.
     pub secrets: ServerSecrets,
-    /// The next IDs.
+    /// The next IDs: greater than those of all records, also of those that cannot be read.
     pub counters: Counters,
+    /// The last addresses that were given out.
+    pub cursors: Cursors,
+    /// Machines that are shut out.
+    pub shut_out: BTreeSet<MachineKey>,
     /// Users by id.
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Nodes, sorted by id.
@@ -121,8 +125,6 @@ pub struct Loaded {
     pub dns_records: BTreeSet<DnsRecord>,
     /// Kept versions of the policy, oldest first.
     pub policies: Vec<Arc<PolicyText>>,
-    /// Pending registrations.
-    pub pending: Vec<Arc<PendingRegistration>>,
     /// Values that cannot be read.
     pub skipped: Vec<Skipped>,
 }
@@ -306,7 +308,6 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         transaction.open_table(ATTRIBUTES)?;
         transaction.open_table(PREAUTH_KEYS)?;
         transaction.open_table(API_KEYS)?;
-        transaction.open_table(PENDING)?;
         transaction.open_table(POLICIES)?;
         transaction.open_table(DNS_RECORDS)?;
     }
@@ -332,21 +333,15 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         noise: secret(NOISE_SECRET)?,
         derp: secret(DERP_SECRET)?,
     };
-    let counters = meta
-        .get(COUNTERS)?
-        .map(|bytes| Counters::decode(bytes.value()));
     let mut skipped = Vec::new();
+    let counters: Option<Counters> = read_single(&meta, COUNTERS, &mut skipped)?;
+    let cursors: Option<Cursors> = read_single(&meta, CURSORS, &mut skipped)?;
     let users = read_values::<_, User>(&transaction, &USERS, &mut skipped)?;
     let nodes = read_values(&transaction, &NODES, &mut skipped)?;
     let preauth = read_values::<_, PreAuthKey>(&transaction, &PREAUTH_KEYS, &mut skipped)?;
     let api_keys = read_values::<_, ApiKey>(&transaction, &API_KEYS, &mut skipped)?;
     let policies = read_values(&transaction, &POLICIES, &mut skipped)?;
-    let before = skipped.len();
-    let pending = read_values(&transaction, &PENDING, &mut skipped)?;
-    // The key is logged, and here it is a secret.
-    for unreadable in skipped.iter_mut().skip(before) {
-        unreadable.key = unreadable.key.chars().take(8).collect::<String>() + "…";
-    }
+    let shut_out = read_values::<_, MachineKey>(&transaction, &SHUT_OUT, &mut skipped)?;
     let mut dns_records = BTreeSet::new();
     read_table(&transaction, &DNS_RECORDS, &mut skipped, &mut |_, value| {
         dns_records.insert(DnsRecord::decode(value)?);
@@ -365,7 +360,9 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
     )?;
     Ok(Loaded {
         secrets,
-        counters: counters.and_then(Result::ok).unwrap_or_default(),
+        counters: counters_from(counters.unwrap_or_default(), &transaction)?,
+        cursors: cursors.unwrap_or_default(),
+        shut_out: shut_out.into_iter().map(|machine| *machine).collect(),
         users: users.into_iter().map(|user| (user.id, user)).collect(),
         nodes,
         attributes,
@@ -373,9 +370,65 @@ fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
         api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
         dns_records,
         policies,
-        pending,
         skipped,
     })
+}
+
+/// A single value of the table `meta`, if it is there and can be read.
+fn read_single<V: Stored>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &'static str,
+    skipped: &mut Vec<Skipped>,
+) -> Result<Option<V>, redb::Error> {
+    let Some(bytes) = meta.get(name)? else {
+        return Ok(None);
+    };
+    let value = V::decode(bytes.value());
+    if let Err(fault) = value {
+        skipped.push(Skipped {
+            table: "meta",
+            key: name.to_owned(),
+            fault,
+        });
+    }
+    Ok(value.ok())
+}
+
+/// The next IDs by what is stored, raised above all IDs in use. A record of them that cannot be read would otherwise have
+/// new nodes take the place of old ones.
+fn counters_from(stored: Counters, transaction: &ReadTransaction) -> Result<Counters, redb::Error> {
+    let next = |table| -> Result<Option<u64>, redb::Error> {
+        Ok(last_key(transaction, table)?.map(|last| last.saturating_add(1).min(MAX_ID)))
+    };
+    let (node, user) = (next(NODES)?, next(USERS)?);
+    let (preauth_key, api_key) = (next(PREAUTH_KEYS)?, next(API_KEYS)?);
+    let preauth_key = preauth_key.and_then(PreAuthKeyId::new);
+    Ok(Counters {
+        node: stored
+            .node
+            .max(node.and_then(NodeId::new).unwrap_or(NodeId::FIRST)),
+        user: stored
+            .user
+            .max(user.and_then(UserId::new).unwrap_or(UserId::FIRST)),
+        preauth_key: stored
+            .preauth_key
+            .max(preauth_key.unwrap_or(PreAuthKeyId::FIRST)),
+        api_key: stored
+            .api_key
+            .max(api_key.and_then(ApiKeyId::new).unwrap_or(ApiKeyId::FIRST)),
+    })
+}
+
+fn last_key(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'static, u64, &'static [u8]>,
+) -> Result<Option<u64>, redb::Error> {
+    let entries = match transaction.open_table(table) {
+        Ok(entries) => entries,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(fault) => return Err(fault.into()),
+    };
+    Ok(entries.last()?.map(|(key, _)| key.value()))
 }
 
 /// The values of a table, in the order of their keys.
@@ -441,6 +494,7 @@ fn write(
     for record in records {
         write_one(&transaction, record)?;
     }
+    transaction.delete_table(PENDING)?;
     let audit = audit.append(&transaction, events)?;
     transaction.commit()?;
     Ok(audit)
@@ -477,10 +531,14 @@ fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb
             &version.encode(),
         ),
         Record::DeletePolicy(id) => delete(transaction, POLICIES, id.number()),
-        Record::PutPending(pending) => {
-            put(transaction, PENDING, pending.id.as_str(), &pending.encode())
-        }
-        Record::DeletePending(id) => delete(transaction, PENDING, id.as_str()),
+        Record::Cursors(cursors) => put(transaction, META, CURSORS, &cursors.encode()),
+        Record::PutShutOut(machine) => put(
+            transaction,
+            SHUT_OUT,
+            &*machine.to_string(),
+            &machine.encode(),
+        ),
+        Record::DeleteShutOut(machine) => delete(transaction, SHUT_OUT, &*machine.to_string()),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) const NOISE_SECRET: &str = "noise_secret";
 pub(super) const DERP_SECRET: &str = "derp_secret";
 /// In `meta`: the next ids.
 pub(super) const COUNTERS: &str = "counters";
+/// In `meta`: the last addresses that were given out.
+pub(super) const CURSORS: &str = "addresses";
 
 /// Users by id.
 pub(super) const USERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("users");
@@ -38,5 +40,7 @@ pub const POLICIES_NAME: &str = "policies";
 pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(POLICIES_NAME);
 /// Entries of the audit log by running number. A database of an earlier hearth may lack it.
 pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
-/// Pending registrations by id.
+/// Machines that are shut out, by the text of their keys.
+pub(super) const SHUT_OUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("shut_out");
+/// Pending registrations of earlier versions: now they are in memory only, and the first write deletes the table.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

@@ -2,15 +2,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ReadableDatabase;
 use crate::store::{AuditLimits, FILE_NAME, Store, StoreError};
 use hearth_core::id::NodeId;
+use hearth_core::keys::MachineKey;
+use hearth_core::state::addr::Cursors;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, NewApiKey, NewUser, NodeUpdate, RegisterReply};
 use hearth_core::state::dns::DnsRecord;
 use hearth_core::state::event::ActorKind;
-use hearth_core::state::model::{
-    ApiKey, Counters, Model, Node, PendingRegistration, PreAuthKey, User,
-};
+use hearth_core::state::model::{ApiKey, Counters, Model, Node, PreAuthKey, User};
 use hearth_core::state::record::{DecodeError, Record, Stored};
 use hearth_core::state::scope::{Area, Scope, Scopes};
 use hearth_core::state::secret::SecretHash;
@@ -37,6 +38,7 @@ fn eventful() -> World {
     world
         .apply(Command::DeleteNode(NodeId::new(2).unwrap()))
         .unwrap();
+    world.apply(Command::RevokeApproval(one)).unwrap();
     let Ok(RegisterReply::NeedsLogin(_)) = world.register(plain(9, 9)) else {
         panic!("let in without being asked for");
     };
@@ -82,7 +84,7 @@ fn image(model: &Model) -> [Vec<Vec<u8>>; 6] {
         stored(model.nodes.iter().cloned()),
         stored(model.preauth_keys.values().cloned()),
         stored(model.api_keys.values().cloned()),
-        stored(model.pending.values().cloned()),
+        stored(model.shut_out.iter().map(|machine| Arc::new(*machine))),
         model.dns_records.iter().map(Stored::encode).collect(),
     ]
 }
@@ -98,6 +100,7 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(*before.secrets.noise, *loaded.secrets.noise);
     assert_eq!(*before.secrets.derp, *loaded.secrets.derp);
     assert_eq!(loaded.counters, world.model.counters);
+    assert_eq!(loaded.cursors, *world.model.cursors);
     assert!(loaded.skipped.is_empty());
     let scopes: Vec<_> = loaded.api_keys.values().map(|key| key.scopes).collect();
     assert_eq!(scopes, [read_devices()]);
@@ -106,7 +109,7 @@ fn what_was_committed_is_there_after_a_restart() {
         stored(loaded.nodes.into_iter()),
         stored(loaded.preauth_keys.into_values()),
         stored(loaded.api_keys.into_values()),
-        stored(loaded.pending.into_iter()),
+        stored(loaded.shut_out.into_iter().map(Arc::new)),
         loaded.dns_records.iter().map(Stored::encode).collect(),
     ];
     assert_eq!(image_loaded, image(&world.model));
@@ -161,24 +164,69 @@ fn an_unreadable_record_is_skipped_and_kept() {
     table.insert(7, [9, 1, 2].as_slice()).unwrap();
     table.insert(8, [1, 2].as_slice()).unwrap();
     drop(table);
-    let mut table = transaction.open_table(super::PENDING).unwrap();
-    let id = "0123456789abcdef";
-    table.insert(id, [1, 2].as_slice()).unwrap();
-    drop(table);
     transaction.commit().unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     let faults: Vec<_> = loaded.skipped.iter().map(|skipped| skipped.fault).collect();
     let (newer, damaged) = (DecodeError::Newer(9), DecodeError::Damaged);
-    assert_eq!(faults, [newer, damaged, damaged]);
+    assert_eq!(faults, [newer, damaged]);
     let places: Vec<_> = loaded
         .skipped
         .iter()
         .map(|skipped| (skipped.table, &*skipped.key))
         .collect();
-    // Logs show the start of a pending registration's id only.
-    let pending = ("pending", "01234567…");
-    assert_eq!(places, [("nodes", "7"), ("nodes", "8"), pending]);
+    assert_eq!(places, [("nodes", "7"), ("nodes", "8")]);
+    // Nobody takes their places.
+    assert_eq!(loaded.counters.node.number(), 9);
+    assert_eq!(loaded.nodes.len(), world.model.nodes.len());
+}
+
+/// Node 1 was overwritten by the next one that joined.
+#[test]
+fn without_a_readable_record_of_the_next_ids_they_go_on_after_the_highest() {
+    for damage in [&[0xff, 0xff][..], &[9, 1, 1, 1, 1], &[], &[1, 1, 1, 1, 1]] {
+        let directory = tempfile::tempdir().unwrap();
+        let world = eventful();
+        let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+        store.commit(&world.records, &[]).unwrap();
+        let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+        let mut table = transaction.open_table(super::META).unwrap();
+        table.insert(super::COUNTERS, damage).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(store);
+        let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+        let next = loaded.counters;
+        assert!(loaded.nodes.iter().all(|node| node.id < next.node));
+        assert!(loaded.users.keys().all(|id| *id < next.user));
+        assert!(loaded.preauth_keys.keys().all(|id| *id < next.preauth_key));
+        assert!(loaded.api_keys.keys().all(|id| *id < next.api_key));
+        assert_eq!(next.node, world.model.counters.node);
+        let is_damaged = damage != [1, 1, 1, 1, 1];
+        assert_eq!(loaded.skipped.len(), usize::from(is_damaged), "{damage:?}");
+    }
+}
+
+/// Earlier versions stored pending registrations.
+#[test]
+fn stored_registrations_of_an_earlier_version_are_dropped_with_the_first_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), CACHE).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    let mut table = transaction.open_table(super::PENDING).unwrap();
+    table.insert("0123456789abcdef", [1, 2].as_slice()).unwrap();
+    drop(table);
+    transaction.commit().unwrap();
+    drop(store);
+    let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    assert!(loaded.skipped.is_empty());
+    let world = eventful();
+    store.commit(&world.records, &[]).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_read().unwrap();
+    assert!(transaction.open_table(super::PENDING).is_err());
+    drop(transaction);
+    drop(store);
+    let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     assert_eq!(loaded.nodes.len(), world.model.nodes.len());
 }
 
@@ -235,7 +283,7 @@ fn damaged_bytes_are_an_error_wherever_they_are_cut() {
     assert_eq!(User::decode(&[]).unwrap_err(), DecodeError::Damaged);
     assert_eq!(Counters::decode(&[2]).unwrap_err(), DecodeError::Newer(2));
     assert!(PreAuthKey::decode(&[1]).is_err() && ApiKey::decode(&[1]).is_err());
-    assert!(PendingRegistration::decode(&[1]).is_err());
+    assert!(Cursors::decode(&[1]).is_err() && MachineKey::decode(&[1]).is_err());
 }
 
 #[test]

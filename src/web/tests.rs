@@ -1,6 +1,7 @@
 //! Web pages as a browser gets them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::status::policy::PolicyStatus;
@@ -10,6 +11,7 @@ use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::state::testing::World;
+use hearth_shares::Source;
 use hyper::StatusCode;
 
 const URL: &str = "http://192.168.1.1:8080";
@@ -29,7 +31,9 @@ fn with_login(hostname: &str, state: PendingState) -> Model {
         ephemeral: false,
         expiry: None,
         capability: 130,
+        source: Source::of([192, 0, 2, 1].into()),
         created: PLAUSIBLE_FROM,
+        asked: Duration::ZERO,
         state,
     };
     Arc::make_mut(&mut world.model.pending).insert(login.id.clone(), Arc::new(login));

@@ -17,6 +17,10 @@ pub(super) fn field(viewer: &Node, home_is_offline: bool) -> String {
     if !waiting.is_empty() {
         messages.extend([routes_await_approval(&waiting)]);
     }
+    let tags = viewer.tags_without_login();
+    if !tags.is_empty() {
+        messages.extend([tags_need_login(tags)]);
+    }
     if home_is_offline {
         messages.extend([no_uplink()]);
     }
@@ -63,6 +67,21 @@ fn routes_await_approval(routes: &[String]) -> (&'static str, DisplayMessage) {
         impacts_connectivity: false,
     };
     ("hearth-routes-await-approval", message)
+}
+
+/// The client requests tags that a report cannot give.
+fn tags_need_login(tags: &[Box<str>]) -> (&'static str, DisplayMessage) {
+    let tags = tags.join(",");
+    let text = format!(
+        "Tags change with a new login only. To apply them: tailscale up --force-reauth --advertise-tags={tags}"
+    );
+    let message = DisplayMessage {
+        title: "Requested tags not applied".to_owned(),
+        text,
+        severity: Severity::Low,
+        impacts_connectivity: false,
+    };
+    ("hearth-tags-need-login", message)
 }
 
 /// The server has no internet uplink.

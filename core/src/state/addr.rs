@@ -29,6 +29,66 @@ pub enum InvalidPrefix {
     V6,
 }
 
+/// Most prefixes whose last address is remembered: the tailnet's and pools of the policy.
+const CURSORS_MAX: usize = 64;
+
+/// The last address that was given out from each prefix. The next one comes after it, so that an address that becomes
+/// free is given to nobody else before the rest of its prefix was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursors {
+    /// First address and bits of an IPv4 prefix, and the last address from it; the prefix used last comes last.
+    pub(super) v4: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
+    /// The last IPv6 address.
+    pub(super) v6: Option<Ipv6Addr>,
+}
+
+impl Cursors {
+    /// Whether nothing was given out yet.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_none()
+    }
+
+    /// Notes that a node had these addresses, whoever chose them: the next ones come after them.
+    pub fn pass(&mut self, prefixes: &Prefixes, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
+        let known = self.v4.iter_mut();
+        let within = known.filter(|(first, bits, _)| contains_v4((*first, *bits), ipv4));
+        match within.max_by_key(|(_, bits, _)| *bits) {
+            Some((_, _, last)) => *last = ipv4.max(*last),
+            None if prefixes.holds_v4(ipv4) => self.give_v4(prefixes, ipv4),
+            None => {}
+        }
+        if prefixes.holds_v6(ipv6) && self.v6.is_none_or(|last| last < ipv6) {
+            self.v6 = Some(ipv6);
+        }
+    }
+
+    /// Notes that these addresses were given out, the IPv4 address from the prefix of `prefixes`.
+    pub fn give(&mut self, prefixes: &Prefixes, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
+        if prefixes.holds_v4(ipv4) {
+            self.give_v4(prefixes, ipv4);
+        }
+        if prefixes.holds_v6(ipv6) {
+            self.v6 = Some(ipv6);
+        }
+    }
+
+    fn give_v4(&mut self, prefixes: &Prefixes, address: Ipv4Addr) {
+        let (first, bits) = prefixes.v4();
+        self.v4
+            .retain(|(known, length, _)| (*known, *length) != (first, bits));
+        if self.v4.len() >= CURSORS_MAX {
+            self.v4.remove(0);
+        }
+        self.v4.push((first, bits, address));
+    }
+
+    fn last_v4(&self, prefixes: &Prefixes) -> Option<Ipv4Addr> {
+        let mut known = self.v4.iter();
+        let found = known.find(|(first, bits, _)| (*first, *bits) == prefixes.v4());
+        found.map(|(_, _, last)| *last)
+    }
+}
+
 const CGNAT: Ipv4Addr = TAILNET_V4.addr();
 const CGNAT_BITS: u8 = TAILNET_V4.prefix_len();
 const ULA: Ipv6Addr = TAILNET_V6.addr();
@@ -134,16 +194,22 @@ impl Prefixes {
         contains_v6((ULA, ULA_BITS), address) && reserved_end_v6(address).is_none()
     }
 
-    /// The next free IPv4 address: after the highest in use or, at the end of the prefix, the lowest free
-    /// one; `None` if the prefix is full. Network and broadcast address stay unused.
-    pub fn next_v4(&self, used: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// The next free IPv4 address: after the last one that was given out (else the highest in use) or, at the end of the
+    /// prefix, the lowest free one; `None` if the prefix is full. Network and broadcast address stay unused.
+    pub fn next_v4(
+        &self,
+        used: impl Iterator<Item = Ipv4Addr>,
+        cursors: &Cursors,
+    ) -> Option<Ipv4Addr> {
+        let after = cursors.last_v4(self).map(|last| u32::from(last).into());
         let first = u32::from(self.v4).saturating_add(1);
         let last = (u32::from(self.v4) | host_mask_v4(self.v4_bits)).saturating_sub(1);
         let used = used
             .map(u32::from)
             .filter(|address| (first..=last).contains(address));
         let reserved = |address: u32| reserved_end_v4(address.into());
-        next(first.into(), last.into(), used.map(u128::from), |address| {
+        let range = (first.into(), last.into());
+        next(range, after, used.map(u128::from), |address| {
             reserved(u32::try_from(address).unwrap_or(u32::MAX)).map(u128::from)
         })
         .and_then(|address| u32::try_from(address).ok())
@@ -151,28 +217,35 @@ impl Prefixes {
     }
 
     /// The next free IPv6 address, by the same rule.
-    pub fn next_v6(&self, used: impl Iterator<Item = Ipv6Addr>) -> Option<Ipv6Addr> {
+    pub fn next_v6(
+        &self,
+        used: impl Iterator<Item = Ipv6Addr>,
+        cursors: &Cursors,
+    ) -> Option<Ipv6Addr> {
+        let after = cursors.v6.map(u128::from);
         let first = u128::from(self.v6).saturating_add(1);
         let last = (u128::from(self.v6) | host_mask_v6(self.v6_bits)).saturating_sub(1);
         let used = used
             .map(u128::from)
             .filter(|address| (first..=last).contains(address));
-        next(first, last, used, |address| reserved_end_v6(address.into())).map(Ipv6Addr::from)
+        let reserved = |address: u128| reserved_end_v6(address.into());
+        next((first, last), after, used, reserved).map(Ipv6Addr::from)
     }
 }
 
-/// `reserved` returns the end of the reserved range that contains an address, if there is one.
+/// The next free address of a range. `reserved` returns the end of the reserved range that contains an address, if there
+/// is one.
 fn next(
-    first: u128,
-    last: u128,
+    (first, last): (u128, u128),
+    after: Option<u128>,
     used: impl Iterator<Item = u128>,
     reserved: impl Fn(u128) -> Option<u128>,
 ) -> Option<u128> {
     let mut used: Vec<u128> = used.collect();
     used.sort_unstable();
-    let after_highest = used
-        .last()
-        .map_or(first, |highest| highest.saturating_add(1));
+    let after = after.filter(|after| (first..=last).contains(after));
+    let after = after.or(used.last().copied());
+    let begin = after.map_or(first, |after| after.saturating_add(1));
     let search = |mut candidate: u128| {
         while candidate <= last {
             if let Some(end) = reserved(candidate) {
@@ -185,7 +258,7 @@ fn next(
         }
         None
     };
-    search(after_highest).or_else(|| search(first))
+    search(begin).or_else(|| search(first))
 }
 
 fn host_mask_v4(bits: u8) -> u32 {
@@ -226,16 +299,16 @@ mod tests {
     fn addresses_come_in_sequence() {
         let prefixes = Prefixes::default();
         assert_eq!(
-            prefixes.next_v4([].into_iter()),
+            prefixes.next_v4([].into_iter(), &Cursors::default()),
             Some(Ipv4Addr::new(100, 64, 0, 1))
         );
         let used = [Ipv4Addr::new(100, 64, 0, 1), Ipv4Addr::new(100, 64, 0, 9)];
         assert_eq!(
-            prefixes.next_v4(used.into_iter()),
+            prefixes.next_v4(used.into_iter(), &Cursors::default()),
             Some(Ipv4Addr::new(100, 64, 0, 10))
         );
         assert_eq!(
-            prefixes.next_v6([].into_iter()),
+            prefixes.next_v6([].into_iter(), &Cursors::default()),
             "fd7a:115c:a1e0::1".parse().ok()
         );
     }
@@ -245,20 +318,23 @@ mod tests {
         let prefixes = Prefixes::default();
         let before = |text: &str| text.parse::<Ipv4Addr>().into_iter();
         assert_eq!(
-            prefixes.next_v4(before("100.100.99.255")),
+            prefixes.next_v4(before("100.100.99.255"), &Cursors::default()),
             "100.100.101.0".parse().ok()
         );
         assert_eq!(
-            prefixes.next_v4(before("100.115.91.255")),
+            prefixes.next_v4(before("100.115.91.255"), &Cursors::default()),
             "100.115.94.0".parse().ok()
         );
         let before = |text: &str| text.parse::<Ipv6Addr>().into_iter();
         assert_eq!(
-            prefixes.next_v6(before("fd7a:115c:a1e0::52")),
+            prefixes.next_v6(before("fd7a:115c:a1e0::52"), &Cursors::default()),
             "fd7a:115c:a1e0::54".parse().ok()
         );
         let via = before("fd7a:115c:a1e0:b19:ffff:ffff:ffff:ffff");
-        assert_eq!(prefixes.next_v6(via), "fd7a:115c:a1e0:b1b::".parse().ok());
+        assert_eq!(
+            prefixes.next_v6(via, &Cursors::default()),
+            "fd7a:115c:a1e0:b1b::".parse().ok()
+        );
     }
 
     #[test]
@@ -266,8 +342,14 @@ mod tests {
         let prefixes = Prefixes::new((Ipv4Addr::new(100, 64, 7, 0), 30), (ULA, ULA_BITS)).unwrap();
         let one = Ipv4Addr::new(100, 64, 7, 1);
         let two = Ipv4Addr::new(100, 64, 7, 2);
-        assert_eq!(prefixes.next_v4([two].into_iter()), Some(one));
-        assert_eq!(prefixes.next_v4([one, two].into_iter()), None);
+        assert_eq!(
+            prefixes.next_v4([two].into_iter(), &Cursors::default()),
+            Some(one)
+        );
+        assert_eq!(
+            prefixes.next_v4([one, two].into_iter(), &Cursors::default()),
+            None
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod address;
 mod admit;
 mod approval;
 mod attributes;
+mod clock;
 mod dns;
 mod key_expiry;
 mod keys;
@@ -19,6 +20,7 @@ mod tick;
 mod user;
 mod wireguard;
 
+pub use clock::was_set;
 pub use routes::{directory, recompile};
 pub use tick::{Flush, next_deadline, restore, tick};
 
@@ -77,6 +79,27 @@ pub fn apply(tx: &mut Tx<'_>, command: Command, by: &Principal) -> Applied {
         Command::ApproveRegistration(id, user) => pending::approve(tx, &id, user),
         Command::RejectRegistration(id) => pending::reject(tx, &id),
     }
+}
+
+/// Applies one command of a device like [`apply`]. If it writes anything, `may_write` is asked; without its consent nothing
+/// changes.
+///
+/// # Errors
+/// As [`apply`], or when it may not write.
+pub fn apply_counted(
+    tx: &mut Tx<'_>,
+    command: Command,
+    by: &Principal,
+    may_write: impl FnOnce() -> bool,
+) -> Applied {
+    tx.attempt(|tx| {
+        let written = tx.written();
+        let outcome = apply(tx, command, by)?;
+        if tx.written() > written && !may_write() {
+            return Err(Rejected::TooOften);
+        }
+        Ok(outcome)
+    })
 }
 
 /// Refuses a text that is longer than what is kept.

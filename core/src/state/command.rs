@@ -111,6 +111,8 @@ pub enum Command {
 pub struct Register {
     /// Key of the Noise session: who really asks.
     pub machine: MachineKey,
+    /// Address of the client.
+    pub source: IpAddr,
     /// The node key it has or requests.
     pub key: NodeKey,
     /// Its Tailnet Lock key.
@@ -175,6 +177,8 @@ pub struct NodeUpdate {
     pub endpoints: Option<Arc<[SocketAddr]>>,
     /// Key for path discovery.
     pub disco: Option<DiscoKey>,
+    /// Tailnet Lock key.
+    pub lock: Option<LockKey>,
     /// Host information.
     pub hostinfo: Option<Arc<Hostinfo>>,
     /// Home DERP region.
@@ -372,6 +376,9 @@ pub enum Rejected {
     /// The client requests a later expiry than it has.
     #[error("extending key is not allowed")]
     ExpiryExtended,
+    /// Its machine, or those with its preauth key, changed too much lately.
+    #[error("too many changes by this device; try again later")]
+    TooOften,
 
     /// There is no such user.
     #[error("user not found")]

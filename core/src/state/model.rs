@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_shares::Source;
 use ipnet::IpNet;
 
 use crate::clock::{Now, Timestamp};
@@ -14,7 +15,7 @@ use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, Revision, User
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
-use crate::state::addr::Prefixes;
+use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
 use crate::state::dns::{DnsRecord, NodeName, label_in};
 use crate::state::scope::Scopes;
@@ -91,7 +92,7 @@ pub struct Hostinfo {
     pub client_version: Box<str>,
     /// Routes that the client advertises, sorted; an exit node advertises `0.0.0.0/0` and `::/0`.
     pub routable_ips: Box<[IpNet]>,
-    /// Tags that the client requests.
+    /// Tags that the client requests; of a node those of its last login, which alone can give them.
     pub request_tags: Box<[Box<str>]>,
 }
 
@@ -103,7 +104,10 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// It registered and has not requested a map yet.
-    New,
+    New {
+        /// When it registered (monotonic); at the earliest the start of hearth.
+        since_mono: Duration,
+    },
     /// It was online before hearth restarted and has not reconnected yet; counts as online for a while.
     Returning,
     /// It has this map stream open.
@@ -138,16 +142,18 @@ impl Presence {
     /// Whether other nodes see it at all: not before it has requested its own map, since until then no peer
     /// could reach it.
     pub fn is_visible(self) -> bool {
-        self != Self::New
+        !matches!(self, Self::New { .. })
     }
 
     /// When the node was last online; `None` while it is online, and if it never was.
     pub fn last_seen(self) -> Option<Timestamp> {
         match self {
             Self::Offline { since, .. } => Some(since),
-            Self::New | Self::Returning | Self::Online(_) | Self::Leaving { .. } | Self::Fixed => {
-                None
-            }
+            Self::New { .. }
+            | Self::Returning
+            | Self::Online(_)
+            | Self::Leaving { .. }
+            | Self::Fixed => None,
         }
     }
 }
@@ -221,15 +227,17 @@ pub struct Node {
     pub capability: u16,
     /// Home DERP region; 0 is none.
     pub home_derp: u16,
-    /// Endpoint candidates; written to disk only along with something else.
+    /// Endpoint candidates.
     pub endpoints: Arc<[SocketAddr]>,
     /// Whether the client has reported endpoints and disco key since hearth started.
     pub live: bool,
+    /// Tags that its client asks for since its last login; only another login can give them. Not stored.
+    pub unmet_tags: Box<[Box<str>]>,
     /// Whether it is online.
     pub presence: Presence,
     /// Revisions of its last changes.
     pub facets: Facets,
-    /// Whether the next flush writes it.
+    /// Whether the next flush writes it: since it was last written, only what its client repeats by itself has changed.
     pub unflushed: bool,
 }
 
@@ -305,6 +313,14 @@ impl Node {
         }
     }
 
+    /// Tags that its client asks for and that only another login can give.
+    pub fn tags_without_login(&self) -> &[Box<str>] {
+        match self.unmet_tags.iter().all(|tag| self.tags().contains(tag)) {
+            true => &[],
+            false => &self.unmet_tags,
+        }
+    }
+
     /// Whether the policy applies to it: it is approved and has requested a map at least once.
     pub fn is_active(&self) -> bool {
         self.authorized && self.presence.is_visible()
@@ -348,6 +364,35 @@ pub struct PreAuthKey {
     pub created: Timestamp,
 }
 
+impl PreAuthKey {
+    /// The owner of the nodes that join with it.
+    pub fn owner(&self) -> Owner {
+        match self.user {
+            Some(user) if self.tags.is_empty() => Owner::User(user),
+            _ => Owner::Tags(self.tags.clone()),
+        }
+    }
+
+    /// Whether its time is over.
+    pub fn has_ended(&self, now: Now) -> bool {
+        has_ended(self.expiry, now)
+    }
+}
+
+impl ApiKey {
+    /// Whether its time is over.
+    pub fn has_ended(&self, now: Now) -> bool {
+        has_ended(self.expiry, now)
+    }
+}
+
+/// The end of a key that somebody ended while nobody knew the time.
+pub(super) const ENDED_BY_HAND: Timestamp = Timestamp::from_unix_ms(0);
+
+fn has_ended(expiry: Option<Timestamp>, now: Now) -> bool {
+    expiry.is_some_and(|end| end <= ENDED_BY_HAND || now.is_plausible() && end <= now.wall)
+}
+
 /// An API key, for the REST API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
@@ -387,7 +432,8 @@ pub enum PendingState {
     Approved(NodeId),
 }
 
-/// A pending registration: a device that awaits approval by a user.
+/// A pending registration: a device that awaits approval by a user. Only in memory: after a restart the client asks again.
+/// A machine has at most one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRegistration {
     /// Id, the last part of the registration URL.
@@ -406,8 +452,12 @@ pub struct PendingRegistration {
     pub expiry: Option<Timestamp>,
     /// Capability version of the client.
     pub capability: u16,
+    /// Where the client is.
+    pub source: Source,
     /// When the client requested registration.
     pub created: Timestamp,
+    /// The same on the monotonic clock, by which it expires.
+    pub asked: Duration,
     /// Whether it was approved or rejected.
     pub state: PendingState,
 }
@@ -427,7 +477,7 @@ pub struct Settings {
     pub offline_grace: Duration,
     /// How long after a restart nodes may take to reconnect before they count as offline.
     pub restart_grace: Duration,
-    /// How often last-seen times and endpoints are written to disk.
+    /// How often what devices report is written to disk, if it is as much as one small commit; more waits longer.
     pub flush_interval: Duration,
     /// Maximum number of nodes.
     pub max_nodes: usize,
@@ -453,10 +503,6 @@ pub enum Change {
     /// A user's profile changed.
     User(UserId),
 }
-
-/// Delay before the home DERP region and the disco key of a node are written, so that updates of several
-/// nodes share a write. If they are lost in between, the client sends them again with its next map stream.
-pub const FLUSH_SOON: Duration = Duration::from_secs(5);
 
 /// Maximum number of changes kept for map streams that lag; one that lags further gets a full map.
 pub const CHANGES_KEPT: usize = 512;
@@ -488,6 +534,17 @@ impl Default for Counters {
     }
 }
 
+/// What was reckoned from a clock that may turn out to be behind: its ends move along when the clock is set.
+#[derive(Debug, Clone, Default)]
+pub struct Unproven {
+    /// Nodes whose keys expire.
+    pub nodes: BTreeSet<NodeId>,
+    /// Preauth keys that expire.
+    pub preauth_keys: BTreeSet<PreAuthKeyId>,
+    /// API keys that expire.
+    pub api_keys: BTreeSet<ApiKeyId>,
+}
+
 /// The whole state of the tailnet. A clone is cheap because it shares all parts, and dropping a changed
 /// clone undoes the changes.
 #[derive(Debug, Clone)]
@@ -504,6 +561,14 @@ pub struct Model {
     pub settings: Arc<Settings>,
     /// The next id of each kind.
     pub counters: Counters,
+    /// The last addresses that were given out.
+    pub cursors: Arc<Cursors>,
+    /// Wall-clock time at the monotonic zero as it was last seen, in milliseconds, to notice when the clock is set.
+    pub clock_offset: i64,
+    /// Whose ends were reckoned from a clock that may turn out to be behind.
+    pub unproven: Arc<Unproven>,
+    /// Machines whose approval a person revoked: no key approves their nodes.
+    pub shut_out: Arc<BTreeSet<MachineKey>>,
     /// Users by id.
     pub users: Arc<BTreeMap<UserId, Arc<User>>>,
     /// Nodes, sorted by id.
@@ -546,6 +611,10 @@ impl Model {
             flush_at: now.mono.saturating_add(settings.flush_interval),
             settings: Arc::new(settings),
             counters: Counters::default(),
+            cursors: Arc::default(),
+            clock_offset: now.offset_ms(),
+            unproven: Arc::default(),
+            shut_out: Arc::default(),
             users: Arc::default(),
             nodes: Arc::default(),
             by_key: Arc::default(),

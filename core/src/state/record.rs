@@ -9,22 +9,23 @@ mod attributes;
 mod audit;
 mod codec;
 mod counters;
+mod cursors;
 mod dns;
 mod hostinfo;
 mod node;
-mod pending;
 mod policy;
 mod preauth_key;
+mod shut_out;
 mod user;
 
 use std::sync::Arc;
 
-use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
+use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, UserId};
+use crate::keys::MachineKey;
+use crate::state::addr::Cursors;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{
-    ApiKey, Counters, Node, PendingRegistration, PolicyText, PreAuthKey, User,
-};
+use crate::state::model::{ApiKey, Counters, Node, PolicyText, PreAuthKey, User};
 
 /// One durable change: a value to store, or one to delete.
 #[derive(Debug, Clone)]
@@ -59,10 +60,12 @@ pub enum Record {
     PutPolicy(Arc<PolicyText>),
     /// Deletes a version of the policy.
     DeletePolicy(PolicyId),
-    /// Stores a pending registration.
-    PutPending(Arc<PendingRegistration>),
-    /// Deletes a pending registration.
-    DeletePending(AuthId),
+    /// The last addresses that were given out.
+    Cursors(Arc<Cursors>),
+    /// Stores that a machine is shut out.
+    PutShutOut(MachineKey),
+    /// Deletes that.
+    DeleteShutOut(MachineKey),
 }
 
 /// Why a stored value cannot be read.

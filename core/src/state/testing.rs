@@ -196,6 +196,7 @@ pub fn plain(machine: u8, key: u8) -> Register {
     };
     Register {
         machine: MachineKey::from_bytes([machine; 32]),
+        source: [192, 0, 2, machine].into(),
         key: NodeKey::from_bytes([key; 32]),
         lock: None,
         auth_key: None,

@@ -105,6 +105,8 @@ pub fn node(node: &Node, snapshot: &Snapshot, now: Now) -> api::Node {
         tags: texts(node.tags()),
         health: Vec::new(),
         authorized: node.authorized,
+        ephemeral: node.ephemeral,
+        requested_tags: texts(node.tags_without_login()),
         unhealthy: node.unhealthy,
         wireguard: node.wireguard.as_ref().map(|details| api::WireGuard {
             endpoints: node.endpoints.iter().map(ToString::to_string).collect(),

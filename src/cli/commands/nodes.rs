@@ -14,7 +14,7 @@ use crate::api::{
 use crate::cli::args::{NodeAndName, Nodes, given};
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::{Ctx, inner};
-use crate::cli::lookup::{self, node_path};
+use crate::cli::lookup::{self, node_path, owner};
 use crate::cli::output::{Output, card, cell, when};
 use crate::system_clock;
 use hearth_core::clock::Timestamp;
@@ -227,7 +227,10 @@ fn row(node: &Node) -> [String; 7] {
         cell(&node.given_name),
         owner(node),
         node.ip_addresses.join(", "),
-        state(node).into(),
+        match node.ephemeral {
+            true => format!("{}, ephemeral", state(node)),
+            false => state(node).into(),
+        },
         if node.online {
             "-".into()
         } else {
@@ -254,15 +257,6 @@ fn state(node: &Node) -> &'static str {
         (None, true) => "online",
         (None, false) => "offline",
     }
-}
-
-fn owner(node: &Node) -> String {
-    if !node.tags.is_empty() {
-        return cell(&node.tags.join(", "));
-    }
-    node.user
-        .as_ref()
-        .map_or_else(|| "-".into(), |user| cell(&user.name))
 }
 
 fn details(node: &Node) -> Vec<(&'static str, String)> {
@@ -292,6 +286,13 @@ fn details(node: &Node) -> Vec<(&'static str, String)> {
             lines.push(("Masquerade", list(&masquerade)));
         }
         None => {
+            let ephemeral = "yes: deleted when it logs out or stays offline";
+            lines.extend(node.ephemeral.then(|| ("Ephemeral", ephemeral.to_owned())));
+            let requested = list(&node.requested_tags);
+            let advice = "(log in again to apply: tailscale up --force-reauth)";
+            lines.extend(
+                (!requested.is_empty()).then(|| ("Requested", format!("{requested} {advice}"))),
+            );
             lines.push(("Machine key", node.machine_key.clone()));
             lines.push(("Disco key", node.disco_key.clone()));
         }

@@ -53,7 +53,7 @@ pub fn approve_id(ctx: &Ctx, id: &str, user: Option<&str>) -> Result<Output, Cli
             "approved {} as node {} of {} with {}",
             cell(&node.given_name),
             node.id,
-            cell(&body.user),
+            lookup::owner(&node),
             node.ip_addresses.join(" and "),
         )
     }))

@@ -27,14 +27,21 @@ fn prefixes_for(model: &Model, facts: &policy::Node) -> Prefixes {
     pool.map_or(prefixes, |pool| prefixes.with_v4(pool))
 }
 
+/// Notes that a node was given its addresses.
+pub(super) fn given(tx: &mut Tx<'_>, node: &Node) {
+    let prefixes = prefixes_for(tx, &routes::facts(tx, node));
+    tx.addresses_given(&prefixes, node);
+}
+
 fn next_v4(model: &Model, prefixes: &Prefixes) -> Result<Ipv4Addr, Rejected> {
-    let next = prefixes.next_v4(model.nodes.iter().map(|node| node.ipv4));
+    let used = model.nodes.iter().map(|node| node.ipv4);
+    let next = prefixes.next_v4(used, &model.cursors);
     next.ok_or(Rejected::NoAddress)
 }
 
 fn next_v6(model: &Model) -> Result<Ipv6Addr, Rejected> {
     let used = model.nodes.iter().map(|node| node.ipv6);
-    let next = model.settings.prefixes.next_v6(used);
+    let next = model.settings.prefixes.next_v6(used, &model.cursors);
     next.ok_or(Rejected::NoAddress)
 }
 
@@ -101,6 +108,7 @@ pub(super) fn backfill(tx: &mut Tx<'_>) -> Applied {
             let node = with_addresses_within(tx, old)?;
             if (node.ipv4, node.ipv6) != (old.ipv4, old.ipv6) {
                 moved.push(old.id);
+                given(tx, &node);
                 tx.put_whole_node(node);
             }
         }

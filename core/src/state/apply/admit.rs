@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Now, Timestamp};
 use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
-use crate::state::apply::{address, key_expiry, node, routes};
+use crate::state::apply::{address, key_expiry, keys, node, routes};
 use crate::state::command::Rejected;
 use crate::state::model::{
     Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
@@ -25,6 +25,8 @@ pub(super) struct Admission {
     pub(super) capability: u16,
     pub(super) registered_by: RegisteredBy,
     pub(super) owner: Owner,
+    /// Whether the tags that the client requests count: those of a key count more.
+    pub(super) by_request: bool,
     /// The user of the key, or the one for whom it was approved.
     pub(super) user: Option<UserId>,
     /// Whether it is approved, should it be new.
@@ -46,13 +48,24 @@ impl Admission {
         !self.is_by_person() && node.registered_by == self.registered_by
     }
 
-    /// Owner of the node from now on: the one it has, unless the login asks for another. The key with which the node
-    /// joined does not ask for another, since an administrator may have moved the node.
+    /// Whether the client asks for other tags than at the last login of the node.
+    fn asks_for_other_tags(&self, node: &Node) -> bool {
+        let (now, before) = (&self.hostinfo.request_tags, &node.hostinfo.request_tags);
+        self.by_request && !keys::are_same_tags(now, before)
+    }
+
+    /// Owner of the node from now on. The key with which the node joined does not ask for another than it has, since an
+    /// administrator may have changed that; another key does, and so do other tags and a person's approval.
     fn owner_of(&self, node: &Node) -> Owner {
-        if owns(&self.owner, node) || (self.shows_key_of(node) && !self.gives_tags_to(node)) {
-            return node.owner.clone();
+        match self.shows_key_of(node) && !self.asks_for_other_tags(node) {
+            true => node.owner.clone(),
+            false => self.owner.clone(),
         }
-        self.owner.clone()
+    }
+
+    /// Whether a machine with a single node comes with tags in place of a user, or the reverse: it stays one node.
+    fn changes_kind_of(&self, node: &Node) -> bool {
+        matches!(self.owner, Owner::Tags(_)) != node.user().is_none()
     }
 }
 
@@ -70,18 +83,15 @@ fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, R
             None => Ok(Some(holder.clone())),
         };
     }
-    // The only node of a machine loses its tags when a person approves it as a user's.
-    let loses_tags =
-        |node: &Node| admission.is_by_person() && nodes.len() == 1 && node.user().is_none();
     let known = first(&|node| owns(&admission.owner, node))
         .or_else(|| first(&|node| admission.gives_tags_to(node)))
-        .or_else(|| first(&loses_tags))
+        .or_else(|| first(&|node| nodes.len() == 1 && admission.changes_kind_of(node)))
         .or_else(|| first(&|node| admission.shows_key_of(node)));
     Ok(known.cloned())
 }
 
 /// When the key of a node with this owner expires that logs in now.
-fn expiry_for(
+pub(super) fn expiry_for(
     model: &Model,
     owner: &Owner,
     requested: Option<Timestamp>,
@@ -97,6 +107,8 @@ fn expiry_for(
         Some(KeyLifetime::For(life)) => Some(life),
     };
     let default = life.map(|life| now.wall.plus(life));
+    // A client that knows the time cannot ask a server that does not.
+    let requested = requested.filter(|_| now.is_plausible());
     [default, requested].into_iter().flatten().min()
 }
 
@@ -112,6 +124,16 @@ pub(super) fn owns(owner: &Owner, node: &Node) -> bool {
 
 /// Makes the node, or gives the one that this machine has with this owner its new key. Says whether it is new.
 pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool), Rejected> {
+    let machine = admission.machine;
+    let is_by_person = admission.is_by_person();
+    let admitted = make_or_renew(tx, admission)?;
+    if is_by_person {
+        tx.let_in(machine);
+    }
+    Ok(admitted)
+}
+
+fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool), Rejected> {
     if let Some(old) = known_as(tx, &admission)? {
         readmit(tx, admission, &old);
         return Ok((old.id, false));
@@ -121,6 +143,7 @@ pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bo
     if tx.nodes.len() >= limit {
         return Err(Rejected::TooManyNodes { limit });
     }
+    let is_by_person = admission.is_by_person();
     let id = tx.counters.node;
     let wanted = name::label_for(&admission.hostinfo.hostname);
     let label = name::unique(&wanted, |label| node::is_taken(tx, id, label));
@@ -139,7 +162,8 @@ pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bo
         created: tx.now().wall,
         expiry,
         expired: false,
-        authorized: admission.authorized,
+        authorized: is_by_person
+            || admission.authorized && !tx.shut_out.contains(&admission.machine),
         wireguard: None,
         approved_routes: Arc::default(),
         primary_routes: Arc::default(),
@@ -150,13 +174,17 @@ pub(super) fn admit(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bo
         home_derp: 0,
         endpoints: Arc::from([]),
         live: false,
-        presence: Presence::New,
+        unmet_tags: Box::default(),
+        presence: Presence::New {
+            since_mono: tx.now().mono,
+        },
         facets: Facets::default(),
         unflushed: false,
     };
     (newcomer.ipv4, newcomer.ipv6) = address::next_free(tx, &routes::facts(tx, &newcomer))?;
     routes::approve_by_policy(tx, &mut newcomer);
     tx.take_node_id()?;
+    address::given(tx, &newcomer);
     key_expiry::put(tx, newcomer, expiry);
     Ok((id, true))
 }
@@ -174,6 +202,7 @@ fn readmit(tx: &mut Tx<'_>, admission: Admission, old: &Node) {
         ephemeral: admission.ephemeral,
         capability: admission.capability,
         registered_by: admission.registered_by,
+        unmet_tags: Box::default(),
         // No key approves a node whose approval an administrator revoked.
         authorized: old.authorized || is_by_person,
         owner,

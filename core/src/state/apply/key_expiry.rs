@@ -1,6 +1,6 @@
 //! Key expiry: when a node's key expires, and what happens at that moment.
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::{CLOCKLESS_BEFORE, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::Applied;
 use crate::state::command::{Outcome, Rejected};
@@ -13,6 +13,10 @@ pub(super) fn set(tx: &mut Tx<'_>, id: NodeId, at: Option<Timestamp>) -> Applied
     let node = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
     if node.wireguard.is_some() && at.is_some() {
         return Err(Rejected::WireGuardOnly);
+    }
+    let is_over = at.is_some_and(|at| at <= tx.now().wall);
+    if node.expiry == at || node.expired && is_over {
+        return Ok(Outcome::Node(id));
     }
     event(tx, &node, at);
     put(tx, (*node).clone(), at);
@@ -35,6 +39,8 @@ pub(super) fn event(tx: &mut Tx<'_>, node: &Node, at: Option<Timestamp>) {
 pub(super) fn put(tx: &mut Tx<'_>, mut node: Node, at: Option<Timestamp>) {
     node.expiry = at;
     node.expired = at.is_some_and(|at| at <= tx.now().wall);
+    let id = node.id;
+    tx.mark_unproven(at, |unproven| unproven.nodes.insert(id));
     tx.put_whole_node(node);
 }
 
@@ -48,12 +54,12 @@ pub(super) fn expire(tx: &mut Tx<'_>, id: NodeId, durable: bool) {
     tx.event(Action::Expire, Target::node(&node), values);
     let expired = Node {
         expired: true,
-        unflushed: true,
         ..(*node).clone()
     };
     let touched = Touched {
         core: true,
         durable,
+        soft: true,
         ..Touched::default()
     };
     tx.put_node(expired, touched);
@@ -64,7 +70,8 @@ pub(super) fn is_due(node: &Node, now: Now) -> bool {
     !node.expired && has_passed(node, now)
 }
 
-/// Whether the time at which a node's key expires has passed.
+/// Whether the time at which a node's key expires has passed. One that was reckoned in 1970 never does.
 pub(super) fn has_passed(node: &Node, now: Now) -> bool {
-    now.is_plausible() && node.expiry.is_some_and(|end| end <= now.wall)
+    let passed = |end| (CLOCKLESS_BEFORE..=now.wall).contains(&end);
+    now.is_plausible() && node.expiry.is_some_and(passed)
 }

@@ -1,12 +1,14 @@
 //! Preauth keys and API keys: create, expire, delete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::clock::{Now, Timestamp};
 use crate::id::{ApiKeyId, PreAuthKeyId};
 use crate::state::apply::Applied;
 use crate::state::command::{NewApiKey, NewPreAuthKey, Outcome, Rejected};
 use crate::state::event::{Action, Target, Values, expiry_text, owner_text};
-use crate::state::model::{ApiKey, Owner, PreAuthKey};
+use crate::state::model::{ApiKey, ENDED_BY_HAND, PreAuthKey};
 use crate::state::tx::Tx;
 
 const TAGS_MAX: usize = 32;
@@ -41,7 +43,7 @@ pub(super) fn create_preauth(tx: &mut Tx<'_>, new: NewPreAuthKey) -> Applied {
         expiry: new.expiry,
         created: tx.now().wall,
     };
-    let values = Values::made(&owner_text(tx, &owner_by(&key)), &terms(&key));
+    let values = Values::made(&owner_text(tx, &key.owner()), &terms(&key));
     tx.event(Action::Create, Target::preauth_key(&key), values);
     tx.put_preauth_key(key);
     Ok(Outcome::PreAuthKey(id))
@@ -62,23 +64,26 @@ fn terms(key: &PreAuthKey) -> String {
     terms
 }
 
-/// The owner of the nodes that join with a key.
-pub(super) fn owner_by(key: &PreAuthKey) -> Owner {
-    match key.user {
-        Some(user) if key.tags.is_empty() => Owner::User(user),
-        _ => Owner::Tags(key.tags.clone()),
-    }
-}
-
 pub(super) fn expire_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
     let key = tx.preauth_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    if key.has_ended(tx.now()) {
+        return Ok(Outcome::PreAuthKey(id));
+    }
     tx.event(Action::Expire, Target::preauth_key(&key), Values::default());
-    let expiry = Some(tx.now().wall);
+    let expiry = Some(end_now(tx.now()));
     tx.put_preauth_key(PreAuthKey {
         expiry,
         ..(*key).clone()
     });
     Ok(Outcome::PreAuthKey(id))
+}
+
+/// The end of a key that ends now, whatever time it is.
+fn end_now(now: Now) -> Timestamp {
+    match now.is_plausible() {
+        true => now.wall,
+        false => ENDED_BY_HAND,
+    }
 }
 
 pub(super) fn delete_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
@@ -114,8 +119,11 @@ pub(super) fn create_api(tx: &mut Tx<'_>, new: NewApiKey) -> Applied {
 
 pub(super) fn expire_api(tx: &mut Tx<'_>, id: ApiKeyId) -> Applied {
     let key = tx.api_keys.get(&id).ok_or(Rejected::NoSuchKey)?.clone();
+    if key.has_ended(tx.now()) {
+        return Ok(Outcome::ApiKey(id));
+    }
     tx.event(Action::Expire, Target::api_key(&key), Values::default());
-    let expiry = Some(tx.now().wall);
+    let expiry = Some(end_now(tx.now()));
     tx.put_api_key(ApiKey {
         expiry,
         ..(*key).clone()
@@ -144,6 +152,11 @@ pub(super) fn checked_tags(mut tags: Vec<Box<str>>) -> Result<Arc<[Box<str>]>, R
     tags.sort_unstable();
     tags.dedup();
     Ok(tags.into())
+}
+
+/// Whether two lists have the same tags.
+pub(super) fn are_same_tags(one: &[Box<str>], other: &[Box<str>]) -> bool {
+    one == other || one.iter().collect::<BTreeSet<_>>() == other.iter().collect()
 }
 
 /// Source of the form: `CheckTag` in tailscale `tailcfg/tailcfg.go`.

@@ -1,12 +1,13 @@
 //! Nodes that have joined: what their clients report, their map streams, their names.
 
 use std::time::Duration;
+use std::sync::Arc;
 
 use crate::id::NodeId;
-use crate::state::apply::{Applied, routes};
+use crate::state::apply::{Applied, keys, routes};
 use crate::state::command::{NodeUpdate, Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values, list_text};
-use crate::state::model::{Model, Node, Presence, SessionId};
+use crate::state::model::{Hostinfo, Model, Node, Presence, SessionId};
 use crate::state::name;
 use crate::state::tx::{Touched, Tx};
 
@@ -44,9 +45,7 @@ pub(super) fn open_stream(
     touched.presence = !node.presence.is_online();
     let introduced = node.presence.is_visible();
     touched.core |= !introduced;
-    // Whether an ephemeral node was ever online decides whether it is removed when it is offline.
-    touched.durable |= !introduced && node.ephemeral;
-    node.unflushed |= touched.presence;
+    touched.soft |= touched.presence;
     node.presence = Presence::Online(session);
     node.unhealthy = false;
     report_events(tx, &old, &node);
@@ -80,6 +79,9 @@ pub(super) fn rename(tx: &mut Tx<'_>, id: NodeId, label: Box<str>) -> Applied {
         return Err(Rejected::BadNodeName(label));
     }
     let old = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
+    if old.label_chosen && old.label == label {
+        return Ok(Outcome::Node(id));
+    }
     if is_taken(tx, id, &label) {
         return Err(Rejected::NodeNameTaken(label));
     }
@@ -126,7 +128,6 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
         && node.endpoints != *endpoints
     {
         node.endpoints = endpoints.clone();
-        node.unflushed = true;
         touched.endpoints = true;
     }
     if let Some(disco) = update.disco
@@ -134,30 +135,34 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
     {
         node.disco = Some(disco);
         touched.endpoints = true;
-        touched.soon = true;
     }
     if let Some(region) = update.home_derp
         && node.home_derp != region
     {
         node.home_derp = region;
         touched.endpoints = true;
-        touched.soon = true;
     }
     if let Some(capability) = update.capability
         && node.capability != capability
     {
         node.capability = capability;
         touched.core = true;
-        touched.durable = true;
     }
-    if let Some(hostinfo) = &update.hostinfo
-        && node.hostinfo != *hostinfo
+    if let Some(lock) = update.lock
+        && node.lock != Some(lock)
     {
-        touched.durable = true;
+        node.lock = Some(lock);
+        touched.core = true;
+    }
+    let hostinfo = update.hostinfo.as_ref();
+    if let Some(hostinfo) = hostinfo.map(|hostinfo| with_tags_of_login(node, hostinfo))
+        && node.hostinfo != hostinfo
+    {
+        touched.soft = true;
         let offers = node.hostinfo.routable_ips != hostinfo.routable_ips;
         touched.core |= offers || node.hostinfo.shared != hostinfo.shared;
         let renamed = node.hostinfo.hostname != hostinfo.hostname;
-        node.hostinfo = hostinfo.clone();
+        node.hostinfo = hostinfo;
         if offers {
             routes::approve_by_policy(model, node);
         }
@@ -166,13 +171,36 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
             touched.core = true;
         }
     }
+    touched.soft |= touched.core || touched.endpoints;
     touched
+}
+
+/// Host information as kept: with the tags of the last login, since no report changes whose a node is. Remembers others
+/// that it asks for.
+fn with_tags_of_login(node: &mut Node, hostinfo: &Arc<Hostinfo>) -> Arc<Hostinfo> {
+    let granted = &node.hostinfo.request_tags;
+    if hostinfo.request_tags == *granted {
+        node.unmet_tags = Box::default();
+        return hostinfo.clone();
+    }
+    node.unmet_tags = match keys::are_same_tags(&hostinfo.request_tags, granted) {
+        true => Box::default(),
+        false => hostinfo.request_tags.clone(),
+    };
+    Arc::new(Hostinfo {
+        request_tags: granted.clone(),
+        ..(**hostinfo).clone()
+    })
 }
 
 /// Notes what others should know of a report: another name, other routes.
 fn report_events(tx: &mut Tx<'_>, old: &Node, node: &Node) {
     if old.label != node.label {
         renamed_event(tx, old, node);
+    }
+    if old.lock != node.lock {
+        let target = Target::node(node).property(Property::LockKey);
+        tx.event(Action::Update, target, Values::default());
     }
     let (before, after) = (&old.hostinfo.routable_ips, &node.hostinfo.routable_ips);
     if before != after {

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use crate::id::NodeId;
-use crate::state::apply::admit::{Admission, admit, owns};
-use crate::state::apply::{key_expiry, keys, node, pending, tags};
+use crate::state::apply::admit::{Admission, admit};
+use crate::state::apply::{key_expiry, node, pending, tags};
 use crate::state::command::{
     NodeUpdate, PresentedKey, Register, Registration, Rejected, RequestedExpiry,
 };
-use crate::state::event::{Action, Property, Target, Values, key_text, owner_text};
+use crate::state::event::{Action, Target, Values, key_text, owner_text};
 use crate::state::model::{Model, Node, PreAuthKey, RegisteredBy};
 use crate::state::principal::Principal;
 use crate::state::secret::SecretKind;
@@ -28,15 +28,22 @@ pub(super) fn register(tx: &mut Tx<'_>, request: Register) -> Result<Registratio
     }
     // Before anything else: a logout may still carry the preauth key with which the machine joined.
     if request.expiry == RequestedExpiry::Logout {
+        pending::withdraw(tx, &request.machine);
         return Ok(log_out(tx, known.as_deref()));
     }
     if let Some(presented) = &request.auth_key {
         let key = find_key(tx, presented)?;
-        return with_key(tx, &request, known, &key);
+        let joined = with_key(tx, &request, known, &key)?;
+        pending::withdraw(tx, &request.machine);
+        return Ok(joined);
     }
     match known {
         Some(node) if node.expired => Ok(Registration::KeyExpired(Some(node.id))),
-        Some(node) => refresh(tx, &request, &node),
+        Some(node) => {
+            let stays = refresh(tx, &request, &node)?;
+            pending::withdraw(tx, &request.machine);
+            Ok(stays)
+        }
         None => pending::request(tx, request),
     }
 }
@@ -74,24 +81,26 @@ fn with_key(
     known: Option<Arc<Node>>,
     key: &Option<Arc<PreAuthKey>>,
 ) -> Result<Registration, Rejected> {
-    // A container that restarts shows its used, expired or even deleted key again: what counts is the
-    // node key, which proves that this machine joined before. Since then an administrator may have
-    // given the node to somebody else; only another key asks for another owner.
-    let same_owner = |node: &Node| {
-        let key = key.as_ref();
-        key.is_none_or(|key| {
-            node.registered_by == registered_by(key) || owns(&keys::owner_by(key), node)
-        })
+    // A container that restarts shows its used, expired or even deleted key again: what counts is the node key, which
+    // proves that this machine joined before.
+    let living = known.filter(|node| !node.expired);
+    let key = match (&living, key) {
+        (Some(node), None) => return refresh(tx, request, node),
+        (None, None) => return Err(Rejected::UnknownPreAuthKey),
+        (_, Some(key)) => key,
     };
-    if let Some(node) = known.filter(|node| !node.expired && same_owner(node)) {
-        return refresh(tx, request, &node);
-    }
-    let key = key.as_ref().ok_or(Rejected::UnknownPreAuthKey)?;
     let now = tx.now();
-    if now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall) {
+    let is_used = key.used && !key.reusable;
+    let may_join = !is_used && !key.has_ended(now);
+    if let Some(node) = &living
+        && keeps(tx, request, node, key, may_join)?
+    {
+        return refresh(tx, request, node);
+    }
+    if key.has_ended(now) {
         return Err(Rejected::PreAuthKeyExpired);
     }
-    if key.used && !key.reusable {
+    if is_used {
         return Err(Rejected::PreAuthKeyUsed);
     }
     let admission = Admission {
@@ -103,7 +112,8 @@ fn with_key(
         requested_expiry: request.expiry.time(),
         capability: request.capability,
         registered_by: registered_by(key),
-        owner: tags::requested_owner(tx, keys::owner_by(key), &request.hostinfo)?,
+        owner: tags::requested_owner(tx, key.owner(), &request.hostinfo)?,
+        by_request: key.tags.is_empty(),
         user: key.user,
         authorized: key.preauthorized || !tx.settings.device_approval,
     };
@@ -116,6 +126,26 @@ fn with_key(
         });
     }
     Ok(Registration::Welcome(id))
+}
+
+/// Whether a node whose key is valid stays as it is with a preauth key that its client shows: with the one with which it
+/// joined, since an administrator may have changed the node, and with any that would change nothing, which is not used
+/// up. Another key, or other tags than at the last login, ask for another owner.
+fn keeps(
+    model: &Model,
+    request: &Register,
+    node: &Node,
+    key: &PreAuthKey,
+    may_join: bool,
+) -> Result<bool, Rejected> {
+    if node.registered_by == registered_by(key) {
+        let asks = tags::asks_for_others(&key.owner(), &request.hostinfo, node);
+        if !asks || !may_join {
+            return Ok(true);
+        }
+    }
+    let owner = tags::requested_owner(model, key.owner(), &request.hostinfo)?;
+    Ok(owner == node.owner && (key.ephemeral || request.ephemeral) == node.ephemeral)
 }
 
 fn registered_by(key: &PreAuthKey) -> RegisteredBy {
@@ -150,20 +180,11 @@ fn refresh(tx: &mut Tx<'_>, request: &Register, known: &Node) -> Result<Registra
     }
     let update = NodeUpdate {
         node: Some(known.id),
+        lock: request.lock,
         hostinfo: Some(request.hostinfo.clone()),
         capability: Some(request.capability),
         ..NodeUpdate::default()
     };
     node::update(tx, &update)?;
-    if let Some(lock) = request.lock.filter(|lock| known.lock != Some(*lock))
-        && let Some(node) = tx.node(known.id).cloned()
-    {
-        let target = Target::node(&node).property(Property::LockKey);
-        tx.event(Action::Update, target, Values::default());
-        tx.put_whole_node(Node {
-            lock: Some(lock),
-            ..(*node).clone()
-        });
-    }
     Ok(Registration::Welcome(known.id))
 }

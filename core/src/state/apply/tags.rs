@@ -76,6 +76,12 @@ pub(super) fn requested_owner(
     keys::checked_tags(hostinfo.request_tags.to_vec()).map(Owner::Tags)
 }
 
+/// Whether a client asks for other tags than at the last login of its node. Where the key gives tags they do not count.
+pub(super) fn asks_for_others(owner: &Owner, hostinfo: &Hostinfo, node: &Node) -> bool {
+    let (now, before) = (&hostinfo.request_tags, &node.hostinfo.request_tags);
+    matches!(owner, Owner::User(_)) && !keys::are_same_tags(now, before)
+}
+
 /// Refuses an owner with whom the machine has another node: the client's next login could not tell the two
 /// apart.
 fn check_twin(model: &Model, node: &Node, owner: &Owner) -> Result<(), Rejected> {

@@ -1,6 +1,7 @@
 //! The rules of the state, one scene each.
 
 mod address;
+mod clock;
 mod events;
 mod invariants;
 mod login;
@@ -269,12 +270,15 @@ fn an_ephemeral_node_goes_at_logout_and_after_being_away() {
         })
         .unwrap();
     assert!(world.model.node(one).is_none());
-    world.wait(SECOND * 600);
-    assert!(
-        world.model.node(two).is_some(),
-        "collected before its first map"
-    );
+    let three = world.join(with_key(3, 3, "e")).id;
+    world.wait(SECOND * 59);
     let session = world.open_stream(two);
+    assert!(world.model.node(three).is_some());
+    world.wait(SECOND);
+    assert!(
+        world.model.node(three).is_none(),
+        "it never came since it registered"
+    );
     world
         .apply(Command::CloseStream { node: two, session })
         .unwrap();
@@ -408,31 +412,162 @@ fn endpoints_alone_are_never_written() {
     assert!(matches!(world.records[..], [Record::PutNode(_)]));
 }
 
+/// What every client says again by itself after a restart of hearth.
 #[test]
-fn a_new_home_is_written_soon_and_along_with_others() {
+fn what_devices_report_is_written_with_the_next_flush_and_published_at_once() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.open_stream(id);
+    world.tick(Flush::Now);
+    let hostinfo = |number: u8| Hostinfo {
+        hostname: format!("name{number}").into(),
+        raw: format!("{{\"n\":{number}}}").into(),
+        routable_ips: vec![format!("10.{number}.0.0/16").parse().unwrap()].into(),
+        ..Hostinfo::default()
+    };
+    let reports: [fn(u8) -> NodeUpdate; 4] = [
+        |number| NodeUpdate {
+            home_derp: Some(900 + u16::from(number)),
+            ..NodeUpdate::default()
+        },
+        |number| NodeUpdate {
+            capability: Some(100 + u16::from(number)),
+            ..NodeUpdate::default()
+        },
+        |number| NodeUpdate {
+            lock: Some(crate::keys::LockKey::from_bytes([number; 32])),
+            ..NodeUpdate::default()
+        },
+        |number| NodeUpdate {
+            disco: Some(DiscoKey::from_bytes([number; 32])),
+            ..NodeUpdate::default()
+        },
+    ];
+    for number in 1..=9 {
+        let mut all: Vec<NodeUpdate> = reports.iter().map(|report| report(number)).collect();
+        all.push(NodeUpdate {
+            hostinfo: Some(Arc::new(hostinfo(number))),
+            ..NodeUpdate::default()
+        });
+        for update in all {
+            world.records.clear();
+            let before = world.model.revision;
+            let update = NodeUpdate {
+                node: Some(id),
+                ..update
+            };
+            world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+            assert!(world.records.is_empty(), "{:?}", world.records);
+            assert!(world.model.changed && world.model.revision > before);
+        }
+        // The same at a plain registration, and when a stream opens.
+        world.join(Register {
+            hostinfo: Arc::new(hostinfo(number + 100)),
+            capability: u16::from(number),
+            lock: Some(crate::keys::LockKey::from_bytes([number + 100; 32])),
+            ..plain(1, 1)
+        });
+        world.open_stream(id);
+        assert!(world.records.is_empty(), "{:?}", world.records);
+    }
+    world.wait(SECOND * 1800);
+    let [Record::PutNode(written)] = &world.records[..] else {
+        panic!("{:?}", world.records);
+    };
+    assert_eq!((&*written.label, written.capability), ("name109", 9));
+    world.wait(SECOND * 1800);
+    assert_eq!(world.records.len(), 1, "nothing new, nothing written");
+}
+
+/// A thousand roaming nodes write no more bytes a day than ten.
+#[test]
+fn a_flush_of_many_nodes_pays_for_more_time() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |key| key.reusable = true);
+    let ids: Vec<NodeId> = (1..=80)
+        .map(|number| world.join(with_key(number, number, "k")).id)
+        .collect();
+    let roam = |world: &mut World, count: usize, port: usize| {
+        for id in &ids[..count] {
+            let endpoint = format!("192.0.2.1:{port}");
+            world
+                .apply(Command::UpdateNode(Box::new(says(*id, &endpoint))))
+                .unwrap();
+        }
+    };
+    for (count, flushes) in [(1, 24), (80, 6)] {
+        world.tick(Flush::Now);
+        roam(&mut world, count, 1);
+        world.tick(Flush::Now);
+        let mut seen = 0;
+        for minute in 0..(12 * 60) {
+            roam(&mut world, count, 10 + minute);
+            world.records.clear();
+            world.wait(SECOND * 60);
+            seen += usize::from(!world.records.is_empty());
+        }
+        assert!(seen <= flushes, "{count} nodes: {seen} flushes in 12 hours");
+        assert!(seen > 0);
+    }
+}
+
+/// A name that follows the hostname is written later than that of the node which takes the former name.
+#[test]
+fn after_a_power_cut_no_two_nodes_have_one_name() {
     let (mut world, _) = World::with_user();
     let (one, two) = (world.node_number(1), world.node_number(2));
-    world.open_stream(one);
-    world.open_stream(two);
-    world.records.clear();
-    for node in [one, two] {
-        let update = NodeUpdate {
-            node: Some(node),
-            home_derp: Some(900),
-            ..NodeUpdate::default()
-        };
-        world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+    let renamed = Hostinfo {
+        hostname: "other".into(),
+        ..Hostinfo::default()
+    };
+    let update = NodeUpdate {
+        node: Some(one),
+        hostinfo: Some(Arc::new(renamed)),
+        ..NodeUpdate::default()
+    };
+    world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+    world
+        .apply(Command::RenameNode(two, "host1".into()))
+        .unwrap();
+    for record in std::mem::take(&mut world.records) {
+        if let Record::PutNode(node) = record {
+            world.model.put_node(Node::decode(&node.encode()).unwrap());
+        }
     }
-    assert!(world.records.is_empty());
-    assert_eq!(
-        next_deadline(&world.model, world.now),
-        world.now.mono + SECOND * 5
-    );
-    world.wait(SECOND * 5);
-    assert!(matches!(
-        world.records[..],
-        [Record::PutNode(_), Record::PutNode(_)]
-    ));
+    restore(&mut world.model, world.now);
+    assert_eq!(&*world.node(two).label, "host1");
+    assert_eq!(&*world.node(one).label, "host1-1");
+}
+
+#[test]
+fn deciding_the_same_again_writes_nothing() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let end = world.now.wall.plus(SECOND * 60);
+    let route = || vec!["10.0.0.0/8".parse().unwrap()];
+    let commands: [fn(NodeId, Timestamp) -> Command; 4] = [
+        |id, _| Command::RenameNode(id, "tv".into()),
+        |id, end| Command::ExpireNode(id, Some(end)),
+        |id, _| Command::SetTags(id, vec!["tag:a".into()]),
+        |_, _| Command::ExpirePreAuthKey(PreAuthKeyId::FIRST),
+    ];
+    for command in commands {
+        world.apply(command(id, end)).unwrap();
+        (world.records.clear(), world.events.clear());
+        world.apply(command(id, end)).unwrap();
+        assert!(world.records.is_empty() && world.events.is_empty());
+        assert!(!world.model.changed);
+    }
+    world.apply(Command::ApproveRoutes(id, route())).unwrap();
+    world
+        .apply(Command::ExpireNode(id, Some(world.now.wall)))
+        .unwrap();
+    world.wait(SECOND);
+    world.records.clear();
+    world.apply(Command::ApproveRoutes(id, route())).unwrap();
+    let now = world.now.wall;
+    world.apply(Command::ExpireNode(id, Some(now))).unwrap();
+    assert!(world.records.is_empty() && world.node(id).expired);
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! What happens because time passes: nodes go offline, keys expire, ephemeral nodes and pending registrations are
 //! removed, soft state is flushed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Now;
+use crate::clock::{CLOCKLESS_BEFORE, Now};
 use crate::id::NodeId;
-use crate::state::apply::{key_expiry, policy, routes};
+use crate::keys::MachineKey;
+use crate::state::addr::Cursors;
+use crate::state::apply::{clock, key_expiry, policy, routes};
 use crate::state::event::{Action, Target, Values};
 use crate::state::model::{Model, Node, PendingRegistration, PendingState, Presence};
+use crate::state::name;
 use crate::state::principal::Principal;
 use crate::state::tx::{Touched, Tx};
 
@@ -29,14 +33,17 @@ pub enum Flush {
 /// Does all that is due, and recompiles what follows from the commands before.
 pub fn tick(tx: &mut Tx<'_>, how: Flush) {
     tx.act_as(&Principal::System);
+    if how != Flush::Never {
+        clock::follow(tx);
+    }
     for id in due_nodes(tx, tx.now()) {
         advance_node(tx, id, how);
     }
     routes::recompile(tx);
+    drop_expired_registrations(tx);
     if how == Flush::Never {
         return;
     }
-    drop_expired_registrations(tx);
     if how == Flush::Now || tx.is_flush_due() {
         tx.flush_nodes();
     }
@@ -46,11 +53,32 @@ pub fn tick(tx: &mut Tx<'_>, how: Flush) {
 pub fn restore(model: &mut Model, now: Now) {
     for node in Arc::make_mut(&mut model.nodes) {
         let node = Arc::make_mut(node);
-        // Routers boot in 1970: until the time is known, a key that had expired stays expired.
-        node.expired = key_expiry::has_passed(node, now) || node.expired && !now.is_plausible();
-        if let Presence::Offline { since_mono, .. } = &mut node.presence {
-            *since_mono = now.mono;
+        // Routers boot in 1970: until the time is known, a key that had expired stays expired, and so does one that
+        // expired then.
+        let is_certain = now.is_plausible() && node.expiry.is_none_or(|at| at >= CLOCKLESS_BEFORE);
+        node.expired = key_expiry::has_passed(node, now) || node.expired && !is_certain;
+        match &mut node.presence {
+            Presence::Offline { since_mono, .. } => *since_mono = now.mono,
+            // It may have come since it was written.
+            presence @ Presence::New { .. } => *presence = Presence::Returning,
+            _ => {}
         }
+    }
+    repair_labels(model);
+    if !model.settings.device_approval {
+        // A database from before there was a record of it: only a person can have revoked an approval.
+        let out = model.nodes.iter().filter(|node| !node.authorized);
+        let out = out.map(|node| node.machine);
+        let out = out.filter(|machine| *machine != MachineKey::ZERO);
+        let out: Vec<MachineKey> = out.collect();
+        Arc::make_mut(&mut model.shut_out).extend(out);
+    }
+    if model.cursors.is_empty() {
+        let mut cursors = Cursors::default();
+        for node in model.nodes.iter() {
+            cursors.pass(&model.settings.prefixes, node.ipv4, node.ipv6);
+        }
+        model.cursors = Arc::new(cursors);
     }
     model.touched = Arc::new(model.nodes.iter().map(|node| node.id).collect());
     let mut tx = Tx::resume(model, now);
@@ -60,6 +88,23 @@ pub fn restore(model: &mut Model, now: Now) {
     Arc::make_mut(&mut model.changes).clear();
 }
 
+/// Gives each node a label of its own. A label that follows the hostname may be written later than that of a node which has
+/// taken the one before it.
+fn repair_labels(model: &mut Model) {
+    let chosen = model.nodes.iter().filter(|node| node.label_chosen);
+    let mut taken: HashSet<Box<str>> = chosen.map(|node| node.label.clone()).collect();
+    for node in Arc::make_mut(&mut model.nodes) {
+        if node.label_chosen || taken.insert(node.label.clone()) {
+            continue;
+        }
+        let label: Box<str> = name::unique(&node.label, |label| taken.contains(label)).into();
+        taken.insert(label.clone());
+        let node = Arc::make_mut(node);
+        node.label = label;
+        node.unflushed = true;
+    }
+}
+
 /// When [`tick`] has something to do next, on the monotonic clock.
 pub fn next_deadline(model: &Model, now: Now) -> Duration {
     let mut next = now.mono.saturating_add(LOOK_AGAIN).min(model.flush_at);
@@ -67,16 +112,19 @@ pub fn next_deadline(model: &Model, now: Now) -> Duration {
         let presence = match node.presence {
             Presence::Leaving { until, .. } => Some(until),
             Presence::Returning => Some(restart_grace_end(model)),
-            Presence::Offline { since_mono, .. } if node.ephemeral => {
+            Presence::Offline { since_mono, .. } | Presence::New { since_mono }
+                if node.ephemeral =>
+            {
                 Some(since_mono.saturating_add(model.settings.ephemeral_timeout))
             }
-            Presence::New | Presence::Online(_) | Presence::Offline { .. } | Presence::Fixed => {
-                None
-            }
+            Presence::New { .. }
+            | Presence::Online(_)
+            | Presence::Offline { .. }
+            | Presence::Fixed => None,
         };
         let expiry = node
             .expiry
-            .filter(|_| !node.expired && now.is_plausible())
+            .filter(|end| !node.expired && now.is_plausible() && *end >= CLOCKLESS_BEFORE)
             .map(|end| now.mono.saturating_add(end.since(now.wall)));
         next = [presence, expiry]
             .into_iter()
@@ -99,8 +147,8 @@ fn due_nodes(model: &Model, now: Now) -> Vec<NodeId> {
         let presence = match node.presence {
             Presence::Leaving { until, .. } => until <= now.mono,
             Presence::Returning => restart_grace_end(model) <= now.mono,
-            Presence::Offline { .. } => is_ephemeral_gone(model, node, now),
-            Presence::New | Presence::Online(_) | Presence::Fixed => false,
+            Presence::Offline { .. } | Presence::New { .. } => is_ephemeral_gone(model, node, now),
+            Presence::Online(_) | Presence::Fixed => false,
         };
         presence || key_expiry::is_due(node, now)
     };
@@ -112,9 +160,10 @@ fn due_nodes(model: &Model, now: Now) -> Vec<NodeId> {
         .collect()
 }
 
-/// Whether a node is ephemeral and has been offline for too long.
+/// Whether a node is ephemeral and has been offline for too long, or has not come since it registered.
 fn is_ephemeral_gone(model: &Model, node: &Node, now: Now) -> bool {
-    let Presence::Offline { since_mono, .. } = node.presence else {
+    let (Presence::Offline { since_mono, .. } | Presence::New { since_mono }) = node.presence
+    else {
         return false;
     };
     let end = since_mono.saturating_add(model.settings.ephemeral_timeout);
@@ -146,11 +195,11 @@ fn advance_node(tx: &mut Tx<'_>, id: NodeId, how: Flush) {
                 since,
                 since_mono: now.mono,
             },
-            unflushed: true,
             ..(*node).clone()
         };
         let touched = Touched {
             presence: true,
+            soft: true,
             ..Touched::default()
         };
         tx.put_node(gone, touched);
@@ -162,17 +211,15 @@ fn advance_node(tx: &mut Tx<'_>, id: NodeId, how: Flush) {
 
 fn drop_expired_registrations(tx: &mut Tx<'_>) {
     let now = tx.now();
-    if !now.is_plausible() {
-        return;
-    }
     let lifetime = tx.settings.pending_lifetime;
-    let is_old = |pending: &&Arc<PendingRegistration>| now.wall.since(pending.created) > lifetime;
+    let is_old =
+        |pending: &&Arc<PendingRegistration>| now.mono.saturating_sub(pending.asked) > lifetime;
     let old: Vec<Arc<PendingRegistration>> = tx.pending.values().filter(is_old).cloned().collect();
     for pending in old {
         if pending.state == PendingState::Waiting {
             let target = Target::registration(&pending);
             tx.event(Action::Expire, target, Values::default());
         }
-        tx.remove_pending(pending.id.clone());
+        tx.remove_pending(&pending.id);
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
         home_derp: 0,
         endpoints: new.endpoints.into(),
         live: true,
+        unmet_tags: Box::default(),
         presence: Presence::Fixed,
         facets: Facets::default(),
         unflushed: false,
@@ -75,6 +76,9 @@ pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
     peer.ipv4 = new.ipv4.unwrap_or(ipv4);
     peer.ipv6 = new.ipv6.unwrap_or(ipv6);
     tx.take_node_id()?;
+    if (peer.ipv4, peer.ipv6) == (ipv4, ipv6) {
+        address::given(tx, &peer);
+    }
     let values = Values::made(&owner_text(tx, &peer.owner), "WireGuard-only peer");
     tx.event(Action::Create, Target::node(&peer), values);
     tx.put_whole_node(peer);

@@ -132,6 +132,7 @@ impl Stored for Node {
                 .filter(|endpoint| is_endpoint(*endpoint))
                 .collect(),
             live: false,
+            unmet_tags: Box::default(),
             presence: match wireguard {
                 Some(_) => Presence::Fixed,
                 None => first.presence.into(),
@@ -234,7 +235,7 @@ impl From<RegisteredByV1> for RegisteredBy {
 impl PresenceV1 {
     fn of(presence: Presence) -> Self {
         match presence {
-            Presence::New => Self::New,
+            Presence::New { .. } => Self::New,
             Presence::Offline { since, .. } => Self::Away(since.unix_ms()),
             Presence::Returning
             | Presence::Online(_)
@@ -247,7 +248,9 @@ impl PresenceV1 {
 impl From<PresenceV1> for Presence {
     fn from(presence: PresenceV1) -> Self {
         match presence {
-            PresenceV1::New => Self::New,
+            PresenceV1::New => Self::New {
+                since_mono: Duration::ZERO,
+            },
             PresenceV1::There => Self::Returning,
             PresenceV1::Away(since) => Self::Offline {
                 since: Timestamp::from_unix_ms(since),

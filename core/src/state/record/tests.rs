@@ -10,11 +10,12 @@ use data_encoding::HEXLOWER;
 use crate::clock::Timestamp;
 use crate::id::{ApiKeyId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
+use crate::state::addr::Cursors;
 use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
-    ApiKey, Counters, Facets, Hostinfo, KeyLifetime, Node, Owner, PendingRegistration,
-    PendingState, PolicyText, PreAuthKey, Presence, RegisteredBy, Role, User, WireGuard,
+    ApiKey, Counters, Facets, Hostinfo, KeyLifetime, Node, Owner, PolicyText, PreAuthKey, Presence,
+    RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::record::{DecodeError, Stored};
 use crate::state::scope::{Scope, Scopes};
@@ -113,6 +114,7 @@ fn node() -> Node {
         home_derp: 900,
         endpoints: Arc::from(["192.0.2.1:41641".parse().unwrap()]),
         live: false,
+        unmet_tags: Box::default(),
         presence: Presence::Offline {
             since: LATER,
             since_mono: Duration::ZERO,
@@ -172,7 +174,9 @@ fn nodes_are_read_as_every_version_wrote_them() {
     let stored = first("01", "01");
     is_stored_as(&approved, &format!("03 {stored} 00 01 00 00 00"));
     let new = Node {
-        presence: Presence::New,
+        presence: Presence::New {
+            since_mono: Duration::ZERO,
+        },
         ..approved
     };
     let stored = first("01", "00");
@@ -281,33 +285,6 @@ fn api_keys_are_read_as_every_version_wrote_them() {
 }
 
 #[test]
-fn pending_registrations_are_read_as_every_version_wrote_them() {
-    let pending = |state| PendingRegistration {
-        id: "0123456789abcdef".parse().unwrap(),
-        machine: MachineKey::from_bytes([1; 32]),
-        key: NodeKey::from_bytes([2; 32]),
-        lock: Some(LockKey::from_bytes([4; 32])),
-        hostinfo: Arc::new(hostinfo()),
-        ephemeral: true,
-        expiry: Some(LATER),
-        capability: 131,
-        created: CREATED,
-        state,
-    };
-    let stored = format!(
-        "01 10 30313233343536373839616263646566 01*32 02*32 01 04*32 {HOSTINFO} \
-         01 01 c0a4e8fef962 8301 80a0abfef962"
-    );
-    for (state, end) in [
-        (PendingState::Waiting, "00"),
-        (PendingState::Rejected, "01"),
-        (PendingState::Approved(node_id(7)), "02 07"),
-    ] {
-        is_stored_as(&pending(state), &format!("{stored} {end}"));
-    }
-}
-
-#[test]
 fn small_records_are_read_as_every_version_wrote_them() {
     let counters = Counters {
         node: node_id(8),
@@ -316,6 +293,16 @@ fn small_records_are_read_as_every_version_wrote_them() {
         api_key: ApiKeyId::FIRST,
     };
     is_stored_as(&counters, "01 08 03 c801 01");
+    let cursors = Cursors {
+        v4: vec![(
+            Ipv4Addr::new(100, 64, 0, 0),
+            10,
+            Ipv4Addr::new(100, 64, 0, 7),
+        )],
+        v6: Some(Ipv6Addr::LOCALHOST),
+    };
+    is_stored_as(&cursors, "01 01 64400000 0a 64400007 01 00*15 01");
+    is_stored_as(&MachineKey::from_bytes([1; 32]), "01 01*32");
     let policy = PolicyText {
         id: PolicyId::new(4).unwrap(),
         source: "{\"acls\":[]}".into(),

@@ -1,7 +1,7 @@
 //! Addresses that somebody chose, and new ones after the prefixes changed.
 
 use super::*;
-use crate::state::addr::Prefixes;
+use crate::state::addr::{Cursors, Prefixes};
 use crate::state::model::Settings;
 use std::net::Ipv6Addr;
 
@@ -67,7 +67,10 @@ fn backfilling_moves_only_what_lies_outside() {
     assert_eq!(moved.len(), 1);
     assert_eq!(world.node(one).ipv4, Ipv4Addr::new(100, 80, 0, 10));
     assert_eq!(world.node(two).ipv4, Ipv4Addr::new(100, 80, 0, 9));
-    assert!(matches!(world.records[..], [Record::PutNode(_)]));
+    assert!(matches!(
+        world.records[..],
+        [Record::Cursors(_), Record::PutNode(_)]
+    ));
     let again = world.apply(Command::BackfillAddresses).unwrap();
     assert_eq!(again, Outcome::Nodes(Vec::new()));
 }
@@ -84,4 +87,48 @@ fn backfilling_that_runs_out_of_addresses_changes_nothing() {
     let prefixes = Prefixes::default();
     let as_before = |id: &NodeId| prefixes.holds_v4(world.node(*id).ipv4);
     assert!(ids.iter().all(as_before));
+}
+
+/// What a policy says of an address would otherwise hold for whoever joins next.
+#[test]
+fn a_freed_address_is_given_to_nobody_before_the_range_went_round() {
+    let (mut world, _) = World::with_user();
+    with_prefixes(&mut world, ("100.80.0.0", 29));
+    let last = |world: &World, id: NodeId| world.node(id).ipv4.octets()[3];
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    assert_eq!((last(&world, one), last(&world, two)), (1, 2));
+    world.apply(Command::DeleteNode(two)).unwrap();
+    let three = world.node_number(3);
+    assert_eq!(last(&world, three), 3);
+    // Nor one that somebody chose.
+    set_v4(&mut world, three, "100.80.0.5").unwrap();
+    world.apply(Command::DeleteNode(three)).unwrap();
+    // Also after a restart.
+    let cursors = Cursors::decode(&world.model.cursors.encode()).unwrap();
+    world.model.cursors = Arc::new(cursors);
+    restore(&mut world.model, world.now);
+    let four = world.node_number(4);
+    assert_eq!(last(&world, four), 6);
+    // Round once: the lowest free one, and on from there.
+    let five = world.node_number(5);
+    assert_eq!(last(&world, five), 2);
+    world.apply(Command::DeleteNode(five)).unwrap();
+    let six = world.node_number(6);
+    assert_eq!(last(&world, six), 3);
+}
+
+#[test]
+fn a_database_without_a_record_of_given_addresses_goes_on_after_the_highest() {
+    let (mut world, _) = World::with_user();
+    let (_, two) = (world.node_number(1), world.node_number(2));
+    world.model.cursors = Arc::default();
+    restore(&mut world.model, world.now);
+    world.apply(Command::DeleteNode(two)).unwrap();
+    assert!(matches!(world.records.last(), Some(Record::Cursors(_))));
+    let three = world.node_number(3);
+    assert_eq!(world.node(three).ipv4, Ipv4Addr::new(100, 64, 0, 3));
+    assert_eq!(
+        world.node(three).ipv6,
+        "fd7a:115c:a1e0::3".parse::<Ipv6Addr>().unwrap()
+    );
 }

@@ -67,11 +67,11 @@ fn commands_about_nodes(now: Timestamp) -> Vec<(Command, &'static str)> {
         (Command::RevokeApproval(node), "node approval revoked"),
         (Command::ApproveNode(node), "node approved"),
         (Command::RenameNode(node, "nas".into()), "node renamed"),
-        (Command::ExpireNode(node, None), "node key expiry changed"),
         (
             Command::ExpireNode(node, Some(now)),
             "node key expiry changed",
         ),
+        (Command::ExpireNode(node, None), "node key expiry changed"),
         (
             Command::ApproveRoutes(node, vec!["10.0.0.0/8".parse().unwrap()]),
             "node approved routes changed",

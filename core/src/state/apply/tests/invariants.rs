@@ -4,7 +4,7 @@ use super::*;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::command::{NewWireGuard, Registration};
-use crate::state::model::{Node, SessionId, Settings, WireGuard};
+use crate::state::model::{Model, Node, SessionId, Settings, WireGuard};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,7 @@ enum Step {
     Go { node: u8 },
     Wait { seconds: u8 },
     Backfill,
+    PowerCut,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => node.prop_map(|node| Step::Go { node }),
         2 => (0..90_u8).prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Backfill),
+        1 => Just(Step::PowerCut),
     ]
 }
 
@@ -150,13 +152,17 @@ fn command(world: &World, step: &Step) -> Option<Command> {
             session: SessionId(u64::from(node)),
         },
         Step::Backfill => Command::BackfillAddresses,
-        Step::Wait { .. } => return None,
+        Step::Wait { .. } | Step::PowerCut => return None,
     })
 }
 
 fn run(world: &mut World, step: &Step) {
     if let Step::Wait { seconds } = step {
         world.wait(SECOND * u32::from(*seconds));
+        return;
+    }
+    if let Step::PowerCut = step {
+        restart(world);
         return;
     }
     let Some(command) = command(world, step) else {
@@ -181,6 +187,15 @@ fn run(world: &mut World, step: &Step) {
             let user = UserId::new((*user).into()).unwrap();
             let _ = world.apply(Command::ApproveRegistration(login, user));
         }
+        Ok(_) if matches!(step, Step::Join { .. } | Step::Logout { .. }) => {
+            let approved = |node: &&Arc<Node>| node.authorized;
+            let was = |id| before.node(id).is_some_and(|node| node.authorized);
+            let mut approved = world.model.nodes.iter().filter(approved);
+            assert!(
+                approved.all(|node| was(node.id) || !before.shut_out.contains(&node.machine)),
+                "a device let itself in"
+            );
+        }
         Ok(_) => {}
         Err(_) => {
             assert_eq!(
@@ -192,6 +207,30 @@ fn run(world: &mut World, step: &Step) {
             assert_eq!(world.events.len(), noted, "a refusal was noted");
         }
     }
+}
+
+/// Goes on from what was written.
+fn restart(world: &mut World) {
+    let before = world.model.clone();
+    let mut nodes: BTreeMap<NodeId, Arc<Node>> = BTreeMap::new();
+    for record in &world.records {
+        match record {
+            Record::PutNode(node) => {
+                let stored = Node::decode(&node.encode()).unwrap();
+                nodes.insert(node.id, Arc::new(stored));
+            }
+            Record::DeleteNode(id) => drop(nodes.remove(id)),
+            _ => {}
+        }
+    }
+    let mut model = Model::new((*before.settings).clone(), world.now);
+    model.by_key = Arc::new(nodes.values().map(|node| (node.key, node.id)).collect());
+    model.nodes = Arc::new(nodes.into_values().collect());
+    (model.counters, model.cursors) = (before.counters, before.cursors);
+    (model.users, model.preauth_keys) = (before.users, before.preauth_keys);
+    model.shut_out = before.shut_out;
+    restore(&mut model, world.now);
+    world.model = model;
 }
 
 fn check(world: &World) {
@@ -229,6 +268,15 @@ fn check(world: &World) {
     check_routes(nodes);
     check_policy(world);
     check_records(world);
+    check_registrations(world);
+}
+
+/// A machine has one registration.
+fn check_registrations(world: &World) {
+    let pending = world.model.pending.values();
+    let machines: BTreeSet<MachineKey> = pending.map(|pending| pending.machine).collect();
+    assert_eq!(machines.len(), world.model.pending.len());
+    assert!(world.model.pending.len() <= world.model.settings.max_pending);
 }
 
 /// Each subnet route that somebody may serve has one node that does, and nothing else is served.
@@ -278,13 +326,21 @@ fn check_records(world: &World) {
     }
     let durable = |node: &Node| {
         let identity = (node.id, node.machine, node.key, node.owner.clone());
-        let place = (node.ipv4, node.ipv6, node.label.clone(), node.label_chosen);
-        let rights = (node.expiry, node.authorized, node.approved_routes.clone());
+        let place = (node.ipv4, node.ipv6, node.label_chosen);
+        let rights = (node.expiry, node.authorized);
         (identity, place, rights, node.ephemeral, node.registered_by)
     };
     let now: Vec<_> = world.model.nodes.iter().map(|node| durable(node)).collect();
     let then: Vec<_> = written.values().map(|node| durable(node)).collect();
     assert_eq!(now, then);
+    for node in world.model.nodes.iter().filter(|node| !node.unflushed) {
+        let stored = written[&node.id];
+        assert_eq!(
+            (&node.label, &node.hostinfo),
+            (&stored.label, &stored.hostinfo)
+        );
+        assert_eq!(node.approved_routes, stored.approved_routes);
+    }
     let no_machine = |node: &&Arc<Node>| node.machine == MachineKey::ZERO;
     let peers = world.model.nodes.iter().filter(no_machine);
     assert!(peers.clone().all(|node| node.wireguard.is_some()));

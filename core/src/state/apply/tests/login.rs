@@ -153,3 +153,146 @@ fn whom_an_administrator_shuts_out_no_key_lets_in_again() {
         assert!(world.node(id).authorized, "a person decides");
     }
 }
+
+/// Revoked, it came back as an ephemeral node, logged out and joined as a new one.
+#[test]
+fn a_machine_that_is_shut_out_stays_out_until_a_person_decides() {
+    for by in ["nodes approve", "pending approve"] {
+        let (mut world, user) = World::with_user();
+        let ben = another_user(&mut world, "ben");
+        world.preauth_key("k", |key| key.reusable = true);
+        world.preauth_key("ben", |key| (key.reusable, key.user) = (true, Some(ben)));
+        let id = world.join(with_key(1, 1, "k")).id;
+        world.apply(Command::RevokeApproval(id)).unwrap();
+        let ephemeral = Register {
+            ephemeral: true,
+            ..with_key(1, 2, "k")
+        };
+        assert!(!world.join(ephemeral).authorized);
+        let leaving = Register {
+            expiry: RequestedExpiry::Logout,
+            ..plain(1, 2)
+        };
+        world.register(leaving).unwrap();
+        assert!(world.model.nodes.is_empty());
+        restore(&mut world.model, world.now);
+        let again = world.join(with_key(1, 3, "k"));
+        assert!(!again.authorized && again.id != id);
+        // Nor as another user's, nor after an administrator deleted the node.
+        assert!(!world.join(with_key(1, 4, "ben")).authorized);
+        world.apply(Command::DeleteNode(again.id)).unwrap();
+        let again = world.join(with_key(1, 5, "k"));
+        assert!(!again.authorized);
+        if by == "nodes approve" {
+            world.apply(Command::ApproveNode(again.id)).unwrap();
+        } else {
+            let login = knocks(&mut world, plain(1, 6));
+            world
+                .apply(Command::ApproveRegistration(login, user))
+                .unwrap();
+        }
+        assert!(world.node(again.id).authorized);
+        world.apply(Command::DeleteNode(again.id)).unwrap();
+        assert!(world.join(with_key(1, 7, "k")).authorized, "{by}");
+        // Other machines never were.
+        assert!(world.join(with_key(2, 8, "k")).authorized);
+    }
+}
+
+#[test]
+fn a_node_that_was_revoked_before_there_was_a_record_of_it_stays_out() {
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |key| (key.reusable, key.ephemeral) = (true, true));
+    let id = world.join(with_key(1, 1, "k")).id;
+    world.apply(Command::RevokeApproval(id)).unwrap();
+    world.model.shut_out = Arc::default();
+    restore(&mut world.model, world.now);
+    world.records.clear();
+    let leaving = Register {
+        expiry: RequestedExpiry::Logout,
+        ..plain(1, 1)
+    };
+    world.register(leaving).unwrap();
+    let kept = |record: &Record| matches!(record, Record::PutShutOut(_));
+    assert!(world.records.iter().any(kept));
+    assert!(!world.join(with_key(1, 2, "k")).authorized);
+}
+
+/// The older of two registrations made a node with a key that nobody used any more.
+#[test]
+fn a_machine_has_one_registration_and_its_newest_key_counts() {
+    let (mut world, user) = World::with_user();
+    let older = knocks(&mut world, plain(1, 1));
+    let newer = knocks(&mut world, plain(1, 2));
+    assert_eq!(older, newer, "the older URL leads to the newest request");
+    assert_eq!(world.model.pending.len(), 1);
+    let approve = Command::ApproveRegistration(older.clone(), user);
+    world.apply(approve).unwrap();
+    let node = world.join(Register {
+        followup: Some(older.clone()),
+        ..plain(1, 2)
+    });
+    assert_eq!(world.model.nodes.len(), 1);
+    // A later login is a registration of its own.
+    let again = knocks(&mut world, plain(1, 3));
+    assert_ne!(again, older);
+    // Once the machine goes on with a key that it has, nobody can give it the other one.
+    world.join(plain(1, 2));
+    let late = world.apply(Command::ApproveRegistration(again, user));
+    assert_eq!(late.unwrap_err(), Rejected::NoSuchLogin);
+    assert_eq!(world.node(node.id).key, plain(1, 2).key);
+}
+
+#[test]
+fn a_registration_that_joined_by_key_can_no_longer_be_approved() {
+    let (mut world, user) = World::with_user();
+    let login = knocks(&mut world, plain(1, 1));
+    world.preauth_key("k", |_| {});
+    world.join(with_key(1, 2, "k"));
+    let late = world.apply(Command::ApproveRegistration(login, user));
+    assert_eq!(late.unwrap_err(), Rejected::NoSuchLogin);
+}
+
+#[test]
+fn registrations_write_nothing_and_a_follow_up_after_a_restart_starts_again() {
+    let (mut world, _) = World::with_user();
+    world.records.clear();
+    let login = knocks(&mut world, plain(1, 1));
+    let rejected = knocks(&mut world, plain(2, 2));
+    world.apply(Command::RejectRegistration(rejected)).unwrap();
+    assert!(world.records.is_empty());
+    world.model.pending = Arc::default();
+    let again = knocks(
+        &mut world,
+        Register {
+            followup: Some(login.clone()),
+            fresh_id: "fresh".parse().unwrap(),
+            ..plain(1, 1)
+        },
+    );
+    assert_ne!(again, login);
+    world.wait(SECOND * 3601);
+    assert!(world.model.pending.is_empty() && world.records.is_empty());
+}
+
+/// A stranger with four registrations a second evicted those of everybody else.
+#[test]
+fn a_source_with_many_registrations_evicts_its_own() {
+    let (mut world, _) = World::with_user();
+    let home = knocks(&mut world, plain(1, 1));
+    for number in 10..100 {
+        world.wait(SECOND);
+        knocks(
+            &mut world,
+            Register {
+                source: [198, 51, 100, 7].into(),
+                ..plain(number, number)
+            },
+        );
+    }
+    assert_eq!(world.model.pending.len(), world.model.settings.max_pending);
+    assert!(world.model.pending.contains_key(&home));
+    let neighbour = knocks(&mut world, plain(2, 2));
+    assert!(world.model.pending.contains_key(&home));
+    assert!(world.model.pending.contains_key(&neighbour));
+}

@@ -221,3 +221,134 @@ fn a_users_expiry_comes_before_the_configurations_from_the_next_login_on() {
     set(None);
     assert_eq!(ends(&mut world, 4), Some(start.plus(SECOND * 60)));
 }
+
+#[test]
+fn another_key_replaces_owner_and_tags_and_the_same_key_does_not() {
+    let (mut world, anna) = World::with_user();
+    let ben = another_user(&mut world, "ben");
+    let key =
+        |world: &mut World, name: &str, change: fn(&mut crate::state::command::NewPreAuthKey)| {
+            world.preauth_key(name, |key| {
+                key.reusable = true;
+                change(key);
+            });
+        };
+    key(&mut world, "a", |key| {
+        (key.user, key.tags) = (None, tags(&["tag:a"]))
+    });
+    key(&mut world, "b", |key| {
+        (key.user, key.tags) = (None, tags(&["tag:b", "tag:c"]))
+    });
+    key(&mut world, "e", |key| {
+        (key.user, key.tags, key.ephemeral) = (None, tags(&["tag:b", "tag:c"]), true);
+    });
+    key(&mut world, "anna", |_| {});
+    world.preauth_key("ben", |key| (key.reusable, key.user) = (true, Some(ben)));
+    let id = world.join(with_key(1, 1, "a")).id;
+    // With the node key that it has, and with a new one.
+    for node_key in [1, 2] {
+        let node = world.join(with_key(1, node_key, "b"));
+        assert_eq!((node.id, node.tags()), (id, &tags(&["tag:b", "tag:c"])[..]));
+        tag(&mut world, id, &["tag:z"]);
+        let node = world.join(with_key(1, node_key, "b"));
+        assert_eq!(
+            node.tags(),
+            tags(&["tag:z"]),
+            "an administrator changed them"
+        );
+        let node = world.join(with_key(1, node_key, "e"));
+        assert!(node.ephemeral && node.tags().len() == 2);
+        let node = world.join(with_key(1, node_key, "anna"));
+        assert_eq!((node.id, node.owner.clone()), (id, Owner::User(anna)));
+        assert!(!node.ephemeral);
+        let node = world.join(with_key(1, node_key, "a"));
+        assert_eq!((node.id, node.tags()), (id, &tags(&["tag:a"])[..]));
+    }
+    let node = world.join(with_key(1, 2, "ben"));
+    assert_eq!((node.id, node.user()), (id, Some(ben)));
+    assert_eq!(world.model.nodes.len(), 1);
+}
+
+#[test]
+fn a_key_that_changes_nothing_is_not_used_up() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.preauth_key("other", |_| {});
+    world.records.clear();
+    assert_eq!(world.join(with_key(1, 1, "other")).id, id);
+    assert!(world.records.is_empty());
+    assert_eq!(
+        world.join(with_key(2, 2, "other")).user(),
+        Some(UserId::FIRST)
+    );
+    // One that is used up may be shown as long as it would change nothing.
+    assert_eq!(world.join(with_key(1, 1, "other")).id, id);
+    world.preauth_key("t", |key| key.tags = tags(&["tag:a"]));
+    world.join(with_key(3, 3, "t"));
+    let refused = world.register(with_key(1, 1, "t")).unwrap_err();
+    assert_eq!(refused, Rejected::PreAuthKeyUsed);
+    assert_eq!(world.node(id).user(), Some(UserId::FIRST));
+}
+
+#[test]
+fn a_key_with_tags_only_replaces_the_node_of_a_users_machine() {
+    let (mut world, anna) = World::with_user();
+    let id = let_in(&mut world, plain(1, 1), anna).unwrap().id;
+    world.preauth_key("t", |key| {
+        (key.tags, key.user, key.reusable) = (tags(&["tag:a"]), None, true);
+    });
+    let node = world.join(with_key(1, 2, "t"));
+    assert_eq!((node.id, node.user()), (id, None));
+    assert_eq!(world.model.nodes.len(), 1);
+}
+
+#[test]
+fn an_approval_with_other_tags_replaces_them() {
+    let (mut world, anna) = World::with_user();
+    world.set_policy(r#"{"tagOwners": {"tag:x": ["anna@"], "tag:y": ["anna@"]}, "acls": []}"#);
+    let id = let_in(&mut world, wants(&["tag:x"], plain(1, 1)), anna)
+        .unwrap()
+        .id;
+    assert_eq!(world.node(id).tags(), tags(&["tag:x"]));
+    let node = let_in(&mut world, wants(&["tag:y"], plain(1, 2)), anna).unwrap();
+    assert_eq!((node.id, node.tags()), (id, &tags(&["tag:y"])[..]));
+    // So does the same key with other tags than at the last login.
+    world.preauth_key("k", |key| key.reusable = true);
+    let node = world.join(wants(&["tag:x"], with_key(2, 3, "k")));
+    assert_eq!(node.tags(), tags(&["tag:x"]));
+    tag(&mut world, node.id, &["tag:z"]);
+    let same = world.join(wants(&["tag:x"], with_key(2, 4, "k")));
+    assert_eq!(same.tags(), tags(&["tag:z"]));
+    let other = world.join(wants(&["tag:y"], with_key(2, 5, "k")));
+    assert_eq!((other.id, other.tags()), (node.id, &tags(&["tag:y"])[..]));
+}
+
+/// `tailscale up --advertise-tags` without `--force-reauth`.
+#[test]
+fn tags_that_only_a_login_can_give_are_noted_until_there_is_one() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let reported = |texts: &[&str]| {
+        let hostinfo = wants(texts, plain(1, 1)).hostinfo;
+        Command::UpdateNode(Box::new(NodeUpdate {
+            node: Some(id),
+            hostinfo: Some(hostinfo),
+            ..NodeUpdate::default()
+        }))
+    };
+    world.apply(reported(&["tag:x"])).unwrap();
+    assert_eq!(world.node(id).tags_without_login(), tags(&["tag:x"]));
+    assert_eq!(world.node(id).user(), Some(UserId::FIRST));
+    world.model.changed = false;
+    world.apply(reported(&["tag:x"])).unwrap();
+    assert!(!world.model.changed);
+    tag(&mut world, id, &["tag:x"]);
+    assert!(
+        world.node(id).tags_without_login().is_empty(),
+        "it has them"
+    );
+    world.apply(reported(&[])).unwrap();
+    assert!(world.node(id).unmet_tags.is_empty());
+    world.join(wants(&["tag:y"], plain(1, 1)));
+    assert_eq!(world.node(id).tags_without_login(), tags(&["tag:y"]));
+}
