@@ -50,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shares/counts", &[]),
     ("shares/source", &[]),
     ("shares/pool", &["shares/source"]),
+    ("shares/sketch", &["shares/source"]),
     // hearth-derp: relay, udp and websocket drive the rest with tokio.
     ("derp/admit", &[]),
     ("derp/frame", &[]),
