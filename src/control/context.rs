@@ -30,9 +30,10 @@ use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
 use hearth_shares::SharedTokenBucket;
 
-/// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
-/// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
-const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
+/// Most that is added to the keep-alive interval of a stream, to spread the keep-alives. With the default interval
+/// that makes at most 45 s: haproxy cuts idle connections after 50 s (`timeout client` in Debian's haproxy.cfg), nginx
+/// after 60 s (`proxy_read_timeout`).
+const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(5);
 
 /// Registrations of unknown machines accepted in a burst; one more per [`NEWCOMER_INTERVAL`].
 const NEWCOMER_BURST: u32 = 256;
