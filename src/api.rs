@@ -17,8 +17,8 @@ pub use contact::{
     SshChecksAnswer,
 };
 pub use policy::{
-    PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
-    WhyRule,
+    CheckedPolicy, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
+    WhyAnswer, WhyPair, WhyRule,
 };
 pub use request::*;
 pub use wan::{Counts, Diagnosis, Finding, MappedPort, PortMapping, Wan};
@@ -343,6 +343,9 @@ pub struct Status {
     /// Nodes with advertised routes that are not approved, by ID and name.
     #[serde(default)]
     pub waiting_routes: Vec<NodeName>,
+    /// Number of SSH connections that wait for approval.
+    #[serde(default)]
+    pub waiting_ssh: usize,
     /// ID of the newest policy version; empty when there is no policy, so everyone can reach
     /// everyone.
     #[serde(default)]

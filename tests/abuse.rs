@@ -13,6 +13,7 @@ use std::time::Duration;
 use hearth_derp::frame::{Frame, HEADER_LEN, Header, Kind};
 use hearth_derp::nacl::SharedKey;
 use hearth_derp::{Key, Limits, ServerSecret};
+use socket2::{Domain, Socket, Type};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 const KIB: usize = 1 << 10;
@@ -37,14 +38,19 @@ struct Server {
 }
 
 impl Server {
-    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
     fn start() -> Self {
+        Self::with("admit = \"open\"", "")
+    }
+
+    /// A server with these lines in the sections `derp` and `limits`.
+    #[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+    fn with(derp: &str, limits: &str) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("hearth.toml");
         let text = format!(
-            "[derp]\nadmit = \"open\"\n\
-             [limits]\nconnections = 4096\nconnections_per_address = 4096\nderp_pool = {POOL}\n"
+            "[derp]\n{derp}\n\
+             [limits]\nconnections = 4096\nconnections_per_address = 4096\nderp_pool = {POOL}\n{limits}\n"
         );
         std::fs::write(&config, text).unwrap();
         let log = directory.path().join("log");
@@ -72,7 +78,16 @@ impl Server {
 
     /// A connection on which nothing was said.
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        self.connect_from(1)
+    }
+
+    /// A connection from the address 127.0.0.`host`, which the server takes for another source.
+    fn connect_from(&self, host: u8) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let own = SocketAddr::from(([127, 0, 0, host], 0));
+        socket.bind(&own.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
         for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
             set(&stream, Some(Duration::from_secs(20))).unwrap();
         }
@@ -82,7 +97,11 @@ impl Server {
 
     /// A connection that has become a relay connection, and the relay's key.
     fn upgrade(&self) -> std::io::Result<(TcpStream, Key)> {
-        let mut stream = self.connect();
+        self.upgrade_from(1)
+    }
+
+    fn upgrade_from(&self, host: u8) -> std::io::Result<(TcpStream, Key)> {
+        let mut stream = self.connect_from(host);
         stream.write_all(REQUEST)?;
         match next(&mut stream)? {
             (Kind::ServerKey, body) => match Frame::decode(Kind::ServerKey, &body) {
@@ -94,9 +113,17 @@ impl Server {
     }
 
     fn login(&self) -> std::io::Result<Client> {
+        self.login_from(1)
+    }
+
+    fn login_from(&self, host: u8) -> std::io::Result<Client> {
+        Self::log_in(self.upgrade_from(host)?)
+    }
+
+    /// Logs a client in with a new key.
+    fn log_in((mut stream, relay): (TcpStream, Key)) -> std::io::Result<Client> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let mark = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (mut stream, relay) = self.upgrade()?;
         // Keys come again after 256 logins: two connections with one key are part of the storm.
         let secret = ServerSecret::from_bytes([mark; 32]);
         stream.write_all(&client_info(&secret, &relay))?;
@@ -303,6 +330,55 @@ fn connections_that_never_finish_their_handshake_keep_nobody_out() {
     pair.exchange();
     server.assert_grown(before, SLACK + STRANGERS * CONNECTION);
     drop(strangers);
+}
+
+#[test]
+fn a_flood_of_logins_keeps_out_no_slow_client_from_elsewhere() {
+    let server = Server::with("admit = \"open\"", "derp_logins = 16");
+    let mut flood = Vec::new();
+    for _ in 0..3 {
+        // Their round trip is so long that the flood comes between the two halves of their login.
+        let slow: Vec<(TcpStream, Key)> = (2..10)
+            .map(|host| server.upgrade_from(host).unwrap())
+            .collect();
+        for _ in 0..100 {
+            flood.push(server.upgrade().unwrap());
+        }
+        for connection in slow {
+            Server::log_in(connection).expect("a login from elsewhere");
+        }
+    }
+}
+
+#[test]
+fn one_address_with_all_connections_of_an_open_relay_makes_room_for_others() {
+    let server = Server::with("admit = \"open\"", "derp_connections = 16");
+    let mut greedy: Vec<Client> = (0..16).map(|_| server.login().unwrap()).collect();
+    let mut pair = Pair(
+        server.login_from(2).expect("room for another address"),
+        server.login_from(3).expect("room for another address"),
+    );
+    for _ in 0..50 {
+        greedy.extend(server.login());
+    }
+    pair.exchange();
+    assert!(server.login().is_err());
+}
+
+#[test]
+fn strangers_cannot_fill_the_log_while_admit_url_is_unreachable() {
+    // Nothing listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/verify", free.local_addr().unwrap());
+    drop(free);
+    let server = Server::with(&format!("admit = \"url\"\nadmit_url = \"{url}\""), "");
+    for _ in 0..300 {
+        assert!(server.login().is_err());
+    }
+    let log = std::fs::read_to_string(server.log()).unwrap();
+    let about = |line: &&str| line.contains("admit_url is unreachable");
+    assert_eq!(log.lines().filter(about).count(), 1, "{log}");
+    assert!(log.lines().count() < 60, "{log}");
 }
 
 #[test]

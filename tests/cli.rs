@@ -384,6 +384,37 @@ fn a_policy_is_set_shown_and_set_back_from_the_command_line() {
     );
 }
 
+#[test]
+fn a_policy_template_has_the_users_of_the_server_and_can_be_set_at_once() {
+    let server = Server::start();
+    for user in ["lm", "max@example.com"] {
+        server.good(&format!("users create {user}"));
+    }
+    let refusal = server.refused("users create LM@");
+    assert!(refusal.contains("already exists"), "{refusal}");
+    let file = server.directory.path().join("p.hujson");
+    for name in ["family", "guests", "iot"] {
+        let text = server.good(&format!("policy template {name}"));
+        write(&file, &text);
+        server.good(&format!("policy set {}", file.display()));
+        let of_server = text.contains("[\"lm@\"]") && text.contains("[\"max@example.com\"]");
+        assert_eq!(of_server, name == "family", "{text}");
+        assert!(!text.contains("anna@"), "{text}");
+    }
+    write(
+        &file,
+        "{\n  \"groups\": {\"group:a\": [\"nobody@\"]},\n  \"acls\": [],\n}",
+    );
+    for command in ["check", "set"] {
+        let output = server.hearth(&format!("policy {command} {}", file.display()));
+        assert_eq!(output.status.code(), Some(0));
+        let warnings = words(&output.stderr);
+        let warning = "p.hujson:2:26: no user is called \"nobody@\" (users: lm@, max@example.com)";
+        assert!(warnings.starts_with("Warning: "), "{warnings}");
+        assert!(warnings.contains(warning), "{warnings}");
+    }
+}
+
 /// This build unwinds, as OpenWrt's does. The one task that looks names up panics, because the system gives
 /// no thread of such a size; the rest of the server would go on without it.
 #[test]

@@ -27,6 +27,9 @@
 //! - All memory that a peer can use is bounded by [`Limits`]: partial frames and queued packets share
 //!   one pool, each queue is bounded in packets and bytes, and the rest is a fixed amount for each
 //!   connection.
+//! - Connections that have not logged in, strangers and known clients ([`Standing`]) each have places
+//!   of their own. When these are used up, the address with the most connections (among known clients:
+//!   the key) loses one.
 //! - A slow receiver never delays a sender: when its queue is full, its oldest packets are dropped
 //!   and counted.
 //! - The length of a frame is checked by its type before its body is buffered.
@@ -69,7 +72,7 @@ mod testing;
 pub mod udp;
 pub mod websocket;
 
-pub use admit::Admit;
+pub use admit::{Admit, Standing};
 pub use key::{Key, ServerSecret};
 pub use limits::{Limits, Rates};
 pub use mesh_key::MeshKey;

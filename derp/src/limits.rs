@@ -5,17 +5,19 @@ use std::time::Duration;
 /// Limits and timers that a board or an operator may want to change.
 ///
 /// Worst-case memory is about `pool_bytes` + `connections` x (`partial_bytes` + 32 x
-/// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB); idle
-/// connections use about 2 KiB. In a region with several relays, add `mesh_keys` x 200 bytes, and for
+/// `peer_gone_pending` + 8 x `destinations_per_key` + 2 x 40 x `queue_slots` + 6 KiB) + `logins` x
+/// (`partial_bytes` + 6 KiB); idle connections use about 2 KiB. In a region with several relays, add `mesh_keys` x 200 bytes, and for
 /// each mesh peer 2 x `connections` x 80 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Concurrent connections, including those that are logging in.
+    /// Concurrent connections that are logged in. When there are as many, a client is admitted only in
+    /// place of another one, see [`Standing`](crate::Standing).
     pub connections: usize,
-    /// Concurrent connections from one IPv4 address or IPv6 /64; loopback is exempt.
+    /// Concurrent connections from one IPv4 address or IPv6 /64 that are logged in; loopback and mesh
+    /// peers are exempt.
     pub connections_per_address: usize,
-    /// Concurrent logins. One more evicts the oldest, so that logins that never finish cannot block
-    /// others.
+    /// Concurrent logins, beside `connections`. One more evicts the oldest of the address that has the
+    /// most, so that nobody's logins keep out those of others.
     pub logins: usize,
     /// Time from the start of a connection to a complete `ClientInfo`. Source: 10 s in
     /// `derpserver.Server.accept`.
@@ -26,7 +28,9 @@ pub struct Limits {
     /// Write timeout: how long a client may accept no bytes while some are queued. Source:
     /// `derpserver.DefaultTCPWiteTimeout`, 2 s.
     pub write_timeout: Duration,
-    /// Keepalive interval. Source: `derp.KeepAlive`; clients time out after twice this interval.
+    /// Keepalive interval. The reference has 60 s (`derp.KeepAlive`), and clients time out after twice
+    /// that. With the jitter it is below the 50 s and 60 s after which proxies cut idle connections
+    /// (`timeout client` in Debian's haproxy.cfg, `proxy_read_timeout` of nginx).
     pub keepalive: Duration,
     /// Largest keepalive jitter, which is chosen once for each connection and added to `keepalive`.
     /// Source: 5 s in `derpserver.sclient.sendLoop`.
@@ -67,6 +71,17 @@ pub struct Limits {
     /// Write timeout of mesh peers and mesh links. Source: 30 s in
     /// `derpserver.sclient.setWriteDeadline`.
     pub mesh_write_timeout: Duration,
+}
+
+impl Limits {
+    /// Upper bound of [`Limits::connections_per_key`].
+    pub(crate) const MAX_PER_KEY: usize = 8;
+
+    /// Most connections of one key, the share of it in [`Limits::connections`]: the reference has no
+    /// bound, and a client has one, or two while it changes networks.
+    pub fn connections_per_key(&self) -> usize {
+        (self.connections >> 4).clamp(2, Self::MAX_PER_KEY)
+    }
 }
 
 /// Rate limits for traffic from clients. Mesh peers are exempt.
@@ -122,7 +137,7 @@ impl Default for Limits {
             login_timeout: Duration::from_secs(10),
             client_info_bytes: 8 << 10,
             write_timeout: Duration::from_secs(2),
-            keepalive: Duration::from_secs(60),
+            keepalive: Duration::from_secs(40),
             keepalive_jitter: Duration::from_secs(5),
             linger: Duration::from_secs(1),
             queue_slots: 32,

@@ -19,6 +19,10 @@ use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::{Key, Limits, MeshKey, ServerSecret};
 
+/// How long the other relay may send nothing: twice the keepalive interval of the reference, which the
+/// other relay may be. Source: `derp.KeepAlive`; the timeout of `derp.Client.Recv`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Why a mesh link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MeshLinkError {
@@ -40,7 +44,7 @@ pub enum MeshLinkError {
     /// The login timed out.
     #[error("login timed out")]
     LoginTimeout,
-    /// The other relay sent nothing for twice the keepalive interval.
+    /// The other relay sent nothing for [`IDLE_TIMEOUT`].
     #[error("no data from the relay for too long")]
     IdleTimeout,
     /// The other relay accepted no bytes for the write timeout.
@@ -112,7 +116,7 @@ impl MeshLink {
                 now.saturating_add(limits.login_timeout),
                 limits.mesh_write_timeout,
             ),
-            idle_deadline: idle_deadline(&limits, now),
+            idle_deadline: now.saturating_add(IDLE_TIMEOUT),
             limits,
             pool,
             entropy,
@@ -128,7 +132,7 @@ impl MeshLink {
         now: Duration,
     ) -> Result<(usize, Option<MeshEvent>), MeshLinkError> {
         if !input.is_empty() {
-            self.idle_deadline = idle_deadline(&self.limits, now);
+            self.idle_deadline = now.saturating_add(IDLE_TIMEOUT);
         }
         let phase = self.phase;
         let plan = |header: Header| plan(header, phase);
@@ -201,11 +205,6 @@ impl MeshLink {
         }
         Ok(())
     }
-}
-
-/// Clients give up after twice the time of a keepalive. Source: `derp.Client.recvTimeout`.
-fn idle_deadline(limits: &Limits, now: Duration) -> Duration {
-    now.saturating_add(limits.keepalive.saturating_mul(2))
 }
 
 /// Appends the login with the mesh key and the subscription to presence updates.

@@ -1,17 +1,18 @@
 //! Registry of all connections and mesh links, with their mailboxes. Does no I/O; the relay keeps it
 //! behind one lock that is held only briefly.
 
+mod held;
 mod mesh;
 mod peer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::conn::ConnError;
 use crate::frame::Presence;
@@ -19,7 +20,9 @@ use crate::pool::Pool;
 use crate::queue::{Mailbox, Restart, Route};
 use crate::stats::{DropReason, PacketKind, Stats, Tally, count};
 use crate::{Key, Limits};
-use hearth_shares::Source;
+use hearth_shares::pool::{Entry, Pool as Places, Sole};
+use hearth_shares::{Counts, Held as HeldPlace, Source};
+use held::{Held, INITIATION_BYTES};
 use mesh::LinkSlot;
 pub use mesh::MeshLinkId;
 use peer::Peer;
@@ -27,6 +30,13 @@ use peer::Peer;
 /// ID of a connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
+
+impl ConnId {
+    /// Its name in the pools of places.
+    fn place(self) -> Entry {
+        Entry::numbered(self.0)
+    }
+}
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +65,8 @@ pub struct ClientRole {
     pub is_mesh_peer: bool,
     /// It says that it only measures the relay.
     pub is_prober: bool,
+    /// The host program admits everyone, and knows nothing of it.
+    pub is_stranger: bool,
 }
 
 impl ClientRole {
@@ -100,6 +112,9 @@ pub enum CloseReason {
     /// Evicted before its login, to make room for a newer connection.
     #[error("evicted before the login by a newer connection")]
     Evicted,
+    /// Closed to make room: its key, or its address, had the most connections.
+    #[error("closed to make room for a client with fewer connections")]
+    CrowdedOut,
     /// The connection limit is reached.
     #[error("too many connections")]
     Full,
@@ -181,24 +196,14 @@ struct Slot {
     role: ClientRole,
     /// A presence update was lost, so that the mesh peer has to reconnect.
     missed_presence: bool,
+    /// Its place among those of its address, once it is logged in.
+    place: Option<HeldPlace<IpAddr>>,
 }
 
-/// Length of a WireGuard handshake initiation in bytes, and its first bytes.
-/// Source: `MessageInitiationSize`, `MessageInitiationType` in wireguard-go `device/noise-protocol.go`.
-const INITIATION_BYTES: usize = 148;
-const INITIATION_START: [u8; 4] = [1, 0, 0, 0];
-
-/// Most handshake initiations held for receivers that are not connected yet.
-const MAX_HELD_INITIATIONS: usize = 64;
-
-/// A handshake initiation held for a receiver that is not connected yet. A new node is announced to
-/// its peers with its first map request, a moment before it connects to the relay. Without this, the
-/// initiation of a peer that dials at once would be lost, and WireGuard retries only after five
-/// seconds.
-struct HeldInitiation {
-    source: Key,
-    destination: Key,
-    payload: [u8; INITIATION_BYTES],
+impl Slot {
+    fn source(&self) -> Source {
+        Source::of(self.conn_info.source.ip())
+    }
 }
 
 /// Next hop of a packet.
@@ -212,22 +217,24 @@ enum Hop {
 ///
 /// Invariants: `logins` are the slots in state `Login`; each slot in state `Open` is in the list of
 /// the peer of its key, and in no other; every peer has a connection or a link; `open` is the number
-/// of slots in state `Open`; `watchers` are slots in state `Open` of mesh peers; `remote` is the
-/// number of forwarders of all peers; `sources` counts the slots by address.
+/// of slots in state `Open`; of these, `strangers` and `known` are those of strangers and of known
+/// clients, without mesh peers; `watchers` are slots in state `Open` of mesh peers; `remote` is the
+/// number of forwarders of all peers; `held` is from connected keys only.
 pub struct Registry {
     limits: Arc<Limits>,
     pool: Pool,
     next: u64,
     slots: IdMap<Box<Slot>>,
-    logins: BTreeSet<ConnId>,
+    logins: Places<Source>,
+    strangers: Places<Source>,
+    known: Places<Sole<Key>>,
+    addresses: Counts<IpAddr>,
     peers: HashMap<Key, Peer>,
     links: BTreeMap<MeshLinkId, LinkSlot>,
     remote: usize,
     watchers: Vec<ConnId>,
-    sources: HashMap<IpAddr, usize>,
     open: usize,
-    /// The oldest first.
-    held: VecDeque<HeldInitiation>,
+    held: Held,
     restart: Option<Restart>,
     stats: Stats,
 }
@@ -236,53 +243,41 @@ impl Registry {
     /// An empty registry. `pool` is the one that the connections use.
     pub fn new(limits: Arc<Limits>, pool: Pool) -> Self {
         Registry {
+            logins: Places::new(limits.logins),
+            strangers: Places::new(limits.connections),
+            known: Places::new(limits.connections),
+            addresses: Counts::new(limits.connections_per_address),
             limits,
             pool,
             next: 0,
             slots: IdMap::default(),
-            logins: BTreeSet::new(),
             peers: HashMap::new(),
             links: BTreeMap::new(),
             remote: 0,
             watchers: Vec::new(),
-            sources: HashMap::new(),
             open: 0,
-            held: VecDeque::new(),
+            held: Held::new(),
             restart: None,
             stats: Stats::default(),
         }
     }
 
-    /// Adds a connection, which then has to log in. Loopback is exempt from the limit for one address,
-    /// because it may be a proxy. If too many clients are logging in, or the relay is full, evicts the
-    /// oldest login; wake its driver.
+    /// Adds a connection, which then has to log in. If too many clients are logging in, evicts the
+    /// oldest login of the address with the most; wake its driver. Until its login a connection takes
+    /// no place of those that are logged in.
     pub fn connect(&mut self, conn_info: ConnInfo) -> Result<(ConnId, Option<Waker>), CloseReason> {
-        let source = Source::of(conn_info.source.ip()).narrow();
-        let is_local = conn_info.source.ip().to_canonical().is_loopback();
-        let from_source = self.sources.get(&source).copied().unwrap_or_default();
-        let refusal = if self.restart.is_some() {
-            Some(CloseReason::ShuttingDown)
-        } else if self.open >= self.limits.connections || self.limits.logins == 0 {
-            Some(CloseReason::Full)
-        } else if from_source >= self.limits.connections_per_address && !is_local {
-            Some(CloseReason::TooManyFromAddress)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+        if self.restart.is_some() {
             count(&mut self.stats.turned_away);
-            return Err(refusal);
-        }
-        let mut evicted = None;
-        let full = self.open.saturating_add(self.logins.len()) >= self.limits.connections;
-        if (full || self.logins.len() >= self.limits.logins)
-            && let Some(oldest) = self.logins.first().copied()
-        {
-            count(&mut self.stats.logins_evicted);
-            evicted = self.close(oldest, CloseReason::Evicted);
+            return Err(CloseReason::ShuttingDown);
         }
         let id = ConnId(self.next);
         self.next = self.next.wrapping_add(1);
+        let source = Source::of(conn_info.source.ip());
+        let surplus = self.logins.enter_as(id.place(), source);
+        let evicted = surplus.and_then(|surplus| {
+            count(&mut self.stats.logins_evicted);
+            self.close(ConnId(surplus.number()), CloseReason::Evicted)
+        });
         let slot = Slot {
             state: State::Login,
             mailbox: Mailbox::default(),
@@ -291,46 +286,122 @@ impl Registry {
             conn_info,
             role: ClientRole::default(),
             missed_presence: false,
+            place: None,
         };
-        self.sources.insert(source, from_source.saturating_add(1));
         self.slots.insert(id, Box::new(slot));
-        self.logins.insert(id);
         count(&mut self.stats.accepted);
         Ok((id, evicted))
     }
 
     /// Makes a connection the receiver for `key`. If the key has too many connections, closes the
-    /// least active one. Sends presence updates to the mesh peers. Wake the drivers.
+    /// least active one; if the relay is full, another one makes room, see
+    /// [`Standing`](crate::Standing). Sends presence updates to the mesh peers. Wake the drivers.
     /// Source: `derpserver.Server.registerClient`.
+    ///
+    /// # Errors
+    /// Why the connection must close, for example that the relay is full.
     pub fn login(
         &mut self,
         id: ConnId,
         key: Key,
         role: ClientRole,
+        now: Duration,
     ) -> Result<Vec<Waker>, CloseReason> {
-        let slot = self.slots.get_mut(&id).ok_or(CloseReason::Disconnected)?;
-        if let State::Closed(reason) = slot.state {
-            return Err(reason);
+        let slot = self.slots.get(&id).ok_or(CloseReason::Disconnected)?;
+        let source = slot.source();
+        match slot.state {
+            State::Closed(reason) => return Err(reason),
+            State::Open(_) => return Ok(Vec::new()),
+            State::Login => {}
         }
-        if !self.logins.remove(&id) {
-            return Ok(Vec::new());
+        let own = self.peers.get(&key).map(Peer::connections);
+        let own = own.filter(|own| own.len() >= self.limits.connections_per_key());
+        let surplus = own.and_then(|own| own.first().copied());
+        let room = self.make_room(key, role, source, surplus);
+        let (place, mut wakers) = room.inspect_err(|_| count(&mut self.stats.turned_away))?;
+        if let Some(surplus) = surplus {
+            count(&mut self.stats.replaced);
+            wakers.extend(self.close(surplus, CloseReason::Replaced));
         }
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Err(CloseReason::Disconnected);
+        };
         slot.state = State::Open(key);
         slot.role = role;
+        slot.place = place;
         let presence = role.presence(slot.conn_info);
+        self.logins.leave(id.place());
         self.open = self.open.saturating_add(1);
+        match role {
+            ClientRole {
+                is_mesh_peer: true, ..
+            } => None,
+            ClientRole {
+                is_stranger: true, ..
+            } => self.strangers.enter_as(id.place(), source),
+            _ => self.known.enter_as(id.place(), Sole(key)),
+        };
         let peer = self.peers.entry(key).or_default();
         if peer.is_connected() {
             count(&mut self.stats.duplicates);
         }
-        let surplus = peer.add(id);
-        let mut wakers = self.announce(key, Some(presence));
-        wakers.extend(surplus.and_then(|surplus| {
-            count(&mut self.stats.replaced);
-            self.close(surplus, CloseReason::Replaced)
-        }));
-        wakers.extend(self.deliver_held(id, key));
+        // There is room in its list now.
+        peer.add(id);
+        wakers.extend(self.announce(key, Some(presence)));
+        wakers.extend(self.deliver_held(id, key, now));
         Ok(wakers)
+    }
+
+    /// Makes room for a client that logs in, closing another one if need be. `surplus` is the connection
+    /// of its key that it replaces. Returns its place among those of its address: none for loopback,
+    /// which may be a proxy, and for mesh peers.
+    ///
+    /// A mesh peer always gets in, and so does a known client where there are strangers. Else a client
+    /// gets the place of another one that holds more than it would then: among known clients by key,
+    /// among strangers by address.
+    fn make_room(
+        &mut self,
+        key: Key,
+        role: ClientRole,
+        source: Source,
+        surplus: Option<ConnId>,
+    ) -> Result<(Option<HeldPlace<IpAddr>>, Vec<Waker>), CloseReason> {
+        let mut wakers = Vec::new();
+        let place = match role.is_mesh_peer || source.is_loopback() {
+            true => None,
+            false => {
+                let free = self.addresses.take(source.narrow());
+                let place = free.or_else(|| {
+                    let surplus = self.slots.get_mut(&surplus?)?;
+                    let is_same = surplus.source().narrow() == source.narrow();
+                    is_same.then(|| surplus.place.take()).flatten()
+                });
+                Some(place.ok_or(CloseReason::TooManyFromAddress)?)
+            }
+        };
+        if surplus.is_none() && self.open >= self.limits.connections {
+            let gives_way = match role {
+                ClientRole {
+                    is_mesh_peer: true, ..
+                } => {
+                    let stranger = self.strangers.gives_way();
+                    stranger.or_else(|| self.known.gives_way())
+                }
+                ClientRole {
+                    is_stranger: true, ..
+                } => self.strangers.gives_way_to(&source),
+                _ => {
+                    let stranger = self.strangers.gives_way();
+                    stranger.or_else(|| self.known.gives_way_to(&Sole(key)))
+                }
+            };
+            let gives_way = gives_way.ok_or(CloseReason::Full)?;
+            count(&mut self.stats.crowded_out);
+            let id = ConnId(gives_way.number());
+            wakers.extend(self.detach(id));
+            wakers.extend(self.close(id, CloseReason::CrowdedOut));
+        }
+        Ok((place, wakers))
     }
 
     /// Notes that a connection sent a frame of any type: it becomes the receiver among the connections
@@ -347,7 +418,13 @@ impl Registry {
     }
 
     /// Queues a packet from `id` for the connection of `destination`.
-    pub fn forward(&mut self, id: ConnId, destination: &Key, payload: &[u8]) -> Forwarded {
+    pub fn forward(
+        &mut self,
+        id: ConnId,
+        destination: &Key,
+        payload: &[u8],
+        now: Duration,
+    ) -> Forwarded {
         self.stats.received.record(payload.len());
         // During a shutdown nothing is queued, so that the queues drain.
         let slot = self.slots.get(&id).filter(|_| self.restart.is_none());
@@ -369,10 +446,9 @@ impl Registry {
         };
         let Some(hop) = hop else {
             self.note_activity(id);
-            if payload.starts_with(&INITIATION_START)
-                && let Ok(payload) = payload.try_into()
-            {
-                self.hold_initiation(source, *destination, payload);
+            if let Some(payload) = held::initiation(payload) {
+                let dropped = self.held.hold(source, *destination, payload, now);
+                self.note_held_dropped(dropped);
                 return Forwarded::Dropped;
             }
             self.stats
@@ -397,35 +473,21 @@ impl Registry {
         }
     }
 
-    /// Holds an initiation for a receiver that may connect soon; only the newest for each pair of keys.
-    fn hold_initiation(&mut self, source: Key, destination: Key, payload: [u8; INITIATION_BYTES]) {
-        let same = |held: &HeldInitiation| held.source == source && held.destination == destination;
-        let old = self.held.iter().position(same);
-        let gone = match old {
-            Some(at) => self.held.remove(at),
-            None if self.held.len() >= MAX_HELD_INITIATIONS => self.held.pop_front(),
-            None => None,
-        };
-        if let Some(gone) = gone {
+    /// Counts held initiations that were dropped.
+    fn note_held_dropped(&mut self, packets: usize) {
+        for _ in 0..packets {
             let reason = DropReason::UnknownDestination;
-            self.stats.drops.record(reason, &gone.payload);
+            self.stats.drops.record(reason, &[0; INITIATION_BYTES]);
         }
-        self.held.push_back(HeldInitiation {
-            source,
-            destination,
-            payload,
-        });
     }
 
     /// Queues the held initiations for a receiver that has connected.
-    fn deliver_held(&mut self, receiver: ConnId, key: Key) -> Vec<Waker> {
+    fn deliver_held(&mut self, receiver: ConnId, key: Key, now: Duration) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        let (mine, others) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition::<VecDeque<HeldInitiation>, _>(|held| held.destination == key);
-        self.held = others;
-        for held in mine {
-            match self.push(receiver, held.source, &held.payload) {
+        let (initiations, dropped) = self.held.take(key, now);
+        self.note_held_dropped(dropped);
+        for (source, payload) in initiations {
+            match self.push(receiver, source, &payload) {
                 Forwarded::Queued(waker) | Forwarded::Filling(waker) => wakers.extend(waker),
                 Forwarded::Dropped | Forwarded::NotHere => {}
             }
@@ -595,15 +657,8 @@ impl Registry {
             _ => {}
         }
         let wakers = self.detach(id);
-        self.logins.remove(&id);
+        self.logins.leave(id.place());
         if let Some(mut slot) = self.slots.remove(&id) {
-            let source = Source::of(slot.conn_info.source.ip()).narrow();
-            if let Entry::Occupied(mut entry) = self.sources.entry(source) {
-                *entry.get_mut() = entry.get().saturating_sub(1);
-                if *entry.get() == 0 {
-                    entry.remove();
-                }
-            }
             while let Some(packet) = slot.mailbox.queue.pop() {
                 self.stats
                     .drops
@@ -614,7 +669,6 @@ impl Registry {
         if self.slots.capacity() > self.slots.len().saturating_mul(4).saturating_add(64) {
             self.slots.shrink_to(self.slots.len().saturating_mul(2));
             self.peers.shrink_to(self.peers.len().saturating_mul(2));
-            self.sources.shrink_to(self.sources.len().saturating_mul(2));
         }
         wakers
     }
@@ -667,7 +721,10 @@ impl Registry {
         self.open = self.open.saturating_sub(1);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.state = State::Closed(CloseReason::Disconnected);
+            slot.place = None;
         }
+        self.strangers.leave(id.place());
+        self.known.leave(id.place());
         self.watchers.retain(|watcher| *watcher != id);
         let Some(peer) = self.peers.get_mut(&key) else {
             return Vec::new();
@@ -676,6 +733,8 @@ impl Registry {
         if peer.is_connected() {
             return Vec::new();
         }
+        let dropped = self.held.drop_from(key);
+        self.note_held_dropped(dropped);
         let mut wakers = self.announce(key, None);
         wakers.extend(self.forget_unreachable(key));
         wakers
@@ -717,10 +776,11 @@ impl Registry {
             ..
         }) = self.slots.get(&id).map(Box::as_ref)
         {
-            // Needs no `PeerGone`: an open connection is closed here only if its key has others.
+            // Needs no `PeerGone`: an open connection is closed here only if its key has others, or
+            // gets a new one.
             self.detach(id);
         }
-        self.logins.remove(&id);
+        self.logins.leave(id.place());
         let slot = self.slots.get_mut(&id)?;
         slot.state = State::Closed(reason);
         slot.waker.take()

@@ -25,7 +25,7 @@ use crate::nacl::NONCE_LEN;
 use crate::pool::Pool;
 use crate::queue::Restart;
 use crate::registry::{ClientRole, CloseReason, ConnId, ConnInfo, Registry};
-use crate::{Admit, Key, Limits, MeshKey, Rates, ServerSecret, Stats};
+use crate::{Admit, Key, Limits, MeshKey, Rates, ServerSecret, Standing, Stats};
 pub use driver::Serve;
 pub use mesh_link::{MeshLinkEnd, ServeMeshLink};
 pub use rewind::Rewind;
@@ -254,30 +254,34 @@ impl RelayInner {
         ClientRole {
             is_mesh_peer: keys.is_some_and(|(ours, theirs)| ours.matches(theirs)),
             is_prober: info.is_prober,
+            is_stranger: false,
         }
     }
 
-    /// Logs a client in that has proved its key, if the host admits it. `already_admitted` means that
-    /// the host has just admitted it.
+    /// Logs a client in that has proved its key, if the host admits it. `decided` is the decision of a
+    /// host that was asked before.
     fn admit(
         &self,
         id: ConnId,
         key: Key,
         source: IpAddr,
         role: ClientRole,
-        already_admitted: bool,
+        decided: Option<Standing>,
     ) -> Result<ServerInfo, CloseReason> {
-        let is_admitted =
-            || role.is_mesh_peer || already_admitted || self.admit.admit(&key, source);
-        if !is_admitted() {
-            return Err(CloseReason::NotAdmitted(key));
-        }
-        let wakers = self.registry().login(id, key, role)?;
+        let standing = || match role.is_mesh_peer {
+            true => Ok(Standing::Known),
+            false => decided
+                .or_else(|| self.admit.admit(&key, source))
+                .ok_or(CloseReason::NotAdmitted(key)),
+        };
+        let role = ClientRole {
+            is_stranger: standing()? == Standing::Stranger,
+            ..role
+        };
+        let wakers = self.registry().login(id, key, role, self.now())?;
         wake(wakers);
         // If the host revoked admission just before the login, `disconnect` had nothing to close.
-        if !is_admitted() {
-            return Err(CloseReason::NotAdmitted(key));
-        }
+        standing()?;
         let rates = self.rates().rates;
         let is_limited = !role.is_mesh_peer && rates.client_bytes_per_second > 0;
         Ok(match is_limited {

@@ -172,7 +172,7 @@ pub struct Stats {
 
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections refused because of a connection limit or a shutdown.
+    /// Connections refused because of a connection limit or a shutdown, some of them after the login.
     pub turned_away: u64,
     /// Connections evicted before their login by newer ones.
     pub logins_evicted: u64,
@@ -184,6 +184,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Connections closed because their key had too many.
     pub replaced: u64,
+    /// Connections closed because their address or key had the most when the relay was full.
+    pub crowded_out: u64,
     /// Connections closed because admission was revoked, or because a mesh peer requested it.
     pub disconnected: u64,
     /// Clients that made this relay their home.
@@ -314,6 +316,7 @@ pub const METRICS: &[Metric] = metrics! {
     Counter "refused_total" {reason: "pushed_out"} json "loginsEvicted" = logins_evicted, "";
     Counter "refused_total" {reason: "bad_login"} json "loginsFailed" = logins_failed, "";
     Counter "refused_total" {reason: "too_many_of_key"} = replaced, "";
+    Counter "refused_total" {reason: "crowded_out"} = crowded_out, "";
     Counter "peer_gone_total" {reason: "disconnected"} = peer_gone_disconnected,
         "Notices that a peer is unreachable, by reason";
     Counter "peer_gone_total" {reason: "not_here"} = peer_gone_not_here, "";

@@ -1,6 +1,5 @@
 //! STUN responder over a tokio UDP socket.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::stats::count;
 use crate::stun::{REQUEST_MAX_LEN, RESPONSE_MAX_LEN, respond};
-use hearth_shares::Source;
+use hearth_shares::{Sketch, Source};
 
 /// Pause after a failed receive, so that a permanent error does not use all CPU time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -55,8 +54,8 @@ impl StunCounters {
 /// Options of the responder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StunOptions {
-    /// Responses per second to one IPv4 address or IPv6 /64, behind which may be a whole home; 0 is no
-    /// limit.
+    /// Responses per second to one IPv4 address or IPv6 /64, behind which may be a whole home, and four
+    /// times as many to one IPv6 /48; 0 is no limit. Sources can be forged: see [`Sketch`].
     pub answers_per_second: u32,
     /// Public address for responses to private sources. Packets of LAN clients do not pass the
     /// router's NAT, so their own address would be useless to remote peers.
@@ -75,45 +74,6 @@ impl StunOptions {
     }
 }
 
-/// Most sources that are counted in one second. Further ones are not rate-limited, so that forged
-/// sources cannot block other clients.
-const MAX_SOURCES: usize = 1024;
-
-/// Rate limit: requests by source in the current second.
-struct SourceRate {
-    max: u32,
-    since: Instant,
-    seen: HashMap<IpAddr, u32>,
-}
-
-impl SourceRate {
-    fn new(max: u32) -> Self {
-        SourceRate {
-            max,
-            since: Instant::now(),
-            seen: HashMap::new(),
-        }
-    }
-
-    /// Counts a request. Returns false if its source is rate-limited.
-    fn allows(&mut self, source: SocketAddr) -> bool {
-        if self.max == 0 {
-            return true;
-        }
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            self.since = Instant::now();
-            self.seen.clear();
-        }
-        let network = Source::of(source.ip()).narrow();
-        if self.seen.len() >= MAX_SOURCES && !self.seen.contains_key(&network) {
-            return true;
-        }
-        let seen = self.seen.entry(network).or_default();
-        *seen = seen.saturating_add(1);
-        *seen <= self.max
-    }
-}
-
 /// Responds to STUN requests until `shutdown` resolves. One dual-stack socket serves both address
 /// families. Responses are not queued: they are sent at once or dropped.
 ///
@@ -124,7 +84,8 @@ pub async fn serve(
     options: StunOptions,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut rate = SourceRate::new(options.answers_per_second);
+    let most = options.answers_per_second;
+    let (start, mut rate) = (Instant::now(), (most > 0).then(|| Sketch::new(most)));
     let mut shutdown = pin!(shutdown);
     // One byte more than the longest request, so that a longer one is not truncated to a valid one.
     let mut packet = [0; REQUEST_MAX_LEN.saturating_add(1)];
@@ -149,7 +110,11 @@ pub async fn serve(
             counters.change(|stats| &mut stats.ignored);
             continue;
         };
-        if !rate.allows(source) {
+        let from = Source::of(source.ip());
+        if rate
+            .as_mut()
+            .is_some_and(|rate| !rate.take(from, start.elapsed()))
+        {
             counters.change(|stats| &mut stats.limited);
             continue;
         }

@@ -11,7 +11,8 @@
 //!    than all others have loses an entry of its own.
 //! 3. What cannot be taken back (a place in a queue) is counted per source ([`Counts`]), and no source gets more than its
 //!    share.
-//! 4. Rates are per source ([`Buckets`]): no source uses up the tokens of another.
+//! 4. Rates are per source ([`Buckets`]): no source uses up the tokens of another. Where sources can be forged, they are
+//!    counted in a table that cannot be used up ([`Sketch`]).
 //! 5. What a source causes is logged a few times, then counted ([`Lines`]).
 #![cfg_attr(
     not(test),
@@ -28,10 +29,12 @@ pub mod bucket;
 pub mod counts;
 pub mod lines;
 pub mod pool;
+pub mod sketch;
 pub mod source;
 
 pub use bucket::{Buckets, SharedTokenBucket, TokenBucket};
 pub use counts::{Counts, Held};
 pub use lines::Lines;
 pub use pool::{Entry, Pool};
+pub use sketch::Sketch;
 pub use source::Source;

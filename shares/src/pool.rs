@@ -47,6 +47,18 @@ impl<K: Ord + Copy + Hash> Group for Sole<K> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry(u64);
 
+impl Entry {
+    /// An entry that the caller has numbered, see [`Pool::enter_as`].
+    pub fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A pool of at most so many entries, each charged to a source.
 #[derive(Debug)]
 pub struct Pool<G> {
@@ -71,13 +83,18 @@ impl<G: Group> Pool<G> {
     pub fn enter(&mut self, source: G) -> (Entry, Option<Entry>) {
         let entry = Entry(self.next);
         self.next = self.next.wrapping_add(1);
+        (entry, self.enter_as(entry, source))
+    }
+
+    /// [`Pool::enter`] with a number of the caller's, who numbers all entries of this pool, the later the higher.
+    pub fn enter_as(&mut self, entry: Entry, source: G) -> Option<Entry> {
         self.entries.insert(entry, source);
         let surplus = (self.entries.len() > self.most).then(|| self.gives_way());
         let surplus = surplus.flatten();
         if let Some(surplus) = surplus {
             self.entries.remove(&surplus);
         }
-        (entry, surplus)
+        surplus
     }
 
     /// Removes an entry. Returns false if it is not in the pool.
@@ -119,19 +136,58 @@ impl<G: Group> Pool<G> {
         let oldest = oldest.find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
         oldest.map(|(entry, _)| *entry)
     }
+
+    /// The entry that gives way to one of `newcomer`, for entries that are in service and that a newcomer must not
+    /// simply replace: the oldest of the source that holds the most, if that is more than the source of the newcomer
+    /// would hold with it. `None` means that the newcomer has to be refused.
+    pub fn gives_way_to(&self, newcomer: &G) -> Option<Entry> {
+        let entries = || self.entries.iter();
+        let sites = entries().map(|(entry, of)| (*entry, of.wide()));
+        let (wide, narrow) = match exceeding(sites, newcomer.wide()) {
+            Some(wide) => {
+                let within = entries().filter(|(_, of)| of.wide() == wide);
+                let narrow = largest(within.map(|(entry, of)| (*entry, of.narrow())))?;
+                (wide, narrow)
+            }
+            None => {
+                let wide = newcomer.wide();
+                let within = entries().filter(|(_, of)| of.wide() == wide);
+                let within = within.map(|(entry, of)| (*entry, of.narrow()));
+                (wide, exceeding(within, newcomer.narrow())?)
+            }
+        };
+        let mut oldest = entries().filter(|(_, of)| of.wide() == wide && of.narrow() == narrow);
+        oldest.next().map(|(entry, _)| *entry)
+    }
 }
 
-/// The group with the most entries; of equals that with the oldest entry.
-fn largest<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> Option<K> {
+/// The number of entries of each group, and its oldest entry.
+fn groups<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> BTreeMap<K, (usize, Entry)> {
     let mut groups: BTreeMap<K, (usize, Entry)> = BTreeMap::new();
     for (entry, key) in entries {
         let (count, _) = groups.entry(key).or_insert((0, entry));
         *count = count.saturating_add(1);
     }
-    let by_count = groups
+    groups
+}
+
+/// The group with the most entries; of equals that with the oldest entry.
+fn largest<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> Option<K> {
+    let by_count = groups(entries)
         .into_iter()
         .max_by_key(|(_, (count, oldest))| (*count, std::cmp::Reverse(*oldest)));
     by_count.map(|(key, _)| key)
+}
+
+/// The largest group other than `own`, if it has more entries than `own` would have with one more.
+fn exceeding<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>, own: K) -> Option<K> {
+    let mut groups = groups(entries);
+    let held = groups.remove(&own).map_or(0, |(count, _)| count);
+    let by_count = groups
+        .into_iter()
+        .max_by_key(|(_, (count, oldest))| (*count, std::cmp::Reverse(*oldest)));
+    let (key, (count, _)) = by_count?;
+    (count > held.saturating_add(1)).then_some(key)
 }
 
 #[cfg(test)]
@@ -178,7 +234,45 @@ mod tests {
         assert!(pool.contains(home));
     }
 
+    #[test]
+    fn what_is_in_service_gives_way_only_to_a_source_that_holds_less() {
+        let mut pool = Pool::new(9);
+        let (first, _) = pool.enter(source("192.0.2.1"));
+        let one = source("192.0.2.9");
+        assert_eq!(pool.gives_way_to(&one), None);
+        pool.enter(source("192.0.2.1"));
+        assert_eq!(pool.gives_way_to(&one), Some(first));
+        // One more for it would only turn the tables.
+        pool.enter(one);
+        assert_eq!(pool.gives_way_to(&one), None);
+        assert_eq!(pool.gives_way_to(&source("192.0.2.1")), None);
+    }
+
+    #[test]
+    fn within_a_site_the_network_with_more_gives_way() {
+        let mut pool = Pool::new(9);
+        let (greedy, _) = pool.enter(source("2001:db8:1:1::1"));
+        pool.enter(source("2001:db8:1:1::2"));
+        let neighbour = source("2001:db8:1:2::1");
+        assert_eq!(pool.gives_way_to(&neighbour), Some(greedy));
+        let same = source("2001:db8:1:1::3");
+        assert_eq!(pool.gives_way_to(&same), None);
+    }
+
     proptest! {
+        /// A newcomer that is let in by this rule leaves nobody with less than its own source then has.
+        #[test]
+        fn giving_way_never_turns_the_tables(held in proptest::collection::vec(0_u8..5, 1..60), new in 0_u8..6) {
+            let from = |host: u8| Source::of(IpAddr::from([192, 0, 2, host]));
+            let mut pool = Pool::new(64);
+            let entries: Vec<(Entry, u8)> = held.iter().map(|host| (pool.enter(from(*host)).0, *host)).collect();
+            let count = |host: u8| held.iter().filter(|other| **other == host).count();
+            if let Some(gone) = pool.gives_way_to(&from(new)) {
+                let loser = entries.iter().find(|(entry, _)| *entry == gone).unwrap().1;
+                prop_assert!(loser != new && count(loser) - 1 > count(new));
+            }
+        }
+
         /// Whatever others do, a source that holds no more than its share of the pool keeps all it has.
         #[test]
         fn a_source_within_its_share_loses_nothing(

@@ -163,7 +163,9 @@ fn show(admin: &AdminContext, request: &Parts) -> V2Result {
     let text = current(admin);
     let details = value(request.uri.query(), "details");
     if wants_hujson(request) && matches!(details.as_str(), "1" | "true") {
-        let details = json!({"acl": BASE64.encode(text.as_bytes()), "warnings": [], "errors": []});
+        let warnings = policy::texts(&admin.engine.snapshot().compiled().warnings());
+        let details =
+            json!({"acl": BASE64.encode(text.as_bytes()), "warnings": warnings, "errors": []});
         let response = body::json(StatusCode::OK, &details);
         return Ok(tagged(response, &text));
     }
@@ -230,7 +232,8 @@ fn read(text: &str) -> Result<Arc<Policy>, V2Error> {
 fn validate(admin: &AdminContext, body: &[u8]) -> Response<Body> {
     let checked = text_of(body).and_then(|text| match text.trim_start().starts_with('[') {
         true => run_tests(admin, text),
-        false => Ok(admin.check(text)?),
+        // Warnings would be errors for gitops-pusher.
+        false => Ok(admin.check(text).map(drop)?),
     });
     match checked {
         Ok(()) => body::json(StatusCode::OK, &json!({})),

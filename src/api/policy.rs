@@ -30,6 +30,19 @@ pub struct PolicyAnswer {
     /// Errors in the newest policy, which was therefore not applied; empty when there are none.
     #[serde(default)]
     pub trouble: String,
+    /// Where a policy that was set is probably not as it was meant, such as names that match nobody; each begins with
+    /// `line N, column N: `. Only in the response to setting it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Response to a check of a policy that is valid.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckedPolicy {
+    /// Where it is probably not as it was meant, as in [`PolicyAnswer`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Response with the kept policy versions.

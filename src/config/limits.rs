@@ -281,11 +281,12 @@ limits! {
     hostinfo: bytes = 16 * KIB, KIB, 256 * KIB, Share::Single("node");
     /// Endpoints per node that are sent to peers.
     endpoints: count = 32, 4, 256, Share::Single("node");
-    /// Relay connections.
+    /// Relay connections that are logged in. When there are as many, a client gets the place of one whose device (with
+    /// `derp.admit = "open"`: address) has more of them, or else is rejected.
     derp_connections: count = 512, 4, 65_536, Share::RelayKey;
-    /// Relay connections per source: one IPv4 address or IPv6 /64.
+    /// Relay connections per source that are logged in: one IPv4 address or IPv6 /64.
     derp_connections_per_address: count = 512, 1, 65_536, Share::Source;
-    /// Relay connections that have not logged in; the oldest is dropped.
+    /// Relay connections that have not logged in; the oldest of the source with the most is dropped.
     derp_logins: count = 64, 4, 4096, Share::Source;
     /// Relay rate limit per client, in bytes per second; 0 is unlimited.
     derp_client_rate: bytes = 0, 0, 2047 * MIB, Share::Single("client");
@@ -309,7 +310,7 @@ limits! {
     /// Size of a DERP map from a file or URL, in bytes.
     derp_map: bytes = 512 * KIB, 4 * KIB, 16 * MIB, Share::Owner;
     /// STUN requests per second and source (one IPv4 address or IPv6 /64, which may be a whole
-    /// household); 0 is unlimited.
+    /// household; four times as many for an IPv6 /48); 0 is unlimited.
     stun_rate: count = 50, 0, 1_000_000, Share::Source;
     /// Queued packets per relay client.
     derp_queue_packets: count = 32, 4, 1024, Share::Single("client");
@@ -326,9 +327,10 @@ limits! {
     offline_grace: time = 10, 0, 10 * MINUTE, Share::Single("node");
     /// How long after a start of hearth no node is reported as offline.
     restart_grace: time = 90, 0, 10 * MINUTE, Share::Single("start");
-    /// Keepalive interval of a map stream. Clients time out after 120 s (`watchdogTimeout` in
-    /// tailscale `control/controlclient/direct.go`).
-    keepalive: time = 50, 5, 110, Share::Single("stream");
+    /// Keepalive interval of a map stream; up to 5 s are added. Clients time out after 120 s
+    /// (`watchdogTimeout` in tailscale `control/controlclient/direct.go`), and proxies cut idle
+    /// connections after 50 s (haproxy) or 60 s (nginx).
+    keepalive: time = 40, 5, 110, Share::Single("stream");
     /// Timeout of a shutdown.
     shutdown_timeout: time = 4, 1, 10 * MINUTE, Share::Single("shutdown");
 }

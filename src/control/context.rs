@@ -31,9 +31,10 @@ use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Most that is added to the keep-alive interval of a stream, to spread the keep-alives.
-/// Source: headscale `hscontrol/poll.go`, `keepAliveInterval` with its jitter.
-const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
+/// Most that is added to the keep-alive interval of a stream, to spread the keep-alives. With the default interval
+/// that makes at most 45 s: haproxy cuts idle connections after 50 s (`timeout client` in Debian's haproxy.cfg), nginx
+/// after 60 s (`proxy_read_timeout`).
+const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(5);
 
 /// Shared state of the handlers of the control protocol.
 pub struct ControlContext {

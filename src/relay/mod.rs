@@ -13,8 +13,8 @@ pub mod admission;
 pub mod bootstrap_dns;
 pub mod context;
 pub mod derp_map;
-
 pub mod probes;
 pub mod regions;
 pub mod setup;
+mod turns;
 pub mod upgrade;

@@ -7,6 +7,7 @@ use hearth_derp::mesh_link::MeshLinkError;
 use hearth_derp::relay::{MeshLinkEnd, Relay};
 use hearth_derp::udp::StunOptions;
 use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
+use hearth_shares::TokenBucket;
 use tokio::sync::watch;
 
 use crate::config::{Admission, Config, Limits, Scheme, WebUrl};
@@ -24,6 +25,9 @@ use hearth_core::state::snapshot::Snapshot;
 /// Retry interval of mesh links. Source: `retryInterval` in tailscale
 /// `cmd/derper/mesh.go` by `RunWatchConnectionLoop`.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Log lines about a mesh link: so many at once, and then one in this interval. A link may come and go all the time.
+const LOG_LINES: (u32, Duration) = (8, Duration::from_secs(5 * 60));
 
 /// Timeout for connecting to another relay.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +61,7 @@ pub fn start(
         // Without a control server no nodes are known.
         (Admission::Tailnet, None) => Arc::new(AdmitKeys::new(&[])),
         (Admission::Keys(keys), _) => Arc::new(AdmitKeys::new(keys)),
-        (Admission::Open, _) => Arc::new(AdmitAnyone),
+        (Admission::Open, states) => Arc::new(AdmitAnyone(states)),
         (Admission::Url { url, is_fail_open }, _) => {
             let admit = AdmitByUrl::new(url, *is_fail_open, outbound.clone(), &config.limits);
             by_url = Some(admit.clone());
@@ -118,10 +122,14 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
     }
     // An outage is logged once.
     let mut last = String::new();
+    let mut log = TokenBucket::new(LOG_LINES.0, LOG_LINES.1);
+    let mut may_log = || log.take(system_clock::now().mono);
     loop {
         let end = match outbound.relay(&url, CONNECT_TIMEOUT).await {
             Ok((stream, rest)) => {
-                tracing::info!(%url, "mesh peer connected");
+                if may_log() {
+                    tracing::info!(%url, "mesh peer connected");
+                }
                 last.clear();
                 let end = relay.serve_mesh_link(stream, rest, key.clone()).await;
                 if end == MeshLinkEnd::Error(MeshLinkError::ConnectedToSelf) {
@@ -132,7 +140,7 @@ async fn keep_link(relay: Relay, url: WebUrl, key: MeshKey, outbound: Arc<Outbou
             }
             Err(fault) => fault.to_string(),
         };
-        if end != last {
+        if end != last && may_log() {
             tracing::warn!(%url, fault = end, "mesh peer disconnected");
             last = end;
         }

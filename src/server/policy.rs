@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
-use crate::status::policy::PolicyStatus;
+use crate::status::policy::{self, PolicyStatus};
 use hearth_core::policy::{Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
@@ -160,6 +160,9 @@ impl PolicyFile {
         let new =
             NewPolicy::parse(text, must_hold && !is_known).map_err(PolicyFileFault::Policy)?;
         let set = self.engine.set_policy(Principal::System, new).await?;
+        if !is_known {
+            policy::warnings(&self.engine.snapshot().compiled().warnings());
+        }
         Ok(set.value)
     }
 }
@@ -168,6 +171,9 @@ impl PolicyFile {
 fn warn_of_stored(snapshot: &Snapshot) {
     if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
         tracing::error!("{trouble}");
+    }
+    for warning in policy::ambiguous_users(snapshot) {
+        tracing::warn!("{warning}");
     }
     if let Err(faults) = snapshot.compiled().check() {
         for fault in faults {

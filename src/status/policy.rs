@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hearth_core::policy::Policy;
+use hearth_core::policy::{Diagnostic, Policy, User};
 use hearth_core::state::snapshot::Snapshot;
 
 /// Source of the policy, and its errors.
@@ -40,6 +40,32 @@ impl PolicyStatus {
             "the stored policy cannot be read, {applies}: {fault}"
         ))
     }
+}
+
+/// Most warnings about one policy that are logged.
+const LOGGED_MAX: usize = 10;
+
+/// Logs the warnings about a policy that was set.
+pub fn warnings(warnings: &[Diagnostic]) {
+    for warning in warnings.iter().take(LOGGED_MAX) {
+        tracing::warn!("policy: {warning}");
+    }
+    let more = warnings.len().saturating_sub(LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!("policy: and {more} more warnings; see `hearth policy check`");
+    }
+}
+
+/// Warnings about users whom a policy cannot tell apart, which older versions of hearth allowed.
+pub fn ambiguous_users(snapshot: &Snapshot) -> Vec<String> {
+    let pairs = snapshot.compiled().ambiguous_users();
+    let text = |(one, other): (&User, &User)| {
+        format!(
+            "users {} ({}) and {} ({}) have the same name in a policy, so its rules for them match neither: rename one (hearth users rename)",
+            one.id, one.login, other.id, other.login
+        )
+    };
+    pairs.into_iter().map(text).collect()
 }
 
 /// The first error, and the number of others.

@@ -56,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shares/lines", &["shares/bucket"]),
     ("shares/source", &[]),
     ("shares/pool", &["shares/source"]),
+    ("shares/sketch", &["shares/source"]),
     // hearth-derp: relay, udp and websocket drive the rest with tokio.
     ("derp/admit", &[]),
     ("derp/frame", &[]),

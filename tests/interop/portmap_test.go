@@ -25,6 +25,7 @@ const frontRules = `table inet filter {
   chain forward {
     type filter hook forward priority 0; policy drop;
     ct state established,related accept
+    iifname "lan0" accept
     jump miniupnpd
   }
   chain miniupnpd {
@@ -37,6 +38,7 @@ const frontRules = `table inet filter {
   }
   chain postrouting {
     type nat hook postrouting priority 100; policy accept;
+    oifname "ext0" masquerade
     jump postrouting_miniupnpd
   }
   chain postrouting_miniupnpd {
@@ -126,9 +128,42 @@ func routerInFront(t *testing.T, options, rules string) (router, elsewhere int) 
 	return router, elsewhere
 }
 
+// stunElsewhere starts a STUN server on the machine elsewhere, and returns its address.
+func stunElsewhere(t *testing.T, elsewhere int) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "hearth.toml")
+	if err := os.WriteFile(file, []byte("[derp]\nstun_only = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ip(t, elsewhere, "link", "set", "lo", "up")
+	server := harness.Command("derp", "--config", file, "--data-dir", filepath.Join(dir, "data"),
+		"--socket", filepath.Join(dir, "socket"), "--http", "127.0.0.1:8080", "--https", "off", "--stun", elsewhereIP+":3478")
+	server.Args = append([]string{"nsenter", "-t", fmt.Sprint(elsewhere), "-n", "--", server.Path}, server.Args[1:]...)
+	nsenter, err := exec.LookPath("nsenter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Path = nsenter
+	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Signal(syscall.SIGTERM)
+		server.Wait()
+	})
+	harness.Eventually(t, harness.Patience, "the STUN server listens", func() error {
+		sockets, err := inside(elsewhere, "", "ss", "-Hlun")
+		return harness.Check(err == nil && strings.Contains(sockets, ":3478"), "%s, %v", sockets, err)
+	})
+	return elsewhereIP + ":3478"
+}
+
 // TestPortMapping: behind another router hearth has its ports forwarded, learns the
 // address outside, tells clients of it, and takes all back when it stops. The router
-// is miniupnpd, which speaks all three protocols.
+// is miniupnpd, which speaks all three protocols. What it says by UPnP counts once a
+// STUN server confirms it.
 func TestPortMapping(t *testing.T) {
 	needNamespace(t)
 	for _, tool := range []string{"miniupnpd", "nft"} {
@@ -143,8 +178,12 @@ func TestPortMapping(t *testing.T) {
 	} {
 		t.Run(test.protocol, func(t *testing.T) {
 			router, elsewhere := routerInFront(t, test.options, test.rules)
+			config := "[wan]\nport_mapping = true\n"
+			if test.protocol == "upnp" {
+				config += fmt.Sprintf("stun_servers = [%q]\n", stunElsewhere(t, elsewhere))
+			}
 			s := start(t, harness.Options{
-				Address: "0.0.0.0", Host: harness.LANAddress, Config: "[wan]\nport_mapping = true\n",
+				Address: "0.0.0.0", Host: harness.LANAddress, Config: config,
 			})
 			var report struct {
 				Kind        string

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::doctor::{Facts, Finding, Host, Level};
 use crate::wan::address::prefix_without;
-use crate::wan::mapping::{Mapped, Transport};
+use crate::wan::mapping::{Mapped, Protocol, Transport};
 use crate::wan::report::Lookup;
 use crate::wan::{AddressSource, Kind, kind_of};
 
@@ -172,6 +172,24 @@ fn differs(facts: &Facts) -> Option<Finding> {
         );
         let finding = Finding::new("wan.upstream-nat", Level::Problem, title);
         return Some(finding.detail(detail).advice(WAYS_IN));
+    }
+    if wan.mapping.protocol == Some(Protocol::Upnp)
+        && wan.own.public().v4.is_none()
+        && let Some(of_router) = wan.mapping.external.filter(|ip| wan.public.v4 != Some(*ip))
+    {
+        let title = "The public address that UPnP reports is not confirmed";
+        let stun = match wan.reported.v4 {
+            Some(reported) => format!("STUN reports {reported}"),
+            None => "no STUN server has reported an address".to_owned(),
+        };
+        let detail = format!(
+            "The upstream router reports {of_router}; {stun}. Without confirmation the address is not announced to clients, because UPnP has no access control."
+        );
+        let advice = format!(
+            "Set wan.stun_servers, enable PCP or NAT-PMP in that router, or set wan.ipv4 = \"{of_router}\" if the address never changes."
+        );
+        let finding = Finding::new("mapping.unconfirmed", Level::Warning, title);
+        return Some(finding.detail(detail).advice(advice));
     }
     let (own, reported) = (wan.own.public().v4?, wan.reported.v4?);
     (own != reported).then(|| {

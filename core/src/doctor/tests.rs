@@ -162,6 +162,10 @@ fn behind_another_router_the_ports_to_forward_are_named() {
     assert_eq!(level(&facts, "mapping.other-ports"), Some(Level::Warning));
     facts.wan.mapping.ports[1].external = None;
     assert_eq!(level(&facts, "mapping.failed"), Some(Level::Warning));
+    facts.wan.mapping.protocol = Some(Protocol::Upnp);
+    assert_eq!(level(&facts, "mapping.unconfirmed"), None);
+    facts.wan.public = Addresses::default();
+    assert_eq!(level(&facts, "mapping.unconfirmed"), Some(Level::Warning));
     facts.wan.mapping.external = "10.0.0.7".parse().ok();
     assert_eq!(level(&facts, "wan.upstream-nat"), Some(Level::Problem));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
-use super::diagnostic::Position;
+use super::diagnostic::{Diagnostic, Position};
 use super::posture::Condition;
 use super::ranges::Ranges;
 
@@ -232,8 +232,12 @@ pub struct Policy {
     pub(super) extra_records: Vec<ExtraRecord>,
     /// Groups that are used but not defined: they must come from the identity provider.
     pub(super) foreign_groups: Vec<(Position, Box<str>)>,
-    /// Domains in `user:*@domain` selectors.
+    /// Domains in `user:*@domain` and `localpart:*@domain`.
     pub(super) domains: Vec<(Position, Box<str>)>,
+    /// Where users are named first, and where groups, tags and hosts are defined.
+    pub(super) named_at: BTreeMap<Box<str>, Position>,
+    /// What is valid and probably not as it was meant.
+    pub(super) notes: Vec<Diagnostic>,
     /// Position of the tests.
     pub(super) tests_at: Position,
 }

@@ -16,6 +16,9 @@ use crate::id::UserId;
 /// The official service's message for failed tests; details follow it here.
 const FAILED: &str = "test(s) failed";
 
+/// Failed assertions that are reported; more would not help.
+const FAULTS_MAX: usize = 100;
+
 impl Compiled {
     /// Whether the policy may be set: it names only groups and domains that exist, and its tests pass.
     ///
@@ -27,21 +30,14 @@ impl Compiled {
         let users = &self.resolved.users;
         for (at, name) in &self.resolved.policy.foreign_groups {
             if !users.has_group(name) {
-                faults.push(Diagnostic::at(*at, format!("group not found: {name:?}")));
+                let message = format!("group not found: {name:?}; define it in \"groups\"");
+                faults.push(Diagnostic::at(*at, message));
             }
         }
-        let localparts = self.resolved.ssh.iter().flat_map(|rule| {
-            let domains = rule.domains.iter();
-            domains.map(|domain| (rule.at, domain.clone()))
-        });
-        let named = self.resolved.policy.domains.iter().cloned();
-        for (at, domain) in localparts.chain(named) {
+        for (at, domain) in &self.resolved.policy.domains {
             let mut users = users.users().iter();
-            if !users.any(|user| domain_of(user) == Some(&*domain)) {
-                let message = format!(
-                    "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
-                );
-                faults.push(Diagnostic::at(at, message));
+            if !users.any(|user| domain_of(user) == Some(domain)) {
+                faults.push(Diagnostic::at(*at, self.unknown_domain(domain)));
             }
         }
         match faults.is_empty() {
@@ -82,7 +78,13 @@ impl Compiled {
         if faults.is_empty() {
             return Ok(());
         }
+        let more = faults.len().saturating_sub(FAULTS_MAX);
+        faults.truncate(FAULTS_MAX);
         faults.insert(0, Diagnostic::at(policy.tests_at, FAILED));
+        if more > 0 {
+            let message = format!("and {more} more failed assertions");
+            faults.push(Diagnostic::at(policy.tests_at, message));
+        }
         Err(faults)
     }
 
@@ -133,10 +135,10 @@ impl Compiled {
 
     fn test_source(&self, src: &str) -> Result<Vec<IpNet>, String> {
         let found = self.resolved.policy.selector(src)?;
-        let set = ResolvedSet::new(&[found], &self.resolved.users);
+        let set = ResolvedSet::new(std::slice::from_ref(&found), &self.resolved.users);
         let ranges = self.ranges_of(&set);
         match ranges.is_empty() {
-            true => Err(format!("source {src:?} has no addresses")),
+            true => Err(self.nobody(src, &found)),
             false => Ok(ranges.prefixes()),
         }
     }
@@ -156,10 +158,10 @@ impl Compiled {
         {
             return Err("a test needs a single host".to_owned());
         }
-        let set = ResolvedSet::new(&[found], &self.resolved.users);
+        let set = ResolvedSet::new(std::slice::from_ref(&found), &self.resolved.users);
         let ranges = self.ranges_of(&set);
         match ranges.is_empty() || set.internet {
-            true => Err("destination has no addresses".to_owned()),
+            true => Err(self.nobody(&host, &found)),
             false => Ok((ranges, ports.first)),
         }
     }
@@ -193,12 +195,14 @@ impl Compiled {
 
     /// The failed assertions of an SSH test.
     fn run_ssh_test(&self, test: &SshTest) -> Vec<String> {
-        let sources = match self.resolved.policy.selector(&test.src) {
-            Ok(found) => self.named(&ResolvedSet::new(&[found], &self.resolved.users)),
+        let found = match self.resolved.policy.selector(&test.src) {
+            Ok(found) => found,
             Err(what) => return vec![what],
         };
+        let set = ResolvedSet::new(std::slice::from_ref(&found), &self.resolved.users);
+        let sources = self.named(&set);
         if sources.is_empty() {
-            return vec![format!("source {:?} has no nodes", test.src)];
+            return vec![self.nobody(&test.src, &found)];
         }
         if test.accept.is_empty() && test.deny.is_empty() && test.check.is_empty() {
             return vec!["a test must have at least one of accept, deny and check".to_owned()];
@@ -213,7 +217,11 @@ impl Compiled {
         for dst in &test.dst {
             let nodes = self.ssh_nodes(dst, owner);
             if nodes.is_empty() {
-                faults.push(format!("dst {dst:?} has no nodes"));
+                let found = self.resolved.policy.selector(dst);
+                faults.push(match found {
+                    Ok(found) => self.nobody(dst, &found),
+                    Err(what) => format!("dst {dst:?}: {what}"),
+                });
             }
             for (users, kind) in [
                 (&test.accept, Expectation::Accept),

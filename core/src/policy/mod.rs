@@ -21,6 +21,7 @@ mod diagnostic;
 mod directory;
 mod filter;
 mod hujson;
+mod names;
 mod parse;
 mod posture;
 mod preview;
@@ -41,6 +42,7 @@ pub use compiled::{Compiled, RouteView};
 pub use diagnostic::{Diagnostic, Position};
 pub use directory::{Directory, Node, Owner, Posture, Role, User};
 pub use hujson::{Kind, MAX_BYTES, Member, Value, parse as parse_hujson};
+pub use names::{spelling, user_selector};
 pub use parse::selector::protocol;
 pub use preview::as_json;
 #[cfg(feature = "policy-tools")]

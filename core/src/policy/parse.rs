@@ -204,7 +204,15 @@ impl Reader {
         if let Selector::Domain(name) = &found {
             self.policy.domains.push((at, name.clone()));
         }
+        if let Selector::User(name) = &found {
+            self.note_name(at, name);
+        }
         Ok(found)
+    }
+
+    /// Notes where a name is defined or first used.
+    fn note_name(&mut self, at: Position, name: &str) {
+        self.policy.named_at.entry(name.into()).or_insert(at);
     }
 }
 
@@ -213,7 +221,9 @@ impl Policy {
     pub(super) fn selector(&self, text: &str) -> Result<Selector, String> {
         let found = match selector::selector(text)? {
             ParsedSelector::Whole(Selector::Tag(tag)) if !self.tag_owners.contains_key(&tag) => {
-                return Err(format!("tag not found: {tag:?}"));
+                return Err(format!(
+                    "tag not found: {tag:?}; define it in \"tagOwners\""
+                ));
             }
             ParsedSelector::Whole(selector) => return Ok(selector),
             ParsedSelector::Host(name) => self.hosts.get(&name).copied().map(selector::addresses),
@@ -222,7 +232,7 @@ impl Policy {
                 set.map(|set| Selector::Addresses(Arc::from([set])))
             }
         };
-        found.ok_or_else(|| selector::invalid_address(text.trim()))
+        found.ok_or_else(|| selector::unknown_name(text.trim()))
     }
 }
 

@@ -63,7 +63,6 @@ pub struct ResolvedRule {
 /// A rule of the `ssh` section with its names resolved.
 #[derive(Debug)]
 pub struct ResolvedSshRule {
-    pub at: Position,
     pub source: usize,
     pub destination: ResolvedSet,
     pub users: Vec<Box<str>>,
@@ -210,7 +209,6 @@ impl ResolvedPolicy {
             );
             let source = self.source(&rule.sources, &rule.postures);
             self.ssh.push(ResolvedSshRule {
-                at: rule.at,
                 source,
                 destination: ResolvedSet::new(&rule.destinations, &self.users),
                 users,

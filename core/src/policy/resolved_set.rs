@@ -69,14 +69,19 @@ impl UserIndex {
     /// The user with this login or email address; `login@` is a login without a domain. `None` if two have it: a
     /// rule must not grant more than its author meant.
     pub fn user(&self, name: &str) -> Option<UserId> {
+        let mut found = self.named(name);
+        let first = found.next()?;
+        found.next().is_none().then_some(first.id)
+    }
+
+    /// All users with this login or email address.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &User> {
         let login = name.strip_suffix('@').unwrap_or(name);
-        let mut found = self.users.iter().filter(|user| {
+        self.users.iter().filter(move |user| {
             user.login.eq_ignore_ascii_case(login)
                 || user.login.eq_ignore_ascii_case(name)
                 || !user.email.is_empty() && user.email.eq_ignore_ascii_case(name)
-        });
-        let first = found.next()?;
-        found.next().is_none().then_some(first.id)
+        })
     }
 
     /// Whether a group exists.

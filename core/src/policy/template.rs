@@ -3,14 +3,36 @@
 /// Names of the templates.
 pub const TEMPLATES: [&str; 3] = ["family", "guests", "iot"];
 
-/// The template with this name, as HuJSON.
-pub fn template(name: &str) -> Option<&'static str> {
-    Some(match name {
+/// The parents and the child of the templates, who stand for the users of a tailnet.
+const PARENTS: &str = r#"["anna@", "ben@"]"#;
+/// See [`PARENTS`].
+const CHILDREN: &str = r#"["clara@"]"#;
+
+/// The template with this name, as HuJSON. It can be set at once, since its tests, which need devices, are comments.
+///
+/// `parents` and `children` are users as a policy names them; without parents, the users are examples.
+pub fn template(name: &str, parents: &[String], children: &[String]) -> Option<String> {
+    let text = match name {
         "family" => include_str!("templates/family.hujson"),
         "guests" => include_str!("templates/guests.hujson"),
         "iot" => include_str!("templates/iot.hujson"),
         _ => return None,
-    })
+    };
+    let Some(parent) = parents.first() else {
+        return Some(text.to_owned());
+    };
+    let list = |users: &[String]| {
+        let users: Vec<String> = users.iter().map(|user| format!("{user:?}")).collect();
+        format!("[{}]", users.join(", "))
+    };
+    let mut text = text
+        .replace(PARENTS, &list(parents))
+        .replace(CHILDREN, &list(children))
+        .replace("anna@", parent);
+    if let Some(child) = children.first() {
+        text = text.replace("clara@", child);
+    }
+    Some(text)
 }
 
 #[cfg(test)]
@@ -19,7 +41,9 @@ mod tests {
 
     use super::*;
     use crate::id::{NodeId, UserId};
-    use crate::policy::{Compiled, Directory, Node, Owner, Policy, Posture, Role, User};
+    use crate::policy::{
+        Compiled, Diagnostic, Directory, Node, Owner, Policy, Posture, Role, User,
+    };
 
     /// A user with a device for each name, and a device for each tag.
     fn home(names: &[&str], tags: &[&str]) -> Directory {
@@ -50,6 +74,21 @@ mod tests {
         Directory { users, nodes }
     }
 
+    /// The text with the lines that are commented out.
+    fn with_tests(text: &str) -> String {
+        let lines = text.lines().map(|line| match line.strip_prefix("\t//") {
+            Some(code) if !code.starts_with(' ') => code,
+            _ => line,
+        });
+        lines.fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    fn check(text: &str, home: &Directory) -> Result<Compiled, Vec<Diagnostic>> {
+        let policy = Policy::parse(text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let compiled = Compiled::compile(&Arc::new(policy), home);
+        compiled.check().map(|()| compiled)
+    }
+
     #[test]
     fn the_tests_of_each_template_pass_and_catch_an_open_rule() {
         let names = ["anna", "ben", "clara"];
@@ -64,20 +103,38 @@ mod tests {
         ];
         let home = home(&names, &tags);
         for name in TEMPLATES {
-            let text = template(name).unwrap();
-            let check = |text: &str| {
-                let policy =
-                    Policy::parse(text).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
-                assert!(!policy.tests.is_empty(), "{name}");
-                Compiled::compile(&Arc::new(policy), &home).check()
-            };
-            assert_eq!(check(text), Ok(()), "{name}");
+            let text = with_tests(&template(name, &[], &[]).unwrap());
+            let policy = Policy::parse(&text).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+            assert!(!policy.tests.is_empty(), "{name}");
+            assert_eq!(check(&text, &home).err(), None, "{name}");
             let open = r#""grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]},"#;
-            assert!(
-                check(&text.replace("\"grants\": [", open)).is_err(),
-                "{name}"
-            );
+            let opened = text.replace("\"grants\": [", open);
+            assert!(check(&opened, &home).is_err(), "{name}");
         }
-        assert_eq!(template("other"), None);
+        assert_eq!(template("other", &[], &[]), None);
+    }
+
+    #[test]
+    fn each_template_can_be_set_at_once_with_the_users_there_are() {
+        let users = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let empty = home(&[], &[]);
+        let family = home(&["lm", "max@example.com", "kid"], &[]);
+        for name in TEMPLATES {
+            let text = template(name, &[], &[]).unwrap();
+            assert!(check(&text, &empty).is_ok(), "{name}");
+            for children in [&["kid@"][..], &[]] {
+                let parents = users(&["lm@", "max@example.com"]);
+                let text = template(name, &parents, &users(children)).unwrap();
+                let compiled = check(&text, &family).unwrap();
+                let warnings = compiled.warnings();
+                let mut unknown = warnings
+                    .iter()
+                    .filter(|warning| warning.message.contains('@'));
+                assert_eq!(unknown.next(), None, "{name}");
+                assert!(!text.contains("anna@") && !text.contains("ben@"));
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Small tailnets, and what policies make of them.
 
+mod names;
 mod properties;
 
 use std::sync::Arc;
@@ -318,7 +319,10 @@ fn groups_and_roles_come_from_the_directory() {
         (vec![4], vec![1, 2], vec![1, 2, 3])
     );
     let faults = compiled(text).check().unwrap_err();
-    assert_eq!(faults[0].message, "group not found: \"group:staff\"");
+    assert_eq!(
+        faults[0].message,
+        "group not found: \"group:staff\"; define it in \"groups\""
+    );
 }
 
 #[test]
@@ -555,6 +559,6 @@ fn the_reason_is_explained() {
     );
     assert_eq!(
         answer.to_string(),
-        "allowed: there are no acls or grants, so everything is"
+        "allowed: no policy: everyone may reach everyone"
     );
 }

@@ -23,6 +23,8 @@ pub struct Why {
     pub router: Option<NodeId>,
     /// What prevents it although a rule allows it.
     pub but: Option<&'static str>,
+    /// Whether there is a policy.
+    pub has_policy: bool,
 }
 
 /// A rule and its position in the policy.
@@ -30,7 +32,7 @@ pub struct Why {
 pub struct Cause {
     /// For example `acls[2]`; `the default` without acls and grants.
     pub rule: Box<str>,
-    /// Line in the policy.
+    /// Line in the policy; 0 for the default, which is in none.
     pub line: u32,
 }
 
@@ -38,7 +40,10 @@ impl Cause {
     pub(super) fn of(rule: &ResolvedRule) -> Self {
         Self {
             rule: rule.name.clone(),
-            line: rule.at.line,
+            line: match &*rule.name == DEFAULT_RULE {
+                true => 0,
+                false => rule.at.line,
+            },
         }
     }
 }
@@ -52,7 +57,10 @@ impl Why {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (line {})", self.rule, self.line)
+        match self.line {
+            0 => f.write_str(&self.rule),
+            line => write!(f, "{} (line {line})", self.rule),
+        }
     }
 }
 
@@ -66,9 +74,10 @@ impl fmt::Display for Why {
             Some(but) => write!(f, "denied: {but}"),
             None if !self.allowed_by.is_empty() => {
                 match self.allowed_by.as_slice() {
-                    [only] if &*only.rule == DEFAULT_RULE => {
-                        f.write_str("allowed: there are no acls or grants, so everything is")?;
-                    }
+                    [only] if &*only.rule == DEFAULT_RULE => f.write_str(match self.has_policy {
+                        true => "allowed: the policy has no acls or grants: everyone may reach everyone",
+                        false => "allowed: no policy: everyone may reach everyone",
+                    })?,
                     causes => write!(f, "allowed by {}", list(causes))?,
                 }
                 match self.router {
@@ -102,6 +111,7 @@ impl Compiled {
             other_destinations: 0,
             router: None,
             but: None,
+            has_policy: !self.resolved.without_policy,
         };
         for rule in &self.resolved.rules {
             if !self.comes_from(rule, src, from) {

@@ -398,8 +398,8 @@ pub enum Rejected {
     /// The registration was decided before.
     #[error("this registration was already approved or rejected")]
     LoginDecided,
-    /// The name belongs to another user.
-    #[error("a user named {0:?} already exists")]
+    /// The name belongs to another user, in this or another spelling that a policy can use.
+    #[error("a user named {0:?} already exists (`anna` and `anna@` are the same in a policy)")]
     UserNameTaken(Box<str>),
     /// The name cannot be a user's.
     #[error(

@@ -239,9 +239,11 @@ fn login_times_out_even_if_bytes_arrive_slowly() {
 }
 
 #[test]
-fn keepalive_is_sent_each_minute_plus_jitter() {
-    let mut bench = Bench::open(Limits::default());
-    let period = Duration::from_millis(62_500);
+fn keepalives_are_sent_before_a_proxy_cuts_an_idle_connection() {
+    let limits = Limits::default();
+    assert!(limits.keepalive + limits.keepalive_jitter <= seconds(45));
+    let mut bench = Bench::open(limits);
+    let period = Duration::from_millis(42_500);
     for beat in 1..4 {
         let at = START + period * beat;
         assert_eq!(bench.conn.poll_timeout(), at);

@@ -1,10 +1,7 @@
 //! Key of a client: its connections, the mesh links that reach it, and the receivers of its packets.
 
 use super::{ConnId, MeshLinkId};
-
-/// Most connections of one key. The reference has no bound; a client has one, or two while it
-/// changes networks.
-pub(super) const MAX_CONNECTIONS: usize = 8;
+use crate::Limits;
 
 /// Most mesh links that reach one key. A client is connected to one relay, or to two while it
 /// changes its home.
@@ -16,7 +13,7 @@ const MAX_FORWARDERS: usize = 4;
 /// is sorted.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    connections: heapless::Vec<ConnId, MAX_CONNECTIONS>,
+    connections: heapless::Vec<ConnId, { Limits::MAX_PER_KEY }>,
     /// Links to the relays to which the key is connected; the first one is used.
     forwarders: Vec<MeshLinkId>,
     /// Connections that were sent a packet from this key. Some may be closed.
@@ -65,20 +62,10 @@ impl Peer {
         self.connections.last().copied()
     }
 
-    /// Adds a connection, which becomes the receiver. Returns the one that was removed for it, if
-    /// there were too many.
-    pub(super) fn add(&mut self, id: ConnId) -> Option<ConnId> {
-        let surplus = self
-            .connections
-            .is_full()
-            .then(|| self.connections.first().copied())
-            .flatten();
-        if let Some(surplus) = surplus {
-            self.remove(surplus);
-        }
-        // There is room now.
+    /// Adds a connection, which becomes the receiver. The caller has removed one if there were as many
+    /// as a key may have.
+    pub(super) fn add(&mut self, id: ConnId) {
         let _ = self.connections.push(id);
-        surplus
     }
 
     pub(super) fn remove(&mut self, id: ConnId) {

@@ -1,3 +1,6 @@
+mod places;
+
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
@@ -22,8 +25,22 @@ fn key(mark: u8) -> Key {
 }
 
 fn conn_info() -> ConnInfo {
-    ConnInfo::from(SocketAddr::from(([192, 0, 2, 1], 1234)))
+    from("192.0.2.1")
 }
+
+/// A connection from this address.
+fn from(host: &str) -> ConnInfo {
+    ConnInfo::from(SocketAddr::new(host.parse().unwrap(), 1234))
+}
+
+const NOW: Duration = Duration::from_secs(1000);
+
+/// The role of a client that anyone could be.
+const STRANGER: ClientRole = ClientRole {
+    is_mesh_peer: false,
+    is_prober: false,
+    is_stranger: true,
+};
 
 fn registry(limits: Limits) -> Registry {
     let pool = Pool::new(limits.pool_bytes);
@@ -33,8 +50,18 @@ fn registry(limits: Limits) -> Registry {
 impl Registry {
     fn open_client(&mut self, key: Key) -> ConnId {
         let (id, _) = self.connect(conn_info()).unwrap();
-        self.login(id, key, ClientRole::default()).unwrap();
+        self.login(id, key, ClientRole::default(), NOW).unwrap();
         id
+    }
+
+    /// A client that connects from `host` and logs in.
+    fn open_from(&mut self, host: &str, key: Key, role: ClientRole) -> Result<ConnId, CloseReason> {
+        let (id, _) = self.connect(from(host)).unwrap();
+        let login = self.login(id, key, role, NOW);
+        if login.is_err() {
+            self.leave(id);
+        }
+        login.map(|_| id)
     }
 
     /// Takes the packets queued for a connection.
@@ -60,7 +87,7 @@ impl Registry {
     }
 
     fn send(&mut self, from: ConnId, to: Key, packet: &[u8]) -> bool {
-        matches!(self.forward(from, &to, packet), Forwarded::Queued(_))
+        matches!(self.forward(from, &to, packet, NOW), Forwarded::Queued(_))
     }
 
     /// Why a connection must close.
@@ -72,7 +99,16 @@ impl Registry {
     fn check(&self) {
         let mut open = 0;
         for (id, slot) in &self.slots {
-            assert_eq!(self.logins.contains(id), matches!(slot.state, State::Login));
+            let is_in = |is_stranger| {
+                let is_open = matches!(slot.state, State::Open(_)) && !slot.role.is_mesh_peer;
+                is_open && slot.role.is_stranger == is_stranger
+            };
+            assert_eq!(
+                self.logins.contains(id.place()),
+                matches!(slot.state, State::Login)
+            );
+            assert_eq!(self.strangers.contains(id.place()), is_in(true));
+            assert_eq!(self.known.contains(id.place()), is_in(false));
             let listed = self
                 .peers
                 .values()
@@ -88,15 +124,21 @@ impl Registry {
             }
         }
         assert_eq!(self.open, open);
-        assert!(self.logins.iter().all(|id| self.slots.contains_key(id)));
+        let is = |wanted: fn(&State) -> bool| {
+            let states = self.slots.values().map(|slot| &slot.state);
+            states.filter(|state| wanted(state)).count()
+        };
+        assert_eq!(self.logins.len(), is(|state| matches!(state, State::Login)));
+        let clients = self.strangers.len() + self.known.len();
+        assert!(clients <= self.open);
         for peer in self.peers.values() {
             assert!(peer.is_reachable());
             assert!(peer.destination_count() <= self.limits.destinations_per_key);
         }
         let forwarders: usize = self.peers.values().map(Peer::forwarder_count).sum();
         assert_eq!(self.remote, forwarders);
-        assert_eq!(self.sources.values().sum::<usize>(), self.slots.len());
-        assert!(self.open + self.logins.len() <= self.limits.connections);
+        assert!(self.addresses.sources() <= self.open);
+        assert!(self.open <= self.limits.connections);
         assert!(self.logins.len() <= self.limits.logins);
     }
 }
@@ -111,7 +153,7 @@ fn packet_reaches_the_connection_of_its_key_and_wakes_it_once() {
         None
     );
     for _ in 0..3 {
-        let Forwarded::Queued(waker) = registry.forward(a, &key(2), b"hello") else {
+        let Forwarded::Queued(waker) = registry.forward(a, &key(2), b"hello", NOW) else {
             panic!("b is connected");
         };
         waker.into_iter().for_each(Waker::wake);
@@ -140,11 +182,11 @@ fn unknown_destination_is_reported_for_discovery_packets_only() {
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
     assert!(matches!(
-        registry.forward(a, &key(9), b"data"),
+        registry.forward(a, &key(9), b"data", NOW),
         Forwarded::Dropped
     ));
     assert!(matches!(
-        registry.forward(a, &key(9), &disco(70, 0)),
+        registry.forward(a, &key(9), &disco(70, 0), NOW),
         Forwarded::NotHere
     ));
     let drops = registry.stats().drops;
@@ -162,33 +204,72 @@ fn unknown_destination_is_reported_for_discovery_packets_only() {
     );
 }
 
+/// A handshake initiation.
+fn initiation(mark: u8) -> [u8; INITIATION_BYTES] {
+    let mut packet = [mark; INITIATION_BYTES];
+    packet[..4].copy_from_slice(&[1, 0, 0, 0]);
+    packet
+}
+
+fn unknown_dropped(registry: &Registry) -> u64 {
+    let drops = registry.stats().drops;
+    let of = drops.of(DropReason::UnknownDestination, PacketKind::Other);
+    of.packets
+}
+
 #[test]
 fn handshake_initiations_are_held_for_a_receiver_that_connects_soon() {
-    let initiation = |mark: u8| {
-        let mut packet = [mark; 148];
-        packet[..4].copy_from_slice(&[1, 0, 0, 0]);
-        packet
-    };
     let mut registry = registry(Limits::default());
     let a = registry.open_client(key(1));
-    registry.forward(a, &key(2), &initiation(1));
-    registry.forward(a, &key(2), &initiation(2));
-    registry.forward(a, &key(2), b"data");
-    let dropped = |registry: &Registry| {
-        let drops = registry.stats().drops;
-        let of = drops.of(DropReason::UnknownDestination, PacketKind::Other);
-        of.packets
-    };
-    assert_eq!(dropped(&registry), 2);
+    registry.forward(a, &key(2), &initiation(1), NOW);
+    registry.forward(a, &key(2), &initiation(2), NOW);
+    registry.forward(a, &key(2), b"data", NOW);
+    assert_eq!(unknown_dropped(&registry), 2);
     let b = registry.open_client(key(2));
     assert_eq!(registry.packets(b), [initiation(2).to_vec()]);
     // Nothing is delivered twice, and the number of held packets is bounded.
     let again = registry.open_client(key(2));
     assert!(registry.packets(again).is_empty());
-    for receiver in 10..10 + 2 * u8::try_from(MAX_HELD_INITIATIONS).unwrap() {
-        registry.forward(a, &key(receiver), &initiation(3));
+    for receiver in 10..10 + 2 * u8::try_from(held::MAX_HELD).unwrap() {
+        registry.forward(a, &key(receiver), &initiation(3), NOW);
     }
-    assert_eq!(dropped(&registry), 2 + MAX_HELD_INITIATIONS as u64);
+    assert_eq!(unknown_dropped(&registry), 2 + held::MAX_HELD as u64);
+}
+
+#[test]
+fn held_initiations_of_a_disconnected_key_are_dropped() {
+    let mut registry = registry(Limits::default());
+    let (a1, a2) = (registry.open_client(key(1)), registry.open_client(key(1)));
+    let b = registry.open_client(key(2));
+    registry.forward(a1, &key(9), &initiation(1), NOW);
+    registry.forward(b, &key(9), &initiation(2), NOW);
+    // The key is still connected.
+    registry.leave(a1);
+    assert_eq!(unknown_dropped(&registry), 0);
+    registry.leave(a2);
+    assert_eq!(unknown_dropped(&registry), 1);
+    // So are those of a key whose admission is revoked.
+    registry.forward(b, &key(8), &initiation(3), NOW);
+    registry.disconnect(&key(2));
+    assert_eq!(unknown_dropped(&registry), 3);
+    for mark in [8, 9] {
+        let id = registry.open_client(key(mark));
+        assert!(registry.packets(id).is_empty());
+    }
+}
+
+#[test]
+fn held_initiations_age() {
+    let mut registry = registry(Limits::default());
+    let a = registry.open_client(key(1));
+    registry.forward(a, &key(9), &initiation(1), NOW);
+    let (id, _) = registry.connect(conn_info()).unwrap();
+    let late = NOW + held::HELD_FOR;
+    registry
+        .login(id, key(9), ClientRole::default(), late)
+        .unwrap();
+    assert!(registry.packets(id).is_empty());
+    assert_eq!(unknown_dropped(&registry), 1);
 }
 
 #[test]
@@ -198,7 +279,9 @@ fn connection_that_is_logging_in_neither_sends_nor_receives() {
     let (b, _) = registry.connect(conn_info()).unwrap();
     assert!(!registry.send(b, key(1), b"early"));
     assert!(!registry.send(a, key(2), b"early"));
-    registry.login(b, key(2), ClientRole::default()).unwrap();
+    registry
+        .login(b, key(2), ClientRole::default(), NOW)
+        .unwrap();
     assert!(registry.send(a, key(2), b"now"));
 }
 
@@ -234,28 +317,6 @@ fn last_active_of_the_remaining_connections_receives() {
         (registry.stats().duplicates, registry.stats().duplicate_keys),
         (2, 1)
     );
-}
-
-#[test]
-fn ninth_connection_of_a_key_replaces_the_least_active_one() {
-    let mut registry = registry(Limits::default());
-    let ids: Vec<ConnId> = (0..peer::MAX_CONNECTIONS)
-        .map(|_| registry.open_client(key(2)))
-        .collect();
-    registry.note_activity(ids[0]);
-    registry.register_waker(ids[1], Waker::noop());
-    let (ninth, _) = registry.connect(conn_info()).unwrap();
-    assert!(
-        registry
-            .login(ninth, key(2), ClientRole::default())
-            .unwrap()
-            .len()
-            == 1
-    );
-    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Replaced));
-    assert_eq!(registry.close_reason(ids[0]), None);
-    assert_eq!(registry.stats().connections, peer::MAX_CONNECTIONS);
-    registry.check();
 }
 
 #[test]
@@ -301,50 +362,6 @@ fn destinations_are_bounded_and_closed_ones_are_removed() {
     assert_eq!(registry.notices(others[3]), [key(1)]);
     assert_eq!(registry.notices(late), [key(1)]);
     assert_eq!(registry.notices(others[4]), []);
-}
-
-#[test]
-fn oldest_login_is_evicted_by_new_ones() {
-    let mut registry = registry(Limits {
-        logins: 3,
-        ..Limits::default()
-    });
-    let ids: Vec<ConnId> = (0..5)
-        .map(|_| registry.connect(conn_info()).unwrap().0)
-        .collect();
-    assert_eq!(registry.close_reason(ids[0]), Some(CloseReason::Evicted));
-    assert_eq!(registry.close_reason(ids[1]), Some(CloseReason::Evicted));
-    assert_eq!(registry.close_reason(ids[2]), None);
-    assert_eq!(
-        registry.login(ids[0], key(1), ClientRole::default()).err(),
-        Some(CloseReason::Evicted)
-    );
-    assert_eq!(
-        (registry.stats().logins, registry.stats().logins_evicted),
-        (3, 2)
-    );
-    registry.check();
-}
-
-#[test]
-fn full_relay_keeps_its_clients_and_refuses_others() {
-    let mut registry = registry(Limits {
-        connections: 3,
-        logins: 3,
-        ..Limits::default()
-    });
-    let a = registry.open_client(key(1));
-    let waiting = registry.connect(conn_info()).unwrap().0;
-    registry.open_client(key(2));
-    // The newer connection evicts the one that is still logging in.
-    registry.open_client(key(3));
-    assert_eq!(registry.close_reason(waiting), Some(CloseReason::Evicted));
-    assert_eq!(registry.connect(conn_info()).err(), Some(CloseReason::Full));
-    assert_eq!(registry.close_reason(a), None);
-    registry.leave(a);
-    assert!(registry.connect(conn_info()).is_ok());
-    assert_eq!(registry.stats().turned_away, 1);
-    registry.check();
 }
 
 #[test]
@@ -478,12 +495,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 const MESH: ClientRole = ClientRole {
     is_mesh_peer: true,
     is_prober: false,
+    is_stranger: false,
 };
 
 impl Registry {
     fn open_mesh_peer(&mut self, key: Key) -> ConnId {
         let (id, _) = self.connect(conn_info()).unwrap();
-        self.login(id, key, MESH).unwrap();
+        self.login(id, key, MESH, NOW).unwrap();
         id
     }
 
@@ -623,37 +641,6 @@ fn keys_of_mesh_links_are_bounded() {
     assert_eq!(registry.stats().remote_keys, 0);
 }
 
-#[test]
-fn one_address_cannot_use_all_connections() {
-    let limits = Limits {
-        connections_per_address: 2,
-        ..Limits::default()
-    };
-    let mut registry = registry(limits);
-    let from = |text: &str| ConnInfo::from(text.parse::<SocketAddr>().unwrap());
-    let (first, _) = registry.connect(from("192.0.2.1:1")).unwrap();
-    registry.connect(from("[::ffff:192.0.2.1]:2")).unwrap();
-    assert_eq!(
-        registry.connect(from("192.0.2.1:3")).err(),
-        Some(CloseReason::TooManyFromAddress)
-    );
-    for host in ["[2001:db8::1]:1", "[2001:db8::2]:1"] {
-        assert!(registry.connect(from(host)).is_ok());
-    }
-    assert_eq!(
-        registry.connect(from("[2001:db8::3]:1")).err(),
-        Some(CloseReason::TooManyFromAddress)
-    );
-    for local in ["127.0.0.1:1", "[::1]:1"] {
-        for _ in 0..4 {
-            assert!(registry.connect(from(local)).is_ok());
-        }
-    }
-    registry.leave(first);
-    assert!(registry.connect(from("192.0.2.1:3")).is_ok());
-    registry.check();
-}
-
 /// A simple model of the registry: logged-in connections in the order of their activity.
 #[derive(Default)]
 struct Model {
@@ -707,13 +694,14 @@ proptest! {
             match step {
                 Step::Connect => ids.extend(registry.connect(conn_info()).ok().map(|(id, _)| id)),
                 Step::Login(index, mark) => {
-                    let Some(id) = at(index).filter(|id| registry.logins.contains(id)) else { continue };
-                    if model.active.iter().filter(|(_, known)| *known == mark).count() == peer::MAX_CONNECTIONS {
+                    let Some(id) = at(index).filter(|id| registry.logins.contains(id.place())) else { continue };
+                    let share = registry.limits.connections_per_key();
+                    if model.active.iter().filter(|(_, known)| *known == mark).count() == share {
                         let first = model.active.iter().find(|(_, known)| *known == mark).unwrap().0;
                         model.active.retain(|(id, _)| *id != first);
                         model.notices.retain(|(id, _)| *id != first);
                     }
-                    registry.login(id, key(mark), ClientRole::default()).unwrap();
+                    registry.login(id, key(mark), ClientRole::default(), NOW).unwrap();
                     model.active.push((id, mark));
                 }
                 Step::Send(index, mark) => {

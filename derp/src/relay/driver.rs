@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::io::{IO_PER_TURN, READ_LEN, Timer, poll_write};
 use super::{RelayInner, wake};
 use crate::Key;
-use crate::admit::AdmissionFuture;
+use crate::admit::{AdmissionFuture, Standing};
 use crate::conn::{Conn, Event};
 use crate::pool::Reservation;
 use crate::registry::{ClientRole, CloseReason, ConnId, Forwarded};
@@ -307,30 +307,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         let Some(pending) = &mut self.session.pending_admission else {
             return Ok(());
         };
-        let Poll::Ready(is_admitted) = pending.decision.as_mut().poll(cx) else {
+        let Poll::Ready(decided) = pending.decision.as_mut().poll(cx) else {
             return Ok(());
         };
         let Some(pending) = self.session.pending_admission.take() else {
             return Ok(());
         };
-        if !is_admitted {
+        if decided.is_none() {
             return Err(CloseReason::NotAdmitted(pending.key));
         }
-        self.admit(pending.key, pending.role, true)?;
+        self.admit(pending.key, pending.role, decided)?;
         self.consume(&pending.rest)
     }
 
-    /// Logs the client in. `already_admitted` means that the host has just admitted it.
+    /// Logs the client in. `decided` is the decision of a host that was asked before.
     fn admit(
         &mut self,
         key: Key,
         role: ClientRole,
-        already_admitted: bool,
+        decided: Option<Standing>,
     ) -> Result<(), CloseReason> {
         let session = &mut *self.session;
         let info = self
             .shared
-            .admit(session.id, key, self.source, role, already_admitted)?;
+            .admit(session.id, key, self.source, role, decided)?;
         session.conn.accept(&info, role.is_mesh_peer)?;
         session.admitted = Some(key);
         session.is_rate_limited = !role.is_mesh_peer;
@@ -401,7 +401,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                     destination,
                     packet,
                 }) => {
-                    let forwarded = self.shared.registry().forward(*id, &destination, packet);
+                    let mut registry = self.shared.registry();
+                    let forwarded = registry.forward(*id, &destination, packet, self.now);
+                    drop(registry);
                     if self.after_forward(forwarded, destination) {
                         return Ok(rest);
                     }
@@ -413,7 +415,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
                         false => self.shared.admit.admit_async(&key, self.source),
                     };
                     let Some(decision) = decision else {
-                        self.admit(key, role, false)?;
+                        self.admit(key, role, None)?;
                         continue;
                     };
                     self.session.pending_admission = Some(Box::new(PendingAdmission {

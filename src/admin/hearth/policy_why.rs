@@ -101,7 +101,9 @@ fn pair(snapshot: &Snapshot, from: &TrafficEnd, to: &TrafficEnd, port: u16, prot
     let apart = [from, to]
         .into_iter()
         .find_map(|end| end.apart(|id| compiled.node(id).is_some()));
-    let rules = why.allowed_by.iter().map(|cause| WhyRule {
+    // The default is no rule of the policy.
+    let rules = why.allowed_by.iter().filter(|cause| cause.line > 0);
+    let rules = rules.map(|cause| WhyRule {
         rule: cause.rule.to_string(),
         line: cause.line,
     });

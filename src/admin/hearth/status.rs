@@ -10,6 +10,8 @@ use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
+use crate::status::policy;
+use crate::status::ssh_checks::Verdict;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -48,8 +50,12 @@ impl ApiCall<'_> {
         let waiting = snapshot.pending().values();
         let about = &self.admin.about;
         let trouble = about.policy_status.borrow().trouble(&snapshot);
+        let ambiguous = policy::ambiguous_users(&snapshot);
         let warnings = about.warnings.iter().cloned().chain(trouble);
-        let warnings = warnings.chain(about.proxies.warning());
+        let warnings = warnings
+            .chain(ambiguous)
+            .chain(about.proxies.warning());
+        let checks = self.admin.ssh_checks.list(self.now);
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
             nodes.map(|node| convert::node_name(node)).collect()
@@ -78,6 +84,10 @@ impl ApiCall<'_> {
                 .count(),
             unauthorized: named(|node| !node.authorized),
             waiting_routes: named(|node| node.waiting_routes().next().is_some()),
+            waiting_ssh: checks
+                .iter()
+                .filter(|check| check.verdict == Verdict::Waiting)
+                .count(),
             policy_version: snapshot
                 .policies()
                 .last()

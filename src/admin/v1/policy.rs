@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::{AdminContext, ApiCall, ApiResult, json};
 use crate::api::{
-    EmptyAnswer, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
+    CheckedPolicy, PolicyAnswer, PolicyVersion, PolicyVersions, RollBackPolicy, SetPolicy,
 };
 use crate::engine::EngineError;
+use crate::status::policy as policy_log;
 use hearth_core::id::PolicyId;
-use hearth_core::policy::{Diagnostic, MAX_BYTES};
+use hearth_core::policy::{Compiled, Diagnostic, MAX_BYTES};
 use hearth_core::state::command::{NewPolicy, Rejected};
 use hearth_core::state::model::PolicyText;
 use hearth_core::state::principal::Principal;
@@ -66,14 +67,16 @@ impl ApiCall<'_> {
         let request: SetPolicy = self.read()?;
         let _turn = self.admin.policy_lock.lock().await;
         let version = self.admin.apply_policy(self.by(), &request.policy).await?;
-        json(&self.admin.shown(&version))
+        json(&self.admin.shown_with_warnings(&version))
     }
 
     /// Checks a policy without setting it.
     pub(crate) fn check_policy(&self) -> ApiResult {
         let request: SetPolicy = self.read()?;
-        self.admin.check(&request.policy)?;
-        json(&EmptyAnswer {})
+        let compiled = self.admin.check(&request.policy)?;
+        json(&CheckedPolicy {
+            warnings: texts(&compiled.warnings()),
+        })
     }
 
     pub(crate) fn list_policies(&self) -> ApiResult {
@@ -107,7 +110,7 @@ impl ApiCall<'_> {
             version => self.admin.version(version)?,
         };
         let version = self.admin.apply_policy(self.by(), &wanted.source).await?;
-        json(&self.admin.shown(&version))
+        json(&self.admin.shown_with_warnings(&version))
     }
 }
 
@@ -144,7 +147,11 @@ impl AdminContext {
         }
         let new = parsed(text)?;
         match self.engine.set_policy(by, new).await {
-            Ok(set) => Ok(set.value),
+            Ok(set) => {
+                let warnings = self.engine.snapshot().compiled().warnings();
+                policy_log::warnings(&warnings);
+                Ok(set.value)
+            }
             Err(EngineError::Rejected(Rejected::Policy(faults))) => {
                 Err(PolicyError::Policy(faults))
             }
@@ -156,10 +163,18 @@ impl AdminContext {
     ///
     /// # Errors
     /// When it has errors, or its tests fail.
-    pub(crate) fn check(&self, text: &str) -> Result<(), PolicyError> {
+    pub(crate) fn check(&self, text: &str) -> Result<Compiled, PolicyError> {
         let new = parsed(text)?;
         let compiled = self.engine.snapshot().compile(&new.policy);
-        compiled.check().map_err(PolicyError::Policy)
+        compiled.check().map_err(PolicyError::Policy)?;
+        Ok(compiled)
+    }
+
+    fn shown_with_warnings(&self, version: &PolicyText) -> PolicyAnswer {
+        PolicyAnswer {
+            warnings: texts(&self.engine.snapshot().compiled().warnings()),
+            ..self.shown(version)
+        }
     }
 
     fn shown(&self, version: &PolicyText) -> PolicyAnswer {
@@ -172,8 +187,14 @@ impl AdminContext {
             version: version.id.to_string(),
             file: file.unwrap_or_default(),
             trouble: trouble.unwrap_or_default(),
+            warnings: Vec::new(),
         }
     }
+}
+
+/// Diagnostics as texts.
+pub(crate) fn texts(warnings: &[Diagnostic]) -> Vec<String> {
+    warnings.iter().map(Diagnostic::to_string).collect()
 }
 
 /// Parses a policy. An empty text is an error, not the policy that allows everything.

@@ -5,14 +5,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "policy-tools")]
+use crate::api::UsersAnswer;
 use crate::api::{
-    NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer, WhyPair,
+    CheckedPolicy, NumberText, PolicyAnswer, PolicyVersions, RollBackPolicy, SetPolicy, WhyAnswer,
+    WhyPair,
 };
 use crate::cli::args::PolicyCommand;
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, cell, when};
 use crate::files;
+#[cfg(feature = "policy-tools")]
+use hearth_core::policy::user_selector;
 use hearth_core::policy::{MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
@@ -20,6 +25,9 @@ const CHECK: &str = "/api/v1/policy/check";
 const HISTORY: &str = "/api/v1/hearth/policy/history";
 const ROLLBACK: &str = "/api/v1/hearth/policy/rollback";
 const WHY: &str = "/api/v1/hearth/policy/why";
+
+/// Most characters of a line that are shown.
+const EXCERPT: usize = 120;
 
 /// Protocols that have ports.
 const WITH_PORTS: [&str; 6] = ["tcp", "udp", "sctp", "6", "17", "132"];
@@ -43,10 +51,7 @@ pub fn run(ctx: &Ctx, command: PolicyCommand) -> Result<Output, CliError> {
         }
         PolicyCommand::Why { src, dst, proto } => why(ctx, &src, &dst, &proto),
         #[cfg(feature = "policy-tools")]
-        PolicyCommand::Template { name } => {
-            let text = hearth_core::policy::template(&name).unwrap_or_default();
-            Ok(ctx.output(&json!({ "policy": text }), || text.trim_end().into()))
-        }
+        PolicyCommand::Template { name } => template(ctx, &name),
         // It has no single result; `cli::run` has carried it out before.
         #[cfg(feature = "policy-tools")]
         PolicyCommand::Eval => Ok(Output::default()),
@@ -70,10 +75,9 @@ fn set(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
     let text = text_of(path)?;
     let policy = text.clone();
     let answer = ctx.client.put(PATH, &SetPolicy { policy });
-    in_effect(
-        ctx,
-        &answer.map_err(|fault| with_lines(fault, path, &text))?,
-    )
+    let answer = answer.map_err(|fault| with_lines(fault, path, &text))?;
+    let PolicyAnswer { warnings, .. } = read(&answer)?;
+    Ok(in_effect(ctx, &answer)?.note(&warned(&warnings, path, &text)))
 }
 
 fn in_effect(ctx: &Ctx, answer: &Value) -> Result<Output, CliError> {
@@ -81,6 +85,31 @@ fn in_effect(ctx: &Ctx, answer: &Value) -> Result<Output, CliError> {
     Ok(ctx.output(answer, || {
         format!("version {} of the policy is in effect", policy.version)
     }))
+}
+
+/// A template, with the users of the server if one is running here.
+#[cfg(feature = "policy-tools")]
+fn template(ctx: &Ctx, name: &str) -> Result<Output, CliError> {
+    let users = ctx.client.get("/api/v1/user");
+    let users = users.and_then(|answer| read::<UsersAnswer>(&answer));
+    let users = users.map(|answer| answer.users).unwrap_or_default();
+    let with_role = |is_member: bool| -> Vec<String> {
+        let users = users.iter();
+        let users = users.filter(|user| (user.role == "member") == is_member);
+        users.map(|user| user_selector(&user.name)).collect()
+    };
+    let text = hearth_core::policy::template(name, &with_role(false), &with_role(true));
+    let text = text.unwrap_or_default();
+    Ok(ctx.output(&json!({ "policy": text }), || text.trim_end().into()))
+}
+
+/// Warnings with the file and the line of its text; empty for none.
+fn warned(warnings: &[String], path: &Path, text: &str) -> String {
+    let warnings: Vec<String> = warnings
+        .iter()
+        .map(|line| format!("Warning: {line}"))
+        .collect();
+    located(&warnings.join("\n"), path, text).join("\n")
 }
 
 fn check(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
@@ -93,7 +122,11 @@ fn check(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
         ctx.output(&json, || format!("{}: {what}", path.display()))
     };
     match ctx.client.post(CHECK, &request) {
-        Ok(_) => Ok(valid("the policy is valid", true)),
+        Ok(answer) => {
+            let CheckedPolicy { warnings } = read(&answer)?;
+            let note = warned(&warnings, path, &policy);
+            Ok(valid("the policy is valid", true).note(&note))
+        }
         Err(CliError::NotRunning { .. }) => {
             if let Err(faults) = Policy::parse(&policy) {
                 let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -127,23 +160,43 @@ fn with_lines(fault: CliError, path: &Path, text: &str) -> CliError {
     let CliError::Refused(message) = fault else {
         return fault;
     };
-    let lines = message.lines().map(|line| match place_in(line) {
-        Some((number, column, what)) => {
-            let written = number.checked_sub(1).and_then(|at| text.lines().nth(at));
-            let written = written.map(|written| format!("\n    {}", cell(written.trim())));
-            let file = path.display();
-            format!(
-                "{file}:{number}:{column}: {what}{}",
-                written.unwrap_or_default()
-            )
-        }
-        None => line.to_owned(),
-    });
-    let lines: Vec<String> = lines.collect();
+    let lines = located(&message, path, text);
     match lines.as_slice() {
         [one] => CliError::Refused(one.clone()),
         many => CliError::Refused(format!("the policy was refused\n{}", many.join("\n"))),
     }
+}
+
+/// The lines of a message, each that names a place with the file and what is written there. Takes time proportional to
+/// the lengths of both texts.
+fn located(message: &str, path: &Path, text: &str) -> Vec<String> {
+    let file = path.display();
+    let written: Vec<&str> = text.lines().collect();
+    let located = message.lines().map(|line| {
+        let (kind, line) = match line.strip_prefix("Warning: ") {
+            Some(line) => ("Warning: ", line),
+            None => ("", line),
+        };
+        let Some((number, column, what)) = place_in(line) else {
+            return format!("{kind}{line}");
+        };
+        let written = number.checked_sub(1).and_then(|at| written.get(at));
+        let written = written.map(|written| format!("\n    {}", excerpt(written, column)));
+        let written = written.unwrap_or_default();
+        format!("{kind}{file}:{number}:{column}: {what}{written}")
+    });
+    located.collect()
+}
+
+/// What is written at a column of a line, which may be very long.
+fn excerpt(line: &str, column: usize) -> String {
+    if line.chars().nth(EXCERPT).is_none() {
+        return cell(line.trim());
+    }
+    let skipped = column.saturating_sub(EXCERPT / 4);
+    let shown: String = line.chars().skip(skipped).take(EXCERPT).collect();
+    let before = if skipped > 0 { "…" } else { "" };
+    format!("{before}{}…", cell(shown.trim()))
 }
 
 /// Line, column and what follows, in `line 3, column 5: what`.
@@ -265,5 +318,18 @@ mod tests {
             "the policy was refused\np.hujson:3:3: a\n    \"x\": 1,\np.hujson:9:1: b"
         );
         assert_eq!(shown("update is disabled"), "update is disabled");
+    }
+
+    #[test]
+    fn many_refusals_take_little_time_and_room_however_the_text_is_written() {
+        let message: String = (1..4000)
+            .map(|line| format!("line {line}, column 5: a\nline 1, column {line}: b\n"))
+            .collect();
+        for text in ["    \"x\": 1,\n".repeat(4000), "\"x\": 1, ".repeat(40_000)] {
+            let lines = located(&message, Path::new("p.hujson"), &text);
+            assert_eq!(lines.len(), 2 * 3999);
+            let longest = lines.iter().map(String::len).max();
+            assert!(longest < Some(400), "{longest:?}");
+        }
     }
 }

@@ -88,6 +88,13 @@ fn waiting(status: &Status) -> Vec<String> {
             "{count} devices want to join: see `hearth pending list`"
         )),
     }
+    match status.waiting_ssh {
+        0 => {}
+        1 => lines.push("1 SSH connection wants approval: see `hearth ssh list`".to_owned()),
+        count => lines.push(format!(
+            "{count} SSH connections want approval: see `hearth ssh list`"
+        )),
+    }
     lines.extend(each(&status.unauthorized, |id, name| {
         format!("{name} needs approval: `hearth nodes approve {id}`")
     }));

@@ -59,6 +59,8 @@ enum MappingFault {
     Timeout,
     #[error("this machine has no WAN address")]
     NoAddress,
+    #[error("the default gateway is unknown, and no other device is asked")]
+    NoGateway,
     #[error("no random bytes from the system")]
     NoRandomness,
 }
@@ -135,7 +137,12 @@ async fn map_all(
             return (mapping, None);
         }
     };
-    let asked = timeout(TIMEOUT, ask(ports, own, upstream.gateway, session)).await;
+    let Some(gateway) = upstream.gateway else {
+        *session = None;
+        mapping.fault = MappingFault::NoGateway.to_string();
+        return (mapping, None);
+    };
+    let asked = timeout(TIMEOUT, ask(ports, own, gateway, session)).await;
     match asked.unwrap_or(Err(MappingFault::Timeout)) {
         Ok((found, lifetime)) => {
             let half = if lifetime.is_zero() {
@@ -154,11 +161,11 @@ async fn map_all(
     }
 }
 
-/// Tries the protocol that worked last, else each in turn.
+/// Tries the protocol that worked last, else each in turn. Nobody but the default gateway is asked.
 async fn ask(
     ports: &[Port],
     own: Ipv4Addr,
-    gateway: Option<IpAddr>,
+    gateway: IpAddr,
     session: &mut Option<Session>,
 ) -> Result<(Mapping, Duration), MappingFault> {
     let mut refused = None;
@@ -168,21 +175,19 @@ async fn ask(
         *session = Some(known);
         return Ok(mapped);
     }
-    if let Some(gateway) = gateway {
-        let nonce = random().map_err(|_| MappingFault::NoRandomness)?;
-        for protocol in [Protocol::Pcp, Protocol::NatPmp] {
-            let Some(gateway) = Gateway::new(protocol, gateway, own, nonce).await else {
-                continue;
-            };
-            let found = Session::Gateway(gateway);
-            match found.map(ports).await {
-                Ok(mapped) => {
-                    *session = Some(found);
-                    return Ok(mapped);
-                }
-                Err(Some(refusal)) if refusal != Refusal::Version => refused = Some(refusal),
-                Err(_) => {}
+    let nonce = random().map_err(|_| MappingFault::NoRandomness)?;
+    for protocol in [Protocol::Pcp, Protocol::NatPmp] {
+        let Some(gateway) = Gateway::new(protocol, gateway, own, nonce).await else {
+            continue;
+        };
+        let found = Session::Gateway(gateway);
+        match found.map(ports).await {
+            Ok(mapped) => {
+                *session = Some(found);
+                return Ok(mapped);
             }
+            Err(Some(refusal)) if refusal != Refusal::Version => refused = Some(refusal),
+            Err(_) => {}
         }
     }
     if let Some(router) = upnp::Router::find(own, gateway).await {

@@ -7,7 +7,7 @@ use super::host::ServerHost;
 use crate::config::wan::{Publish, WanSettings};
 use hearth_core::clock::Timestamp;
 use hearth_core::wan::choose::WanInterface;
-use hearth_core::wan::mapping::Mapping;
+use hearth_core::wan::mapping::{Mapping, Protocol};
 use hearth_core::wan::publish::{Advertised, ConfiguredAddresses, advertise, advertised_public};
 use hearth_core::wan::report::Lookup;
 use hearth_core::wan::track::Debounce;
@@ -154,9 +154,14 @@ impl WanState {
         }
     }
 
+    /// The external address of the upstream router. UPnP is plain HTTP to a service that any device on the network
+    /// may have reached before: what only UPnP says counts once a STUN server confirms it.
     fn mapped(&self) -> Addresses {
+        let is_confirmed = |external: &Ipv4Addr| {
+            self.mapping.protocol != Some(Protocol::Upnp) || self.stun.v4 == Some(*external)
+        };
         let external = Addresses {
-            v4: self.mapping.external,
+            v4: self.mapping.external.filter(is_confirmed),
             v6: None,
         };
         external.public()
@@ -273,6 +278,38 @@ mod tests {
         assert_eq!(
             (report.public, report.public_source),
             (v4("203.0.113.5"), AddressSource::Stun)
+        );
+    }
+
+    #[test]
+    fn what_only_upnp_says_is_published_once_stun_confirms_it() {
+        let mut state = known(WanSettings::default(), Some("192.168.1.1"));
+        state.mapping.protocol = Some(Protocol::Upnp);
+        state.mapping.external = "203.0.113.6".parse().ok();
+        state.wan.all = vec!["192.168.1.1".parse().unwrap()];
+        let mut at = 0;
+        let mut public = |state: &mut WanState| {
+            at += 100;
+            observe(state, "192.168.178.2", at);
+            let report = state.report(NoticedBy::Netlink);
+            (report.public, report.public_source)
+        };
+        assert_eq!(
+            public(&mut state),
+            (Addresses::default(), AddressSource::None)
+        );
+        state.stun = v4("203.0.113.5");
+        assert_eq!(public(&mut state), (v4("203.0.113.5"), AddressSource::Stun));
+        state.stun = v4("203.0.113.6");
+        assert_eq!(
+            public(&mut state),
+            (v4("203.0.113.6"), AddressSource::Mapping)
+        );
+        state.mapping.protocol = Some(Protocol::Pcp);
+        state.stun = Addresses::default();
+        assert_eq!(
+            public(&mut state),
+            (v4("203.0.113.6"), AddressSource::Mapping)
         );
     }
 

@@ -193,6 +193,8 @@ impl Watcher {
                 }
                 Ok(()) = results.mappings.changed() => {
                     self.state.mapping = results.mappings.borrow_and_update().clone();
+                    // STUN servers confirm the address of the upstream router.
+                    again.iter().for_each(|task| task.notify_one());
                     None
                 }
             };

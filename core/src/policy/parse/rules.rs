@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Reader, selector};
 use crate::policy::ast::{Access, Autogroup, Ports, Rule, Selector};
-use crate::policy::diagnostic::Position;
+use crate::policy::diagnostic::{Diagnostic, Position};
 use crate::policy::hujson::{Kind, Value};
 
 /// The official service's message for a source other than users with the destination `autogroup:self`.
@@ -118,6 +118,35 @@ impl Reader {
         text: &str,
     ) -> Result<(Selector, Vec<Ports>), String> {
         let text = text.trim();
+        let read = self.split_destination(at, text);
+        let is_host = |name: &str| self.policy.hosts.contains_key(name);
+        match read {
+            Err(what) => Err(match selector::with_ports(text, is_host) {
+                Some(form) => {
+                    format!("{what}; a destination in acls needs ports, such as {form:?}")
+                }
+                None => what,
+            }),
+            Ok(read) => {
+                // IPv6 addresses have colons of their own.
+                if text.parse::<std::net::Ipv6Addr>().is_ok()
+                    && let Some((host, port)) = text.rsplit_once(':')
+                {
+                    let message = format!(
+                        "{text:?} is taken for the address {host} with port {port}; write \"[{host}]:{port}\" or \"[{text}]:*\""
+                    );
+                    self.policy.notes.push(Diagnostic::at(at, message));
+                }
+                Ok(read)
+            }
+        }
+    }
+
+    fn split_destination(
+        &mut self,
+        at: Position,
+        text: &str,
+    ) -> Result<(Selector, Vec<Ports>), String> {
         let (host, ports) = selector::host_and_ports(text)?;
         let ports = selector::ports(ports).map_err(|what| format!("dst={text:?}: {what}"))?;
         let found = self
@@ -203,7 +232,19 @@ impl Reader {
                 .map_err(|what| format!("dst={what}"));
             match found.and_then(|found| destination(found, text)) {
                 Ok(found) => destinations.push(found),
-                Err(what) => self.fault(at, what),
+                Err(what) => {
+                    let split = selector::host_and_ports(text).ok();
+                    let split = split.filter(|(host, ports)| {
+                        selector::ports(ports).is_ok() && self.policy.selector(host).is_ok()
+                    });
+                    let advice = match split {
+                        Some((host, ports)) => format!(
+                            "; in grants the ports are in \"ip\": \"dst\": [{host:?}], \"ip\": [{ports:?}]"
+                        ),
+                        None => String::new(),
+                    };
+                    self.fault(at, format!("{what}{advice}"));
+                }
             }
         }
         destinations

@@ -35,11 +35,17 @@ impl Reader {
                     self.fault(at, format!("groups[{name:?}]: {user:?}: {what}"));
                 } else if !user.contains('@') || user.contains(':') {
                     let what = "a group member must be a user, with @ in its name";
-                    self.fault(at, format!("groups[{name:?}]: {user:?}: {what}"));
+                    let form = match user.is_empty() || user.contains(['@', ':']) {
+                        true => "such as \"anna@\" or \"anna@example.com\"".to_owned(),
+                        false => format!("such as \"{user}@\""),
+                    };
+                    self.fault(at, format!("groups[{name:?}]: {user:?}: {what}, {form}"));
                 } else {
+                    self.note_name(at, user);
                     users.push(user.into());
                 }
             }
+            self.note_name(member.at, name);
             self.policy.groups.insert(name.into(), users);
         }
     }
@@ -57,6 +63,7 @@ impl Reader {
             }
             match selector::prefix(text) {
                 Some(net) => {
+                    self.note_name(member.at, name);
                     self.policy.hosts.insert(name.into(), net);
                 }
                 None if matches!(member.value.kind, Kind::Text(_)) => {
@@ -149,6 +156,7 @@ impl Reader {
             if let Err(what) = selector::tag_name(name) {
                 self.fault(member.at, format!("tagOwners[\"{name}\"]: {what}"));
             }
+            self.note_name(member.at, name);
             self.policy
                 .tag_owners
                 .insert(name.as_str().into(), Vec::new());
@@ -207,7 +215,8 @@ impl Reader {
         let mut names = Vec::new();
         for (at, name) in self.texts(value) {
             if !self.policy.postures.contains_key(name) {
-                self.fault(at, format!("posture not found: {name:?}"));
+                let message = format!("posture not found: {name:?}; define it in \"postures\"");
+                self.fault(at, message);
             }
             names.push(name.into());
         }

@@ -41,22 +41,75 @@ pub fn selector(text: &str) -> Result<ParsedSelector, String> {
     } else if let Some(domain) = text.strip_prefix("user:*@") {
         Selector::Domain(domain.into())
     } else if text.starts_with("svc:") {
-        return Err(format!("{text:?}: services are not supported"));
+        return Err(format!(
+            "{text:?}: services are not supported; use a tag or an address"
+        ));
     } else if text.contains('@') {
         Selector::User(text.into())
     } else if let Some(range) = range(text) {
         Selector::Addresses([range].into())
     } else if text.is_empty() || text.contains(':') || text.contains('/') {
-        return Err(invalid_address(text));
+        return Err(unknown_name(text));
     } else {
         return Ok(ParsedSelector::Host(text.into()));
     };
     Ok(ParsedSelector::Whole(whole))
 }
 
-/// The message for a text that is neither an address nor a known name.
+/// The message for a text that should be an address.
 pub fn invalid_address(text: &str) -> String {
-    format!("{text:?}: invalid address")
+    format!(
+        "{text:?}: invalid address; expected one such as 192.168.1.5, or a prefix such as 192.168.1.0/24"
+    )
+}
+
+/// The message for a text that is neither an address nor a known name.
+pub fn unknown_name(text: &str) -> String {
+    let is_like_address = |c: char| c.is_ascii_hexdigit() || "./:-".contains(c);
+    if text.starts_with("ipset:") {
+        return format!("{text:?}: invalid address; define it in \"ipsets\"");
+    }
+    if text.is_empty() || text.chars().all(is_like_address) && text.contains(['.', '/', ':']) {
+        return invalid_address(text);
+    }
+    if text.contains([':', '/']) {
+        return format!(
+            "{text:?}: invalid address; known prefixes are {}",
+            PREFIXES.join(" ")
+        );
+    }
+    format!(
+        "{text:?}: invalid address; for a user write {:?}, for a group {:?}, for a tag {:?}, or define it in \"hosts\"",
+        format!("{text}@"),
+        format!("group:{text}"),
+        format!("tag:{text}")
+    )
+}
+
+/// Prefixes of selectors.
+const PREFIXES: [&str; 5] = ["autogroup:", "group:", "ipset:", "tag:", "user:"];
+
+/// A valid form of a destination that was written without ports; `None` if it is not that. `is_host` says whether a
+/// name is one of `hosts`.
+pub fn with_ports(text: &str, is_host: impl FnOnce(&str) -> bool) -> Option<String> {
+    let text = text.trim();
+    match prefix(text) {
+        Some(IpNet::V6(_)) => {
+            return Some(match text.split_once('/') {
+                Some((address, length)) => format!("[{address}]/{length}:*"),
+                None => format!("[{text}]:*"),
+            });
+        }
+        Some(IpNet::V4(_)) => return Some(format!("{text}:*")),
+        None => {}
+    }
+    let rest = PREFIXES.iter().find_map(|known| text.strip_prefix(known));
+    let is_without = !text.is_empty() && !rest.unwrap_or(text).contains(':');
+    let is_user = || rest.is_none() && !text.contains(['@', '*']) && !is_host(text);
+    is_without.then(|| match is_user() {
+        true => format!("{text}@:*"),
+        false => format!("{text}:*"),
+    })
 }
 
 fn autogroup(text: &str) -> Result<Autogroup, String> {
@@ -74,7 +127,12 @@ fn autogroup(text: &str) -> Result<Autogroup, String> {
         | "autogroup:billing-admin"
         | "autogroup:auditor"
         | "autogroup:shared" => Autogroup::Nobody,
-        _ => return Err(format!("invalid autogroup: {text:?}")),
+        _ => {
+            let known = "self, member, tagged, internet, admin, owner, nonroot, danger-all";
+            return Err(format!(
+                "invalid autogroup: {text:?}; after \"autogroup:\" write one of {known}"
+            ));
+        }
     })
 }
 

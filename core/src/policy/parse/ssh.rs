@@ -3,6 +3,7 @@
 use super::{Reader, duration};
 use crate::policy::ast::{Autogroup, CheckPeriod, Selector, SshRule, SshTest, Test};
 use crate::policy::hujson::{Kind, Value};
+use crate::policy::resolved::localpart_domain;
 
 impl Reader {
     pub(super) fn ssh_rules(&mut self, value: &Value) {
@@ -30,7 +31,14 @@ impl Reader {
                 "action" => action = Some((value.at, self.text(value).trim())),
                 "src" => rule.sources = self.ssh_sources(value),
                 "dst" => rule.destinations = self.ssh_destinations(value),
-                "users" => rule.users = self.trimmed(value),
+                "users" => {
+                    rule.users = self.trimmed(value);
+                    for (at, text) in self.texts(value) {
+                        let domain = localpart_domain(text.trim());
+                        let named = domain.map(|domain| (at, domain.into()));
+                        self.policy.domains.extend(named);
+                    }
+                }
                 "acceptenv" => rule.accept_env = self.trimmed(value),
                 "checkperiod" if value.kind == Kind::Null => {}
                 "checkperiod" => match check_period(self.text(value)) {
@@ -78,7 +86,10 @@ impl Reader {
         for (at, text) in self.texts(value) {
             match self.selector(at, text) {
                 Ok(selector) if selector.names_people() => sources.push(selector),
-                Ok(_) => self.fault(at, format!("invalid src {:?}", text.trim())),
+                Ok(_) => {
+                    let forms = "users, groups, tags, autogroup:member, autogroup:admin, autogroup:owner and autogroup:tagged are valid";
+                    self.fault(at, format!("invalid src {:?}; {forms}", text.trim()));
+                }
                 Err(what) => self.fault(at, what),
             }
         }
@@ -96,7 +107,18 @@ impl Reader {
                     | Selector::Autogroup(Member | Tagged | Owned)),
                 ) => destinations.push(selector),
                 Err(what) if text.trim().starts_with("tag:") => self.fault(at, what),
-                _ => self.fault(at, format!("invalid dst {:?}", text.trim())),
+                found => {
+                    let why = found.err().map(|what| format!(" ({what})"));
+                    let forms = "tags, users, autogroup:self, autogroup:member and autogroup:tagged are valid";
+                    self.fault(
+                        at,
+                        format!(
+                            "invalid dst {:?}; {forms}{}",
+                            text.trim(),
+                            why.unwrap_or_default()
+                        ),
+                    );
+                }
             }
         }
         destinations

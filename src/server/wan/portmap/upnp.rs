@@ -23,8 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest response to an action, in bytes.
 const ANSWER_MAX: usize = 16 * 1024;
 
-/// Most devices that are tried.
-const DEVICES: usize = 4;
+/// Most locations that are tried.
+const LOCATIONS: usize = 4;
 
 /// A router and its service.
 pub(super) struct Router {
@@ -33,9 +33,10 @@ pub(super) struct Router {
 }
 
 impl Router {
-    /// Searches for a router, preferably the one at `gateway`.
-    pub(super) async fn find(own: Ipv4Addr, gateway: Option<IpAddr>) -> Option<Self> {
-        for resource in search(own, gateway).await {
+    /// The router at `gateway`, if it speaks UPnP.
+    pub(super) async fn find(own: Ipv4Addr, gateway: IpAddr) -> Option<Self> {
+        let mut search = Search::start(own, gateway).await?;
+        while let Some(resource) = search.next().await {
             let answer = soap::request(&resource, None, DESCRIPTION_MAX, TIMEOUT).await;
             let Ok((status, description)) = answer else {
                 continue;
@@ -96,33 +97,82 @@ impl Router {
     }
 }
 
-/// The locations of the descriptions of routers, that of the gateway first.
-async fn search(own: Ipv4Addr, gateway: Option<IpAddr>) -> Vec<Resource> {
-    let mut found_at: Vec<Resource> = Vec::new();
-    // Bound to the WAN address, it does not search the LAN.
-    let Ok(socket) = UdpSocket::bind((own, 0)).await else {
-        return found_at;
-    };
-    for search in searches() {
-        // A search that cannot be sent gets no response.
-        let _ = socket.send_to(search.as_bytes(), GROUP).await;
-    }
-    let deadline = Instant::now() + SEARCH;
-    let mut buffer = [0; FOUND_MAX];
-    while found_at.len() < DEVICES {
-        let Ok(Ok((length, from))) = timeout_at(deadline, socket.recv_from(&mut buffer)).await
-        else {
-            break;
-        };
-        let packet = buffer.get(..length).unwrap_or_default();
-        let is_gateway = Some(from.ip()) == gateway;
-        match found(packet, from.ip()).filter(|resource| !found_at.contains(resource)) {
-            Some(resource) if is_gateway => {
-                found_at.insert(0, resource);
-                break;
-            }
-            resource => found_at.extend(resource),
+/// A search for a router.
+struct Search {
+    socket: UdpSocket,
+    gateway: IpAddr,
+    deadline: Instant,
+    /// Locations so far.
+    found: Vec<Resource>,
+}
+
+impl Search {
+    /// Searches all of the network, since routers need not respond to anything else.
+    async fn start(own: Ipv4Addr, gateway: IpAddr) -> Option<Self> {
+        // Bound to the WAN address, it does not search the LAN.
+        let socket = UdpSocket::bind((own, 0)).await.ok()?;
+        for search in searches() {
+            // A search that cannot be sent gets no response.
+            let _ = socket.send_to(search.as_bytes(), GROUP).await;
         }
+        Some(Self {
+            socket,
+            gateway,
+            deadline: Instant::now() + SEARCH,
+            found: Vec::new(),
+        })
     }
-    found_at
+
+    /// The next location of a description. Only the gateway's responses count: any other device could claim to be a
+    /// router, and choose the address that is announced as that of this network.
+    async fn next(&mut self) -> Option<Resource> {
+        let mut buffer = [0; FOUND_MAX];
+        while self.found.len() < LOCATIONS {
+            let received = timeout_at(self.deadline, self.socket.recv_from(&mut buffer)).await;
+            let (length, from) = received.ok()?.ok()?;
+            let packet = buffer.get(..length).unwrap_or_default();
+            let is_new =
+                |resource: &Resource| from.ip() == self.gateway && !self.found.contains(resource);
+            if let Some(resource) = found(packet, from.ip()).filter(is_new) {
+                self.found.push(resource.clone());
+                return Some(resource);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_gateway_is_believed() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        let mut search = Search {
+            socket,
+            gateway: [127, 0, 0, 2].into(),
+            deadline: Instant::now() + Duration::from_secs(20),
+            found: Vec::new(),
+        };
+        let says = |own: &'static str, location: &'static str| async move {
+            let socket = UdpSocket::bind((own, 0)).await.unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\nLOCATION: http://{location}/d.xml\r\n\r\n");
+            socket.send_to(answer.as_bytes(), at).await.unwrap();
+        };
+        says("127.0.0.3", "127.0.0.3:80").await;
+        says("127.0.0.3", "127.0.0.2:80").await;
+        says("127.0.0.2", "127.0.0.3:80").await;
+        for _ in 0..2 {
+            says("127.0.0.2", "127.0.0.2:81").await;
+        }
+        says("127.0.0.2", "127.0.0.2:82").await;
+        for port in [81, 82] {
+            let found = search.next().await.unwrap();
+            assert_eq!(found.address, (Ipv4Addr::new(127, 0, 0, 2), port).into());
+        }
+        search.deadline = Instant::now();
+        assert_eq!(search.next().await, None);
+    }
 }
