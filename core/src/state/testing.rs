@@ -32,6 +32,8 @@ pub struct World {
 pub fn settings() -> Settings {
     Settings {
         prefixes: Prefixes::default(),
+        prefixes_are_lost: false,
+        policy_is_configured: false,
         node_expiry: None,
         device_approval: false,
         ephemeral_timeout: Duration::from_secs(60),

@@ -12,7 +12,7 @@ use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::policy::Compiled;
 use crate::state::attributes::Attributes;
 use crate::state::command::Rejected;
-use crate::state::dns::DnsRecord;
+use crate::state::dns::{DnsRecord, ReservedNames};
 use crate::state::event::{Action, Actor, Event, Target, Values};
 use crate::state::model::{
     ApiKey, Change, FLUSH_SOON, Model, Node, PendingRegistration, PolicyText, PreAuthKey, User,
@@ -366,6 +366,11 @@ impl Tx<'_> {
         self.model.changed = true;
         Arc::make_mut(&mut self.model.pending).remove(&id);
         self.changes.records.push(Record::DeletePending(id));
+    }
+
+    /// Reserves the names that the configuration uses; nothing of it is stored.
+    pub(super) fn reserve_names(&mut self, names: ReservedNames) {
+        self.model.reserved = Arc::new(names);
     }
 
     /// Adds a DNS record.
