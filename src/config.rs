@@ -221,7 +221,7 @@ impl Surroundings {
     pub fn of_this_process() -> Self {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
-            is_root: is_root(),
+            is_root: rustix::process::geteuid().is_root(),
             data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
@@ -244,11 +244,6 @@ impl Surroundings {
             None => "hearth-data".into(),
         }
     }
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 impl Config {

@@ -280,8 +280,10 @@ async fn serve(
     base::print(&text);
     tracing::info!(server_url = %base.addresses.server_url, "ready");
     notify::start(notifier, &control, &tasks);
-    let mut reloaded = |fresh: Config| {
-        dns_settings.send_replace(Arc::new(fresh.dns));
+    let mut reloaded = |fresh: Option<Config>| {
+        if let Some(fresh) = fresh {
+            dns_settings.send_replace(Arc::new(fresh.dns));
+        }
         reload_regions.notify_one();
         reload_policy.notify_one();
         notify::ready(notifier, &control);

@@ -163,7 +163,7 @@ pub enum ConfigFault {
     },
     /// A program that would run as root.
     #[error(
-        "hearth runs as root, so `wan.on_change` is not run: whoever can edit this file could run anything; run hearth as a user of its own"
+        "`wan.on_change` is never run as root, since anyone who can edit this file could then run anything: run hearth as a user of its own, as the packages do"
     )]
     ProgramAsRoot,
     /// A CGNAT address of this machine inside the prefix of the nodes.

@@ -361,7 +361,8 @@ impl RawConfig {
             Some(_) => (slip(), known().find(is_speaking)),
             None => (nearest(&word, known()), known().find(is_speaking)),
         };
-        match (slip, moved, header) {
+        let is_elsewhere = |key: &&str| keys::parts(key).0 != section;
+        match (slip, moved.filter(is_elsewhere), header) {
             (None, Some(key), Some(line)) => ConfigFault::Misplaced {
                 section: section.to_owned(),
                 line,
@@ -369,7 +370,7 @@ impl RawConfig {
                 key,
                 name,
             },
-            (near, moved, _) => ConfigFault::Unknown {
+            (near, _, _) => ConfigFault::Unknown {
                 what: "key",
                 near: near.or(moved).map(str::to_owned),
                 name,

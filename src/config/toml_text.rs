@@ -31,6 +31,11 @@ pub(super) fn read(text: &str) -> ParsedText {
         let lines: BTreeSet<usize> = found.iter().map(|(spot, _)| spot.line).collect();
         let shorter = without(&text, &lines);
         faults.extend(found);
+        if shorter == text {
+            // The end of the text is missing: what the parser makes of it has to do.
+            let entries = entries(&text, table.get_ref());
+            return ParsedText { entries, faults };
+        }
         text = shorter;
     }
     ParsedText {
@@ -44,7 +49,7 @@ fn message(text: &str, line: usize, message: &str) -> String {
     let message = message.lines().collect::<Vec<_>>().join(", ");
     match line.trim_start().starts_with('[') && message.contains("duplicate") {
         true => format!(
-            "section {} begins twice: put all its keys into one",
+            "section {} is defined above, by a header or by keys with its name: put its keys there",
             line.trim()
         ),
         false => message,

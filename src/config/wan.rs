@@ -293,7 +293,7 @@ mod tests {
         assert!(
             warnings[0]
                 .to_string()
-                .starts_with("hearth.toml:2:1: hearth runs as root")
+                .starts_with("hearth.toml:2:1: `wan.on_change` is never run as root")
         );
     }
 }

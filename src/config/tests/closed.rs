@@ -267,7 +267,7 @@ fn a_file_with_a_syntax_error_closes_what_it_mentions_and_keeps_the_rest() {
     assert!(config.node.approval && config.metrics == "127.0.0.1:9".parse().ok());
     let twice = from_text("[node]\napproval = false\n[derp]\n[node]\nexpiry = \"90d\"\n");
     assert!(
-        warnings(&twice)[0].contains("section [node] begins twice"),
+        warnings(&twice)[0].contains("section [node] is defined above"),
         "{:?}",
         twice.warnings
     );
