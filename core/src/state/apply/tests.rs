@@ -4,6 +4,7 @@ mod address;
 mod events;
 mod invariants;
 mod login;
+mod names;
 mod policy;
 mod routes;
 mod tags;
