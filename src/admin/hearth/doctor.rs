@@ -134,7 +134,7 @@ impl ApiCall<'_> {
             if let Some(node) = self_named.filter(|_| !is_confirmed) {
                 let (id, shown) = (node.id, &node.label);
                 found.push(format!(
-                    "`{name}` ({place}): device {shown} (node {id}) gives itself this name. If it is the one that is meant: `hearth nodes rename {id} {label}`"
+                    "`{name}` ({place}): device {shown} (node {id}) gives itself this name. If it is the one that is meant: `hearth nodes rename -i {id} {label}`"
                 ));
             }
         }
