@@ -350,6 +350,9 @@ pub struct Status {
     /// everyone.
     #[serde(default)]
     pub policy_version: String,
+    /// Whether no device can reach another because no policy was ever valid.
+    #[serde(default)]
+    pub policy_is_closed: bool,
     /// Warnings about the configuration and the policy.
     pub warnings: Vec<String>,
 }

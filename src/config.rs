@@ -2,7 +2,8 @@
 //!
 //! Two stages: [`file::RawConfig`] holds the keys as written, with their locations; [`Config`] holds
 //! valid values only. Nothing in a file prevents the server from starting: a fault becomes a
-//! [`Warning`] and the default is used.
+//! [`Warning`], and the default is used, or, for a key that restricts something, the most closed value
+//! ([`keys`]).
 
 pub mod board;
 pub mod budget;
@@ -12,8 +13,10 @@ mod dns;
 pub mod fault;
 pub mod file;
 mod json_text;
+pub mod keys;
 pub mod lan;
 pub mod limits;
+mod mentions;
 pub mod name;
 pub mod near;
 pub mod policy;
@@ -25,6 +28,7 @@ pub mod value;
 pub mod wan;
 pub mod web_url;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,6 +65,11 @@ pub const SYSTEM_SOCKET: &str = "/var/run/hearth/hearth.sock";
 pub const SOCKET_NAME: &str = "hearth.sock";
 /// Default base domain of the tailnet. The top-level domain is reserved for private use (ICANN, 2024).
 pub const DEFAULT_BASE_DOMAIN: &str = "hearth.internal";
+/// Key expiry while `node.expiry` cannot be read: the shortest of the official service.
+/// Source: <https://tailscale.com/docs/features/access-control/key-expiry>.
+const DAMAGED_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Rate of the relay while its limit cannot be read, in bytes per second.
+const DAMAGED_RATE: usize = 64 * 1024;
 /// Default base domain of a server whose own host is inside the first one.
 const OTHER_BASE_DOMAIN: &str = "tailnet.internal";
 
@@ -91,6 +100,8 @@ pub struct Prefixes {
     pub v4: Ipv4Range,
     /// IPv6.
     pub v6: Ipv6Range,
+    /// Whether one of them cannot be read: then no node gets a new address.
+    pub is_lost: bool,
 }
 
 /// The `[node]` section: settings of nodes.
@@ -161,6 +172,8 @@ pub struct Config {
     pub limits: Limits,
     /// The faults of the configuration, in the order of the file.
     pub warnings: Vec<Warning>,
+    /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
+    pub is_broken: bool,
 }
 
 /// Flags; each takes precedence over its key in the file.
@@ -212,7 +225,7 @@ impl Surroundings {
     pub fn of_this_process() -> Self {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
-            is_root: is_root(),
+            is_root: rustix::process::geteuid().is_root(),
             data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
@@ -237,18 +250,16 @@ impl Surroundings {
     }
 }
 
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
 impl Config {
     /// Reads the file that the flags name, or else [`DEFAULT_FILE`] if it exists, and completes it with
     /// the flags and the defaults.
     pub fn load(overrides: Overrides, surroundings: &Surroundings) -> Self {
+        // A file that is there and cannot be read may say something.
         let default_file = || {
             let path = Path::new(DEFAULT_FILE);
-            path.exists().then(|| path.into())
+            let found = std::fs::symlink_metadata(path);
+            let is_missing = found.is_err_and(|fault| fault.kind() == io::ErrorKind::NotFound);
+            (!is_missing).then(|| path.into())
         };
         let file = overrides.config.clone().or_else(default_file);
         let raw = match &file {
@@ -262,8 +273,16 @@ impl Config {
 
     fn build(mut raw: RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
         let mut config = Self::take(&mut raw, flags, surroundings);
+        config.is_broken = raw.is_broken();
         config.warnings = raw.finish();
         config
+    }
+
+    /// Whether `server_url` follows the LAN address of this machine: it is not configured, and its listener accepts
+    /// connections at all addresses.
+    pub fn follows_lan_address(&self) -> bool {
+        let listener = url_listener(&self.listen).1;
+        self.server_url_is_computed && listener.ip().is_unspecified()
     }
 
     /// Takes every key from `raw`. What remains there is unknown.
@@ -273,7 +292,7 @@ impl Config {
         let server_url = raw.take("server_url");
         let server_url = flags.server_url.or(server_url);
         let server_url_is_computed = server_url.is_none();
-        let server_url = server_url.unwrap_or_else(|| computed_url(raw, &listen, surroundings));
+        let server_url = server_url.unwrap_or_else(|| computed_url(&listen, surroundings));
         let base_domain = base_domain(raw, flags.base_domain, &server_url);
 
         let data_dir = raw.take("data_dir");
@@ -291,6 +310,7 @@ impl Config {
         let prefixes = Prefixes {
             v4: raw.take("prefixes.v4").unwrap_or(Ipv4Range::ALL),
             v6: raw.take("prefixes.v6").unwrap_or(Ipv6Range::ALL),
+            is_lost: raw.is_damaged("prefixes.v4") || raw.is_damaged("prefixes.v6"),
         };
         warn_of_carrier(raw, prefixes.v4, &surroundings.network);
         let ephemeral_range = Range {
@@ -298,8 +318,8 @@ impl Config {
             most: Duration::from_secs(365 * 24 * 60 * 60),
         };
         let node = NodeSettings {
-            expiry: raw.take("node.expiry").unwrap_or(Expiry(None)).0,
-            approval: raw.take("node.approval").unwrap_or(false),
+            expiry: expiry(raw),
+            approval: raw.take_or("node.approval", false, true),
             ephemeral_timeout: raw
                 .take_in_range("node.ephemeral_timeout", ephemeral_range)
                 .unwrap_or(Duration::from_secs(30 * 60)),
@@ -321,12 +341,18 @@ impl Config {
         let derp = DerpSettings::take(raw, Admission::Tailnet);
         let policy = PolicySettings::take(raw);
         let clients = ClientSettings::take(raw);
-        let wan = WanSettings::take(raw);
+        let wan = WanSettings::take(raw, surroundings.is_root);
         let metrics = raw.take("metrics.listen");
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
         let board = board(raw, flags.board, &surroundings.machine);
-        let limits = Limits::take(raw, board.limits.clone());
+        let mut limits = Limits::take(raw, board.limits.clone());
+        if raw.is_damaged("limits.derp_client_rate") {
+            limits.derp_client_rate = DAMAGED_RATE;
+        }
+        if raw.is_damaged("limits.derp_total_rate") {
+            limits.derp_total_rate = DAMAGED_RATE;
+        }
         warn_of_memory(raw, &board, &limits);
         Self {
             file: None,
@@ -351,16 +377,18 @@ impl Config {
             board,
             limits,
             warnings: Vec::new(),
+            is_broken: false,
         }
     }
 }
 
 fn listen(raw: &mut RawConfig, flags: &Overrides) -> Listen {
     let mut address = |key, flag: Option<ListenAddress>, port| {
-        let in_file = raw.take(key);
-        flag.or(in_file)
-            .unwrap_or(ListenAddress::everywhere(port))
-            .0
+        let in_file = raw.take_or(key, ListenAddress::everywhere(port), ListenAddress(None));
+        if flag.is_some() {
+            raw.ignore(key);
+        }
+        flag.unwrap_or(in_file).0
     };
     let listen = Listen {
         http: address("listen.http", flags.http, 8080),
@@ -420,24 +448,37 @@ fn warn_of_carrier(raw: &mut RawConfig, nodes: Ipv4Range, network: &Network) {
     raw.warn(None, fault);
 }
 
-/// `http://<LAN address>:<port>`, or the address that the listener is bound to.
-fn computed_url(raw: &mut RawConfig, listen: &Listen, surroundings: &Surroundings) -> ServerUrl {
-    let (scheme, listener) = match (listen.http, listen.https) {
+/// Key expiry. One beyond a century is a slip; `never` is a word.
+fn expiry(raw: &mut RawConfig) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let Expiry(expiry) = raw.take_or("node.expiry", Expiry(None), Expiry(Some(DAMAGED_EXPIRY)));
+    if expiry.is_none_or(|expiry| expiry <= MOST) {
+        return expiry;
+    }
+    let location = raw.location_of("node.expiry");
+    raw.out_of_range("node.expiry", location, "1s", "36500d");
+    Some(DAMAGED_EXPIRY)
+}
+
+/// The listener that a computed URL leads to. With both off it is the default one.
+fn url_listener(listen: &Listen) -> (Scheme, SocketAddr) {
+    match (listen.http, listen.https) {
         (Some(http), _) => (Scheme::Http, http),
         (None, Some(https)) => (Scheme::Https, https),
         (None, None) => (Scheme::Http, SocketAddr::from(([0, 0, 0, 0], 8080))),
-    };
+    }
+}
+
+/// `http://<LAN address>:<port>`, or the address that the listener is bound to. Before the machine has a LAN
+/// address it is that of this machine alone.
+fn computed_url(listen: &Listen, surroundings: &Surroundings) -> ServerUrl {
+    let (scheme, listener) = url_listener(listen);
     if !listener.ip().is_unspecified() {
         return ServerUrl::at(scheme, listener);
     }
-    let address = surroundings.network.home_address().unwrap_or_else(|| {
-        raw.warn(None, ConfigFault::NoHomeAddress);
-        Ipv4Addr::LOCALHOST
-    });
-    ServerUrl::at(
-        scheme,
-        SocketAddr::new(IpAddr::V4(address), listener.port()),
-    )
+    let address = surroundings.network.home_address();
+    let address = IpAddr::V4(address.unwrap_or(Ipv4Addr::LOCALHOST));
+    ServerUrl::at(scheme, SocketAddr::new(address, listener.port()))
 }
 
 /// The base domain, which must not contain the server: MagicDNS answers for all names in it.
@@ -448,19 +489,37 @@ fn base_domain(raw: &mut RawConfig, flag: Option<DnsName>, server_url: &ServerUr
         Host::Address(_) => false,
     };
     let in_file = raw.take("base_domain");
-    if let Some(domain) = flag.or(in_file) {
-        if !hides_server(&domain) {
-            return domain;
+    let Some(domain) = flag.or(in_file) else {
+        return default_base_domain(hides_server);
+    };
+    let location = raw.location_of("base_domain");
+    let reason = domain.reserved_for();
+    if reason.is_none() && !hides_server(&domain) {
+        if !domain.as_str().contains('.') && !PRIVATE_DOMAINS.contains(&domain.as_str()) {
+            let domain = domain.to_string();
+            raw.warn(location, ConfigFault::TopLevelBaseDomain { domain });
         }
-        let instead = default_base_domain(hides_server);
-        let fault = ConfigFault::HostInBaseDomain {
-            instead: instead.to_string(),
-        };
-        raw.warn(raw.location_of("base_domain"), fault);
-        return instead;
+        return domain;
     }
-    default_base_domain(hides_server)
+    let default = default_base_domain(hides_server);
+    let instead = default.to_string();
+    let fault = match reason {
+        Some(reason) => ConfigFault::BadBaseDomain {
+            domain: domain.to_string(),
+            reason,
+            instead,
+        },
+        None => ConfigFault::HostInBaseDomain { instead },
+    };
+    raw.warn(location, fault);
+    default
 }
+
+/// Base domains of one label that are not public. Sources: the ICANN board's resolution on `internal`, and RFC
+/// 6762 appendix G.
+const PRIVATE_DOMAINS: [&str; 8] = [
+    "internal", "intranet", "private", "corp", "home", "lan", "tailnet", "hearth",
+];
 
 #[expect(
     clippy::expect_used,

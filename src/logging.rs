@@ -1,4 +1,7 @@
 //! Log output and log level.
+//!
+//! What is logged comes from peers, too: [`Escaped`] keeps it from ending a line, from beginning one with a priority of
+//! its own, and from controlling a terminal.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +9,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -38,7 +43,7 @@ const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 /// If logging has been started already.
 pub fn start(level: LogLevel) -> Result<LogControl, TryInitError> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer().fmt_fields(Escaped).with_writer(io::stderr);
     let lines = match is_journal() {
         true => lines.with_ansi(false).event_format(Journal).boxed(),
         false => lines
@@ -85,6 +90,37 @@ fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
     named.is_some_and(|(first, second)| first.parse() == Ok(device) && second.parse() == Ok(inode))
 }
 
+/// Format of the message and the fields of all lines: control characters, and those that reorder text or cannot be
+/// seen, are written as escapes.
+struct Escaped;
+
+impl<'writer> FormatFields<'writer> for Escaped {
+    fn format_fields<R: RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> std::fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        for symbol in text.chars() {
+            match symbol {
+                symbol if is_harmless(symbol) => writer.write_char(symbol)?,
+                symbol => write!(writer, "{}", symbol.escape_default())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character shows as itself, where it is. Control characters are C0, DEL and C1; the others are those of
+/// Unicode TR 36 section 2.4 (bidirectional controls), line separators, and characters without a width.
+fn is_harmless(symbol: char) -> bool {
+    !symbol.is_control()
+        && !matches!(symbol,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Format of a line for the journal: `<priority>` and the fields. Source: `sd-daemon(3)`.
 struct Journal;
 
@@ -117,7 +153,77 @@ fn priority(level: Level) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What a line of each format looks like.
+    fn logged(log: impl Fn()) -> [String; 2] {
+        [true, false].map(|is_journal| {
+            let bytes = Arc::new(Mutex::new(Vec::new()));
+            let sink = bytes.clone();
+            let writer = move || Sink(sink.clone());
+            let lines = fmt::layer()
+                .fmt_fields(Escaped)
+                .with_ansi(false)
+                .with_writer(writer);
+            let lines = match is_journal {
+                true => lines.event_format(Journal).boxed(),
+                false => lines.with_target(false).boxed(),
+            };
+            let subscriber = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(subscriber, &log);
+            String::from_utf8(bytes.lock().unwrap().clone()).unwrap()
+        })
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_peers_send_makes_no_line_of_its_own_and_controls_no_terminal() {
+        let hostile =
+            "a\n<0>kernel: panic\r\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gpj\u{200b}\u{2066}\u{2028}\0\tb";
+        for lines in [
+            logged(|| tracing::info!(user = hostile, "SSH check")),
+            logged(|| tracing::info!(user = %hostile, host = ?hostile, "SSH check")),
+            logged(|| tracing::warn!("{hostile}")),
+            logged(|| tracing::warn!(fault = %io::Error::other(hostile), "failed")),
+        ] {
+            let [journal, terminal] = &lines;
+            assert!(
+                journal.starts_with("<6>") || journal.starts_with("<4>"),
+                "{journal:?}"
+            );
+            for line in &lines {
+                assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+                assert!(
+                    line.trim_end_matches('\n').chars().all(is_harmless),
+                    "{line:?}"
+                );
+                assert!(line.contains("panic") && line.contains("gpj"), "{line:?}");
+            }
+            assert!(terminal.contains("1b"), "{terminal:?}");
+        }
+    }
+
+    #[test]
+    fn other_languages_are_logged_as_they_are() {
+        let names = "J\u{fc}rgens Caf\u{e9} \u{6211}\u{7684} \u{1f600} \u{5d0}";
+        for line in logged(|| tracing::info!(names, "{names}")) {
+            assert_eq!(line.matches(names).count(), 2, "{line:?}");
+        }
+    }
 
     #[test]
     fn the_journal_is_recognized_by_its_stream() {

@@ -158,7 +158,7 @@ async fn serve(
         pin: base.pin.as_deref(),
     });
 
-    let (mut policy, policy_status) = PolicyFile::new(config.policy.file.clone(), engine.clone());
+    let (mut policy, policy_status) = PolicyFile::new(&config.policy, engine.clone());
     policy.load().await;
     let reload_policy = Arc::new(Notify::new());
     tasks.spawn(
@@ -183,6 +183,8 @@ async fn serve(
         .with_dial_plan(DialPlan::new(watcher.server()))
         .with_latest_client(config.clients.latest_version);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
+    let reserving = dns::reserve_names(engine.clone(), tailnet.clone()).await;
+    tasks.spawn("reserved names", reserving);
     let reload_regions = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),
@@ -208,7 +210,10 @@ async fn serve(
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = base::http_limits(&config.limits);
     let noise = NoiseServer::new(noise, challenge, http_limits, shutdown.clone());
-    let calls = Arc::new(NodeCalls::new(&base.addresses.server_url, &config.limits));
+    let calls = Arc::new(NodeCalls::new(
+        base.addresses.server_url.clone(),
+        &config.limits,
+    ));
     let reports = Arc::new(ClientReports::new(config.limits.audit_entries));
     let ssh_checks = Arc::new(SshChecks::new(config.limits.ssh_checks));
     let (sender, updates) = watch::channel(engine.snapshot());
@@ -278,10 +283,12 @@ async fn serve(
 
     let text = banner::banner(config, &base.addresses, &engine.snapshot());
     base::print(&text);
-    tracing::info!(server_url = base.addresses.server_url, "ready");
+    tracing::info!(server_url = %base.addresses.server_url, "ready");
     notify::start(notifier, &control, &tasks);
-    let mut reloaded = |fresh: Config| {
-        dns_settings.send_replace(Arc::new(fresh.dns));
+    let mut reloaded = |fresh: Option<Config>| {
+        if let Some(fresh) = fresh {
+            dns_settings.send_replace(Arc::new(fresh.dns));
+        }
         reload_regions.notify_one();
         reload_policy.notify_one();
         notify::ready(notifier, &control);
@@ -342,6 +349,8 @@ fn settings(config: &Config) -> Settings {
     let prefixes = Prefixes::new((v4.first(), v4.bits()), (v6.first(), v6.bits()));
     Settings {
         prefixes: prefixes.unwrap_or_default(),
+        prefixes_are_lost: config.prefixes.is_lost,
+        policy_is_configured: config.policy.is_configured(),
         node_expiry: config.node.expiry,
         device_approval: config.node.approval,
         ephemeral_timeout: config.node.ephemeral_timeout,

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::engine::Handle;
 use crate::net::body;
 use crate::net::body::Body;
+use crate::status::addresses::CurrentUrl;
 use crate::status::policy::PolicyStatus;
 use crate::status::ssh_checks::SshChecks;
 use crate::system_clock;
@@ -36,8 +37,8 @@ use html::Page;
 pub struct WebContext {
     /// Snapshots of the state.
     pub engine: Handle,
-    /// `server_url`, without a trailing slash.
-    pub server_url: String,
+    /// `server_url`.
+    pub server_url: CurrentUrl,
     /// Source of the policy, and its errors.
     pub policy: watch::Receiver<PolicyStatus>,
     /// SSH connections that wait for approval.
@@ -48,12 +49,16 @@ pub struct WebContext {
 pub fn home(context: &WebContext) -> Response<Body> {
     let snapshot = context.engine.snapshot();
     let policy = context.policy.borrow();
-    answer(home::page(&context.server_url, &snapshot, &policy))
+    answer(home::page(
+        &context.server_url.to_string(),
+        &snapshot,
+        &policy,
+    ))
 }
 
 /// `GET /join`: how to add a device.
 pub fn join(context: &WebContext) -> Response<Body> {
-    answer(join::page(&context.server_url))
+    answer(join::page(&context.server_url.to_string()))
 }
 
 /// `GET /register/{id}`: a pending registration.

@@ -147,9 +147,10 @@ impl From<Rejected> for ApiError {
             | Rejected::TooMany { .. }
             | Rejected::TooOften
             | Rejected::NoIds => Code::ResourceExhausted,
-            Rejected::LoginDecided | Rejected::UserHasNodes { .. } | Rejected::WireGuardOnly => {
-                Code::FailedPrecondition
-            }
+            Rejected::LoginDecided
+            | Rejected::UserHasNodes { .. }
+            | Rejected::WireGuardOnly
+            | Rejected::PrefixesLost => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         };
         Self::new(code, rejected.to_string())

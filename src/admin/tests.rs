@@ -15,7 +15,7 @@ use super::*;
 use crate::api::BoardStatus;
 use crate::engine::Engine;
 use crate::routes::answer_api;
-use crate::status::addresses::Addresses;
+use crate::status::addresses::{Addresses, CurrentUrl};
 use crate::status::http_counters::HttpCounters;
 use crate::store::Store;
 use bytes::Bytes;
@@ -60,7 +60,7 @@ fn server() -> Server {
         ..settings()
     };
     let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
-    let server_url = "http://192.168.1.1:8080";
+    let server_url = CurrentUrl::new("http://192.168.1.1:8080".parse().unwrap());
     let of_configuration = DnsRecord::parse("a.example", "A", "10.0.0.1").unwrap();
     let dns = DnsSettings {
         records: vec![of_configuration],
@@ -74,8 +74,7 @@ fn server() -> Server {
     let limits = Limits::default();
     let about = ServerInfo {
         addresses: Addresses {
-            server_url: server_url.into(),
-            url: server_url.parse().unwrap(),
+            server_url: server_url.clone(),
             http: "[::]:8080".parse().ok(),
             https: None,
             stun: None,

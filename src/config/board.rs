@@ -16,7 +16,7 @@ use super::file::RawConfig;
 use super::limits::Limits;
 use super::near::nearest;
 use super::raw::RawValue;
-use super::value::{ByteCount, Setting};
+use super::value::{ByteCount, List, Setting};
 use embedded::{BOARDS, CLASSES, Embedded};
 
 const MIB: usize = 1 << 20;
@@ -143,8 +143,8 @@ impl Board {
     }
 
     fn take(file: &'static Embedded, raw: &mut RawConfig) -> Option<Self> {
-        let aliases = match raw.take::<Names>("board.aliases") {
-            Some(Names(aliases)) => aliases,
+        let aliases = match raw.take::<List<String>>("board.aliases") {
+            Some(List(aliases)) => aliases,
             None => Vec::new(),
         };
         Some(Self {
@@ -175,20 +175,6 @@ pub(super) fn near(name: &str) -> Option<String> {
     let ids = boards.iter().map(|board| board.id.as_str());
     let classes = CLASSES.iter().map(|file| file.name);
     nearest(name, ids.chain(classes)).map(str::to_owned)
-}
-
-/// A list of names.
-struct Names(Vec<String>);
-
-impl Setting for Names {
-    const EXPECTED: &'static str = "a list of names";
-
-    fn read(value: &RawValue) -> Option<Self> {
-        match value {
-            RawValue::Texts(texts) => Some(Self(texts.clone())),
-            _ => None,
-        }
-    }
 }
 
 /// A class of memory and its limits.

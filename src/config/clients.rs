@@ -23,11 +23,13 @@ impl ClientSettings {
     /// Takes the section from a configuration file.
     pub(super) fn take(raw: &mut RawConfig) -> Self {
         let addresses = raw.take("clients.addresses");
+        let addresses = addresses.map(|List(mut addresses): List<IpAddr>| {
+            addresses.truncate(MAX_ADDRESSES);
+            addresses
+        });
+        let is_damaged = raw.is_damaged("clients.addresses");
         Self {
-            addresses: addresses.map(|List(mut addresses): List<IpAddr>| {
-                addresses.truncate(MAX_ADDRESSES);
-                addresses
-            }),
+            addresses: addresses.or_else(|| is_damaged.then(Vec::new)),
             latest_version: raw.take("clients.latest_version"),
         }
     }

@@ -89,8 +89,8 @@ impl DerpSettings {
             most: Duration::from_secs(30 * 24 * 60 * 60),
         };
         let mut settings = Self {
-            enabled: raw.take("derp.enabled").unwrap_or(true),
-            is_stun_only: raw.take("derp.stun_only").unwrap_or(false),
+            enabled: raw.take_or("derp.enabled", true, false),
+            is_stun_only: raw.take_or("derp.stun_only", false, true),
             region_id: raw.take_in_range("derp.region_id", ports).unwrap_or(900),
             region_code,
             region_name,
@@ -133,24 +133,33 @@ fn requires(raw: &mut RawConfig, key: &'static str, missing: &'static str) {
     raw.warn(raw.location_of(key), ConfigFault::Alone { key, missing });
 }
 
+/// Who may use the relay. A slip must not admit anyone: if `admit` cannot be read, members of the tailnet are
+/// admitted at most, and if it may depend on a URL or list that cannot be read, nobody is.
 fn admission_of(raw: &mut RawConfig, default: Admission) -> Admission {
     let url: Option<WebUrl> = raw.take("derp.admit_url");
     let keys: Option<List<NodeKey>> = raw.take("derp.admit_keys");
     let is_fail_open = raw.take("derp.admit_fail_open").unwrap_or(false);
-    // A typo in the key must not make the relay more open than intended.
-    let is_written = raw.has("derp.admit");
-    match (raw.take("derp.admit"), url, keys) {
-        (None, Some(url), None) if !is_written => Admission::Url { url, is_fail_open },
-        (None, None, Some(List(keys))) if !is_written => Admission::Keys(keys),
+    let kind: Option<AdmitKind> = raw.take("derp.admit");
+    let is_kind_lost = kind.is_none() && raw.is_damaged("derp.admit");
+    let is_url_lost = url.is_none() && raw.is_damaged("derp.admit_url");
+    let are_keys_lost = keys.is_none() && raw.is_damaged("derp.admit_keys");
+    let nobody = Admission::Keys(Vec::new());
+    match (kind, url, keys) {
+        (None, None, None) if is_kind_lost && !is_url_lost && !are_keys_lost => default,
+        (None, ..) if is_kind_lost || is_url_lost || are_keys_lost => nobody,
+        (None, Some(url), None) => Admission::Url { url, is_fail_open },
+        (None, None, Some(List(keys))) => Admission::Keys(keys),
         (None, ..) => default,
         (Some(AdmitKind::Tailnet), ..) => Admission::Tailnet,
         (Some(AdmitKind::Open), ..) => Admission::Open,
         (Some(AdmitKind::Url), Some(url), _) => Admission::Url { url, is_fail_open },
+        (Some(AdmitKind::Url), None, _) if is_url_lost => nobody,
         (Some(AdmitKind::Url), None, _) => {
             requires(raw, "derp.admit", "derp.admit_url");
             default
         }
         (Some(AdmitKind::Keys), _, Some(List(keys))) => Admission::Keys(keys),
+        (Some(AdmitKind::Keys), _, None) if are_keys_lost => nobody,
         (Some(AdmitKind::Keys), _, None) => {
             requires(raw, "derp.admit", "derp.admit_keys");
             default

@@ -85,7 +85,7 @@ fn records(raw: &mut RawConfig) -> Vec<DnsRecord> {
             Ok(record) => records.push(record),
             Err(fault) => skip(raw, RECORDS, &table, fault.to_string()),
         }
-        raw.close(table, RECORDS, &keys);
+        raw.close_table(table, RECORDS, &keys);
     }
     records
 }
@@ -127,7 +127,7 @@ fn rules(raw: &mut RawConfig, usual: &Resolution) -> Vec<DnsRule> {
                 rules.push(DnsRule { target, resolution });
             }
         }
-        raw.close(table, RULES, &RULE_KEYS);
+        raw.close_table(table, RULES, &RULE_KEYS);
     }
     rules
 }
@@ -229,6 +229,36 @@ mod tests {
         assert!(second.resolution.use_router && !second.resolution.override_local_dns);
         assert_eq!(second.resolution.split.len(), 1);
         assert!(second.resolution.search_domains.is_empty());
+    }
+
+    #[test]
+    fn one_invalid_item_of_a_list_voids_only_itself() {
+        let (settings, warnings) = read(
+            "[dns]\nnameservers = [\"9.9.9.9\",\n  \"dns.example\",\n  5, \"1.1.1.1\"]\n\
+             wildcard = [\"a b\", \"tag:web\"]\n",
+        );
+        let resolvers: Vec<&str> = (settings.usual.nameservers.iter())
+            .map(Nameserver::as_str)
+            .collect();
+        assert_eq!(resolvers, ["9.9.9.9", "1.1.1.1"]);
+        assert_eq!(settings.wildcard.len(), 1);
+        let expected = "expected a list of DNS resolvers, each an address such as `192.168.1.1` or an `https://` URL";
+        assert_eq!(
+            warnings[..2],
+            [
+                format!(
+                    "hearth.toml:3:3: invalid item in `dns.nameservers` (skipped): \"dns.example\"; {expected}"
+                ),
+                format!(
+                    "hearth.toml:4:3: invalid item in `dns.nameservers` (skipped): 5; {expected}"
+                ),
+            ]
+        );
+        assert!(
+            warnings[2]
+                .starts_with("hearth.toml:5:13: invalid item in `dns.wildcard` (skipped): \"a b\"")
+        );
+        assert_eq!(warnings.len(), 3);
     }
 
     #[test]

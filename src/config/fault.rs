@@ -40,7 +40,7 @@ impl fmt::Display for Location {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigFault {
     /// The file cannot be read.
-    #[error("cannot be read: {reason} (using the defaults)")]
+    #[error("cannot be read: {reason}")]
     Unreadable {
         /// The error of the system.
         reason: String,
@@ -52,7 +52,7 @@ pub enum ConfigFault {
         message: String,
     },
     /// A syntax error in JSON. Unlike TOML it has no lines from which to go on.
-    #[error("{message} (using the defaults)")]
+    #[error("{message} (nothing in the file is used)")]
     NotJson {
         /// The error of the parser.
         message: String,
@@ -76,17 +76,50 @@ pub enum ConfigFault {
         /// The dotted name.
         key: &'static str,
     },
+    /// A key in a section that it does not belong to.
+    #[error(
+        "unknown key `{name}`: this line is inside [{section}], which begins at line {line}; `{key}` belongs {}",
+        home(.key, *.belongs_at)
+    )]
+    Misplaced {
+        /// The dotted name as it is read.
+        name: String,
+        /// The section that the line is in.
+        section: String,
+        /// Line of that section's header.
+        line: usize,
+        /// The key that is meant.
+        key: &'static str,
+        /// Line of the header of its section, if that is in the file.
+        belongs_at: Option<usize>,
+    },
+    /// What applies in place of restrictive keys that are lost.
+    #[error(
+        "settings that cannot be read count as restrictive; until the file is fixed: {instead}"
+    )]
+    Closed {
+        /// What applies.
+        instead: String,
+    },
     /// A value of the wrong type or form.
-    #[error("invalid value for `{key}`: expected {expected} (using the default)")]
+    #[error(
+        "invalid value for `{key}`: {} ({})", reason.as_deref().map_or_else(|| format!("expected {expected}"), str::to_owned), used(.instead)
+    )]
     BadValue {
         /// The dotted name.
         key: &'static str,
         /// What the key expects.
         expected: &'static str,
+        /// Why it is invalid, if more is known.
+        reason: Option<String>,
+        /// What applies until it is fixed; `None` is the default.
+        instead: Option<&'static str>,
     },
     /// A value that is too small or too large.
-    #[error("`{key}` is out of range: allowed are {least} to {most} (using the default)")]
+    #[error("`{key}` is out of range: allowed are {least} to {most} ({})", used(.instead))]
     OutOfRange {
+        /// What applies until it is fixed; `None` is the default.
+        instead: Option<&'static str>,
         /// The dotted name.
         key: &'static str,
         /// The smallest value.
@@ -116,11 +149,29 @@ pub enum ConfigFault {
         /// The base domain that is used.
         instead: String,
     },
-    /// No address that other machines could reach.
+    /// A base domain in which others answer.
+    #[error("`base_domain` must not be `{domain}`: {reason} (using {instead})")]
+    BadBaseDomain {
+        /// The domain as written.
+        domain: String,
+        /// Who answers there.
+        reason: &'static str,
+        /// The base domain that is used.
+        instead: String,
+    },
+    /// A base domain of one label, which may be a public one.
     #[error(
-        "this machine has no private address: set `server_url`, or only clients on this machine can connect"
+        "`base_domain = \"{domain}\"` is a top-level domain: devices can resolve no public name in it; use a name such as `{domain}.internal`"
     )]
-    NoHomeAddress,
+    TopLevelBaseDomain {
+        /// The domain.
+        domain: String,
+    },
+    /// A program that would run as root.
+    #[error(
+        "`wan.on_change` is never run as root, since anyone who can edit this file could then run anything: run hearth as a user of its own, as the packages do"
+    )]
+    ProgramAsRoot,
     /// A CGNAT address of this machine inside the prefix of the nodes.
     #[error(
         "{interface} has the CGNAT address {address}, which is inside the range of the nodes: traffic may go to the wrong one; set `prefixes.v4 = \"{instead}\"`, restart, and run `hearth nodes backfill-ips`"
@@ -162,6 +213,23 @@ pub enum ConfigFault {
     NoListener,
 }
 
+/// What applies in place of a damaged key.
+fn used(instead: &Option<&'static str>) -> String {
+    match instead {
+        Some(instead) => format!("until it is fixed: {instead}"),
+        None => "using the default".to_owned(),
+    }
+}
+
+/// Where a key belongs.
+fn home(key: &str, line: Option<usize>) -> String {
+    match (key.split_once('.'), line) {
+        (None, _) => "above the first [section]".to_owned(),
+        (Some((section, _)), Some(line)) => format!("under [{section}] (line {line})"),
+        (Some((section, _)), None) => format!("under [{section}]"),
+    }
+}
+
 fn suggestion(near: &Option<String>) -> String {
     match near {
         Some(near) => format!("; did you mean `{near}`?"),
@@ -183,7 +251,7 @@ impl Warning {
     pub fn is_of_configuration(&self) -> bool {
         !matches!(
             self.fault,
-            ConfigFault::NoHomeAddress
+            ConfigFault::ProgramAsRoot
                 | ConfigFault::CarrierAddress { .. }
                 | ConfigFault::OverBudget { .. }
         )

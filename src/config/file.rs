@@ -1,16 +1,23 @@
 //! A configuration file as it is written: values by dotted key, each with its position.
 //!
-//! Must not know: which keys exist. Taking a key makes it known; a key that nobody took is unknown.
-//! Nor how TOML and JSON are parsed: see `toml_text` and `json_text`.
+//! Must not know: how TOML and JSON are parsed (see `toml_text` and `json_text`), nor what keys mean, but for
+//! what `keys` says: which of them must not become more open because they cannot be read. That is the case
+//! for a key with an invalid value, for one that an unknown key may mean, for one that a text with a syntax
+//! error mentions, and for all of them if there is no text. What a text does not mention was not written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigFault, Location, Warning};
+use super::keys::{self, Damaged};
+use super::mentions::mentions;
 use super::near::nearest;
 use super::raw::{Entry, RawTable, RawValue, Spot};
 use super::value::{Amount, Range, Setting};
 use super::{json_text, toml_text};
+
+/// Most invalid items of one list that are named.
+const ITEMS_NAMED: usize = 8;
 
 /// The suffix of a file that holds JSON; all others hold TOML.
 const JSON_SUFFIX: &str = "json";
@@ -24,6 +31,12 @@ pub struct RawConfig {
     locations: BTreeMap<&'static str, Location>,
     known: Vec<&'static str>,
     warnings: Vec<Warning>,
+    /// Keys of `keys` that are written, or may be, and cannot be read.
+    damaged: BTreeSet<&'static str>,
+    /// Those among them that have a warning of their own.
+    named: BTreeSet<&'static str>,
+    /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
+    is_broken: bool,
 }
 
 impl RawConfig {
@@ -32,22 +45,14 @@ impl RawConfig {
         Self::default()
     }
 
-    /// Reads a file. A file that cannot be read is a warning and counts as empty; invalid UTF-8 is a
-    /// warning and is replaced.
+    /// Reads a file. A file that cannot be read is a warning; then all keys that restrict something count as
+    /// damaged. Invalid UTF-8 is a warning and is replaced.
     pub fn read(path: &Path) -> Self {
         let bytes = match std::fs::read(path) {
+            // A file system without journal leaves such files after a power cut.
+            Ok(bytes) if bytes.contains(&0) => return Self::unreadable(path, "it has NUL bytes"),
             Ok(bytes) => bytes,
-            Err(error) => {
-                return Self {
-                    warnings: vec![Warning {
-                        location: Some(Location::whole(path)),
-                        fault: ConfigFault::Unreadable {
-                            reason: error.to_string(),
-                        },
-                    }],
-                    ..Self::default()
-                };
-            }
+            Err(error) => return Self::unreadable(path, &error.to_string()),
         };
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(path.into(), &text),
@@ -61,6 +66,20 @@ impl RawConfig {
                 );
                 raw
             }
+        }
+    }
+
+    fn unreadable(path: &Path, reason: &str) -> Self {
+        let reason = reason.to_owned();
+        Self {
+            path: path.into(),
+            warnings: vec![Warning {
+                location: Some(Location::whole(path)),
+                fault: ConfigFault::Unreadable { reason },
+            }],
+            damaged: keys::restrictive().collect(),
+            is_broken: true,
+            ..Self::default()
         }
     }
 
@@ -80,6 +99,7 @@ impl RawConfig {
         let is_intact = |entry: &Entry| !broken_lines.contains(&entry.name_at.line);
         let mut raw = Self {
             path,
+            is_broken: !parsed.faults.is_empty(),
             ..Self::default()
         };
         for (spot, fault) in parsed.faults {
@@ -99,12 +119,71 @@ impl RawConfig {
             }
             raw.sections.insert(name, entry.name_at);
         }
+        if is_json && text.trim().is_empty() {
+            raw.damaged = keys::restrictive().collect();
+        } else if raw.is_broken {
+            raw.close_mentioned(text, &broken_lines);
+        }
+        raw.close_possibly_meant();
         raw
     }
 
-    /// Whether `key` is in the file and has not been taken yet.
-    pub fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
+    /// Closes the keys that a text with syntax errors mentions and that were not read. A line with an error may
+    /// contradict what another line says.
+    fn close_mentioned(&mut self, text: &str, broken_lines: &[usize]) {
+        for mention in mentions(text) {
+            let is_broken = broken_lines.contains(&mention.line);
+            for key in keys::restrictive().filter(|key| mention.may_mean(key, is_broken)) {
+                if is_broken {
+                    self.entries.remove(key);
+                }
+                if !self.entries.contains_key(key) {
+                    self.damaged.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Closes the keys that unknown keys may mean: those with another spelling, or in a wrong section.
+    fn close_possibly_meant(&mut self) {
+        let mut damaged = BTreeSet::new();
+        for (name, entry) in &self.entries {
+            if keys::is_known(name) {
+                continue;
+            }
+            for name in flat(name, &entry.value) {
+                let mut parts = name.rsplit('.');
+                let (word, parent) = (parts.next(), parts.next());
+                let (word, parent) = (word.unwrap_or_default(), parent.unwrap_or_default());
+                let missing = keys::restrictive().filter(|key| !self.entries.contains_key(*key));
+                damaged.extend(missing.filter(|key| keys::may_mean(word, parent, key)));
+            }
+        }
+        self.damaged.extend(damaged);
+    }
+
+    /// Whether `key` restricts something, and is written, or may be, but cannot be read.
+    pub fn is_damaged(&self, key: &str) -> bool {
+        self.damaged.contains(key)
+    }
+
+    /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Says that it does not matter whether `key` can be read, because a flag takes precedence over it.
+    pub fn ignore(&mut self, key: &str) {
+        self.damaged.remove(key);
+    }
+
+    /// Takes the value of `key`; `default` if it is missing, and `closed` if it cannot be read.
+    pub fn take_or<T: Setting>(&mut self, key: &'static str, default: T, closed: T) -> T {
+        let value = self.take(key);
+        value.unwrap_or(match self.is_damaged(key) {
+            true => closed,
+            false => default,
+        })
     }
 
     /// Takes the value of `key`; `None` if it is missing or, with a warning, invalid.
@@ -128,15 +207,34 @@ impl RawConfig {
     fn read_entry<T: Setting>(&mut self, key: &'static str, entry: &Entry) -> Option<T> {
         let value = T::read(&entry.value);
         if value.is_none() {
-            self.warn(
-                Some(self.locate(entry.value_at)),
-                ConfigFault::BadValue {
-                    key,
-                    expected: T::EXPECTED,
-                },
-            );
+            let fault = ConfigFault::BadValue {
+                key,
+                expected: T::EXPECTED,
+                reason: T::reason(&entry.value),
+                instead: self.close(key),
+            };
+            self.warn(Some(self.locate(entry.value_at)), fault);
+            return None;
+        }
+        for item in T::skipped(&entry.value).into_iter().take(ITEMS_NAMED) {
+            let reason = format!("{}; expected {}", item.value.shown(), T::EXPECTED);
+            let location = Some(self.locate(item.at));
+            self.warn(location, ConfigFault::BadItem { key, reason });
         }
         value
+    }
+
+    /// Makes a key count as damaged. Says what applies instead; `None` is the default.
+    fn close(&mut self, key: &'static str) -> Option<&'static str> {
+        let damaged = keys::damaged(key);
+        if damaged != Damaged::Default {
+            self.damaged.insert(key);
+            self.named.insert(key);
+        }
+        match damaged {
+            Damaged::Closed(instead) => Some(instead),
+            Damaged::Default | Damaged::ClosedDefault => None,
+        }
     }
 
     /// Takes the value of `name` from a table; messages call it `key`.
@@ -157,7 +255,7 @@ impl RawConfig {
 
     /// Ends a table whose known keys have all been taken: the others are unknown. `prefix` precedes
     /// its keys in messages.
-    pub fn close(&mut self, table: RawTable, prefix: &str, known: &[&str]) {
+    pub fn close_table(&mut self, table: RawTable, prefix: &str, known: &[&str]) {
         for (name, entry) in table.entries {
             let near = nearest(&name, known.iter().copied());
             let fault = ConfigFault::Unknown {
@@ -176,15 +274,26 @@ impl RawConfig {
         if range.least <= value && value <= range.most {
             return Some(value);
         }
-        self.warn(
-            value_at.map(|at| self.locate(at)),
-            ConfigFault::OutOfRange {
-                key,
-                least: range.least.show(),
-                most: range.most.show(),
-            },
-        );
+        let value_at = value_at.map(|at| self.locate(at));
+        self.out_of_range(key, value_at, &range.least.show(), &range.most.show());
         None
+    }
+
+    /// Records that the value of a key is too small or too large.
+    pub fn out_of_range(
+        &mut self,
+        key: &'static str,
+        location: Option<Location>,
+        least: &str,
+        most: &str,
+    ) {
+        let fault = ConfigFault::OutOfRange {
+            key,
+            least: least.to_owned(),
+            most: most.to_owned(),
+            instead: self.close(key),
+        };
+        self.warn(location, fault);
     }
 
     /// The location of a key that was taken; `None` if it is not in the file.
@@ -197,33 +306,86 @@ impl RawConfig {
         self.warnings.push(Warning { location, fault });
     }
 
-    /// All warnings in the order of the file; keys that nobody took are unknown.
+    /// All warnings in the order of the file; keys that nobody took are unknown. The last one says what applies in
+    /// place of damaged keys without a warning of their own.
     pub fn finish(mut self) -> Vec<Warning> {
-        let sections: Vec<&str> = self
-            .known
-            .iter()
-            .filter_map(|key| key.split_once('.'))
-            .map(|(section, _)| section)
-            .collect();
+        let entries = std::mem::take(&mut self.entries);
+        let names = self.known.iter().filter_map(|key| key.split_once('.'));
+        let known: BTreeSet<&str> = names.map(|(section, _)| section).collect();
+        let is_unknown = |name: &str| !name.is_empty() && !known.contains(name);
         let mut unknown = Vec::new();
         for (name, at) in &self.sections {
-            if sections.contains(&name.as_str()) {
+            if is_unknown(name) {
+                let near = nearest(name, known.iter().copied()).map(str::to_owned);
+                let (what, name) = ("section", name.clone());
+                unknown.push((*at, ConfigFault::Unknown { what, name, near }));
+            }
+        }
+        for (name, entry) in &entries {
+            if is_unknown(keys::parts(name).0) {
                 continue;
             }
-            let inside = format!("{name}.");
-            self.entries.retain(|key, _| !key.starts_with(&inside));
-            unknown.push((*at, "section", name.clone(), sections.clone()));
+            for name in flat(name, &entry.value) {
+                unknown.push((entry.name_at, self.unknown_key(name)));
+            }
         }
-        for (name, entry) in &self.entries {
-            unknown.push((entry.name_at, "key", name.clone(), self.known.clone()));
-        }
-        for (at, what, name, known) in unknown {
-            let near = nearest(&name, known).map(str::to_owned);
-            let location = self.locate(at);
-            self.warn(Some(location), ConfigFault::Unknown { what, name, near });
+        for (at, fault) in unknown {
+            self.warn(Some(self.locate(at)), fault);
         }
         self.warnings.sort_by(|a, b| a.location.cmp(&b.location));
+        let silent = self.damaged.difference(&self.named);
+        let instead: BTreeSet<&str> = silent
+            .filter_map(|key| match keys::damaged(key) {
+                Damaged::Closed(instead) => Some(instead),
+                Damaged::Default | Damaged::ClosedDefault => None,
+            })
+            .collect();
+        if !instead.is_empty() {
+            let instead = instead.into_iter().collect::<Vec<_>>().join("; ");
+            let location = Some(Location::whole(&self.path));
+            self.warn(location, ConfigFault::Closed { instead });
+        }
         self.warnings
+    }
+
+    /// What is wrong with an unknown key: a slip, or a key of another section, such as a line at the end of a file.
+    /// A key of another section with another meaning is not suggested.
+    fn unknown_key(&self, name: String) -> ConfigFault {
+        let (section, inside) = keys::parts(&name);
+        let header = self.sections.get(section).map(|at| at.line);
+        let word = keys::plain(if header.is_some() { inside } else { &name });
+        let known = || self.known.iter().copied();
+        let whole = known().find(|key| *key == word);
+        let slip = || {
+            let siblings = || known().filter(|key| keys::parts(key).0 == section);
+            let last = nearest(&word, siblings().map(|key| keys::parts(key).1))?;
+            siblings().find(|key| keys::parts(key).1 == last)
+        };
+        // A word that says everything without its section. A limit may have the name of anything.
+        let is_speaking = |key: &&str| {
+            let (home, last) = keys::parts(key);
+            last == word && home != "limits" && !keys::is_generic(last)
+        };
+        let (slip, moved) = match header {
+            Some(_) if whole.is_some() => (None, whole),
+            Some(_) => (slip(), known().find(is_speaking)),
+            None => (nearest(&word, known()), known().find(is_speaking)),
+        };
+        let is_elsewhere = |key: &&str| keys::parts(key).0 != section;
+        match (slip, moved.filter(is_elsewhere), header) {
+            (None, Some(key), Some(line)) => ConfigFault::Misplaced {
+                section: section.to_owned(),
+                line,
+                belongs_at: self.sections.get(keys::parts(key).0).map(|at| at.line),
+                key,
+                name,
+            },
+            (near, _, _) => ConfigFault::Unknown {
+                what: "key",
+                near: near.or(moved).map(str::to_owned),
+                name,
+            },
+        }
     }
 
     /// The dotted names of all keys that were taken.
@@ -238,6 +400,19 @@ impl RawConfig {
             line: at.line,
             column: at.column,
         }
+    }
+}
+
+/// The name of an entry, or of each value in it if it is a table: `a.b.c = 1` inside of a section.
+fn flat(name: &str, value: &RawValue) -> Vec<String> {
+    match value {
+        RawValue::Table(table) if !table.entries.is_empty() => {
+            let inside = table.entries.iter();
+            let names =
+                inside.flat_map(|(inner, entry)| flat(&format!("{name}.{inner}"), &entry.value));
+            names.collect()
+        }
+        _ => vec![name.to_owned()],
     }
 }
 
@@ -261,6 +436,7 @@ mod tests {
                 "hearth.toml:1:1: unknown key `data_dri`; did you mean `data_dir`?",
                 "hearth.toml:4:3: unknown key `derp.enable`; did you mean `derp.enabled`?",
                 "hearth.toml:5:1: unknown key `derp.colour`",
+                "hearth.toml: settings that cannot be read count as restrictive; until the file is fixed: the relay is off",
             ]
         );
     }
@@ -272,6 +448,7 @@ mod tests {
             [
                 "hearth.toml:1:2: unknown section `drep`; did you mean `derp`?",
                 "hearth.toml:4:2: unknown section `empty`",
+                "hearth.toml: settings that cannot be read count as restrictive; until the file is fixed: the relay is off",
             ]
         );
     }
@@ -279,10 +456,10 @@ mod tests {
     #[test]
     fn an_invalid_value_is_named_with_what_was_expected() {
         assert_eq!(
-            warnings_of("data_dir = \"\"\n[derp]\nenabled = \"yes\"\nport = -1\n"),
+            warnings_of("data_dir = \"\"\n[derp]\nenabled = \"maybe\"\nport = -1\n"),
             [
                 "hearth.toml:1:12: invalid value for `data_dir`: expected a path (using the default)",
-                "hearth.toml:3:11: invalid value for `derp.enabled`: expected `true` or `false` (using the default)",
+                "hearth.toml:3:11: invalid value for `derp.enabled`: expected `true` or `false` (until it is fixed: the relay is off)",
                 "hearth.toml:4:8: invalid value for `derp.port`: expected a whole number (using the default)",
             ]
         );
@@ -314,10 +491,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_one_warning() {
+    fn a_missing_file_is_named_with_what_applies_instead() {
         let raw = RawConfig::read(Path::new("/nonexistent/hearth.toml"));
         let warnings = raw.finish();
-        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings.len(), 2);
+        assert!(
+            warnings[1]
+                .to_string()
+                .contains("new devices need approval")
+        );
         assert!(
             warnings[0]
                 .to_string()

@@ -20,6 +20,13 @@ pub struct LocalAddress {
     pub address: Ipv4Addr,
 }
 
+impl LocalAddress {
+    fn is_virtual(&self) -> bool {
+        let mut prefixes = VIRTUAL.iter();
+        prefixes.any(|prefix| self.interface.starts_with(prefix))
+    }
+}
+
 /// The IPv4 addresses of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Network {
@@ -58,16 +65,28 @@ impl Network {
         };
         let bridge = private().find(|local| local.interface == HOME_BRIDGE);
         let route = private().find(|local| Some(local.address) == self.route_source);
-        let real = private().find(|local| {
-            !VIRTUAL
-                .iter()
-                .any(|prefix| local.interface.starts_with(prefix))
-        });
+        let real = private().find(|local| !local.is_virtual());
         bridge
             .or(route)
             .or(real)
             .or_else(|| private().next())
             .map(|local| local.address)
+    }
+
+    /// Like [`home_address`](Self::home_address), for a machine whose address was `current`: that is kept as long as a
+    /// physical interface has it, so that a VPN that comes and goes changes nothing.
+    pub fn home_address_after(&self, current: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let is_bridged = self
+            .addresses
+            .iter()
+            .any(|local| local.interface == HOME_BRIDGE);
+        let kept = self.addresses.iter().find(|local| {
+            let is_private = kind_of(local.address.into()) == Kind::Private;
+            Some(local.address) == current && is_private && !local.is_virtual()
+        });
+        kept.filter(|_| !is_bridged)
+            .map(|local| local.address)
+            .or_else(|| self.home_address())
     }
 
     /// A CGNAT address of this machine, which the ISP assigned; tailnets use the same range.
@@ -132,6 +151,31 @@ mod tests {
         assert_eq!(box_.home_address(), Some([192, 168, 7, 2].into()));
         let only_virtual = network(&[LOOPBACK, ("docker0", [172, 17, 0, 1])], None);
         assert_eq!(only_virtual.home_address(), Some([172, 17, 0, 1].into()));
+    }
+
+    #[test]
+    fn an_address_in_use_is_kept_until_it_is_lost_or_the_lan_bridge_comes() {
+        let (eth, vpn) = (("eth0", [192, 168, 1, 31]), ("wg0", [10, 9, 0, 2]));
+        let docker = ("docker0", [172, 17, 0, 1]);
+        let current = Some(Ipv4Addr::from(eth.1));
+        let after = |network: Network, current| network.home_address_after(current);
+        assert_eq!(after(network(&[LOOPBACK], None), None), None);
+        assert_eq!(after(network(&[LOOPBACK, eth], None), None), current);
+        assert_eq!(after(network(&[eth, vpn], Some(vpn.1)), current), current);
+        assert_eq!(
+            after(network(&[vpn], Some(vpn.1)), current),
+            Some(vpn.1.into())
+        );
+        let bridge = ("br-lan", [192, 168, 8, 1]);
+        assert_eq!(
+            after(network(&[eth, bridge], None), current),
+            Some(bridge.1.into())
+        );
+        // One of a container is replaced as soon as there is a better one.
+        assert_eq!(
+            after(network(&[docker, eth], None), Some(docker.1.into())),
+            current
+        );
     }
 
     #[test]

@@ -18,6 +18,28 @@ impl DnsName {
         &self.0
     }
 
+    /// Why no tailnet can have names here: others answer for them, or nobody may. Sources: RFC 6762 (`local`), RFC
+    /// 6761 and its registry of special-use names, and `ts.net`, the domain of the official service.
+    pub fn reserved_for(&self) -> Option<&'static str> {
+        const RESERVED: [(&str, &str); 6] = [
+            (
+                "local",
+                "names there are for mDNS (Bonjour, Avahi), and many systems ask no DNS server",
+            ),
+            ("localhost", "names there lead to each machine itself"),
+            ("invalid", "names there must not exist"),
+            ("onion", "names there are for Tor"),
+            (
+                "arpa",
+                "names there belong to the infrastructure of the internet",
+            ),
+            ("ts.net", "names there belong to the official service"),
+        ];
+        let mut reserved = RESERVED.iter();
+        let found = reserved.find(|(parent, _)| self.is_within(&Self((*parent).to_owned())));
+        found.map(|(_, reason)| *reason)
+    }
+
     /// Whether this is `parent` or a name below it.
     pub fn is_within(&self, parent: &Self) -> bool {
         match self.0.strip_suffix(&parent.0) {

@@ -15,32 +15,43 @@ pub enum RawValue {
     Boolean(bool),
     /// A number with a fraction, as written.
     Fraction(String),
-    /// A list of strings.
-    Texts(Vec<String>),
+    /// A list.
+    List(Vec<Item>),
     /// A table: a section, or a table inside a section.
     Table(RawTable),
-    /// A list of tables.
-    Tables(Vec<RawTable>),
     /// Anything else, by its name in the language.
     Other(&'static str),
 }
 
+/// An item of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Where it is.
+    pub at: Spot,
+    /// The item.
+    pub value: RawValue,
+}
+
 impl RawValue {
-    /// A list whose values are all strings or all tables; any other list is [`RawValue::Other`].
-    pub(super) fn list(items: Vec<Self>) -> Self {
-        let texts = items.iter().map(|item| match item {
-            Self::Text(text) => Some(text.clone()),
+    /// The string, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
             _ => None,
-        });
-        if let Some(texts) = texts.collect() {
-            return Self::Texts(texts);
         }
-        let tables = items.into_iter().map(|item| match item {
-            Self::Table(table) => Some(table),
-            _ => None,
-        });
-        let tables: Option<Vec<RawTable>> = tables.collect();
-        tables.map_or(Self::Other("list"), Self::Tables)
+    }
+
+    /// The value as a person may have written it, for messages.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => format!("{:?}", text.chars().take(80).collect::<String>()),
+            Self::Integer(number) => number.to_string(),
+            Self::Boolean(boolean) => boolean.to_string(),
+            Self::Fraction(text) => text.clone(),
+            Self::List(_) => "a list".to_owned(),
+            Self::Table(_) => "a table".to_owned(),
+            Self::Other(what) => format!("a {what}"),
+        }
     }
 }
 

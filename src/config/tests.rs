@@ -3,6 +3,8 @@
 use super::lan::LocalAddress;
 use super::*;
 
+mod closed;
+
 fn at_home() -> Surroundings {
     let address = Ipv4Addr::new(192, 168, 1, 1);
     Surroundings {
@@ -78,8 +80,8 @@ fn faults_of_several_keys_are_named_at_one_of_them() {
         [
             "hearth.toml:2:1: `base_domain` must not contain the host of `server_url` (using hearth.internal)",
             "hearth.toml:4:1: `tls.key_file` requires `tls.cert_file` (ignored)",
-            "hearth.toml:6:6: invalid value for `prefixes.v4`: expected a prefix inside 100.64.0.0/10 (using the default)",
-            "hearth.toml:8:10: invalid value for `node.expiry`: expected a duration such as `180d`, or `never` (using the default)",
+            "hearth.toml:6:6: invalid value for `prefixes.v4`: expected a prefix inside 100.64.0.0/10 (until it is fixed: no new device gets an address)",
+            "hearth.toml:8:10: invalid value for `node.expiry`: expected a duration such as `180d`, or `never` (until it is fixed: node keys expire after 1d)",
         ]
     );
     assert_eq!(config.prefixes.v4, Ipv4Range::ALL);
@@ -104,8 +106,16 @@ fn a_typo_never_makes_the_relay_more_open() {
     for slip in ["admit = \"url\"", "admit = \"keys\"", "admit = \"opne\""] {
         assert_eq!(admission(slip), (Admission::Tailnet, 1), "{slip}");
     }
+    // It may have been the URL, which may admit fewer.
     let slip = format!("{ask}admit = \"tailent\"");
-    assert_eq!(admission(&slip), (Admission::Tailnet, 1));
+    let nobody = Admission::Keys(Vec::new());
+    assert_eq!(admission(&slip), (nobody.clone(), 1));
+    for slip in [
+        "admit_url = 5",
+        "admit = \"keys\"\nadmit_keys = [\"nodekey:1\"]",
+    ] {
+        assert_eq!(admission(slip), (nobody.clone(), 1), "{slip}");
+    }
 }
 
 #[test]
@@ -136,7 +146,9 @@ fn an_empty_list_of_addresses_is_not_the_same_as_none() {
     assert_eq!(addresses("addresses = []\n"), (Some(Vec::new()), 0));
     let one = "::1".parse().unwrap();
     assert_eq!(addresses("addresses = [\"::1\"]\n"), (Some(vec![one]), 0));
-    assert_eq!(addresses("addresses = [\"home\"]\n"), (None, 1));
+    assert_eq!(addresses("addresses = [\"home\"]\n"), (Some(Vec::new()), 1));
+    let both = "addresses = [\"home\", \"::1\"]\n";
+    assert_eq!(addresses(both), (Some(vec![one]), 1));
     let bad = from_text("[clients]\nlatest_version = \"new\"\n");
     assert_eq!(bad.clients.latest_version, None);
     assert_eq!(bad.warnings.len(), 1);
@@ -166,8 +178,10 @@ fn the_computed_url_follows_the_listeners() {
         &Surroundings::default(),
     );
     assert_eq!(alone.server_url.as_str(), "http://127.0.0.1:8080");
-    assert_eq!(alone.warnings.len(), 1);
-    assert!(!alone.warnings[0].is_of_configuration());
+    assert_eq!(warnings(&alone), [""; 0]);
+    assert!(alone.follows_lan_address());
+    assert!(!from_text("[listen]\nhttp = \"127.0.0.1:99\"\n").follows_lan_address());
+    assert!(!from_text("server_url = \"http://192.168.1.1\"\n").follows_lan_address());
 }
 
 #[test]
@@ -182,17 +196,6 @@ fn data_goes_where_the_user_may_write() {
     );
     user.data_home = Some("/data".into());
     assert_eq!(user.default_data_dir(), Path::new("/data/hearth"));
-}
-
-#[test]
-fn a_missing_file_is_a_warning_and_the_server_starts() {
-    let flags = Overrides {
-        config: Some("/nonexistent/hearth.toml".into()),
-        ..Overrides::default()
-    };
-    let config = Config::load(flags, &at_home());
-    assert_eq!(config.warnings.len(), 1);
-    assert_eq!(config.listen.http.map(|http| http.port()), Some(8080));
 }
 
 /// The example with its settings in force: a setting is `#key = value`, prose has a blank after
@@ -247,12 +250,17 @@ const COMPUTED: [&str; 34] = [
 #[test]
 fn the_example_documents_every_key_and_nothing_else() {
     let example = RawConfig::parse("hearth.example.toml".into(), &example_in_force());
-    let config = Config::build(example, Overrides::default(), &at_home());
+    // Root runs no programs.
+    let user = Surroundings {
+        is_root: false,
+        ..at_home()
+    };
+    let config = Config::build(example, Overrides::default(), &user);
     assert_eq!(warnings(&config), [""; 0]);
 
     let mut nothing = RawConfig::empty();
     let _ = Config::take(&mut nothing, Overrides::default(), &at_home());
-    let (_, documented) = keys_of(&example_in_force());
+    let documented = keys_of(&example_in_force());
     for key in nothing.known() {
         assert!(
             documented.iter().any(|name| name == key),
@@ -264,34 +272,121 @@ fn the_example_documents_every_key_and_nothing_else() {
 #[test]
 fn the_example_shows_the_defaults() {
     let text = example_in_force();
-    let (sections, _) = keys_of(&text);
-    let mut section = String::new();
-    let mut without_computed = String::new();
-    for line in text.lines() {
-        if let Some(name) = sections.iter().find(|name| line == format!("[{name}]")) {
-            section = format!("{name}.");
-        }
+    let is_computed = |line: &&str| {
         let key = line.split_once('=').map(|(key, _)| key.trim());
-        if key.is_none_or(|key| !COMPUTED.contains(&format!("{section}{key}").as_str())) {
-            without_computed.push_str(line);
-            without_computed.push('\n');
-        }
-    }
+        key.is_some_and(|key| COMPUTED.contains(&key))
+    };
+    let lines = text.lines().filter(|line| !is_computed(line));
+    let without_computed = lines.fold(String::new(), |text, line| text + line + "\n");
     let defaults = Config::build(RawConfig::empty(), Overrides::default(), &at_home());
     assert_eq!(from_text(&without_computed), defaults);
 }
 
 #[test]
-fn a_line_that_is_appended_to_the_example_is_reported_with_its_section() {
+fn a_line_at_the_end_of_the_example_is_read() {
     let example = include_str!("../../hearth.example.toml");
-    let config = from_text(&format!("{example}server_url = \"https://a.example\"\n"));
-    let line = example.lines().count() + 1;
-    assert_eq!(
-        warnings(&config),
-        [format!(
-            "hearth.toml:{line}:1: unknown key `limits.server_url`; did you mean `server_url`?"
-        )]
+    let config = from_text(&format!(
+        "{example}server_url = \"https://a.example\"\nlisten.https = \":443\"\n"
+    ));
+    assert_eq!(warnings(&config), [""; 0]);
+    assert_eq!(config.server_url.as_str(), "https://a.example");
+    assert_eq!(config.listen.https.map(|https| https.port()), Some(443));
+    let section = from_text(&format!("{example}[node]\napproval = true\n"));
+    assert_eq!(warnings(&section), [""; 0]);
+    assert!(section.node.approval);
+}
+
+#[test]
+fn a_line_inside_of_another_section_is_named_with_the_section_it_belongs_to() {
+    let lines = [
+        (
+            "server_url = \"https://a.example\"",
+            "`limits.server_url`",
+            "`server_url` belongs above the first [section]",
+        ),
+        (
+            "listen.https = \":443\"",
+            "`limits.listen.https`",
+            "`listen.https` belongs under [listen] (line 1)",
+        ),
+        (
+            "https = \":443\"",
+            "`limits.https`",
+            "`listen.https` belongs under [listen] (line 1)",
+        ),
+        (
+            "wan.ipv4 = \"203.0.113.1\"",
+            "`limits.wan.ipv4`",
+            "`wan.ipv4` belongs under [wan]",
+        ),
+        (
+            "approval = true",
+            "`limits.approval`",
+            "`node.approval` belongs under [node]",
+        ),
+    ];
+    for (line, name, belongs) in lines {
+        let config = from_text(&format!("[listen]\n[limits]\nnodes = 7\n{line}\n"));
+        let expected = format!(
+            "hearth.toml:4:1: unknown key {name}: this line is inside [limits], which begins at line 2; {belongs}"
+        );
+        assert_eq!(warnings(&config)[0], expected);
+    }
+    // What would have another meaning in another section is not suggested.
+    for line in [
+        "listen = \"127.0.0.1:80\"",
+        "file = \"/x\"",
+        "port = 443",
+        "ipv4 = \"::\"",
+    ] {
+        let config = from_text(&format!("[limits]\n{line}\n"));
+        let key = line.split(' ').next().unwrap();
+        assert_eq!(
+            warnings(&config)[0],
+            format!("hearth.toml:2:1: unknown key `limits.{key}`")
+        );
+    }
+}
+
+#[test]
+fn a_base_domain_in_which_others_answer_is_not_used() {
+    for domain in ["local", "home.local", "localhost", "x.ts.net", "onion"] {
+        let config = from_text(&format!("base_domain = \"{domain}\"\n"));
+        assert_eq!(config.base_domain.as_str(), DEFAULT_BASE_DOMAIN, "{domain}");
+        let [warning] = &warnings(&config)[..] else {
+            panic!("{:?}", config.warnings);
+        };
+        assert!(warning.contains("must not be"), "{warning}");
+    }
+    let com = from_text("base_domain = \"com\"\n");
+    assert!(warnings(&com)[0].contains("top-level domain"));
+    for domain in [
+        "home.arpa.example",
+        "hearth.internal",
+        "lan",
+        "tailnet",
+        "a.example",
+    ] {
+        let config = from_text(&format!("base_domain = \"{domain}\"\n"));
+        assert_eq!(warnings(&config), [""; 0], "{domain}");
+        assert_eq!(config.base_domain.as_str(), domain);
+    }
+    let same = from_text("server_url = \"https://a.example\"\nbase_domain = \"a.example\"\n");
+    assert_eq!(same.base_domain.as_str(), DEFAULT_BASE_DOMAIN);
+}
+
+#[test]
+fn a_server_url_with_a_path_is_refused_with_the_way_out() {
+    let config = from_text("server_url = \"https://a.example/hearth\"\n");
+    let [warning] = &warnings(&config)[..] else {
+        panic!("{:?}", config.warnings);
+    };
+    assert!(warning.contains("has a path"), "{warning}");
+    assert!(
+        warning.contains("a host name or port of its own"),
+        "{warning}"
     );
+    assert!(config.server_url_is_computed);
 }
 
 #[test]
@@ -301,21 +396,17 @@ fn the_example_as_it_is_changes_nothing() {
     assert_eq!(example, defaults);
 }
 
-/// The names of the sections and the dotted names of the keys in a text.
-fn keys_of(text: &str) -> (Vec<String>, Vec<String>) {
+/// The dotted names of the keys in a text.
+fn keys_of(text: &str) -> Vec<String> {
     let table: toml::Table = text.parse().unwrap();
-    let mut sections = Vec::new();
     let mut keys = Vec::new();
     for (name, value) in &table {
         match value.as_table() {
-            Some(section) => {
-                keys.extend(section.keys().map(|key| format!("{name}.{key}")));
-                sections.push(name.clone());
-            }
+            Some(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
             None => keys.push(name.clone()),
         }
     }
-    (sections, keys)
+    keys
 }
 
 #[test]

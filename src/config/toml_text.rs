@@ -1,24 +1,75 @@
 //! Parser of a configuration file in TOML.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
 
 use super::fault::ConfigFault;
-use super::raw::{Entry, ParsedText, RawTable, RawValue, Spot};
+use super::raw::{Entry, Item, ParsedText, RawTable, RawValue, Spot};
 
-/// Parses a text. After a syntax error the parser continues at the next line.
+/// Most times that lines with errors are taken out of a text.
+const ATTEMPTS: usize = 8;
+
+/// Parses a text without its lines that have syntax errors, and without the sections whose header is such a line.
 pub(super) fn read(text: &str) -> ParsedText {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let faults = errors.iter().map(|error| {
-        let begin = error.span().map_or(0, |span| span.start);
-        let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        (Spot::of_byte(text, begin), ConfigFault::Syntax { message })
-    });
-    ParsedText {
-        faults: faults.collect(),
-        entries: entries(text, table.get_ref()),
+    let mut text = text.to_owned();
+    let mut faults = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        let found: Vec<(Spot, ConfigFault)> = errors
+            .iter()
+            .map(|error| {
+                let spot = Spot::of_byte(&text, error.span().map_or(0, |span| span.start));
+                let message = message(&text, spot.line, error.message());
+                (spot, ConfigFault::Syntax { message })
+            })
+            .collect();
+        if found.is_empty() {
+            let entries = entries(&text, table.get_ref());
+            return ParsedText { entries, faults };
+        }
+        let lines: BTreeSet<usize> = found.iter().map(|(spot, _)| spot.line).collect();
+        let shorter = without(&text, &lines);
+        faults.extend(found);
+        if shorter == text {
+            // The end of the text is missing: what the parser makes of it has to do.
+            let entries = entries(&text, table.get_ref());
+            return ParsedText { entries, faults };
+        }
+        text = shorter;
     }
+    ParsedText {
+        entries: BTreeMap::new(),
+        faults,
+    }
+}
+
+fn message(text: &str, line: usize, message: &str) -> String {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let message = message.lines().collect::<Vec<_>>().join(", ");
+    match line.trim_start().starts_with('[') && message.contains("duplicate") {
+        true => format!(
+            "section {} is defined above, by a header or by keys with its name: put its keys there",
+            line.trim()
+        ),
+        false => message,
+    }
+}
+
+/// The text with these lines empty. All keys below a header among them are in another section then, so these lines
+/// are empty as well.
+fn without(text: &str, broken: &BTreeSet<usize>) -> String {
+    let mut is_in_broken_section = false;
+    let lines = text.lines().zip(1..).map(|(line, number)| {
+        if line.trim_start().starts_with('[') {
+            is_in_broken_section = broken.contains(&number);
+        }
+        match is_in_broken_section || broken.contains(&number) {
+            true => "",
+            false => line,
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn entries(text: &str, table: &DeTable<'_>) -> BTreeMap<String, Entry> {
@@ -46,9 +97,10 @@ fn value(text: &str, at: Spot, value: &DeValue<'_>) -> RawValue {
         DeValue::Array(items) => {
             let items = items.iter().map(|item| {
                 let at = Spot::of_byte(text, item.span().start);
-                self::value(text, at, item.get_ref())
+                let value = self::value(text, at, item.get_ref());
+                Item { at, value }
             });
-            RawValue::list(items.collect())
+            RawValue::List(items.collect())
         }
     }
 }

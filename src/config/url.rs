@@ -84,6 +84,11 @@ impl ServerUrl {
         Self::new(scheme, Host::Address(address.ip()), Some(address.port()))
     }
 
+    /// The same at another host.
+    pub fn with_host(&self, host: Host) -> Self {
+        Self::new(self.scheme, host, self.port)
+    }
+
     /// The scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme
@@ -124,8 +129,13 @@ pub enum InvalidUrl {
     #[error("the port is not a number from 1 to 65535")]
     Port,
     /// Something follows the host and port.
-    #[error("the URL must consist of scheme, host and port only: no path, query or user name")]
+    #[error("the URL must consist of scheme, host and port only, without query or user name")]
     Rest,
+    /// A path follows the host and port: clients ask for fixed paths at the root of the host.
+    #[error(
+        "the URL has a path, and clients cannot use one: they request /key, /ts2021 and /derp at the root of the host; give hearth a host name or port of its own, such as https://hearth.example.org, and forward all paths of it"
+    )]
+    Path,
 }
 
 impl FromStr for ServerUrl {
@@ -141,8 +151,11 @@ impl FromStr for ServerUrl {
             return Err(InvalidUrl::Scheme);
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) {
+        if rest.contains(['?', '#', '@']) {
             return Err(InvalidUrl::Rest);
+        }
+        if rest.trim_end_matches('/').contains('/') || rest.ends_with('/') {
+            return Err(InvalidUrl::Path);
         }
         let (host, port) = if let Some(inner) = rest.strip_prefix('[') {
             let (address, port) = inner.split_once(']').ok_or(InvalidUrl::Host)?;
@@ -217,7 +230,9 @@ mod tests {
             ("http://host:", InvalidUrl::Port),
             ("http://host:+80", InvalidUrl::Port),
             ("http://host:65536", InvalidUrl::Port),
-            ("http://host/path", InvalidUrl::Rest),
+            ("http://host/path", InvalidUrl::Path),
+            ("https://host/path/", InvalidUrl::Path),
+            ("https://host//", InvalidUrl::Path),
             ("http://user@host", InvalidUrl::Rest),
             ("http://host?x", InvalidUrl::Rest),
         ] {

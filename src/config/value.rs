@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::name::DnsName;
-use super::raw::{RawTable, RawValue};
+use super::raw::{Item, RawTable, RawValue};
 use super::url::ServerUrl;
 use super::web_url::WebUrl;
 use hearth_core::keys::NodeKey;
@@ -24,6 +24,16 @@ pub trait Setting: Sized {
 
     /// Reads a value; `None` if it is invalid.
     fn read(value: &RawValue) -> Option<Self>;
+
+    /// Why a value is invalid, where more can be said than what is expected.
+    fn reason(_: &RawValue) -> Option<String> {
+        None
+    }
+
+    /// The invalid items of a list, which `read` skips.
+    fn skipped(_: &RawValue) -> Vec<&Item> {
+        Vec::new()
+    }
 }
 
 /// A setting with a smallest and a largest value.
@@ -56,11 +66,6 @@ macro_rules! from_text {
     };
 }
 
-from_text!(
-    ListenAddress,
-    "an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`"
-);
-from_text!(ServerUrl, "a URL such as `https://hearth.example.org`");
 from_text!(WebUrl, "a URL such as `https://home.example.org/verify`");
 from_text!(AdmitKind, "one of `tailnet`, `url`, `keys` and `open`");
 from_text!(DnsName, "a DNS name such as `tail.example.org`");
@@ -90,14 +95,42 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for ServerUrl {
+    const EXPECTED: &'static str = "a URL such as `https://hearth.example.org`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        value.text()?.parse().ok()
+    }
+
+    fn reason(value: &RawValue) -> Option<String> {
+        let fault = value.text()?.parse::<Self>().err()?;
+        Some(fault.to_string())
+    }
+}
+
 impl Setting for bool {
     const EXPECTED: &'static str = "`true` or `false`";
 
     fn read(value: &RawValue) -> Option<Self> {
         match value {
             RawValue::Boolean(value) => Some(*value),
+            RawValue::Integer(number @ (0 | 1)) => Some(*number == 1),
+            RawValue::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(true),
+                "false" | "no" | "off" | "0" => Some(false),
+                _ => None,
+            },
             _ => None,
         }
+    }
+}
+
+/// A whole number; people write it in quotes as well.
+fn whole_number(value: &RawValue) -> Option<i64> {
+    match value {
+        RawValue::Integer(number) => Some(*number),
+        RawValue::Text(text) => text.trim().parse().ok(),
+        _ => None,
     }
 }
 
@@ -105,10 +138,7 @@ impl Setting for usize {
     const EXPECTED: &'static str = "a whole number";
 
     fn read(value: &RawValue) -> Option<Self> {
-        match value {
-            RawValue::Integer(number) => Self::try_from(*number).ok(),
-            _ => None,
-        }
+        Self::try_from(whole_number(value)?).ok()
     }
 }
 
@@ -122,10 +152,7 @@ impl Setting for u16 {
     const EXPECTED: &'static str = "a whole number up to 65535";
 
     fn read(value: &RawValue) -> Option<Self> {
-        match value {
-            RawValue::Integer(number) => Self::try_from(*number).ok(),
-            _ => None,
-        }
+        Self::try_from(whole_number(value)?).ok()
     }
 }
 
@@ -166,7 +193,14 @@ impl ListenAddress {
             port,
         )))
     }
+
+    fn at(address: SocketAddr) -> Result<Self, InvalidListenAddress> {
+        Ok(Self(Some(address)))
+    }
 }
+
+/// Words for a listener that is off.
+const OFF: [&str; 5] = ["off", "none", "no", "false", "disabled"];
 
 /// Neither an address with a port nor `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -176,18 +210,35 @@ pub struct InvalidListenAddress;
 impl FromStr for ListenAddress {
     type Err = InvalidListenAddress;
 
-    /// A port alone, with or without the colon, means all addresses.
+    /// A port alone, with or without a colon or `*:`, means all addresses.
     fn from_str(text: &str) -> Result<Self, InvalidListenAddress> {
-        if text.eq_ignore_ascii_case("off") {
+        let text = text.trim().to_ascii_lowercase();
+        if OFF.contains(&text.as_str()) {
             return Ok(Self(None));
         }
-        let port = text.strip_prefix(':').unwrap_or(text);
+        let port = text.strip_prefix('*').unwrap_or(&text);
+        let port = port.strip_prefix(':').unwrap_or(&text);
         if let Ok(port) = port.parse() {
             return Ok(Self::everywhere(port));
         }
-        text.parse()
-            .map(|address| Self(Some(address)))
-            .map_err(|_| InvalidListenAddress)
+        let address = match text.strip_prefix("localhost:") {
+            Some(port) => port.parse().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
+            None => return text.parse().map_or(Err(InvalidListenAddress), Self::at),
+        };
+        address.map_or(Err(InvalidListenAddress), Self::at)
+    }
+}
+
+impl Setting for ListenAddress {
+    const EXPECTED: &'static str = "an address such as `[::]:8080` or `192.168.1.1:8080`, or `off`";
+
+    fn read(value: &RawValue) -> Option<Self> {
+        match value {
+            RawValue::Text(text) => text.parse().ok(),
+            RawValue::Integer(port) => u16::try_from(*port).ok().map(Self::everywhere),
+            RawValue::Boolean(false) => Some(Self(None)),
+            _ => None,
+        }
     }
 }
 
@@ -297,18 +348,45 @@ pub struct List<T>(pub Vec<T>);
 /// Longest list, in items; nobody writes a longer one by hand.
 const MAX_LIST: usize = 4096;
 
+/// The items of a list that `read` understands; `None` where there are others only: most empty lists mean
+/// something.
+pub(super) fn read_list<T>(
+    value: &RawValue,
+    read: impl Fn(&RawValue) -> Option<T>,
+) -> Option<List<T>> {
+    let RawValue::List(items) = value else {
+        return None;
+    };
+    let valid: Vec<T> = items.iter().filter_map(|item| read(&item.value)).collect();
+    let is_empty_by_mistake = valid.is_empty() && !items.is_empty();
+    (items.len() <= MAX_LIST && !is_empty_by_mistake).then_some(List(valid))
+}
+
+/// The items of a list that `read` does not understand.
+pub(super) fn skipped_in<T>(value: &RawValue, read: impl Fn(&RawValue) -> Option<T>) -> Vec<&Item> {
+    let RawValue::List(items) = value else {
+        return Vec::new();
+    };
+    let invalid = items.iter().filter(|item| read(&item.value).is_none());
+    invalid.collect()
+}
+
+/// Reads an item from a string.
+pub(super) fn from_item<T: FromStr>(item: &RawValue) -> Option<T> {
+    item.text()?.parse().ok()
+}
+
 macro_rules! list_of {
     ($type:ty, $expected:literal) => {
         impl Setting for List<$type> {
             const EXPECTED: &'static str = $expected;
 
             fn read(value: &RawValue) -> Option<Self> {
-                let RawValue::Texts(texts) = value else {
-                    return None;
-                };
-                let items = texts.iter().map(|text| text.parse().ok());
-                let items = items.collect::<Option<Vec<_>>>()?;
-                (items.len() <= MAX_LIST).then_some(Self(items))
+                read_list(value, from_item)
+            }
+
+            fn skipped(value: &RawValue) -> Vec<&Item> {
+                skipped_in(value, from_item::<$type>)
             }
         }
     };
@@ -350,11 +428,11 @@ impl Setting for List<RawTable> {
     const EXPECTED: &'static str = "a list of tables";
 
     fn read(value: &RawValue) -> Option<Self> {
-        match value {
-            RawValue::Tables(tables) => Some(Self(tables.clone())),
-            RawValue::Texts(texts) if texts.is_empty() => Some(Self(Vec::new())),
-            _ => None,
-        }
+        read_list(value, RawTable::read)
+    }
+
+    fn skipped(value: &RawValue) -> Vec<&Item> {
+        skipped_in(value, RawTable::read)
     }
 }
 
@@ -375,7 +453,7 @@ impl FromStr for AdmitKind {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
+        match text.trim().to_ascii_lowercase().as_str() {
             "tailnet" => Ok(Self::Tailnet),
             "url" => Ok(Self::Url),
             "keys" => Ok(Self::Keys),
@@ -506,6 +584,9 @@ impl Amount for Duration {
     }
 }
 
+/// Words for no end.
+const NEVER: [&str; 3] = ["never", "none", "off"];
+
 /// A duration that may be `never`, which is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry(pub Option<Duration>);
@@ -515,7 +596,9 @@ impl Setting for Expiry {
 
     fn read(value: &RawValue) -> Option<Self> {
         match value {
-            RawValue::Text(text) if text.eq_ignore_ascii_case("never") => Some(Self(None)),
+            RawValue::Text(text) if NEVER.contains(&text.trim().to_ascii_lowercase().as_str()) => {
+                Some(Self(None))
+            }
             value => {
                 let duration = Duration::read(value)?;
                 Some(Self((!duration.is_zero()).then_some(duration)))
@@ -524,10 +607,11 @@ impl Setting for Expiry {
     }
 }
 
-/// Parses `90s`, `1h30m`, `180d`: whole numbers with the units ms, s, m, h, d, w and y (365 days), or
-/// `0`. Source of the units: `ParseDuration` in prometheus `common/model/time.go`, which Headscale
-/// uses for its flags.
+/// Parses `90s`, `1h30m`, `180d`, `180 days`: whole numbers with the units ms, s, m, h, d, w and y (365
+/// days) or their names, or `0`. Source of the units: `ParseDuration` in prometheus
+/// `common/model/time.go`, which Headscale uses for its flags.
 pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -535,25 +619,35 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let (digits, after) = split_number(rest)?;
+        let after = after.trim_start();
         let letters = after
-            .find(|letter: char| !letter.is_ascii_lowercase())
+            .find(|letter: char| !letter.is_ascii_alphabetic())
             .unwrap_or(after.len());
         let (unit, next) = after.split_at_checked(letters)?;
-        let unit_ms: u64 = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 60 * 60 * 1000,
-            "d" => 24 * 60 * 60 * 1000,
-            "w" => 7 * 24 * 60 * 60 * 1000,
-            "y" => 365 * 24 * 60 * 60 * 1000,
-            _ => return None,
-        };
-        let ms = digits.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+        let ms = digits.parse::<u64>().ok()?.checked_mul(unit_ms(unit)?)?;
         total = total.checked_add(Duration::from_millis(ms))?;
-        rest = next;
+        rest = next.trim_start();
     }
     (!text.is_empty()).then_some(total)
+}
+
+/// The milliseconds of a unit. `M` may be minutes or months, and a month has no fixed length.
+fn unit_ms(unit: &str) -> Option<u64> {
+    const SECOND: u64 = 1000;
+    const DAY: u64 = 24 * 60 * 60 * SECOND;
+    if unit == "M" {
+        return None;
+    }
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "ms" => 1,
+        "s" | "sec" | "secs" | "second" | "seconds" => SECOND,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60 * SECOND,
+        "h" | "hour" | "hours" => 60 * 60 * SECOND,
+        "d" | "day" | "days" => DAY,
+        "w" | "week" | "weeks" => 7 * DAY,
+        "y" | "year" | "years" => 365 * DAY,
+        _ => return None,
+    })
 }
 
 /// Formats a duration so that [`parse_duration`] reads it: the largest units first, `0s` for zero.
@@ -596,13 +690,22 @@ mod tests {
                 Some(text)
             );
         }
-        assert_eq!(parse_duration("1w"), parse_duration("7d"));
+        for (text, same) in [
+            ("1w", "7d"),
+            ("180 days", "180d"),
+            (" 1 Day 12 hours", "36h"),
+            ("30MIN", "30m"),
+        ] {
+            assert_eq!(parse_duration(text), parse_duration(same), "{text}");
+        }
         assert_eq!(parse_duration("0"), Some(Duration::ZERO));
         for text in [
             "",
             "5",
             "h",
-            "5 m",
+            "5 5m",
+            "5M",
+            "2 months",
             "-5m",
             "1.5h",
             "5x",
@@ -626,7 +729,7 @@ mod tests {
     #[test]
     fn listen_addresses_have_short_forms() {
         let everywhere = Ok(ListenAddress::everywhere(8080));
-        for text in ["[::]:8080", ":8080", "8080"] {
+        for text in ["[::]:8080", ":8080", "8080", "*:8080"] {
             assert_eq!(text.parse(), everywhere, "{text}");
         }
         assert_eq!("off".parse(), Ok(ListenAddress(None)));
@@ -634,7 +737,19 @@ mod tests {
             "10.0.0.1:80".parse(),
             Ok(ListenAddress("10.0.0.1:80".parse().ok()))
         );
-        for text in ["", "10.0.0.1", "on", "localhost:80", ":99999"] {
+        assert_eq!(
+            "localhost:80".parse(),
+            Ok(ListenAddress("127.0.0.1:80".parse().ok()))
+        );
+        for text in [
+            "",
+            "10.0.0.1",
+            "on",
+            "localhost",
+            "localhost:",
+            ":99999",
+            "*",
+        ] {
             assert_eq!(
                 text.parse::<ListenAddress>(),
                 Err(InvalidListenAddress),

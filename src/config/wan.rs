@@ -5,15 +5,19 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::fault::ConfigFault;
 use super::file::RawConfig;
-use super::raw::RawValue;
-use super::value::{Label, List, Setting};
+use super::raw::{Item, RawValue};
+use super::value::{Label, List, Setting, from_item, read_list, skipped_in};
 
 /// Most STUN servers.
 const MAX_STUN_SERVERS: usize = 4;
 
 /// Most words of `wan.on_change`.
 const MAX_WORDS: usize = 16;
+
+/// The keys that decide which public addresses are advertised.
+const PUBLISHED: [&str; 4] = ["wan.publish", "wan.interface", "wan.ipv4", "wan.ipv6"];
 
 /// Whether public addresses are advertised to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +40,7 @@ impl FromStr for Publish {
     type Err = InvalidPublish;
 
     fn from_str(text: &str) -> Result<Self, InvalidPublish> {
-        match text {
+        match text.trim().to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
@@ -109,12 +113,12 @@ impl Setting for List<StunServer> {
     const EXPECTED: &'static str = "a list of up to four servers such as `stun.example.org:3478`";
 
     fn read(value: &RawValue) -> Option<Self> {
-        let RawValue::Texts(texts) = value else {
-            return None;
-        };
-        let servers = texts.iter().map(|text| text.parse().ok());
-        let servers = servers.collect::<Option<Vec<_>>>()?;
+        let List(servers) = read_list(value, from_item)?;
         (servers.len() <= MAX_STUN_SERVERS).then_some(Self(servers))
+    }
+
+    fn skipped(value: &RawValue) -> Vec<&Item> {
+        skipped_in(value, from_item::<StunServer>)
     }
 }
 
@@ -135,9 +139,14 @@ impl Setting for MaybeProgram {
     const EXPECTED: &'static str = "a list with the absolute path of a program and its arguments";
 
     fn read(value: &RawValue) -> Option<Self> {
-        let RawValue::Texts(words) = value else {
+        let RawValue::List(items) = value else {
             return None;
         };
+        // A program without one of its arguments is another one.
+        let words = items
+            .iter()
+            .map(|item| item.value.text().map(str::to_owned));
+        let words: Vec<String> = words.collect::<Option<_>>()?;
         let Some((path, arguments)) = words.split_first() else {
             return Some(Self(None));
         };
@@ -172,11 +181,12 @@ pub struct WanSettings {
 }
 
 impl WanSettings {
-    /// Takes the section from a configuration file.
-    pub(super) fn take(raw: &mut RawConfig) -> Self {
+    /// Takes the section from a configuration file. `is_root` says that a program would run as root: then there is
+    /// none.
+    pub(super) fn take(raw: &mut RawConfig, is_root: bool) -> Self {
         let interface: Option<Label> = raw.take("wan.interface");
         let List(stun_servers) = raw.take("wan.stun_servers").unwrap_or(List(Vec::new()));
-        Self {
+        let mut settings = Self {
             interface: interface.map(|Label(name)| name),
             ipv4: raw.take("wan.ipv4"),
             ipv6: raw.take("wan.ipv6"),
@@ -186,7 +196,16 @@ impl WanSettings {
             on_change: raw
                 .take("wan.on_change")
                 .and_then(|MaybeProgram(program)| program),
+        };
+        // What is found in place of these may be an address that nobody should learn.
+        if PUBLISHED.iter().any(|key| raw.is_damaged(key)) {
+            settings.publish = Publish::Never;
         }
+        if is_root && settings.on_change.take().is_some() {
+            let location = raw.location_of("wan.on_change");
+            raw.warn(location, ConfigFault::ProgramAsRoot);
+        }
+        settings
     }
 }
 
@@ -196,7 +215,7 @@ mod tests {
 
     fn of(text: &str) -> (WanSettings, usize) {
         let mut raw = RawConfig::parse("hearth.toml".into(), &format!("[wan]\n{text}"));
-        let settings = WanSettings::take(&mut raw);
+        let settings = WanSettings::take(&mut raw, false);
         (settings, raw.finish().len())
     }
 
@@ -233,7 +252,12 @@ mod tests {
         let program = settings.on_change.unwrap();
         assert_eq!((program.path.as_path(), faults), (Path::new("/bin/x"), 0));
         assert_eq!(program.arguments, ["a b; $(c)"]);
-        for slip in ["[\"x\"]", "\"/bin/x\"", "[\"/bin/x\\u0000\"]"] {
+        for slip in [
+            "[\"x\"]",
+            "\"/bin/x\"",
+            "[\"/bin/x\\u0000\"]",
+            "[\"/bin/x\", 1]",
+        ] {
             let (settings, faults) = of(&format!("on_change = {slip}\n"));
             assert_eq!((settings.on_change, faults), (None, 1), "{slip}");
         }
@@ -244,7 +268,32 @@ mod tests {
     fn no_server_is_asked_by_default() {
         let (settings, faults) = of("");
         assert_eq!((settings, faults), (WanSettings::default(), 0));
-        let (settings, faults) = of("publish = \"sometimes\"\nipv4 = \"2001:db8::1\"\n");
-        assert_eq!((settings, faults), (WanSettings::default(), 2));
+    }
+
+    #[test]
+    fn with_a_slip_no_address_is_advertised() {
+        for slip in [
+            "publish = \"sometimes\"",
+            "ipv4 = \"2001:db8::1\"",
+            "interfaces = 5",
+        ] {
+            let (settings, _) = of(slip);
+            assert_eq!(settings.publish, Publish::Never, "{slip}");
+        }
+        assert_eq!(of("publish = \"Always\"").0.publish, Publish::Always);
+    }
+
+    #[test]
+    fn no_program_runs_as_root() {
+        let text = "[wan]\non_change = [\"/bin/x\"]\n";
+        let mut raw = RawConfig::parse("hearth.toml".into(), text);
+        assert_eq!(WanSettings::take(&mut raw, true).on_change, None);
+        let warnings = raw.finish();
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0]
+                .to_string()
+                .starts_with("hearth.toml:2:1: `wan.on_change` is never run as root")
+        );
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Limits;
+use crate::status::addresses::CurrentUrl;
 use calls::{PendingCalls, TooManyCalls};
 use hearth_core::state::secret::NoRandomness;
 use mailbox::{Mailboxes, Undelivered};
@@ -23,18 +24,18 @@ pub struct NodeCalls {
     pub pending: Arc<PendingCalls>,
     /// Longest reply of a node, in bytes.
     answer_bytes: usize,
-    /// `server_url`, without a trailing slash.
-    server_url: String,
+    /// `server_url`.
+    server_url: CurrentUrl,
 }
 
 impl NodeCalls {
     /// No requests.
-    pub fn new(server_url: &str, limits: &Limits) -> Self {
+    pub fn new(server_url: CurrentUrl, limits: &Limits) -> Self {
         Self {
             mailboxes: Arc::default(),
             pending: Arc::new(PendingCalls::new(limits.node_calls)),
             answer_bytes: limits.node_answer,
-            server_url: server_url.to_owned(),
+            server_url,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::net::body::{self, Body};
 use crate::net::body_budget::BodyBudget;
 use crate::net::query;
 use crate::shutdown::Shutdown;
+use crate::status::addresses::CurrentUrl;
 use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
 use crate::status::ssh_checks::SshChecks;
@@ -48,8 +49,8 @@ pub struct ControlContext {
     pub map_cache: MapCache,
     /// Limits.
     pub limits: Limits,
-    /// `server_url`, without a trailing slash.
-    pub server_url: String,
+    /// `server_url`.
+    pub server_url: CurrentUrl,
     /// Server side of Noise sessions.
     pub noise: Arc<NoiseServer>,
     /// Requests to nodes.
@@ -86,8 +87,8 @@ pub struct ControlParts {
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// Limits.
     pub limits: Limits,
-    /// `server_url`, without a trailing slash.
-    pub server_url: String,
+    /// `server_url`.
+    pub server_url: CurrentUrl,
     /// Server side of Noise sessions.
     pub noise: Arc<NoiseServer>,
     /// Requests to nodes.

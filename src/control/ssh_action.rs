@@ -59,7 +59,7 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     let checking = SshActions {
         checks: &context.ssh_checks,
         shutdown: &context.shutdown,
-        server_url: &context.server_url,
+        server_url: &context.server_url.to_string(),
     };
     let waiting = query::value(query, "auth_id");
     match checking.action(attempt, period, &waiting).await {

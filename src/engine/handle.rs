@@ -17,7 +17,7 @@ use hearth_core::state::command::{
     Command, NewApiKey, NewPolicy, NewPreAuthKey, NewUser, NewWireGuard, NodeUpdate, Outcome,
     Register, RegisterReply, Rejected,
 };
-use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::dns::{DnsRecord, ReservedNames};
 use hearth_core::state::event::AuditEntry;
 use hearth_core::state::model::{
     ApiKey, KeyLifetime, Node, PolicyText, PreAuthKey, Role, SessionId, User,
@@ -312,6 +312,12 @@ impl Handle {
         updates: Vec<(Box<str>, Option<AttributeValue>)>,
     ) -> impl Future<Output = Answer<()>> {
         self.done(by, Command::SetAttributes { node, updates })
+    }
+
+    /// Sets which names the configuration uses.
+    pub async fn reserve_names(&self, names: ReservedNames) -> Answer<()> {
+        let command = Command::ReserveNames(Box::new(names));
+        self.done(Principal::System, command).await
     }
 
     /// Gives every node whose address is outside the configured prefixes a new one; the reply has these nodes.

@@ -131,6 +131,7 @@ impl Journal {
             Rejected::UnknownPreAuthKey
             | Rejected::PreAuthKeyExpired
             | Rejected::PreAuthKeyUsed => Some("hearth preauthkeys create --user USER"),
+            Rejected::PrefixesLost => Some("hearth check"),
             _ => None,
         };
         tracing::warn!(

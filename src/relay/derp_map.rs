@@ -17,7 +17,7 @@ pub fn region(
     public: Public,
 ) -> Option<DerpRegion> {
     let derp = &config.derp;
-    let url = &addresses.url;
+    let url = addresses.server_url.get();
     let listener = addresses.https.map(|address| address.port());
     // An https URL has the public TLS port: a forwarded port, or a reverse proxy.
     let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
@@ -124,6 +124,7 @@ fn texts(addresses: Public, missing: &str) -> [String; 2] {
 mod tests {
     use super::*;
     use crate::config::{Overrides, Surroundings};
+    use crate::status::addresses::CurrentUrl;
     use hearth_core::derp_map::{Part, join};
 
     fn map(url: &str, pin: Option<&str>) -> String {
@@ -137,8 +138,7 @@ mod tests {
         };
         let config = Config::load(overrides, &Surroundings::default());
         let addresses = Addresses {
-            server_url: url.to_owned(),
-            url: config.server_url.clone(),
+            server_url: CurrentUrl::new(config.server_url.clone()),
             http: Some(([0, 0, 0, 0], 80).into()),
             https: Some(([0, 0, 0, 0], 8443).into()),
             stun: Some(([0, 0, 0, 0], 3478).into()),

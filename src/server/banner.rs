@@ -99,9 +99,10 @@ fn socket_flag(socket: &Path) -> String {
 }
 
 fn is_plain_and_public(config: &Config, addresses: &Addresses) -> bool {
-    let private = match addresses.url.host() {
+    let url = addresses.server_url.get();
+    let private = match url.host() {
         Host::Address(address) => matches!(kind_of(*address), Kind::Private | Kind::Local),
         Host::Name(name) => name.as_str() == "localhost",
     };
-    addresses.url.scheme() == Scheme::Http && !private && config.listen.http.is_some()
+    url.scheme() == Scheme::Http && !private && config.listen.http.is_some()
 }

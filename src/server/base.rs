@@ -138,23 +138,34 @@ impl Base {
     }
 
     /// Reloads the configuration at SIGHUP, and stops everything at SIGTERM or SIGINT. `reloaded` gets each new
-    /// configuration.
+    /// configuration, and `None` for one that is broken.
     pub(super) async fn run(
         mut self,
         config: &Config,
         log: &LogControl,
-        (reload, reloaded): (&dyn Fn() -> Config, &mut dyn FnMut(Config)),
+        (reload, reloaded): (&dyn Fn() -> Config, &mut dyn FnMut(Option<Config>)),
         notifier: &SystemdNotifier,
         metrics: &Metrics,
     ) {
         while self.signals.next().await == Signal::Reload {
             notifier.reloading();
             let fresh = reload();
+            for warning in &fresh.warnings {
+                tracing::warn!("{warning}");
+            }
+            if fresh.is_broken {
+                // What is not read might be what restricts something.
+                tracing::error!(
+                    "the configuration cannot be read completely; keeping the current one"
+                );
+                reloaded(None);
+                continue;
+            }
             self.reload(config, &fresh, log);
             if let Some(relay) = &metrics.relay {
                 relay.set_rates(relay::rates(&fresh.limits));
             }
-            reloaded(fresh);
+            reloaded(Some(fresh));
         }
         tracing::info!("stopping");
         notifier.stopping();
@@ -177,9 +188,6 @@ impl Base {
 
     /// Applies the settings that can change at runtime: log level and certificate.
     fn reload(&self, running: &Config, fresh: &Config, log: &LogControl) {
-        for warning in &fresh.warnings {
-            tracing::warn!("{warning}");
-        }
         log.set_level(fresh.log_level);
         if needs_restart(running, fresh) {
             tracing::warn!("some changed settings take effect after a restart");

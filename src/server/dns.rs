@@ -10,12 +10,12 @@ use tokio::sync::watch;
 
 use crate::config::lan::Network;
 use crate::config::value::Ipv4Range;
+use crate::engine::Handle;
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
 use hearth_core::netmap::{DnsSources, SharedMapData};
-use hearth_core::state::dns::{DnsRecord, DnsSettings, InvalidRecord, RECORDS_MAX};
-use hearth_core::tailcfg::json;
-use hearth_core::tailcfg::json::{DecodeError, Object};
+use hearth_core::policy::{Diagnostic, Kind, Value, parse_hujson};
+use hearth_core::state::dns::{DnsRecord, DnsSettings, RECORDS_MAX, ReservedNames};
 
 /// Time between two checks of the file and the addresses.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -23,22 +23,28 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Longest records file, in bytes.
 const FILE_MAX: usize = 512 * 1024;
 
-/// Why a records file is invalid.
+/// Why nothing in a records file can be used.
 #[derive(Debug, thiserror::Error)]
 enum RecordsFault {
     #[error("{0}")]
     File(#[from] std::io::Error),
+    #[error("invalid UTF-8")]
+    NotText,
     #[error("{0}")]
-    Json(#[from] DecodeError),
+    Json(Diagnostic),
     #[error("expected a list of records")]
     NoList,
-    #[error("record {number}: {fault}")]
-    Field { number: usize, fault: DecodeError },
-    #[error("record {number}: {fault}")]
-    Record { number: usize, fault: InvalidRecord },
-    #[error("more than {RECORDS_MAX} records")]
-    TooMany,
 }
+
+/// The valid records of a file, and what is wrong with the others, each with its line.
+#[derive(Debug, Default)]
+struct FileRecords {
+    records: Vec<DnsRecord>,
+    faults: Vec<String>,
+}
+
+/// Most faults of a file that are logged.
+const FAULTS_LOGGED: usize = 8;
 
 /// The sources and their last contents.
 pub(super) struct Dns {
@@ -123,7 +129,20 @@ impl Dns {
         }
         self.seen = Some((path.to_owned(), stamp));
         match read(path) {
-            Ok(records) => self.file_records = records,
+            Ok(FileRecords { records, faults }) => {
+                let file = path.display();
+                for fault in faults.iter().take(FAULTS_LOGGED) {
+                    tracing::warn!(%file, %fault, "invalid record (skipped)");
+                }
+                if let Some(more) = faults
+                    .len()
+                    .checked_sub(FAULTS_LOGGED)
+                    .filter(|more| *more > 0)
+                {
+                    tracing::warn!(%file, more, "more invalid records (skipped)");
+                }
+                self.file_records = records.into();
+            }
             Err(fault) => {
                 let file = path.display();
                 tracing::warn!(%file, %fault, "invalid records file; keeping its last records");
@@ -132,25 +151,72 @@ impl Dns {
     }
 }
 
+/// Reserves the names that the configuration uses now, before any device can take one of them, and later those of
+/// changed configurations.
+pub(super) async fn reserve_names(
+    engine: Handle,
+    mut tailnet: watch::Receiver<Arc<SharedMapData>>,
+) -> impl Future<Output = ()> {
+    reserve_now(&engine, &mut tailnet).await;
+    async move {
+        while tailnet.changed().await.is_ok() {
+            reserve_now(&engine, &mut tailnet).await;
+        }
+    }
+}
+
+async fn reserve_now(engine: &Handle, tailnet: &mut watch::Receiver<Arc<SharedMapData>>) {
+    let names = {
+        let shared = tailnet.borrow_and_update();
+        let dns = &shared.dns;
+        ReservedNames::of(&shared.base_domain, &dns.settings, &dns.file_records)
+    };
+    if let Err(fault) = engine.reserve_names(names).await {
+        tracing::warn!(%fault, "cannot reserve the names that the configuration uses");
+    }
+}
+
 /// Reads a file in the format of Headscale. Source: `readExtraRecordsFromPath` in headscale
 /// `hscontrol/dns/extrarecords.go`.
-fn read(path: &Path) -> Result<Arc<[DnsRecord]>, RecordsFault> {
+fn read(path: &Path) -> Result<FileRecords, RecordsFault> {
     let bytes = files::read(path, FILE_MAX)?;
-    let list = json::parse(&bytes)?;
-    let list = list.as_array().ok_or(RecordsFault::NoList)?;
-    if list.len() > RECORDS_MAX {
-        return Err(RecordsFault::TooMany);
+    let text = str::from_utf8(&bytes).map_err(|_| RecordsFault::NotText)?;
+    let Kind::List(list) = parse_hujson(text).map_err(RecordsFault::Json)?.kind else {
+        return Err(RecordsFault::NoList);
+    };
+    let mut found = FileRecords::default();
+    for item in &list {
+        match record_of(item) {
+            Ok(record) if found.records.len() < RECORDS_MAX => found.records.push(record),
+            Ok(_) => {
+                let line = item.at.line;
+                let fault = format!("line {line}: more than {RECORDS_MAX} records");
+                found.faults.push(fault);
+                break;
+            }
+            Err(fault) => found.faults.push(format!("line {}: {fault}", item.at.line)),
+        }
     }
-    let mut records = Vec::with_capacity(list.len());
-    for (item, number) in list.iter().zip(1..) {
-        let field = |fault| RecordsFault::Field { number, fault };
-        let object = Object::of(item).map_err(field)?;
-        let text = |name| object.text(name).map_err(field);
-        let (name, kind, value) = (text("Name")?, text("Type")?, text("Value")?);
-        let record = DnsRecord::parse(name, kind, value);
-        records.push(record.map_err(|fault| RecordsFault::Record { number, fault })?);
-    }
-    Ok(records.into())
+    Ok(found)
+}
+
+/// A record of the file. Names of fields are in any case, as for Go, which reads the file in Headscale.
+fn record_of(item: &Value) -> Result<DnsRecord, String> {
+    let Kind::Object(members) = &item.kind else {
+        return Err(format!("expected a record, found {}", item.is()));
+    };
+    let text = |name: &str| {
+        let member = members
+            .iter()
+            .find(|member| member.name.eq_ignore_ascii_case(name));
+        match member.map(|member| &member.value.kind) {
+            Some(Kind::Text(text)) => Ok(text.as_str()),
+            None | Some(Kind::Null) => Ok(""),
+            Some(_) => Err(format!("field {name}: expected a string")),
+        }
+    };
+    let (name, kind, value) = (text("name")?, text("type")?, text("value")?);
+    DnsRecord::parse(name, kind, value).map_err(|fault| fault.to_string())
 }
 
 fn tailnet_addresses(network: &Network) -> Arc<[Ipv4Addr]> {
@@ -194,12 +260,7 @@ mod tests {
         assert_eq!(names(Some(one)), "a.example");
         let two = r#"[{"Name": "b", "Value": "fd00::1"}, {"name": "c", "value": "nas"}]"#;
         assert_eq!(names(Some(two)), "b c");
-        for slip in [
-            "",
-            "{}",
-            "[",
-            r#"[{"name": "d", "value": "::1", "type": "A"}]"#,
-        ] {
+        for slip in ["", "{}", "[", r#"{"name": "d", "value": "::1"}"#] {
             assert_eq!(names(Some(slip)), "b c", "{slip}");
         }
         assert_eq!(names(Some("[]")), "");
@@ -209,24 +270,36 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_record() {
+    fn an_invalid_record_voids_only_itself_and_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.json");
-        let fault = |text: &str| {
+        let found = |text: &str| {
             files::replace(&path, text.as_bytes()).unwrap();
-            read(&path).unwrap_err().to_string()
+            let FileRecords { records, faults } = read(&path).unwrap();
+            let names: Vec<String> = records
+                .iter()
+                .map(|record| record.name.to_string())
+                .collect();
+            (names.join(" "), faults)
         };
-        let good = r#"{"name": "a", "value": "::1"}"#;
-        assert_eq!(
-            fault(&format!(r#"[{good}, {{"name": 5}}]"#)),
-            "record 2: field Name: expected a string"
+        let (names, faults) = found(
+            "[\n{\"name\": \"a\", \"value\": \"::1\"},\n{\"name\": 5},\n7,\n{\"name\": \"*.a\", \"value\": \"::1\"},\n\
+             {\"NAME\": \"b\", \"value\": \"300.1.1.1\"},\n{\"Name\": \"c\", \"Value\": \"nas\", \"ttl\": 5}\n]\n",
         );
-        assert!(
-            fault(&format!(r#"[{good}, {{"name": "*.a"}}]"#))
-                .starts_with("record 2: invalid record name \"*.a\": wildcards")
-        );
-        let many = vec![good; RECORDS_MAX + 1].join(",");
-        assert_eq!(fault(&format!("[{many}]")), "more than 1024 records");
+        assert_eq!(names, "a c");
+        let begins = [
+            "line 3: field name: expected a string",
+            "line 4: expected a record, found a number",
+            "line 5: invalid record name \"*.a\": wildcards",
+            "line 6: invalid IP address \"300.1.1.1\"",
+        ];
+        assert_eq!(faults.len(), begins.len());
+        for (fault, begin) in faults.iter().zip(begins) {
+            assert!(fault.starts_with(begin), "{fault}");
+        }
+        let many = vec![r#"{"name": "a", "value": "::1"}"#; RECORDS_MAX + 5].join(",");
+        let (_, faults) = found(&format!("[{many}]"));
+        assert_eq!(faults, ["line 1: more than 1024 records"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use crate::net::listener::{Serve, accept_all, adopt_tcp, adopt_udp, bind_tcp, bi
 use crate::net::tls;
 use crate::service::Sockets;
 use crate::shutdown::Shutdown;
-use crate::status::addresses::Addresses;
+use crate::status::addresses::{Addresses, CurrentUrl};
 use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
 
@@ -101,8 +101,7 @@ impl Listeners {
             _ => url.clone(),
         };
         Ok(Addresses {
-            server_url: url.to_string(),
-            url,
+            server_url: CurrentUrl::new(url),
             http,
             https,
             stun: stun.transpose().map_err(system("a socket's address"))?,

@@ -1,6 +1,7 @@
 //! The policy file: loaded at the start and whenever it changes.
 //!
-//! An invalid file changes nothing: the previous policy stays in force, and the reason is reported.
+//! An invalid file changes nothing: the previous policy stays in force, and the reason is reported. Where no policy
+//! was ever valid, nobody reaches anybody (`Settings::policy_is_configured`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use crate::config::PolicySettings;
 use crate::engine::{EngineError, Handle};
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
@@ -64,19 +66,20 @@ pub(super) struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The file at this path; without one the policy is in the database.
+    /// The configured file; without one the policy is in the database.
     pub(super) fn new(
-        path: Option<PathBuf>,
+        settings: &PolicySettings,
         engine: Handle,
     ) -> (Self, watch::Receiver<PolicyStatus>) {
         let (place, watched) = watch::channel(PolicyStatus {
-            file: path.clone(),
+            file: settings.file.clone(),
+            is_lost: settings.is_lost,
             fault: String::new(),
         });
         let file = Self {
             engine,
             place,
-            path,
+            path: settings.file.clone(),
             read: None,
             seen: None,
         };
@@ -90,7 +93,7 @@ impl PolicyFile {
             self.seen = Stamp::of(&path);
             self.apply(&path, false).await;
         }
-        warn_of_stored(&self.engine.snapshot());
+        warn_of_stored(&self.place.borrow(), &self.engine.snapshot());
     }
 
     /// Applies the file whenever it changes and when `again` is notified.
@@ -129,15 +132,14 @@ impl PolicyFile {
                     // The file is not at fault: try again.
                     self.read = None;
                 }
-                let fault = fault.to_string();
-                if self.place.borrow().fault != fault {
-                    let fault = fault.replace('\n', "; ");
-                    tracing::error!(%file, %fault, "policy file rejected; the previous policy stays in force");
-                }
-                fault
+                fault.to_string()
             }
         };
+        let is_news = self.place.borrow().fault != fault;
         self.place.send_modify(|place| place.fault = fault);
+        if is_news && let Some(trouble) = self.place.borrow().trouble(&self.engine.snapshot()) {
+            tracing::error!("{trouble}");
+        }
     }
 
     async fn hand_over(
@@ -154,7 +156,7 @@ impl PolicyFile {
         let newest = snapshot.policies().last();
         let is_known = newest.is_some_and(|newest| *newest.source == *text);
         if is_known && must_hold {
-            warn_of_stored(&snapshot);
+            warn_of_stored(&PolicyStatus::default(), &snapshot);
         }
         // The policy in force is not rejected for tests that fail since nodes changed.
         let new =
@@ -167,9 +169,12 @@ impl PolicyFile {
     }
 }
 
-/// Logs the faults and failing tests of the policy in force.
-fn warn_of_stored(snapshot: &Snapshot) {
-    if let Some(trouble) = PolicyStatus::default().trouble(snapshot) {
+/// Logs why the policy in force is not the newest, and which of its tests fail.
+fn warn_of_stored(status: &PolicyStatus, snapshot: &Snapshot) {
+    // A rejected file was logged when it was read.
+    if status.fault.is_empty()
+        && let Some(trouble) = status.trouble(snapshot)
+    {
         tracing::error!("{trouble}");
     }
     for warning in policy::ambiguous_users(snapshot) {
@@ -187,6 +192,7 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::store::Store;
+    use hearth_core::state::model::Settings;
     use hearth_core::state::testing::settings;
 
     struct World {
@@ -197,14 +203,41 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
+            Self::open(tempfile::tempdir().unwrap())
+        }
+
+        /// A server whose configuration names a policy file.
+        fn open(dir: tempfile::TempDir) -> Self {
             let (store, loaded) = Store::open(dir.path(), 1 << 20).unwrap();
-            let (engine, handle) = Engine::start(store, loaded, settings(), 16, 16).unwrap();
+            let settings = Settings {
+                policy_is_configured: true,
+                ..settings()
+            };
+            let (engine, handle) = Engine::start(store, loaded, settings, 16, 16).unwrap();
             Self {
                 dir,
                 engine,
                 handle,
             }
+        }
+
+        fn restart(self) -> Self {
+            self.engine.stop();
+            Self::open(self.dir)
+        }
+
+        fn file(&self) -> (PolicyFile, watch::Receiver<PolicyStatus>) {
+            let settings = PolicySettings {
+                file: Some(self.path()),
+                is_lost: false,
+            };
+            PolicyFile::new(&settings, self.handle.clone())
+        }
+
+        /// Whether a policy that nobody wrote applies.
+        fn denies_everything(&self) -> bool {
+            let snapshot = self.handle.snapshot();
+            snapshot.policies().is_empty() && snapshot.compiled().policy().is_some()
         }
 
         fn path(&self) -> PathBuf {
@@ -226,9 +259,50 @@ mod tests {
         r#"{"acls": [], "tests": [{"src": "nobody@", "accept": ["100.64.0.1:22"]}]}"#;
 
     #[tokio::test]
+    async fn with_a_policy_file_that_was_never_valid_nobody_reaches_anybody() {
+        let world = World::new();
+        assert!(world.denies_everything());
+        for text in [
+            None,
+            Some("{\n"),
+            Some(""),
+            Some("null"),
+            Some("{\"acls\": 5}"),
+        ] {
+            if let Some(text) = text {
+                world.save(text);
+            }
+            let (mut file, watched) = world.file();
+            file.load().await;
+            let trouble = watched.borrow().trouble(&world.handle.snapshot());
+            let trouble = trouble.unwrap();
+            assert!(trouble.contains("no device can reach another"), "{trouble}");
+            assert!(world.denies_everything(), "{text:?}");
+        }
+        world.save("{}");
+        let (mut file, watched) = world.file();
+        file.load().await;
+        assert_eq!(watched.borrow().trouble(&world.handle.snapshot()), None);
+        assert!(!world.denies_everything());
+        // Now there is a previous one.
+        world.save("{\n");
+        let world = world.restart();
+        let (mut file, watched) = world.file();
+        file.load().await;
+        let trouble = watched.borrow().trouble(&world.handle.snapshot());
+        let trouble = trouble.unwrap();
+        assert!(
+            trouble.contains("the previous policy stays in effect"),
+            "{trouble}"
+        );
+        assert!(!world.denies_everything());
+        world.engine.stop();
+    }
+
+    #[tokio::test]
     async fn an_invalid_file_changes_nothing_and_is_reported_with_line_and_column() {
         let world = World::new();
-        let (mut file, watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        let (mut file, watched) = world.file();
         file.load().await;
         assert!(watched.borrow().fault.contains("No such file"));
         assert_eq!(world.applies(), None);
@@ -259,7 +333,7 @@ mod tests {
     async fn at_the_start_failing_tests_are_warnings() {
         let world = World::new();
         world.save(FAILING);
-        let (mut file, watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        let (mut file, watched) = world.file();
         file.load().await;
         assert_eq!(world.applies().as_deref(), Some(FAILING));
         assert_eq!(watched.borrow().fault, "");
@@ -273,7 +347,7 @@ mod tests {
     async fn a_saved_file_applies_and_a_reload_reads_it_at_once() {
         let world = World::new();
         world.save("{}");
-        let (mut file, _watched) = PolicyFile::new(Some(world.path()), world.handle.clone());
+        let (mut file, _watched) = world.file();
         file.load().await;
         let (again, shutdown) = (Arc::new(Notify::new()), Shutdown::new());
         let kept = file.watch(again.clone(), shutdown.clone());

@@ -10,34 +10,51 @@ use hearth_core::state::snapshot::Snapshot;
 pub struct PolicyStatus {
     /// Path of the policy file; `None` when the policy is in the database.
     pub file: Option<PathBuf>,
+    /// Whether the configuration may name a policy file, and cannot be read.
+    pub is_lost: bool,
     /// Errors that keep the policy file from being applied, one per line; empty when it is applied.
     pub fault: String,
 }
 
+/// What applies while the newest policy cannot.
+const EARLIER: &str = "the previous policy stays in effect";
+/// See [`EARLIER`].
+const NOBODY: &str = "there is no previous policy, so no device can reach another";
+
 impl PolicyStatus {
+    /// Whether no device can reach another because no policy was ever valid. A policy that denies everything is
+    /// not meant.
+    pub fn is_closed(&self, snapshot: &Snapshot) -> bool {
+        let is_expected =
+            snapshot.settings().policy_is_configured || !snapshot.policies().is_empty();
+        let mut versions = snapshot.policies().iter().rev();
+        is_expected && !versions.any(|version| Policy::parse(&version.source).is_ok())
+    }
+
     /// Warning for the operator, if there is a problem with the policy.
     pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
-        let applies = match snapshot.compiled().policy() {
-            Some(_) => "the previous policy stays in effect",
-            None => "no previous policy, so everyone can reach everyone",
+        let applies = || match self.is_closed(snapshot) {
+            true => NOBODY,
+            false => EARLIER,
         };
         if let Some(file) = self.file.as_ref().filter(|_| !self.fault.is_empty()) {
-            let (file, fault) = (file.display(), first_of(&self.fault));
+            let (file, fault, applies) = (file.display(), first_of(&self.fault), applies());
             return Some(format!(
-                "the policy in {file} was rejected, {applies}: {fault}"
+                "the policy in {file} was rejected; {applies}: {fault}"
             ));
         }
-        // Only another version of hearth can have stored a policy that this one cannot read.
+        if self.is_lost {
+            let applies = applies();
+            return Some(format!(
+                "`policy.file` in the configuration cannot be read; {applies} (see `hearth check`)"
+            ));
+        }
+        // Another version of hearth may have stored a policy that this one cannot read, or it is damaged.
         let newest = snapshot.policies().last()?;
         let faults = Policy::parse(&newest.source).err()?;
-        let fault = faults.first()?;
-        let mut all = snapshot.policies().iter();
-        let applies = match all.any(|version| Policy::parse(&version.source).is_ok()) {
-            true => "the previous policy stays in effect",
-            false => "no previous policy, so all traffic is denied; set one (hearth policy set)",
-        };
+        let (fault, applies) = (faults.first()?, applies());
         Some(format!(
-            "the stored policy cannot be read, {applies}: {fault}"
+            "the stored policy cannot be read; {applies} (`hearth policy set` sets one): {fault}"
         ))
     }
 }
@@ -84,30 +101,58 @@ mod tests {
     use hearth_core::state::testing::World;
     use std::sync::Arc;
 
+    fn expect_policy(world: &mut World) {
+        Arc::make_mut(&mut world.model.settings).policy_is_configured = true;
+    }
+
     #[test]
     fn the_warning_names_the_file_the_error_and_the_policy_in_effect() {
         let (mut world, _) = World::with_user();
         let mut status = PolicyStatus::default();
         assert_eq!(status.trouble(&world.snapshot()), None);
+        assert!(!status.is_closed(&world.snapshot()));
+        expect_policy(&mut world);
         status.file = Some("/p".into());
         assert_eq!(status.trouble(&world.snapshot()), None);
         status.fault = "line 1, column 2: x\nline 2, column 3: y".into();
+        assert!(status.is_closed(&world.snapshot()));
         assert_eq!(
             status.trouble(&world.snapshot()).as_deref(),
             Some(
-                "the policy in /p was rejected, no previous policy, so everyone can reach everyone: \
+                "the policy in /p was rejected; there is no previous policy, so no device can reach another: \
                  line 1, column 2: x (and 1 more)"
             )
         );
         world.set_policy("{}");
+        assert!(!status.is_closed(&world.snapshot()));
+        let text = status.trouble(&world.snapshot()).unwrap();
+        assert!(text.contains(EARLIER), "{text}");
         let newest = Arc::make_mut(&mut world.model.policies).last_mut();
         Arc::make_mut(newest.unwrap()).source = "{\"x\": 1}".into();
         let text = PolicyStatus::default().trouble(&world.snapshot()).unwrap();
-        assert!(text.contains("all traffic is denied"), "{text}");
-        let text = status.trouble(&world.snapshot()).unwrap();
         assert!(
-            text.contains("the previous policy stays in effect"),
+            text.contains("the stored policy") && text.contains(NOBODY),
             "{text}"
         );
+        let text = status.trouble(&world.snapshot()).unwrap();
+        assert!(text.contains("/p") && text.contains(NOBODY), "{text}");
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_counts_as_one_with_a_policy() {
+        let (mut world, _) = World::with_user();
+        expect_policy(&mut world);
+        let status = PolicyStatus {
+            is_lost: true,
+            ..PolicyStatus::default()
+        };
+        let text = status.trouble(&world.snapshot()).unwrap();
+        assert!(
+            text.contains("`policy.file`") && text.contains(NOBODY),
+            "{text}"
+        );
+        world.set_policy("{}");
+        let text = status.trouble(&world.snapshot()).unwrap();
+        assert!(text.contains(EARLIER), "{text}");
     }
 }

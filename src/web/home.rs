@@ -10,6 +10,8 @@ use hearth_core::state::snapshot::Snapshot;
 pub fn page(url: &str, snapshot: &Snapshot, policy: &PolicyStatus) -> Page {
     let state = if !snapshot.is_writable() {
         "It is running, but the database is read-only. See the log."
+    } else if policy.is_closed(snapshot) {
+        "It is running, but no device can reach another: the policy cannot be read. See the status."
     } else if !policy.fault.is_empty() {
         "It is running, but the new policy has an error and was not applied. See the status."
     } else {

@@ -132,9 +132,19 @@ func TestDNS(t *testing.T) {
 	s.User("alice")
 	key := s.Key("alice", "--reusable", "--expiration", "1h")
 	alpha, beta := join(t, s, "alpha", key), join(t, s, "beta", key)
-	alpha.sees("beta")
+	alpha.sees("beta-1")
 	v4, v6 := beta.addresses()
 
+	step(t, "a device that names itself as the configuration does is not meant", func(t *testing.T) {
+		alpha.resolves("beta-1.hearth.internal", "A", v4.String())
+		alpha.resolves("git.hearth.internal", "A", "")
+		alpha.resolves("any.beta-1.hearth.internal", "A", "")
+		// It exits with 1 if it finds problems.
+		if got, err := s.TryCLI("doctor", "-o", "json"); !strings.Contains(got, "hearth nodes rename -i "+s.MustNode("beta-1").ID+" beta") {
+			t.Errorf("the doctor says %v\n%s", err, got)
+		}
+		s.CLI("nodes", "rename", "-i", s.MustNode("beta-1").ID, "beta")
+	})
 	step(t, "names of nodes, records, aliases and wildcards resolve", func(t *testing.T) {
 		alpha.resolves("beta.hearth.internal", "A", v4.String())
 		alpha.resolves("beta.hearth.internal", "AAAA", v6.String())
@@ -251,11 +261,16 @@ func TestDNSForSomeNodes(t *testing.T) {
 		t.Errorf("the tablet is told %s", got)
 	}
 	gateway := joined("gateway", alice)
-	if got := resolvers(gateway.Until(t, "the first map", hasSelf)); got != "fallback 1.1.1.1" {
+	if got := resolvers(gateway.Until(t, "the first map", hasSelf)); got != "1.1.1.1true" {
+		t.Errorf("a device that names itself as the router is told %s", got)
+	}
+	node := s.MustNode("gateway-1")
+	begin := time.Now()
+	s.CLI("nodes", "rename", "-i", node.ID, "gateway")
+	asRouter := gateway.Until(t, "settings of the router", func(m *tailcfg.MapResponse) bool { return m.DNSConfig != nil })
+	if got := resolvers(asRouter); got != "fallback 1.1.1.1" {
 		t.Errorf("the router is told %s", got)
 	}
-	node := s.MustNode("gateway")
-	begin := time.Now()
 	told := phone.Until(t, "the router", func(m *tailcfg.MapResponse) bool { return m.DNSConfig != nil })
 	want := fmt.Sprintf("1.1.1.1true, lan %s, lan %s", node.IPAddresses[0], node.IPAddresses[1])
 	if got := resolvers(told); got != want {

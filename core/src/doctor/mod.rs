@@ -148,6 +148,11 @@ pub struct Facts {
     pub relay_is_on: bool,
     /// Number of other regions in the DERP map.
     pub other_regions: usize,
+    /// The IPv4 addresses of this machine; empty if unknown.
+    pub local_v4: Vec<Ipv4Addr>,
+    /// Names in settings and records that mean no device because the devices with these names chose them themselves,
+    /// each with the way to confirm it.
+    pub unconfirmed_names: Vec<String>,
     /// IPv4 prefix of the nodes.
     pub nodes_v4: Ipv4Net,
     /// The certificate; `None` without an HTTPS listener.

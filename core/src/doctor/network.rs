@@ -24,6 +24,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         mapping(facts),
         url(facts),
         listener(facts),
+        unreachable_listener(facts),
         stun(facts),
         ports(facts),
     ];
@@ -336,6 +337,20 @@ fn url_with_address(facts: &Facts, address: IpAddr) -> Option<Finding> {
                     .advice(advice),
             )
         }
+        Kind::Private | Kind::Carrier if is_lost(facts, address) => {
+            let title = format!("server_url names {address}, no longer an address of this machine");
+            let detail = match facts.wan.lan {
+                Some(lan) => format!(
+                    "server_url is {url}; the LAN address of this machine is {lan}. New devices cannot join."
+                ),
+                None => format!(
+                    "server_url is {url}; this machine has no LAN address. New devices cannot join."
+                ),
+            };
+            let advice = "Give this machine its old address again (a DHCP reservation in the router), or change server_url and log devices in again with `tailscale up --login-server`. Without server_url in the configuration it follows the address. If a port forward or a proxy has the address, ignore this.";
+            let finding = Finding::new("url.lost-address", Level::Warning, title);
+            Some(finding.detail(detail).advice(advice))
+        }
         Kind::Private | Kind::Carrier => {
             let title = "New devices can join from the LAN only";
             let mut detail = format!("server_url is {url}, which is reachable from the LAN only.");
@@ -350,6 +365,60 @@ fn url_with_address(facts: &Facts, address: IpAddr) -> Option<Finding> {
             Some(finding.detail(detail).advice(advice))
         }
     }
+}
+
+/// Whether this private address is one that this machine does not have.
+fn is_lost(facts: &Facts, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !facts.local_v4.is_empty() && !facts.local_v4.contains(&v4),
+        IpAddr::V6(_) => false,
+    }
+}
+
+/// A listener at which the host of `server_url` cannot arrive: another family, or another address of this machine.
+fn unreachable_listener(facts: &Facts) -> Option<Finding> {
+    let (listener, key) = match facts.is_https {
+        true => (facts.https?, "listen.https"),
+        false => (facts.http?, "listen.http"),
+    };
+    let hosts: Vec<IpAddr> = match (&facts.host, &facts.wan.lookup) {
+        (Host::Address(address), _) => vec![*address],
+        (Host::Name(_), Lookup::Found(found)) => found.clone(),
+        (Host::Name(_), _) => Vec::new(),
+    };
+    let at = listener.ip();
+    // A proxy on this machine forwards to a loopback address, whatever the host is.
+    if hosts.is_empty() || at.is_loopback() {
+        return None;
+    }
+    let accepts = |host: &IpAddr| {
+        let is_all = at.is_unspecified() && (at.is_ipv6() || host.is_ipv4());
+        // A router may forward from a public address to this one.
+        let is_forwarded = host.is_ipv4() == at.is_ipv4() && kind_of(*host) == Kind::Public;
+        is_all || *host == at || !at.is_unspecified() && is_forwarded
+    };
+    if hosts.iter().any(accepts) {
+        return None;
+    }
+    let is_family = hosts.iter().all(|host| host.is_ipv4() != at.is_ipv4());
+    let title = match is_family {
+        true => format!(
+            "server_url leads to {}, but {key} accepts {} only",
+            if at.is_ipv4() { "IPv6" } else { "IPv4" },
+            if at.is_ipv4() { "IPv4" } else { "IPv6" },
+        ),
+        false => format!("{key} does not accept connections to the host of server_url"),
+    };
+    let detail = format!(
+        "server_url is {}, and {key} is {listener}.",
+        facts.server_url
+    );
+    let advice = format!(
+        "Set {key} = \"[::]:{}\", which accepts IPv6 and IPv4 at all addresses, unless a proxy accepts these connections.",
+        listener.port()
+    );
+    let finding = Finding::new("url.unreachable-listener", Level::Problem, title);
+    Some(finding.detail(detail).advice(advice))
 }
 
 fn listener(facts: &Facts) -> Option<Finding> {

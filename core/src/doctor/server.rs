@@ -20,6 +20,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(facts.limit_usages.iter().filter_map(limit));
     findings.extend(memory(facts));
     findings.extend(configuration(facts));
+    findings.extend(names(facts));
     findings.extend(waiting(facts));
     findings
 }
@@ -167,6 +168,16 @@ fn configuration(facts: &Facts) -> Option<Finding> {
         let advice =
             "Run `hearth check` for the configuration and `hearth policy check` for the policy.";
         finding.detail(facts.warnings.join("\n")).advice(advice)
+    })
+}
+
+fn names(facts: &Facts) -> Option<Finding> {
+    (!facts.unconfirmed_names.is_empty()).then(|| {
+        let title = "Names in the configuration that devices gave themselves";
+        let finding = Finding::new("dns.unconfirmed-names", Level::Warning, title);
+        let detail = facts.unconfirmed_names.join("\n");
+        let advice = "A setting or record means only devices that an administrator named, tags and numbers of nodes: any device may report any host name. Rename the device, give it a tag, or change the setting.";
+        finding.detail(detail).advice(advice)
     })
 }
 

@@ -46,6 +46,8 @@ fn healthy() -> Facts {
         stun: "[::]:3478".parse().ok(),
         relay_is_on: true,
         other_regions: 0,
+        local_v4: Vec::new(),
+        unconfirmed_names: Vec::new(),
         nodes_v4: "100.64.0.0/10".parse().unwrap(),
         certificate: Some(Certificate {
             is_own: false,
@@ -306,4 +308,74 @@ fn pending_approvals_are_notes() {
     for id in ["waiting.logins", "waiting.devices", "waiting.routes"] {
         assert_eq!(level(&facts, id), Some(Level::Note), "{id}");
     }
+}
+
+#[test]
+fn a_private_address_in_the_url_that_this_machine_lost_is_a_warning() {
+    let mut facts = healthy();
+    facts.server_url = "http://192.168.1.31:8080".into();
+    facts.host = Host::Address("192.168.1.31".parse().unwrap());
+    (facts.port, facts.is_https) = (8080, false);
+    facts.http = "[::]:8080".parse().ok();
+    assert_eq!(level(&facts, "url.lost-address"), None);
+    facts.local_v4 = vec![
+        "127.0.0.1".parse().unwrap(),
+        "192.168.1.31".parse().unwrap(),
+    ];
+    assert_eq!(level(&facts, "url.lost-address"), None);
+    assert_eq!(level(&facts, "url.private"), Some(Level::Note));
+    facts.local_v4 = vec![
+        "127.0.0.1".parse().unwrap(),
+        "192.168.1.77".parse().unwrap(),
+    ];
+    let findings = diagnose(&facts);
+    let found = findings
+        .iter()
+        .find(|finding| finding.id == "url.lost-address");
+    let title = "server_url names 192.168.1.31, no longer an address of this machine";
+    assert_eq!(found.map(|found| found.title.as_str()), Some(title));
+}
+
+#[test]
+fn a_listener_that_the_url_does_not_lead_to_is_a_problem() {
+    let mut facts = healthy();
+    let mut found = |host: &str, listener: &str| {
+        facts.host = match host.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::Name("home.example".into()),
+        };
+        let lookup = host.split(' ').map(|ip| ip.parse().unwrap());
+        facts.wan.lookup = Lookup::Found(lookup.collect());
+        facts.https = listener.parse().ok();
+        level(&facts, "url.unreachable-listener").is_some()
+    };
+    for (host, listener) in [
+        ("2001:db8::1", "0.0.0.0:443"),
+        ("2001:db8::1", "192.168.1.1:443"),
+        ("fd00::1", "0.0.0.0:443"),
+        ("192.168.1.1", "[fd00::1]:443"),
+        ("192.168.1.1", "10.0.0.1:443"),
+        ("2001:db8::1 2001:db8::2", "0.0.0.0:443"),
+    ] {
+        assert!(found(host, listener), "{host} {listener}");
+    }
+    for (host, listener) in [
+        ("2001:db8::1", "[::]:443"),
+        ("203.0.113.5", "[::]:443"),
+        ("203.0.113.5", "0.0.0.0:443"),
+        ("203.0.113.5", "192.168.1.1:443"),
+        ("192.168.1.1", "192.168.1.1:443"),
+        ("2001:db8::1", "127.0.0.1:443"),
+        ("2001:db8::1 203.0.113.5", "0.0.0.0:443"),
+    ] {
+        assert!(!found(host, listener), "{host} {listener}");
+    }
+}
+
+#[test]
+fn names_that_devices_gave_themselves_are_a_warning() {
+    let mut facts = healthy();
+    assert_eq!(level(&facts, "dns.unconfirmed-names"), None);
+    facts.unconfirmed_names = vec!["x".into()];
+    assert_eq!(level(&facts, "dns.unconfirmed-names"), Some(Level::Warning));
 }

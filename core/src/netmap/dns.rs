@@ -219,7 +219,7 @@ impl Choice {
 /// selectors of the policy, also tags that it does not declare.
 fn rule_for(facts: &Facts, policy: &Compiled, viewer: &Node) -> Option<usize> {
     let matches_node = |selector: &str| {
-        viewer.is_named(selector, &facts.base_domain)
+        viewer.is_meant_by(selector, &facts.base_domain)
             || policy.selects(selector, viewer.id) == Some(true)
     };
     let matches = |targets: &[Box<str>]| targets.iter().any(|target| matches_node(target));

@@ -15,18 +15,28 @@ use super::diagnostic::{Diagnostic, Position};
 use super::hujson::{self, Kind, Member, Value};
 use selector::ParsedSelector;
 
+/// What is said of a text without a policy.
+const EMPTY: &str = "the policy is empty; to allow everything, use {}";
+
 /// Errors that are reported; more would not help.
 const MAX_FAULTS: usize = 100;
 
 impl Policy {
-    /// Parses a policy. An empty text is a policy that allows everything.
+    /// Parses a policy.
     ///
     /// # Errors
     ///
-    /// All errors, at most a hundred; never empty.
+    /// All errors, at most a hundred; never empty. A text without a policy, empty or `null`, is one: it must not be
+    /// taken for `{}`, which allows everything.
     pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let empty = text.trim().is_empty();
-        let root = hujson::parse(if empty { "{}" } else { text }).map_err(|fault| vec![fault])?;
+        let none = || Diagnostic::at(Position { line: 1, column: 1 }, EMPTY);
+        if text.trim().is_empty() {
+            return Err(vec![none()]);
+        }
+        let root = hujson::parse(text).map_err(|fault| vec![fault])?;
+        if root.kind == Kind::Null {
+            return Err(vec![none()]);
+        }
         let mut reader = Reader::default();
         reader.policy(&root);
         reader.faults.truncate(MAX_FAULTS);

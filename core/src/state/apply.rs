@@ -67,6 +67,10 @@ pub fn apply(tx: &mut Tx<'_>, command: Command, by: &Principal) -> Applied {
         Command::SetHealth(id, healthy) => node::set_health(tx, id, healthy),
         Command::AddWireGuard(new) => wireguard::add(tx, *new),
         Command::SetAttributes { node, updates } => attributes::set(tx, node, updates),
+        Command::ReserveNames(names) => {
+            tx.reserve_names(*names);
+            Ok(Outcome::Done)
+        }
         Command::SetPolicy(new) => policy::set(tx, *new),
         Command::CreatePreAuthKey(new) => keys::create_preauth(tx, new),
         Command::ExpirePreAuthKey(id) => keys::expire_preauth(tx, id),

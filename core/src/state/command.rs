@@ -13,7 +13,7 @@ use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
-use crate::state::dns::DnsRecord;
+use crate::state::dns::{DnsRecord, ReservedNames};
 use crate::state::model::{Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, WireGuard};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
@@ -82,6 +82,8 @@ pub enum Command {
         /// The attributes by name; `None` takes one away.
         updates: Vec<(Box<str>, Option<AttributeValue>)>,
     },
+    /// Sets which names the configuration uses: no device gets one of them for its host name.
+    ReserveNames(Box<ReservedNames>),
     /// Sets the policy.
     SetPolicy(Box<NewPolicy>),
     /// Creates a preauth key.
@@ -370,6 +372,11 @@ pub enum Rejected {
     /// A prefix has no free address.
     #[error("no free addresses left in the tailnet's prefixes")]
     NoAddress,
+    /// The prefixes are not known.
+    #[error(
+        "no device can get an address: `prefixes` in the configuration cannot be read (see `hearth check`)"
+    )]
+    PrefixesLost,
     /// The client requests tags that it may not have.
     #[error("requested tags {0} are invalid or not permitted")]
     TagsNotPermitted(String),

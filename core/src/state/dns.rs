@@ -2,7 +2,7 @@
 //!
 //! All values are valid by construction; `netmap::dns` computes the DNS configuration of each node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -125,6 +125,46 @@ impl DnsRecord {
         match self.name.contains('.') {
             true => self.name.to_string(),
             false => format!("{}.{base_domain}", self.name),
+        }
+    }
+}
+
+impl DnsRecord {
+    /// Whether the record is for the node name `label`, or names the node of that name.
+    pub fn uses(&self, label: &str, base_domain: &str) -> bool {
+        let is_it = |name: &str| label_in(name, base_domain) == Some(label);
+        is_it(&self.name) || matches!(&self.value, DnsValue::Alias(target) if is_it(target))
+    }
+
+    /// The labels of nodes for which this holds.
+    fn labels<'a>(&'a self, base_domain: &str) -> impl Iterator<Item = &'a str> {
+        let target = match &self.value {
+            DnsValue::Alias(target) => label_in(target, base_domain),
+            DnsValue::A(_) | DnsValue::Aaaa(_) => None,
+        };
+        label_in(&self.name, base_domain).into_iter().chain(target)
+    }
+}
+
+/// The labels of nodes that the configuration and its records use: no device gets one of them for its host name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReservedNames {
+    /// Base domain of the tailnet.
+    pub base_domain: Box<str>,
+    /// The labels.
+    pub labels: BTreeSet<Box<str>>,
+}
+
+impl ReservedNames {
+    /// The names in these settings and these records of a file.
+    pub fn of(base_domain: &str, settings: &DnsSettings, file_records: &[DnsRecord]) -> Self {
+        let records = settings.records.iter().chain(file_records);
+        let of_records = records.flat_map(|record| record.labels(base_domain));
+        let of_settings = settings.node_names();
+        let of_settings = of_settings.filter_map(|(_, name)| label_in(name, base_domain));
+        Self {
+            base_domain: base_domain.into(),
+            labels: of_records.chain(of_settings).map(Into::into).collect(),
         }
     }
 }
@@ -383,6 +423,22 @@ impl Default for DnsSettings {
 }
 
 impl DnsSettings {
+    /// The names of nodes in settings other than records, each with its key. Targets of rules may be selectors of the
+    /// policy as well.
+    pub fn node_names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let router = match &self.router {
+            Router::Node(name) => Some(("dns.router", name.as_str())),
+            Router::ThisMachine | Router::Resolver(_) => None,
+        };
+        let wildcard = self
+            .wildcard
+            .iter()
+            .map(|name| ("dns.wildcard", name.as_str()));
+        let targets = self.rules.iter().flat_map(|rule| rule.target.iter());
+        let targets = targets.map(|target| ("dns.rules", &**target));
+        router.into_iter().chain(wildcard).chain(targets)
+    }
+
     /// Whether any setting uses the DNS resolver of the router.
     pub fn needs_router(&self) -> bool {
         let rules = self.rules.iter().map(|rule| &rule.resolution);

@@ -17,7 +17,7 @@ use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
-use crate::state::dns::{DnsRecord, NodeName, label_in};
+use crate::state::dns::{DnsRecord, NodeName, ReservedNames, label_in};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
@@ -266,10 +266,22 @@ impl Node {
         }
     }
 
-    /// Whether one of these names the node.
+    /// Whether the configuration means this node by `name`: one of its tags, its number, or its label or full name if
+    /// an administrator chose the label. A label that the device chose itself has no authority.
+    pub fn is_meant_by(&self, name: &str, base_domain: &str) -> bool {
+        match name.parse::<NodeId>() {
+            Ok(id) => id == self.id,
+            Err(_) => {
+                let is_chosen = self.label_chosen || name.starts_with("tag:");
+                is_chosen && self.is_named(name, base_domain)
+            }
+        }
+    }
+
+    /// Whether the configuration means this node by one of these names.
     pub fn is_one_of(&self, names: &[NodeName], base_domain: &str) -> bool {
         let mut names = names.iter();
-        names.any(|name| self.is_named(name.as_str(), base_domain))
+        names.any(|name| self.is_meant_by(name.as_str(), base_domain))
     }
 
     /// The advertised routes that are approved, sorted.
@@ -467,6 +479,11 @@ pub struct PendingRegistration {
 pub struct Settings {
     /// Prefixes from which nodes get addresses.
     pub prefixes: Prefixes,
+    /// Whether no node gets a new address: the configured prefixes are not known.
+    pub prefixes_are_lost: bool,
+    /// Whether a policy is configured: nobody reaches anybody as long as none was ever valid. Otherwise everyone
+    /// reaches everyone without one.
+    pub policy_is_configured: bool,
     /// Key lifetime of nodes that users own; `None` is unlimited.
     pub node_expiry: Option<Duration>,
     /// Whether new devices need approval by an administrator.
@@ -583,6 +600,8 @@ pub struct Model {
     pub api_keys: Arc<BTreeMap<ApiKeyId, Arc<ApiKey>>>,
     /// DNS records made by the API.
     pub dns_records: Arc<BTreeSet<DnsRecord>>,
+    /// Names that the configuration uses.
+    pub reserved: Arc<ReservedNames>,
     /// Pending registrations, recently decided ones included.
     pub pending: Arc<BTreeMap<AuthId, Arc<PendingRegistration>>>,
     /// The last changes, oldest first, at most [`CHANGES_KEPT`].
@@ -622,6 +641,7 @@ impl Model {
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
             dns_records: Arc::default(),
+            reserved: Arc::default(),
             pending: Arc::default(),
             changes: Arc::default(),
             changes_from: Revision::ZERO,

@@ -32,6 +32,8 @@ pub struct World {
 pub fn settings() -> Settings {
     Settings {
         prefixes: Prefixes::default(),
+        prefixes_are_lost: false,
+        policy_is_configured: false,
         node_expiry: None,
         device_approval: false,
         ephemeral_timeout: Duration::from_secs(60),
@@ -159,6 +161,13 @@ impl World {
         let name = format!("key{number}");
         self.preauth_key(&name, |_| {});
         self.join(with_key(number, number, &name)).id
+    }
+
+    /// Gives a node the name that it has, as an administrator does.
+    pub fn confirm_name(&mut self, node: NodeId) {
+        let label = self.node(node).label.clone();
+        self.apply(Command::RenameNode(node, label))
+            .expect("the name is its own");
     }
 
     /// Sets a policy, which has to be taken.

@@ -15,7 +15,7 @@ use crate::policy::Compiled;
 use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
 use crate::state::command::Rejected;
-use crate::state::dns::DnsRecord;
+use crate::state::dns::{DnsRecord, ReservedNames};
 use crate::state::event::{Action, Actor, Event, Target, Values};
 use crate::state::model::{
     ApiKey, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Unproven, User,
@@ -453,6 +453,11 @@ impl Tx<'_> {
     pub(super) fn remove_pending(&mut self, id: &AuthId) {
         self.model.changed = true;
         Arc::make_mut(&mut self.model.pending).remove(id);
+    }
+
+    /// Reserves the names that the configuration uses; nothing of it is stored.
+    pub(super) fn reserve_names(&mut self, names: ReservedNames) {
+        self.model.reserved = Arc::new(names);
     }
 
     /// Adds a DNS record.

@@ -68,12 +68,13 @@ fn of(line: &str) -> Line<'_> {
     let comment = line.strip_prefix('#');
     match (line, comment) {
         ("" | "#", _) => Line::Nothing,
+        (_, Some(words)) if words.starts_with(" == ") => {
+            Line::Section(words.trim_matches([' ', '=']))
+        }
         (_, Some(words)) if words.starts_with(' ') && !words.starts_with("  ") => {
             Line::Words(words.trim())
         }
-        (_, Some(section)) if section.starts_with('[') => Line::Section(section.trim()),
         (_, Some(key)) => Line::Key(key.trim_end()),
-        (section, None) if section.starts_with('[') => Line::Section(section.trim()),
         (key, None) => Line::Key(key.trim_end()),
     }
 }
@@ -90,7 +91,7 @@ mod tests {
         let flat = |text: &str| text.replace([' ', '"', '\\'], "");
         let page = flat(&page);
         for line in example.lines() {
-            let text = line.trim_start_matches('#').trim();
+            let text = line.trim_start_matches('#').trim_matches([' ', '=']);
             assert!(page.contains(&flat(text)), "{text}");
         }
     }

@@ -1,14 +1,20 @@
 //! `hearth doctor`: collects the facts and returns the findings.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 
 use crate::admin::hearth::wan;
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, Counts, Diagnosis};
+use crate::config::lan::Network;
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
+use hearth_core::state::dns::{DnsValue, label_in};
 use hearth_core::state::model::PendingState;
+use hearth_core::state::name::label_for;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Longest file of /proc, in bytes.
@@ -49,7 +55,7 @@ impl ApiCall<'_> {
         let snapshot = self.admin.engine.snapshot();
         let about = &self.admin.about;
         let addresses = &about.addresses;
-        let url = &addresses.url;
+        let url = addresses.server_url.get();
         let trouble = about.policy_status.borrow().trouble(&snapshot);
         let nodes = snapshot.nodes();
         let waiting = snapshot.pending().values();
@@ -60,7 +66,7 @@ impl ApiCall<'_> {
             now: self.now.wall,
             clock_is_plausible: self.now.is_plausible(),
             wan: (*about.wan.report()).clone(),
-            server_url: addresses.server_url.clone(),
+            server_url: url.to_string(),
             host: match url.host() {
                 Host::Name(name) => doctor::Host::Name(name.to_string()),
                 Host::Address(address) => doctor::Host::Address(*address),
@@ -87,6 +93,8 @@ impl ApiCall<'_> {
                 let used = resident_bytes()?;
                 Some(Memory { used, budget })
             }),
+            local_v4: local_v4(),
+            unconfirmed_names: self.unconfirmed_names(&snapshot),
             warnings: (about.warnings.iter().cloned())
                 .chain(trouble)
                 .chain(about.proxies.warning())
@@ -99,6 +107,41 @@ impl ApiCall<'_> {
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),
         }
+    }
+
+    /// Names in the configuration and in records that mean no device, since an administrator did not choose them.
+    fn unconfirmed_names(&self, snapshot: &Snapshot) -> Vec<String> {
+        let shared = self.admin.about.tailnet.borrow().clone();
+        let base = &shared.base_domain;
+        let dns = &shared.dns;
+        let aliases = (dns.settings.records.iter())
+            .chain(&*dns.file_records)
+            .chain(&**snapshot.dns_records())
+            .filter_map(|record| match &record.value {
+                DnsValue::Alias(target) => Some(("an alias", &**target)),
+                DnsValue::A(_) | DnsValue::Aaaa(_) => None,
+            });
+        let names: BTreeSet<(&str, &str)> = dns.settings.node_names().chain(aliases).collect();
+        let mut found = Vec::new();
+        for (place, name) in names {
+            let Some(label) = label_in(name, base) else {
+                continue;
+            };
+            let mut nodes = snapshot.nodes().iter();
+            let self_named = nodes.find(|node| {
+                let is_claimed = || label_for(&node.hostinfo.hostname) == label;
+                !node.label_chosen && (&*node.label == label || is_claimed())
+            });
+            let mut nodes = snapshot.nodes().iter();
+            let is_confirmed = nodes.any(|node| node.is_meant_by(name, base));
+            if let Some(node) = self_named.filter(|_| !is_confirmed) {
+                let (id, shown) = (node.id, &node.label);
+                found.push(format!(
+                    "`{name}` ({place}): device {shown} (node {id}) gives itself this name. If it is the one that is meant: `hearth nodes rename -i {id} {label}`"
+                ));
+            }
+        }
+        found
     }
 
     fn limit_usages(&self, snapshot: &Snapshot) -> Vec<LimitUsage> {
@@ -153,6 +196,16 @@ impl ApiCall<'_> {
         });
         usages.into()
     }
+}
+
+/// The IPv4 addresses of this machine; empty if unknown.
+fn local_v4() -> Vec<Ipv4Addr> {
+    let network = Network::of_this_machine();
+    network
+        .addresses
+        .iter()
+        .map(|local| local.address)
+        .collect()
 }
 
 /// Resident memory of this process. Source: `VmRSS` in Linux `Documentation/filesystems/proc.rst`.

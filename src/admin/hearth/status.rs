@@ -63,7 +63,7 @@ impl ApiCall<'_> {
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         json(&Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            server_url: about.addresses.server_url.clone(),
+            server_url: about.addresses.server_url.to_string(),
             ready: true,
             http: text(about.addresses.http),
             https: text(about.addresses.https),
@@ -93,6 +93,7 @@ impl ApiCall<'_> {
                 .last()
                 .map(|newest| newest.id.to_string())
                 .unwrap_or_default(),
+            policy_is_closed: about.policy_status.borrow().is_closed(&snapshot),
             warnings: warnings.collect(),
         })
     }

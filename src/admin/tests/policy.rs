@@ -121,6 +121,7 @@ async fn a_policy_file_excludes_other_ways_to_set_the_policy() {
     let status = PolicyStatus {
         file: Some("/etc/hearth/policy.hujson".into()),
         fault: "line 1, column 2: x".into(),
+        ..PolicyStatus::default()
     };
     server.admin.about.policy_status = watch::channel(status).1;
     for (method, path) in [("PUT", "policy"), ("POST", "hearth/policy/rollback")] {

@@ -77,7 +77,7 @@ async fn the_doctor_names_what_is_wrong_first() {
         "wan.carrier-nat",
         "wan.prefix-collision",
         "relay.none",
-        "url.private",
+        "url.lost-address",
         "memory",
     ] {
         assert!(ids.contains(&id), "{id} not in {ids:?}");

@@ -136,6 +136,10 @@ impl AdminContext {
         by: Principal,
         text: &str,
     ) -> Result<Arc<PolicyText>, PolicyError> {
+        if self.about.policy_status.borrow().is_lost {
+            let message = "the configuration may name a policy file, and cannot be read: fix it first (see `hearth check`)";
+            return Err(ApiError::invalid(message).into());
+        }
         if let Some(file) = &self.about.policy_status.borrow().file {
             // The first part is Headscale's: `ErrPolicyUpdateIsDisabled` in `hscontrol/types/policy.go`.
             let fault = ApiError::invalid(&format!(

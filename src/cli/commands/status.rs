@@ -22,6 +22,7 @@ pub fn run(ctx: &Ctx) -> Result<Output, CliError> {
 fn text(status: &Status) -> String {
     let uptime = Duration::from_secs(status.uptime_seconds);
     let policy = match status.policy_version.as_str() {
+        _ if status.policy_is_closed => "none is valid; no device can reach another".to_owned(),
         "" => "none; every device can reach every other".to_owned(),
         version => format!("version {version}"),
     };

@@ -62,6 +62,11 @@ impl ServerHost {
         ours
     }
 
+    /// The host of `server_url` is another one now.
+    pub(super) fn moved_to(&mut self, host: &Host) {
+        (self.host, self.is_ours) = (host.to_string(), false);
+    }
+
     /// Whether the host resolves to this machine.
     pub(super) fn is_ours(&self) -> bool {
         self.is_ours

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::host::ServerHost;
+use crate::config::Host;
 use crate::config::wan::{Publish, WanSettings};
 use hearth_core::clock::Timestamp;
 use hearth_core::wan::choose::WanInterface;
@@ -67,6 +68,12 @@ impl WanState {
             is_updated: false,
             refreshed: None,
         }
+    }
+
+    /// The host of `server_url` is this address now.
+    pub(super) fn moved_to(&mut self, host: IpAddr) {
+        self.configured.host = Some(host);
+        self.host.moved_to(&Host::Address(host));
     }
 
     /// Updates the public and advertised addresses. `mono` and `wall` are the time.

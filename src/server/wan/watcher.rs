@@ -94,9 +94,10 @@ impl Watcher {
     /// Reads the addresses for the first time.
     pub(in crate::server) fn new(parts: &WatcherParts<'_>) -> Self {
         let config = parts.config;
+        let url = parts.listening.server_url.get();
         let derp = &config.derp;
         let configured = ConfiguredAddresses {
-            host: match parts.listening.url.host() {
+            host: match url.host() {
                 Host::Address(address) => Some(*address),
                 Host::Name(_) => None,
             },
@@ -107,7 +108,7 @@ impl Watcher {
             relay_is_elsewhere: derp.host_name.is_some(),
             more: config.clients.addresses.clone(),
         };
-        let host = ServerHost::read(&config.data_dir, parts.listening.url.host());
+        let host = ServerHost::read(&config.data_dir, url.host());
         let (region, _) = watch::channel(None);
         let (report, watched) = watch::channel(Arc::new(Report::default()));
         let (asking, refreshes) = mpsc::channel(REFRESHES);
@@ -130,6 +131,10 @@ impl Watcher {
         };
         watcher.look();
         watcher.update();
+        if config.follows_lan_address() && watcher.state.lan.is_none() {
+            let server_url = &watcher.listening.server_url;
+            tracing::warn!(%server_url, "this machine has no private address yet: until it has one, only clients on it can connect");
+        }
         watcher
     }
 
@@ -229,7 +234,7 @@ impl Watcher {
             notify
         };
         let (found, lookups) = watch::channel(Lookup::None);
-        if let Host::Name(name) = self.listening.url.host() {
+        if let Host::Name(name) = self.listening.server_url.get().host() {
             let name = name.to_string();
             let resolving = host::keep_resolving(name, found, notified(), shutdown.clone());
             tasks.spawn("DNS name of the server", resolving);
@@ -295,7 +300,7 @@ impl Watcher {
 
     fn look(&mut self) {
         self.state.wan = self.system.look();
-        self.state.lan = Network::of_this_machine().home_address();
+        self.follow_lan_address(&Network::of_this_machine());
         #[cfg(feature = "portmap")]
         {
             let upstream = Upstream {
@@ -311,6 +316,27 @@ impl Watcher {
                 is_other
             });
         }
+    }
+
+    /// Takes the LAN address, also for a `server_url` that follows it. Without one the last one stays.
+    fn follow_lan_address(&mut self, network: &Network) {
+        let url = self.listening.server_url.get();
+        let current = match url.host() {
+            Host::Address(IpAddr::V4(v4)) if self.config.follows_lan_address() => Some(*v4),
+            _ => None,
+        };
+        self.state.lan = network.home_address_after(current);
+        let Some(lan) = self
+            .state
+            .lan
+            .filter(|lan| current.is_some_and(|current| current != *lan))
+        else {
+            return;
+        };
+        let server_url = url.with_host(Host::Address(lan.into()));
+        tracing::info!(%server_url, "the server URL follows the LAN address of this machine");
+        self.listening.server_url.set(server_url);
+        self.state.moved_to(lan.into());
     }
 
     /// Updates everything that depends on the addresses; returns whether the public addresses have changed.

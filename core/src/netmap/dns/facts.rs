@@ -20,6 +20,8 @@ pub(super) struct NamedNode {
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     is_router: bool,
+    /// Whether aliases may name it: an administrator chose its label.
+    has_aliases: bool,
 }
 
 /// The nodes that aliases or the router setting name, in order of ID. Without either, no node is looked at.
@@ -53,7 +55,7 @@ pub(super) fn named_nodes(shared: &SharedMapData, snapshot: &Snapshot) -> Vec<Na
     };
     let is_router = |node: &Node| match &settings.router {
         _ if !needs_router => false,
-        Router::Node(name) => node.is_named(name.as_str(), base),
+        Router::Node(name) => node.is_meant_by(name.as_str(), base),
         Router::Resolver(resolver) if !is_this_machine => {
             let address = resolver.address();
             address == Some(node.ipv4.into()) || address == Some(node.ipv6.into())
@@ -63,12 +65,14 @@ pub(super) fn named_nodes(shared: &SharedMapData, snapshot: &Snapshot) -> Vec<Na
     let nodes = snapshot.nodes().iter().filter(|node| has_name(node));
     let named = nodes.filter_map(|node| {
         let is_router = is_router(node);
-        (is_router || labels.contains(&*node.label)).then(|| NamedNode {
+        let has_aliases = node.label_chosen && labels.contains(&*node.label);
+        (is_router || has_aliases).then(|| NamedNode {
             id: node.id,
             label: node.label.clone(),
             ipv4: node.ipv4,
             ipv6: node.ipv6,
             is_router,
+            has_aliases,
         })
     });
     named.collect()
@@ -129,7 +133,9 @@ impl Facts {
                 DnsValue::Aaaa(address) => (vec![(*address).into()], None),
                 DnsValue::Alias(target) => {
                     let label = label_in(target, base);
-                    let Some(node) = nodes.iter().find(|node| Some(&*node.label) == label) else {
+                    let is_target =
+                        |node: &&NamedNode| node.has_aliases && Some(&*node.label) == label;
+                    let Some(node) = nodes.iter().find(is_target) else {
                         continue;
                     };
                     aliased.insert(node.id);

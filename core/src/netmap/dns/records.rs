@@ -18,15 +18,18 @@ pub fn records_of(policy: Option<&Arc<Policy>>) -> impl Iterator<Item = DnsRecor
     records.iter().filter_map(read).take(RECORDS_MAX)
 }
 
-/// The current addresses of a record, sorted; none if the node of an alias does not exist.
+/// The current addresses of a record, sorted; none if there is no node with the label of an alias, or the device chose
+/// it itself.
 pub fn addresses_of(record: &DnsRecord, base_domain: &str, snapshot: &Snapshot) -> Vec<IpAddr> {
     match &record.value {
         DnsValue::A(address) => vec![(*address).into()],
         DnsValue::Aaaa(address) => vec![(*address).into()],
         DnsValue::Alias(target) => {
             let label = label_in(target, base_domain);
-            let mut nodes = snapshot.nodes().iter();
-            let node = nodes.find(|node| has_name(node) && Some(&*node.label) == label);
+            let is_target = |node: &&Arc<Node>| {
+                has_name(node) && node.label_chosen && Some(&*node.label) == label
+            };
+            let node = snapshot.nodes().iter().find(is_target);
             node.map_or(Vec::new(), |node| vec![node.ipv4.into(), node.ipv6.into()])
         }
     }

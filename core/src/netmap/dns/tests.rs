@@ -28,7 +28,7 @@ fn tailnet(change: impl FnOnce(&mut DnsSources, &mut DnsSettings)) -> SharedMapD
     SharedMapData::new(BASE.into(), &DerpMap::default()).with_dns(sources)
 }
 
-/// Three nodes: 1 and 2 of a user, 3 with `tag:web`. Their labels are `host1` to `host3`.
+/// Three nodes: 1 and 2 of a user, 3 with `tag:web`. Their labels are `host1` to `host3`, chosen by an administrator.
 fn world() -> World {
     let (mut world, _) = World::with_user();
     let one = world.node_number(1);
@@ -40,6 +40,7 @@ fn world() -> World {
     let three = world.join(crate::state::testing::with_key(3, 3, "web")).id;
     for node in [one, two, three] {
         world.open_stream(node);
+        world.confirm_name(node);
     }
     world
 }
@@ -481,4 +482,61 @@ fn an_alias_is_sent_only_to_peers_of_its_node() {
     let expire = Command::ExpireNode(id(1), Some(world.now.wall));
     world.apply(expire).unwrap();
     assert_eq!(names(&world, 1), ["b.t.net"]);
+}
+
+#[test]
+fn a_device_that_names_itself_is_no_router_and_has_no_alias_rule_or_wildcard() {
+    let (mut world, _) = World::with_user();
+    for number in [1, 2] {
+        let node = world.node_number(number);
+        world.open_stream(node);
+    }
+    let tailnet = tailnet(|_, settings| {
+        settings.usual.use_router = true;
+        settings.usual.nameservers = vec![resolver("9.9.9.9")];
+        settings.router = Router::Node("host2".parse().unwrap());
+        settings.records = vec![record("git", "host2"), record("cam", "10.0.0.9")];
+        settings.wildcard = vec!["host2".parse().unwrap()];
+        settings.rules = vec![DnsRule {
+            target: vec!["host2".into()],
+            resolution: Resolution {
+                search_domains: vec!["ruled.example".into()],
+                ..settings.usual.clone()
+            },
+        }];
+    });
+    let sent = |world: &World| {
+        let mine = settings_of(&tailnet, world, 1);
+        let theirs = settings_of(&tailnet, world, 2);
+        let records = mine["ExtraRecords"].as_array().unwrap().len();
+        let resolver = mine["Resolvers"][0]["Addr"].as_str().unwrap().to_owned();
+        let is_ruled = theirs["Domains"].to_string().contains("ruled.example");
+        (
+            resolver,
+            records,
+            is_ruled,
+            tailnet.is_wildcard(world.node(id(2))),
+        )
+    };
+    assert_eq!(sent(&world), ("9.9.9.9".to_owned(), 1, false, false));
+    let alias = record("git", "host2");
+    assert!(addresses_of(&alias, BASE, &world.snapshot()).is_empty());
+    world.confirm_name(id(2));
+    assert_eq!(sent(&world), (v4(&world, 2), 3, true, true));
+    assert_eq!(addresses_of(&alias, BASE, &world.snapshot()).len(), 2);
+}
+
+#[test]
+fn a_router_may_be_named_by_its_number() {
+    let (mut world, _) = World::with_user();
+    for number in [1, 2] {
+        let node = world.node_number(number);
+        world.open_stream(node);
+    }
+    let tailnet = tailnet(|_, settings| {
+        settings.usual.use_router = true;
+        settings.router = "2".parse().unwrap();
+    });
+    let sent = settings_of(&tailnet, &world, 1);
+    assert_eq!(sent["Resolvers"][0]["Addr"], json!(v4(&world, 2)));
 }

@@ -775,6 +775,7 @@ fn new_dns_settings_are_sent_once_alone_or_with_other_changes() {
 #[test]
 fn a_node_that_becomes_a_wildcard_is_sent_to_all_peers_again() {
     let mut scene = Scene::introduced(3);
+    scene.world.confirm_name(NodeId::new(2).expect("a number"));
     scene.connect(NodeId::FIRST);
     let settings = DnsSettings {
         wildcard: vec!["host2".parse().expect("a name")],

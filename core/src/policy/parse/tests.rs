@@ -23,8 +23,18 @@ fn with(section: &str) -> String {
 }
 
 #[test]
-fn an_empty_text_is_an_open_policy() {
-    assert!(policy(" \n").open && policy("{}").open);
+fn an_empty_object_is_an_open_policy_and_a_text_without_one_is_none() {
+    assert!(policy("{}").open);
+    for text in [
+        "",
+        " \n",
+        "null",
+        " null\n",
+        "// nothing\n",
+        "null // nothing",
+    ] {
+        assert!(Policy::parse(text).is_err(), "{text:?}");
+    }
     assert!(!policy(r#"{"acls": []}"#).open);
     assert!(!policy(r#"{"Grants": []}"#).open);
     assert!(policy(r#"{"acls": null, "ssh": []}"#).open);

@@ -17,6 +17,9 @@ pub(super) fn next_free(
     model: &Model,
     facts: &policy::Node,
 ) -> Result<(Ipv4Addr, Ipv6Addr), Rejected> {
+    if model.settings.prefixes_are_lost {
+        return Err(Rejected::PrefixesLost);
+    }
     let ipv4 = next_v4(model, &prefixes_for(model, facts))?;
     Ok((ipv4, next_v6(model)?))
 }
@@ -102,6 +105,9 @@ pub(super) fn check(
 /// Moves every node whose address lies neither in the configured prefixes nor in its pool to a new one. What
 /// somebody chose outside of them moves as well: that is what the command is for.
 pub(super) fn backfill(tx: &mut Tx<'_>) -> Applied {
+    if tx.settings.prefixes_are_lost {
+        return Err(Rejected::PrefixesLost);
+    }
     let moved = tx.attempt(|tx| {
         let mut moved = Vec::new();
         for old in tx.nodes.clone().iter() {

@@ -11,7 +11,6 @@ use crate::state::command::Rejected;
 use crate::state::model::{
     Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
 };
-use crate::state::name;
 use crate::state::tx::Tx;
 
 /// A device that may join, by a key or because a person approved it.
@@ -145,8 +144,7 @@ fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool)
     }
     let is_by_person = admission.is_by_person();
     let id = tx.counters.node;
-    let wanted = name::label_for(&admission.hostinfo.hostname);
-    let label = name::unique(&wanted, |label| node::is_taken(tx, id, label));
+    let label = node::label_of_host(tx, id, &admission.hostinfo.hostname);
     let mut newcomer = Node {
         id,
         machine: admission.machine,
@@ -154,7 +152,7 @@ fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool)
         disco: None,
         lock: admission.lock,
         owner: admission.owner,
-        label: label.into(),
+        label,
         label_chosen: false,
         hostinfo: admission.hostinfo,
         ipv4: Ipv4Addr::UNSPECIFIED,

@@ -1,8 +1,8 @@
 //! DNS records: add, remove.
 
-use crate::state::apply::Applied;
+use crate::state::apply::{Applied, node};
 use crate::state::command::{Outcome, Rejected};
-use crate::state::dns::{DnsRecord, RECORDS_MAX};
+use crate::state::dns::{DnsRecord, DnsValue, RECORDS_MAX, label_in};
 use crate::state::event::{Action, Target, Values};
 use crate::state::tx::Tx;
 
@@ -15,6 +15,12 @@ pub(super) fn add(tx: &mut Tx<'_>, record: DnsRecord) -> Applied {
             what: "DNS records",
             limit: RECORDS_MAX,
         });
+    }
+    if let DnsValue::Alias(target) = &record.value {
+        let names = tx.reserved.clone();
+        if let Some(label) = label_in(target, &names.base_domain) {
+            node::choose_label(tx, label);
+        }
     }
     let values = Values::made(&value(&record), "");
     tx.event(Action::Create, Target::dns_record(&record), values);

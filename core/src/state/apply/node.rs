@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::id::NodeId;
 use crate::state::apply::{Applied, keys, routes};
 use crate::state::command::{NodeUpdate, Outcome, Rejected};
+use crate::state::dns::label_in;
 use crate::state::event::{Action, Property, Target, Values, list_text};
 use crate::state::model::{Hostinfo, Model, Node, Presence, SessionId};
 use crate::state::name;
@@ -121,6 +122,39 @@ pub(super) fn is_taken(model: &Model, except: NodeId, label: &str) -> bool {
         .any(|node| node.id != except && &*node.label == label)
 }
 
+/// Whether the configuration, the policy or a record uses this label for something else than the device that reports
+/// it as its host name.
+fn is_reserved(model: &Model, label: &str) -> bool {
+    let base = &model.reserved.base_domain;
+    let policy = model.compiled.policy();
+    let mut of_policy = policy.iter().flat_map(|policy| policy.extra_records());
+    model.reserved.labels.contains(label)
+        || model
+            .dns_records
+            .iter()
+            .any(|record| record.uses(label, base))
+        || of_policy.any(|record| label_in(&record.name.to_ascii_lowercase(), base) == Some(label))
+}
+
+/// A free label for a device with this host name.
+pub(super) fn label_of_host(model: &Model, id: NodeId, hostname: &str) -> Box<str> {
+    let wanted = name::label_for(hostname);
+    let is_unavailable = |label: &str| is_taken(model, id, label) || is_reserved(model, label);
+    name::unique(&wanted, is_unavailable).into()
+}
+
+/// Makes the label of a node one that an administrator chose, because one names the node by it.
+pub(super) fn choose_label(tx: &mut Tx<'_>, label: &str) {
+    let mut nodes = tx.nodes.iter();
+    let named = nodes.find(|node| &*node.label == label && !node.label_chosen);
+    if let Some(node) = named.cloned() {
+        tx.put_whole_node(Node {
+            label_chosen: true,
+            ..(*node).clone()
+        });
+    }
+}
+
 /// Takes over what is new in `update`, and says what that touches.
 fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
     let mut touched = Touched::default();
@@ -221,6 +255,5 @@ fn renamed_event(tx: &mut Tx<'_>, old: &Node, node: &Node) {
 
 /// Names a node by its host name.
 pub(super) fn take_host_name(model: &Model, node: &mut Node) {
-    let wanted = name::label_for(&node.hostinfo.hostname);
-    node.label = name::unique(&wanted, |label| is_taken(model, node.id, label)).into();
+    node.label = label_of_host(model, node.id, &node.hostinfo.hostname);
 }

@@ -72,11 +72,13 @@ fn old_bytes(versions: &[Arc<PolicyText>]) -> usize {
 }
 
 /// Lets the newest stored policy apply. One that cannot be read any more (a policy of a newer hearth) is skipped for
-/// the one before it; where none can be read, nobody reaches anybody until there is one.
+/// the one before it; where none can be read, or one is configured and none was ever valid, nobody reaches anybody
+/// until there is one.
 pub(super) fn apply_stored(tx: &mut Tx<'_>) {
     let parsed = tx.policies.iter().rev();
     let newest = parsed.filter_map(|version| Policy::parse(&version.source).ok());
-    let closed = || (!tx.policies.is_empty()).then(|| Policy::parse(CLOSED).ok());
+    let is_closed = !tx.policies.is_empty() || tx.settings.policy_is_configured;
+    let closed = || is_closed.then(|| Policy::parse(CLOSED).ok());
     let policy = newest.map(Arc::new).next();
     let policy = policy.or_else(|| closed().flatten().map(Arc::new));
     routes::compile_all(tx, policy.as_ref());

@@ -5,6 +5,7 @@ mod clock;
 mod events;
 mod invariants;
 mod login;
+mod names;
 mod policy;
 mod routes;
 mod tags;

@@ -19,6 +19,20 @@ fn with_prefixes(world: &mut World, v4: (&str, u8)) {
 }
 
 #[test]
+fn while_the_prefixes_are_lost_no_node_gets_a_new_address_and_known_ones_keep_theirs() {
+    let (mut world, user) = World::with_user();
+    world.preauth_key("key", |key| (key.user, key.reusable) = (Some(user), true));
+    let first = world.join(with_key(1, 1, "key"));
+    Arc::make_mut(&mut world.model.settings).prefixes_are_lost = true;
+    let refused = world.register(with_key(2, 2, "key"));
+    assert_eq!(refused.unwrap_err(), Rejected::PrefixesLost);
+    let again = world.join(with_key(1, 3, "key"));
+    assert_eq!((again.id, again.ipv4), (first.id, first.ipv4));
+    let refused = world.apply(Command::BackfillAddresses);
+    assert_eq!(refused.unwrap_err(), Rejected::PrefixesLost);
+}
+
+#[test]
 fn a_node_gets_the_address_that_somebody_chose_and_keeps_the_other() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);

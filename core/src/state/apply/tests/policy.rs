@@ -211,3 +211,16 @@ fn where_no_stored_policy_can_be_read_nobody_reaches_anybody() {
     restore(&mut world.model, world.now);
     assert!(world.model.compiled.are_peers(one, two));
 }
+
+#[test]
+fn where_a_policy_is_configured_and_none_was_ever_valid_nobody_reaches_anybody() {
+    let (mut world, _) = World::with_user();
+    Arc::make_mut(&mut world.model.settings).policy_is_configured = true;
+    restore(&mut world.model, world.now);
+    let (one, two) = (world.node_number(1), world.node_number(2));
+    world.open_stream(one);
+    world.open_stream(two);
+    assert!(!world.model.compiled.are_peers(one, two));
+    set(&mut world, TAGS);
+    assert!(world.model.compiled.are_peers(one, two));
+}

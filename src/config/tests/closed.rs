@@ -1,0 +1,411 @@
+//! A slip in the configuration never opens anything.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::wan::Publish;
+
+/// What each of these files restricts: a section, a key and a value, more closed than the default or not.
+const RIGHT: &[(&str, &str, &str)] = &[
+    ("listen", "http", "\"127.0.0.1:8080\""),
+    ("listen", "http", "\"off\""),
+    ("listen", "https", "\"192.168.1.1:8443\""),
+    ("listen", "stun", "\"off\""),
+    ("prefixes", "v4", "\"100.100.0.0/16\""),
+    ("prefixes", "v6", "\"fd7a:115c:a1e0:ab::/64\""),
+    ("node", "expiry", "\"90d\""),
+    ("node", "expiry", "\"1d\""),
+    ("node", "approval", "true"),
+    ("derp", "enabled", "false"),
+    ("derp", "stun_only", "true"),
+    ("derp", "admit", "\"tailnet\""),
+    ("derp", "admit_url", "\"https://home.example/verify\""),
+    (
+        "derp",
+        "admit_keys",
+        "[\"nodekey:0000000000000000000000000000000000000000000000000000000000000001\"]",
+    ),
+    ("derp", "admit_fail_open", "false"),
+    ("policy", "file", "\"/etc/hearth/policy.hujson\""),
+    ("clients", "addresses", "[]"),
+    ("clients", "addresses", "[\"203.0.113.5\"]"),
+    ("wan", "publish", "\"never\""),
+    ("wan", "ipv4", "\"203.0.113.5\""),
+    ("wan", "port_mapping", "false"),
+    ("metrics", "listen", "\"127.0.0.1:9090\""),
+    ("limits", "derp_client_rate", "\"1MiB\""),
+    ("limits", "derp_total_rate", "1048576"),
+];
+
+/// What `now` allows and `right` does not.
+fn opened(right: &Config, now: &Config) -> Vec<&'static str> {
+    let listener =
+        |right: Option<SocketAddr>, now: Option<SocketAddr>| now.is_some() && now != right;
+    let relays = |config: &Config| config.derp.enabled && !config.derp.is_stun_only;
+    let rate = |right: usize, now: usize| right != 0 && (now == 0 || now > right);
+    let (old, new) = (&right.wan, &now.wan);
+    let published = |wan: &WanSettings| (wan.publish, wan.ipv4);
+    let is_range_lost = now.prefixes.is_lost;
+    let checks = [
+        ("http", listener(right.listen.http, now.listen.http)),
+        ("https", listener(right.listen.https, now.listen.https)),
+        ("stun", listener(right.listen.stun, now.listen.stun)),
+        ("metrics", listener(right.metrics, now.metrics)),
+        ("prefixes", !is_range_lost && now.prefixes != right.prefixes),
+        (
+            "expiry",
+            right
+                .node
+                .expiry
+                .is_some_and(|right| now.node.expiry.is_none_or(|now| now > right)),
+        ),
+        ("approval", right.node.approval && !now.node.approval),
+        ("relay", relays(now) && !relays(right)),
+        (
+            "admission",
+            !is_within(&now.derp.admission, &right.derp.admission),
+        ),
+        (
+            "policy",
+            right.policy.is_configured() && !now.policy.is_configured(),
+        ),
+        (
+            "addresses",
+            right.clients.addresses.as_ref().is_some_and(|right| {
+                let now = now.clients.addresses.as_ref();
+                now.is_none_or(|now| now.iter().any(|ip| !right.contains(ip)))
+            }),
+        ),
+        (
+            "publish",
+            new.publish != Publish::Never && published(new) != published(old),
+        ),
+        ("mapping", new.port_mapping && !old.port_mapping),
+        (
+            "rate",
+            rate(right.limits.derp_client_rate, now.limits.derp_client_rate),
+        ),
+        (
+            "total",
+            rate(right.limits.derp_total_rate, now.limits.derp_total_rate),
+        ),
+    ];
+    let open = checks.into_iter().filter(|(_, is_open)| *is_open);
+    open.map(|(what, _)| what).collect()
+}
+
+/// Whether the first admits only clients that the second admits.
+fn is_within(now: &Admission, right: &Admission) -> bool {
+    match (now, right) {
+        (Admission::Keys(now), Admission::Keys(right)) => now.iter().all(|key| right.contains(key)),
+        (Admission::Keys(none), _) if none.is_empty() => true,
+        (_, Admission::Open) | (Admission::Tailnet, Admission::Tailnet) => true,
+        // A slip in a URL may make another one.
+        (Admission::Url { is_fail_open, .. }, Admission::Url { .. }) => !is_fail_open,
+        _ => false,
+    }
+}
+
+fn check(right: &Config, text: &str, name: &str) -> Config {
+    let raw = RawConfig::parse(name.into(), text);
+    let now = Config::build(raw, Overrides::default(), &at_home());
+    assert_eq!(opened(right, &now), [""; 0], "{text}\n{:?}", now.warnings);
+    now
+}
+
+#[test]
+fn every_key_is_in_the_table() {
+    let mut raw = RawConfig::empty();
+    let _ = Config::take(&mut raw, Overrides::default(), &at_home());
+    for key in raw.known() {
+        assert!(keys::is_known(key), "{key}");
+    }
+}
+
+#[test]
+fn words_that_people_write_are_understood() {
+    let approval = |text: &str| {
+        let config = from_text(&format!("[node]\napproval = {text}\n"));
+        (config.node.approval, config.warnings.len())
+    };
+    for yes in [
+        "true",
+        "1",
+        "\"yes\"",
+        "\"On\"",
+        "\"1\"",
+        "\"true\"",
+        "\" YES \"",
+    ] {
+        assert_eq!(approval(yes), (true, 0), "{yes}");
+    }
+    for no in ["false", "0", "\"no\"", "\"off\""] {
+        assert_eq!(approval(no), (false, 0), "{no}");
+    }
+    let expiry = |text: &str| {
+        let config = from_text(&format!("[node]\nexpiry = {text}\n"));
+        (
+            config.node.expiry.map(value::show_duration),
+            config.warnings.len(),
+        )
+    };
+    for (text, days) in [
+        ("\"180 days\"", "180d"),
+        ("\"180D\"", "180d"),
+        ("\"2 weeks\"", "14d"),
+    ] {
+        assert_eq!(expiry(text), (Some(days.to_owned()), 0), "{text}");
+    }
+    for never in ["\"never\"", "\"Never\"", "0", "\"none\""] {
+        assert_eq!(expiry(never), (None, 0), "{never}");
+    }
+    for slip in [
+        "180",
+        "\"-1d\"",
+        "\"soon\"",
+        "true",
+        "\"9999y\"",
+        "\"180\"",
+        "[]",
+        "\"1M\"",
+    ] {
+        assert_eq!(expiry(slip), (Some("1d".to_owned()), 1), "{slip}");
+    }
+}
+
+#[test]
+fn a_damaged_listener_is_off_and_not_everywhere() {
+    for slip in [
+        "\"127.0.0.1:80800\"",
+        "\"127.0.0.1\"",
+        "\"\"",
+        "70000",
+        "true",
+        "[]",
+        "\"localhost\"",
+    ] {
+        for key in ["http", "https", "stun"] {
+            let config = from_text(&format!("[listen]\n{key} = {slip}\n"));
+            let listen = &config.listen;
+            let found = [
+                ("http", listen.http),
+                ("https", listen.https),
+                ("stun", listen.stun),
+            ];
+            let found = found.iter().find(|(name, _)| *name == key);
+            assert_eq!(
+                found.and_then(|(_, address)| *address),
+                None,
+                "{key} = {slip}"
+            );
+            let warning = &warnings(&config)[0];
+            assert!(
+                warning.ends_with(&format!("(until it is fixed: `listen.{key}` is off)")),
+                "{warning}"
+            );
+        }
+    }
+    let localhost = from_text("[listen]\nhttp = \"localhost:8080\"\n");
+    assert_eq!(localhost.listen.http, "127.0.0.1:8080".parse().ok());
+    assert_eq!(warnings(&localhost), [""; 0]);
+}
+
+#[test]
+fn unknown_sections_and_keys_close_what_they_may_mean() {
+    for (text, closed) in [
+        ("[polcy]\nfile = \"/p\"\n", "the last valid policy"),
+        ("[policies]\nfile = \"/p\"\n", "the last valid policy"),
+        (
+            "[policy]\npath = \"/p\"\nfiel = \"/p\"\n",
+            "the last valid policy",
+        ),
+        ("[nodes]\napproval = true\n", "need approval"),
+        ("[node]\ndevice_approval = true\n", "need approval"),
+        ("approval = true\n", "need approval"),
+        (
+            "[limits]\nlisten.https = \":443\"\n",
+            "`listen.https` is off",
+        ),
+        (
+            "[server]\nhttp = \"127.0.0.1:80\"\n",
+            "`listen.http` is off",
+        ),
+        ("[derp]\nadmit-keys = []\n", "the relay admits nobody"),
+    ] {
+        let config = from_text(text);
+        let all = warnings(&config);
+        assert!(
+            all.last().is_some_and(|last| last.contains(closed)),
+            "{text}: {all:?}"
+        );
+    }
+    // A word with another meaning closes nothing.
+    for text in [
+        "[log]\nfile = \"/var/log/x\"\n",
+        "[tls]\nport = 443\n",
+        "[colours]\nred = 1\n",
+    ] {
+        let config = from_text(text);
+        assert_eq!(config.warnings.len(), 1, "{text}");
+        assert!(!config.policy.is_configured(), "{text}");
+    }
+}
+
+#[test]
+fn a_file_with_a_syntax_error_closes_what_it_mentions_and_keeps_the_rest() {
+    let broken =
+        "server_url = https://a.example\n[node]\napproval tru\n[listen]\nhttp = \"127.0.0.1:99\"\n";
+    let config = from_text(broken);
+    assert!(config.is_broken && config.node.approval);
+    assert_eq!(config.listen.http, "127.0.0.1:99".parse().ok());
+    assert_eq!(config.listen.https.map(|https| https.port()), Some(8443));
+    assert!(!config.policy.is_configured());
+    let config = from_text("[policy]\nfile = /etc/hearth/policy.hujson\n");
+    assert!(config.policy.is_lost && config.policy.file.is_none());
+    // What stands below a broken header is in no section.
+    let config = from_text("[tls]\n[node\napproval = true\n[metrics]\nlisten = \"127.0.0.1:9\"\n");
+    assert!(config.node.approval && config.metrics == "127.0.0.1:9".parse().ok());
+    let twice = from_text("[node]\napproval = false\n[derp]\n[node]\nexpiry = \"90d\"\n");
+    assert!(
+        warnings(&twice)[0].contains("section [node] is defined above"),
+        "{:?}",
+        twice.warnings
+    );
+    assert_eq!(twice.node.expiry, Some(DAMAGED_EXPIRY));
+    // Two lines contradict each other.
+    let config = from_text("[node]\napproval = false\napproval = true\n");
+    assert!(config.node.approval);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_closes_everything_and_the_server_starts() {
+    let flags = Overrides {
+        config: Some("/nonexistent/hearth.toml".into()),
+        ..Overrides::default()
+    };
+    let config = Config::load(flags.clone(), &at_home());
+    let listen = &config.listen;
+    assert_eq!((listen.http, listen.https, listen.stun), (None, None, None));
+    assert!(config.is_broken && config.node.approval && config.policy.is_lost);
+    assert_eq!(config.node.expiry, Some(DAMAGED_EXPIRY));
+    assert_eq!(config.derp.admission, Admission::Keys(Vec::new()));
+    assert!(
+        warnings(&config)
+            .iter()
+            .any(|warning| warning.contains("cannot be read"))
+    );
+    // A flag takes precedence, and what it sets is not lost.
+    let http = "127.0.0.1:99".parse().ok();
+    let config = Config::load(Overrides { http, ..flags }, &at_home());
+    assert_eq!(config.listen.http, "127.0.0.1:99".parse().ok());
+    assert!(
+        !warnings(&config)
+            .iter()
+            .any(|warning| warning.contains("`listen.http` is off"))
+    );
+}
+
+#[test]
+fn a_value_of_another_type_opens_nothing() {
+    for (section, key, value) in RIGHT {
+        let right = from_text(&format!("[{section}]\n{key} = {value}\n"));
+        assert_eq!(warnings(&right), [""; 0], "{section}.{key}");
+        let others = [
+            "{}",
+            "[5]",
+            "1.5",
+            "2026-01-01",
+            "\"?\"",
+            "\"\"",
+            "-7",
+            "[[]]",
+            "{ x = 1 }",
+            "",
+        ];
+        for other in others {
+            check(
+                &right,
+                &format!("[{section}]\n{key} = {other}\n"),
+                "hearth.toml",
+            );
+            check(
+                &right,
+                &format!("{section}.{key} = {other}\n"),
+                "hearth.toml",
+            );
+        }
+    }
+}
+
+/// Damage to a text at a place, by a word or by cutting off what follows.
+#[derive(Debug, Clone)]
+enum Slip {
+    Insert(&'static str),
+    Delete,
+    CutOff,
+}
+
+fn slip() -> impl Strategy<Value = Slip> {
+    let words = prop::sample::select(vec!["x", "\u{a7}", "\"", "[", "=", " x", "{"]);
+    prop_oneof![
+        4 => words.prop_map(Slip::Insert),
+        2 => Just(Slip::Delete),
+        1 => Just(Slip::CutOff),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_slip_of_the_pen_opens_anything(
+        (section, key, value) in prop::sample::select(RIGHT),
+        slip in slip(),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let head = format!("[{section}]\n{key}");
+        let text = format!("{head} = {value}\n");
+        let right = from_text(&text);
+        let mut damaged = text.clone();
+        match slip {
+            Slip::Insert(word) => {
+                // Not before the header, and not in the middle of an escape.
+                let at = 1 + place.index(text.len() - 2);
+                damaged.insert_str(at, word);
+            }
+            // Without one of its digits a value is another valid one.
+            Slip::Delete => {
+                damaged.remove(place.index(head.len()));
+            }
+            // Of a word, three letters must be left.
+            Slip::CutOff => {
+                let from = section.len() + 3 + key.len().min(3);
+                damaged.truncate(from + place.index(text.len() - from));
+            }
+        }
+        // That is another key.
+        prop_assume!(!damaged.contains("http = \"192.168.1.1"));
+        let now = check(&right, &damaged, "hearth.toml");
+        prop_assert!(!now.data_dir.as_os_str().is_empty());
+    }
+
+    #[test]
+    fn no_slip_in_a_json_file_opens_anything(
+        (section, key, value) in prop::sample::select(RIGHT),
+        place in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let head = format!("{{\"{section}\": {{\"{key}\": ");
+        let text = format!("{head}{value}}}}}");
+        let name = "hearth.json";
+        let raw = RawConfig::parse(name.into(), &text);
+        let right = Config::build(raw, Overrides::default(), &at_home());
+        let mut damaged = text.clone();
+        let from = head.len() - 1;
+        match is_cut {
+            true => damaged.truncate(from + place.index(text.len() - from)),
+            false => damaged.insert(from + place.index(text.len() - from), 'x'),
+        }
+        check(&right, &damaged, name);
+    }
+}
