@@ -7,6 +7,7 @@ use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
+use hearth_core::doctor::public_url::PublicCheck;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
 use hearth_core::state::model::PendingState;
 use hearth_core::state::snapshot::Snapshot;
@@ -15,8 +16,9 @@ use hearth_core::state::snapshot::Snapshot;
 const FILE_MAX: usize = 4096;
 
 impl ApiCall<'_> {
-    pub(crate) fn diagnose(&self) -> ApiResult {
-        let facts = self.facts();
+    pub(crate) async fn diagnose(&self) -> ApiResult {
+        let check = self.admin.about.public_url.check().await;
+        let facts = self.facts(check.as_deref());
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();
         for finding in &findings {
@@ -45,7 +47,7 @@ impl ApiCall<'_> {
         })
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, check: Option<&PublicCheck>) -> Facts {
         let snapshot = self.admin.engine.snapshot();
         let about = &self.admin.about;
         let addresses = &about.addresses;
@@ -60,6 +62,8 @@ impl ApiCall<'_> {
             now: self.now.wall,
             clock_is_plausible: self.now.is_plausible(),
             wan: (*about.wan.report()).clone(),
+            public: check.cloned(),
+            dropped_upgrade: about.dropped_upgrades.last(),
             server_url: addresses.server_url.clone(),
             host: match url.host() {
                 Host::Name(name) => doctor::Host::Name(name.to_string()),

@@ -10,6 +10,7 @@ use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
+use hearth_core::doctor::Level;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -49,6 +50,7 @@ impl ApiCall<'_> {
         let about = &self.admin.about;
         let trouble = about.policy_status.borrow().trouble(&snapshot);
         let warnings = about.warnings.iter().cloned().chain(trouble);
+        let warnings = warnings.chain(self.public_url_warnings());
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
             nodes.map(|node| convert::node_name(node)).collect()
@@ -87,6 +89,27 @@ impl ApiCall<'_> {
                 .unwrap_or_default(),
             warnings: warnings.collect(),
         })
+    }
+
+    /// One line for each problem that clients meet at `server_url`.
+    fn public_url_warnings(&self) -> Vec<String> {
+        let about = &self.admin.about;
+        let findings = about
+            .public_url
+            .last()
+            .map(|check| check.findings(&about.wan.report()));
+        let mut titles: Vec<String> = findings
+            .into_iter()
+            .flatten()
+            .filter(|finding| finding.level >= Level::Warning)
+            .map(|finding| finding.title)
+            .collect();
+        let dropped = about.dropped_upgrades.last();
+        titles.extend(dropped.map(|dropped| dropped.title()));
+        for title in &mut titles {
+            title.push_str("; see `hearth doctor`");
+        }
+        titles
     }
 
     pub(crate) async fn invite(&self) -> ApiResult {
