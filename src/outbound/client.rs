@@ -164,33 +164,33 @@ pub(super) async fn request(
     patience: Duration,
 ) -> Result<Bytes, OutboundError> {
     let mut request = Request::builder()
-            .method(method)
-            .uri(url.path.as_str())
-            .header(HOST, authority(url))
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
-        if !content.is_empty() {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        let request = request
-            .body(Full::new(content))
-            .map_err(|_| OutboundError::Url)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async move {
-            let response = sender.send_request(request).await?;
-            if response.status() != StatusCode::OK {
-                return Err(OutboundError::Status(response.status()));
-            }
-            Ok(body::read_limited(response.into_body(), most, patience).await?)
-        };
-        let (mut answer, mut connection) = (pin!(answer), pin!(connection));
-        tokio::select! {
-            biased;
-            answered = &mut answer => answered,
-            // The bytes before the end still count.
-            _ = &mut connection => answer.await,
-        }
+        .method(method)
+        .uri(url.path.as_str())
+        .header(HOST, authority(url))
+        .header(ACCEPT, HeaderValue::from_static("application/json"));
+    if !content.is_empty() {
+        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    let request = request
+        .body(Full::new(content))
+        .map_err(|_| OutboundError::Url)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async move {
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(OutboundError::Status(response.status()));
+        }
+        Ok(body::read_limited(response.into_body(), most, patience).await?)
+    };
+    let (mut answer, mut connection) = (pin!(answer), pin!(connection));
+    tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        // The bytes before the end still count.
+        _ = &mut connection => answer.await,
+    }
+}
 
 fn authority(url: &WebUrl) -> String {
     let (server, port) = (&url.server, url.server.port());
@@ -251,7 +251,9 @@ pub(super) async fn upgrade(
         let relay_key = response.headers.iter().find(is_key);
         return Ok(UpgradeAnswer {
             status: response.code.unwrap_or_default(),
-            relay_key: relay_key.map(|header| header.value.to_vec()).unwrap_or_default(),
+            relay_key: relay_key
+                .map(|header| header.value.to_vec())
+                .unwrap_or_default(),
             rest: Bytes::from(received.split_off(length)),
         });
     }

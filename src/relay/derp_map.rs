@@ -208,14 +208,21 @@ mod tests {
     #[test]
     fn the_own_certificate_is_pinned_only_where_clients_meet_it() {
         let unknown = pinned("ab");
-        let pinned = |url, change: fn(&mut Config, &mut Addresses)| is_pinned(url, &unknown, change);
+        let pinned =
+            |url, change: fn(&mut Config, &mut Addresses)| is_pinned(url, &unknown, change);
         let nothing: fn(&mut Config, &mut Addresses) = |_, _| {};
         // The listener itself, also by another port that a router forwards.
         assert!(pinned("http://192.168.1.1:8080", nothing));
         assert!(pinned("https://203.0.113.5:8443", nothing));
         assert!(pinned("https://home.example:8443", nothing));
-        assert!(pinned("http://192.168.1.1:8080", |config, _| config.derp.port = Some(443)));
-        assert!(pinned("https://home.example", |config, _| config.derp.port = Some(8443)));
+        assert!(pinned("http://192.168.1.1:8080", |config, _| config
+            .derp
+            .port =
+            Some(443)));
+        assert!(pinned("https://home.example", |config, _| config
+            .derp
+            .port =
+            Some(8443)));
         assert!(pinned("http://192.168.1.1:8080", |config, _| {
             config.derp.host_name = Some("relay.example".into());
         }));
@@ -223,7 +230,10 @@ mod tests {
         assert!(!pinned("https://home.example", nothing));
         assert!(!pinned("https://home.example:444", nothing));
         assert!(!pinned("https://192.168.1.1", nothing));
-        assert!(!pinned("https://home.example", |config, _| config.derp.port = Some(443)));
+        assert!(!pinned("https://home.example", |config, _| config
+            .derp
+            .port =
+            Some(443)));
         assert!(!pinned("http://192.168.1.1:8080", |config, _| {
             config.derp.host_name = Some("relay.example".into());
             config.derp.port = Some(443);

@@ -16,7 +16,12 @@ use crate::system_clock;
 const GO: &[u8] = b"Go-http-client/";
 
 /// Records whether an upgrade request was answered with an upgrade, or came without its `Upgrade` header.
-pub(super) fn note(upgrades: &DroppedUpgrades, request: &Parts, response: &Response<Body>, source: IpAddr) {
+pub(super) fn note(
+    upgrades: &DroppedUpgrades,
+    request: &Parts,
+    response: &Response<Body>,
+    source: IpAddr,
+) {
     let path = request.uri.path();
     if ![ts2021::PATH, upgrade::PATH].contains(&path) {
         return;
@@ -35,7 +40,11 @@ fn is_spoilt(request: &Parts) -> bool {
         return false;
     }
     let is_relay = request.uri.path() == upgrade::PATH;
-    let by_go = || headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(GO));
+    let by_go = || {
+        headers
+            .get(USER_AGENT)
+            .is_some_and(|agent| agent.as_bytes().starts_with(GO))
+    };
     headers.contains_key(ts2021::HANDSHAKE_HEADER)
         || headers.contains_key(SEC_WEBSOCKET_KEY)
         || (is_relay && by_go())
@@ -59,7 +68,12 @@ mod tests {
         let source = IpAddr::from([127, 0, 0, 1]);
         note(&upgrades, &parts, &refused, source);
         let is_recorded = upgrades.last().is_some();
-        note(&upgrades, &parts, &body::status(StatusCode::SWITCHING_PROTOCOLS), source);
+        note(
+            &upgrades,
+            &parts,
+            &body::status(StatusCode::SWITCHING_PROTOCOLS),
+            source,
+        );
         assert_eq!(upgrades.last(), None);
         is_recorded
     }

@@ -134,11 +134,7 @@ impl Prober {
             return;
         }
         for finding in &findings {
-            tracing::warn!(
-                "{}: {} See `hearth doctor`.",
-                finding.title,
-                finding.detail
-            );
+            tracing::warn!("{}: {} See `hearth doctor`.", finding.title, finding.detail);
         }
         if ids.is_empty() {
             tracing::info!(server_url = check.url, "server_url works from this machine");
@@ -168,7 +164,10 @@ impl ProberParts {
     }
 
     async fn key(&self) -> (Option<Served>, Answer) {
-        let url = url(self.url.clone(), &format!("/key?v={}", key::FIRST_NOISE_VERSION));
+        let url = url(
+            self.url.clone(),
+            &format!("/key?v={}", key::FIRST_NOISE_VERSION),
+        );
         if is_left_out(&url) {
             return (None, Answer::Skipped);
         }
@@ -220,7 +219,9 @@ impl ProberParts {
         if is_left_out(url) {
             return (None, Answer::Skipped, Vec::new());
         }
-        let probing = self.outbound.probe_upgrade(url, addresses, request, PATIENCE);
+        let probing = self
+            .outbound
+            .probe_upgrade(url, addresses, request, PATIENCE);
         let Probed {
             certificate,
             answer,
@@ -291,7 +292,10 @@ fn host(node: &DerpNode) -> Option<Host> {
 /// The addresses of a relay in the DERP map; without any, clients ask DNS.
 fn addresses(node: &DerpNode) -> Vec<IpAddr> {
     let texts = [&node.ipv4, &node.ipv6];
-    texts.into_iter().filter_map(|text| text.parse().ok()).collect()
+    texts
+        .into_iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
 }
 
 fn url(server: ServerUrl, path: &str) -> WebUrl {

@@ -101,7 +101,11 @@ impl DroppedUpgrades {
     /// Records an upgrade that worked.
     pub fn passed(&self, source: IpAddr) {
         let mut dropped = self.lock();
-        if dropped.last.as_ref().is_some_and(|last| last.source == source) {
+        if dropped
+            .last
+            .as_ref()
+            .is_some_and(|last| last.source == source)
+        {
             dropped.last = None;
         }
     }

@@ -189,9 +189,7 @@ impl Facts {
 
     /// Whether clients connect to the control server by `server_url`, as far as this machine can tell.
     fn control_works(&self) -> bool {
-        self.public
-            .as_ref()
-            .is_some_and(PublicCheck::control_works)
+        self.public.as_ref().is_some_and(PublicCheck::control_works)
     }
 }
 

@@ -367,12 +367,20 @@ fn listener(facts: &Facts) -> Option<Finding> {
     let level = if is_here { Level::Warning } else { Level::Note };
     let (title, advice) = match facts.is_https {
         true => (
-            format!("Port {} must be forwarded to {}", facts.port, listener.port()),
+            format!(
+                "Port {} must be forwarded to {}",
+                facts.port,
+                listener.port()
+            ),
             "Forward the port in the router or the reverse proxy, or change one of the two.",
         ),
         // Plain HTTP is for the LAN: never forwarded by a router.
         false => (
-            format!("server_url has port {}, and {key} has {}", facts.port, listener.port()),
+            format!(
+                "server_url has port {}, and {key} has {}",
+                facts.port,
+                listener.port()
+            ),
             "Use the same port in both.",
         ),
     };
@@ -424,9 +432,7 @@ fn ports(facts: &Facts) -> Option<Finding> {
 /// The ports to open to the internet: HTTPS and STUN. Never that of plain HTTP, over which clients cannot verify the
 /// key of the server when they join.
 fn needed(facts: &Facts) -> String {
-    let https = facts
-        .https
-        .filter(|_| facts.relay_is_on || facts.is_https);
+    let https = facts.https.filter(|_| facts.relay_is_on || facts.is_https);
     let tcp = https.into_iter().map(|address| (Transport::Tcp, address));
     let udp = facts
         .stun

@@ -117,16 +117,26 @@ impl PublicCheck {
         }
         findings.extend(self.stun_finding());
         if findings.is_empty() && self.control_works() {
-            let mut detail = "This machine connected to it as a client does: key, control connection".to_owned();
+            let mut detail =
+                "This machine connected to it as a client does: key, control connection".to_owned();
             let is_asked = |answer: &Answer| *answer == Answer::Good;
-            if self.relay.as_ref().is_some_and(|relay| is_asked(&relay.upgrade)) {
+            if self
+                .relay
+                .as_ref()
+                .is_some_and(|relay| is_asked(&relay.upgrade))
+            {
                 detail.push_str(", relay");
             }
-            if self.stun.as_ref().is_some_and(|(_, answer)| is_asked(answer)) {
+            if self
+                .stun
+                .as_ref()
+                .is_some_and(|(_, answer)| is_asked(answer))
+            {
                 detail.push_str(", STUN");
             }
             let title = "server_url works from this machine";
-            findings.push(Finding::new("public.url", Level::Ok, title).detail(format!("{detail}.")));
+            findings
+                .push(Finding::new("public.url", Level::Ok, title).detail(format!("{detail}.")));
         }
         findings
     }
@@ -139,7 +149,9 @@ impl PublicCheck {
             }
             (Answer::Status(status), _) => {
                 let title = "server_url does not lead to hearth";
-                let detail = format!("GET {url}/key was answered with {status} by another server or a proxy.");
+                let detail = format!(
+                    "GET {url}/key was answered with {status} by another server or a proxy."
+                );
                 let advice = "Let the proxy forward all paths to hearth, or change server_url.";
                 let finding = Finding::new("public.key", Level::Problem, title);
                 Some(finding.detail(detail).advice(advice))
@@ -147,7 +159,8 @@ impl PublicCheck {
             (Answer::OtherServer | Answer::NoData, _) => {
                 let title = "server_url leads to another server";
                 let detail = format!("{url}/key has another key than this server.");
-                let advice = "Check the DNS name, the port forwarding and the proxy, or change server_url.";
+                let advice =
+                    "Check the DNS name, the port forwarding and the proxy, or change server_url.";
                 let finding = Finding::new("public.key", Level::Problem, title);
                 Some(finding.detail(detail).advice(advice))
             }
@@ -198,16 +211,24 @@ impl RelayCheck {
         let place = &self.place;
         if let Answer::Unreachable(fault) = &self.upgrade {
             let title = "The advertised relay cannot be reached";
-            let detail = format!("{place}: {fault}. Devices without a direct connection cannot reach each other.");
+            let detail = format!(
+                "{place}: {fault}. Devices without a direct connection cannot reach each other."
+            );
             let finding = Finding::new("public.relay", level_of_unreachable(wan), title);
             return Some(finding.detail(detail + loopback_hint(wan)).advice(
                 "Open the port, or forward it to listen.https; with a proxy on another port, set derp.port to it.",
             ));
         }
         let fault = match (&self.certificate, self.is_pinned) {
-            (Some(Served::Own), true) | (Some(Served::Trusted | Served::Unjudged) | None, false) => None,
-            (Some(_), true) => Some("devices expect the self-signed certificate of hearth, and a proxy has another one".to_owned()),
-            (Some(Served::Own), false) => Some("it is the self-signed certificate of hearth".to_owned()),
+            (Some(Served::Own), true)
+            | (Some(Served::Trusted | Served::Unjudged) | None, false) => None,
+            (Some(_), true) => Some(
+                "devices expect the self-signed certificate of hearth, and a proxy has another one"
+                    .to_owned(),
+            ),
+            (Some(Served::Own), false) => {
+                Some("it is the self-signed certificate of hearth".to_owned())
+            }
             (Some(Served::Rejected(fault)), false) => Some(fault.clone()),
             (None, true) => None,
         };
@@ -230,7 +251,8 @@ impl RelayCheck {
 
 fn unreachable(url: &str, fault: &str, wan: &Report) -> Finding {
     let title = "server_url cannot be reached from this machine";
-    let detail = format!("{url}: {fault}. Devices cannot join or receive changes.") + loopback_hint(wan);
+    let detail =
+        format!("{url}: {fault}. Devices cannot join or receive changes.") + loopback_hint(wan);
     let advice = "Check that the name resolves to this machine or its proxy, that the port is open or forwarded, and that \
         the proxy runs. Test from a mobile network: open /health at this URL.";
     Finding::new("public.unreachable", level_of_unreachable(wan), title)
@@ -257,10 +279,18 @@ fn loopback_hint(wan: &Report) -> &'static str {
 }
 
 fn is_behind_nat(wan: &Report) -> bool {
-    wan.own.v4.is_some_and(|own| kind_of(own.into()) != Kind::Public)
+    wan.own
+        .v4
+        .is_some_and(|own| kind_of(own.into()) != Kind::Public)
 }
 
-fn no_upgrade(id: &'static str, title: &str, request: &str, consequence: &str, answer: &Answer) -> Option<Finding> {
+fn no_upgrade(
+    id: &'static str,
+    title: &str,
+    request: &str,
+    consequence: &str,
+    answer: &Answer,
+) -> Option<Finding> {
     let what = match answer {
         Answer::Good | Answer::Skipped | Answer::Unreachable(_) => return None,
         Answer::Status(status) => format!("{request} was answered with {status} instead of 101."),
@@ -268,7 +298,11 @@ fn no_upgrade(id: &'static str, title: &str, request: &str, consequence: &str, a
         Answer::NoData => format!("{request} was accepted, but no data followed."),
     };
     let finding = Finding::new(id, Level::Problem, title);
-    Some(finding.detail(format!("{what} {consequence}")).advice(PASS_UPGRADES))
+    Some(
+        finding
+            .detail(format!("{what} {consequence}"))
+            .advice(PASS_UPGRADES),
+    )
 }
 
 fn unjudged(url: &str) -> Finding {
@@ -302,7 +336,9 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         None => Vec::new(),
     };
     // The check itself found the same.
-    let is_known = findings.iter().any(|finding| finding.id == "public.upgrade");
+    let is_known = findings
+        .iter()
+        .any(|finding| finding.id == "public.upgrade");
     let dropped = facts.dropped_upgrade.as_ref().filter(|_| !is_known);
     findings.extend(dropped.map(DroppedUpgrade::finding));
     findings

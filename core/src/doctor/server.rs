@@ -49,7 +49,10 @@ fn database(facts: &Facts) -> Finding {
 fn certificate(facts: &Facts) -> Option<Finding> {
     let certificate = facts.certificate.as_ref()?;
     if certificate.is_own {
-        let served = facts.public.as_ref().and_then(|check| check.certificate.as_ref());
+        let served = facts
+            .public
+            .as_ref()
+            .and_then(|check| check.certificate.as_ref());
         match served {
             _ if !facts.is_https => {}
             Some(Served::Trusted) => {

@@ -342,13 +342,29 @@ fn each_fault_of_the_public_url_is_named() {
     let problem = |id| vec![(id, Level::Problem)];
     assert_eq!(public(|_| {}), [("public.url", Level::Ok)]);
     let timeout = || Answer::Unreachable("timeout".into());
-    assert_eq!(public(|check| check.key = timeout()), problem("public.unreachable"));
-    assert_eq!(public(|check| check.control = timeout()), problem("public.unreachable"));
-    assert_eq!(public(|check| check.key = Answer::Status(404)), problem("public.key"));
-    assert_eq!(public(|check| check.key = Answer::OtherServer), problem("public.key"));
+    assert_eq!(
+        public(|check| check.key = timeout()),
+        problem("public.unreachable")
+    );
+    assert_eq!(
+        public(|check| check.control = timeout()),
+        problem("public.unreachable")
+    );
+    assert_eq!(
+        public(|check| check.key = Answer::Status(404)),
+        problem("public.key")
+    );
+    assert_eq!(
+        public(|check| check.key = Answer::OtherServer),
+        problem("public.key")
+    );
     for answer in [Answer::Status(400), Answer::NoData] {
-        assert_eq!(public(|check| check.control = answer.clone()), problem("public.upgrade"));
-        let relay = |check: &mut PublicCheck| check.relay.as_mut().unwrap().upgrade = answer.clone();
+        assert_eq!(
+            public(|check| check.control = answer.clone()),
+            problem("public.upgrade")
+        );
+        let relay =
+            |check: &mut PublicCheck| check.relay.as_mut().unwrap().upgrade = answer.clone();
         assert_eq!(public(relay), problem("public.relay"));
     }
     for served in [Served::Own, Served::Rejected("it has expired".into())] {
@@ -370,7 +386,9 @@ fn the_certificate_of_the_relay_must_be_the_advertised_one() {
             let relay = check.relay.as_mut().unwrap();
             (relay.is_pinned, relay.certificate) = (is_pinned, Some(certificate));
         });
-        found.iter().any(|(id, _)| *id == "public.relay-certificate")
+        found
+            .iter()
+            .any(|(id, _)| *id == "public.relay-certificate")
     };
     assert!(!of(true, Served::Own) && !of(false, Served::Trusted));
     assert!(of(true, Served::Trusted) && of(false, Served::Own));
@@ -386,9 +404,16 @@ fn behind_nat_an_unreachable_url_is_inconclusive() {
         ..behind_a_proxy()
     });
     let findings = diagnose(&facts);
-    let finding = findings.iter().find(|finding| finding.id == "public.unreachable").unwrap();
+    let finding = findings
+        .iter()
+        .find(|finding| finding.id == "public.unreachable")
+        .unwrap();
     assert_eq!(finding.level, Level::Warning);
-    assert!(finding.detail.contains("NAT loopback"), "{}", finding.detail);
+    assert!(
+        finding.detail.contains("NAT loopback"),
+        "{}",
+        finding.detail
+    );
 }
 
 #[test]
@@ -417,8 +442,18 @@ fn a_dropped_upgrade_names_the_remedy_of_each_proxy() {
     });
     let findings = diagnose(&facts);
     let finding = findings.first().unwrap();
-    assert_eq!((finding.id, finding.level), ("proxy.upgrade", Level::Problem));
-    for proxy in ["nginx", "Apache", "Caddy", "HAProxy", "Traefik", "Cloudflare"] {
+    assert_eq!(
+        (finding.id, finding.level),
+        ("proxy.upgrade", Level::Problem)
+    );
+    for proxy in [
+        "nginx",
+        "Apache",
+        "Caddy",
+        "HAProxy",
+        "Traefik",
+        "Cloudflare",
+    ] {
         assert!(finding.advice.contains(proxy), "{proxy}");
     }
     // The check of the public URL says the same.
@@ -439,14 +474,23 @@ fn the_port_of_plain_http_is_never_to_be_opened() {
     facts.http = "[::]:8080".parse().ok();
     facts.https = "[::]:8443".parse().ok();
     facts.wan.public_source = AddressSource::Stun;
-    for (own, expected) in [("203.0.113.5", "ports.needed"), ("192.168.1.20", "wan.double-nat")] {
+    for (own, expected) in [
+        ("203.0.113.5", "ports.needed"),
+        ("192.168.1.20", "wan.double-nat"),
+    ] {
         facts.wan.own = v4(own);
         facts.wan.public.v6 = None;
         facts.wan.lan = "192.168.1.20".parse().ok();
         let findings = diagnose(&facts);
-        let finding = findings.iter().find(|finding| finding.id == expected).unwrap();
+        let finding = findings
+            .iter()
+            .find(|finding| finding.id == expected)
+            .unwrap();
         let text = format!("{} {}", finding.detail, finding.advice);
-        assert!(text.contains("8443 (tcp), 3478 (udp)") && !text.contains("8080"), "{text}");
+        assert!(
+            text.contains("8443 (tcp), 3478 (udp)") && !text.contains("8080"),
+            "{text}"
+        );
         // A machine on the LAN of a router is the normal set-up.
         assert_eq!(finding.level, Level::Note, "{expected}");
     }

@@ -117,7 +117,12 @@ async fn status_and_doctor_report_a_proxy_that_drops_upgrades() {
         });
         let finding = ours.next().unwrap();
         assert!(ours.next().is_none());
-        assert!(finding["advice"].as_str().unwrap().contains("$http_upgrade"));
+        assert!(
+            finding["advice"]
+                .as_str()
+                .unwrap()
+                .contains("$http_upgrade")
+        );
         finding["id"].as_str().unwrap().to_owned()
     };
     let doctor = server.good("GET", "hearth/doctor", Value::Null).await;

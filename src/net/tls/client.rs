@@ -102,7 +102,10 @@ impl ClientTls {
         };
         let connector = TlsConnector::from(judged_by(judge, provider)?);
         let stream = Box::pin(connector.connect(name(url)?, stream)).await?;
-        let presented = presented.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let presented = presented
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         // Every full handshake presents a certificate, and there is no other kind without resumption.
         Ok((stream, presented.ok_or(ClientTlsError::Host)?))
     }
@@ -203,7 +206,8 @@ fn in_words(error: &rustls::Error) -> String {
     };
     match fault {
         CertificateError::UnknownIssuer => {
-            "no authority that this system trusts has signed it, or its chain is incomplete".to_owned()
+            "no authority that this system trusts has signed it, or its chain is incomplete"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "it has expired".to_owned()
