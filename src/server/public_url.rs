@@ -325,3 +325,105 @@ fn machine_key(answer: &[u8]) -> Option<MachineKey> {
     let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
     answer.get("publicKey")?.as_str()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::wan::Report;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    const OWN: [u8; 32] = [1; 32];
+
+    fn key_answer(key: [u8; 32]) -> String {
+        let key = MachineKey::from_bytes(key);
+        let body = format!(r#"{{"legacyPublicKey":"","publicKey":"{key}"}}"#);
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+    }
+
+    /// The check of a server that answers `GET /key` and the upgrade in this way.
+    async fn check(key: &str, upgrade: &str) -> PublicCheck {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = ServerUrl::at(Scheme::Http, listener.local_addr().unwrap());
+        let parts = ProberParts {
+            outbound: Arc::default(),
+            url,
+            machine: MachineKey::from_bytes(OWN),
+            relay: None,
+            region: watch::channel(None).1,
+            pin: None,
+            wan: WanStatus::new(
+                watch::channel(Arc::new(Report::default())).1,
+                mpsc::channel(1).0,
+            ),
+        };
+        let serving = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let answer = match head.starts_with("GET /key?v=") {
+                    true => key,
+                    false => {
+                        let line = "\r\nUpgrade: tailscale-control-protocol\r\n";
+                        assert!(
+                            head.starts_with("POST /ts2021 ") && head.contains(line),
+                            "{head}"
+                        );
+                        upgrade
+                    }
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        tokio::select! {
+            check = parts.check() => check,
+            () = serving => unreachable!("it serves without end"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_tells_the_faults_of_a_proxy_apart() {
+        let good = key_answer(OWN);
+        let upgrade =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: tailscale-control-protocol\r\n\r\n";
+        let check = |key: &str, upgrade: &str| {
+            let (key, upgrade) = (key.to_owned(), upgrade.to_owned());
+            async move {
+                let check = check(&key, &upgrade).await;
+                (check.key, check.control)
+            }
+        };
+        let with_data = format!("{upgrade}\x03");
+        assert_eq!(check(&good, &with_data).await, (Answer::Good, Answer::Good));
+        assert_eq!(check(&good, upgrade).await, (Answer::Good, Answer::NoData));
+        let refused = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        let spoilt = (Answer::Good, Answer::Status(400));
+        assert_eq!(check(&good, refused).await, spoilt);
+        let elsewhere = check(&key_answer([2; 32]), &with_data).await;
+        assert_eq!(elsewhere.0, Answer::OtherServer);
+        let page = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(
+            check(page, page).await,
+            (Answer::OtherServer, Answer::Status(200))
+        );
+        let long = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{}",
+            "x".repeat(9999)
+        );
+        assert_eq!(check(&long, refused).await.0, Answer::OtherServer);
+        let moved = "HTTP/1.1 301 Moved Permanently\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(
+            check(moved, moved).await,
+            (Answer::Status(301), Answer::Status(301))
+        );
+        let (key, control) = check("", "").await;
+        for answer in [key, control] {
+            assert!(matches!(answer, Answer::Unreachable(_)), "{answer:?}");
+        }
+    }
+}

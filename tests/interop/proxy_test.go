@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -441,4 +444,53 @@ func publicFindings(t *testing.T, s *harness.Server) string {
 		}
 	}
 	return strings.Join(found, ", ")
+}
+
+// TestRelayBehindATLSProxy: the relay is verified as a web site where a proxy is, and by the
+// hash of hearth's own certificate where that is, also when it got another name.
+func TestRelayBehindATLSProxy(t *testing.T) {
+	t.Parallel()
+	listen := func() string { return net.JoinHostPort(address, harness.FreePort(t, address)) }
+	http1, https, public := listen(), listen(), listen()
+	at := "https://" + public
+	config := fmt.Sprintf("server_url = %q\n[listen]\nhttp = %q\nhttps = %q\nstun = %q\n", at, http1, https, https)
+	frontend(t, public, http1)
+	s := start(t, harness.Options{Address: address, Config: config, URL: at})
+	region, clients := relayOf(t, s, 2)
+	if node := region.Nodes[0]; node.CertName != "" || fmt.Sprint(node.DERPPort) != port(public) {
+		t.Errorf("behind a proxy the relay is advertised as %+v", node)
+	}
+	carry(t, mustRelay(t, region, clients[0].Node), mustRelay(t, region, clients[1].Node), []byte("by the proxy"))
+
+	// Now by a listener of its own, under a name that its certificate does not have yet.
+	s.Terminate()
+	config += fmt.Sprintf("[derp]\nhost_name = \"relay.home.example\"\nport = %s\nipv4 = %q\n", port(https), address)
+	writeFile(t, filepath.Join(filepath.Dir(s.Socket), "hearth.toml"), config)
+	s.Run()
+	stream := clients[0].MustMap(t, clients[0].MapRequest())
+	region = stream.Until(t, "the map", hasSelf).DERPMap.Regions[900]
+	if node := region.Nodes[0]; node.CertName == "" || node.HostName != "relay.home.example" {
+		t.Errorf("by its own listener the relay is advertised as %+v", node)
+	}
+	carry(t, mustRelay(t, region, clients[0].Node), mustRelay(t, region, clients[1].Node), []byte("directly"))
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// frontend is a TLS proxy that passes upgrades.
+func frontend(t *testing.T, at, to string) {
+	t.Helper()
+	cert, key := authority.Issue(t, t.TempDir(), address)
+	listener, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})}
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	go server.ServeTLS(listener, cert, key)
+	t.Cleanup(func() { server.Close() })
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::clock::Timestamp;
 use crate::doctor::{Facts, Finding, Level};
+use crate::wan::report::Lookup;
 use crate::wan::{Kind, Report, kind_of};
 
 /// The certificate that a server presented, as clients judge it.
@@ -215,7 +216,7 @@ impl RelayCheck {
                 "{place}: {fault}. Devices without a direct connection cannot reach each other."
             );
             let finding = Finding::new("public.relay", level_of_unreachable(wan), title);
-            return Some(finding.detail(detail + loopback_hint(wan)).advice(
+            return Some(finding.detail(detail + excuse(wan)).advice(
                 "Open the port, or forward it to listen.https; with a proxy on another port, set derp.port to it.",
             ));
         }
@@ -251,8 +252,7 @@ impl RelayCheck {
 
 fn unreachable(url: &str, fault: &str, wan: &Report) -> Finding {
     let title = "server_url cannot be reached from this machine";
-    let detail =
-        format!("{url}: {fault}. Devices cannot join or receive changes.") + loopback_hint(wan);
+    let detail = format!("{url}: {fault}. Devices cannot join or receive changes.") + excuse(wan);
     let advice = "Check that the name resolves to this machine or its proxy, that the port is open or forwarded, and that \
         the proxy runs. Test from a mobile network: open /health at this URL.";
     Finding::new("public.unreachable", level_of_unreachable(wan), title)
@@ -260,28 +260,32 @@ fn unreachable(url: &str, fault: &str, wan: &Report) -> Finding {
         .advice(advice)
 }
 
-/// Behind another router the test is inconclusive.
+/// An unreachable server is a problem, unless this machine cannot tell.
 fn level_of_unreachable(wan: &Report) -> Level {
-    match is_behind_nat(wan) {
-        true => Level::Warning,
-        false => Level::Problem,
+    match excuse(wan) {
+        "" => Level::Problem,
+        _ => Level::Warning,
     }
 }
 
-fn loopback_hint(wan: &Report) -> &'static str {
-    match is_behind_nat(wan) {
-        true => {
-            " It may be reachable from elsewhere: many routers do not let their LAN connect to the public address \
-             (NAT loopback)."
-        }
-        false => "",
-    }
-}
-
-fn is_behind_nat(wan: &Report) -> bool {
-    wan.own
+/// Why the server may be reachable from elsewhere, or soon; empty for no reason.
+fn excuse(wan: &Report) -> &'static str {
+    let is_behind_nat = wan
+        .own
         .v4
-        .is_some_and(|own| kind_of(own.into()) != Kind::Public)
+        .is_some_and(|own| kind_of(own.into()) != Kind::Public);
+    if is_behind_nat {
+        return " It may be reachable from elsewhere: many routers do not let their LAN connect to the public address \
+             (NAT loopback).";
+    }
+    match &wan.lookup {
+        Lookup::Found(found)
+            if wan.is_published && !wan.public.iter().any(|ip| found.contains(&ip)) =>
+        {
+            " DNS still has an old address."
+        }
+        _ => "",
+    }
 }
 
 fn no_upgrade(

@@ -396,24 +396,31 @@ fn the_certificate_of_the_relay_must_be_the_advertised_one() {
 }
 
 #[test]
-fn behind_nat_an_unreachable_url_is_inconclusive() {
+fn an_unreachable_url_is_no_problem_where_this_machine_cannot_tell() {
+    let unreachable = |facts: &Facts| {
+        let findings = diagnose(facts);
+        let found = findings
+            .into_iter()
+            .find(|finding| finding.id == "public.unreachable");
+        found
+            .map(|finding| (finding.level, finding.detail))
+            .unwrap()
+    };
     let mut facts = healthy();
-    facts.wan.own = v4("192.168.178.20");
     facts.public = Some(PublicCheck {
         key: Answer::Unreachable("timeout".into()),
         ..behind_a_proxy()
     });
-    let findings = diagnose(&facts);
-    let finding = findings
-        .iter()
-        .find(|finding| finding.id == "public.unreachable")
-        .unwrap();
-    assert_eq!(finding.level, Level::Warning);
-    assert!(
-        finding.detail.contains("NAT loopback"),
-        "{}",
-        finding.detail
-    );
+    assert_eq!(unreachable(&facts).0, Level::Problem);
+    let mut behind_nat = facts.clone();
+    behind_nat.wan.own = v4("192.168.178.20");
+    let (level, detail) = unreachable(&behind_nat);
+    assert_eq!(level, Level::Warning);
+    assert!(detail.contains("NAT loopback"), "{detail}");
+    facts.wan.lookup = Lookup::Found(vec!["203.0.113.99".parse().unwrap()]);
+    let (level, detail) = unreachable(&facts);
+    assert_eq!(level, Level::Warning);
+    assert!(detail.contains("old address"), "{detail}");
 }
 
 #[test]

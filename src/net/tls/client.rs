@@ -283,3 +283,44 @@ impl ServerCertVerifier for Verifier {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls::{Aes, CertNames, CertResolver, Identity, server_config};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    #[tokio::test]
+    async fn an_untrusted_certificate_is_reported_by_observe_and_refused_by_connect() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = CertNames {
+            dns: vec!["hearth.lan".into()],
+            ..CertNames::default()
+        };
+        let identity = Identity::self_signed(dir.path(), &names).unwrap();
+        let settings = server_config(CertResolver::new(identity.clone()), Aes::InHardware);
+        let acceptor = TlsAcceptor::from(settings.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = async {
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                let _ = acceptor.accept(stream).await;
+            }
+        };
+        let url: WebUrl = "https://hearth.lan".parse().unwrap();
+        let tls = ClientTls::default();
+        let asking = async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let (_, presented) = tls.observe(&url, stream).await.unwrap();
+            assert_eq!(presented.sha256, identity.sha256());
+            assert_ne!(presented.trust, Trust::Trusted);
+            let stream = TcpStream::connect(address).await.unwrap();
+            assert!(tls.connect(&url, stream).await.is_err());
+            // Where there are no CA certificates, there is no second handshake.
+            drop(TcpStream::connect(address).await);
+        };
+        let ((), ()) = tokio::join!(serving, asking);
+    }
+}
