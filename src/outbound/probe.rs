@@ -23,8 +23,8 @@ use crate::net::stream::Stream;
 use crate::net::tls::Presented;
 use crate::outbound::client::{self, Outbound, OutboundError};
 
-/// Part of the deadline of an upgrade in which the first bytes after the response must arrive.
-const DATA_SHARE: u32 = 2;
+/// Time in which the first bytes after the response to an upgrade must arrive.
+const DATA_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a request met.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Outbound {
             let mut has_data = !answer.rest.is_empty();
             if answer.status == 101 && !has_data {
                 let mut first = [0];
-                let read = timeout(patience / DATA_SHARE, stream.read(&mut first)).await;
+                let read = timeout(DATA_TIMEOUT, stream.read(&mut first)).await;
                 has_data = matches!(read, Ok(Ok(1..)));
             }
             Ok(ProbedUpgrade {
