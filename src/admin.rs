@@ -41,6 +41,7 @@ use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
 use crate::status::client_reports::ClientReports;
 use crate::status::policy::PolicyStatus;
+use crate::status::public_url::{DroppedUpgrades, PublicUrlStatus};
 use crate::status::relay::Metrics;
 use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
@@ -87,6 +88,10 @@ pub struct ServerInfo {
     pub policy_status: watch::Receiver<PolicyStatus>,
     /// The public addresses.
     pub wan: WanStatus,
+    /// What a client meets at `server_url`.
+    pub public_url: PublicUrlStatus,
+    /// Upgrade requests that a proxy has spoilt.
+    pub dropped_upgrades: Arc<DroppedUpgrades>,
     /// The certificate resolver.
     pub served: Arc<CertResolver>,
     /// Whether the certificate is self-signed.

@@ -6,6 +6,7 @@ mod dns;
 mod listeners;
 mod notify;
 mod policy;
+mod public_url;
 #[cfg(feature = "standalone-relay")]
 mod standalone;
 mod wan;
@@ -43,6 +44,7 @@ use crate::routes::{MACHINE, Router};
 use crate::service::{Sockets, SystemdNotifier};
 use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
+use crate::status::public_url::DroppedUpgrades;
 use crate::status::ssh_checks::SshChecks;
 use crate::store::{AuditLimits, Store, StoreError};
 use crate::web::WebContext;
@@ -54,6 +56,7 @@ use hearth_core::state::addr::Prefixes;
 use hearth_core::state::model::Settings;
 use hearth_core::state::secret::{NoRandomness, random};
 use policy::PolicyFile;
+use public_url::{Prober, ProberParts};
 use wan::{Watcher, WatcherParts};
 
 /// Why the server did not start.
@@ -152,10 +155,12 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let (base, listeners) = Base::open(config, sockets).await?;
     let (tasks, shutdown) = (base.tasks.clone(), base.shutdown.clone());
+    let (checks, checked) = watch::channel(None);
     let watcher = Watcher::new(&WatcherParts {
         config,
         listening: &base.addresses,
         pin: base.pin.as_deref(),
+        checks: checked,
     });
 
     let (mut policy, policy_status) = PolicyFile::new(&config.policy, engine.clone());
@@ -200,6 +205,16 @@ async fn serve(
     let metrics = base.start_relay(config, derp, states, Some(counters.clone()));
     let names = base.start_names(config);
     let wan = watcher.place();
+    let parts = ProberParts {
+        outbound: base.outbound.clone(),
+        url: base.addresses.url.clone(),
+        machine: noise.public(),
+        relay: metrics.relay.as_ref().map(Relay::public_key),
+        region: watcher.region(),
+        pin: base.pin.clone(),
+        wan: wan.clone(),
+    };
+    let (prober, public_url) = Prober::new(parts, checks);
     let watching = watcher.keep(
         new_tailnet.clone(),
         names.clone(),
@@ -233,6 +248,7 @@ async fn serve(
         shutdown: shutdown.clone(),
         counters: counters.clone(),
     });
+    let dropped_upgrades = Arc::new(DroppedUpgrades::default());
     let about = ServerInfo {
         addresses: base.addresses.clone(),
         base_domain: config.base_domain.to_string(),
@@ -241,6 +257,8 @@ async fn serve(
         board: board_status(&config.board),
         policy_status: policy_status.clone(),
         wan,
+        public_url,
+        dropped_upgrades: dropped_upgrades.clone(),
         served: base.certificate.clone(),
         certificate_is_own: base.pin.is_some(),
         memory_budget: config.board.budget(),
@@ -271,8 +289,11 @@ async fn serve(
             ssh_checks,
         },
         counters,
+        dropped_upgrades,
     };
     base.serve(config, listeners, Arc::new(router), &metrics)?;
+    let is_configured = !config.server_url_is_computed;
+    tasks.spawn("public URL", prober.keep(is_configured, shutdown.clone()));
     let probing = probe_routers(control.clone(), config.routes);
     tasks.spawn("route probes", probing);
     tasks.spawn("uplink", wan::watch_uplink(new_tailnet, shutdown));

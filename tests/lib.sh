@@ -92,7 +92,7 @@ unpack_package() {
 	rm -rf "$directory" && mkdir -p "$directory" target/tools/bin || return 1
 	(cd "$directory" && apt-get download -qq -o "APT::Sandbox::User=$(id -un)" "$1") &&
 		dpkg-deb -x "$directory"/*.deb "$directory" || return 1
-	program=$(find "$directory" -type f -name "$2" -perm -u+x | head -1)
+	program=$(find "$directory" -type f -path '*bin/*' -name "$2" -perm -u+x | head -1)
 	[ -n "$program" ] || { say "the package $1 has no program $2"; return 1; }
 	if ldd "$program" 2>/dev/null | grep -q 'not found'; then
 		mapfile -t libraries < <(dpkg-deb -f "$directory"/*.deb Depends | tr ',|' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')

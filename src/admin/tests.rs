@@ -86,6 +86,8 @@ fn server() -> Server {
         board: BoardStatus::default(),
         policy_status: watch::channel(PolicyStatus::default()).1,
         wan: wan::wan_status(),
+        public_url: wan::public_url(None),
+        dropped_upgrades: Arc::default(),
         served: wan::served(directory.path()),
         certificate_is_own: true,
         memory_budget: Some(1 << 30),

@@ -42,11 +42,12 @@ use hearth_core::noise::{EARLY_PAYLOAD_FROM, early_payload};
 /// Path of the upgrade request.
 pub const PATH: &str = "/ts2021";
 
-/// Source: `UpgradeHeaderValue` in tailscale `control/controlhttp/controlhttpcommon`.
-const PROTOCOL: &str = "tailscale-control-protocol";
+/// Value of the `Upgrade` header. Source: `UpgradeHeaderValue` in tailscale
+/// `control/controlhttp/controlhttpcommon`.
+pub const PROTOCOL: &str = "tailscale-control-protocol";
 
-/// Source: `HandshakeHeaderName` in tailscale `control/controlhttp/controlhttpcommon`.
-const HANDSHAKE_HEADER: &str = "x-tailscale-handshake";
+/// Header with the handshake message of the client, in base64. Source: `HandshakeHeaderName` in tailscale `control/controlhttp/controlhttpcommon`.
+pub const HANDSHAKE_HEADER: &str = "x-tailscale-handshake";
 
 /// The same as a query parameter of a WebSocket request.
 const HANDSHAKE_PARAMETER: &str = "X-Tailscale-Handshake";

@@ -24,6 +24,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
+use zeroize::Zeroizing;
 
 use crate::config::Host;
 use crate::files;
@@ -96,6 +97,26 @@ pub enum TlsError {
     Settings(#[from] rustls::Error),
 }
 
+/// Whether clients trust a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// A trusted authority has signed it, and it is valid for the name.
+    Trusted,
+    /// Why not.
+    Rejected(String),
+    /// Unknown: this system has no CA certificates.
+    NoCaCertificates,
+}
+
+/// The certificate that a server presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// SHA-256 of the leaf, as [`Identity::sha256`].
+    pub sha256: String,
+    /// Whether clients trust it.
+    pub trust: Trust,
+}
+
 /// Subject of a self-signed certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertNames {
@@ -144,10 +165,11 @@ impl Identity {
 
     /// Loads the self-signed certificate below the data directory, or creates it the first time.
     ///
-    /// An existing certificate is kept with its names, because clients have pinned it.
+    /// An existing certificate is kept, because clients have pinned it, unless it lacks one of the DNS names:
+    /// clients compare the name as well. It is then issued again for the same key. IP addresses are not compared.
     ///
     /// # Errors
-    /// [`TlsError`]; existing files are not replaced.
+    /// [`TlsError`]; the key is not replaced.
     pub fn self_signed(data_dir: &Path, names: &CertNames) -> Result<Self, TlsError> {
         let certificate = data_dir.join(CERTIFICATE_FILE);
         let key = data_dir.join(KEY_FILE);
@@ -156,7 +178,21 @@ impl Identity {
             (true, false) => return Err(TlsError::KeyLost { certificate, key }),
             (false, _) => make(&certificate, &key, names)?,
         }
-        Self::load(&certificate, &key)
+        let identity = Self::load(&certificate, &key)?;
+        if names.dns.iter().all(|name| identity.has_name(name)) {
+            return Ok(identity);
+        }
+        let (file, names_now) = (certificate.display(), names.dns.join(", "));
+        match issue_again(&certificate, &key, names) {
+            Ok(()) => {
+                tracing::warn!(%file, names = names_now, "self-signed certificate issued again for more names; clients get its new hash with their next map");
+                Self::load(&certificate, &key)
+            }
+            Err(fault) => {
+                tracing::error!(%file, names = names_now, %fault, "cannot issue the self-signed certificate again; clients reject it for the new names");
+                Ok(identity)
+            }
+        }
     }
 
     /// SHA-256 of the leaf in DER form, as 64 lower-case hexadecimal digits: the part after `sha256-raw:` in a DERP map.
@@ -176,17 +212,36 @@ impl Identity {
             Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
             Host::Address(address) => Some(ServerName::from(*address)),
         };
+        name.is_some_and(|name| self.covers(&name))
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        ServerName::try_from(name).is_ok_and(|name| self.covers(&name))
+    }
+
+    fn covers(&self, name: &ServerName<'_>) -> bool {
         let leaf = self.certified.cert.first();
         let parsed = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
-        match (parsed, name) {
-            (Some(parsed), Some(name)) => verify_server_name(&parsed, &name).is_ok(),
-            _ => false,
-        }
+        parsed.is_some_and(|parsed| verify_server_name(&parsed, name).is_ok())
     }
 }
 
 fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    // Writes the key first: a certificate without its key would be an error at the next start.
+    write_private(key, pair.serialize_pem().as_bytes())?;
+    issue(certificate, &pair, names)
+}
+
+/// Replaces the certificate by one for the same key with these names.
+fn issue_again(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
+    let pem = Zeroizing::new(read(key)?);
+    let no_key = || TlsError::NoKey { path: key.into() };
+    let pem = std::str::from_utf8(&pem).map_err(|_| no_key())?;
+    issue(certificate, &KeyPair::from_pem(pem)?, names)
+}
+
+fn issue(certificate: &Path, pair: &KeyPair, names: &CertNames) -> Result<(), TlsError> {
     let mut wanted = CertificateParams::default();
     // Routers without a real-time clock boot in 1970 or at the build date of their firmware, so a
     // certificate valid from "now" could lie in the future for a client. It is pinned, so it expires late.
@@ -204,9 +259,7 @@ fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsErro
     wanted.key_usages.push(KeyUsagePurpose::DigitalSignature);
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     wanted.extended_key_usages.push(usage);
-    let made = wanted.self_signed(&pair)?;
-    // Writes the key first: a certificate without its key would be an error at the next start.
-    write_private(key, pair.serialize_pem().as_bytes())?;
+    let made = wanted.self_signed(pair)?;
     write_private(certificate, made.pem().as_bytes())
 }
 
@@ -415,6 +468,31 @@ mod tests {
             assert_eq!(mode.mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(dir.path().join("tls")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_certificate_that_lacks_a_name_is_issued_again_for_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let issue = |dns: &[&str]| {
+            let names = CertNames {
+                dns: dns.iter().map(|name| (*name).to_owned()).collect(),
+                ..names()
+            };
+            Identity::self_signed(dir.path(), &names).unwrap()
+        };
+        let key = || fs::read(dir.path().join(KEY_FILE)).unwrap();
+        let (first, first_key) = (issue(&[]), key());
+        // A change of addresses alone keeps the hash that clients have pinned.
+        assert_eq!(issue(&[]).sha256(), first.sha256());
+        let both = issue(&["home.example", "relay.example"]);
+        assert_ne!(both.sha256(), first.sha256());
+        assert_eq!(key(), first_key);
+        for name in ["home.example", "RELAY.example"] {
+            assert!(both.is_for(&Host::Name(name.parse().unwrap())), "{name}");
+        }
+        for fewer in [&["home.example"][..], &["relay.example", "home.example"]] {
+            assert_eq!(issue(fewer).sha256(), both.sha256());
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]

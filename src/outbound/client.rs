@@ -11,6 +11,7 @@
 )]
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ pub enum OutboundError {
 /// HTTP client.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    tls: ClientTls,
+    pub(super) tls: ClientTls,
 }
 
 impl Outbound {
@@ -108,16 +109,11 @@ impl Outbound {
     ) -> Result<(Stream, Bytes), OutboundError> {
         within(patience, async {
             let mut stream = self.connect(url).await?;
-            let request = format!(
-                "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: {}\r\nConnection: Upgrade\r\n\r\n",
-                url.path,
-                authority(url),
-                derp::UPGRADE
-            );
-            stream.write_all(request.as_bytes()).await?;
-            stream.flush().await?;
-            let rest = upgraded(&mut stream).await?;
-            Ok((stream, rest))
+            let answer = upgrade(&mut stream, url, "GET", derp::UPGRADE, "").await?;
+            match answer.status {
+                101 => Ok((stream, answer.rest)),
+                _ => Err(OutboundError::NoUpgrade),
+            }
         })
         .await
     }
@@ -131,46 +127,68 @@ impl Outbound {
         patience: Duration,
     ) -> Result<Bytes, OutboundError> {
         let stream = self.connect(url).await?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(url.path.as_str())
-            .header(HOST, authority(url))
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
-        if !content.is_empty() {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        let request = request
-            .body(Full::new(content))
-            .map_err(|_| OutboundError::Url)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async move {
-            let response = sender.send_request(request).await?;
-            if response.status() != StatusCode::OK {
-                return Err(OutboundError::Status(response.status()));
-            }
-            Ok(body::read_limited(response.into_body(), most, patience).await?)
-        };
-        let (mut answer, mut connection) = (pin!(answer), pin!(connection));
-        tokio::select! {
-            biased;
-            answered = &mut answer => answered,
-            // The bytes before the end still count.
-            _ = &mut connection => answer.await,
-        }
+        request(stream, method, url, content, most, patience).await
     }
 
     async fn connect(&self, url: &WebUrl) -> Result<Stream, OutboundError> {
-        let port = url.server.port();
-        let stream = match url.server.host() {
-            Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
-            Host::Address(address) => TcpStream::connect((*address, port)).await?,
-        };
-        stream.set_nodelay(true)?;
+        let stream = connect(url, &[]).await?;
         if url.server.scheme() == Scheme::Http {
             return Ok(Box::new(stream));
         }
         Ok(Box::new(self.tls.connect(url, stream).await?))
+    }
+}
+
+/// Connects to the server of a URL: to the first of these addresses that answers, or by DNS without any.
+pub(super) async fn connect(url: &WebUrl, addresses: &[IpAddr]) -> io::Result<TcpStream> {
+    let port = url.server.port();
+    let stream = match url.server.host() {
+        _ if !addresses.is_empty() => {
+            let places: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, port).into()).collect();
+            TcpStream::connect(places.as_slice()).await?
+        }
+        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
+        Host::Address(address) => TcpStream::connect((*address, port)).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends a request and reads its response of at most `most` bytes.
+pub(super) async fn request(
+    stream: Stream,
+    method: Method,
+    url: &WebUrl,
+    content: Bytes,
+    most: usize,
+    patience: Duration,
+) -> Result<Bytes, OutboundError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url.path.as_str())
+        .header(HOST, authority(url))
+        .header(ACCEPT, HeaderValue::from_static("application/json"));
+    if !content.is_empty() {
+        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let request = request
+        .body(Full::new(content))
+        .map_err(|_| OutboundError::Url)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async move {
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(OutboundError::Status(response.status()));
+        }
+        Ok(body::read_limited(response.into_body(), most, patience).await?)
+    };
+    let (mut answer, mut connection) = (pin!(answer), pin!(connection));
+    tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        // The bytes before the end still count.
+        _ = &mut connection => answer.await,
     }
 }
 
@@ -182,7 +200,7 @@ fn authority(url: &WebUrl) -> String {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, OutboundError>>,
 ) -> Result<T, OutboundError> {
@@ -191,8 +209,30 @@ async fn within<T>(
         .unwrap_or(Err(OutboundError::Timeout))
 }
 
-/// Reads the response to an upgrade request and returns the bytes received after it.
-async fn upgraded(stream: &mut Stream) -> Result<Bytes, OutboundError> {
+/// The response to an upgrade request.
+pub(super) struct UpgradeAnswer {
+    /// HTTP status; 101 is an upgrade.
+    pub(super) status: u16,
+    /// The key of a relay, as in the header; empty without one.
+    pub(super) relay_key: Vec<u8>,
+    /// The bytes received after the response.
+    pub(super) rest: Bytes,
+}
+
+/// Sends an upgrade request and reads the response. `headers` are more header lines, each with its line end.
+pub(super) async fn upgrade(
+    stream: &mut Stream,
+    url: &WebUrl,
+    method: &str,
+    protocol: &str,
+    headers: &str,
+) -> Result<UpgradeAnswer, OutboundError> {
+    let (path, host) = (&url.path, authority(url));
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\n{headers}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut received = Vec::new();
     loop {
         if received.len() >= MAX_HEAD || stream.read_buf(&mut received).await? == 0 {
@@ -205,10 +245,16 @@ async fn upgraded(stream: &mut Stream) -> Result<Bytes, OutboundError> {
         let httparse::Status::Complete(length) = status else {
             continue;
         };
-        let is_upgrade = response.code == Some(101);
-        return match is_upgrade {
-            true => Ok(Bytes::from(received).slice(length..)),
-            false => Err(OutboundError::NoUpgrade),
+        let is_key = |header: &&httparse::Header<'_>| {
+            header.name.eq_ignore_ascii_case(derp::PUBLIC_KEY_HEADER)
         };
+        let relay_key = response.headers.iter().find(is_key);
+        return Ok(UpgradeAnswer {
+            status: response.code.unwrap_or_default(),
+            relay_key: relay_key
+                .map(|header| header.value.to_vec())
+                .unwrap_or_default(),
+            rest: Bytes::from(received.split_off(length)),
+        });
     }
 }

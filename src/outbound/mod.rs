@@ -10,5 +10,6 @@
 )]
 
 pub mod client;
+pub mod probe;
 #[cfg(feature = "portmap")]
 pub mod soap;

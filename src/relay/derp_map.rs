@@ -7,13 +7,42 @@ use crate::status::addresses::Addresses;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
 use hearth_core::wan::{Addresses as Public, Kind, kind_of};
 
-/// Region of this server. `pin` is the hash of the self-signed certificate, which clients then require;
-/// `outside` are the public addresses advertised so that clients need no DNS. `None` without a relay, or when it
+/// The self-signed certificate of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Its hash, as 64 hexadecimal digits.
+    pub sha256: String,
+    /// Whether it is served at the advertised host and port, as seen from this machine; `None` while unknown.
+    /// `Some(false)` is another certificate that clients trust: that of a proxy.
+    pub is_served: Option<bool>,
+}
+
+/// Whether clients find the HTTPS listener itself, with its self-signed certificate, at the advertised host and
+/// port. Otherwise a proxy is there, with a certificate of its own, and must not be pinned.
+fn is_own_listener(config: &Config, addresses: &Addresses, host: &str, port: u16) -> bool {
+    let Some(listener) = addresses.https else {
+        return false;
+    };
+    let address = host.parse::<IpAddr>().ok();
+    let is_local = address.is_some_and(|ip| ip.is_loopback());
+    if listener.ip().is_loopback() && !is_local {
+        return false;
+    }
+    // Another port is a forwarded one if no certificate can be in front: there is no name that has one, or
+    // the certificate files of hearth itself could not be read.
+    let has_no_authority = config.derp.host_name.is_none() || address.is_some();
+    let is_plain = addresses.url.scheme() == Scheme::Http;
+    let is_forwarded = config.tls.is_some() || (is_plain && has_no_authority);
+    port == listener.port() || is_forwarded
+}
+
+/// Region of this server. `pin` is the self-signed certificate, whose hash clients require if they meet it;
+/// `public` are the public addresses advertised so that clients need no DNS. `None` without a relay, or when it
 /// is not reachable: clients connect to relays over TLS only.
 pub fn region(
     config: &Config,
     addresses: &Addresses,
-    pin: Option<&str>,
+    pin: Option<&Pin>,
     public: Public,
 ) -> Option<DerpRegion> {
     let derp = &config.derp;
@@ -28,6 +57,17 @@ pub fn region(
     if !derp.enabled || (derp.is_stun_only && addresses.stun.is_none()) {
         return None;
     }
+    let host = match (&derp.host_name, url.host()) {
+        (Some(name), _) => name.clone(),
+        (None, Host::Name(name)) => name.to_string(),
+        (None, Host::Address(address)) => address.to_string(),
+    };
+    let pin = pin.filter(|pin| {
+        let is_served = pin.is_served;
+        !derp.is_stun_only
+            && listener.is_some()
+            && is_served.unwrap_or_else(|| is_own_listener(config, addresses, &host, port))
+    });
     let stun = addresses.stun.map(|address| address.port());
     let stun_port = stun.map_or(-1, |listener| i32::from(derp.stun_port.unwrap_or(listener)));
     let has_port_80 = addresses.http.is_some_and(|address| address.port() == 80);
@@ -41,10 +81,9 @@ pub fn region(
             name: format!("{}{letter}", derp.region_id),
             region_id: derp.region_id,
             host_name: host,
-            // A reverse proxy has its own certificate.
-            cert_name: match (pin, listener) {
-                (Some(hash), Some(_)) if !derp.is_stun_only => format!("sha256-raw:{hash}"),
-                _ => String::new(),
+            cert_name: match pin {
+                Some(pin) => format!("sha256-raw:{}", pin.sha256),
+                None => String::new(),
             },
             can_port_80: has_port_80 && ipv4.parse::<IpAddr>().is_ok(),
             ipv4,
@@ -54,11 +93,6 @@ pub fn region(
             stun_only: derp.is_stun_only,
             insecure_for_tests: false,
         }
-    };
-    let host = match (&derp.host_name, url.host()) {
-        (Some(name), _) => name.clone(),
-        (None, Host::Name(name)) => name.to_string(),
-        (None, Host::Address(address)) => address.to_string(),
     };
     let mut nodes = Vec::with_capacity(2);
     match host.parse::<IpAddr>() {
@@ -132,20 +166,105 @@ mod tests {
     }
 
     fn map_with(url: &str, pin: Option<&str>, public: Public) -> String {
+        let own = own_region(url, pin.map(pinned).as_ref(), public, |_, _| {});
+        serde_json::to_string(&join(&own.map(|region| Part::one(region, None))).0).unwrap()
+    }
+
+    fn pinned(hash: &str) -> Pin {
+        Pin {
+            sha256: hash.to_owned(),
+            is_served: None,
+        }
+    }
+
+    fn own_region(
+        url: &str,
+        pin: Option<&Pin>,
+        public: Public,
+        change: impl FnOnce(&mut Config, &mut Addresses),
+    ) -> Option<DerpRegion> {
         let overrides = Overrides {
             server_url: Some(url.parse().unwrap()),
             ..Overrides::default()
         };
-        let config = Config::load(overrides, &Surroundings::default());
-        let addresses = Addresses {
+        let mut config = Config::load(overrides, &Surroundings::default());
+        let mut addresses = Addresses {
             server_url: CurrentUrl::new(config.server_url.clone()),
             http: Some(([0, 0, 0, 0], 80).into()),
             https: Some(([0, 0, 0, 0], 8443).into()),
             stun: Some(([0, 0, 0, 0], 3478).into()),
             socket: "/dev/null".into(),
         };
-        let own = region(&config, &addresses, pin, public).map(|region| Part::one(region, None));
-        serde_json::to_string(&join(&own).0).unwrap()
+        change(&mut config, &mut addresses);
+        region(&config, &addresses, pin, public)
+    }
+
+    /// Whether clients require the self-signed certificate.
+    fn is_pinned(url: &str, pin: &Pin, change: impl FnOnce(&mut Config, &mut Addresses)) -> bool {
+        let region = own_region(url, Some(pin), Public::default(), change).unwrap();
+        region.nodes.iter().all(|node| !node.cert_name.is_empty())
+    }
+
+    #[test]
+    fn the_own_certificate_is_pinned_only_where_clients_meet_it() {
+        let unknown = pinned("ab");
+        let pinned =
+            |url, change: fn(&mut Config, &mut Addresses)| is_pinned(url, &unknown, change);
+        let nothing: fn(&mut Config, &mut Addresses) = |_, _| {};
+        // The listener itself, also by another port that a router forwards.
+        assert!(pinned("http://192.168.1.1:8080", nothing));
+        assert!(pinned("https://203.0.113.5:8443", nothing));
+        assert!(pinned("https://home.example:8443", nothing));
+        assert!(pinned("http://192.168.1.1:8080", |config, _| config
+            .derp
+            .port =
+            Some(443)));
+        assert!(pinned("https://home.example", |config, _| config
+            .derp
+            .port =
+            Some(8443)));
+        assert!(pinned("http://192.168.1.1:8080", |config, _| {
+            config.derp.host_name = Some("relay.example".into());
+        }));
+        // A proxy.
+        assert!(!pinned("https://home.example", nothing));
+        assert!(!pinned("https://home.example:444", nothing));
+        assert!(!pinned("https://192.168.1.1", nothing));
+        assert!(!pinned("https://home.example", |config, _| config
+            .derp
+            .port =
+            Some(443)));
+        assert!(!pinned("http://192.168.1.1:8080", |config, _| {
+            config.derp.host_name = Some("relay.example".into());
+            config.derp.port = Some(443);
+        }));
+        assert!(!pinned("https://home.example:8443", |_, addresses| {
+            addresses.https = "127.0.0.1:8443".parse().ok();
+        }));
+        // The certificate files of hearth could not be read.
+        assert!(pinned("https://home.example", |config, _| {
+            config.tls = Some(crate::config::TlsFiles {
+                cert: "/missing".into(),
+                key: "/missing".into(),
+            });
+        }));
+    }
+
+    #[test]
+    fn the_certificate_that_is_really_served_decides() {
+        let seen = |is_served| Pin {
+            is_served,
+            ..pinned("ab")
+        };
+        for url in ["https://home.example", "https://home.example:8443"] {
+            assert!(is_pinned(url, &seen(Some(true)), |_, _| {}), "{url}");
+            assert!(!is_pinned(url, &seen(Some(false)), |_, _| {}), "{url}");
+        }
+        // Without a listener there is nothing of hearth to meet.
+        let off = |config: &mut Config, addresses: &mut Addresses| {
+            (config.derp.port, addresses.https) = (Some(443), None);
+        };
+        assert!(!is_pinned("https://home.example", &seen(Some(true)), off));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Router: dispatches requests to handlers, by the route table.
 
 use std::future::ready;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use super::api;
 use super::route::{Access, Bound, Found, Handler, Route, find};
 use super::table::ROUTES;
+use super::upgrades;
 use crate::admin::AdminContext;
 use crate::control::context::{ControlContext, NoiseRequest};
 use crate::control::ts2021::{self, Peer};
@@ -22,6 +24,7 @@ use crate::net::params::Params;
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::relay::context::RelayContext;
 use crate::status::http_counters::HttpCounters;
+use crate::status::public_url::DroppedUpgrades;
 use crate::web::WebContext;
 
 /// Path prefix of the API.
@@ -39,6 +42,8 @@ pub struct Router {
     pub web: WebContext,
     /// Request counters by route and status.
     pub counters: Arc<HttpCounters>,
+    /// Upgrade requests that a proxy has spoilt.
+    pub dropped_upgrades: Arc<DroppedUpgrades>,
 }
 
 impl Service for Router {
@@ -48,10 +53,12 @@ impl Service for Router {
                 api::answer(&self.admin, &self.counters, origin, request).await
             });
         }
-        if origin == Origin::Local {
-            return Box::pin(ready(api::outside()));
+        match origin {
+            Origin::Local => Box::pin(ready(api::outside())),
+            Origin::Network { source, .. } => {
+                Box::pin(async move { self.public(request, source.ip()).await })
+            }
         }
-        Box::pin(async move { self.public(request).await })
     }
 
     fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
@@ -60,7 +67,7 @@ impl Service for Router {
 }
 
 impl Router {
-    async fn public(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn public(&self, request: Request<Incoming>, source: IpAddr) -> Response<Body> {
         let is_public = |route: &Route| route.access == Access::Public;
         let path = request.uri().path();
         let (number, route, params) = match find(ROUTES, request.method(), path, is_public) {
@@ -79,6 +86,7 @@ impl Router {
             }
             handler => self.head(handler, &parts, &params),
         };
+        upgrades::note(&self.dropped_upgrades, &parts, &response, source);
         self.counters.count(number, response.status());
         response
     }

@@ -17,6 +17,7 @@ pub mod document;
 mod relay_only;
 pub mod route;
 pub mod table;
+mod upgrades;
 
 pub use api::answer as answer_api;
 pub use dispatch::{MACHINE, Router};

@@ -1,6 +1,7 @@
 //! `hearth derp`: routes of a relay without a control server.
 
 use std::future::ready;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -9,12 +10,14 @@ use hyper::{Request, Response, StatusCode};
 use super::dispatch::unfound;
 use super::route::{Found, Handler, Route, find};
 use super::table::ROUTES;
+use super::upgrades;
 use crate::api;
 use crate::net::body::{self, Body};
 use crate::net::connection::{Origin, Service};
 use crate::net::upgrade::{PendingResponse, Upgrade};
 use crate::relay::context::RelayContext;
 use crate::relay::probes;
+use crate::status::public_url::DroppedUpgrades;
 use crate::status::relay::Metrics;
 
 /// A relay without a control server.
@@ -23,13 +26,15 @@ pub struct RelayOnly {
     pub relay: RelayContext,
     /// The relay's counters.
     pub metrics: Metrics,
+    /// Upgrade requests that a proxy has spoilt.
+    pub dropped_upgrades: DroppedUpgrades,
 }
 
 impl Service for RelayOnly {
     fn answer(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> PendingResponse {
         Box::pin(ready(match origin {
             Origin::Local => self.local(request.uri().path()),
-            Origin::Network { .. } => self.public(request),
+            Origin::Network { source, .. } => self.public(request, source.ip()),
         }))
     }
 
@@ -49,9 +54,9 @@ impl RelayOnly {
         }
     }
 
-    fn public(&self, request: Request<Incoming>) -> Response<Body> {
+    fn public(&self, request: Request<Incoming>, source: IpAddr) -> Response<Body> {
         let (parts, _) = request.into_parts();
-        match find(ROUTES, &parts.method, parts.uri.path(), is_served) {
+        let response = match find(ROUTES, &parts.method, parts.uri.path(), is_served) {
             Found::Route(_, route, _) => match route.handler {
                 Handler::Fixed(answer) => answer(),
                 Handler::Head(answer) => answer(&parts),
@@ -63,7 +68,9 @@ impl RelayOnly {
                 ),
             },
             other => unfound(&other),
-        }
+        };
+        upgrades::note(&self.dropped_upgrades, &parts, &response, source);
+        response
     }
 }
 

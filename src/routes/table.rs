@@ -353,7 +353,7 @@ pub static ROUTES: &[Route] = &[
     api!(Get "/api/v1/hearth/policy/why", read(Area::PolicyFile), now why(),
         "Explain which rule allows a connection, or why none does"),
     api!(Get "/api/v1/hearth/status", read(Area::NetworkingSettings), now status(), "Server status"),
-    api!(Get "/api/v1/hearth/doctor", read(Area::NetworkingSettings), now diagnose(), "Findings and advice"),
+    api!(Get "/api/v1/hearth/doctor", read(Area::NetworkingSettings), ADMIN, diagnose(), "Findings and advice"),
     api!(Get "/api/v1/hearth/wan", read(Area::NetworkingSettings), now show_wan(), "Public addresses"),
     api!(Post "/api/v1/hearth/wan", write(Area::NetworkingSettings), ADMIN, refresh_wan(),
         "Check for public addresses now"),

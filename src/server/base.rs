@@ -253,18 +253,35 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
             }
         }
     }
+    let identity = Identity::self_signed(&config.data_dir, &own_names(config))?;
+    let pin = identity.sha256().to_owned();
+    Ok((identity, Some(pin)))
+}
+
+/// The names of the self-signed certificate: those of the server and of the relay.
+fn own_names(config: &Config) -> CertNames {
     let mut names = CertNames {
         common_name: "hearth".to_owned(),
         dns: Vec::new(),
         addresses: vec![IpAddr::from([127, 0, 0, 1])],
     };
-    match config.server_url.host() {
-        Host::Name(name) => names.dns.push(name.to_string()),
-        Host::Address(address) => names.addresses.push(*address),
+    let relay = config.derp.host_name.as_deref();
+    let relay = relay.and_then(|name| match name.parse() {
+        Ok(address) => Some(Host::Address(address)),
+        Err(_) => name.parse().ok().map(Host::Name),
+    });
+    for host in [Some(config.server_url.host().clone()), relay]
+        .into_iter()
+        .flatten()
+    {
+        match host {
+            Host::Name(name) => names.dns.push(name.to_string()),
+            Host::Address(address) => names.addresses.push(address),
+        }
     }
-    let identity = Identity::self_signed(&config.data_dir, &names)?;
-    let pin = identity.sha256().to_owned();
-    Ok((identity, Some(pin)))
+    names.dns.dedup();
+    names.addresses.dedup();
+    names
 }
 
 /// Whether the board has AES instructions; unknown machines are assumed to have them.
@@ -298,5 +315,38 @@ pub(super) fn http_limits(limits: &Limits) -> http_limits::Limits {
         header_list_bytes: fixed.header_list_bytes,
         ping: fixed.ping,
         pong: fixed.pong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, Surroundings};
+
+    #[test]
+    fn the_self_signed_certificate_has_the_names_of_server_and_relay() {
+        let names = |url: &str, relay: Option<&str>| {
+            let overrides = Overrides {
+                server_url: url.parse().ok(),
+                ..Overrides::default()
+            };
+            let mut config = Config::load(overrides, &Surroundings::default());
+            config.derp.host_name = relay.map(str::to_owned);
+            let names = own_names(&config);
+            let addresses = names.addresses.iter().map(ToString::to_string);
+            names.dns.into_iter().chain(addresses).collect::<Vec<_>>()
+        };
+        let home = "http://192.168.1.1:8080";
+        assert_eq!(names(home, None), ["127.0.0.1", "192.168.1.1"]);
+        let relay = names(home, Some("relay.example"));
+        assert_eq!(relay, ["relay.example", "127.0.0.1", "192.168.1.1"]);
+        let both = names("https://home.example", Some("relay.example"));
+        assert_eq!(both, ["home.example", "relay.example", "127.0.0.1"]);
+        let same = names("https://home.example", Some("home.example"));
+        assert_eq!(same, ["home.example", "127.0.0.1"]);
+        let address = names("https://home.example", Some("203.0.113.1"));
+        assert_eq!(address, ["home.example", "127.0.0.1", "203.0.113.1"]);
+        // A label that is no DNS name cannot be in a certificate.
+        assert_eq!(names(home, Some("my relay")), ["127.0.0.1", "192.168.1.1"]);
     }
 }

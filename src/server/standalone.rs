@@ -16,6 +16,7 @@ use crate::relay::context::RelayContext;
 use crate::routes::RelayOnly;
 use crate::service::{Sockets, SystemdNotifier, Watchdog};
 use crate::status::addresses::Addresses;
+use crate::status::public_url::DroppedUpgrades;
 use hearth_core::state::secret::random;
 
 /// The relay's private key, below the data directory: 32 bytes.
@@ -81,6 +82,7 @@ async fn serve(
             admits_anyone: config.derp.admission == Admission::Open,
         },
         metrics: metrics.clone(),
+        dropped_upgrades: DroppedUpgrades::default(),
     });
     base.serve(config, listeners, service, &metrics)?;
 

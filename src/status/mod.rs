@@ -13,6 +13,7 @@ pub mod addresses;
 pub mod client_reports;
 pub mod http_counters;
 pub mod policy;
+pub mod public_url;
 pub mod relay;
 pub mod ssh_checks;
 pub mod wan;

@@ -170,6 +170,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "api",
             "config",
             "core/clock",
+            "core/doctor/public_url",
             "core/id",
             "core/policy",
             "core/state",

@@ -209,24 +209,28 @@ func TestPortMapping(t *testing.T) {
 			t.Logf("%+v", report)
 			mapping := report.PortMapping
 			if report.Kind != "private" || report.OutsideFrom != "port-mapping" || mapping.Protocol != test.protocol ||
-				mapping.Gateway != frontRouter || mapping.Fault != "" || len(mapping.Ports) != 3 {
+				mapping.Gateway != frontRouter || mapping.Fault != "" || len(mapping.Ports) != 2 {
 				t.Errorf("the report is %+v", report)
 			}
 			if got := strings.Join(report.Published, " "); got != harness.LANAddress+" "+routerOutside {
 				t.Errorf("clients are told %s", got)
 			}
+			_, httpPort, _ := net.SplitHostPort(s.HTTP)
 			for _, port := range mapping.Ports {
+				if fmt.Sprint(port.Internal) == httpPort {
+					t.Errorf("plain HTTP is open to the internet: %+v", port)
+				}
 				if !port.Mapped || port.Internal != port.External {
 					t.Errorf("a port is %+v", port)
 				}
 			}
 
-			// Somebody elsewhere comes in.
-			_, port, _ := net.SplitHostPort(s.HTTP)
+			// Somebody elsewhere comes in, and gets an alert of TLS for what is none.
+			_, port, _ := net.SplitHostPort(s.HTTPS)
 			request := "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 			script := fmt.Sprintf("exec 3<>/dev/tcp/%s/%s; cat >&3; cat <&3", routerOutside, port)
 			answer := mustInside(t, elsewhere, request, "timeout", "10", "bash", "-c", script)
-			if !strings.HasPrefix(answer, "HTTP/1.1 200") {
+			if !strings.HasPrefix(answer, "\x15\x03") {
 				t.Errorf("who is elsewhere gets %q", answer)
 			}
 			out, err := s.TryCLI("doctor")

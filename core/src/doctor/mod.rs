@@ -4,6 +4,7 @@
 //! Must not know: how the facts are gathered, the configuration, the state.
 
 mod network;
+pub mod public_url;
 mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use ipnet::Ipv4Net;
 
 use crate::clock::Timestamp;
 use crate::wan::Report;
+use public_url::{DroppedUpgrade, PublicCheck};
 
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +132,10 @@ pub struct Facts {
     pub clock_is_plausible: bool,
     /// Public addresses.
     pub wan: Report,
+    /// What a client meets at `server_url`; `None` if it was not asked.
+    pub public: Option<PublicCheck>,
+    /// The last upgrade request that lost its `Upgrade` header to a proxy.
+    pub dropped_upgrade: Option<DroppedUpgrade>,
     /// The `server_url`.
     pub server_url: String,
     /// Its host.
@@ -185,11 +191,17 @@ impl Facts {
     fn own_v4(&self) -> Option<Ipv4Addr> {
         self.wan.own.v4
     }
+
+    /// Whether clients connect to the control server by `server_url`, as far as this machine can tell.
+    fn control_works(&self) -> bool {
+        self.public.as_ref().is_some_and(PublicCheck::control_works)
+    }
 }
 
 /// All findings, the most severe first.
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings = network::findings(facts);
+    findings.extend(public_url::findings(facts));
     findings.extend(server::findings(facts));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings

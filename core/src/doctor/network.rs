@@ -73,10 +73,10 @@ fn ipv4(facts: &Facts) -> Option<Finding> {
             if let Some(public) = public {
                 let _ = write!(detail, " The public address is {public}.");
             }
-            let mut advice = format!(
-                "Forward these ports to {own} in the upstream router: {}.",
-                needed(facts)
-            );
+            let mut advice = match needed(facts).as_str() {
+                "" => "Set listen.https and listen.stun, and forward their ports in the upstream router.".to_owned(),
+                ports => format!("Forward these ports to {own} in the upstream router: {ports}."),
+            };
             if !wan.mapping.is_wanted {
                 advice.push_str(
                     " Or set wan.port_mapping = true, and hearth asks that router to forward them.",
@@ -85,9 +85,11 @@ fn ipv4(facts: &Facts) -> Option<Finding> {
             if public.is_none() {
                 advice.push_str(" Set wan.stun_servers to detect the public address.");
             }
+            // A machine on the LAN of a home router is the normal set-up; a router behind another one is not.
+            let is_on_lan = wan.lan == Some(own);
             let level = match wan.public.v6 {
-                Some(_) => Level::Note,
-                None => Level::Warning,
+                None if !is_on_lan => Level::Warning,
+                _ => Level::Note,
             };
             Some(
                 Finding::new("wan.double-nat", level, title)
@@ -360,7 +362,7 @@ fn url_with_address(facts: &Facts, address: IpAddr) -> Option<Finding> {
                     " Devices that have joined also know the public addresses and connect to them if the ports are open."
                 }
             });
-            let advice = "Get a (dynamic) DNS name for the public address, and set server_url = \"https://NAME\" with a certificate for it; or use the tailnet on the LAN only.";
+            let advice = "Get a (dynamic) DNS name for the public address, and set server_url = \"https://NAME\" with a certificate for it; or keep it so (docs/away.md describes what works without a domain).";
             let finding = Finding::new("url.private", Level::Note, title);
             Some(finding.detail(detail).advice(advice))
         }
@@ -422,6 +424,9 @@ fn unreachable_listener(facts: &Facts) -> Option<Finding> {
 }
 
 fn listener(facts: &Facts) -> Option<Finding> {
+    if facts.control_works() {
+        return None;
+    }
     let (scheme, listener, key) = match facts.is_https {
         true => ("https", facts.https, "listen.https"),
         false => ("http", facts.http, "listen.http"),
@@ -445,14 +450,27 @@ fn listener(facts: &Facts) -> Option<Finding> {
     if listener.port() == facts.port {
         return None;
     }
-    let title = format!(
-        "Port {} must be forwarded to {}",
-        facts.port,
-        listener.port()
-    );
     let detail = format!("server_url is {url}, and {key} is {listener}.");
     let level = if is_here { Level::Warning } else { Level::Note };
-    let advice = "Forward the port in the router or the reverse proxy, or change one of the two.";
+    let (title, advice) = match facts.is_https {
+        true => (
+            format!(
+                "Port {} must be forwarded to {}",
+                facts.port,
+                listener.port()
+            ),
+            "Forward the port in the router or the reverse proxy, or change one of the two.",
+        ),
+        // Plain HTTP is for the LAN: never forwarded by a router.
+        false => (
+            format!(
+                "server_url has port {}, and {key} has {}",
+                facts.port,
+                listener.port()
+            ),
+            "Use the same port in both.",
+        ),
+    };
     Some(
         Finding::new("url.other-port", level, title)
             .detail(detail)
@@ -483,9 +501,12 @@ fn ports(facts: &Facts) -> Option<Finding> {
         return None;
     }
     let title = "Ports to open for remote devices";
+    let ports = needed(facts);
+    if ports.is_empty() {
+        return None;
+    }
     let detail = format!(
-        "{}. hearth cannot verify from inside whether the firewall of this machine or of the upstream router lets them through.",
-        needed(facts)
+        "{ports}. hearth cannot verify from inside whether the firewall of this machine or of the upstream router lets them through. Never open the port of plain HTTP (listen.http) to the internet."
     );
     let advice = "Open them for IPv4 and IPv6 (on OpenWrt: \u{201c}Open ports on the firewall\u{201d} in the settings of hearth), and test from a mobile network.";
     Some(
@@ -495,25 +516,18 @@ fn ports(facts: &Facts) -> Option<Finding> {
     )
 }
 
-/// The ports of incoming connections.
+/// The ports to open to the internet: HTTPS and STUN. Never that of plain HTTP, over which clients cannot verify the
+/// key of the server when they join.
 fn needed(facts: &Facts) -> String {
-    let of_url = match facts.is_https {
-        true => facts.https,
-        false => facts.http,
-    };
-    let relay = facts.https.filter(|_| facts.relay_is_on);
-    let tcp = of_url
-        .into_iter()
-        .chain(relay)
-        .map(|address| (Transport::Tcp, address));
+    let https = facts.https.filter(|_| facts.relay_is_on || facts.is_https);
+    let tcp = https.into_iter().map(|address| (Transport::Tcp, address));
     let udp = facts
         .stun
         .into_iter()
         .map(|address| (Transport::Udp, address));
-    let mut ports: Vec<String> = tcp
+    let ports: Vec<String> = tcp
         .chain(udp)
         .map(|(transport, address)| format!("{} ({})", address.port(), transport.word()))
         .collect();
-    ports.dedup();
     ports.join(", ")
 }

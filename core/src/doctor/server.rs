@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::doctor::public_url::Served;
 use crate::doctor::{Facts, Finding, Level, LimitUsage};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,17 +50,19 @@ fn database(facts: &Facts) -> Finding {
 fn certificate(facts: &Facts) -> Option<Finding> {
     let certificate = facts.certificate.as_ref()?;
     if certificate.is_own {
-        if facts.is_https {
-            // If the name resolves elsewhere, a reverse proxy may have the certificate.
-            let level = match facts.wan.is_published {
-                true => Level::Problem,
-                false => Level::Warning,
-            };
-            let title = "Devices reject the certificate";
-            let detail = "server_url is https, but the certificate is self-signed. Devices need one from a public CA, unless a reverse proxy has one.";
-            let advice = "Get a certificate for the name (on OpenWrt: package acme), and set tls.cert_file and tls.key_file; or use a reverse proxy with a certificate.";
-            let finding = Finding::new("certificate.own", level, title);
-            return Some(finding.detail(detail).advice(advice));
+        let served = facts
+            .public
+            .as_ref()
+            .and_then(|check| check.certificate.as_ref());
+        match served {
+            _ if !facts.is_https => {}
+            Some(Served::Trusted) => {
+                let title = "A proxy has a valid certificate for server_url";
+                return Some(Finding::new("certificate.proxy", Level::Ok, title));
+            }
+            // There is a finding about the certificate that devices meet.
+            Some(Served::Own | Served::Rejected(_)) => return None,
+            Some(Served::Unjudged) | None => return Some(own_for_https(facts)),
         }
         let title = "The relay has a self-signed certificate";
         let detail =
@@ -107,6 +110,20 @@ fn certificate(facts: &Facts) -> Option<Finding> {
         return Some(finding.detail(detail).advice(advice));
     }
     Some(Finding::new("certificate", Level::Ok, title))
+}
+
+fn own_for_https(facts: &Facts) -> Finding {
+    // If the name resolves elsewhere, a reverse proxy may have the certificate.
+    let level = match facts.wan.is_published {
+        true => Level::Problem,
+        false => Level::Warning,
+    };
+    let title = "Devices reject the certificate";
+    let detail = "server_url is https, but the certificate is self-signed. Devices need one from a public CA, unless a reverse proxy has one.";
+    let advice = "Get a certificate for the name (on OpenWrt: package acme), and set tls.cert_file and tls.key_file; or use a reverse proxy with a certificate.";
+    Finding::new("certificate.own", level, title)
+        .detail(detail)
+        .advice(advice)
 }
 
 const RENEW: &str = "Renew it, and reload hearth (`service hearth reload`, or SIGHUP).";

@@ -1,5 +1,6 @@
 //! Facts and what is said about them.
 
+use super::public_url::{Answer, RelayCheck, Served};
 use super::*;
 use crate::wan::Addresses;
 use crate::wan::mapping::{Mapped, Mapping, Port, Protocol, Transport};
@@ -37,6 +38,8 @@ fn healthy() -> Facts {
             lookup: Lookup::Found(vec!["203.0.113.5".parse().unwrap()]),
             ..Report::default()
         },
+        public: None,
+        dropped_upgrade: None,
         server_url: "https://home.example".into(),
         host: Host::Name("home.example".into()),
         port: 443,
@@ -378,4 +381,200 @@ fn names_that_devices_gave_themselves_are_a_warning() {
     assert_eq!(level(&facts, "dns.unconfirmed-names"), None);
     facts.unconfirmed_names = vec!["x".into()];
     assert_eq!(level(&facts, "dns.unconfirmed-names"), Some(Level::Warning));
+}
+
+/// A check behind a proxy in which everything works.
+fn behind_a_proxy() -> PublicCheck {
+    PublicCheck {
+        url: "https://home.example".into(),
+        certificate: Some(Served::Trusted),
+        key: Answer::Good,
+        control: Answer::Good,
+        relay: Some(RelayCheck {
+            place: "home.example:443".into(),
+            is_pinned: false,
+            certificate: Some(Served::Trusted),
+            upgrade: Answer::Good,
+        }),
+        stun: Some(("home.example:3478".into(), Answer::Good)),
+    }
+}
+
+/// What the check of the public URL is said to have found.
+fn public(change: impl FnOnce(&mut PublicCheck)) -> Vec<(&'static str, Level)> {
+    let mut facts = healthy();
+    let mut check = behind_a_proxy();
+    change(&mut check);
+    facts.public = Some(check);
+    let found = diagnose(&facts).into_iter();
+    found
+        .filter(|finding| finding.id.starts_with("public."))
+        .map(|finding| (finding.id, finding.level))
+        .collect()
+}
+
+#[test]
+fn each_fault_of_the_public_url_is_named() {
+    let problem = |id| vec![(id, Level::Problem)];
+    assert_eq!(public(|_| {}), [("public.url", Level::Ok)]);
+    let timeout = || Answer::Unreachable("timeout".into());
+    assert_eq!(
+        public(|check| check.key = timeout()),
+        problem("public.unreachable")
+    );
+    assert_eq!(
+        public(|check| check.control = timeout()),
+        problem("public.unreachable")
+    );
+    assert_eq!(
+        public(|check| check.key = Answer::Status(404)),
+        problem("public.key")
+    );
+    assert_eq!(
+        public(|check| check.key = Answer::OtherServer),
+        problem("public.key")
+    );
+    for answer in [Answer::Status(400), Answer::NoData] {
+        assert_eq!(
+            public(|check| check.control = answer.clone()),
+            problem("public.upgrade")
+        );
+        let relay =
+            |check: &mut PublicCheck| check.relay.as_mut().unwrap().upgrade = answer.clone();
+        assert_eq!(public(relay), problem("public.relay"));
+    }
+    for served in [Served::Own, Served::Rejected("it has expired".into())] {
+        let served = |check: &mut PublicCheck| check.certificate = Some(served.clone());
+        assert_eq!(public(served), problem("public.certificate"));
+    }
+    let relay = |check: &mut PublicCheck| check.relay.as_mut().unwrap().upgrade = timeout();
+    assert_eq!(public(relay), problem("public.relay"));
+    let stun = |check: &mut PublicCheck| check.stun = Some(("home.example:3478".into(), timeout()));
+    assert_eq!(public(stun), [("public.stun", Level::Warning)]);
+    let unjudged = |check: &mut PublicCheck| check.certificate = Some(Served::Unjudged);
+    assert_eq!(public(unjudged), [("public.certificate", Level::Note)]);
+}
+
+#[test]
+fn the_certificate_of_the_relay_must_be_the_advertised_one() {
+    let of = |is_pinned, certificate: Served| {
+        let found = public(|check| {
+            let relay = check.relay.as_mut().unwrap();
+            (relay.is_pinned, relay.certificate) = (is_pinned, Some(certificate));
+        });
+        found
+            .iter()
+            .any(|(id, _)| *id == "public.relay-certificate")
+    };
+    assert!(!of(true, Served::Own) && !of(false, Served::Trusted));
+    assert!(of(true, Served::Trusted) && of(false, Served::Own));
+    assert!(of(false, Served::Rejected("it is for another name".into())));
+}
+
+#[test]
+fn an_unreachable_url_is_no_problem_where_this_machine_cannot_tell() {
+    let unreachable = |facts: &Facts| {
+        let findings = diagnose(facts);
+        let found = findings
+            .into_iter()
+            .find(|finding| finding.id == "public.unreachable");
+        found
+            .map(|finding| (finding.level, finding.detail))
+            .unwrap()
+    };
+    let mut facts = healthy();
+    facts.public = Some(PublicCheck {
+        key: Answer::Unreachable("timeout".into()),
+        ..behind_a_proxy()
+    });
+    assert_eq!(unreachable(&facts).0, Level::Problem);
+    let mut behind_nat = facts.clone();
+    behind_nat.wan.own = v4("192.168.178.20");
+    let (level, detail) = unreachable(&behind_nat);
+    assert_eq!(level, Level::Warning);
+    assert!(detail.contains("NAT loopback"), "{detail}");
+    facts.wan.lookup = Lookup::Found(vec!["203.0.113.99".parse().unwrap()]);
+    let (level, detail) = unreachable(&facts);
+    assert_eq!(level, Level::Warning);
+    assert!(detail.contains("old address"), "{detail}");
+}
+
+#[test]
+fn behind_a_working_proxy_the_own_certificate_and_ports_are_no_fault() {
+    let mut facts = healthy();
+    facts.https = None;
+    facts.http = "127.0.0.1:8080".parse().ok();
+    facts.certificate = Some(Certificate {
+        is_own: true,
+        validity: None,
+        is_for_host: false,
+    });
+    assert!(level(&facts, "url.no-listener").is_some());
+    assert!(level(&facts, "certificate.own").is_some());
+    facts.public = Some(behind_a_proxy());
+    assert_eq!(bad(&facts), []);
+}
+
+#[test]
+fn a_dropped_upgrade_names_the_remedy_of_each_proxy() {
+    let mut facts = healthy();
+    facts.dropped_upgrade = Some(DroppedUpgrade {
+        source: "127.0.0.1".parse().unwrap(),
+        path: "/ts2021".into(),
+        at: now(),
+    });
+    let findings = diagnose(&facts);
+    let finding = findings.first().unwrap();
+    assert_eq!(
+        (finding.id, finding.level),
+        ("proxy.upgrade", Level::Problem)
+    );
+    for proxy in [
+        "nginx",
+        "Apache",
+        "Caddy",
+        "HAProxy",
+        "Traefik",
+        "Cloudflare",
+    ] {
+        assert!(finding.advice.contains(proxy), "{proxy}");
+    }
+    // The check of the public URL says the same.
+    facts.public = Some(PublicCheck {
+        control: Answer::Status(400),
+        ..behind_a_proxy()
+    });
+    assert_eq!(bad(&facts), [("public.upgrade", Level::Problem)]);
+}
+
+#[test]
+fn the_port_of_plain_http_is_never_to_be_opened() {
+    let mut facts = healthy();
+    facts.is_https = false;
+    facts.server_url = "http://192.168.1.20:8080".into();
+    facts.host = Host::Address("192.168.1.20".parse().unwrap());
+    facts.port = 8080;
+    facts.http = "[::]:8080".parse().ok();
+    facts.https = "[::]:8443".parse().ok();
+    facts.wan.public_source = AddressSource::Stun;
+    for (own, expected) in [
+        ("203.0.113.5", "ports.needed"),
+        ("192.168.1.20", "wan.double-nat"),
+    ] {
+        facts.wan.own = v4(own);
+        facts.wan.public.v6 = None;
+        facts.wan.lan = "192.168.1.20".parse().ok();
+        let findings = diagnose(&facts);
+        let finding = findings
+            .iter()
+            .find(|finding| finding.id == expected)
+            .unwrap();
+        let text = format!("{} {}", finding.detail, finding.advice);
+        assert!(
+            text.contains("8443 (tcp), 3478 (udp)") && !text.contains("8080"),
+            "{text}"
+        );
+        // A machine on the LAN of a router is the normal set-up.
+        assert_eq!(finding.level, Level::Note, "{expected}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::api::{self, Counts, Diagnosis};
 use crate::config::lan::Network;
 use crate::config::{Host, Scheme};
 use hearth_core::doctor;
+use hearth_core::doctor::public_url::PublicCheck;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
 use hearth_core::state::dns::{DnsValue, label_in};
 use hearth_core::state::model::PendingState;
@@ -21,8 +22,9 @@ use hearth_core::state::snapshot::Snapshot;
 const FILE_MAX: usize = 4096;
 
 impl ApiCall<'_> {
-    pub(crate) fn diagnose(&self) -> ApiResult {
-        let facts = self.facts();
+    pub(crate) async fn diagnose(&self) -> ApiResult {
+        let check = self.admin.about.public_url.check().await;
+        let facts = self.facts(check.as_deref());
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();
         for finding in &findings {
@@ -51,7 +53,7 @@ impl ApiCall<'_> {
         })
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, check: Option<&PublicCheck>) -> Facts {
         let snapshot = self.admin.engine.snapshot();
         let about = &self.admin.about;
         let addresses = &about.addresses;
@@ -66,6 +68,8 @@ impl ApiCall<'_> {
             now: self.now.wall,
             clock_is_plausible: self.now.is_plausible(),
             wan: (*about.wan.report()).clone(),
+            public: check.cloned(),
+            dropped_upgrade: about.dropped_upgrades.last(),
             server_url: url.to_string(),
             host: match url.host() {
                 Host::Name(name) => doctor::Host::Name(name.to_string()),

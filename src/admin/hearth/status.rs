@@ -12,6 +12,7 @@ use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, St
 use crate::qr;
 use crate::status::policy;
 use crate::status::ssh_checks::Verdict;
+use hearth_core::doctor::Level;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -54,7 +55,8 @@ impl ApiCall<'_> {
         let warnings = about.warnings.iter().cloned().chain(trouble);
         let warnings = warnings
             .chain(ambiguous)
-            .chain(about.proxies.warning());
+            .chain(about.proxies.warning())
+            .chain(self.public_url_warnings());
         let checks = self.admin.ssh_checks.list(self.now);
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
@@ -96,6 +98,27 @@ impl ApiCall<'_> {
             policy_is_closed: about.policy_status.borrow().is_closed(&snapshot),
             warnings: warnings.collect(),
         })
+    }
+
+    /// One line for each problem that clients meet at `server_url`.
+    fn public_url_warnings(&self) -> Vec<String> {
+        let about = &self.admin.about;
+        let findings = about
+            .public_url
+            .last()
+            .map(|check| check.findings(&about.wan.report()));
+        let mut titles: Vec<String> = findings
+            .into_iter()
+            .flatten()
+            .filter(|finding| finding.level >= Level::Warning)
+            .map(|finding| finding.title)
+            .collect();
+        let dropped = about.dropped_upgrades.last();
+        titles.extend(dropped.map(|dropped| dropped.title()));
+        for title in &mut titles {
+            title.push_str("; see `hearth doctor`");
+        }
+        titles
     }
 
     pub(crate) async fn invite(&self) -> ApiResult {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::net::tls::{CertNames, CertResolver, Identity};
 use crate::status::wan::{Refreshed, WanStatus};
+use hearth_core::doctor::public_url::{Answer, PublicCheck};
 use hearth_core::wan::{Addresses, Report};
 
 fn report() -> Report {
@@ -35,6 +36,12 @@ pub(super) fn wan_status() -> WanStatus {
         }
     });
     WanStatus::new(known, asking)
+}
+
+/// The last check of `server_url`; another one cannot be made.
+pub(super) fn public_url(last: Option<PublicCheck>) -> PublicUrlStatus {
+    let (_, last) = watch::channel(last.map(Arc::new));
+    PublicUrlStatus::new(last, mpsc::channel(1).0)
 }
 
 /// A self-signed certificate.
@@ -89,4 +96,49 @@ async fn the_doctor_names_what_is_wrong_first() {
     assert_eq!(diagnosis["counts"]["problem"], problems);
     assert_eq!(findings[0]["level"], "problem");
     assert_eq!(diagnosis["wan"]["interface"], "wan");
+}
+
+#[tokio::test]
+async fn status_and_doctor_report_a_proxy_that_drops_upgrades() {
+    let mut server = server();
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    assert_eq!(status["warnings"], json!(["a warning"]));
+    let source = [127, 0, 0, 1].into();
+    let dropped = &server.admin.about.dropped_upgrades;
+    dropped.dropped(source, "/ts2021", system_clock::now());
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    let text = "A proxy at 127.0.0.1 removes the Upgrade header; see `hearth doctor`";
+    assert_eq!(status["warnings"], json!(["a warning", text]));
+    let first = |doctor: &Value| {
+        let findings = doctor["findings"].as_array().unwrap().iter();
+        let mut ours = findings.filter(|finding| {
+            let id = finding["id"].as_str().unwrap();
+            id.starts_with("proxy.") || id.starts_with("public.")
+        });
+        let finding = ours.next().unwrap();
+        assert!(ours.next().is_none());
+        assert!(
+            finding["advice"]
+                .as_str()
+                .unwrap()
+                .contains("$http_upgrade")
+        );
+        finding["id"].as_str().unwrap().to_owned()
+    };
+    let doctor = server.good("GET", "hearth/doctor", Value::Null).await;
+    assert_eq!(first(&doctor), "proxy.upgrade");
+    server.admin.about.dropped_upgrades.passed(source);
+    server.admin.about.public_url = public_url(Some(PublicCheck {
+        url: "https://home.example".into(),
+        certificate: None,
+        key: Answer::Good,
+        control: Answer::Status(400),
+        relay: None,
+        stun: None,
+    }));
+    let doctor = server.good("GET", "hearth/doctor", Value::Null).await;
+    assert_eq!(first(&doctor), "public.upgrade");
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    let text = "A proxy does not pass upgrades to hearth; see `hearth doctor`";
+    assert_eq!(status["warnings"], json!(["a warning", text]));
 }

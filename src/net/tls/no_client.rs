@@ -2,6 +2,7 @@
 
 use tokio::net::TcpStream;
 
+use super::Presented;
 use crate::config::WebUrl;
 
 /// Why an outgoing TLS connection failed.
@@ -22,6 +23,18 @@ impl ClientTls {
     /// # Errors
     /// [`ClientTlsError::LeftOut`], always.
     pub async fn connect(&self, _: &WebUrl, _: TcpStream) -> Result<TcpStream, ClientTlsError> {
+        Err(ClientTlsError::LeftOut)
+    }
+
+    /// Always fails.
+    ///
+    /// # Errors
+    /// [`ClientTlsError::LeftOut`], always.
+    pub async fn observe(
+        &self,
+        _: &WebUrl,
+        _: TcpStream,
+    ) -> Result<(TcpStream, Presented), ClientTlsError> {
         Err(ClientTlsError::LeftOut)
     }
 }

@@ -10,5 +10,6 @@ mod system;
 mod uplink;
 mod watcher;
 
+pub(super) use stun::ask as ask_stun;
 pub(super) use uplink::watch_uplink;
 pub(super) use watcher::{Watcher, WatcherParts};

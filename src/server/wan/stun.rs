@@ -91,7 +91,7 @@ async fn ask_all(servers: &[StunServer]) -> Addresses {
 }
 
 /// The public address according to one server.
-async fn ask(server: SocketAddr) -> Option<IpAddr> {
+pub(in crate::server) async fn ask(server: SocketAddr) -> Option<IpAddr> {
     let any = match server {
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),

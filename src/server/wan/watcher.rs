@@ -20,12 +20,13 @@ use super::{hook, stun};
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::relay::bootstrap_dns::BootstrapDns;
-use crate::relay::derp_map;
+use crate::relay::derp_map::{self, Pin};
 use crate::shutdown::Shutdown;
 use crate::status::addresses::Addresses as Listening;
 use crate::status::wan::{Refreshed, WanStatus};
 use crate::supervise::Tasks;
 use crate::system_clock;
+use hearth_core::doctor::public_url::{PublicCheck, Served};
 use hearth_core::netmap::{DialPlan, SharedMapData};
 use hearth_core::tailcfg::derpmap::DerpRegion;
 use hearth_core::wan::mapping::Mapping;
@@ -61,13 +62,16 @@ pub(in crate::server) struct WatcherParts<'a> {
     pub(in crate::server) listening: &'a Listening,
     /// Hash of the self-signed certificate.
     pub(in crate::server) pin: Option<&'a str>,
+    /// Checks of `server_url` and of the relay.
+    pub(in crate::server) checks: watch::Receiver<Option<Arc<PublicCheck>>>,
 }
 
 /// Tracks the public addresses and announces changes.
 pub(in crate::server) struct Watcher {
     config: Config,
     listening: Listening,
-    pin: Option<String>,
+    pin: Option<Pin>,
+    checks: watch::Receiver<Option<Arc<PublicCheck>>>,
     data_dir: PathBuf,
     system: System,
     state: WanState,
@@ -119,7 +123,11 @@ impl Watcher {
             saved: host,
             config: config.clone(),
             listening: parts.listening.clone(),
-            pin: parts.pin.map(str::to_owned),
+            pin: parts.pin.map(|hash| Pin {
+                sha256: hash.to_owned(),
+                is_served: None,
+            }),
+            checks: parts.checks.clone(),
             advertised: Advertised::default(),
             region,
             report,
@@ -187,6 +195,10 @@ impl Watcher {
                     self.look();
                     again.iter().for_each(|task| task.notify_one());
                     asker
+                }
+                Ok(()) = self.checks.changed() => {
+                    self.look_at_certificate();
+                    None
                 }
                 Ok(()) = results.lookups.changed() => {
                     self.state.lookup = results.lookups.borrow_and_update().clone();
@@ -271,8 +283,8 @@ impl Watcher {
                 })
             };
             let listening = &self.listening;
+            // Never plain HTTP, over which clients cannot verify the key of the server when they join.
             let ports = [
-                port(Transport::Tcp, listening.http),
                 port(Transport::Tcp, listening.https),
                 port(Transport::Udp, listening.stun),
             ];
@@ -296,6 +308,20 @@ impl Watcher {
         result.send_replace(mapping);
         mappings.mark_changed();
         mappings
+    }
+
+    /// Remembers which certificate clients meet at the relay; a check without an answer changes nothing.
+    fn look_at_certificate(&mut self) {
+        let check = self.checks.borrow_and_update().clone();
+        let relay = check.as_ref().and_then(|check| check.relay.as_ref());
+        let is_own = match relay.and_then(|relay| relay.certificate.as_ref()) {
+            Some(Served::Own) => true,
+            Some(Served::Trusted) => false,
+            Some(Served::Rejected(_) | Served::Unjudged) | None => return,
+        };
+        if let Some(pin) = &mut self.pin {
+            pin.is_served = Some(is_own);
+        }
     }
 
     fn look(&mut self) {
@@ -360,7 +386,7 @@ impl Watcher {
             self.saved = self.state.host.clone();
             self.saved.write(&self.data_dir);
         }
-        let pin = self.pin.as_deref();
+        let pin = self.pin.as_ref();
         let region = derp_map::region(&self.config, &self.listening, pin, self.advertised.relay);
         self.region.send_if_modified(|now| {
             let is_other = *now != region;

@@ -18,8 +18,8 @@ import (
 type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
-	// File holds the authority's certificate as PEM, for SSL_CERT_FILE.
-	File string
+	// File holds the authority's certificate as PEM, for SSL_CERT_FILE, and KeyFile its key.
+	File, KeyFile string
 }
 
 // NewAuthority makes an authority in dir and has this process trust it. It must
@@ -51,9 +51,17 @@ func NewAuthority(dir string) (*Authority, error) {
 	if err := writePEM(file, "CERTIFICATE", der); err != nil {
 		return nil, err
 	}
+	keyFile := filepath.Join(dir, "authority-key.pem")
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := writePEM(keyFile, "PRIVATE KEY", keyDER); err != nil {
+		return nil, err
+	}
 	os.Setenv("SSL_CERT_FILE", file)
 	os.Setenv("SSL_CERT_DIR", dir)
-	return &Authority{certificate: certificate, key: key, File: file}, nil
+	return &Authority{certificate: certificate, key: key, File: file, KeyFile: keyFile}, nil
 }
 
 // Issue writes a server certificate for the host, an address or a name, and its key into dir.

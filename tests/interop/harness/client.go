@@ -17,6 +17,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 	"tailscale.com/control/ts2021"
+	"tailscale.com/net/netmon"
 	"tailscale.com/net/tsdial"
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
@@ -70,6 +71,7 @@ func (c *Client) connect(serverKey key.MachinePublic) error {
 		ServerPubKey:    serverKey,
 		Dialer:          tsdial.NewFromFuncForDebug(logger.Discard, (&net.Dialer{}).DialContext),
 		Logf:            logger.Discard,
+		NetMon:          netmon.NewStatic(),
 		ProtocolVersion: uint16(c.Version),
 	})
 	c.noise = noise

@@ -53,6 +53,10 @@ type Options struct {
 	Wrap []string
 	// Config, when not empty, is written to a file that is given by --config.
 	Config string
+	// HTTPAddress, when not empty, is that of the plain HTTP listener instead of Address.
+	HTTPAddress string
+	// URL, when not empty, is the server URL, and all listeners are those of Config.
+	URL string
 }
 
 // Server is one running hearth with a data directory of its own.
@@ -94,6 +98,9 @@ func Start(t T, o Options) *Server {
 	if o.Host == "" {
 		o.Host = o.Address
 	}
+	if o.HTTPAddress != "" {
+		s.HTTP = withHost(s.HTTP, o.HTTPAddress)
+	}
 	s.URL = "http://" + withHost(s.HTTP, o.Host)
 	s.args = []string{
 		"serve", "--data-dir", s.DataDir, "--socket", s.Socket,
@@ -105,6 +112,10 @@ func Start(t T, o Options) *Server {
 		s.args = append(s.args, "--tls-cert", cert, "--tls-key", key)
 	}
 	s.args = append(s.args, "--server-url", s.URL)
+	if o.URL != "" {
+		s.URL = o.URL
+		s.args = []string{"serve", "--data-dir", s.DataDir, "--socket", s.Socket}
+	}
 	if o.Config != "" {
 		file := filepath.Join(dir, "hearth.toml")
 		if err := os.WriteFile(file, []byte(o.Config), 0o600); err != nil {

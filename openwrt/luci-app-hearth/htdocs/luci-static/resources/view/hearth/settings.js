@@ -115,7 +115,7 @@ return view.extend({
 		this.flag(section, 'general', 'server.enabled', _('Enable hearth'),
 			_('Start now and at boot.'), false).rmempty = false;
 		this.flag(section, 'general', 'server.open_wan', _('Open ports on the firewall'),
-			_('Opens the HTTPS and STUN ports in the firewall zone “wan”; the plain HTTP port only if the server URL starts with http://. Required for devices that join or connect while away from home.'), false).rmempty = false;
+			_('Opens the HTTPS and STUN ports in the firewall zone “wan”, never the plain HTTP port. Required for devices that join or connect while away from home.'), false).rmempty = false;
 		this.text(section, 'general', 'server.server_url', _('Server URL'),
 			_('URL that devices connect to. Devices store it, so choose a name that does not change. Plain HTTP works only with private addresses.'),
 			'https://home.example.org:8443', isUrl);
