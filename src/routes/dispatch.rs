@@ -1,6 +1,7 @@
 //! Router: dispatches requests to handlers, by the route table.
 
 use std::future::ready;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -46,10 +47,12 @@ impl Service for Router {
                 api::answer(&self.admin, &self.counters, origin, request).await
             });
         }
-        if origin == Origin::Local {
-            return Box::pin(ready(api::outside()));
+        match origin {
+            Origin::Local => Box::pin(ready(api::outside())),
+            Origin::Network { source, .. } => {
+                Box::pin(async move { self.public(request, source.ip()).await })
+            }
         }
-        Box::pin(async move { self.public(request).await })
     }
 
     fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
@@ -58,7 +61,7 @@ impl Service for Router {
 }
 
 impl Router {
-    async fn public(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn public(&self, request: Request<Incoming>, source: IpAddr) -> Response<Body> {
         let is_public = |route: &Route| route.access == Access::Public;
         let path = request.uri().path();
         let (number, route, params) = match find(ROUTES, request.method(), path, is_public) {
@@ -72,6 +75,14 @@ impl Router {
                 let bound = route.body.bytes(limits);
                 match body::read_limited(content, bound, limits.request_timeout).await {
                     Ok(bytes) => handler(&self.control, &bytes),
+                    Err(fault) => body::text(fault.status(), &fault.to_string()),
+                }
+            }
+            Handler::WebForm(handler) => {
+                let limits = &self.control.limits;
+                let bound = route.body.bytes(limits);
+                match body::read_limited(content, bound, limits.request_timeout).await {
+                    Ok(form) => handler(&self.web, &params, &parts, source, &form).await,
                     Err(fault) => body::text(fault.status(), &fault.to_string()),
                 }
             }
@@ -89,7 +100,7 @@ impl Router {
             Handler::Relay(answer) => answer(&self.relay, parts),
             Handler::Control(answer) => answer(&self.control, parts),
             Handler::Ts2021 => ts2021_upgrade(&self.control, parts),
-            Handler::Web(answer) => answer(&self.web, params),
+            Handler::Web(answer) => answer(&self.web, parts, params),
             Handler::Health(answer) => answer(&self.admin),
             _ => body::text(StatusCode::NOT_FOUND, "not found"),
         }

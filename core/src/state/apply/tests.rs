@@ -5,6 +5,7 @@ mod events;
 mod invariants;
 mod login;
 mod policy;
+mod redeem;
 mod routes;
 mod tags;
 mod wireguard;
