@@ -264,19 +264,6 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_bounded_and_free_ones_are_given_away() {
-        let at = Duration::from_secs;
-        let mut shares = Shares::new((1, at(60)));
-        for source in 0..SHARES_MAX {
-            assert!(shares.take(&source.to_string(), at(0)));
-        }
-        assert!(shares.take("one more", at(0)) && !shares.take("another", at(0)));
-        assert_eq!(shares.sources.len(), SHARES_MAX);
-        assert!(shares.take("one more", at(61)) && shares.take("another", at(61)));
-        assert_eq!(shares.sources.len(), 2);
-    }
-
-    #[test]
     fn refusals_beyond_the_limit_are_counted_and_not_logged() {
         let world = World::new();
         let mut journal = Journal::new(MAX_NODES);
