@@ -92,11 +92,19 @@ pub async fn redeem(
     };
     if invitation::is_from_elsewhere(&request.headers) {
         let reason = "Another site sent this form. Enter the key here.";
-        return answer(register::page(id, &snapshot, Some((StatusCode::FORBIDDEN, reason))));
+        return answer(register::page(
+            id,
+            &snapshot,
+            Some((StatusCode::FORBIDDEN, reason)),
+        ));
     }
     let now = system_clock::now();
     let (status, reason) = match invitation::usable_key(form, &snapshot, now) {
-        Ok(key) => match context.engine.redeem_preauth_key(login.id.clone(), key).await {
+        Ok(key) => match context
+            .engine
+            .redeem_preauth_key(login.id.clone(), key)
+            .await
+        {
             Ok(_) => return see(&login.id),
             Err(fault) => invitation::refusal(&fault),
         },

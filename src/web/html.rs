@@ -82,10 +82,7 @@ enum Refresh {
     /// By the browser, after so many seconds.
     Plain(u32),
     /// By the script of the page, which spares what is being typed; without scripts after so many seconds.
-    Script {
-        seconds: u32,
-        otherwise: u32,
-    },
+    Script { seconds: u32, otherwise: u32 },
 }
 
 /// Part of a paragraph.
@@ -376,7 +373,9 @@ mod tests {
         assert!(with.text.contains("<script>x()</script>"));
         assert!(!with.policy().contains("unsafe"));
         assert!(with.policy().contains("form-action 'none'"));
-        let form = Builder::new(StatusCode::OK, "a").key_form("b", "c").finish();
+        let form = Builder::new(StatusCode::OK, "a")
+            .key_form("b", "c")
+            .finish();
         assert!(form.policy().contains("form-action 'self'"));
     }
 }

@@ -123,16 +123,18 @@ mod tests {
     #[test]
     fn a_key_is_found_in_whatever_was_pasted() {
         let key = new_secret(SecretKind::PreAuth).unwrap().text;
-        let key = &*key;
         for text in [
-            key.to_owned(),
-            format!("  {key}\n"),
-            format!("{key}."),
-            format!("http://192.168.1.1:8080/join#{key}"),
-            format!("tailscale up --login-server=http://a --auth-key={key} --hostname=x"),
-            format!("“{key}”"),
+            key.to_string(),
+            format!("  {}\n", *key),
+            format!("{}.", *key),
+            format!("http://192.168.1.1:8080/join#{}", *key),
+            format!(
+                "tailscale up --login-server=http://a --auth-key={} --hostname=x",
+                *key
+            ),
+            format!("“{}”", *key),
         ] {
-            assert_eq!(key_in(&text), Some(key), "{text}");
+            assert_eq!(key_in(&text), Some(&**key), "{text}");
         }
         assert_eq!(key_in("hskey-api-1"), None);
     }
@@ -148,9 +150,8 @@ mod tests {
             key.expiry = Some(world_end());
         });
         let form = |text: &str| format!("key={}", query::escaped(text)).into_bytes();
-        let usable = |form: &[u8], world: &World| {
-            usable_key(form, &world.snapshot(), world.now).map(drop)
-        };
+        let usable =
+            |form: &[u8], world: &World| usable_key(form, &world.snapshot(), world.now).map(drop);
         assert_eq!(usable(&form(&text), &world), Ok(()));
         let mut wrong = text.clone();
         let last = wrong.pop().unwrap();
@@ -167,7 +168,11 @@ mod tests {
             assert!(usable(&form, &world).unwrap_err().contains("not valid"));
         }
         world.wait(Duration::from_secs(3600));
-        assert!(usable(&form(&text), &world).unwrap_err().contains("expired"));
+        assert!(
+            usable(&form(&text), &world)
+                .unwrap_err()
+                .contains("expired")
+        );
     }
 
     fn world_end() -> hearth_core::clock::Timestamp {

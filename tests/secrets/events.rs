@@ -50,14 +50,9 @@ async fn an_invitation_entered_on_the_page_admits_the_device_and_a_wrong_one_doe
     // It is for one device.
     let (_, other) = devices.ask_to_join("tablet").await;
     let other = format!("/register/{}", other.rsplit_once('/').unwrap().1);
-    let again = http(
-        server.address,
-        "POST",
-        &other,
-        &Auth::None,
-        &format!("key={key}"),
-    );
-    assert!(matches!(again.await.status, 403 | 429));
+    let form = format!("key={key}");
+    let again = http(server.address, "POST", &other, &Auth::None, &form).await;
+    assert!(matches!(again.status, 403 | 429));
     let page = server.get(&other, &Auth::None).await;
     assert!(page.body.contains("A device asks to join"), "{}", page.body);
 

@@ -18,7 +18,9 @@ pub(super) fn redeem(tx: &mut Tx<'_>, id: &AuthId, key: PresentedKey) -> Applied
         key: pending.key,
         lock: pending.lock,
         auth_key: Some(key),
-        expiry: pending.expiry.map_or(RequestedExpiry::None, RequestedExpiry::At),
+        expiry: pending
+            .expiry
+            .map_or(RequestedExpiry::None, RequestedExpiry::At),
         followup: None,
         ephemeral: pending.ephemeral,
         hostinfo: pending.hostinfo.clone(),

@@ -141,7 +141,10 @@ fn every_command_is_one_event_and_none_has_a_secret() {
     let joins = new_secret(SecretKind::PreAuth).unwrap();
     let opens = new_secret(SecretKind::Api).unwrap();
     let (approved, rejected) = (new_auth_id().unwrap(), new_auth_id().unwrap());
-    let (invited, invites) = (new_auth_id().unwrap(), new_secret(SecretKind::PreAuth).unwrap());
+    let (invited, invites) = (
+        new_auth_id().unwrap(),
+        new_secret(SecretKind::PreAuth).unwrap(),
+    );
     let asks = |id: &crate::id::AuthId, machine| {
         Command::Register(Box::new(Register {
             fresh_id: id.clone(),

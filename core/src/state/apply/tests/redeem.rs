@@ -93,7 +93,9 @@ fn what_is_decided_or_unknown_is_not_decided_again() {
     let (mut world, _) = World::with_user();
     world.preauth_key("k", |key| key.reusable = true);
     let id = asks(&mut world, 1);
-    world.apply(Command::RejectRegistration(id.clone())).unwrap();
+    world
+        .apply(Command::RejectRegistration(id.clone()))
+        .unwrap();
     let again = redeem(&mut world, &id, key("k", "k"));
     assert_eq!(again, Err(Rejected::LoginDecided));
     let nobody = redeem(&mut world, &"nobody".parse().unwrap(), key("k", "k"));
