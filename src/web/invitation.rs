@@ -2,7 +2,7 @@
 //!
 //! Apps for phones take no key, but lead to the page of their registration. The key proves the right to join, as it does
 //! when a client presents it; neither the page nor its URL proves anything. There is no session that another site could
-//! use: whoever sends the form has to know both the URL, which is a secret, and the key.
+//! use: the sender of the form has to know both the URL, which is a secret, and the key.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

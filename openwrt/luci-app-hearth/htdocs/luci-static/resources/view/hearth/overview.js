@@ -83,6 +83,7 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-section' }, [
 			E('p', {}, [ word ].concat(running ? [ devices ] : [])),
+			running ? E('p', { 'style': 'overflow-wrap:anywhere' }, [ _('Devices connect to %s.').format(parts.words(status.server_url)), ' ', parts.setting('server.server_url') ]) : '',
 			E('p', {}, [
 				running ? E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/hearth/invite') }, [ _('Add a device') ]) : '', ' ',
 				status.enabled ? off : on
@@ -144,7 +145,6 @@ return view.extend({
 		return E('details', { 'class': 'cbi-section' }, [
 			E('summary', { 'style': 'cursor:pointer' }, [ _('Details') ]),
 			parts.facts([
-				[ _('Server URL'), status.server_url ],
 				[ _('MagicDNS domain'), status.base_domain ],
 				[ _('Listening on'), parts.addresses(listeners) ],
 				[ _('This router in the tailnet'), member.enabled ? member.said : '' ],
