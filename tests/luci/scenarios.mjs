@@ -172,7 +172,7 @@ export const off = { ...failing('off', '', { problem: null }), set_enabled: done
 export const stopped = failing('stopped', '', { problem: null });
 export const clash = failing('stopped', '', { problem: {
 	setting: 'listen.https',
-	message: "ports already in use: listen.https '8443' by LuCI (uhttpd at 0.0.0.0:8443). Set other ports, here or by: uci set hearth.listen.https='8444'; uci commit hearth; /etc/init.d/hearth restart."
+	message: "ports are already in use: listen.https '8443' by LuCI (uhttpd at 0.0.0.0:8443). Set others in LuCI (Services > hearth > Settings) or by: uci set hearth.listen.https='8444'; uci commit hearth; /etc/init.d/hearth restart."
 } });
 export const silent = failing('silent');
 export const unreadable = failing('unreadable');

@@ -189,8 +189,8 @@ return baseclass.extend({
 		});
 	},
 
-	// Addresses, one per line and never broken. The longest is one of IPv6 with its port.
-	addresses: function(list) {
+	// One item per line, such as an address, and none is broken that is not longer than one of IPv6 with its port.
+	whole: function(list) {
 		return list.map(function(item) {
 			const style = item.length <= 47 ? 'white-space:nowrap' : '';
 			return E('div', { 'style': style }, [ words(item, 253) ]);

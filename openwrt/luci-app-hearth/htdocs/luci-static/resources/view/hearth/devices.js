@@ -142,8 +142,8 @@ return view.extend({
 			},
 			cells: [
 				name,
-				parts.addresses(node.addresses),
-				node.tags.length ? parts.lines(node.tags) : [ parts.name(node.user) ],
+				parts.whole(node.addresses),
+				node.tags.length ? parts.whole(node.tags) : [ parts.name(node.user) ],
 				[ node.online ? parts.label(_('online'), 'success') : parts.ago(node.last_seen) ],
 				[ expired == null ? _('never') : expired ? parts.label(_('expired'), 'important') : parts.moment(node.expiry) ],
 				buttons

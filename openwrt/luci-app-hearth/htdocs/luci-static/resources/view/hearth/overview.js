@@ -146,7 +146,7 @@ return view.extend({
 			E('summary', { 'style': 'cursor:pointer' }, [ _('Details') ]),
 			parts.facts([
 				[ _('MagicDNS domain'), status.base_domain ],
-				[ _('Listening on'), parts.addresses(listeners) ],
+				[ _('Listening on'), parts.whole(listeners) ],
 				[ _('This router in the tailnet'), member.enabled ? member.said : '' ],
 				[ _('Relay'), relay
 					? _('%d connected, %s relayed, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
