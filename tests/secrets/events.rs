@@ -43,7 +43,7 @@ async fn an_invitation_entered_on_the_page_admits_the_device_and_a_wrong_one_doe
     assert!(joined.body.contains(&format!("location: {path}\r\n")));
     let answer = phone.register("phone", json!({"Followup": url})).await;
     assert_eq!(answer["MachineAuthorized"], true, "{answer}");
-    assert_eq!(answer["User"]["LoginName"], "anna", "{answer}");
+    assert_eq!(answer["Login"]["LoginName"], "anna", "{answer}");
     let page = server.get(&path, &Auth::None).await;
     assert!(page.body.contains("Device approved"), "{}", page.body);
 
