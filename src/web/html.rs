@@ -24,8 +24,8 @@ dt{opacity:.75}dd{margin:0;overflow-wrap:anywhere}\
 details{border-top:1px solid var(--soft);padding:.55rem 0}\
 summary{cursor:pointer;font-weight:600}\
 a{color:var(--fire)}\
-.copy{display:flex;gap:.5rem;align-items:center;margin:.7rem 0}\
-.copy code{flex:1;padding:.6rem .75rem;-webkit-user-select:all;user-select:all}\
+.copy{display:flex;flex-wrap:wrap;gap:.5rem;align-items:center;margin:.7rem 0}\
+.copy code{flex:1 1 14rem;padding:.6rem .75rem;-webkit-user-select:all;user-select:all}\
 form{margin:.7rem 0}label{display:block;font-weight:600}\
 input{width:100%;font:1rem ui-monospace,monospace;padding:.6rem;margin:.3rem 0 .7rem;\
 border:1px solid var(--ink);border-radius:.35rem;background:var(--paper);color:var(--ink)}\
@@ -218,6 +218,9 @@ impl Builder {
                     let key = copyable("Copy key", &[Piece::Key]);
                     format!("<li data-with-key hidden>{}{key}</li>", escaped(what))
                 }
+                Step::WithoutKey(what) => {
+                    format!("<li data-without-key>{}</li>", escaped(what))
+                }
             });
         }
         self.body.push_str("</ol></details>");
@@ -265,6 +268,8 @@ pub enum Step<'a> {
     Copy(&'a str, &'a str, &'a [Piece<'a>]),
     /// What to do with the key of the invitation; shown only if the script finds one.
     CopyKey(&'a str),
+    /// What to do if the script finds no key.
+    WithoutKey(&'a str),
 }
 
 fn element(tag: &str, pieces: &[Piece<'_>]) -> String {
@@ -353,11 +358,12 @@ mod tests {
                     Step::Do(&[Piece::Text(evil)]),
                     Step::Copy(evil, evil, &[Piece::Text(evil)]),
                     Step::CopyKey(evil),
+                    Step::WithoutKey(evil),
                 ],
             )
             .finish();
         assert!(!page.text.contains("<script"), "{}", page.text);
-        assert_eq!(page.text.matches("&lt;script&gt;").count(), 19);
+        assert_eq!(page.text.matches("&lt;script&gt;").count(), 20);
     }
 
     #[test]

@@ -98,9 +98,8 @@ pub fn page(url: &str, agent: &str) -> Page {
         .end()
         .only(false)
         .paragraph(&[Piece::Text(
-            "This page has no key of an invitation: a device that follows these steps waits for approval by the owner. \
-             With an invitation it joins at once. (If you have one but no JavaScript: its key is what follows # in the \
-             address of this page.)",
+            "This page has no key of an invitation. A device that follows the steps waits for approval by the owner; with an \
+             invitation it joins at once. (Without JavaScript: the key is what follows # in the address of this page.)",
         )])
         .end();
     for (number, system) in order.into_iter().enumerate() {
@@ -122,9 +121,9 @@ const THEN_ENTER: Step<'static> = Step::CopyKey(
     "A page “A device asks to join” opens. The invitation is filled in there: press Join. If it is not, paste this key:",
 );
 
-const THEN_APPROVE: Step<'static> = Step::Do(&[Piece::Text(
-    "Without an invitation send the address of that page to the owner for approval.",
-)]);
+const THEN_APPROVE: Step<'static> = Step::WithoutKey(
+    "A page “A device asks to join” opens. Send its address to the owner for approval.",
+);
 
 const TRY_APP: Step<'static> = Step::Do(&[Piece::Text(
     "Try it: the app says “Connected” and lists the other devices.",
