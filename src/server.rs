@@ -47,7 +47,7 @@ use crate::status::http_counters::HttpCounters;
 use crate::status::public_url::DroppedUpgrades;
 use crate::status::ssh_checks::SshChecks;
 use crate::store::{AuditLimits, Store, StoreError};
-use crate::web::WebContext;
+use crate::web::{WebContext, WrongKeys};
 use base::Base;
 use dns::Dns;
 use hearth_core::keys::{ChallengeKey, MachineSecret};
@@ -287,6 +287,7 @@ async fn serve(
             server_url: base.addresses.server_url.clone(),
             policy: policy_status,
             ssh_checks,
+            wrong_keys: WrongKeys::default(),
         },
         counters,
         dropped_upgrades,

@@ -1,7 +1,7 @@
 //! Web pages for people: self-contained, escaped by construction, with a strict Content-Security-Policy.
 //!
-//! Pages cannot change anything: approving a device is left to the command line and the API, because
-//! anyone can open a page.
+//! Anyone can open a page, so pages change nothing: approving a device is left to the command line and the API. The one
+//! exception is a form for the key of an invitation (`invitation`), which proves the right to join by itself.
 #![cfg_attr(
     not(test),
     deny(
@@ -14,14 +14,17 @@
 
 mod home;
 mod html;
+mod invitation;
 mod join;
 mod register;
 mod ssh;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::Response;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::engine::Handle;
@@ -31,7 +34,14 @@ use crate::status::addresses::CurrentUrl;
 use crate::status::policy::PolicyStatus;
 use crate::status::ssh_checks::SshChecks;
 use crate::system_clock;
+use hearth_core::id::AuthId;
+use hearth_core::state::model::PendingState;
 use html::Page;
+
+pub use invitation::{FORM_MAX, WrongKeys};
+
+/// `Retry-After` after too many wrong keys, in seconds.
+const RETRY_SECONDS: &str = "60";
 
 /// Shared state of the pages.
 pub struct WebContext {
@@ -43,6 +53,8 @@ pub struct WebContext {
     pub policy: watch::Receiver<PolicyStatus>,
     /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
+    /// Wrong keys of invitations.
+    pub wrong_keys: WrongKeys,
 }
 
 /// `GET /`: the start page.
@@ -57,13 +69,78 @@ pub fn home(context: &WebContext) -> Response<Body> {
 }
 
 /// `GET /join`: how to add a device.
-pub fn join(context: &WebContext) -> Response<Body> {
-    answer(join::page(&context.server_url.to_string()))
+pub fn join(context: &WebContext, request: &Parts) -> Response<Body> {
+    let agent = request.headers.get(USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    answer(join::page(&context.server_url.to_string(), agent.unwrap_or_default()))
 }
 
 /// `GET /register/{id}`: a pending registration.
 pub fn register(context: &WebContext, id: &str) -> Response<Body> {
-    answer(register::page(id, &context.engine.snapshot()))
+    answer(register::page(id, &context.engine.snapshot(), None))
+}
+
+/// `POST /register/{id}`: admits the device with the key of an invitation. `source` is charged for wrong keys.
+pub async fn redeem(
+    context: &WebContext,
+    id: &str,
+    request: &Parts,
+    source: IpAddr,
+    form: &[u8],
+) -> Response<Body> {
+    let snapshot = context.engine.snapshot();
+    let login = id.parse::<AuthId>().ok();
+    let login = login.and_then(|id| snapshot.pending().get(&id));
+    let Some(login) = login.filter(|login| login.state == PendingState::Waiting) else {
+        // Says what became of it, and nothing about the key.
+        return answer(register::page(id, &snapshot, None));
+    };
+    if invitation::is_from_elsewhere(&request.headers) {
+        let reason = "Another site sent this form. Enter the key here.";
+        return answer(register::page(
+            id,
+            &snapshot,
+            Some((StatusCode::FORBIDDEN, reason)),
+        ));
+    }
+    let now = system_clock::now();
+    let (status, reason) = match invitation::usable_key(form, &snapshot, now) {
+        Ok(key) => match context
+            .engine
+            .redeem_preauth_key(login.id.clone(), key)
+            .await
+        {
+            Ok(_) => return see(&login.id),
+            Err(fault) => invitation::refusal(&fault),
+        },
+        Err(reason) => (StatusCode::FORBIDDEN, reason.to_owned()),
+    };
+    if !context.wrong_keys.count(source, now) {
+        let reason = "Too many keys were refused. Wait a minute, then try again.";
+        let refusal = (StatusCode::TOO_MANY_REQUESTS, reason);
+        let mut response = answer(register::page(id, &snapshot, Some(refusal)));
+        let seconds = HeaderValue::from_static(RETRY_SECONDS);
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+        return response;
+    }
+    tracing::info!(
+        device = &*login.hostinfo.hostname,
+        id = login.id.short(),
+        %source,
+        reason = &*reason,
+        help = "hearth invite",
+        "invitation refused"
+    );
+    answer(register::page(id, &snapshot, Some((status, &reason))))
+}
+
+/// Leads the browser back to the page, so that a reload sends nothing again.
+fn see(id: &AuthId) -> Response<Body> {
+    let mut response = body::status(StatusCode::SEE_OTHER);
+    if let Ok(page) = HeaderValue::from_str(&format!("/register/{}", id.as_str())) {
+        response.headers_mut().insert(LOCATION, page);
+    }
+    response
 }
 
 /// `GET /ssh/{id}`: an SSH connection that waits for approval.

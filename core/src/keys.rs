@@ -109,6 +109,16 @@ public_key!(
     MachineKey,
     "mkey:"
 );
+impl MachineKey {
+    /// The short form, by which people compare keys: the first ten hexadecimal digits in two groups, `1b97c-0a3f2`.
+    pub fn short(&self) -> String {
+        let [a, b, c, d, e, ..] = self.0;
+        let mut digits = HEXLOWER.encode(&[a, b, c, d, e]);
+        digits.insert(5, '-');
+        digits
+    }
+}
+
 public_key!(
     /// Node key: the WireGuard public key of a node, also its address on DERP.
     NodeKey,
@@ -182,6 +192,15 @@ mod tests {
         );
         assert!("nodekey:00".parse::<NodeKey>().is_err());
         assert!("nodekey:zz".parse::<NodeKey>().is_err());
+    }
+
+    #[test]
+    fn the_short_form_of_a_machine_key_is_the_beginning_of_the_whole() {
+        let mut bytes = [0xff; KEY_BYTES];
+        bytes[..5].copy_from_slice(&[0x1b, 0x97, 0xc0, 0xa3, 0xf2]);
+        let key = MachineKey::from_bytes(bytes);
+        assert_eq!(key.short(), "1b97c-0a3f2");
+        assert!(key.to_string().starts_with("mkey:1b97c0a3f2"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{
     Command, NewApiKey, NewPolicy, NewPreAuthKey, NewUser, NewWireGuard, NodeUpdate, Outcome,
-    Register, RegisterReply, Rejected,
+    PresentedKey, Register, RegisterReply, Rejected,
 };
 use hearth_core::state::dns::{DnsRecord, ReservedNames};
 use hearth_core::state::event::AuditEntry;
@@ -344,6 +344,15 @@ impl Handle {
         user: UserId,
     ) -> impl Future<Output = Answer<Arc<Node>>> {
         self.node(by, Command::ApproveRegistration(id, user))
+    }
+
+    /// Admits a pending registration with a preauth key: the device joins as if it had presented the key itself.
+    pub fn redeem_preauth_key(
+        &self,
+        id: AuthId,
+        key: PresentedKey,
+    ) -> impl Future<Output = Answer<Arc<Node>>> {
+        self.node(Principal::Device, Command::RedeemPreAuthKey(id, key))
     }
 
     /// Rejects a pending registration.

@@ -84,6 +84,14 @@ impl Router {
                     Err(fault) => body::text(fault.status(), &fault.to_string()),
                 }
             }
+            Handler::WebForm(handler) => {
+                let limits = &self.control.limits;
+                let bound = route.body.bytes(limits);
+                match body::read_limited(content, bound, limits.request_timeout).await {
+                    Ok(form) => handler(&self.web, &params, &parts, source, &form).await,
+                    Err(fault) => body::text(fault.status(), &fault.to_string()),
+                }
+            }
             handler => self.head(handler, &parts, &params),
         };
         upgrades::note(&self.dropped_upgrades, &parts, &response, source);
@@ -99,7 +107,7 @@ impl Router {
             Handler::Relay(answer) => answer(&self.relay, parts),
             Handler::Control(answer) => answer(&self.control, parts),
             Handler::Ts2021 => ts2021_upgrade(&self.control, parts),
-            Handler::Web(answer) => answer(&self.web, params),
+            Handler::Web(answer) => answer(&self.web, parts, params),
             Handler::Health(answer) => answer(&self.admin),
             _ => body::text(StatusCode::NOT_FOUND, "not found"),
         }

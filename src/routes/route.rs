@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -129,6 +130,9 @@ impl Bound {
 /// Pending response of an API handler.
 pub type ApiFuture<'a> = Pin<Box<dyn Future<Output = admin::ApiResult> + Send + 'a>>;
 
+/// Pending response to a form.
+pub type WebFuture<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
 /// Handler of a route.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -149,7 +153,9 @@ pub enum Handler {
     /// Upgrade to a Noise session; the router answers the requests inside.
     Ts2021,
     /// A web page.
-    Web(fn(&WebContext, &Params) -> Response<Body>),
+    Web(fn(&WebContext, &Parts, &Params) -> Response<Body>),
+    /// A form of a web page: its path parameters, head, source and body.
+    WebForm(for<'a> fn(&'a WebContext, &'a Params, &'a Parts, IpAddr, &'a [u8]) -> WebFuture<'a>),
     /// An API handler.
     Api(for<'a> fn(&'a ApiCall<'a>) -> ApiFuture<'a>),
     /// An API handler that is not async.

@@ -245,7 +245,7 @@ pub static ROUTES: &[Route] = &[
         "/",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, _| web::home(web)),
+        Handler::Web(|web, _, _| web::home(web)),
         "Start page",
     ),
     route(
@@ -253,7 +253,7 @@ pub static ROUTES: &[Route] = &[
         "/join",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, _| web::join(web)),
+        Handler::Web(|web, request, _| web::join(web, request)),
         "How to add a device",
     ),
     route(
@@ -261,7 +261,7 @@ pub static ROUTES: &[Route] = &[
         "/join/",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, _| web::join(web)),
+        Handler::Web(|web, request, _| web::join(web, request)),
         "How to add a device",
     ),
     route(
@@ -269,15 +269,25 @@ pub static ROUTES: &[Route] = &[
         "/register/{id}",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, params| web::register(web, params.get("id"))),
+        Handler::Web(|web, _, params| web::register(web, params.get("id"))),
         "Page of a pending registration",
+    ),
+    route(
+        Verb::Post,
+        "/register/{id}",
+        Access::Public,
+        Bound::Bytes(web::FORM_MAX),
+        Handler::WebForm(|web, params, request, source, form| {
+            Box::pin(web::redeem(web, params.get("id"), request, source, form))
+        }),
+        "Join with the key of an invitation: field `key` of a form",
     ),
     route(
         Verb::Read,
         "/ssh/{id}",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, params| web::ssh(web, params.get("id"))),
+        Handler::Web(|web, _, params| web::ssh(web, params.get("id"))),
         "Page of an SSH connection that waits for approval",
     ),
     // Headscale's API v1.

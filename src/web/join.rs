@@ -1,123 +1,250 @@
-//! `/join`: how to add a device, for each system. The key of an invitation is in the fragment of the URL,
+//! `/join`: how to add a device, the visitor's system first. The key of an invitation is in the fragment of the URL,
 //! which browsers do not send; a script inserts it into the page.
 
 use hyper::StatusCode;
 
-use crate::web::html::{Builder, Page, Piece};
+use crate::web::html::{Builder, Page, Piece, Step};
 
-/// Placeholder of the key, shown until the script fills it in, or when there is none.
-const NO_KEY: &str = "KEY";
-
-/// Accepts only text in the format of a key, and inserts it as text.
+/// Inserts the key, only text in the format of a key, as text; shows the buttons that copy.
+///
+/// On a phone or tablet it keeps the key for an hour, for the page to which the app leads (`register.rs`). Not on
+/// computers: there the owner opens invitations of others.
 const SCRIPT: &str = "\
 (function(){\
-var k=location.hash.slice(1);\
-if(!/^hskey-auth-[A-Za-z0-9_-]{70,90}$/.test(k))return;\
-document.querySelectorAll('[data-key]').forEach(function(e){e.textContent=k});\
+function all(s,f){document.querySelectorAll(s).forEach(f)}\
+var k=location.hash.slice(1),n=navigator;\
+if(/^hskey-auth-[A-Za-z0-9_-]{70,90}$/.test(k)){\
+all('[data-key]',function(e){e.textContent=k});\
+all('[data-with-key]',function(e){e.hidden=false});\
+all('[data-without-key]',function(e){e.hidden=true});\
+if(/Android|iPhone|iPad|iPod/.test(n.userAgent)||(/Macintosh/.test(n.userAgent)&&n.maxTouchPoints>1))\
+try{localStorage.setItem('hearth-invitation',JSON.stringify({key:k,until:Date.now()+36e5}))}catch(e){}\
+}\
+all('button[data-copy]',function(b){\
+b.hidden=false;\
+b.onclick=function(){\
+var r=document.createRange(),s=getSelection();\
+r.selectNodeContents(b.previousElementSibling);s.removeAllRanges();s.addRange(r);\
+if(document.execCommand('copy'))b.textContent='Copied'\
+}});\
 })()";
 
-/// The page.
-pub fn page(url: &str) -> Page {
-    let command: &[Piece<'_>] = &[
+/// A system of a visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum System {
+    Android,
+    Ios,
+    Windows,
+    Macos,
+    Linux,
+    AppleTv,
+}
+
+/// All systems, phones first: they have no other way to get the instructions.
+const SYSTEMS: [System; 6] = [
+    System::Android,
+    System::Ios,
+    System::Windows,
+    System::Macos,
+    System::Linux,
+    System::AppleTv,
+];
+
+impl System {
+    /// The system that a `User-Agent` names. iPads call themselves Macs, see [`order`].
+    fn of(agent: &str) -> Option<Self> {
+        // Android also says Linux, and iPhones also say Mac OS X. ChromeOS runs apps for Android.
+        let names = [
+            ("Android", Self::Android),
+            ("CrOS", Self::Android),
+            ("AppleTV", Self::AppleTv),
+            ("iPhone", Self::Ios),
+            ("iPad", Self::Ios),
+            ("iPod", Self::Ios),
+            ("Windows", Self::Windows),
+            ("Macintosh", Self::Macos),
+            ("Linux", Self::Linux),
+            ("BSD", Self::Linux),
+            ("X11", Self::Linux),
+        ];
+        let mut names = names.into_iter();
+        names
+            .find(|(name, _)| agent.contains(name))
+            .map(|(_, system)| system)
+    }
+}
+
+/// The systems, that of the visitor first.
+fn order(agent: &str) -> (Option<System>, Vec<System>) {
+    let own = System::of(agent);
+    let mut order = SYSTEMS.to_vec();
+    // An iPad calls itself a Mac.
+    if own == Some(System::Macos) {
+        order.sort_by_key(|system| *system != System::Ios);
+    }
+    order.sort_by_key(|system| Some(*system) != own);
+    (own, order)
+}
+
+/// The page. `agent` is the `User-Agent` of the visitor.
+pub fn page(url: &str, agent: &str) -> Page {
+    let (own, order) = order(agent);
+    let mut page = Builder::new(StatusCode::OK, "Add a device")
+        .script(SCRIPT)
+        .only(true)
+        .paragraph(&[Piece::Text(
+            "This is an invitation for one device. Open it on that device, and follow the steps for its system.",
+        )])
+        .end()
+        .only(false)
+        .paragraph(&[Piece::Text(
+            "This page has no key of an invitation. A device that follows the steps waits for approval by the owner; with an \
+             invitation it joins at once. (Without JavaScript: the key is what follows # in the address of this page.)",
+        )])
+        .end();
+    for (number, system) in order.into_iter().enumerate() {
+        if number == 1 && own.is_some() {
+            page = page.heading("Other systems");
+        }
+        page = steps(page, system, Some(system) == own, url);
+    }
+    page.finish()
+}
+
+/// Closing it leads back to the app, where the server is entered.
+const TRAP: Step<'static> = Step::Do(&[Piece::Text(
+    "Open the app. If it opens a page to sign in with Google, Microsoft or the like, close that page: it is not for \
+     this network.",
+)]);
+
+const THEN_ENTER: Step<'static> = Step::CopyKey(
+    "A page “A device asks to join” opens. The invitation is filled in there: press Join. If it is not, paste this key:",
+);
+
+const THEN_APPROVE: Step<'static> = Step::WithoutKey(
+    "A page “A device asks to join” opens. Send its address to the owner for approval.",
+);
+
+const TRY_APP: Step<'static> = Step::Do(&[Piece::Text(
+    "Try it: the app says “Connected” and lists the other devices.",
+)]);
+
+const TRY_COMMAND: Step<'static> = Step::Copy(
+    "Try it: this lists the devices that you can reach.",
+    "Copy command",
+    &[Piece::Text("tailscale status")],
+);
+
+/// The step to install the official client.
+fn install(link: Piece<'static>) -> [Piece<'static>; 2] {
+    [Piece::Text("Install the official client: "), link]
+}
+
+fn steps(page: Builder, system: System, open: bool, url: &str) -> Builder {
+    let login = [
         Piece::Text("tailscale up --login-server="),
         Piece::Text(url),
-        Piece::Text(" --auth-key="),
-        Piece::Key(NO_KEY),
+        Piece::WithKey(" --auth-key="),
     ];
-    let server = Piece::Code(url);
-    let key = Piece::Key(NO_KEY);
-    let install = |link| -> [Piece<'_>; 3] {
-        [
-            Piece::Text("Install the official client: "),
-            link,
-            Piece::Text("."),
-        ]
-    };
-    let then_approve: &[Piece<'_>] = &[Piece::Text(
-        "If it shows a URL instead of connecting, send the URL to the owner for approval.",
-    )];
-    Builder::new(StatusCode::OK, "Add a device")
-        .script(SCRIPT)
-        .paragraph(&[
-            Piece::Text("Server: "),
-            server,
-        ])
-        .paragraph(&[
-            Piece::Text("Key: "),
-            key,
-            Piece::Text(
-                ". The owner makes one on the server with ",
-            ),
-            Piece::Code("hearth invite"),
-            Piece::Text(". It works once. Without a key, leave that part out: the device then waits for approval."),
-        ])
-        .heading("On a computer, as administrator")
-        .command(command)
-        .steps(
-            "Linux",
-            true,
-            &[
-                &install(Piece::Link(LINUX, "tailscale.com/download/linux")),
-                &[Piece::Text("Run the command above as root.")],
-            ],
-        )
-        .steps(
+    let server = [Piece::Text(url)];
+    let enter = |text: &'static str| Step::Copy(text, "Copy server", &server);
+    match system {
+        System::Linux => {
+            let [tailscale, server, key] = login;
+            page.steps(
+                "Linux",
+                open,
+                &[
+                    Step::Do(&install(Piece::Link(LINUX, "tailscale.com/download/linux"))),
+                    Step::Copy(
+                        "Run:",
+                        "Copy command",
+                        &[Piece::Text("sudo "), tailscale, server, key],
+                    ),
+                    Step::Do(&[
+                        Piece::Text("To reach networks behind other devices as well, add "),
+                        Piece::Code("--accept-routes"),
+                        Piece::Text("."),
+                    ]),
+                    TRY_COMMAND,
+                ],
+            )
+        }
+        System::Macos => page.steps(
             "macOS",
-            false,
+            open,
             &[
-                &install(Piece::Link(MACOS, "tailscale.com/download/macos")),
-                &[
-                    Piece::Text("Hold Option, click the Tailscale icon in the menu bar, then Debug, Custom Login Server, Add Account."),
-                ],
-                &[Piece::Text("Enter "), server, Piece::Text(".")],
-                &[Piece::Text("Or run the command above in a terminal.")],
-                then_approve,
+                Step::Do(&install(Piece::Link(MACOS, "tailscale.com/download/macos"))),
+                TRAP,
+                enter(
+                    "Hold Option, click the Tailscale icon in the menu bar, then Debug, Custom Login Server, Add Account. \
+                     Enter:",
+                ),
+                THEN_ENTER,
+                THEN_APPROVE,
+                Step::Copy(
+                    "Or, instead of the last steps, run in a terminal:",
+                    "Copy command",
+                    &login,
+                ),
+                TRY_APP,
             ],
-        )
-        .steps(
+        ),
+        System::Windows => page.steps(
             "Windows",
-            false,
+            open,
             &[
-                &install(Piece::Link(WINDOWS, "tailscale.com/download/windows")),
-                &[Piece::Text("Run the command above in PowerShell.")],
+                Step::Do(&install(Piece::Link(WINDOWS, "tailscale.com/download/windows"))),
+                TRAP,
+                Step::Copy("Run in PowerShell:", "Copy command", &login),
+                TRY_COMMAND,
             ],
-        )
-        .steps(
+        ),
+        System::Android => page.steps(
             "Android",
-            false,
+            open,
             &[
-                &install(Piece::Link(ANDROID, "Google Play or F-Droid")),
-                &[Piece::Text("Open Settings, Accounts, the three-dot menu, Use an alternate server.")],
-                &[Piece::Text("Enter "), server, Piece::Text(".")],
-                &[
-                    Piece::Text("With a key: in the same menu choose Use an auth key, and enter "),
-                    key,
-                    Piece::Text("."),
-                ],
-                then_approve,
+                Step::Do(&install(Piece::Link(ANDROID, "Google Play or F-Droid"))),
+                TRAP,
+                enter("Open Settings, Accounts, the three-dot menu, Use an alternate server. Enter:"),
+                THEN_ENTER,
+                Step::CopyKey("If no page opens: in the same menu choose Use an auth key. Enter:"),
+                THEN_APPROVE,
+                TRY_APP,
             ],
-        )
-        .steps(
+        ),
+        System::Ios => page.steps(
             "iPhone and iPad",
-            false,
+            open,
             &[
-                &install(Piece::Link(IOS, "App Store")),
-                &[Piece::Text("Open the app, tap the account icon, Log in, the three-dot menu, Use a custom coordination server.")],
-                &[Piece::Text("Enter "), server, Piece::Text(" and log in.")],
-                then_approve,
+                Step::Do(&install(Piece::Link(IOS, "App Store"))),
+                TRAP,
+                enter(
+                    "Tap the account icon, Log in, the three-dot menu, Use a custom coordination server. Enter this, \
+                     then log in:",
+                ),
+                THEN_ENTER,
+                THEN_APPROVE,
+                TRY_APP,
             ],
-        )
-        .steps(
+        ),
+        System::AppleTv => page.steps(
             "Apple TV",
-            false,
+            open,
             &[
-                &[Piece::Text("Install Tailscale from the App Store, but do not open it yet.")],
-                &[Piece::Text("Open Settings, Apps, Tailscale, ALTERNATE COORDINATION SERVER URL.")],
-                &[Piece::Text("Enter "), server, Piece::Text(", then open the app and log in.")],
-                then_approve,
+                Step::Do(&[Piece::Text(
+                    "Install Tailscale from the App Store, but do not open it yet.",
+                )]),
+                enter("Open Settings, Apps, Tailscale, ALTERNATE COORDINATION SERVER URL. Enter:"),
+                Step::Do(&[Piece::Text(
+                    "Open the app and log in. It shows a QR code: scan it with your phone.",
+                )]),
+                THEN_ENTER,
+                THEN_APPROVE,
+                TRY_APP,
             ],
-        )
-        .finish()
+        ),
+    }
 }
 
 const LINUX: &str = "https://tailscale.com/download/linux";
@@ -125,3 +252,82 @@ const MACOS: &str = "https://tailscale.com/download/macos";
 const WINDOWS: &str = "https://tailscale.com/download/windows";
 const ANDROID: &str = "https://tailscale.com/download/android";
 const IOS: &str = "https://tailscale.com/download/ios";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Browsers in the order of their `User-Agent`s' traps: each names another system as well.
+    #[test]
+    fn the_system_of_the_visitor_comes_first() {
+        for (agent, first) in [
+            (
+                "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36",
+                "Android",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1",
+                "iPhone and iPad",
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15",
+                "macOS",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0",
+                "Windows",
+            ),
+            (
+                "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
+                "Linux",
+            ),
+            (
+                "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36",
+                "Android",
+            ),
+            (
+                "Mozilla/5.0 (X11; FreeBSD amd64; rv:132.0) Gecko/20100101 Firefox/132.0",
+                "Linux",
+            ),
+        ] {
+            let page = page("http://192.168.1.1:8080", agent);
+            let opened = format!("<details open><summary>{first}</summary>");
+            assert!(page.text.contains(&opened), "{agent}");
+            let position = |text: &str| page.text.find(text).unwrap();
+            assert_eq!(page.text.matches("<details open>").count(), 1);
+            assert_eq!(position("<details"), position(&opened), "{agent}");
+            assert!(position("Other systems") > position(&opened));
+        }
+    }
+
+    #[test]
+    fn an_ipad_that_calls_itself_a_mac_has_its_steps_next() {
+        let (_, order) = order("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/605.1.15");
+        assert_eq!(order.get(..2), Some(&[System::Macos, System::Ios][..]));
+    }
+
+    #[test]
+    fn an_unknown_system_gets_all_of_them_closed() {
+        let page = page("http://192.168.1.1:8080", "curl/8.5");
+        assert_eq!(page.text.matches("<details>").count(), SYSTEMS.len());
+        assert!(!page.text.contains("Other systems"));
+    }
+
+    /// Whoever copies a key from running text also copies the full stop after it.
+    #[test]
+    fn the_key_is_only_where_it_is_copied_whole() {
+        let page = page("http://192.168.1.1:8080", "Android");
+        for (at, _) in page.text.match_indices("<span data-key>") {
+            let after = page.text.get(at..).unwrap();
+            let after = after.split_once("</span>").unwrap().1;
+            assert!(
+                after.starts_with("</code>") || after.starts_with("</span></code>"),
+                "{after:.60}"
+            );
+        }
+        assert_eq!(
+            page.text.matches("<button").count(),
+            page.text.matches("data-copy hidden>Copy ").count()
+        );
+    }
+}

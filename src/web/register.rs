@@ -1,20 +1,42 @@
-//! `/register/<id>`: a pending registration, and how the owner approves it.
+//! `/register/<id>`: a pending registration, how the owner approves it, and how an invitation does.
+
+use std::sync::Arc;
 
 use hyper::StatusCode;
 
 use crate::web::html::{Builder, Page, Piece};
 use hearth_core::clock::Timestamp;
 use hearth_core::id::AuthId;
-use hearth_core::state::model::{PendingRegistration, PendingState};
+use hearth_core::state::model::{Node, PendingRegistration, PendingState};
 use hearth_core::state::snapshot::Snapshot;
 
-/// Reload interval of a pending page, in seconds.
+/// Reload interval of a pending page, in seconds; and in browsers that run no scripts, where a reload loses what is
+/// being typed.
 const RELOAD_SECONDS: u32 = 3;
+const RELOAD_SECONDS_WITHOUT_SCRIPT: u32 = 60;
+/// The same after a refused key, so that the reason can be read.
+const RELOAD_SECONDS_REFUSED: u32 = 30;
 /// Most characters shown of a text from the device.
 const SHOWN: usize = 64;
 
-/// The page of a pending registration.
-pub fn page(id: &str, snapshot: &Snapshot) -> Page {
+/// Fills in the invitation that this browser opened within the last hour (`join.rs`) until the device is decided.
+/// Reloads the page, but not while somebody types.
+const SCRIPT: &str = "\
+(function(){\
+var f=document.getElementById('key'),n=document.documentElement.dataset.reload,filled='';\
+try{\
+if(!f)localStorage.removeItem('hearth-invitation');\
+var i=JSON.parse(localStorage.getItem('hearth-invitation'));\
+if(f&&i&&i.until>Date.now()&&/^hskey-auth-[A-Za-z0-9_-]{70,90}$/.test(i.key))f.value=filled=i.key\
+}catch(e){}\
+if(n)setInterval(function(){\
+if(!f||(f.value===filled&&document.activeElement!==f))location.replace(location.pathname)\
+},n*1000)\
+})()";
+
+/// The page of a pending registration. `refusal` says why the key that was entered is not accepted, and with which
+/// status.
+pub fn page(id: &str, snapshot: &Snapshot, refusal: Option<(StatusCode, &str)>) -> Page {
     let login = id
         .parse::<AuthId>()
         .ok()
@@ -22,55 +44,71 @@ pub fn page(id: &str, snapshot: &Snapshot) -> Page {
     match login {
         None => gone(),
         Some(login) => match login.state {
-            PendingState::Waiting => waiting(login, snapshot),
+            PendingState::Waiting => waiting(login, snapshot, refusal),
             PendingState::Rejected => rejected(login),
-            PendingState::Approved(node) => {
-                let node = snapshot.node(node);
-                approved(login, node.map(|node| &*node.label))
-            }
+            PendingState::Approved(node) => approved(login, snapshot.node(node)),
         },
     }
 }
 
-fn waiting(login: &PendingRegistration, snapshot: &Snapshot) -> Page {
+fn waiting(
+    login: &PendingRegistration,
+    snapshot: &Snapshot,
+    refusal: Option<(StatusCode, &str)>,
+) -> Page {
     let mut users = snapshot.users().values();
     let user = match (users.next(), users.next()) {
         (Some(only), None) => &only.name,
         _ => "NAME",
     };
     let command = format!("hearth pending approve {} --user {user}", login.id);
-    let page = Builder::new(StatusCode::OK, "A device asks to join")
-        .refresh(RELOAD_SECONDS)
-        .paragraph(&[Piece::Text("It is waiting for approval by the owner.")]);
+    let status = refusal.map_or(StatusCode::OK, |(status, _)| status);
+    let seconds = refusal.map_or(RELOAD_SECONDS, |_| RELOAD_SECONDS_REFUSED);
+    let mut page = Builder::new(status, "A device asks to join")
+        .script(SCRIPT)
+        .refresh_by_script(seconds, RELOAD_SECONDS_WITHOUT_SCRIPT);
+    if let Some((_, reason)) = refusal {
+        page = page.alert(reason);
+    }
     device(page, login)
+        .heading("If this is your device and you have an invitation")
+        .key_form("Invitation", "Join")
+        .heading("If you have no invitation")
+        .paragraph(&[Piece::Text(
+            "Send the owner of the network the address of this page. It updates once the device is approved.",
+        )])
         .heading("If you are the owner")
-        .paragraph(&[Piece::Text(
-            "Check that this is the device you expect. Then run on the server:",
-        )])
-        .command(&[Piece::Text(&command)])
         .paragraph(&[
-            Piece::Text("To reject it: "),
-            Piece::Code(&format!("hearth pending reject {}", login.id)),
+            Piece::Text("Compare the machine key. Then approve or reject the device in LuCI ("),
+            Piece::Text("Services › hearth › Devices"),
+            Piece::Text("), or on the server:"),
         ])
-        .heading("If you are not the owner")
-        .paragraph(&[Piece::Text(
-            "Send the owner the URL of this page. This page updates once you are approved.",
-        )])
+        .command(&[Piece::Text(&command)])
+        .command(&[Piece::Text(&format!("hearth pending reject {}", login.id))])
         .finish()
 }
 
-fn approved(login: &PendingRegistration, label: Option<&str>) -> Page {
-    let page = Builder::new(StatusCode::OK, "Device approved").paragraph(&[
-        Piece::Text("It was approved"),
-        Piece::Text(if label.is_some() { " as " } else { "" }),
-        Piece::Text(label.unwrap_or_default()),
-        Piece::Text(". It connects automatically; you can close this page."),
-    ]);
+fn approved(login: &PendingRegistration, node: Option<&Arc<Node>>) -> Page {
+    let name = node.map(|node| &*node.label);
+    let page = Builder::new(StatusCode::OK, "Device approved")
+        .script(SCRIPT)
+        .paragraph(&[
+            Piece::Text("It joins"),
+            Piece::Text(if name.is_some() { " as " } else { "" }),
+            Piece::Text(name.unwrap_or_default()),
+            Piece::Text(match node {
+                Some(node) if !node.authorized => {
+                    ", and can connect to others once the owner approves the device."
+                }
+                _ => ". It connects automatically; you can close this page.",
+            }),
+        ]);
     device(page, login).finish()
 }
 
 fn rejected(login: &PendingRegistration) -> Page {
     let page = Builder::new(StatusCode::OK, "Device rejected")
+        .script(SCRIPT)
         .paragraph(&[Piece::Text("The owner rejected this device.")]);
     device(page, login).finish()
 }
@@ -93,8 +131,7 @@ fn device(page: Builder, login: &PendingRegistration) -> Builder {
     let name = shown(&login.hostinfo.hostname);
     let system = shown(&login.hostinfo.os);
     let client = shown(&login.hostinfo.client_version);
-    let machine = format!("{:?}", login.machine);
-    let key = format!("{:?}", login.key);
+    let machine = login.machine.short();
     let since = minutes(login.created);
     let tags = shown(&tags);
     let mut facts = vec![
@@ -103,7 +140,6 @@ fn device(page: Builder, login: &PendingRegistration) -> Builder {
         ("Client", &client),
         ("Requested at", &since),
         ("Machine key", &machine),
-        ("Node key", &key),
     ];
     if !login.hostinfo.request_tags.is_empty() {
         facts.push(("Requested tags", &tags));

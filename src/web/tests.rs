@@ -42,7 +42,7 @@ fn with_login(hostname: &str, state: PendingState) -> Model {
 
 fn register(hostname: &str, state: PendingState) -> Page {
     let snapshot = Snapshot::of(&with_login(hostname, state), true);
-    register::page("abc-DEF_1", &snapshot)
+    register::page("abc-DEF_1", &snapshot, None)
 }
 
 #[test]
@@ -54,6 +54,10 @@ fn a_pending_device_is_shown_with_the_commands_of_the_owner() {
         "<dd>linux</dd>",
         "<dd>2026-01-01 00:00 UTC</dd>",
         "hearth pending approve abc-DEF_1 --user ",
+        "hearth pending reject abc-DEF_1",
+        "Services › hearth › Devices",
+        "<dd>01010-10101</dd>",
+        "<form method=\"post\"",
         "http-equiv=\"refresh\"",
     ] {
         assert!(page.text.contains(part), "{part}: {}", page.text);
@@ -76,7 +80,7 @@ fn a_decided_registration_is_shown_and_reloads_no_more() {
 fn an_unknown_registration_shows_how_to_register_again() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
     for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
-        let page = register::page(id, &snapshot);
+        let page = register::page(id, &snapshot, None);
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{id}");
         assert!(page.text.contains("tailscale up"));
         assert!(!page.text.contains("laptop") && !page.text.contains("<script"));
@@ -87,13 +91,38 @@ fn an_unknown_registration_shows_how_to_register_again() {
 fn a_device_cannot_name_itself_into_the_page() {
     let name = format!("</dd><script>alert(1)</script>{}", "x".repeat(10_000));
     let page = register(&name, PendingState::Waiting);
-    assert!(!page.text.contains("<script"), "{}", page.text);
-    assert!(page.text.len() < 8000, "{}", page.text.len());
+    assert!(!page.text.contains("<script>alert"), "{}", page.text);
+    assert_eq!(page.text.matches("<script").count(), 1, "its own");
+    assert!(page.text.len() < 9000, "{}", page.text.len());
+}
+
+#[test]
+fn a_refused_key_is_explained_and_can_be_entered_again() {
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let refusal = Some((StatusCode::FORBIDDEN, "This key <is> not valid."));
+    let page = register::page("abc-DEF_1", &snapshot, refusal);
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    let alert = page.text.find("This key &lt;is&gt; not valid.").unwrap();
+    assert!(alert < page.text.find("<form").unwrap());
+}
+
+#[test]
+fn only_a_page_with_a_form_may_send_one_and_only_to_this_server() {
+    let waiting = register("laptop", PendingState::Waiting);
+    assert!(waiting.policy().contains("form-action 'self'"));
+    for page in [
+        register("laptop", PendingState::Rejected),
+        register("laptop", PendingState::Approved(NodeId::FIRST)),
+        join::page(URL, ""),
+    ] {
+        assert!(page.policy().contains("form-action 'none'"));
+        assert!(!page.text.contains("<form"));
+    }
 }
 
 #[test]
 fn the_join_page_has_the_server_and_a_place_for_the_key() {
-    let page = join::page(URL);
+    let page = join::page(URL, "");
     assert!(page.text.contains(&format!("--login-server={URL}")));
     assert!(page.text.matches("<span data-key>KEY</span>").count() >= 2);
     for system in ["Linux", "macOS", "Windows", "Android", "iPhone", "Apple TV"] {
@@ -107,7 +136,7 @@ fn no_page_loads_anything_from_elsewhere() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
     let pages = [
         home::page(URL, &snapshot, &PolicyStatus::default()),
-        join::page(URL),
+        join::page(URL, ""),
         register("laptop", PendingState::Waiting),
     ];
     for page in pages {
@@ -123,7 +152,7 @@ fn no_page_loads_anything_from_elsewhere() {
 
 #[test]
 fn answers_carry_the_policy() {
-    let answer = answer(join::page(URL));
+    let answer = answer(join::page(URL, ""));
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(header("referrer-policy"), "no-referrer");
     assert_eq!(header("cache-control"), "no-store");

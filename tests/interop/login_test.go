@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +58,52 @@ func loginID(t *testing.T, s *harness.Server, url string) string {
 		t.Fatalf("login URL %q is not %s/register/<id>", url, s.URL)
 	}
 	return id
+}
+
+// An app that takes no key leads to the page of its registration, where the key of an invitation is entered.
+func TestInvitationEnteredOnThePage(t *testing.T) {
+	s := startHTTP(t)
+	s.User("alice")
+	key := s.Key("alice")
+	phone := newDevice(t, s, filepath.Join(t.TempDir(), "phone"), "phone", "").begin()
+	url := phone.loginURL("")
+	enter := func(key string) (int, string) {
+		res, err := http.PostForm(url, neturl.Values{"key": {key}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	step(t, "a wrong key does not admit the device", func(t *testing.T) {
+		wrong := key[:len(key)-1] + "x"
+		if status, text := enter(wrong); status != http.StatusForbidden || !strings.Contains(text, "not valid") {
+			t.Errorf("the page answers %d: %s", status, text)
+		}
+		if s.NodeNamed("phone") != nil {
+			t.Error("the device has joined")
+		}
+	})
+	step(t, "the right one does, and the device goes on by itself", func(t *testing.T) {
+		if status, text := enter(" " + key + ". "); status != http.StatusOK || !strings.Contains(text, "Device approved") {
+			t.Errorf("the page answers %d: %s", status, text)
+		}
+		phone.state("Running")
+		if node := s.MustNode("phone"); node.User.Name != "alice" {
+			t.Errorf("the device belongs to %+v", node.User)
+		}
+	})
+	step(t, "it is for one device", func(t *testing.T) {
+		tablet := newDevice(t, s, filepath.Join(t.TempDir(), "tablet"), "tablet", "").begin()
+		url = tablet.loginURL("")
+		if status, text := enter(key); status != http.StatusForbidden || !strings.Contains(text, "was used already") {
+			t.Errorf("the page answers %d: %s", status, text)
+		}
+	})
 }
 
 func TestInteractiveLogin(t *testing.T) {

@@ -12,7 +12,7 @@ const router = new Router(resources, theme);
 await router.start(scenarios.home);
 const browser = await Browser.start(chromium);
 try {
-	for (const name of [ 'home', 'empty', 'stopped', 'off', 'many', 'nasty' ]) {
+	for (const name of [ 'home', 'empty', 'stopped', 'clash', 'off', 'many', 'nasty' ]) {
 		for (const [ size, width ] of [ [ '', 1280 ], [ '-phone', 390 ] ]) {
 			if (size && name != 'home')
 				continue;

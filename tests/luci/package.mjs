@@ -71,12 +71,40 @@ test('the pages make nodes and no HTML', () => {
 		for (const [ whole ] of source.matchAll(/(?:showModal|addNotification)\((?!null|\[)[^\n]*/g))
 			assert.fail(`${script}: ${whole}`);
 		for (const letter of source)
-			assert.ok(letter.codePointAt(0) < 128 || '“”…–→⚠'.includes(letter), `${script}: ${letter}`);
+			assert.ok(letter.codePointAt(0) < 128 || '“”…–→⚠›'.includes(letter), `${script}: ${letter}`);
 	}
 });
 
 test('all strings of the pages can be translated, and are in German', () => {
 	assert.deepEqual(faults(), []);
+});
+
+// What stands in grey in an empty field applies: an example there would be taken for it.
+test('the settings show defaults in grey and examples in words', () => {
+	const source = text(`${resources}/view/hearth/settings.js`);
+	assert.ok(!/placeholder = (?!this\.known\[path\] \|\| '')/.test(source));
+	const shown = new Map([ ...source.match(/const DEFAULTS = \{([^}]*)\}/)[1].matchAll(/'([\w.]+)': '([^']*)'/g) ].map(([ , path, value ]) => [ path, value ]));
+	assert.ok(shown.size > 15);
+	const example = new Map(), member = new Map();
+	let section = 'server';
+	for (const line of readFileSync(join(root, 'hearth.example.toml'), 'utf8').split('\n')) {
+		section = line.match(/^\[(\w+)\]$/)?.[1] ?? section;
+		const [ , key, value ] = line.match(/^#(\w+) = (.*)$/) ?? [];
+		if (key)
+			example.set(`${section}.${key}`, value.replace(/^"(.*)"$/, '$1').replace(/^\[::\]:/, ''));
+	}
+	for (const line of readFileSync(join(root, 'openwrt/hearth/files/hearth.config'), 'utf8').split('\n')) {
+		section = line.match(/^config \w+ '(\w+)'/)?.[1] ?? section;
+		const [ , key, value ] = line.match(/^\t#?option (\w+) '(.*)'$/) ?? [];
+		if (key)
+			member.set(`${section}.${key}`, value);
+	}
+	for (const [ path, value ] of shown) {
+		// These two are the package's own; the example shows an address for metrics.
+		const own = path.startsWith('member.') || path == 'server.data_dir';
+		const expected = path == 'metrics.listen' ? 'off' : (own ? member : example).get(path);
+		assert.equal(value, expected, path);
+	}
 });
 
 test('the settings are those of the configuration that the package installs', t => {

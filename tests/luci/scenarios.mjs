@@ -8,7 +8,7 @@ const ago = seconds => new Date(now - seconds * 1000).toISOString();
 const none = { count: 0, first: [] };
 
 export const status = {
-	enabled: true, running: true,
+	enabled: true, running: true, member: { enabled: false, installed: false, said: '' },
 	version: '0.1.0', server_url: 'https://home.example.org:8443', base_domain: 'hearth.internal',
 	http: '[::]:8080', https: '[::]:8443', stun: '[::]:3478', uptime: 183845,
 	clock_is_plausible: true, database_is_writable: true,
@@ -159,17 +159,21 @@ export const empty = {
 	records: { records: [], left_out: 0 }, audit: { entries: [], more: false, reports: [] }, doctor: { error: 'refused', message: 'Not Found' }
 };
 
-const failing = (error, message = '') => {
-	const answer = { error, message };
+const failing = (error, message = '', problem) => {
+	const answer = { error, message, ...problem };
 	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'audit', 'invite', ...Object.keys(changes) ];
 	return {
 		...Object.fromEntries(methods.map(name => [ name, answer ])),
-		status: { enabled: error != 'off', running: error == 'silent', ...answer }, uci
+		status: { enabled: error != 'off', running: error == 'silent', member: status.member, ...answer }, uci
 	};
 };
 
-export const off = { ...failing('off'), set_enabled: done };
-export const stopped = failing('stopped');
+export const off = { ...failing('off', '', { problem: null }), set_enabled: done };
+export const stopped = failing('stopped', '', { problem: null });
+export const clash = failing('stopped', '', { problem: {
+	setting: 'listen.https',
+	message: "ports are already in use: listen.https '8443' by LuCI (uhttpd at 0.0.0.0:8443). Set others in LuCI (Services > hearth > Settings) or by: uci set hearth.listen.https='8444'; uci commit hearth; /etc/init.d/hearth restart."
+} });
 export const silent = failing('silent');
 export const unreadable = failing('unreadable');
 // rpcd does not know the backend, or the session may not use it.
@@ -202,7 +206,7 @@ export const attacks = [
 // Every text that a device, a user or another person can choose is an attack.
 export const nasty = (() => {
 	let next = 0;
-	const keep = [ 'last_seen', 'expiry', 'created', 'machine_key', 'type', 'source', 'level', 'id' ];
+	const keep = [ 'last_seen', 'expiry', 'created', 'type', 'source', 'level', 'id' ];
 	const spoil = (value, key) => {
 		if (typeof value == 'string')
 			return keep.includes(key) ? value : attacks[next++ % attacks.length];

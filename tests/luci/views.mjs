@@ -66,12 +66,74 @@ test('the overview shows the state, pending actions and findings of the doctor',
 	at('overview', scenarios.home, async page => {
 		await page.until("document.querySelectorAll('.hearth-finding').length == 5");
 		const text = await page.text();
-		for (const words of [ 'https://home.example.org:8443', '4 (2 online)', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3',
-			'Pending registrations: 1.', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
+		assert.ok(!text.includes('GL.iNet GL-MT6000'), 'details are folded');
+		assert.ok(text.indexOf('Add a device') < text.indexOf('Action required'), 'what to do comes first');
+		await page.value("document.querySelectorAll('details').forEach(one => { one.open = true; })");
+		const all = await page.text();
+		for (const words of [ 'https://home.example.org:8443', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3' ])
+			assert.ok(all.includes(words), `${words} in ${all}`);
+		for (const words of [ '4 devices, 2 online', 'Add a device', 'Pending registrations: 1.', 'Approve or reject', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
 			'Your ISP uses carrier-grade NAT', 'run `hearth derp` on a rented server', 'Passed checks: 2' ])
 			assert.ok(text.includes(words), `${words} in ${text}`);
 		assert.equal(await page.value("document.querySelectorAll('details .hearth-finding').length"), 2);
+		const links = await page.value("[...document.querySelectorAll('.hearth-finding a')].map(link => [ link.textContent, link.hash ])");
+		assert.deepEqual(links, [ [ 'Settings: derp.map_files', '#derp.map_files' ] ], 'advice leads to the settings that it names, and to no host name');
 	}));
+
+test('what keeps hearth from starting is said in its own words, with a link to the setting', async () => {
+	for (const view of views.filter(view => view != 'settings'))
+		await at(view, scenarios.clash, async page => {
+			await page.until(visible("listen.https '8443' by LuCI (uhttpd at 0.0.0.0:8443)"));
+			const links = await page.value("[...document.querySelectorAll('.alert-message a')].map(link => link.getAttribute('href'))");
+			assert.ok(links[0].endsWith('/admin/services/hearth/settings#listen.https'), links[0]);
+		});
+	await at('settings', scenarios.clash, page => page.until(visible("listen.https '8443' by LuCI")));
+});
+
+test('a link to a setting shows its field', async () => {
+	const hash = async (name, check) => {
+		router.play(scenarios.home);
+		const page = await browser.page();
+		try {
+			await page.open(router.view('settings') + '#' + name);
+			await page.until("document.querySelector('#view h2')");
+			await check(page);
+		}
+		finally {
+			await page.close();
+		}
+	};
+	for (const name of [ 'listen.https', 'wan.ipv4', 'member.enabled', 'derp.map_files' ])
+		await hash(name, page => page.until(`document.querySelector('[data-name="_${name.replace('.', '_')}"]')?.style.outline &&
+			document.querySelector('[data-name="_${name.replace('.', '_')}"]').offsetParent`));
+	await hash('wan.on_change', page => page.until(visible('wan.on_change has no field on this page')));
+	await hash('nonsense', page => page.until("document.querySelector('[data-name]')"));
+});
+
+test('a router that cannot join because the client is missing says so', async () => {
+	const member = said => ({ ...scenarios.home, status: { ...scenarios.status, member: { enabled: true, installed: false, said } } });
+	await at('overview', member(''), page => page.until(visible('the package “tailscale” is not installed')));
+	await at('settings', member(''), page => page.until(visible('Install it under System › Software')));
+	await at('overview', { ...scenarios.home, status: { ...scenarios.status, member: { enabled: true, installed: true, said: 'joined the tailnet' } } }, async page => {
+		assert.ok(!(await page.text()).includes('is not installed'));
+		await page.value("document.querySelectorAll('details').forEach(one => { one.open = true; })");
+		await page.until(visible('joined the tailnet'));
+	});
+});
+
+test('empty fields show what applies, by the running hearth', () =>
+	at('settings', { ...scenarios.home, uci: { server: { '.name': 'server', '.type': 'hearth' } } }, async page => {
+		const grey = name => page.value(`document.querySelector('[data-name="${name}"] input:not([type=hidden])').placeholder`);
+		await page.until(`document.querySelector('[data-name="_listen_https"] input')`);
+		for (const [ name, value ] of [
+			[ '_server_server_url', 'https://home.example.org:8443' ], [ '_listen_https', '8443' ], [ '_wan_ipv4', '203.0.113.9' ],
+			[ '_wan_interface', 'pppoe-wan' ], [ '_node_expiry', 'never' ], [ '_derp_ipv4', '' ], [ '_tls_cert_file', '' ], [ '_derp_host_name', '' ]
+		])
+			assert.equal(await grey(name), value, name);
+	}));
+
+test('the key of a pending device is shown in its short form', () =>
+	at('devices', scenarios.home, page => page.until(visible('5e9b1-c7aa0'))));
 
 test('a hearth without a doctor or devices shows neither findings nor alarming zeros', () =>
 	at('overview', scenarios.empty, async page => {
@@ -356,7 +418,7 @@ test('names chosen by devices and users are shown as text only', async () => {
 			if (view == 'invite') {
 				await page.click('Create invitation', '#view');
 				await page.until("document.querySelector('#hearth-invitation svg')");
-				assert.equal(await page.value("document.querySelectorAll('#hearth-invitation a').length"), 0, 'no link to a script');
+				assert.deepEqual(await page.value("[...document.querySelectorAll('#hearth-invitation a')].map(link => link.textContent)"), [ 'Devices' ], 'no link to a script');
 			}
 			if (view == 'devices') {
 				for (const button of [ 'Rename', 'Set expiry', 'Delete' ]) {
@@ -431,7 +493,7 @@ test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI 
 	try {
 		await at('overview', scenarios.home, async page => {
 			await page.until(visible('Erreichbarkeit'));
-			assert.ok((await page.text()).includes('4 (2 online)'));
+			assert.ok((await page.text()).includes('4 Geräte, 2 online'));
 		});
 		await at('devices', scenarios.home, page => page.until(visible('Ausstehende Registrierungen')));
 		await at('audit', scenarios.home, page => page.until(visible('Genehmigte Routen: geändert')));

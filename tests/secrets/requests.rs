@@ -49,6 +49,12 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("GET, HEAD", "/join", "", ""),
     ("GET, HEAD", "/join/", "", ""),
     ("GET, HEAD", "/register/{id}", "/register/{pending}", ""),
+    (
+        "POST",
+        "/register/{id}",
+        "/register/{pending}",
+        "key={preauth}",
+    ),
     ("GET, HEAD", "/ssh/{id}", "/ssh/{ssh}", ""),
     ("GET, HEAD", "/openapi.json", "", ""),
     (
@@ -376,6 +382,11 @@ pub async fn run(
             .replace("{policy}", &escaped(&crate::policy(8)));
         if text.contains("{pending}") {
             text = text.replace("{pending}", &devices.pending(secrets).await);
+        }
+        if text.contains("{preauth}") {
+            let made = server.good("preauthkeys create --user home").await;
+            let made = secrets.key(answers.add("preauthkeys create", &made));
+            text = text.replace("{preauth}", &made);
         }
         if text.contains("{ssh}") {
             text = text.replace("{ssh}", &devices.ssh_check(secrets).await);

@@ -21,6 +21,7 @@ const SHOW_IDS: &[&str] = &[
     "GET /api/v1/hearth/ssh",
     // The pages about them: who asks for one knows the ID.
     "GET /register/{id}",
+    "POST /register/{id}",
     "GET /ssh/{id}",
 ];
 

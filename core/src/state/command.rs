@@ -104,6 +104,8 @@ pub enum Command {
     DeleteDnsRecord(DnsRecord),
     /// Approves a pending registration: the device becomes this user's node.
     ApproveRegistration(AuthId, UserId),
+    /// Admits a pending registration with a preauth key that a person entered for the device.
+    RedeemPreAuthKey(AuthId, PresentedKey),
     /// Rejects a pending registration.
     RejectRegistration(AuthId),
 }

@@ -172,7 +172,7 @@ hearth_add() {
 	esac
 }
 
-# hearth_add_all SECTION PREFIX adds every option of a section.
+# hearth_add_all SECTION PREFIX adds every option of a section but the one that `hearth_left_out` names.
 hearth_add_all() {
 	local options option
 	eval "options=\$hearth_options_$1"
@@ -180,6 +180,7 @@ hearth_add_all() {
 		case "$1$HEARTH_OWN_OPTIONS" in
 		server*" $option "*) continue ;;
 		esac
+		[ "$1.$option" != "${hearth_left_out:-}" ] || continue
 		hearth_add "$1" "$option" "$2$option" "$option"
 	done
 }
@@ -240,9 +241,15 @@ hearth_json() {
 	json_cleanup
 }
 
-# hearth_port LISTEN prints the port of a listen address, nothing for `off`.
+# hearth_port LISTEN prints the port of a listen address without leading zeros, nothing for `off`.
 hearth_port() {
 	local port="${1##*:}"
+	while :; do
+		case "$port" in
+		0?*) port="${port#0}" ;;
+		*) break ;;
+		esac
+	done
 	case "$port" in
 	'' | *[!0-9]*) ;;
 	*) [ "${#port}" -le 5 ] && printf %s "$port" ;;

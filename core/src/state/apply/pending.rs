@@ -157,7 +157,8 @@ pub(super) fn reject(tx: &mut Tx<'_>, id: &AuthId) -> Applied {
     Ok(Outcome::Done)
 }
 
-fn waiting(model: &Model, id: &AuthId) -> Result<Arc<PendingRegistration>, Rejected> {
+/// The registration, if it waits for a decision.
+pub(super) fn waiting(model: &Model, id: &AuthId) -> Result<Arc<PendingRegistration>, Rejected> {
     let pending = model.pending.get(id).ok_or(Rejected::NoSuchLogin)?;
     if pending.state != PendingState::Waiting {
         return Err(Rejected::LoginDecided);

@@ -67,7 +67,11 @@ fn log_out(tx: &mut Tx<'_>, known: Option<&Node>) -> Registration {
     Registration::KeyExpired(Some(known.id))
 }
 
-fn find_key(model: &Model, presented: &PresentedKey) -> Result<Option<Arc<PreAuthKey>>, Rejected> {
+/// The preauth key that is presented, whether or not it may still be used.
+pub(super) fn find_key(
+    model: &Model,
+    presented: &PresentedKey,
+) -> Result<Option<Arc<PreAuthKey>>, Rejected> {
     let PresentedKey::WellFormed { prefix, hash } = presented else {
         return Err(Rejected::UnknownPreAuthKey);
     };

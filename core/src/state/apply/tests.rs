@@ -7,6 +7,7 @@ mod invariants;
 mod login;
 mod names;
 mod policy;
+mod redeem;
 mod routes;
 mod tags;
 mod wireguard;

@@ -48,6 +48,10 @@ config_get() {
 	eval "$1=\${CONFIG_$2_$3:-\$4}"
 }
 
+config_set() {
+	eval "CONFIG_$1_$2=\$3"
+}
+
 config_get_bool() {
 	config_get "$1" "$2" "$3" "$4"
 	eval "case \"\$$1\" in

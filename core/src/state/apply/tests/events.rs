@@ -141,6 +141,10 @@ fn every_command_is_one_event_and_none_has_a_secret() {
     let joins = new_secret(SecretKind::PreAuth).unwrap();
     let opens = new_secret(SecretKind::Api).unwrap();
     let (approved, rejected) = (new_auth_id().unwrap(), new_auth_id().unwrap());
+    let (invited, invites) = (
+        new_auth_id().unwrap(),
+        new_secret(SecretKind::PreAuth).unwrap(),
+    );
     let asks = |id: &crate::id::AuthId, machine| {
         Command::Register(Box::new(Register {
             fresh_id: id.clone(),
@@ -166,6 +170,21 @@ fn every_command_is_one_event_and_none_has_a_secret() {
             "registration approved",
         ),
         (
+            Command::CreatePreAuthKey(preauth_key(&invites, user)),
+            "preauth key created",
+        ),
+        (asks(&invited, 7), "registration requested"),
+        (
+            Command::RedeemPreAuthKey(
+                invited.clone(),
+                PresentedKey::WellFormed {
+                    prefix: invites.prefix.clone(),
+                    hash: invites.hash,
+                },
+            ),
+            "node joined",
+        ),
+        (
             Command::RejectRegistration(rejected.clone()),
             "registration rejected",
         ),
@@ -188,6 +207,8 @@ fn every_command_is_one_event_and_none_has_a_secret() {
         secret(SecretKind::PreAuth, &joins),
         secret(SecretKind::Api, &opens),
         approved.to_string(),
+        invited.to_string(),
+        secret(SecretKind::PreAuth, &invites),
         rejected.to_string(),
     ];
     for event in all {

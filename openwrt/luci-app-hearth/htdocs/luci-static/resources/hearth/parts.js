@@ -15,6 +15,9 @@ const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202
 // Maximum length of a name in a table: that of a DNS label (RFC 1035 section 2.3.4).
 const NAME = 63;
 
+// Options of /etc/config/hearth, as messages of hearth name them. Not a part of a host name or path.
+const SETTING = /(^|[^\w.\/:-])(server_url|base_domain|data_dir|(?:server|listen|tls|prefixes|node|routes|dns|derp|wan|policy|clients|metrics|log|limits|member)\.[a-z][a-z0-9_]*)(?!\.?[\w-])/g;
+
 // Text for display, cut to `limit` characters.
 function words(text, limit) {
 	text = String(text == null ? '' : text).replace(UNSEEN, '\ufffd');
@@ -79,15 +82,42 @@ return baseclass.extend({
 		return !L.hasViewPermission() || null;
 	},
 
+	// Link to an option on the settings page, `section.option`.
+	setting: function(path, label) {
+		return E('a', { 'href': L.url('admin/services/hearth/settings') + '#' + path }, [ label || _('Settings') ]);
+	},
+
+	// Links to the options that a message of hearth names.
+	settings: function(text) {
+		const paths = [];
+		Array.from(String(text).matchAll(SETTING)).forEach(function(found) {
+			const path = found[2].indexOf('.') < 0 ? 'server.' + found[2] : found[2];
+			if (paths.indexOf(path) < 0)
+				paths.push(path);
+		});
+		return paths.map(L.bind(function(path) {
+			return E('span', {}, [ ' ', this.setting(path, _('Settings: %s').format(path)) ]);
+		}, this));
+	},
+
 	// Error box, shown in place of the data that could not be loaded.
 	problem: function(answer) {
 		const lines = explained(answer);
-		const log = answer.error == 'stopped' || answer.error == 'silent';
+		const links = [];
 
+		if (answer.problem) {
+			lines[1] = words(answer.problem.message);
+			if (/^[a-z_]+\.[a-z_]+$/.test(answer.problem.setting))
+				links.push(this.setting(answer.problem.setting, _('Settings: %s').format(answer.problem.setting)), ' ');
+		}
+		if (answer.error == 'off')
+			links.push(E('a', { 'href': L.url('admin/services/hearth/overview') }, [ _('Overview') ]));
+		if (answer.error == 'stopped' || answer.error == 'silent')
+			links.push(E('a', { 'href': L.url('admin/status/logs') }, [ _('System log') ]));
 		return E('div', { 'class': 'alert-message warning', 'data-error': answer.error }, [
 			E('h4', {}, [ lines[0] ]),
-			E('p', {}, [ lines[1] ]),
-			log ? E('p', {}, [ E('a', { 'href': L.url('admin/status/logs') }, [ _('System log') ]) ]) : ''
+			E('p', { 'style': 'overflow-wrap:anywhere' }, [ lines[1] ]),
+			links.length ? E('p', {}, links) : ''
 		]);
 	},
 
@@ -157,6 +187,20 @@ return baseclass.extend({
 		return list.map(function(item) {
 			return E('div', {}, [ words(item, 253) ]);
 		});
+	},
+
+	// One item per line, such as an address, and none is broken that is not longer than one of IPv6 with its port.
+	whole: function(list) {
+		return list.map(function(item) {
+			const style = item.length <= 47 ? 'white-space:nowrap' : '';
+			return E('div', { 'style': style }, [ words(item, 253) ]);
+		});
+	},
+
+	// Short form of a machine key, by which people compare it: its first ten digits in two groups.
+	shortKey: function(text) {
+		const digits = /^mkey:([0-9a-f]{5})([0-9a-f]{5})[0-9a-f]*$/.exec(text);
+		return digits ? digits[1] + '-' + digits[2] : words(text, 20);
 	},
 
 	// Note about entries left out of a list.

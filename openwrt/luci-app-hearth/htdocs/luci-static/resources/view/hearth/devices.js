@@ -51,6 +51,7 @@ return view.extend({
 			return;
 		}
 		parts.replace(this.place, [
+			E('p', {}, [ E('a', { 'class': 'btn cbi-button cbi-button-action', 'href': L.url('admin/services/hearth/invite') }, [ _('Add a device') ]) ]),
 			this.renderPending(pending, users.users || []),
 			this.renderNodes(nodes)
 		]);
@@ -78,7 +79,7 @@ return view.extend({
 						parts.lines(login.tags.length ? [ _('requests %s').format(login.tags.join(', ')) ] : [])),
 					[ parts.name(login.os) ],
 					[ parts.ago(login.created) ],
-					[ E('code', {}, [ parts.words(login.machine_key).slice(0, 20) + '…' ]) ],
+					[ E('code', { 'style': 'white-space:nowrap' }, [ parts.shortKey(login.machine_key) ]) ],
 					[ owner ],
 					[
 						parts.button(_('Approve'), 'apply', L.bind(function() {
@@ -93,7 +94,7 @@ return view.extend({
 		}, this));
 		return E('div', { 'class': 'cbi-section', 'id': 'hearth-pending' }, [
 			E('h3', {}, [ _('Pending registrations') ]),
-			E('p', {}, [ _('Approve only devices that you recognize. A device can claim any name.') ]),
+			E('p', {}, [ _('Approve only devices that you recognize. A device can claim any name; the machine key is the one on the page that it shows.') ]),
 			parts.table([ _('Device'), _('System'), _('Since'), _('Machine key'), _('Owner'), '' ], rows, ''),
 			parts.leftOut(answer)
 		]);
@@ -108,7 +109,6 @@ return view.extend({
 			nodes.length > 8 ? E('p', {}, [ this.filter ]) : '',
 			parts.table([ _('Device'), _('Addresses'), _('Owner'), _('Last seen'), _('Expires'), '' ], rows,
 				_('No devices yet.')),
-			nodes.length ? '' : E('p', {}, [ E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first device') ]) ]),
 			parts.leftOut(answer)
 		]);
 	},
@@ -142,8 +142,8 @@ return view.extend({
 			},
 			cells: [
 				name,
-				parts.lines(node.addresses),
-				node.tags.length ? parts.lines(node.tags) : [ parts.name(node.user) ],
+				parts.whole(node.addresses),
+				node.tags.length ? parts.whole(node.tags) : [ parts.name(node.user) ],
 				[ node.online ? parts.label(_('online'), 'success') : parts.ago(node.last_seen) ],
 				[ expired == null ? _('never') : expired ? parts.label(_('expired'), 'important') : parts.moment(node.expiry) ],
 				buttons

@@ -91,12 +91,16 @@ return view.extend({
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', {}, [ _('Invitation for a device of %s, valid until %s').format(parts.name(invite.user), parts.moment(invite.expiration)) ]),
 			invite.qr.length ? E('p', {}, [ parts.qr(invite.qr) ]) : '',
-			E('p', {}, [ _('The QR code opens this page with instructions for each operating system:') ]),
+			E('p', {}, [ _('The QR code opens this page with instructions for each system. Open it on the device that is to join:') ]),
 			this.copyable(invite.join_url, 'hearth-link'),
 			isWeb ? E('p', {}, [ E('a', { 'href': invite.join_url, 'target': '_blank', 'rel': 'noreferrer noopener' }, [ _('Open the page') ]) ]) : '',
 			E('p', {}, [ _('Or run on a computer with the Tailscale client, as administrator:') ]),
 			this.copyable(invite.command, 'hearth-command'),
-			E('p', {}, [ E('em', {}, [ _('This key is shown only once; hearth stores only its hash.') ]) ])
+			E('p', {}, [ E('em', {}, [ _('This key is shown only once; hearth stores only its hash.') ]) ]),
+			E('p', {}, [
+				_('If an app shows a page “A device asks to join” instead, enter the key there, or approve the device here:'), ' ',
+				E('a', { 'href': L.url('admin/services/hearth/devices') }, [ _('Devices') ])
+			])
 		]);
 	},
 

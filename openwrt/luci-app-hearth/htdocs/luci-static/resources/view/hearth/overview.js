@@ -27,12 +27,13 @@ return view.extend({
 	render: function(status) {
 		this.state = E('div', {});
 		this.doctor = E('div', { 'class': 'cbi-section', 'style': 'display:none' });
+		this.details = E('div', {});
 		this.show(status);
 		this.examine();
 		poll.add(L.bind(function() {
 			return calls.status().then(L.bind(this.show, this));
 		}, this), 5);
-		return E([], [ E('h2', {}, [ _('hearth') ]), this.state, this.doctor ]);
+		return E([], [ E('h2', {}, [ _('hearth') ]), this.state, this.doctor, this.details ]);
 	},
 
 	// Redraws the state if it has changed.
@@ -47,10 +48,10 @@ return view.extend({
 			status.error && status.error != 'off' ? parts.problem(status) : '',
 			this.renderSwitch(status)
 		].concat(status.error ? [] : [
-			this.renderWaiting(status),
-			this.renderWarnings(status),
-			this.renderFacts(status)
+			this.renderActions(status),
+			this.renderWarnings(status)
 		]));
+		parts.replace(this.details, status.error ? [] : [ this.renderDetails(status) ]);
 		if (status.error)
 			parts.replace(this.doctor, []);
 		else if (wasDown)
@@ -77,21 +78,28 @@ return view.extend({
 				_('Existing connections between devices stay up, but no new ones can be set up and no device can join.'),
 				_('Disable'), function() { return toggle(false); });
 		});
+		const devices = _('%d devices, %d online').format(status.nodes, status.online) +
+			(status.expired ? ', ' + _('%d with an expired key').format(status.expired) : '');
+
 		return E('div', { 'class': 'cbi-section' }, [
+			E('p', {}, [ word ].concat(running ? [ devices ] : [])),
+			running ? E('p', { 'style': 'overflow-wrap:anywhere' }, [ _('Devices connect to %s.').format(parts.words(status.server_url)), ' ', parts.setting('server.server_url') ]) : '',
 			E('p', {}, [
-				word,
+				running ? E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/hearth/invite') }, [ _('Add a device') ]) : '', ' ',
 				status.enabled ? off : on
-			]),
-			status.enabled ? '' : E('p', {}, [
-				_('hearth is the control server and relay for your own network of Tailscale devices. Enabling it opens no port to the internet; see “Settings” for ports and firewall.')
 			])
-		]);
+		].concat(status.enabled ? [] : [
+			E('p', {}, [ _('hearth connects your devices in a private network (tailnet) of your own. They use the official Tailscale clients, and this router is their server.') ]),
+			E('p', {}, [ _('Enabling starts it now and at every boot. It is reachable from your LAN only: nothing is opened to the internet until you do that in “Settings”. No device joins without an invitation or your approval.') ])
+		]));
 	},
 
-	renderWaiting: function(status) {
-		const items = [];
-		const line = function(text, path) {
-			items.push(E('li', {}, [ text, ' ', E('a', { 'href': L.url(path) }, [ _('View') ]) ]));
+	// What waits for a decision of the administrator.
+	renderActions: function(status) {
+		const items = [], member = status.member || {};
+		const line = function(text, link) { items.push(E('li', {}, [ text, ' ', link ])); };
+		const page = function(name, label) {
+			return E('a', { 'href': L.url('admin/services/hearth/' + name) }, [ label ]);
 		};
 		const names = function(list) {
 			return list.first.map(function(node) { return parts.name(node.name); }).join(', ') +
@@ -99,17 +107,17 @@ return view.extend({
 		};
 
 		if (status.pending > 0)
-			line(_('Pending registrations: %d.').format(status.pending), 'admin/services/hearth/devices');
+			line(_('Pending registrations: %d.').format(status.pending), page('devices', _('Approve or reject')));
 		if (status.unauthorized.count > 0)
-			line(_('Devices awaiting approval: %s.').format(names(status.unauthorized)), 'admin/services/hearth/devices');
+			line(_('Devices awaiting approval: %s.').format(names(status.unauthorized)), page('devices', _('Approve or delete')));
 		if (status.waiting_routes.count > 0)
-			line(_('Routes awaiting approval on: %s.').format(names(status.waiting_routes)), 'admin/services/hearth/routes');
+			line(_('Routes awaiting approval on: %s.').format(names(status.waiting_routes)), page('routes', _('Approve')));
 		if (!status.nodes && !status.pending)
-			items.push(E('li', {}, [
-				_('No devices yet.'), ' ',
-				E('a', { 'href': L.url('admin/services/hearth/invite') }, [ _('Add the first device') ])
-			]));
-		return items.length ? E('div', { 'class': 'cbi-section', 'id': 'hearth-waiting' }, [
+			line(_('No devices yet.'), page('invite', _('Add the first device')));
+		if (member.enabled && !member.installed)
+			line(_('This router cannot join the tailnet: the package “tailscale” is not installed.'),
+				E('a', { 'href': L.url('admin/system/package-manager') }, [ _('System › Software') ]));
+		return items.length ? E('div', { 'class': 'cbi-section', 'id': 'hearth-actions' }, [
 			E('h3', {}, [ _('Action required') ]), E('ul', {}, items)
 		]) : '';
 	},
@@ -121,34 +129,37 @@ return view.extend({
 		if (!status.database_is_writable)
 			warnings.unshift(_('The database is read-only. See the system log.'));
 		return E('div', {}, warnings.map(function(warning) {
-			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [ E('p', {}, [ parts.words(warning) ]) ]);
+			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [
+				E('p', {}, [ parts.words(warning) ].concat(parts.settings(warning)))
+			]);
 		}));
 	},
 
-	renderFacts: function(status) {
-		const relay = status.relay, board = status.board;
+	renderDetails: function(status) {
+		const relay = status.relay, board = status.board, member = status.member || {};
 		const listeners = [
 			status.http ? _('HTTP on %s').format(status.http) : null,
 			status.https ? _('HTTPS on %s').format(status.https) : null,
 			status.stun ? _('STUN on %s').format(status.stun) : null
 		].filter(function(text) { return text; });
-		return E('div', { 'class': 'cbi-section' }, [ parts.facts([
-			[ _('Devices'), _('%d (%d online)').format(status.nodes, status.online) +
-				(status.expired ? ', ' + _('%d with an expired key').format(status.expired) : '') ],
-			[ _('Server URL'), status.server_url ],
-			[ _('MagicDNS domain'), status.base_domain ],
-			[ _('Listening on'), parts.lines(listeners) ],
-			[ _('Relay'), relay
-				? _('%d connected, %s relayed, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
-				: _('off') ],
-			[ _('Policy'), status.policy_version
-				? _('version %s').format(status.policy_version)
-				: _('none (all devices can connect to each other)') ],
-			[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
-			[ _('Memory budget'), board && board.budget ? bytes(board.budget) : '' ],
-			[ _('Uptime'), parts.span(status.uptime) ],
-			[ _('Version'), status.version ]
-		]) ]);
+		return E('details', { 'class': 'cbi-section' }, [
+			E('summary', { 'style': 'cursor:pointer' }, [ _('Details') ]),
+			parts.facts([
+				[ _('MagicDNS domain'), status.base_domain ],
+				[ _('Listening on'), parts.whole(listeners) ],
+				[ _('This router in the tailnet'), member.enabled ? member.said : '' ],
+				[ _('Relay'), relay
+					? _('%d connected, %s relayed, %d packets dropped').format(relay.connections, bytes(relay.bytes_sent), relay.packets_dropped)
+					: _('off') ],
+				[ _('Policy'), status.policy_version
+					? _('version %s').format(status.policy_version)
+					: _('none (all devices can connect to each other)') ],
+				[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
+				[ _('Memory budget'), board && board.budget ? bytes(board.budget) : '' ],
+				[ _('Uptime'), parts.span(status.uptime) ],
+				[ _('Version'), status.version ]
+			])
+		]);
 	},
 
 	// Loads the findings of the doctor; none if hearth has no doctor.
@@ -200,7 +211,8 @@ return view.extend({
 		return E('div', { 'class': 'hearth-finding', 'style': 'margin:.8em 0;overflow-wrap:anywhere' }, [
 			E('div', {}, [ parts.label(level[1](), level[0]), E('strong', {}, [ parts.words(finding.title) ]) ]),
 			finding.detail ? E('div', {}, [ parts.words(finding.detail) ]) : '',
-			finding.advice ? E('div', {}, [ E('em', {}, [ _('Suggested fix:') ]), ' ', parts.words(finding.advice) ]) : ''
+			finding.advice ? E('div', {}, [ E('em', {}, [ _('Suggested fix:') ]), ' ', parts.words(finding.advice) ]
+				.concat(parts.settings(finding.advice))) : ''
 		]);
 	}
 });

@@ -6,7 +6,7 @@
 //
 // Answers are objects. An answer with `error` failed:
 //   off          hearth is disabled in its settings
-//   stopped      it is enabled, but not listening on its socket
+//   stopped      it is enabled, but not listening on its socket; `problem` is why it was not started, if known
 //   silent       the request timed out
 //   unreadable   the answer is malformed or too long
 //   refused      hearth refused the request; `message` is its reason
@@ -14,11 +14,17 @@
 
 'use strict';
 
+import { readfile, stat } from 'fs';
 import { connect, poll, POLLIN, POLLOUT } from 'socket';
 import { cursor } from 'uci';
 import { connect as bus } from 'ubus';
 
 const SOCKET = getenv('HEARTH_SOCKET') ?? '/var/run/hearth/hearth.sock';
+// Written by /etc/init.d/hearth and /usr/libexec/hearth/member.
+const REFUSED = getenv('HEARTH_REFUSED') ?? '/var/etc/hearth.refused';
+const MEMBER_SAID = getenv('HEARTH_MEMBER_SAID') ?? '/var/run/hearth-member.said';
+// Where packages of the Tailscale client put it.
+const CLIENTS = [ '/usr/sbin/tailscale', '/usr/bin/tailscale' ];
 
 // Timeout of a query and of a change, in milliseconds; slow flash may need seconds for a commit.
 const ASK = 5000;
@@ -70,13 +76,29 @@ function escaped(text) {
 	return match(result, /^[.]+$/s) ? replace(result, '.', '%2E') : result;
 }
 
-function is_enabled() {
-	let enabled = cursor().get('hearth', 'server', 'enabled');
+function is_enabled(section) {
+	let enabled = cursor().get('hearth', section ?? 'server', 'enabled');
 	return index([ '1', 'on', 'true', 'yes', 'enabled' ], enabled ?? '') >= 0;
 }
 
+// Why hearth was not started: the setting, as section.option, and the reason; `null` if it is not known.
+function refusal() {
+	let text = readfile(REFUSED, 4096) ?? '', end = index(text, '\n');
+	return end < 0 ? null : { setting: words(substr(text, 0, end), 64), message: words(trim(substr(text, end)), 2000) };
+}
+
 function nobody() {
-	return fault(is_enabled() ? 'stopped' : 'off');
+	let enabled = is_enabled();
+	return { ...fault(enabled ? 'stopped' : 'off'), problem: enabled ? refusal() : null };
+}
+
+// Whether this router is to join its own tailnet, whether it has the client for it, and what came of it.
+function member() {
+	return {
+		enabled: is_enabled('member'),
+		installed: length(filter(CLIENTS, path => stat(path))) > 0,
+		said: words(trim(readfile(MEMBER_SAID, 1024) ?? ''), 512)
+	};
 }
 
 // Whether procd reports a running process; `null` if procd does not answer.
@@ -294,7 +316,7 @@ const methods = {
 	status: {
 		call: function() {
 			let answer = get('hearth/status');
-			let common = { enabled: is_enabled(), running: is_running() };
+			let common = { enabled: is_enabled(), running: is_running(), member: member() };
 
 			if (answer.error)
 				return { ...common, ...answer };
