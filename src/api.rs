@@ -31,6 +31,9 @@ use hearth_core::clock::Timestamp;
 /// Login name of the first user, created when one is needed and there is none.
 pub const FIRST_USER: &str = "home";
 
+/// Begin of the health warning about a node whose routes are more than the server keeps.
+pub const ROUTES_REPORT: &str = "routes: ";
+
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -188,6 +191,9 @@ pub struct Pending {
     pub os: String,
     /// Machine key, as `mkey:` text.
     pub machine_key: String,
+    /// Short form of the machine key, to compare it with the one that the device shows.
+    #[serde(default)]
+    pub short_key: String,
     /// Node key, as `nodekey:` text.
     pub node_key: String,
     /// Whether the device is ephemeral.
@@ -497,7 +503,7 @@ pub struct DnsRecordsAnswer {
 
 /// Request to add a DNS record. Without a type the value determines it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CreateDnsRecord {
     /// Name; without a dot it is below the base domain.
     pub name: String,

@@ -14,6 +14,7 @@ pub mod file;
 mod json_text;
 pub mod lan;
 pub mod limits;
+pub mod moment;
 pub mod name;
 pub mod near;
 pub mod policy;
@@ -269,6 +270,9 @@ impl Config {
         let server_url = flags.server_url.or(server_url);
         let server_url_is_computed = server_url.is_none();
         let server_url = server_url.unwrap_or_else(|| computed_url(raw, &listen, surroundings));
+        if server_url.is_plain_and_public() {
+            raw.warn(raw.location_of("server_url"), ConfigFault::PlainAndPublic);
+        }
         let base_domain = base_domain(raw, flags.base_domain, &server_url);
 
         let data_dir = raw.take("data_dir");

@@ -15,12 +15,13 @@
 mod home;
 mod html;
 mod join;
+mod platform;
 mod register;
 mod ssh;
 
 use std::sync::Arc;
 
-use hyper::Response;
+use hyper::{Response, StatusCode};
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
@@ -54,6 +55,30 @@ pub fn home(context: &WebContext) -> Response<Body> {
 /// `GET /join`: how to add a device.
 pub fn join(context: &WebContext) -> Response<Body> {
     answer(join::page(&context.server_url))
+}
+
+/// `GET /apple`: how to add an Apple device.
+pub fn apple(context: &WebContext) -> Response<Body> {
+    answer(platform::apple(&context.server_url))
+}
+
+/// `GET /apple/{variant}`: a profile for an Apple device.
+pub fn apple_profile(context: &WebContext, variant: &str) -> Response<Body> {
+    match platform::profile(variant, &context.server_url) {
+        Some(profile) => {
+            let kind = "application/x-apple-aspen-config; charset=utf-8";
+            body::typed(StatusCode::OK, kind, profile)
+        }
+        None => {
+            let expected = "not found: expected ios, macos-app-store or macos-standalone";
+            body::text(StatusCode::NOT_FOUND, expected)
+        }
+    }
+}
+
+/// `GET /windows`: how to add a Windows computer.
+pub fn windows(context: &WebContext) -> Response<Body> {
+    answer(platform::windows(&context.server_url))
 }
 
 /// `GET /register/{id}`: a pending registration.

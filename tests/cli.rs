@@ -98,7 +98,7 @@ fn a_household_is_run_from_the_command_line() {
     let server = Server::start();
     let invite = server.hearth("invite");
     let line = words(&invite.stdout);
-    assert!(line.starts_with("tailscale up --login-server=http://127.0.0.1:"));
+    assert!(line.starts_with("tailscale login --login-server=http://127.0.0.1:"));
     assert_eq!(
         line.lines().count(),
         1,
@@ -205,7 +205,7 @@ fn a_wireguard_peer_is_added_and_looked_after_like_every_node() {
     let routes = words(&list.stdout);
     assert_eq!(row(&routes, "10.9.0.0/16"), "needs approval");
     assert_eq!(row(&routes, "10.8.0.0/16"), "not advertised");
-    let command = "nodes approve-routes -i 1 -r 0.0.0.0/0,10.8.0.0/16,::/0,10.9.0.0/16";
+    let command = "nodes approve-routes -i 1 --all-offered";
     assert!(words(&list.stderr).contains(command));
     assert!(
         server
@@ -625,7 +625,7 @@ fn errors_end_with_the_command_that_helps() {
             "pending approve x",
             "add `--user NAME` to choose the owner; users: home (1), anna (2), ben (3)",
         ),
-        ("pending approve --last", "run `tailscale up` on it first"),
+        ("pending approve --last", "`tailscale login --login-server=http://127.0.0.1:"),
         ("preauthkeys delete 7", "See `hearth preauthkeys list`"),
         ("help nonsense", "see `hearth help`"),
     ] {

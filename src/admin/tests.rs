@@ -394,7 +394,7 @@ async fn an_invitation_creates_the_first_user_and_shows_the_command() {
     let key = invite["key"].as_str().unwrap();
     assert_eq!(
         invite["command"],
-        format!("tailscale up --login-server=http://192.168.1.1:8080 --auth-key={key}")
+        format!("tailscale login --login-server=http://192.168.1.1:8080 --auth-key={key}")
     );
     assert_eq!(
         invite["joinUrl"],

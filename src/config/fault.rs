@@ -115,6 +115,11 @@ pub enum ConfigFault {
         "this machine has no private address: set `server_url`, or only clients on this machine can connect"
     )]
     NoHomeAddress,
+    /// A URL that clients refuse, or would trust without reason.
+    #[error(
+        "`server_url` is plain HTTP with a public host: clients refuse it or can be deceived; use an `https://` URL or a private address"
+    )]
+    PlainAndPublic,
     /// A CGNAT address of this machine inside the prefix of the nodes.
     #[error(
         "{interface} has the CGNAT address {address}, which is inside the range of the nodes: traffic may go to the wrong one; set `prefixes.v4 = \"{instead}\"`, restart, and run `hearth nodes backfill-ips`"

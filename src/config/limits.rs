@@ -188,6 +188,8 @@ limits! {
     api_keys: count = 64, 1, 4096;
     /// Size of the hostinfo that a node reports, in bytes.
     hostinfo: bytes = 16 * KIB, KIB, 256 * KIB;
+    /// Routes of a node that are kept, exit routes first; `hearth status` names nodes with more.
+    node_routes: count = 896, 8, 1024;
     /// Endpoints per node that are sent to peers.
     endpoints: count = 32, 4, 256;
     /// Relay connections.

@@ -135,10 +135,28 @@ async fn apply_update(
     if request.read_only {
         return Ok(());
     }
-    let update = convert::update(node, request, context.limits.hostinfo);
+    report_dropped_routes(context, node, request);
+    let update = convert::update(node, request, &context.limits);
     let by = Principal::Node { id: node.id };
     let updated = context.engine.update_node(by, update).await;
     updated.map(|_| ()).map_err(|fault| refused(&fault))
+}
+
+/// Notes that a node offers more routes than are kept, and logs it once for each node.
+fn report_dropped_routes(context: &ControlContext, node: &Node, request: &MapRequest) {
+    let Some(hostinfo) = &request.hostinfo else {
+        return;
+    };
+    let dropped = convert::dropped_routes(hostinfo, &context.limits);
+    if context.reports.set_dropped_routes(node.id, dropped) {
+        tracing::warn!(
+            node = &*node.label,
+            dropped,
+            kept = context.limits.node_routes,
+            help = "raise limits.node_routes, or offer larger prefixes",
+            "a node offers more routes than are kept"
+        );
+    }
 }
 
 async fn stream(
@@ -150,7 +168,8 @@ async fn stream(
         return too_many();
     };
     let session = context.next_session();
-    let fallback = convert::update(node, request, context.limits.hostinfo);
+    report_dropped_routes(&context, node, request);
+    let fallback = convert::update(node, request, &context.limits);
     if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
         return refused(&fault);
     }

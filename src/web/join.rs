@@ -19,7 +19,7 @@ document.querySelectorAll('[data-key]').forEach(function(e){e.textContent=k});\
 /// The page.
 pub fn page(url: &str) -> Page {
     let command: &[Piece<'_>] = &[
-        Piece::Text("tailscale up --login-server="),
+        Piece::Text("tailscale login --login-server="),
         Piece::Text(url),
         Piece::Text(" --auth-key="),
         Piece::Key(NO_KEY),

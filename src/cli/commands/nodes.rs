@@ -23,7 +23,7 @@ use hearth_core::clock::Timestamp;
 pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
     match command {
         Nodes::Remote(command) => remote::run(ctx, command),
-        Nodes::List { user } => list(ctx, user.as_deref()),
+        Nodes::List { user, tags } => list(ctx, user.as_deref(), tags),
         Nodes::Show { which } => {
             let answer = ctx
                 .client
@@ -38,7 +38,7 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             all_of,
         } => {
             let body = ExpireNode {
-                expiry,
+                expiry: expiry.map(|end| end.to_string()),
                 disable_expiry: disable,
             };
             match all_of {
@@ -47,7 +47,12 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             }
         }
         Nodes::ListRoutes { identifier } => routes::list(ctx, identifier),
-        Nodes::ApproveRoutes { which, routes } => routes::approve(ctx, &which.text(), routes),
+        Nodes::ApproveRoutes {
+            which,
+            routes,
+            add,
+            all_offered,
+        } => routes::approve(ctx, &which.text(), given(routes), add, all_offered),
         Nodes::Tag { which, tags } => {
             let body = SetTags { tags: given(tags) };
             change(ctx, &which.text(), "/tags", &body, |node| {
@@ -80,7 +85,7 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             })
         }
         Nodes::AddWireguard(device) => wireguard::add(ctx, device),
-        Nodes::Register { user, key } => pending::approve_id(ctx, &key, Some(&user)),
+        Nodes::Register { user, key, tags } => pending::approve_id(ctx, &key, Some(&user), tags),
         Nodes::Delete { which } => delete(ctx, &which.text()),
     }
 }
@@ -202,7 +207,7 @@ fn backfill(ctx: &Ctx) -> Result<Output, CliError> {
     }))
 }
 
-fn list(ctx: &Ctx, user: Option<&str>) -> Result<Output, CliError> {
+fn list(ctx: &Ctx, user: Option<&str>, shows_tags: bool) -> Result<Output, CliError> {
     let path = lookup::nodes_path(&ctx.client, user)?;
     let answer = ctx.client.get(&path)?;
     let NodesAnswer { nodes } = read(&answer)?;
@@ -217,7 +222,17 @@ fn list(ctx: &Ctx, user: Option<&str>) -> Result<Output, CliError> {
             "Last seen",
             "Key expiry",
         ];
-        ctx.table(head, &rows)
+        if !shows_tags {
+            return ctx.table(head, &rows);
+        }
+        let [id, name, owner, addresses, state, seen, expiry] = head;
+        let head = [id, name, owner, "Tags", addresses, state, seen, expiry];
+        let rows = nodes.iter().zip(rows).map(|(node, row)| {
+            let [id, name, owner, addresses, state, seen, expiry] = row;
+            let tags = cell(&node.tags.join(", "));
+            [id, name, owner, tags, addresses, state, seen, expiry]
+        });
+        ctx.table(head, &rows.collect::<Vec<_>>())
     }))
 }
 
@@ -256,7 +271,8 @@ fn state(node: &Node) -> &'static str {
     }
 }
 
-fn owner(node: &Node) -> String {
+/// The user that owns a node, or its tags.
+pub(super) fn owner(node: &Node) -> String {
     if !node.tags.is_empty() {
         return cell(&node.tags.join(", "));
     }
