@@ -234,7 +234,11 @@ impl<'a> ApiCall<'a> {
 
     fn read_with<T: DeserializeOwned + Default>(&self, body: &[u8]) -> Result<T, ApiError> {
         let is_of_node = self.parts.uri.path().starts_with(NODE);
-        let node = if is_of_node { self.params.get("id") } else { "" };
+        let node = if is_of_node {
+            self.params.get("id")
+        } else {
+            ""
+        };
         fields::read(body, &self.query, node)
     }
 

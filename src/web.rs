@@ -21,8 +21,8 @@ mod ssh;
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::engine::Handle;

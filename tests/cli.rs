@@ -625,7 +625,10 @@ fn errors_end_with_the_command_that_helps() {
             "pending approve x",
             "add `--user NAME` to choose the owner; users: home (1), anna (2), ben (3)",
         ),
-        ("pending approve --last", "`tailscale login --login-server=http://127.0.0.1:"),
+        (
+            "pending approve --last",
+            "`tailscale login --login-server=http://127.0.0.1:",
+        ),
         ("preauthkeys delete 7", "See `hearth preauthkeys list`"),
         ("help nonsense", "see `hearth help`"),
     ] {

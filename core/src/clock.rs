@@ -121,14 +121,29 @@ mod tests {
         let mut time = PLAUSIBLE_FROM;
         for _ in 0..200 {
             let later = time.plus(century);
-            assert!(later >= time && later.to_string() >= time.to_string(), "{later}");
+            assert!(
+                later >= time && later.to_string() >= time.to_string(),
+                "{later}"
+            );
             time = later;
         }
         assert_eq!(time, Timestamp::LAST);
-        assert_eq!(time.plus(Duration::MAX).to_string(), "9999-12-31T23:59:59.999Z");
-        assert_eq!(Timestamp::from_unix_ms(i64::MAX).to_string(), Timestamp::LAST.to_string());
-        assert_eq!(Timestamp::from_unix_ms(i64::MIN).to_string(), "0001-01-01T00:00:00Z");
-        assert_eq!(Timestamp::parse("9999-12-31T23:59:59-12:00"), Some(Timestamp::LAST));
+        assert_eq!(
+            time.plus(Duration::MAX).to_string(),
+            "9999-12-31T23:59:59.999Z"
+        );
+        assert_eq!(
+            Timestamp::from_unix_ms(i64::MAX).to_string(),
+            Timestamp::LAST.to_string()
+        );
+        assert_eq!(
+            Timestamp::from_unix_ms(i64::MIN).to_string(),
+            "0001-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            Timestamp::parse("9999-12-31T23:59:59-12:00"),
+            Some(Timestamp::LAST)
+        );
     }
 
     #[test]

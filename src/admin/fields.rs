@@ -65,14 +65,19 @@ pub(super) fn read<T: DeserializeOwned + Default>(
     node: &str,
 ) -> Result<T, ApiError> {
     let mut given = Map::new();
-    let queried = query.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+    let queried = query
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::from(value.as_str())));
     for (name, value) in members(body)?.into_iter().chain(queried) {
         let name = canonical(&name);
         let repeats_path = name == "nodeId" && !node.is_empty() && text(&value) == node;
         if value.is_null() || repeats_path {
             continue;
         }
-        if given.get(&name).is_some_and(|known| text(known) != text(&value)) {
+        if given
+            .get(&name)
+            .is_some_and(|known| text(known) != text(&value))
+        {
             let message = format!("parameter {name:?} is given twice, with different values");
             return Err(ApiError::invalid(&message));
         }
@@ -131,7 +136,9 @@ mod tests {
 
     fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let pairs = pairs.iter();
-        pairs.map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        pairs
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     fn key(body: &str) -> Result<CreatePreAuthKey, String> {
@@ -162,14 +169,26 @@ mod tests {
     fn every_word_of_go_disables_the_expiry() {
         for word in ["1", "t", "T", "true", "TRUE", "True"] {
             for name in ["disable_expiry", "disableExpiry"] {
-                assert!(expire("", &[(name, word)]).unwrap().disable_expiry, "{name}={word}");
+                assert!(
+                    expire("", &[(name, word)]).unwrap().disable_expiry,
+                    "{name}={word}"
+                );
                 let body = format!("{{\"{name}\": \"{word}\"}}");
                 assert!(expire(&body, &[]).unwrap().disable_expiry, "{body}");
             }
         }
-        assert!(expire(r#"{"disable_expiry": true}"#, &[]).unwrap().disable_expiry);
+        assert!(
+            expire(r#"{"disable_expiry": true}"#, &[])
+                .unwrap()
+                .disable_expiry
+        );
         for word in ["0", "f", "F", "false", "FALSE", "False"] {
-            assert!(!expire("", &[("disableExpiry", word)]).unwrap().disable_expiry, "{word}");
+            assert!(
+                !expire("", &[("disableExpiry", word)])
+                    .unwrap()
+                    .disable_expiry,
+                "{word}"
+            );
         }
     }
 
@@ -184,16 +203,26 @@ mod tests {
             (r#"{"disableExpiry": "on"}"#, &[], "disableExpiry"),
             (r#"{"disableExpiry": [true]}"#, &[], "disableExpiry"),
             (r#"{"expiry": 5}"#, &[], "expiry"),
-            (r#"{"disableExpiry": true, "disable_expiry": false}"#, &[], "disableExpiry"),
+            (
+                r#"{"disableExpiry": true, "disable_expiry": false}"#,
+                &[],
+                "disableExpiry",
+            ),
             (r#"{"expiry": "1d", "expiry": "2d"}"#, &[], "expiry"),
             (r#"{"expiry": "1d"}"#, &[("expiry", "2d")], "expiry"),
             (r#"{"nodeId": "8"}"#, &[], "nodeId"),
         ] {
             let fault = expire(body, pairs).unwrap_err();
-            assert!(fault.contains(&format!("{name:?}")), "{body} {pairs:?}: {fault}");
+            assert!(
+                fault.contains(&format!("{name:?}")),
+                "{body} {pairs:?}: {fault}"
+            );
         }
         for body in ["[]", "5", "\"x\"", "{", "a=b"] {
-            assert!(expire(body, &[]).unwrap_err().starts_with("invalid body"), "{body}");
+            assert!(
+                expire(body, &[]).unwrap_err().starts_with("invalid body"),
+                "{body}"
+            );
         }
         let same = expire(r#"{"node_id": 7, "expiry": "1d"}"#, &[("expiry", "1d")]).unwrap();
         assert_eq!(same.expiry.as_deref(), Some("1d"));

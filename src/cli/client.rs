@@ -105,33 +105,84 @@ const NEXT: &[(&str, &str)] = &[
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
-    ("was already approved or rejected", "See `hearth pending list` and `hearth nodes list`."),
-    ("requested tags", "Who may have a tag is in `tagOwners` of the policy: see `hearth policy get`."),
+    (
+        "was already approved or rejected",
+        "See `hearth pending list` and `hearth nodes list`.",
+    ),
+    (
+        "requested tags",
+        "Who may have a tag is in `tagOwners` of the policy: see `hearth policy get`.",
+    ),
     ("policy version not found", "See `hearth policy history`."),
     ("no such DNS record", "See `hearth dns list`."),
     ("already has this record", "See `hearth dns list`."),
-    ("invalid resolver", "See `hearth nodes add-wireguard --help`."),
-    ("record", "For example `hearth dns add printer 192.168.1.20`."),
-    ("IP address", "For example `hearth dns add printer 192.168.1.20`."),
+    (
+        "invalid resolver",
+        "See `hearth nodes add-wireguard --help`.",
+    ),
+    (
+        "record",
+        "For example `hearth dns add printer 192.168.1.20`.",
+    ),
+    (
+        "IP address",
+        "For example `hearth dns add printer 192.168.1.20`.",
+    ),
     ("ALIAS value", "See `hearth nodes list`."),
     ("a user named", "See `hearth users list`."),
-    ("invalid user name", "For example `hearth users create anna`."),
-    ("user not empty", "See `hearth nodes list --user NAME`; move a node with `hearth nodes move NODE --user NAME`."),
+    (
+        "invalid user name",
+        "For example `hearth users create anna`.",
+    ),
+    (
+        "user not empty",
+        "See `hearth nodes list --user NAME`; move a node with `hearth nodes move NODE --user NAME`.",
+    ),
     ("a node named", "See `hearth nodes list`."),
-    ("invalid node name", "For example `hearth nodes rename NODE nas`."),
-    ("invalid tag", "For example `hearth nodes tag NODE --tags tag:server`."),
-    ("already registered to that owner", "See `hearth nodes list`; delete one with `hearth nodes delete NODE`."),
+    (
+        "invalid node name",
+        "For example `hearth nodes rename NODE nas`.",
+    ),
+    (
+        "invalid tag",
+        "For example `hearth nodes tag NODE --tags tag:server`.",
+    ),
+    (
+        "already registered to that owner",
+        "See `hearth nodes list`; delete one with `hearth nodes delete NODE`.",
+    ),
     ("address", "See `hearth nodes list`."),
     ("WireGuard-only", "See `hearth nodes add-wireguard --help`."),
-    ("invalid attribute", "For example `hearth nodes attributes NODE custom:name=value`."),
+    (
+        "invalid attribute",
+        "For example `hearth nodes attributes NODE custom:name=value`.",
+    ),
     ("already used by node", "See `hearth nodes list`."),
-    ("needs a user or tags", "For example `hearth preauthkeys create --user NAME`."),
-    ("invalid route", "For example `hearth nodes approve-routes NODE --routes 192.168.1.0/24`."),
-    ("the tailnet is full", "Delete nodes that are gone: see `hearth nodes list`."),
+    (
+        "needs a user or tags",
+        "For example `hearth preauthkeys create --user NAME`.",
+    ),
+    (
+        "invalid route",
+        "For example `hearth nodes approve-routes NODE --routes 192.168.1.0/24`.",
+    ),
+    (
+        "the tailnet is full",
+        "Delete nodes that are gone: see `hearth nodes list`.",
+    ),
     ("too many users", "See `hearth users list`."),
-    ("too many preauth keys", "Delete some: see `hearth preauthkeys list`."),
-    ("too many API keys", "Delete some: see `hearth apikeys list`."),
-    ("too many DNS records", "Delete some: see `hearth dns list`."),
+    (
+        "too many preauth keys",
+        "Delete some: see `hearth preauthkeys list`.",
+    ),
+    (
+        "too many API keys",
+        "Delete some: see `hearth apikeys list`.",
+    ),
+    (
+        "too many DNS records",
+        "Delete some: see `hearth dns list`.",
+    ),
     ("policy", "See `hearth policy check --help`."),
 ];
 
@@ -425,7 +476,10 @@ mod tests {
             Rejected::KeyWithoutOwner,
             Rejected::NoSuchDnsRecord,
             Rejected::DnsRecordExists(name()),
-            Rejected::TooMany { what: "users", limit: 1 },
+            Rejected::TooMany {
+                what: "users",
+                limit: 1,
+            },
         ] {
             let text = rejected.to_string();
             let step = next(&text).unwrap_or(&text);

@@ -224,13 +224,20 @@ mod tests {
     #[test]
     fn a_number_that_is_an_id_and_a_name_is_refused() {
         let message = found("13");
-        assert!(message.starts_with("`13` is ambiguous; use an address: "), "{message}");
+        assert!(
+            message.starts_with("`13` is ambiguous; use an address: "),
+            "{message}"
+        );
         assert!(message.contains("node 7 (13, 100.64.0.7"), "{message}");
         let users = [user("1", "anna"), user("2", "1")];
         let message = user_in(&users, "1").unwrap_err();
         assert!(message.starts_with("`1` is ambiguous"), "{message}");
         assert_eq!(user_in(&users, "2").unwrap().name, "1");
         assert_eq!(user_in(&users, "ANNA").unwrap().id, "1");
-        assert!(user_in(&users, "ben").unwrap_err().contains("`hearth users list`"));
+        assert!(
+            user_in(&users, "ben")
+                .unwrap_err()
+                .contains("`hearth users list`")
+        );
     }
 }

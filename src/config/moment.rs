@@ -186,7 +186,13 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_and_names_never() {
-        for text in ["1001y", "9999y", "99999y", "99999999999999999999y", "8000000h1m"] {
+        for text in [
+            "1001y",
+            "9999y",
+            "99999y",
+            "99999999999999999999y",
+            "8000000h1m",
+        ] {
             let refused = "is longer than 1000 years; to set no end, use `never`";
             if text != "8000000h1m" {
                 assert!(read(text).ends_with(refused), "{text}: {}", read(text));
@@ -197,7 +203,17 @@ mod tests {
         }
         assert!(read("1000y").starts_with("30"), "{}", read("1000y"));
         assert_eq!(read("0"), InvalidEnd::Zero.to_string());
-        for text in ["", "soon", "5", "5x", "-1d", "2027-02-30", "2027-1-3", "12:00", "1.5h"] {
+        for text in [
+            "",
+            "soon",
+            "5",
+            "5x",
+            "-1d",
+            "2027-02-30",
+            "2027-1-3",
+            "12:00",
+            "1.5h",
+        ] {
             assert!(read(text).contains("`never`"), "{text}: {}", read(text));
         }
     }

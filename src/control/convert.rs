@@ -239,7 +239,13 @@ mod tests {
         let offered: Vec<Box<str>> = subnets.chain(["x".into()]).chain(exit).collect();
         let kept = routes(&offered, 5);
         let texts: Vec<String> = kept.iter().map(ToString::to_string).collect();
-        let expected = ["0.0.0.0/0", "10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16", "::/0"];
+        let expected = [
+            "0.0.0.0/0",
+            "10.0.0.0/16",
+            "10.1.0.0/16",
+            "10.2.0.0/16",
+            "::/0",
+        ];
         assert_eq!(texts, expected);
         assert_eq!(routes(&offered, 100).len(), 22);
         let limits = Limits {

@@ -329,7 +329,10 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_is_too_long_is_refused() {
         let (mut client, server) = duplex(64 * 1024);
-        let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
+        let head = format!(
+            "GET / HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(MAX_HEAD_BYTES)
+        );
         client.write_all(head.as_bytes()).await.unwrap();
         assert!(matches!(run(server).await, Err(Http1Error::Http(_))));
         let mut text = String::new();

@@ -35,8 +35,8 @@ pub async fn answer<B: HttpBody>(
     let headers = request.headers();
     let is_cross_origin = headers.contains_key(ORIGIN);
     // Browsers ask without a key.
-    let is_preflight = request.method() == Method::OPTIONS
-        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let is_preflight =
+        request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match is_cross_origin && is_preflight {
         true => preflight(),
         false => answer_to(admin, counters, origin, request).await,
@@ -56,7 +56,10 @@ fn preflight() -> Response<Body> {
     let headers = response.headers_mut();
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE"),
-        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
+        (
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            "Authorization, Content-Type, If-Match",
+        ),
         (ACCESS_CONTROL_MAX_AGE, "3600"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

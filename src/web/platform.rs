@@ -51,7 +51,10 @@ pub fn windows(url: &str) -> Page {
     Builder::new(StatusCode::OK, "Add a Windows computer")
         .paragraph(&[
             Piece::Text("Install the official client: "),
-            Piece::Link("https://tailscale.com/download/windows", "tailscale.com/download/windows"),
+            Piece::Link(
+                "https://tailscale.com/download/windows",
+                "tailscale.com/download/windows",
+            ),
             Piece::Text(". Then run in PowerShell:"),
         ])
         .command(&[
@@ -63,7 +66,9 @@ pub fn windows(url: &str) -> Page {
             "As administrator, before the client starts; the app then uses this server by itself:",
         )])
         .command(&[
-            Piece::Text("reg add \"HKLM\\Software\\Policies\\Tailscale\" /v LoginURL /t REG_SZ /d "),
+            Piece::Text(
+                "reg add \"HKLM\\Software\\Policies\\Tailscale\" /v LoginURL /t REG_SZ /d ",
+            ),
             Piece::Text(url),
         ])
         .heading("With a key")
@@ -75,7 +80,10 @@ pub fn windows(url: &str) -> Page {
 /// replaces itself.
 pub fn profile(variant: &str, url: &str) -> Option<String> {
     let (_, kind, name) = APPLE.iter().find(|(known, ..)| *known == variant)?;
-    let (outer, inner) = (uuid(url, variant, "profile"), uuid(url, variant, "settings"));
+    let (outer, inner) = (
+        uuid(url, variant, "profile"),
+        uuid(url, variant, "settings"),
+    );
     let url = escaped(url);
     Some(format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -109,7 +117,11 @@ fn uuid(url: &str, variant: &str, part: &str) -> String {
             8 => byte & 0x3f | 0x80,
             _ => *byte,
         };
-        let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+        let dash = if matches!(at, 4 | 6 | 8 | 10) {
+            "-"
+        } else {
+            ""
+        };
         // Writing to a String cannot fail.
         let _ = write!(text, "{dash}{byte:02X}");
     }
@@ -126,10 +138,17 @@ mod tests {
     fn pages_lead_to_all_profiles_and_name_the_server() {
         let page = apple(URL);
         for (variant, ..) in APPLE {
-            assert!(page.text.contains(&format!("href=\"/apple/{variant}\"")), "{variant}");
+            assert!(
+                page.text.contains(&format!("href=\"/apple/{variant}\"")),
+                "{variant}"
+            );
         }
         for page in [page, windows(URL)] {
-            assert!(page.text.contains(&format!("--login-server={URL}")), "{}", page.text);
+            assert!(
+                page.text.contains(&format!("--login-server={URL}")),
+                "{}",
+                page.text
+            );
         }
     }
 

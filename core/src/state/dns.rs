@@ -67,7 +67,9 @@ pub enum InvalidRecord {
     #[error("invalid IP address {0:?}")]
     Address(Box<str>),
     /// The name looks like an IP address.
-    #[error("invalid record name {0:?}: it looks like an IP address; the name comes first, then the value")]
+    #[error(
+        "invalid record name {0:?}: it looks like an IP address; the name comes first, then the value"
+    )]
     AddressAsName(Box<str>),
     /// The value does not match the type.
     #[error("invalid {kind} value {value:?}: expected {expected}")]

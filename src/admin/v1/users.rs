@@ -61,7 +61,8 @@ impl ApiCall<'_> {
             "default" => None,
             text => {
                 let life = moment::lifetime(text);
-                let life = life.map_err(|fault| ApiError::invalid(&format!("invalid expiry: {fault}")))?;
+                let life =
+                    life.map_err(|fault| ApiError::invalid(&format!("invalid expiry: {fault}")))?;
                 Some(life.map_or(KeyLifetime::Unlimited, KeyLifetime::For))
             }
         };
@@ -112,12 +113,17 @@ pub fn find(snapshot: &Snapshot, who: &str) -> Result<UserId, ApiError> {
     let users = snapshot.users();
     let lower = who.to_lowercase();
     let exact = users.values().find(|user| &*user.name == who);
-    let by_name = exact.or_else(|| users.values().find(|user| user.name.to_lowercase() == lower));
+    let by_name = exact.or_else(|| {
+        users
+            .values()
+            .find(|user| user.name.to_lowercase() == lower)
+    });
     let by_id = who.parse().ok().and_then(|id: UserId| users.get(&id));
     match (by_name, by_id) {
         (Some(one), Some(other)) if one.id != other.id => {
             let (name, id) = (one.id, &other.name);
-            let message = format!("{who:?} is ambiguous: the name of user {name} and the ID of {id}");
+            let message =
+                format!("{who:?} is ambiguous: the name of user {name} and the ID of {id}");
             Err(ApiError::invalid(&message))
         }
         (named, found) => {

@@ -246,7 +246,10 @@ mod tests {
         );
         assert_eq!(chosen(&[], &last), Ok(None));
         // A device may call itself by the ID of another.
-        let posing = [login("a", "tablet", "waiting", 1), login("b", "a", "waiting", 2)];
+        let posing = [
+            login("a", "tablet", "waiting", 1),
+            login("b", "a", "waiting", 2),
+        ];
         assert!(chosen(&posing, &named("a")).is_err());
     }
 
@@ -263,7 +266,10 @@ mod tests {
             });
             read::<Node>(&node).unwrap()
         };
-        assert_eq!(became(&node(&[])), "approved pi as node 3 of anna with 100.64.0.3");
+        assert_eq!(
+            became(&node(&[])),
+            "approved pi as node 3 of anna with 100.64.0.3"
+        );
         assert_eq!(
             became(&node(&["tag:server"])),
             "approved pi as node 3 tagged tag:server, of no user, with 100.64.0.3"

@@ -81,7 +81,10 @@ mod tests {
             let escaped = escaped_json(&json);
             let seen = |letter: char| is_visible(letter) || letter == '\n';
             assert!(escaped.chars().all(seen), "{escaped:?}");
-            assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
+                value
+            );
             assert!(escaped.contains("\\u009b\\u200b\\u202e"), "{escaped}");
         }
     }

@@ -72,17 +72,24 @@ fn outcome(before: &Node, now: &Node) -> String {
     let mut lines = Vec::new();
     match now.approved_routes.as_slice() {
         [] => lines.push(format!("no routes of {name} are approved")),
-        approved => lines.push(format!("approved routes of {name}: {}", approved.join(", "))),
+        approved => lines.push(format!(
+            "approved routes of {name}: {}",
+            approved.join(", ")
+        )),
     }
     let not_offered = without(&now.approved_routes, &now.available_routes);
     if !not_offered.is_empty() {
         let routes = not_offered.join(", ");
-        lines.push(format!("not offered by {name}: {routes} (see `hearth nodes list-routes`)"));
+        lines.push(format!(
+            "not offered by {name}: {routes} (see `hearth nodes list-routes`)"
+        ));
     }
     let removed = without(&before.approved_routes, &now.approved_routes);
     if !removed.is_empty() {
         let removed = removed.join(", ");
-        lines.push(format!("no longer: {removed} (`--add` keeps what is approved)"));
+        lines.push(format!(
+            "no longer: {removed} (`--add` keeps what is approved)"
+        ));
     }
     lines.join("\n")
 }
@@ -208,7 +215,10 @@ mod tests {
         );
         let all = node(&["10.0.0.0/8"], &["10.0.0.0/8"], &[]);
         assert_eq!(outcome(&all, &all), "approved routes of pi: 10.0.0.0/8");
-        assert!(outcome(&all, &node(&[], &[], &[])).starts_with("no routes of pi are approved\nno longer: "));
+        assert!(
+            outcome(&all, &node(&[], &[], &[]))
+                .starts_with("no routes of pi are approved\nno longer: ")
+        );
     }
 
     #[test]
