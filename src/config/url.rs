@@ -54,7 +54,7 @@ impl Scheme {
     }
 }
 
-/// `http://host[:port]` or `https://host[:port]`: the value of `tailscale up --login-server`.
+/// `http://host[:port]` or `https://host[:port]`: the value of the client's `--login-server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     scheme: Scheme,
