@@ -271,8 +271,7 @@ fn state(node: &Node) -> &'static str {
     }
 }
 
-/// The user that owns a node, or its tags.
-pub(super) fn owner(node: &Node) -> String {
+fn owner(node: &Node) -> String {
     if !node.tags.is_empty() {
         return cell(&node.tags.join(", "));
     }

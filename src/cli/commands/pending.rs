@@ -1,6 +1,5 @@
 //! `hearth pending` and `hearth auth`.
 
-use super::nodes::owner;
 use crate::api::{self, DecideLogin, Node, NodeAnswer, NumberText, PendingAnswer};
 use crate::cli::args::{Auth, OnePending, Pending};
 use crate::cli::client::{CliError, read};
@@ -70,9 +69,10 @@ pub fn approve_id(
 /// What an approved device became, which is not always what was asked for.
 fn became(node: &Node) -> String {
     let (name, id) = (cell(&node.given_name), &node.id);
+    let user = node.user.as_ref().map(|user| user.name.as_str());
     let whose = match node.tags.is_empty() {
-        true => format!("of {}", owner(node)),
-        false => format!("tagged {}, of no user,", owner(node)),
+        true => format!("of {}", cell(user.unwrap_or_default())),
+        false => format!("tagged {}, of no user,", cell(&node.tags.join(", "))),
     };
     let addresses = node.ip_addresses.join(" and ");
     format!("approved {name} as node {id} {whose} with {addresses}")

@@ -32,8 +32,8 @@ For another owner than the first user:
     hearth users create anna
     hearth invite --user anna
 
-`tailscale login` is accepted whatever the device is set to. It begins with the default settings: set advertised
-routes, an exit node and the like again with `tailscale set`.
+`tailscale login` is accepted whatever the device is set to, and begins with the default settings: set
+advertised routes, an exit node and the like again with `tailscale set`.
 ",
     },
     Topic {
@@ -59,8 +59,8 @@ The phone must reach the server URL that `hearth status` shows: connect it to yo
         text: "\
 APPROVE OR REJECT DEVICES
 
-A device that ran `tailscale login --login-server=URL` without a key waits to join. Compare the short key with the
-one on the page that the device shows:
+A device that ran `tailscale login --login-server=URL` without a key waits to join. Compare its short key
+with the one on the page that the device shows:
     hearth pending list
     hearth pending approve tablet --user anna
     hearth pending approve --last
@@ -180,8 +180,8 @@ A reusable key for a week, for one user or for servers with a tag:
     hearth preauthkeys create --tags tag:server --reusable --expiration 7d
     hearth preauthkeys list
 
-Node keys: when a device must log in again. Ends are durations, dates (until the end of that day in UTC), times,
-or `never`:
+Node keys: when a device must log in again. Ends are durations, dates (until the end of that day in UTC),
+times, or `never`:
     hearth nodes expire laptop --expiry 180d
     hearth nodes expire laptop --expiry 2027-01-31
     hearth nodes expire nas --disable
