@@ -33,6 +33,8 @@ pub const FIRST_USER: &str = "home";
 
 /// Begin of the health warning about a node whose routes are more than the server keeps.
 pub const ROUTES_REPORT: &str = "routes: ";
+/// Begin of the health warning about a node that offers routes without IP forwarding.
+pub const FORWARDING_REPORT: &str = "ip-forwarding: ";
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

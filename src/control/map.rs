@@ -135,15 +135,23 @@ async fn apply_update(
     if request.read_only {
         return Ok(());
     }
-    report_dropped_routes(context, node, request);
+    note_health(context, node, request);
     let update = convert::update(node, request, &context.limits);
     let by = Principal::Node { id: node.id };
     let updated = context.engine.update_node(by, update).await;
     updated.map(|_| ()).map_err(|fault| refused(&fault))
 }
 
-/// Notes that a node offers more routes than are kept, and logs it once for each node.
-fn report_dropped_routes(context: &ControlContext, node: &Node, request: &MapRequest) {
+/// Notes that IP forwarding is off on a node that offers routes, and that it offers more than are kept, which is logged
+/// once for each node.
+fn note_health(context: &ControlContext, node: &Node, request: &MapRequest) {
+    let forwarding = match request.is_forwarding_off {
+        true => "off on this device: its subnet routes and exit node do not work",
+        false => "",
+    };
+    context
+        .reports
+        .set_health(node.id, "ip-forwarding", forwarding);
     let Some(hostinfo) = &request.hostinfo else {
         return;
     };
@@ -168,7 +176,7 @@ async fn stream(
         return too_many();
     };
     let session = context.next_session();
-    report_dropped_routes(&context, node, request);
+    note_health(&context, node, request);
     let fallback = convert::update(node, request, &context.limits);
     if let Err(fault) = context.engine.open_stream(node.id, session, fallback).await {
         return refused(&fault);

@@ -32,7 +32,13 @@ pub struct MapRequest {
     pub hostinfo: Option<Hostinfo>,
     /// Endpoint candidates; those that no peer could use are left out.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether the node offers routes while IP forwarding is off on it.
+    pub is_forwarding_off: bool,
 }
+
+/// Debug flag of a client that offers routes without IP forwarding.
+/// Source: `ipForwardingWarnable` in tailscale `health/warnings.go`.
+const FORWARDING_OFF: &str = "warn-ip-forwarding-off";
 
 impl MapRequest {
     /// Decodes a request, with at most `endpoints_max` endpoints; a client has a handful.
@@ -61,6 +67,8 @@ impl MapRequest {
                 .map(Hostinfo::decode)
                 .transpose()?,
             endpoints: endpoints(object.list("Endpoints")?, endpoints_max),
+            is_forwarding_off: (object.list("DebugFlags")?.iter())
+                .any(|flag| flag.as_str() == Some(FORWARDING_OFF)),
         })
     }
 }
@@ -152,6 +160,21 @@ mod tests {
             "[2001:db8::1]:5".parse().unwrap(),
         ];
         assert_eq!(request.endpoints, expected);
+    }
+
+    #[test]
+    fn a_client_says_that_ip_forwarding_is_off() {
+        for (flags, is_off) in [
+            (
+                r#""DebugFlags":["warn-router-unhealthy","warn-ip-forwarding-off"]"#,
+                true,
+            ),
+            (r#""DebugFlags":["warn-router-unhealthy",5]"#, false),
+            (r#""DebugFlags":null"#, false),
+            (r#""Stream":true"#, false),
+        ] {
+            assert_eq!(request(flags).is_forwarding_off, is_off, "{flags}");
+        }
     }
 
     #[test]

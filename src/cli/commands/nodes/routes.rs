@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{ApproveRoutes, Node, NodesAnswer, ROUTES_REPORT};
+use crate::api::{ApproveRoutes, FORWARDING_REPORT, Node, NodesAnswer, ROUTES_REPORT};
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup::{self, node_path};
@@ -27,7 +27,7 @@ pub fn list(ctx: &Ctx, which: Option<String>) -> Result<Output, CliError> {
     let (json, nodes): (Vec<Value>, Vec<Node>) = with_routes.unzip();
     let output = ctx.output(&Value::Array(json), || text(ctx, &nodes));
     let commands: Vec<String> = nodes.iter().filter_map(approval).collect();
-    let mut notes: Vec<String> = nodes.iter().filter_map(dropped).collect();
+    let mut notes: Vec<String> = nodes.iter().flat_map(warnings).collect();
     if !commands.is_empty() {
         let commands = commands.join("\n");
         notes.push(format!("\nTo approve all offered routes:\n{commands}"));
@@ -38,11 +38,16 @@ pub fn list(ctx: &Ctx, which: Option<String>) -> Result<Output, CliError> {
     })
 }
 
-/// What the server says of routes of a node that it drops.
-fn dropped(node: &Node) -> Option<String> {
-    let mut reports = node.health.iter();
-    let report = reports.find_map(|report| report.strip_prefix(ROUTES_REPORT))?;
-    Some(format!("{}: {}", cell(&node.given_name), cell(report)))
+/// Health warnings of a node that concern its routes.
+fn warnings(node: &Node) -> Vec<String> {
+    let is_of_routes = |report: &&String| {
+        let begins = [ROUTES_REPORT, FORWARDING_REPORT];
+        begins.iter().any(|begin| report.starts_with(begin))
+    };
+    let reports = node.health.iter().filter(is_of_routes);
+    reports
+        .map(|report| format!("{}: {}", cell(&node.given_name), cell(report)))
+        .collect()
 }
 
 /// Sets the approved routes of a node: `routes` or all that it offers, in addition to those that are approved where
@@ -222,10 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn dropped_routes_are_reported_with_the_list() {
+    fn warnings_about_routes_are_shown_with_the_list() {
         let mut pi = node(&["10.0.0.0/8"], &[], &[]);
-        assert_eq!(dropped(&pi), None);
-        pi.health = vec!["dns: slow".into(), format!("{ROUTES_REPORT}3 more")];
-        assert_eq!(dropped(&pi).as_deref(), Some("pi: 3 more"));
+        assert!(warnings(&pi).is_empty());
+        pi.health = vec![
+            "dns: slow".into(),
+            "routes: 3 more".into(),
+            "ip-forwarding: off".into(),
+        ];
+        assert_eq!(
+            warnings(&pi),
+            ["pi: routes: 3 more", "pi: ip-forwarding: off"]
+        );
     }
 }
