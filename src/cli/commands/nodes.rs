@@ -16,6 +16,7 @@ use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::{Ctx, inner};
 use crate::cli::lookup::{self, node_path};
 use crate::cli::output::{Output, card, cell, when};
+use crate::config::moment::End;
 use crate::system_clock;
 use hearth_core::clock::Timestamp;
 
@@ -37,13 +38,17 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             disable,
             all_of,
         } => {
+            let is_now = match expiry.map(End::time) {
+                None => !disable,
+                Some(time) => time.is_some_and(is_past),
+            };
             let body = ExpireNode {
                 expiry: expiry.map(|end| end.to_string()),
                 disable_expiry: disable,
             };
             match all_of {
                 Some(user) => expire_all(ctx, &user, &body),
-                None => expire(ctx, &which.text(), &body),
+                None => expire(ctx, &which.text(), &body, is_now),
             }
         }
         Nodes::ListRoutes { identifier } => routes::list(ctx, identifier),
@@ -141,9 +146,9 @@ fn delete(ctx: &Ctx, which: &str) -> Result<Output, CliError> {
     Ok(ctx.output(&answer, || format!("deleted node {}", cell(which))))
 }
 
-fn expire(ctx: &Ctx, which: &str, body: &ExpireNode) -> Result<Output, CliError> {
+fn expire(ctx: &Ctx, which: &str, body: &ExpireNode, is_now: bool) -> Result<Output, CliError> {
     // A later time takes nothing away now.
-    if body.expiry.is_none() && !body.disable_expiry {
+    if is_now {
         confirm(ctx, which, |node| {
             format!("expire the key of {node}; its device must log in again")
         })?;
