@@ -95,6 +95,10 @@ impl CliError {
 /// The next step after a refusal that contains this. The messages themselves are those of Headscale, which programs
 /// compare, and give no advice.
 const NEXT: &[(&str, &str)] = &[
+    (
+        "expiration is in the past",
+        "For example `hearth preauthkeys create --user NAME --expiration 24h`.",
+    ),
     ("node not found", "See `hearth nodes list`."),
     (
         "user not found",
