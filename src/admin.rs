@@ -13,6 +13,7 @@
 )]
 
 pub mod authenticate;
+mod fields;
 mod hearth;
 pub mod problem;
 pub mod v1;
@@ -47,6 +48,7 @@ use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
 use authenticate::{ApiKeyGate, AuthError};
 use hearth_core::clock::Now;
+use hearth_core::id::NodeId;
 use hearth_core::netmap::SharedMapData;
 use hearth_core::state::principal::Principal;
 use hearth_core::state::scope::Scope;
@@ -104,6 +106,9 @@ pub struct ServerInfo {
     pub proxies: Arc<Proxies>,
 }
 
+/// Path prefix of the requests about one node.
+const NODE: &str = "/api/v1/node/";
+
 /// Response of a handler.
 pub type ApiResult = Result<Response<Body>, ApiError>;
 
@@ -125,6 +130,17 @@ impl AdminContext {
         let snapshot = self.engine.snapshot();
         self.gate
             .admit(source.ip(), shown, snapshot.api_keys(), now)
+    }
+
+    /// What to say of routes of a node that are dropped, if any are.
+    fn dropped_routes(&self, node: NodeId) -> Option<String> {
+        let most = self.limits.node_routes;
+        match self.reports.dropped_routes(node) {
+            0 => None,
+            dropped => Some(format!(
+                "{dropped} offered routes are dropped; {most} are kept (limits.node_routes)"
+            )),
+        }
     }
 
     /// Whether the database is writable.
@@ -208,23 +224,35 @@ impl<'a> ApiCall<'a> {
         }
     }
 
-    /// Value of a query parameter; empty when missing.
+    /// Value of a query parameter of a request that changes nothing; empty when missing.
     fn query(&self, key: &str) -> &str {
-        let pair = self.query.iter().find(|(name, _)| name == key);
+        let is_it = |name: &str| fields::canonical(name) == key;
+        let pair = self.query.iter().find(|(name, _)| is_it(name));
         pair.map_or("", |(_, value)| value)
     }
 
-    /// The body as JSON; an empty one is an object without fields.
+    /// The parameters in the body and the query. Handlers read them first of all, those that have none as well, so that
+    /// a request with a mistyped parameter changes nothing.
     fn read<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
-        // Some clients always send a body, and send `null` when they have none.
-        if matches!(self.body.trim_ascii(), b"" | b"null") {
-            return Ok(T::default());
-        }
-        if !json_size::is_modest(self.body) {
+        self.read_with(self.body)
+    }
+
+    /// The parameters of a request whose body is something else.
+    fn read_query<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        self.read_with(b"")
+    }
+
+    fn read_with<T: DeserializeOwned + Default>(&self, body: &[u8]) -> Result<T, ApiError> {
+        if !json_size::is_modest(body) {
             return Err(ApiError::invalid(json_size::TOO_MANY));
         }
-        serde_json::from_slice(self.body)
-            .map_err(|error| ApiError::invalid(&format!("invalid body: {error}")))
+        let is_of_node = self.parts.uri.path().starts_with(NODE);
+        let node = if is_of_node {
+            self.params.get("id")
+        } else {
+            ""
+        };
+        fields::read(body, &self.query, node)
     }
 
     /// `GET /api/v1/hearth/relay`.

@@ -31,6 +31,11 @@ use hearth_core::clock::Timestamp;
 /// Login name of the first user, created when one is needed and there is none.
 pub const FIRST_USER: &str = "home";
 
+/// Begin of the health warning about a node whose routes are more than the server keeps.
+pub const ROUTES_REPORT: &str = "routes: ";
+/// Begin of the health warning about a node that offers routes without IP forwarding.
+pub const FORWARDING_REPORT: &str = "ip-forwarding: ";
+
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,6 +199,9 @@ pub struct Pending {
     pub os: String,
     /// Machine key, as `mkey:` text.
     pub machine_key: String,
+    /// Short form of the machine key, to compare it with the one that the device shows.
+    #[serde(default)]
+    pub short_key: String,
     /// Node key, as `nodekey:` text.
     pub node_key: String,
     /// Whether the device is ephemeral.
@@ -509,7 +517,7 @@ pub struct DnsRecordsAnswer {
 
 /// Request to add a DNS record. Without a type the value determines it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CreateDnsRecord {
     /// Name; without a dot it is below the base domain.
     pub name: String,

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod lan;
 pub mod limits;
 mod mentions;
+pub mod moment;
 pub mod name;
 pub mod near;
 pub mod policy;
@@ -293,6 +294,9 @@ impl Config {
         let server_url = flags.server_url.or(server_url);
         let server_url_is_computed = server_url.is_none();
         let server_url = server_url.unwrap_or_else(|| computed_url(&listen, surroundings));
+        if server_url.is_plain_and_public() {
+            raw.warn(raw.location_of("server_url"), ConfigFault::PlainAndPublic);
+        }
         let base_domain = base_domain(raw, flags.base_domain, &server_url);
 
         let data_dir = raw.take("data_dir");

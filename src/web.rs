@@ -16,6 +16,7 @@ mod home;
 mod html;
 mod invitation;
 mod join;
+mod platform;
 mod register;
 mod ssh;
 
@@ -73,6 +74,30 @@ pub fn join(context: &WebContext, request: &Parts) -> Response<Body> {
     let agent = request.headers.get(USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     answer(join::page(&context.server_url.to_string(), agent.unwrap_or_default()))
+}
+
+/// `GET /apple`: how to add an Apple device.
+pub fn apple(context: &WebContext) -> Response<Body> {
+    answer(platform::apple(&context.server_url.to_string()))
+}
+
+/// `GET /apple/{variant}`: a profile for an Apple device.
+pub fn apple_profile(context: &WebContext, variant: &str) -> Response<Body> {
+    match platform::profile(variant, &context.server_url.to_string()) {
+        Some(profile) => {
+            let kind = "application/x-apple-aspen-config; charset=utf-8";
+            body::typed(StatusCode::OK, kind, profile)
+        }
+        None => {
+            let expected = "not found: expected ios, macos-app-store or macos-standalone";
+            body::text(StatusCode::NOT_FOUND, expected)
+        }
+    }
+}
+
+/// `GET /windows`: how to add a Windows computer.
+pub fn windows(context: &WebContext) -> Response<Body> {
+    answer(platform::windows(&context.server_url.to_string()))
 }
 
 /// `GET /register/{id}`: a pending registration.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+#[path = "cli/lookup.rs"]
+mod lookup;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 /// The same number on all processors. Source: signal(7).
 const SIGABRT: i32 = 6;
@@ -98,7 +101,7 @@ fn a_household_is_run_from_the_command_line() {
     let server = Server::start();
     let invite = server.hearth("invite");
     let line = words(&invite.stdout);
-    assert!(line.starts_with("tailscale up --login-server=http://127.0.0.1:"));
+    assert!(line.starts_with("tailscale login --login-server=http://127.0.0.1:"));
     assert_eq!(
         line.lines().count(),
         1,
@@ -205,7 +208,7 @@ fn a_wireguard_peer_is_added_and_looked_after_like_every_node() {
     let routes = words(&list.stdout);
     assert_eq!(row(&routes, "10.9.0.0/16"), "needs approval");
     assert_eq!(row(&routes, "10.8.0.0/16"), "not advertised");
-    let command = "nodes approve-routes -i 1 -r 0.0.0.0/0,10.8.0.0/16,::/0,10.9.0.0/16";
+    let command = "nodes approve-routes -i 1 --all-offered";
     assert!(words(&list.stderr).contains(command));
     assert!(
         server
@@ -656,7 +659,10 @@ fn errors_end_with_the_command_that_helps() {
             "pending approve x",
             "add `--user NAME` to choose the owner; users: home (1), anna (2), ben (3)",
         ),
-        ("pending approve --last", "run `tailscale up` on it first"),
+        (
+            "pending approve --last",
+            "`tailscale login --login-server=http://127.0.0.1:",
+        ),
         ("preauthkeys delete 7", "See `hearth preauthkeys list`"),
         ("help nonsense", "see `hearth help`"),
     ] {
@@ -685,7 +691,13 @@ fn nodes_are_renamed_in_either_spelling() {
 #[test]
 fn a_mistyped_address_is_refused() {
     let server = Server::start();
-    for value in ["1.2.3", "300.1.1.1", "1.2.3.4/24"] {
+    for value in [
+        "1.2.3",
+        "300.1.1.1",
+        "192.168.1.300",
+        "192.168.1.2o",
+        "1.2.3.4/24",
+    ] {
         let said = server.refused(&format!("dns add printer {value}"));
         assert!(said.contains("invalid IP address"), "{said}");
     }

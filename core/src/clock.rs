@@ -23,6 +23,12 @@ pub const CLOCKLESS_BEFORE: Timestamp = Timestamp(315_532_800_000);
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The first time that Go can express, 0001-01-01T00:00:00Z: what its programs send for a time that is not set.
+    pub const GO_ZERO: Self = Self(-62_135_596_800_000);
+
+    /// The last time that RFC 3339 can express, 9999-12-31T23:59:59.999Z. No sum is later.
+    pub const LAST: Self = Self(253_402_300_799_999);
+
     /// The time `ms` milliseconds after 1970.
     pub const fn from_unix_ms(ms: i64) -> Self {
         Self(ms)
@@ -38,10 +44,10 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// This time plus `duration`, saturating at the largest time.
+    /// This time plus `duration`, at most [`Self::LAST`].
     pub fn plus(self, duration: Duration) -> Self {
         let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(ms))
+        Self(self.0.saturating_add(ms)).min(Self::LAST)
     }
 
     /// Time elapsed since `earlier`; zero if `earlier` is later.
@@ -59,14 +65,17 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let ms = parsed.unix_timestamp_nanos().div_euclid(1_000_000);
-        i64::try_from(ms).ok().map(Self)
+        // An offset may lead to another year.
+        let time = i64::try_from(ms).ok().map(Self)?;
+        Some(time.min(Self::LAST))
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, the format that Go reads and writes.
+    /// RFC 3339 in UTC, the format that Go reads and writes. A time outside of its years is shown as the nearest one inside.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0).saturating_mul(1_000_000);
+        let shown = self.0.clamp(Self::GO_ZERO.0, Self::LAST.0);
+        let nanos = i128::from(shown).saturating_mul(1_000_000);
         let text = OffsetDateTime::from_unix_timestamp_nanos(nanos)
             .ok()
             .and_then(|moment| moment.format(&Rfc3339).ok());
@@ -118,6 +127,37 @@ mod tests {
         let time = Timestamp::from_unix_ms(1_767_225_600_123);
         assert_eq!(time.to_string(), "2026-01-01T00:00:00.123Z");
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+    }
+
+    #[test]
+    fn no_time_is_shown_as_one_of_another_millennium() {
+        let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        let mut time = PLAUSIBLE_FROM;
+        for _ in 0..200 {
+            let later = time.plus(century);
+            assert!(
+                later >= time && later.to_string() >= time.to_string(),
+                "{later}"
+            );
+            time = later;
+        }
+        assert_eq!(time, Timestamp::LAST);
+        assert_eq!(
+            time.plus(Duration::MAX).to_string(),
+            "9999-12-31T23:59:59.999Z"
+        );
+        assert_eq!(
+            Timestamp::from_unix_ms(i64::MAX).to_string(),
+            Timestamp::LAST.to_string()
+        );
+        assert_eq!(
+            Timestamp::from_unix_ms(i64::MIN).to_string(),
+            "0001-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            Timestamp::parse("9999-12-31T23:59:59-12:00"),
+            Some(Timestamp::LAST)
+        );
     }
 
     #[test]

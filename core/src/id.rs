@@ -54,8 +54,11 @@ macro_rules! id_type {
         impl FromStr for $name {
             type Err = InvalidId;
 
+            /// Digits only: without the sign that Rust's numbers may have.
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                text.parse().ok().and_then(Self::new).ok_or(InvalidId)
+                let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = digits.and_then(|digits| digits.parse().ok());
+                number.and_then(Self::new).ok_or(InvalidId)
             }
         }
     };

@@ -140,6 +140,16 @@ public_key!(
     "nlpub:"
 );
 
+impl MachineKey {
+    /// The short form by which people compare keys, the same wherever hearth shows one: the first ten hexadecimal
+    /// digits in two groups, such as `1b97c-0a3f2`.
+    pub fn short(&self) -> String {
+        let digits = HEXLOWER.encode(self.0.get(..5).unwrap_or_default());
+        let (first, second) = digits.split_at_checked(5).unwrap_or((&digits, ""));
+        format!("{first}-{second}")
+    }
+}
+
 /// The server's own Noise static key.
 #[derive(Clone)]
 pub struct MachineSecret(StaticSecret);
@@ -181,6 +191,13 @@ mod tests {
             text.to_uppercase().replace("NODEKEY", "nodekey").parse(),
             Ok(key)
         );
+    }
+
+    #[test]
+    fn a_machine_key_has_one_short_form() {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..5].copy_from_slice(&[0x1b, 0x97, 0xc0, 0xa3, 0xf2]);
+        assert_eq!(MachineKey::from_bytes(bytes).short(), "1b97c-0a3f2");
     }
 
     #[test]

@@ -23,4 +23,5 @@ mod redacted;
 pub mod release;
 pub mod state;
 pub mod tailcfg;
+pub mod visible;
 pub mod wan;

@@ -1,6 +1,7 @@
 //! The API as its clients see it: requests in, responses of a real engine out.
 
 mod lifecycle;
+mod parameters;
 mod policy;
 mod scopes;
 mod wan;
@@ -397,7 +398,7 @@ async fn an_invitation_creates_the_first_user_and_shows_the_command() {
     let key = invite["key"].as_str().unwrap();
     assert_eq!(
         invite["command"],
-        format!("tailscale up --login-server=http://192.168.1.1:8080 --auth-key={key}")
+        format!("tailscale login --login-server=http://192.168.1.1:8080 --auth-key={key}")
     );
     assert_eq!(
         invite["joinUrl"],
@@ -524,10 +525,7 @@ async fn node_with_stream(server: &Server) -> crate::control::c2n::mailbox::Inbo
     let body = json!({"user": "anna", "authId": id});
     server.good("POST", "auth/register", body).await;
     let inboxes = &server.admin.calls.mailboxes;
-    inboxes.open(
-        hearth_core::id::NodeId::FIRST,
-        hearth_core::state::model::SessionId(1),
-    )
+    inboxes.open(NodeId::FIRST, hearth_core::state::model::SessionId(1))
 }
 
 /// The ping request in a message.
@@ -696,13 +694,8 @@ async fn attributes_and_health_are_shown() {
         400
     );
     let reports = &server.admin.reports;
-    reports.set_health(hearth_core::id::NodeId::FIRST, "dns", "none");
-    reports.audit(
-        system_clock::now(),
-        hearth_core::id::NodeId::FIRST,
-        "X",
-        "why",
-    );
+    reports.set_health(NodeId::FIRST, "dns", "none");
+    reports.audit(system_clock::now(), NodeId::FIRST, "X", "why");
     let node = server.good("GET", "node/1", Value::Null).await;
     assert_eq!(node["node"]["health"], json!(["dns: none"]));
     let audit = server.good("GET", "hearth/audit", Value::Null).await;

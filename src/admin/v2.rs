@@ -14,10 +14,12 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::admin::fields::NoFields;
 use crate::admin::problem::ApiError;
 use crate::admin::v1::policy;
 use crate::admin::v1::policy::PolicyError;
 use crate::admin::{AdminContext, ApiCall};
+use crate::api::parse_flag;
 use crate::net::body;
 use crate::net::body::Body;
 use crate::net::query::value;
@@ -117,6 +119,7 @@ impl ApiCall<'_> {
 
     /// `POST /api/v2/tailnet/{tailnet}/acl`.
     pub(crate) async fn v2_set_policy(&self, tailnet: &str) -> crate::admin::ApiResult {
+        let NoFields {} = self.read_query()?;
         if let Err(refusal) = self.check_tailnet(tailnet) {
             return Ok(refusal.response());
         }
@@ -161,8 +164,8 @@ fn tag_of(text: &str) -> String {
 
 fn show(admin: &AdminContext, request: &Parts) -> V2Result {
     let text = current(admin);
-    let details = value(request.uri.query(), "details");
-    if wants_hujson(request) && matches!(details.as_str(), "1" | "true") {
+    let details = parse_flag(&value(request.uri.query(), "details"));
+    if wants_hujson(request) && details == Some(true) {
         let warnings = policy::texts(&admin.engine.snapshot().compiled().warnings());
         let details =
             json!({"acl": BASE64.encode(text.as_bytes()), "warnings": warnings, "errors": []});

@@ -9,7 +9,7 @@ use hearth_core::clock::Timestamp;
 
 /// HTTP request to a node, over its control connection.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default, deny_unknown_fields)]
 pub struct AskNode {
     /// HTTP method; empty for `GET`.
     pub method: String,
@@ -36,7 +36,7 @@ pub struct NodeReply {
 
 /// Ping from a node to another, or to this server when there is no target.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default, deny_unknown_fields)]
 pub struct PingNode {
     /// An address, or ID or name of a node.
     pub target: String,
@@ -56,7 +56,7 @@ pub struct PingAnswer {
 
 /// Opens a page in the browser of the node's user.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct OpenPage {
     /// URL of the page.
     pub url: String,
@@ -65,7 +65,7 @@ pub struct OpenPage {
 /// Posture attributes of a node by name, each beginning with `custom:`. In a request, `null` deletes an
 /// attribute, and attributes not named are kept.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Attributes {
     /// Strings, integers and booleans by name.
     pub attributes: BTreeMap<String, Value>,
@@ -98,7 +98,7 @@ pub struct SshChecksAnswer {
 
 /// Approves or rejects an SSH connection.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DecideSshCheck {
     /// ID of the connection.
     pub id: String,

@@ -7,7 +7,7 @@ use hearth_core::clock::Timestamp;
 
 /// Sets or checks a policy.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SetPolicy {
     /// HuJSON.
     pub policy: String,
@@ -66,7 +66,7 @@ pub struct PolicyVersion {
 
 /// Rolls back to a policy version.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RollBackPolicy {
     /// ID of the version; empty or `0` for the one before the newest.
     pub version: NumberText,

@@ -1,12 +1,12 @@
 //! Requests of the command line and other API clients.
 
-use serde::{Deserialize, Serialize};
-
-use hearth_core::clock::Timestamp;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// Creates a user.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CreateUser {
     /// Login name.
     pub name: String,
@@ -20,39 +20,48 @@ pub struct CreateUser {
 
 /// Creates a preauth key.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CreatePreAuthKey {
     /// ID of the owner; empty or `0` for none.
     pub user: NumberText,
     /// Whether the key is reusable.
+    #[serde(deserialize_with = "flag")]
     pub reusable: bool,
     /// Whether its nodes are ephemeral.
+    #[serde(deserialize_with = "flag")]
     pub ephemeral: bool,
-    /// Expiry.
-    pub expiration: Option<Timestamp>,
+    /// Expiry: a time, a date, a duration or `never`.
+    pub expiration: Option<String>,
     /// Tags of its nodes.
     pub acl_tags: Vec<String>,
     /// Whether its nodes are pre-approved where devices need approval (hearth's own). The default is yes:
     /// tools for Headscale, which has no device approval, rely on it.
+    #[serde(deserialize_with = "some_flag")]
     pub preauthorized: Option<bool>,
 }
 
 /// Selects a preauth key or API key.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NameKey {
     /// ID of the key; empty or `0` for none.
     pub id: NumberText,
     /// Prefix of an API key.
     pub prefix: String,
+    /// Text of a preauth key, whole or masked (Headscale up to 0.27).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// ID of the key's owner, beside its text.
+    #[serde(skip_serializing_if = "NumberText::is_empty")]
+    pub user: NumberText,
 }
 
 /// Creates an API key.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CreateApiKey {
-    /// Expiry.
-    pub expiration: Option<Timestamp>,
+    /// Expiry: a time, a date, a duration or `never`.
+    pub expiration: Option<String>,
     /// Scopes (hearth's own), such as `devices:core:read`; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
@@ -60,17 +69,18 @@ pub struct CreateApiKey {
 
 /// Sets the key expiry of a node; now when empty.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ExpireNode {
-    /// Expiry.
-    pub expiry: Option<Timestamp>,
+    /// Expiry: a time, a date, a duration, `now` or `never`.
+    pub expiry: Option<String>,
     /// Disables key expiry.
+    #[serde(deserialize_with = "flag")]
     pub disable_expiry: bool,
 }
 
 /// Sets the approved routes of a node, replacing all.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ApproveRoutes {
     /// Prefixes; one exit route (`0.0.0.0/0` or `::/0`) approves both.
     pub routes: Vec<String>,
@@ -78,7 +88,7 @@ pub struct ApproveRoutes {
 
 /// Sets the tags of a node, replacing its owner or tags.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SetTags {
     /// Each `tag:name`.
     pub tags: Vec<String>,
@@ -86,7 +96,7 @@ pub struct SetTags {
 
 /// Moves a node to a user (Headscale up to 0.27).
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct MoveNode {
     /// Name or ID of the user.
     pub user: NumberText,
@@ -94,7 +104,7 @@ pub struct MoveNode {
 
 /// Sets the addresses of a node (hearth's own); an empty one is not changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SetAddresses {
     /// IPv4.
     pub ipv4: String,
@@ -104,7 +114,7 @@ pub struct SetAddresses {
 
 /// Adds a WireGuard-only device (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AddWireGuard {
     /// MagicDNS name, without the base domain.
     pub name: String,
@@ -123,6 +133,7 @@ pub struct AddWireGuard {
     /// Subnet routes behind it.
     pub routes: Vec<String>,
     /// Whether it is an exit node.
+    #[serde(deserialize_with = "flag")]
     pub exit_node: bool,
     /// DNS resolvers for nodes that use it as exit node: addresses or `https://` URLs.
     pub exit_dns: Vec<String>,
@@ -134,7 +145,7 @@ pub struct AddWireGuard {
 
 /// Sets the role of a user (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SetRole {
     /// `owner`, `admin` or `member`.
     pub role: String,
@@ -142,7 +153,7 @@ pub struct SetRole {
 
 /// Sets the key lifetime of a user's nodes, from each login (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SetUserExpiry {
     /// A duration such as `90d`, `never`, or `default` for that of the configuration.
     pub expiry: String,
@@ -150,22 +161,41 @@ pub struct SetUserExpiry {
 
 /// Approves or rejects a pending registration.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DecideLogin {
-    /// Login name of the owner, for an approval.
-    pub user: String,
+    /// Login name or ID of the owner, for an approval.
+    pub user: NumberText,
     /// ID of the pending registration.
     pub auth_id: String,
 }
 
+/// Approves a pending registration (Headscale up to 0.28).
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegisterNode {
+    /// Login name or ID of the owner.
+    pub user: NumberText,
+    /// ID of the pending registration.
+    pub key: String,
+}
+
+/// Confirms a change of all nodes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Confirm {
+    /// Whether to carry it out.
+    #[serde(deserialize_with = "flag")]
+    pub confirmed: bool,
+}
+
 /// Creates an invitation (hearth's own).
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CreateInvite {
     /// Name or ID of the owner; empty for the only user.
-    pub user: String,
-    /// Expiry of the key; after 24 hours by default.
-    pub expiration: Option<Timestamp>,
+    pub user: NumberText,
+    /// Expiry of the key: a time, a date, a duration or `never`; after 24 hours by default.
+    pub expiration: Option<String>,
 }
 
 /// An integer given as a string or a number, as JSON of protobuf allows.
@@ -173,19 +203,45 @@ pub struct CreateInvite {
 #[serde(transparent)]
 pub struct NumberText(pub String);
 
-impl<'de> Deserialize<'de> for NumberText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Text(String),
-            Number(u64),
-        }
-        Ok(Self(match Either::deserialize(deserializer)? {
-            Either::Text(text) => text,
-            Either::Number(number) => number.to_string(),
-        }))
+impl NumberText {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-hearth_core::redacted!(DecideLogin);
+impl<'de> Deserialize<'de> for NumberText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Number(number) if number.is_u64() => Ok(Self(number.to_string())),
+            _ => Err(D::Error::custom("expected a text or a whole number")),
+        }
+    }
+}
+
+/// Reads a word as yes or no; `None` for other words. Source: `ParseBool` in Go's `strconv`, with which Headscale's
+/// gateway reads queries.
+pub fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let flag = match Value::deserialize(deserializer)? {
+        Value::Bool(flag) => Some(flag),
+        Value::String(text) => parse_flag(&text),
+        Value::Number(number) => parse_flag(&number.to_string()),
+        _ => None,
+    };
+    flag.ok_or_else(|| D::Error::custom("expected true or false"))
+}
+
+fn some_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    flag(deserializer).map(Some)
+}
+
+hearth_core::redacted!(DecideLogin, NameKey, RegisterNode);

@@ -25,7 +25,7 @@ pub use remote::Remote;
 pub use serve::ServeFlags;
 pub use ssh::Ssh;
 pub use users::Users;
-pub use values::{end_of, given};
+pub use values::given;
 pub use wan::WanCommand;
 
 use std::path::PathBuf;

@@ -86,18 +86,19 @@ impl CliError {
                 "See the log of the server (`journalctl -u hearth`, or `logread -e hearth` on OpenWrt).".into()
             }
             Self::Answer => "Is the server another version? Compare `hearth version` and `hearth status`.".into(),
-            Self::Refused(message) => {
-                let (_, next) = NEXT.iter().find(|(begin, _)| message.starts_with(begin))?;
-                (*next).into()
-            }
+            Self::Refused(message) => next(message)?.into(),
             Self::Socket { .. } | Self::Command(_) | Self::Declined => return None,
         })
     }
 }
 
-/// The next step after a refusal that begins like this. The messages themselves are those of Headscale, which
-/// programs compare, and give no advice.
-const NEXT: [(&str, &str); 5] = [
+/// The next step after a refusal that contains this. The messages themselves are those of Headscale, which programs
+/// compare, and give no advice.
+const NEXT: &[(&str, &str)] = &[
+    (
+        "expiration is in the past",
+        "For example `hearth preauthkeys create --user NAME --expiration 24h`.",
+    ),
     ("node not found", "See `hearth nodes list`."),
     (
         "user not found",
@@ -108,8 +109,98 @@ const NEXT: [(&str, &str); 5] = [
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
+    (
+        "was already approved or rejected",
+        "See `hearth pending list` and `hearth nodes list`.",
+    ),
+    (
+        "requested tags",
+        "Who may have a tag is in `tagOwners` of the policy: see `hearth policy get`.",
+    ),
+    ("policy version not found", "See `hearth policy history`."),
     ("no such DNS record", "See `hearth dns list`."),
+    ("already has this record", "See `hearth dns list`."),
+    (
+        "invalid resolver",
+        "See `hearth nodes add-wireguard --help`.",
+    ),
+    (
+        "record",
+        "For example `hearth dns add printer 192.168.1.20`.",
+    ),
+    (
+        "IP address",
+        "For example `hearth dns add printer 192.168.1.20`.",
+    ),
+    ("ALIAS value", "See `hearth nodes list`."),
+    ("a user named", "See `hearth users list`."),
+    (
+        "invalid user name",
+        "For example `hearth users create anna`.",
+    ),
+    (
+        "user not empty",
+        "See `hearth nodes list --user NAME`; move a node with `hearth nodes move NODE --user NAME`.",
+    ),
+    ("a node named", "See `hearth nodes list`."),
+    (
+        "invalid node name",
+        "For example `hearth nodes rename NODE nas`.",
+    ),
+    (
+        "invalid tag",
+        "For example `hearth nodes tag NODE --tags tag:server`.",
+    ),
+    (
+        "already registered to that owner",
+        "See `hearth nodes list`; delete one with `hearth nodes delete NODE`.",
+    ),
+    ("address", "See `hearth nodes list`."),
+    ("WireGuard-only", "See `hearth nodes add-wireguard --help`."),
+    (
+        "invalid attribute",
+        "For example `hearth nodes attributes NODE custom:name=value`.",
+    ),
+    ("already used by node", "See `hearth nodes list`."),
+    (
+        "needs a user or tags",
+        "For example `hearth preauthkeys create --user NAME`.",
+    ),
+    (
+        "invalid route",
+        "For example `hearth nodes approve-routes NODE --routes 192.168.1.0/24`.",
+    ),
+    (
+        "the tailnet is full",
+        "Delete nodes that are gone: see `hearth nodes list`.",
+    ),
+    ("too many users", "See `hearth users list`."),
+    (
+        "too many preauth keys",
+        "Delete some: see `hearth preauthkeys list`.",
+    ),
+    (
+        "too many API keys",
+        "Delete some: see `hearth apikeys list`.",
+    ),
+    (
+        "too many DNS records",
+        "Delete some: see `hearth dns list`.",
+    ),
+    ("policy", "See `hearth policy check --help`."),
 ];
+
+/// The next step after any other refusal.
+const HELP: &str = "See `hearth help`; `hearth doctor` checks the server.";
+
+/// The next step after a refusal, unless its message has it.
+fn next(message: &str) -> Option<&'static str> {
+    if message.contains("hearth ") {
+        return None;
+    }
+    let known = NEXT.iter().find(|(part, _)| message.contains(part));
+    Some(known.map_or(HELP, |(_, next)| next))
+}
 
 /// The command line with these arguments, if it can be typed again as it is, without quotes.
 fn repeatable(arguments: impl Iterator<Item = OsString>) -> Option<String> {
@@ -353,7 +444,51 @@ mod tests {
             hint("node not found").as_deref(),
             Some("See `hearth nodes list`.")
         );
-        assert_eq!(hint("something else"), None);
+        assert_eq!(hint("something else").as_deref(), Some(HELP));
+        assert_eq!(hint("do this: `hearth status`"), None);
+    }
+
+    #[test]
+    fn every_refusal_of_the_state_has_a_next_step() {
+        use hearth_core::state::command::Rejected;
+        let name = || Box::<str>::from("x");
+        let id = hearth_core::id::NodeId::FIRST;
+        for rejected in [
+            Rejected::TooManyNodes { limit: 1 },
+            Rejected::NoAddress,
+            Rejected::TagsNotPermitted("[\"tag:a\"]".into()),
+            Rejected::NoSuchUser,
+            Rejected::NoSuchNode,
+            Rejected::NoSuchKey,
+            Rejected::NoSuchPolicy,
+            Rejected::NoSuchLogin,
+            Rejected::LoginDecided,
+            Rejected::UserNameTaken(name()),
+            Rejected::BadUserName(name()),
+            Rejected::UserHasNodes { nodes: 1 },
+            Rejected::NodeNameTaken(name()),
+            Rejected::BadNodeName(name()),
+            Rejected::BadTag(name()),
+            Rejected::NoTags,
+            Rejected::MachineHasNode(id),
+            Rejected::AddressTaken([100, 64, 0, 1].into(), id),
+            Rejected::WireGuardOnly,
+            Rejected::NoEndpoint,
+            Rejected::BadResolver(name()),
+            Rejected::KeyTaken(id),
+            Rejected::BadAttribute(name()),
+            Rejected::KeyWithoutOwner,
+            Rejected::NoSuchDnsRecord,
+            Rejected::DnsRecordExists(name()),
+            Rejected::TooMany {
+                what: "users",
+                limit: 1,
+            },
+        ] {
+            let text = rejected.to_string();
+            let step = next(&text).unwrap_or(&text);
+            assert!(step.contains("`hearth ") && step != HELP, "{text}: {step}");
+        }
     }
 
     #[test]

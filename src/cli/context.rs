@@ -73,21 +73,30 @@ impl Ctx {
         &self,
         action: impl FnOnce() -> Result<String, CliError>,
     ) -> Result<(), CliError> {
-        if self.force || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if self.force || !is_attended() {
             return Ok(());
         }
-        let question = action()?;
-        let _ = write!(
-            io::stderr().lock(),
-            "This will {question}. Continue? [y/N] "
-        );
-        let mut reply = String::new();
-        let _ = io::stdin().read_line(&mut reply);
-        match reply.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(CliError::Declined),
+        match ask(&action()?) {
+            true => Ok(()),
+            false => Err(CliError::Declined),
         }
     }
+
+    /// Asks a person for what nobody else may decide; `None` without a terminal, or with `--force`, which asks nothing.
+    pub fn asked(&self, action: &str) -> Option<bool> {
+        (!self.force && is_attended()).then(|| ask(action))
+    }
+}
+
+fn is_attended() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+fn ask(action: &str) -> bool {
+    let _ = write!(io::stderr().lock(), "This will {action}. Continue? [y/N] ");
+    let mut reply = String::new();
+    let _ = io::stdin().read_line(&mut reply);
+    matches!(reply.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// One field of an answer; `null` when it is missing.

@@ -7,12 +7,14 @@ mod yaml;
 
 pub use table::table;
 pub use terminal::Terminal;
-pub use text::{card, cell, when, yes_no};
+pub use text::{card, cell, lines, when, yes_no};
 
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
 use serde_json::Value;
+
+use text::escaped_json;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -44,8 +46,8 @@ impl Output {
     /// `json` in the format for programs that was asked for, else `text`.
     pub fn of(format: Format, json: &Value, text: impl FnOnce() -> String) -> Self {
         let result = match format {
-            Format::Json => format!("{json:#}"),
-            Format::JsonLine => json.to_string(),
+            Format::Json => escaped_json(&format!("{json:#}")),
+            Format::JsonLine => escaped_json(&json.to_string()),
             Format::Yaml => yaml::emit(json),
             Format::Table => text(),
         };

@@ -106,6 +106,20 @@ fn lines_made_for_headscale_are_understood() {
         "hearth nodes lsr -i 3",
         "hearth nodes list-routes -o json",
         "hearth nodes approve-routes -i 3 -r 10.0.0.0/8,0.0.0.0/0",
+        "hearth nodes approve-routes 3 --add -r 10.0.0.0/8",
+        "hearth nodes approve-routes 3 --all-offered",
+        "hearth nodes list --tags",
+        "hearth nodes ls -t -u anna",
+        "hearth nodes expire 3 -e never",
+        "hearth nodes expire 3 -e 2027-01-31",
+        "hearth users set-expiry anna Never",
+        "hearth preauthkeys create -u anna -e never",
+        "hearth preauthkeys create -u anna -e 0",
+        "hearth preauthkeys create -u anna -e 2999-01-31",
+        "hearth apikeys create -e never",
+        "hearth invite -e 2999-01-31",
+        "hearth pending approve --last --tags",
+        "hearth auth register -u anna --auth-id x --tags",
         "hearth nodes tag -i 3 -t tag:a,tag:b",
         "hearth nodes move -i 3 -u 1",
         "hearth nodes backfillips --force",
@@ -186,13 +200,13 @@ fn users_and_nodes_can_be_named_without_a_flag() {
         panic!("not expire")
     };
     assert_eq!(all_of.as_deref(), Some("anna"));
-    let Command::Pending(Pending::Approve { which, user }) =
+    let Command::Pending(Pending::Approve { which, user, tags }) =
         parse("hearth pending approve abc --user anna").command
     else {
         panic!("not approve")
     };
-    let named = (which.device.as_deref(), user.as_deref());
-    assert_eq!(named, (Some("abc"), Some("anna")));
+    let named = (which.device.as_deref(), user.as_deref(), tags);
+    assert_eq!(named, (Some("abc"), Some("anna"), false));
     let Command::Auth(Auth::Reject { auth_id }) = parse("hearth auth reject --auth-id x").command
     else {
         panic!("not reject")
@@ -214,6 +228,14 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
         "hearth nodes expire",
         "hearth nodes expire 1 -e 30d -d",
         "hearth nodes expire 1 -e soon",
+        "hearth nodes expire 1 -e 9999y",
+        "hearth nodes expire 1 -e 0",
+        "hearth preauthkeys create -u a -e 9999y",
+        "hearth preauthkeys create -u a -e 99999y",
+        "hearth apikeys create -e 99999999999999999999y",
+        "hearth invite -e 9999y",
+        "hearth users set-expiry anna 9999y",
+        "hearth nodes approve-routes 3 -r 10.0.0.0/8 --all-offered",
         "hearth nodes expire 1 --all-of anna",
         "hearth nodes approve-routes 3",
         "hearth nodes tag 3",

@@ -31,6 +31,8 @@ const HOSTINFO_COPIES: usize = 4;
 /// The same for a node, with its fragment and, for a while, its previous state: 5.9 (`-full`, 500 nodes with
 /// 16 KiB against 4 KiB).
 const NODE_HOSTINFO_COPIES: usize = 6;
+/// A route, `size_of::<IpNet>()`. The routes are one of the copies of a `Hostinfo`.
+const ROUTE: usize = 18;
 /// A queued change without its `Hostinfo`.
 const CHANGE: usize = KIB;
 /// A user, a key, a pending registration.
@@ -58,7 +60,8 @@ impl Needs {
             RELAY_PLACE,
             limits.derp_queue_packets.saturating_mul(2),
         ));
-        let hostinfo = |copies: usize| each(copies, limits.hostinfo);
+        let hostinfo = limits.hostinfo.max(each(limits.node_routes, ROUTE));
+        let hostinfo = |copies: usize| each(copies, hostinfo);
         let responses = each(limits.node_calls, limits.node_answer);
         let records = [
             limits.users,

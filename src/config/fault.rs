@@ -172,6 +172,11 @@ pub enum ConfigFault {
         "`wan.on_change` is never run as root, since anyone who can edit this file could then run anything: run hearth as a user of its own, as the packages do"
     )]
     ProgramAsRoot,
+    /// A URL that clients refuse, or would trust without reason.
+    #[error(
+        "`server_url` is plain HTTP with a public host: clients refuse it or can be deceived; use an `https://` URL or a private address"
+    )]
+    PlainAndPublic,
     /// A CGNAT address of this machine inside the prefix of the nodes.
     #[error(
         "{interface} has the CGNAT address {address}, which is inside the range of the nodes: traffic may go to the wrong one; set `prefixes.v4 = \"{instead}\"`, restart, and run `hearth nodes backfill-ips`"

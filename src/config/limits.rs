@@ -279,6 +279,8 @@ limits! {
     api_keys: count = 64, 1, 4096, Share::Owner;
     /// Size of the hostinfo that a node reports, in bytes.
     hostinfo: bytes = 16 * KIB, KIB, 256 * KIB, Share::Single("node");
+    /// Routes of a node that are kept, exit routes first; `hearth status` names nodes with more.
+    node_routes: count = 896, 8, 1024, Share::Single("node");
     /// Endpoints per node that are sent to peers.
     endpoints: count = 32, 4, 256, Share::Single("node");
     /// Relay connections that are logged in. When there are as many, a client gets the place of one whose device (with

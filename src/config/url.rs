@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::name::DnsName;
+use hearth_core::wan::{Kind, kind_of};
 
 /// The host of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Scheme {
     }
 }
 
-/// `http://host[:port]` or `https://host[:port]`: the value of `tailscale up --login-server`.
+/// `http://host[:port]` or `https://host[:port]`: the value of the client's `--login-server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     scheme: Scheme,
@@ -102,6 +103,16 @@ impl ServerUrl {
     /// The port, or the default of the scheme.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.default_port())
+    }
+
+    /// Whether it is plain HTTP and its host is not in a private network: anyone on the way could give clients another
+    /// server key, so that these use HTTPS instead (`NewClient` in tailscale `control/ts2021/client.go`).
+    pub fn is_plain_and_public(&self) -> bool {
+        let is_private = match &self.host {
+            Host::Address(address) => matches!(kind_of(*address), Kind::Private | Kind::Local),
+            Host::Name(name) => name.as_str() == "localhost",
+        };
+        self.scheme == Scheme::Http && !is_private
     }
 
     /// The URL, without a trailing slash.
@@ -213,6 +224,23 @@ mod tests {
             url,
             ServerUrl::at(Scheme::Http, "[fd00::1]:8080".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn plain_urls_are_for_private_networks() {
+        for (text, is_bad) in [
+            ("http://203.0.113.5:8080", true),
+            ("http://hearth.example.org", true),
+            ("http://[2001:4860::1]", true),
+            ("https://203.0.113.5:8443", false),
+            ("http://192.168.1.1:8080", false),
+            ("http://[fd00::1]:8080", false),
+            ("http://localhost:8080", false),
+            ("http://127.0.0.1", false),
+        ] {
+            let url: ServerUrl = text.parse().unwrap();
+            assert_eq!(url.is_plain_and_public(), is_bad, "{text}");
+        }
     }
 
     #[test]

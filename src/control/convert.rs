@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::Limits;
 use crate::control::ts2021::Peer;
 use hearth_core::clock::{CLOCKLESS_BEFORE, Now};
 use hearth_core::id::AuthId;
 use hearth_core::netmap::{owner_number, owner_profile};
 use hearth_core::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
-use hearth_core::state::model::{Hostinfo, Node};
+use hearth_core::state::model::{Hostinfo, Node, is_exit_route};
 use hearth_core::state::secret;
 use hearth_core::state::secret::{SecretHash, SecretKind};
 use hearth_core::state::snapshot::Snapshot;
@@ -18,18 +19,16 @@ use hearth_core::tailcfg::hostinfo as wire;
 use hearth_core::tailcfg::map::MapRequest;
 use hearth_core::tailcfg::register::{Login, RegisterRequest, RegisterResponse, User};
 
-/// Most routes that one client can advertise; fewer when the hostinfo limit is below 18 KiB.
-const ROUTES_MAX: usize = 1024;
-
 /// Longest hostname (the limit of DNS), and longest name or version of an operating system or a client,
 /// in bytes.
 const TEXT_MAX: usize = 255;
 
 /// Converts the `Hostinfo` of a client.
 ///
-/// Of an object longer than `limit` bytes only the fields for peers are kept, and none of it when those
-/// are too long as well. Routes and tags are truncated to `limit` bytes each.
-pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
+/// Of an object longer than `limits.hostinfo` only the fields for peers are kept, and none of it when those
+/// are too long as well. Tags are truncated to as many bytes, routes to `limits.node_routes`.
+pub(super) fn hostinfo(wire: wire::Hostinfo, limits: &Limits) -> Arc<Hostinfo> {
+    let limit = limits.hostinfo;
     let empty = || Box::from("{}");
     let shared = if wire.shared.len() <= limit {
         wire.shared
@@ -48,7 +47,7 @@ pub(super) fn hostinfo(wire: wire::Hostinfo, limit: usize) -> Arc<Hostinfo> {
         os: cut(wire.os),
         os_version: cut(wire.os_version),
         client_version: cut(wire.client_version),
-        routable_ips: routes(&wire.routable_ips, limit),
+        routable_ips: routes(&wire.routable_ips, limits.node_routes),
         request_tags: tags(wire.request_tags, limit),
     })
 }
@@ -76,15 +75,33 @@ fn tags(requested: Box<[Box<str>]>, limit: usize) -> Box<[Box<str>]> {
     kept.into()
 }
 
-/// Advertised routes, in order; invalid prefixes are skipped.
-fn routes(offered: &[Box<str>], limit: usize) -> Box<[IpNet]> {
-    let most = limit.checked_div(size_of::<IpNet>()).unwrap_or_default();
-    let prefixes = offered.iter().filter_map(|text| text.parse().ok());
-    let routes: BTreeSet<IpNet> = prefixes
-        .map(|route: IpNet| route.trunc())
-        .take(most.min(ROUTES_MAX))
-        .collect();
-    routes.into_iter().collect()
+/// At most so many of the advertised routes, sorted: exit routes before the others, and these as the client orders them.
+/// Invalid prefixes are skipped.
+fn routes(offered: &[Box<str>], most: usize) -> Box<[IpNet]> {
+    let valid = || {
+        let prefixes = offered.iter().filter_map(|text| text.parse().ok());
+        prefixes.map(|route: IpNet| route.trunc())
+    };
+    let exit = valid().filter(is_exit_route);
+    let others = valid().filter(|route| !is_exit_route(route));
+    let mut kept = BTreeSet::new();
+    for route in exit.chain(others) {
+        if kept.len() >= most {
+            break;
+        }
+        kept.insert(route);
+    }
+    kept.into_iter().collect()
+}
+
+/// How many of the advertised routes are not kept.
+pub(super) fn dropped_routes(hostinfo: &wire::Hostinfo, limits: &Limits) -> usize {
+    let offered = &hostinfo.routable_ips;
+    if offered.len() <= limits.node_routes {
+        return 0;
+    }
+    let all = routes(offered, usize::MAX).len();
+    all.saturating_sub(limits.node_routes)
 }
 
 /// The command of a registration request.
@@ -93,7 +110,7 @@ pub(super) fn register(
     peer: &Peer,
     fresh_id: AuthId,
     now: Now,
-    hostinfo_limit: usize,
+    limits: &Limits,
 ) -> Register {
     let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
     let expiry = match request.expiry {
@@ -111,7 +128,7 @@ pub(super) fn register(
         expiry,
         followup: followup(&request.followup),
         ephemeral: request.ephemeral,
-        hostinfo: hostinfo(request.hostinfo, hostinfo_limit),
+        hostinfo: hostinfo(request.hostinfo, limits),
         capability: request.version.number(),
         fresh_id,
     }
@@ -134,15 +151,14 @@ pub(super) fn followup(url: &str) -> Option<AuthId> {
 }
 
 /// Changes to the node in a map request.
-pub(super) fn update(node: &Node, request: &mut MapRequest, hostinfo_limit: usize) -> NodeUpdate {
+pub(super) fn update(node: &Node, request: &mut MapRequest, limits: &Limits) -> NodeUpdate {
     let hostinfo = request.hostinfo.take();
     let home_derp = hostinfo.as_ref().and_then(|info| info.preferred_derp);
     NodeUpdate {
         node: Some(node.id),
         endpoints: Some(request.endpoints.as_slice().into()),
         disco: request.disco_key,
-        lock: None,
-        hostinfo: hostinfo.map(|info| self::hostinfo(info, hostinfo_limit)),
+        hostinfo: hostinfo.map(|info| self::hostinfo(info, limits)),
         home_derp,
         capability: Some(request.version.number()),
     }
@@ -197,10 +213,15 @@ mod tests {
                 .collect(),
             ..wire::Hostinfo::default()
         };
-        let kept = hostinfo(wire, 1800);
+        let limits = Limits {
+            hostinfo: 1800,
+            node_routes: 100,
+            ..Limits::default()
+        };
+        let kept = hostinfo(wire, &limits);
         let texts = [&kept.os, &kept.os_version, &kept.client_version];
         assert_eq!(texts.map(|text| text.len()), [TEXT_MAX; 3]);
-        assert_eq!(kept.routable_ips.len(), 1800 / size_of::<IpNet>());
+        assert_eq!(kept.routable_ips.len(), 100);
         let tags: usize = kept.request_tags.iter().map(|tag| tag.len()).sum();
         assert!((1200..=1800).contains(&tags), "{tags}");
     }
@@ -211,6 +232,34 @@ mod tests {
             hostname: "é".repeat(200).into(),
             ..Default::default()
         };
-        assert_eq!(hostinfo(wire, 1024).hostname.len(), 254);
+        assert_eq!(hostinfo(wire, &Limits::default()).hostname.len(), 254);
+    }
+
+    #[test]
+    fn exit_routes_are_kept_before_all_others() {
+        let subnets = (0..20).map(|number| Box::from(format!("10.{number}.0.0/16").as_str()));
+        let exit = ["0.0.0.0/0", "::/0"].map(Box::from);
+        let offered: Vec<Box<str>> = subnets.chain(["x".into()]).chain(exit).collect();
+        let kept = routes(&offered, 5);
+        let texts: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        let expected = [
+            "0.0.0.0/0",
+            "10.0.0.0/16",
+            "10.1.0.0/16",
+            "10.2.0.0/16",
+            "::/0",
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(routes(&offered, 100).len(), 22);
+        let limits = Limits {
+            node_routes: 5,
+            ..Limits::default()
+        };
+        let hostinfo = wire::Hostinfo {
+            routable_ips: offered.into(),
+            ..wire::Hostinfo::default()
+        };
+        assert_eq!(dropped_routes(&hostinfo, &limits), 17);
+        assert_eq!(dropped_routes(&hostinfo, &Limits::default()), 0);
     }
 }

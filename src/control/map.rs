@@ -199,10 +199,36 @@ async fn apply_update(
     if request.read_only {
         return Ok(());
     }
-    let update = convert::update(node, request, context.limits.hostinfo);
+    note_health(context, node, request);
+    let update = convert::update(node, request, &context.limits);
     let by = Principal::Node { id: node.id };
     let updated = context.engine.update_node(by, update).await;
     updated.map(|_| ()).map_err(|fault| refused(&fault))
+}
+
+/// Notes that IP forwarding is off on a node that offers routes, and that it offers more than are kept, which is logged
+/// once for each node.
+fn note_health(context: &ControlContext, node: &Node, request: &MapRequest) {
+    let forwarding = match request.is_forwarding_off {
+        true => "off on this device: its subnet routes and exit node do not work",
+        false => "",
+    };
+    context
+        .reports
+        .set_health(node.id, "ip-forwarding", forwarding);
+    let Some(hostinfo) = &request.hostinfo else {
+        return;
+    };
+    let dropped = convert::dropped_routes(hostinfo, &context.limits);
+    if context.reports.set_dropped_routes(node.id, dropped) {
+        tracing::warn!(
+            node = &*node.label,
+            dropped,
+            kept = context.limits.node_routes,
+            help = "raise limits.node_routes, or offer larger prefixes",
+            "a node offers more routes than are kept"
+        );
+    }
 }
 
 async fn stream(
@@ -215,7 +241,8 @@ async fn stream(
         Err(fault) => return no_place(fault),
     };
     let session = context.next_session();
-    let fallback = convert::update(node, request, context.limits.hostinfo);
+    note_health(&context, node, request);
+    let fallback = convert::update(node, request, &context.limits);
     // Made before it is open: a client that goes away meanwhile ends it.
     let open = OpenStream {
         engine: context.engine.clone(),

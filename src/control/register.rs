@@ -59,7 +59,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
         &peer,
         fresh_id,
         system_clock::now(),
-        context.limits.hostinfo,
+        &context.limits,
     );
     answer(context, context.engine.register(command).await)
 }

@@ -332,12 +332,34 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_is_too_long_is_refused() {
         let (mut client, server) = duplex(64 * 1024);
-        let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
+        let head = format!(
+            "GET / HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(MAX_HEAD_BYTES)
+        );
         client.write_all(head.as_bytes()).await.unwrap();
         assert!(matches!(run(server).await, Err(Http1Error::Http(_))));
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn nine_kilobytes_of_cookies_are_no_obstacle() {
+        let (mut client, server) = duplex(64 * 1024);
+        let talk = async {
+            let mut text = String::new();
+            for connection in ["keep-alive", "close"] {
+                let cookies = "c".repeat(9 * 1024);
+                let head = format!(
+                    "GET / HTTP/1.1\r\nCookie: {cookies}\r\nConnection: {connection}\r\n\r\n"
+                );
+                client.write_all(head.as_bytes()).await.unwrap();
+            }
+            client.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        let (_, text) = tokio::join!(run(server), talk);
+        assert_eq!(text.matches("HTTP/1.1 200 ").count(), 2, "{text}");
     }
 
     #[tokio::test(start_paused = true)]

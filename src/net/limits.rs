@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Longest request head, in bytes. The HTTP library does not allow less.
-pub const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// Longest request head, in bytes: as much as other servers accept, because browsers send the cookies of everything else
+/// that has the same host name. The HTTP library does not allow less than 8 KiB.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Limits of connections. The defaults are for a router with 128 MB of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,12 @@
 //! API requests: authentication, route, scope, then the handler.
 
 use hyper::body::Body as HttpBody;
-use hyper::header::{ALLOW, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+    HeaderValue, ORIGIN,
+};
+use hyper::{Method, Request, Response, StatusCode};
 
 use super::route::{Access, Found, Handler, Route, find};
 use super::table::ROUTES;
@@ -34,9 +38,55 @@ fn is_api(route: &Route) -> bool {
     matches!(route.access, Access::Key | Access::Scope(_))
 }
 
+/// Answers an API request, also of pages from elsewhere (cross-origin resource sharing).
+///
+/// Any origin may read answers: what authorizes a request is a key that the page itself must have, and never anything
+/// that a browser adds by itself, as it would add a cookie. Sites in the internet get no access to private networks
+/// (`Access-Control-Allow-Private-Network`). Source: the Fetch standard, section 3.2 (HTTP extensions).
+pub async fn answer<B: HttpBody>(
+    admin: &AdminContext,
+    counters: &HttpCounters,
+    origin: Origin,
+    request: Request<B>,
+) -> Response<Body> {
+    let headers = request.headers();
+    let is_cross_origin = headers.contains_key(ORIGIN);
+    // Browsers ask without a key.
+    let is_preflight =
+        request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = match is_cross_origin && is_preflight {
+        true => preflight(),
+        false => answer_to(admin, counters, origin, request).await,
+    };
+    if is_cross_origin {
+        let headers = response.headers_mut();
+        let exposed = HeaderValue::from_static("ETag, Retry-After");
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    response
+}
+
+/// The answer to a preflight request, the same for all paths.
+fn preflight() -> Response<Body> {
+    let mut response = body::status(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE"),
+        (
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            "Authorization, Content-Type, If-Match",
+        ),
+        (ACCESS_CONTROL_MAX_AGE, "3600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// Answers an API request. The scope of the route is checked here; a handler that does more than its route is for
 /// checks the scope of that as well.
-pub async fn answer<B: HttpBody>(
+async fn answer_to<B: HttpBody>(
     admin: &AdminContext,
     counters: &HttpCounters,
     origin: Origin,

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::budget::show_mib;
-use crate::config::{Config, Host, Scheme, Surroundings};
+use crate::config::{Config, Surroundings};
 use crate::status::addresses::Addresses;
 use hearth_core::state::snapshot::Snapshot;
-use hearth_core::wan::{Kind, kind_of};
 
 /// The text on standard output.
 pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot) -> String {
@@ -37,12 +36,6 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
     for warning in &config.warnings {
         line(format_args!("  warning  {warning}"));
     }
-    if is_plain_and_public(config, addresses) {
-        line(format_args!(
-            "  warning  {} is plain HTTP on a public address: the server key can be forged; set --server-url https://NAME",
-            addresses.server_url
-        ));
-    }
     line(format_args!(""));
     let socket = socket_flag(&config.socket);
     match snapshot.nodes().len() {
@@ -55,7 +48,7 @@ pub(super) fn banner(config: &Config, addresses: &Addresses, snapshot: &Snapshot
                 "and follow its instructions (a command, and a QR code for phones). Or run"
             ));
             line(format_args!(
-                "    tailscale up --login-server={}",
+                "    tailscale login --login-server={}",
                 addresses.server_url
             ));
             line(format_args!("on the device, then list and approve it with"));
@@ -96,13 +89,4 @@ fn socket_flag(socket: &Path) -> String {
         return String::new();
     }
     format!(" --socket {}", socket.display())
-}
-
-fn is_plain_and_public(config: &Config, addresses: &Addresses) -> bool {
-    let url = addresses.server_url.get();
-    let private = match url.host() {
-        Host::Address(address) => matches!(kind_of(*address), Kind::Private | Kind::Local),
-        Host::Name(name) => name.as_str() == "localhost",
-    };
-    url.scheme() == Scheme::Http && !private && config.listen.http.is_some()
 }

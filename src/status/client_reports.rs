@@ -27,6 +27,8 @@ const SHARES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct ClientReports {
     health: Mutex<HashMap<NodeId, Problems>>,
+    /// Routes that are dropped, by node. A node that had some keeps its entry, so that it is logged once.
+    dropped_routes: Mutex<HashMap<NodeId, usize>>,
     audit: Mutex<AuditEntries>,
 }
 
@@ -59,6 +61,7 @@ impl ClientReports {
     pub fn new(audit_entries: usize) -> Self {
         Self {
             health: Mutex::default(),
+            dropped_routes: Mutex::default(),
             audit: Mutex::new(AuditEntries {
                 entries: VecDeque::new(),
                 shares: Pool::new(audit_entries),
@@ -90,6 +93,25 @@ impl ClientReports {
         problems
             .map(|(part, problem)| format!("{part}: {problem}"))
             .collect()
+    }
+
+    /// Sets how many of a node's routes are dropped. Says whether they are the first of this node.
+    pub fn set_dropped_routes(&self, node: NodeId, dropped: usize) -> bool {
+        let mut known = lock(&self.dropped_routes);
+        match known.get_mut(&node) {
+            Some(count) => {
+                *count = dropped;
+                false
+            }
+            None if dropped == 0 => false,
+            None => known.insert(node, dropped).is_none(),
+        }
+    }
+
+    /// How many of a node's routes are dropped.
+    pub fn dropped_routes(&self, node: NodeId) -> usize {
+        let known = lock(&self.dropped_routes);
+        known.get(&node).copied().unwrap_or_default()
     }
 
     /// Adds an entry to the audit log. When it is full, the oldest entry of the node with the most is evicted. If the entry
@@ -130,6 +152,7 @@ impl ClientReports {
     /// Drops the health warnings of deleted nodes. Their audit entries stay.
     pub fn retain(&self, exists: impl Fn(NodeId) -> bool) {
         lock(&self.health).retain(|node, _| exists(*node));
+        lock(&self.dropped_routes).retain(|node, _| exists(*node));
     }
 }
 
@@ -167,6 +190,19 @@ mod tests {
         assert_eq!(reports.health(node), ["router: new"]);
         reports.retain(|_| false);
         assert!(reports.health(node).is_empty());
+    }
+
+    #[test]
+    fn dropped_routes_are_new_once() {
+        let reports = ClientReports::new(2);
+        let node = NodeId::FIRST;
+        assert!(!reports.set_dropped_routes(node, 0));
+        assert!(reports.set_dropped_routes(node, 3));
+        assert!(!reports.set_dropped_routes(node, 4));
+        assert_eq!(reports.dropped_routes(node), 4);
+        assert!(!reports.set_dropped_routes(node, 0) && !reports.set_dropped_routes(node, 5));
+        reports.retain(|_| false);
+        assert_eq!(reports.dropped_routes(node), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTML pages in which all inserted text is escaped.
 
 use data_encoding::BASE64;
+use hearth_core::visible::is_visible;
 use hyper::StatusCode;
 use ring::digest::{SHA256, digest};
 
@@ -306,10 +307,9 @@ fn inline(pieces: &[Piece<'_>]) -> String {
     inner
 }
 
-/// Text escaped for HTML elements and quoted attributes. Control characters and characters that change
-/// the text direction are shown as a replacement character, so that the name of a device cannot pose as
-/// something else.
-fn escaped(text: &str) -> String {
+/// Text escaped for HTML elements and quoted attributes. What cannot be seen is shown as a replacement
+/// character, so that the name of a device cannot pose as something else.
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -318,10 +318,7 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                escaped.push('\u{fffd}');
-            }
-            letter if letter.is_control() => escaped.push('\u{fffd}'),
+            letter if !is_visible(letter) => escaped.push('\u{fffd}'),
             letter => escaped.push(letter),
         }
     }

@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core/clock", &[]),
     ("core/redacted", &[]),
     ("core/release", &[]),
+    ("core/visible", &[]),
     (
         "core/tailcfg",
         &[
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/id",
             "core/keys",
             "core/clock",
+            "core/visible",
             "core/wan/address",
         ],
     ),
@@ -138,6 +140,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "files",
             "interfaces",
+            "core/clock",
             "core/keys",
             "core/policy",
             "core/release",
@@ -269,6 +272,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/clock",
             "core/id",
             "core/state",
+            "core/visible",
         ],
     ),
     ("metrics", &["net", "status", "shutdown", "derp"]),
@@ -334,6 +338,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/id",
             "core/policy",
             "core/state",
+            "core/visible",
         ],
     ),
     ("main", &["cli"]),

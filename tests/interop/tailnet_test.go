@@ -355,7 +355,7 @@ func TestPagesAnswerOnBothListeners(t *testing.T) {
 // TestServeSaysWhatItListensOn reads what a person sees who starts hearth.
 func TestServeSaysWhatItListensOn(t *testing.T) {
 	s := startHTTP(t)
-	for _, wanted := range []string{"hearth ", s.HTTP, s.HTTPS, s.STUN, s.Socket, "tailscale up"} {
+	for _, wanted := range []string{"hearth ", s.HTTP, s.HTTPS, s.STUN, s.Socket, "tailscale login"} {
 		if !strings.Contains(s.Log(), wanted) {
 			t.Errorf("it does not print %q:\n%s", wanted, s.Log())
 		}

@@ -48,6 +48,9 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("GET, HEAD", "/", "", ""),
     ("GET, HEAD", "/join", "", ""),
     ("GET, HEAD", "/join/", "", ""),
+    ("GET, HEAD", "/apple", "", ""),
+    ("GET, HEAD", "/apple/{variant}", "/apple/ios", ""),
+    ("GET, HEAD", "/windows", "", ""),
     ("GET, HEAD", "/register/{id}", "/register/{pending}", ""),
     (
         "POST",

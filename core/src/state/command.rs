@@ -402,7 +402,7 @@ pub enum Rejected {
     #[error("policy version not found")]
     NoSuchPolicy,
     /// There is no such pending registration.
-    #[error("no pending registration with this ID (expired?); run `tailscale up` again")]
+    #[error("no pending registration with this ID (expired?); log in again on the device")]
     NoSuchLogin,
     /// The registration was decided before.
     #[error("this registration was already approved or rejected")]
@@ -412,7 +412,7 @@ pub enum Rejected {
     UserNameTaken(Box<str>),
     /// The name cannot be a user's.
     #[error(
-        "invalid user name {0:?}: use 1 to 63 letters, digits, `.`, `-`, `_` or `@`, starting with a letter or digit, not digits only"
+        "invalid user name {0:?}: use letters, digits, `.`, `-`, `_`, `+` and at most one `@`, starting with a letter or digit, not digits only, at most 254 bytes"
     )]
     BadUserName(Box<str>),
     /// The user owns nodes.
@@ -425,7 +425,9 @@ pub enum Rejected {
     #[error("a node named {0:?} already exists")]
     NodeNameTaken(Box<str>),
     /// The name cannot be a node's.
-    #[error("invalid node name {0:?}: use 1 to 63 of a-z, 0-9 and `-`, no `-` at either end")]
+    #[error(
+        "invalid node name {0:?}: use 1 to 63 of a-z, 0-9 and `-`, no `-` at either end, not digits only"
+    )]
     BadNodeName(Box<str>),
     /// The text cannot be a tag.
     #[error(

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::state::name::{LABEL_MAX, is_label};
+use crate::state::name::{LABEL_MAX, is_label, is_number};
 
 /// Maximum number of records of each source: the configuration, the records file, the API.
 pub const RECORDS_MAX: usize = 1024;
@@ -66,6 +66,11 @@ pub enum InvalidRecord {
     /// The value looks like an IP address, and is not one.
     #[error("invalid IP address {0:?}")]
     Address(Box<str>),
+    /// The name looks like an IP address.
+    #[error(
+        "invalid record name {0:?}: it looks like an IP address; the name comes first, then the value"
+    )]
+    AddressAsName(Box<str>),
     /// The value does not match the type.
     #[error("invalid {kind} value {value:?}: expected {expected}")]
     Value {
@@ -87,6 +92,10 @@ impl DnsRecord {
         if name.contains('*') {
             return Err(InvalidRecord::Wildcard(shortened(name)));
         }
+        // A label of digits alone is a name below the base domain.
+        if name.contains(['.', ':']) && looks_like_address(name) {
+            return Err(InvalidRecord::AddressAsName(shortened(name)));
+        }
         let name = plain_name(name).ok_or_else(|| InvalidRecord::Name(shortened(name)))?;
         let wrong = |kind, expected| InvalidRecord::Value {
             kind,
@@ -98,7 +107,7 @@ impl DnsRecord {
             ("" | "AAAA", Ok(IpAddr::V6(address))) => DnsValue::Aaaa(address),
             ("A", _) => return Err(wrong("A", "an IPv4 address")),
             ("AAAA", _) => return Err(wrong("AAAA", "an IPv6 address")),
-            ("" | "ALIAS", Err(_)) if is_mistyped_address(value) => {
+            ("" | "ALIAS", Err(_)) if looks_like_address(value) => {
                 return Err(InvalidRecord::Address(shortened(value)));
             }
             ("" | "ALIAS", Err(_)) => {
@@ -184,9 +193,10 @@ fn shortened(text: &str) -> Box<str> {
     text.chars().take(80).collect::<String>().into()
 }
 
-/// Whether a text that cannot be parsed as an IP address looks like one: a prefix or an address with a port, or a name whose
-/// last label is a number, which no host name may end in (RFC 1123, section 2.1).
-fn is_mistyped_address(text: &str) -> bool {
+/// Whether a text looks like an IP address, rightly or not: a prefix or an address with a port, a name whose last label is
+/// a number, which no host name may end in (RFC 1123, section 2.1; in hexadecimal as well, URL standard, section 3.5), or
+/// four labels of which three are numbers.
+fn looks_like_address(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     if text.contains(':') {
         return text
@@ -194,8 +204,14 @@ fn is_mistyped_address(text: &str) -> bool {
             .all(|byte| byte.is_ascii_hexdigit() || b":./[]%".contains(&byte));
     }
     let host = text.split('/').next().unwrap_or(text);
-    let last = host.rsplit('.').next().unwrap_or(host);
-    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+    let is_hex = |label: &str| {
+        let digits = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+        digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let is_part = |label: &&str| is_number(label) || is_hex(label);
+    let parts = host.split('.').filter(is_part).count();
+    host.rsplit('.').next().is_some_and(|last| is_part(&last))
+        || (parts == 3 && host.split('.').count() == 4)
 }
 
 /// The name in lower case without the trailing dot, if it is valid. Service names have underscores.
@@ -477,6 +493,9 @@ mod tests {
         for (name, kind, value, why) in [
             ("a b", "A", "1.2.3.4", "invalid record name"),
             ("", "A", "1.2.3.4", "invalid record name"),
+            ("192.168.1.20", "", "printer", "looks like an IP address"),
+            ("192.168.1.300", "", "printer", "looks like an IP address"),
+            ("fd00::1", "", "printer", "looks like an IP address"),
             ("*.a", "A", "1.2.3.4", "`wildcard`"),
             ("a", "TXT", "text", "invalid record type \"TXT\""),
             ("a", "CNAME", "b", "invalid record type \"CNAME\""),
@@ -509,13 +528,19 @@ mod tests {
             "fd7a::1::2",
             "fd7a::1/64",
             "[fd7a::1]",
+            "192.168.1.300",
+            "192.168.1.2o",
+            "l92.168.1.2",
+            "192.168.1.0x2",
+            "0xc0a80102",
+            "13",
         ] {
             for kind in ["", "ALIAS"] {
                 let fault = record("printer", kind, value);
                 assert!(fault.contains("invalid IP address"), "{value}: {fault}");
             }
         }
-        for name in ["pi4", "4pi", "1.2.x", "nas.t.net"] {
+        for name in ["pi4", "4pi", "1.2.x", "nas.t.net", "1.2.3.t.net", "0xpi"] {
             assert_eq!(record("a", "", name), format!("a ALIAS {name}"));
         }
     }

@@ -3,11 +3,12 @@
 /// Longest DNS label, in bytes (RFC 1035, section 2.3.4).
 pub const LABEL_MAX: usize = 63;
 
-/// Label for a hostname without a usable character.
+/// Label for a hostname without a usable character, and the begin of one for a hostname of digits.
 const FALLBACK: &str = "node";
 
 /// The label for a hostname: in lower case, with a dash for each run of characters that are not letters or
-/// digits, without dashes at the ends and without `.local` and the like, at most [`LABEL_MAX`] bytes.
+/// digits, without dashes at the ends and without `.local` and the like, at most [`LABEL_MAX`] bytes. A label of digits
+/// alone would be taken for an ID: `13` becomes `node-13`.
 ///
 /// Source of the rules: `SanitizeHostname` in tailscale `util/dnsname/dnsname.go`.
 pub fn label_for(hostname: &str) -> String {
@@ -36,7 +37,21 @@ pub fn label_for(hostname: &str) -> String {
     if label.is_empty() {
         label.push_str(FALLBACK);
     }
+    if is_number(&label) {
+        label.insert_str(0, "node-");
+        label.truncate(LABEL_MAX);
+    }
     label
+}
+
+/// Whether a text consists of digits, as an ID does.
+pub fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a text can be chosen as the label of a node: a valid label that is not taken for an ID.
+pub fn is_free_label(text: &str) -> bool {
+    is_label(text) && !is_number(text)
 }
 
 /// Whether a text is a valid label of a node as it is.
@@ -81,6 +96,23 @@ mod tests {
     }
 
     #[test]
+    fn no_label_is_mistaken_for_an_id() {
+        for (hostname, label) in [
+            ("13", "node-13"),
+            ("013.local", "node-013"),
+            (" 7. ", "node-7"),
+            ("-42-", "node-42"),
+            ("1-2", "1-2"),
+            ("4k", "4k"),
+        ] {
+            assert_eq!(label_for(hostname), label, "{hostname}");
+        }
+        let long = label_for(&"9".repeat(100));
+        assert!(is_free_label(&long) && long.len() == LABEL_MAX, "{long}");
+        assert!(is_label("13") && !is_free_label("13"));
+    }
+
+    #[test]
     fn taken_labels_get_a_number() {
         let taken = ["nas", "nas-1"];
         assert_eq!(unique("nas", |name| taken.contains(&name)), "nas-2");
@@ -92,8 +124,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_hostname_gives_a_valid_label(hostname in ".{0,200}") {
-            prop_assert!(is_label(&label_for(&hostname)));
+        fn every_hostname_gives_a_valid_label(hostname in ".{0,200}|[0-9.-]{0,80}") {
+            prop_assert!(is_free_label(&label_for(&hostname)));
         }
     }
 }

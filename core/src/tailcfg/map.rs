@@ -33,6 +33,8 @@ pub struct MapRequest {
     pub hostinfo: Option<Hostinfo>,
     /// Endpoint candidates; those that no peer could use are left out.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether the node offers routes while IP forwarding is off on it.
+    pub is_forwarding_off: bool,
 }
 
 /// The fields that are read.
@@ -46,7 +48,12 @@ const FIELDS: &[&str] = &[
     "ReadOnly",
     "Hostinfo",
     "Endpoints",
+    "DebugFlags",
 ];
+
+/// Debug flag of a client that offers routes without IP forwarding.
+/// Source: `ipForwardingWarnable` in tailscale `health/warnings.go`.
+const FORWARDING_OFF: &str = "warn-ip-forwarding-off";
 
 impl MapRequest {
     /// Decodes a request, with at most `endpoints_max` endpoints; a client has a handful.
@@ -74,6 +81,9 @@ impl MapRequest {
                 let endpoint = text_of(text)?.parse().ok()?;
                 is_endpoint(endpoint).then_some(endpoint)
             })?,
+            is_forwarding_off: !object
+                .list("DebugFlags", 1, |text| (text_of(text)? == FORWARDING_OFF).then_some(()))?
+                .is_empty(),
         })
     }
 }
@@ -147,6 +157,21 @@ mod tests {
             "[2001:db8::1]:5".parse().unwrap(),
         ];
         assert_eq!(request.endpoints, expected);
+    }
+
+    #[test]
+    fn a_client_says_that_ip_forwarding_is_off() {
+        for (flags, is_off) in [
+            (
+                r#""DebugFlags":["warn-router-unhealthy","warn-ip-forwarding-off"]"#,
+                true,
+            ),
+            (r#""DebugFlags":["warn-router-unhealthy",5]"#, false),
+            (r#""DebugFlags":null"#, false),
+            (r#""Stream":true"#, false),
+        ] {
+            assert_eq!(request(flags).is_forwarding_off, is_off, "{flags}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use serde_json::Value;
 
 use crate::admin::problem::{ApiError, Code};
-use crate::admin::v1::nodes::node_id;
+use crate::admin::v1::nodes::{find, node_id};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     AskNode, Attributes, DecideSshCheck, EmptyAnswer, NodeReply, OpenPage, PingAnswer, PingNode,
@@ -73,7 +73,7 @@ impl ApiCall<'_> {
                 reached_after_seconds: Some(time.as_secs_f64()),
             });
         }
-        let target = address_of(&self.admin.engine.snapshot(), &request.target)?;
+        let target = self.address_of(&request.target)?;
         let mut kinds: Vec<&str> = request.types.iter().map(String::as_str).collect();
         if kinds.is_empty() {
             kinds.extend(ping::KINDS.first());
@@ -81,6 +81,18 @@ impl ApiCall<'_> {
         json(&PingAnswer {
             pings: self.admin.calls.ping(&node, target, &kinds).await?,
             reached_after_seconds: None,
+        })
+    }
+
+    /// The address itself, or that of the node with this ID or name.
+    fn address_of(&self, target: &str) -> Result<IpAddr, ApiError> {
+        if let Ok(address) = target.parse() {
+            return Ok(address);
+        }
+        let snapshot = self.admin.engine.snapshot();
+        let node = find(&snapshot, &self.admin.about.base_domain, target)?;
+        node.map(|node| IpAddr::V4(node.ipv4)).ok_or_else(|| {
+            ApiError::invalid("target must be an IP address, a node ID or a node name")
         })
     }
 
@@ -170,18 +182,6 @@ impl ApiCall<'_> {
     pub(crate) fn is_ssh_check(&self, id: &AuthId) -> bool {
         self.admin.ssh_checks.find(id, self.now).is_some()
     }
-}
-
-/// The address itself, or that of the node with this ID or name.
-fn address_of(snapshot: &Snapshot, target: &str) -> Result<IpAddr, ApiError> {
-    if let Ok(address) = target.parse() {
-        return Ok(address);
-    }
-    let by_id = target.parse().ok().and_then(|id| snapshot.node(id));
-    let is_named = |node: &&Arc<Node>| *node.label == *target;
-    let node = by_id.or_else(|| snapshot.nodes().iter().find(is_named));
-    node.map(|node| IpAddr::V4(node.ipv4))
-        .ok_or_else(|| ApiError::invalid("target must be an IP address, a node ID or a node name"))
 }
 
 pub(super) fn label_of(snapshot: &Snapshot, id: NodeId) -> String {

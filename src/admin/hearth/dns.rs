@@ -1,11 +1,11 @@
 //! DNS records.
 
-use crate::admin::problem::ApiError;
+use crate::admin::problem::{ApiError, Code};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, CreateDnsRecord, DnsRecordAnswer, DnsRecordsAnswer};
 use hearth_core::netmap::dns::{addresses_of, records_of};
 use hearth_core::state::command::Rejected;
-use hearth_core::state::dns::DnsRecord;
+use hearth_core::state::dns::{DnsRecord, label_in};
 
 /// Source of a record.
 const FROM_CONFIGURATION: &str = "configuration";
@@ -37,6 +37,7 @@ impl ApiCall<'_> {
         let request: CreateDnsRecord = self.read()?;
         let record = DnsRecord::parse(&request.name, &request.r#type, &request.value);
         let record = record.map_err(|fault| ApiError::invalid(&fault.to_string()))?;
+        self.check_name_of(&record)?;
         let engine = &self.admin.engine;
         engine.add_dns_record(self.by(), record.clone()).await?;
         json(&DnsRecordAnswer {
@@ -46,7 +47,8 @@ impl ApiCall<'_> {
 
     /// Deletes all records of the name in the query, filtered by type and value if given.
     pub(crate) async fn delete_dns_records(&self) -> ApiResult {
-        let [name, kind, value] = ["name", "type", "value"].map(|key| self.query(key));
+        let request: CreateDnsRecord = self.read()?;
+        let (name, kind, value) = (&*request.name, &*request.r#type, &*request.value);
         if name.is_empty() {
             return Err(ApiError::invalid("missing name: add ?name="));
         }
@@ -74,6 +76,24 @@ impl ApiCall<'_> {
             records.push(shown);
         }
         json(&DnsRecordsAnswer { records })
+    }
+
+    /// Refuses a record with the name of a node: clients would mix its addresses with those of the node.
+    fn check_name_of(&self, record: &DnsRecord) -> Result<(), ApiError> {
+        let snapshot = self.admin.engine.snapshot();
+        let label = label_in(&record.name, &self.admin.about.base_domain);
+        let mut nodes = snapshot.nodes().iter();
+        match nodes.find(|node| Some(&*node.label) == label) {
+            Some(node) => {
+                let (name, id) = (&node.label, node.id);
+                let message = format!(
+                    "{name:?} is already the name of node {id}; choose another name, or rename the node: \
+                     `hearth nodes rename {name} NEW_NAME`"
+                );
+                Err(ApiError::new(Code::AlreadyExists, message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn shown(&self, source: &str, record: &DnsRecord) -> api::DnsRecord {

@@ -73,7 +73,12 @@ impl ApiCall<'_> {
             let nodes = snapshot.nodes().iter().filter(|node| is(node));
             nodes.cloned().map(TrafficEnd::Node).collect()
         };
-        let named = chosen(&|node| node.is_named(name, base_domain));
+        // Tags are in upper or lower case, names of nodes in any.
+        let full = match name.starts_with("tag:") {
+            true => name.to_owned(),
+            false => name.trim_end_matches('.').to_ascii_lowercase(),
+        };
+        let named = chosen(&|node| node.is_named(&full, base_domain));
         if !named.is_empty() {
             return Ok(named);
         }

@@ -53,10 +53,15 @@ impl ApiCall<'_> {
         let trouble = about.policy_status.borrow().trouble(&snapshot);
         let ambiguous = policy::ambiguous_users(&snapshot);
         let warnings = about.warnings.iter().cloned().chain(trouble);
+        let dropped = nodes.iter().filter_map(|node| {
+            let text = self.admin.dropped_routes(node.id)?;
+            Some(format!("{}: {text}", node.label))
+        });
         let warnings = warnings
             .chain(ambiguous)
             .chain(about.proxies.warning())
-            .chain(self.public_url_warnings());
+            .chain(self.public_url_warnings())
+            .chain(dropped);
         let checks = self.admin.ssh_checks.list(self.now);
         let named = |which: fn(&Node) -> bool| {
             let nodes = nodes.iter().filter(|node| which(node));
@@ -123,8 +128,9 @@ impl ApiCall<'_> {
 
     pub(crate) async fn invite(&self) -> ApiResult {
         let request: CreateInvite = self.read()?;
-        let expiry = convert::expiry(request.expiration, INVITE_LIFETIME, self.now)?;
-        let owner = self.owner_of_invite(&request.user).await?;
+        let expiration = request.expiration.as_deref();
+        let expiry = convert::expiry(expiration, INVITE_LIFETIME, self.now)?;
+        let owner = self.owner_of_invite(&request.user.0).await?;
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
                 user: Some(owner),
@@ -143,7 +149,7 @@ impl ApiCall<'_> {
         json(&Invite {
             user: key.user.ok_or(Rejected::NoSuchUser)?,
             expiration: key.expiration,
-            command: format!("tailscale up --login-server={url} --auth-key={text}"),
+            command: format!("tailscale login --login-server={url} --auth-key={text}"),
             qr: qr::rows(&join_url).unwrap_or_default(),
             join_url,
             key: text,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::admin::fields::NoFields;
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{MappedPort, PortMapping, Wan};
@@ -15,6 +16,7 @@ impl ApiCall<'_> {
 
     /// Checks the addresses now; router scripts call this when the uplink changes.
     pub(crate) async fn refresh_wan(&self) -> ApiResult {
+        let NoFields {} = self.read()?;
         let refreshed = self.admin.about.wan.refresh().await;
         let refreshed = refreshed.ok_or_else(|| {
             ApiError::new(

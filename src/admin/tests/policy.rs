@@ -124,8 +124,10 @@ async fn a_policy_file_excludes_other_ways_to_set_the_policy() {
         ..PolicyStatus::default()
     };
     server.admin.about.policy_status = watch::channel(status).1;
-    for (method, path) in [("PUT", "policy"), ("POST", "hearth/policy/rollback")] {
-        let body = json!({"policy": OPEN, "version": "1"});
+    for (method, path, body) in [
+        ("PUT", "policy", json!({"policy": OPEN})),
+        ("POST", "hearth/policy/rollback", json!({"version": "1"})),
+    ] {
         let (status, message) = server.refused(method, path, body).await;
         assert_eq!(status, 400);
         assert!(message.starts_with("update is disabled for modes other than 'database'"));

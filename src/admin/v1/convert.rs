@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use crate::admin::problem::ApiError;
 use crate::api;
+use crate::config::moment::{self, End};
 use crate::config::value::show_duration;
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
@@ -14,11 +15,6 @@ use hearth_core::state::model::{
 };
 use hearth_core::state::secret::SecretKind;
 use hearth_core::state::snapshot::Snapshot;
-
-/// Go's zero time, 0001-01-01T00:00:00Z, which means unset.
-pub const ZERO_TIME: Timestamp = Timestamp::from_unix_ms(-62_135_596_800_000);
-/// Times from here on mean "never": the last day in RFC 3339.
-const NEVER: Timestamp = Timestamp::from_unix_ms(253_402_214_400_000);
 
 /// A user.
 pub fn user(user: &User) -> api::User {
@@ -50,7 +46,7 @@ fn tagged_devices() -> api::User {
     api::User {
         id: TAGGED_DEVICES.to_string(),
         name: TAGGED_DEVICES_NAME.into(),
-        created_at: ZERO_TIME,
+        created_at: Timestamp::GO_ZERO,
         display_name: "Tagged Devices".into(),
         email: String::new(),
         provider_id: String::new(),
@@ -183,6 +179,7 @@ pub fn pending(login: &PendingRegistration) -> api::Pending {
         name: login.hostinfo.hostname.to_string(),
         os: login.hostinfo.os.to_string(),
         machine_key: login.machine.to_string(),
+        short_key: login.machine.short(),
         node_key: login.key.to_string(),
         ephemeral: login.ephemeral,
         request_tags: tags.map(ToString::to_string).collect(),
@@ -191,20 +188,29 @@ pub fn pending(login: &PendingRegistration) -> api::Pending {
     }
 }
 
-/// Expiry of a key. `None` never expires. Without `end`, or with Go's zero time, the key lives as long
-/// as `default`.
+/// Expiry of a key. `None` never expires. Without `text` the key lives as long as `default`.
 ///
 /// # Errors
-/// When `end` has passed, because such a key would never work.
+/// When the text is invalid or the time has passed, because such a key would never work.
 pub fn expiry(
-    end: Option<Timestamp>,
+    text: Option<&str>,
     default: std::time::Duration,
     now: Now,
 ) -> Result<Option<Timestamp>, ApiError> {
-    match end {
-        None | Some(ZERO_TIME) => Ok(Some(now.wall.plus(default))),
-        Some(end) if end >= NEVER => Ok(None),
-        Some(end) if end <= now.wall => Err(ApiError::invalid("the expiration is in the past")),
-        Some(end) => Ok(Some(end)),
+    let Some(text) = text else {
+        return Ok(Some(now.wall.plus(default)));
+    };
+    match end(text, "expiration", now)? {
+        End::At(end) if end <= now.wall => Err(ApiError::invalid("the expiration is in the past")),
+        end => Ok(end.time()),
     }
+}
+
+/// Reads the end that a parameter gives.
+///
+/// # Errors
+/// Names the parameter.
+pub fn end(text: &str, parameter: &str, now: Now) -> Result<End, ApiError> {
+    let read = moment::end(text, now.wall);
+    read.map_err(|fault| ApiError::invalid(&format!("invalid {parameter}: {fault}")))
 }

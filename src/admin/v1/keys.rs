@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::admin::problem::{ApiError, Code};
-use crate::admin::v1::convert;
+use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
     ApiKeysAnswer, CreateApiKey, CreatePreAuthKey, EmptyAnswer, NameKey, NewApiKeyAnswer,
@@ -12,7 +12,7 @@ use crate::api::{
 use hearth_core::id::{ApiKeyId, PreAuthKeyId, UserId};
 use hearth_core::state::command::{NewApiKey, NewPreAuthKey, Rejected};
 use hearth_core::state::scope::{Scopes, UnknownScope};
-use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret};
+use hearth_core::state::secret::{NewSecret, SecretHash, SecretKind, new_secret, split};
 
 /// Default lifetime of a preauth key. Source: `DefaultPreAuthKeyExpiry` in headscale
 /// `cmd/headscale/cli/preauthkeys.go`.
@@ -31,7 +31,8 @@ impl ApiCall<'_> {
                     .map_err(|_| ApiError::invalid("invalid user id"))?,
             ),
         };
-        let expiry = convert::expiry(request.expiration, PREAUTH_LIFETIME, self.now)?;
+        let expiration = request.expiration.as_deref();
+        let expiry = convert::expiry(expiration, PREAUTH_LIFETIME, self.now)?;
         let tags = request.acl_tags.into_iter().map(Into::into).collect();
         let key = self
             .make_preauth_key(|prefix, hash| NewPreAuthKey {
@@ -65,7 +66,13 @@ impl ApiCall<'_> {
 
     pub(crate) fn list_preauth_keys(&self) -> ApiResult {
         let snapshot = self.admin.engine.snapshot();
+        // Interfaces for Headscale up to 0.27 ask once for each user.
+        let owner = match self.query("user") {
+            "" => None,
+            who => Some(users::find(&snapshot, who)?),
+        };
         let keys = snapshot.preauth_keys().values();
+        let keys = keys.filter(|key| owner.is_none() || key.user == owner);
         let keys = keys.map(|key| convert::preauth_key(key, &snapshot));
         json(&PreAuthKeysAnswer {
             pre_auth_keys: keys.collect(),
@@ -73,14 +80,13 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn expire_preauth_key(&self) -> ApiResult {
-        let named: NameKey = self.read()?;
-        let id = preauth_id(&named.id.0)?;
+        let id = self.preauth_key_named(&self.read()?)?;
         self.admin.engine.expire_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
 
     pub(crate) async fn delete_preauth_key(&self) -> ApiResult {
-        let id = preauth_id(self.query("id"))?;
+        let id = self.preauth_key_named(&self.read()?)?;
         self.admin.engine.delete_preauth_key(self.by(), id).await?;
         json(&EmptyAnswer {})
     }
@@ -91,7 +97,7 @@ impl ApiCall<'_> {
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
             scopes,
-            expiry: convert::expiry(request.expiration, API_LIFETIME, self.now)?,
+            expiry: convert::expiry(request.expiration.as_deref(), API_LIFETIME, self.now)?,
             prefix: secret.prefix,
             hash: secret.hash,
         };
@@ -135,9 +141,27 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn delete_api_key(&self, prefix: &str) -> ApiResult {
-        let id = self.api_key_named(self.query("id"), prefix)?;
+        let named: NameKey = self.read()?;
+        let id = self.api_key_named(&named.id.0, prefix)?;
         self.admin.engine.delete_api_key(self.by(), id).await?;
         json(&EmptyAnswer {})
+    }
+
+    /// The preauth key with this ID or, as up to Headscale 0.27, with this text.
+    fn preauth_key_named(&self, named: &NameKey) -> Result<PreAuthKeyId, ApiError> {
+        if named.key.is_empty() {
+            let id = named.id.0.parse();
+            return id.map_err(|_| ApiError::invalid("invalid pre-auth key id"));
+        }
+        if !named.id.is_empty() {
+            return Err(ApiError::invalid("provide either id or key, not both"));
+        }
+        let snapshot = self.admin.engine.snapshot();
+        let mut keys = snapshot.preauth_keys().values();
+        // A masked key has the same form.
+        let prefix = split(SecretKind::PreAuth, &named.key).map(|(prefix, _)| prefix);
+        let key = keys.find(|key| Some(&*key.prefix) == prefix);
+        key.map(|key| key.id).ok_or(Rejected::NoSuchKey.into())
     }
 
     fn api_key_named(&self, id: &str, prefix: &str) -> Result<ApiKeyId, ApiError> {
@@ -155,11 +179,6 @@ impl ApiCall<'_> {
             _ => Err(ApiError::invalid("provide either id or prefix, not both")),
         }
     }
-}
-
-fn preauth_id(text: &str) -> Result<PreAuthKeyId, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::invalid("invalid pre-auth key id"))
 }
 
 fn fresh(kind: SecretKind) -> Result<NewSecret, ApiError> {

@@ -1,20 +1,24 @@
 //! Nodes.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::admin::fields::NoFields;
 use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{
-    self, ApproveRoutes, BackfillAnswer, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
+    self, ApproveRoutes, BackfillAnswer, Confirm, EmptyAnswer, ExpireNode, MoveNode, NodeAnswer,
     NodesAnswer, SetAddresses, SetTags,
 };
+use crate::config::moment::End;
 use crate::engine::Reply;
 use hearth_core::id::NodeId;
 use hearth_core::state::command::Rejected;
+use hearth_core::state::dns::label_in;
 use hearth_core::state::model::Node;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -42,37 +46,34 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn delete_node(&self, id: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let engine = &self.admin.engine;
         engine.delete_node(self.by(), node_id(id)?).await?;
         json(&EmptyAnswer {})
     }
 
-    /// The expiry is in the body or in the query; without one the node expires now.
+    /// Without an expiry the node expires now.
     pub(crate) async fn expire_node(&self, id: &str) -> ApiResult {
+        let request: ExpireNode = self.read()?;
         let id = node_id(id)?;
-        let mut request: ExpireNode = self.read()?;
-        let query = |key| self.query(key);
-        request.disable_expiry |= query("disableExpiry") == "true";
-        if request.expiry.is_none() && !query("expiry").is_empty() {
-            let time = hearth_core::clock::Timestamp::parse(query("expiry"));
-            request.expiry =
-                Some(time.ok_or_else(|| ApiError::invalid("expiry is not an RFC 3339 time"))?);
-        }
-        let expiry = match (request.disable_expiry, request.expiry) {
-            (true, Some(_)) => {
+        let expiry = request.expiry.as_deref();
+        let expiry = expiry.map(|text| convert::end(text, "expiry", self.now));
+        let expiry = match (request.disable_expiry, expiry.transpose()?) {
+            (true, Some(End::At(_))) => {
                 return Err(ApiError::invalid(
                     "cannot set both disable_expiry and expiry",
                 ));
             }
-            (true, None) => None,
+            (true, _) => None,
             (false, None) => Some(self.now.wall),
-            (false, expiry) => expiry,
+            (false, Some(end)) => end.time(),
         };
         let engine = &self.admin.engine;
         self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)
     }
 
     pub(crate) async fn rename_node(&self, id: &str, name: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let id = node_id(id)?;
         let engine = &self.admin.engine;
         self.changed_node(&engine.rename_node(self.by(), id, name.into()).await?)
@@ -93,14 +94,9 @@ impl ApiCall<'_> {
         self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
     }
 
-    /// The user is in the body, or in the query as in Headscale up to 0.27 (`MoveNode`).
     pub(crate) async fn move_node(&self, id: &str) -> ApiResult {
         let request: MoveNode = self.read()?;
-        let who = match request.user.0.as_str() {
-            "" => self.query("user"),
-            who => who,
-        };
-        let user = users::find(&self.admin.engine.snapshot(), who)?;
+        let user = users::find(&self.admin.engine.snapshot(), &request.user.0)?;
         let engine = &self.admin.engine;
         self.changed_node(&engine.move_node(self.by(), node_id(id)?, user).await?)
     }
@@ -118,18 +114,21 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn approve_device(&self, id: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let engine = &self.admin.engine;
         self.changed_node(&engine.approve_node(self.by(), node_id(id)?).await?)
     }
 
     pub(crate) async fn revoke_approval(&self, id: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let engine = &self.admin.engine;
         self.changed_node(&engine.revoke_approval(self.by(), node_id(id)?).await?)
     }
 
     /// The lines match Headscale's (`BackfillNodeIPs` in `hscontrol/db/ip.go`).
     pub(crate) async fn backfill_addresses(&self) -> ApiResult {
-        if self.query("confirmed") != "true" {
+        let request: Confirm = self.read()?;
+        if !request.confirmed {
             return Err(ApiError::invalid(
                 "not confirmed, aborting: add ?confirmed=true",
             ));
@@ -151,8 +150,11 @@ impl ApiCall<'_> {
     }
 
     fn node(&self, node: &Node, snapshot: &Snapshot) -> api::Node {
+        let mut health = self.admin.reports.health(node.id);
+        let dropped = self.admin.dropped_routes(node.id);
+        health.extend(dropped.map(|text| format!("{}{text}", api::ROUTES_REPORT)));
         api::Node {
-            health: self.admin.reports.health(node.id),
+            health,
             ..convert::node(node, snapshot, self.now)
         }
     }
@@ -168,6 +170,36 @@ impl ApiCall<'_> {
 pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, ApiError> {
     text.parse()
         .map_err(|_| ApiError::invalid("invalid node id"))
+}
+
+/// The node with this address, ID or name: the label or the full name, in upper or lower case.
+///
+/// # Errors
+/// When the text is the ID of one node and the name of another.
+pub(in crate::admin) fn find<'a>(
+    snapshot: &'a Snapshot,
+    base_domain: &str,
+    which: &str,
+) -> Result<Option<&'a Arc<Node>>, ApiError> {
+    let nodes = snapshot.nodes();
+    if let Ok(address) = which.parse::<IpAddr>() {
+        let mut nodes = nodes.iter();
+        return Ok(nodes.find(|node| address == node.ipv4 || address == node.ipv6));
+    }
+    let lower = which.trim_end_matches('.').to_ascii_lowercase();
+    let label = label_in(&lower, base_domain);
+    let by_name = nodes.iter().find(|node| Some(&*node.label) == label);
+    let by_id = which.parse().ok().and_then(|id| snapshot.node(id));
+    match (by_id, by_name) {
+        (Some(one), Some(other)) if one.id != other.id => {
+            let (id, name) = (&one.label, other.id);
+            let message = format!(
+                "{which:?} is ambiguous: the ID of {id} and the name of node {name}; use an address"
+            );
+            Err(ApiError::invalid(&message))
+        }
+        (found, named) => Ok(found.or(named)),
+    }
 }
 
 /// Parses prefixes.

@@ -3,21 +3,21 @@
 use crate::admin::problem::ApiError;
 use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
-use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer};
+use crate::api::{DecideLogin, EmptyAnswer, PendingAnswer, RegisterNode};
 use hearth_core::id::AuthId;
 use hearth_core::state::command::Rejected;
 
 impl ApiCall<'_> {
     pub(crate) async fn approve_for_user(&self) -> ApiResult {
         let request: DecideLogin = self.read()?;
-        self.approve_registration(&request.auth_id, &request.user)
+        self.approve_registration(&request.auth_id, &request.user.0)
             .await
     }
 
-    /// Approval in older versions of Headscale, with everything in the query.
     pub(crate) async fn register_node(&self) -> ApiResult {
-        let query = |key| self.query(key);
-        self.approve_registration(query("key"), query("user")).await
+        let request: RegisterNode = self.read()?;
+        self.approve_registration(&request.key, &request.user.0)
+            .await
     }
 
     /// Approves a registration without naming a user, which requires that there is only one; or an SSH

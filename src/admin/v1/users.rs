@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::admin::fields::NoFields;
 use crate::admin::problem::ApiError;
 use crate::admin::v1::convert;
 use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
-use crate::config::value::parse_duration;
+use crate::config::moment;
 use crate::engine::Reply;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewUser, Rejected};
@@ -26,12 +27,14 @@ impl ApiCall<'_> {
     }
 
     pub(crate) async fn rename_user(&self, id: &str, name: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let id = user_id(id)?;
         let engine = &self.admin.engine;
         changed_user(&engine.rename_user(self.by(), id, name.into()).await?)
     }
 
     pub(crate) async fn delete_user(&self, id: &str) -> ApiResult {
+        let NoFields {} = self.read()?;
         let engine = &self.admin.engine;
         engine.delete_user(self.by(), user_id(id)?).await?;
         json(&EmptyAnswer {})
@@ -56,14 +59,12 @@ impl ApiCall<'_> {
         let request: SetUserExpiry = self.read()?;
         let life = match request.expiry.as_str() {
             "default" => None,
-            "never" => Some(KeyLifetime::Unlimited),
-            text => Some(KeyLifetime::For(
-                parse_duration(text)
-                    .filter(|life| !life.is_zero())
-                    .ok_or_else(|| {
-                        ApiError::invalid("expected a duration such as `90d`, `never` or `default`")
-                    })?,
-            )),
+            text => {
+                let life = moment::lifetime(text);
+                let life =
+                    life.map_err(|fault| ApiError::invalid(&format!("invalid expiry: {fault}")))?;
+                Some(life.map_or(KeyLifetime::Unlimited, KeyLifetime::For))
+            }
         };
         let engine = &self.admin.engine;
         let changed = engine.set_user_expiry(self.by(), user_id(id)?, life);
@@ -104,14 +105,33 @@ pub fn user_id(text: &str) -> Result<UserId, ApiError> {
         .map_err(|_| ApiError::invalid("invalid user id"))
 }
 
-/// The user with this name, or else with this ID.
+/// The user with this name, in upper or lower case, or with this ID.
+///
+/// # Errors
+/// When there is none, or the text is the name of one and the ID of another.
 pub fn find(snapshot: &Snapshot, who: &str) -> Result<UserId, ApiError> {
     let users = snapshot.users();
-    let by_name = users.values().find(|user| &*user.name == who);
-    let by_id = || users.get(&who.parse::<UserId>().ok()?);
-    let user = by_name.or_else(by_id);
-    user.map(|user| user.id)
-        .ok_or_else(|| Rejected::NoSuchUser.into())
+    let lower = who.to_lowercase();
+    let exact = users.values().find(|user| &*user.name == who);
+    let by_name = exact.or_else(|| {
+        users
+            .values()
+            .find(|user| user.name.to_lowercase() == lower)
+    });
+    let by_id = who.parse().ok().and_then(|id: UserId| users.get(&id));
+    match (by_name, by_id) {
+        (Some(one), Some(other)) if one.id != other.id => {
+            let (name, id) = (one.id, &other.name);
+            let message =
+                format!("{who:?} is ambiguous: the name of user {name} and the ID of {id}");
+            Err(ApiError::invalid(&message))
+        }
+        (named, found) => {
+            let user = named.or(found);
+            user.map(|user| user.id)
+                .ok_or_else(|| Rejected::NoSuchUser.into())
+        }
+    }
 }
 
 /// The only user; `None` when there are no users.

@@ -1,10 +1,9 @@
 //! Arguments of `hearth preauthkeys`, `hearth apikeys` and `hearth invite`.
 
-use std::time::Duration;
-
 use clap::{ArgAction, Args, Subcommand};
 
-use super::values::{duration, scope};
+use super::values::{key_end, scope};
+use crate::config::moment::End;
 
 /// `hearth invite`.
 #[derive(Debug, Args)]
@@ -12,9 +11,9 @@ pub struct InviteArgs {
     /// Owner of the device, by name or ID [default: the only user].
     #[arg(short, long)]
     pub user: Option<String>,
-    /// How long the key is valid.
-    #[arg(short, long, default_value = "24h", value_parser = duration)]
-    pub expiration: Duration,
+    /// How long the key is valid: a duration, a date (until the end of that day in UTC), a time, or `never`.
+    #[arg(short, long, default_value = "24h", value_parser = key_end)]
+    pub expiration: End,
 }
 
 /// Names one preauth key.
@@ -51,9 +50,9 @@ pub enum PreAuthKeys {
         /// Delete the devices after they go offline.
         #[arg(long)]
         ephemeral: bool,
-        /// How long the key is valid; `0` is without expiry.
-        #[arg(short, long, default_value = "1h", value_parser = duration)]
-        expiration: Duration,
+        /// How long the key is valid: a duration, a date (until the end of that day in UTC), a time, or `never`.
+        #[arg(short, long, default_value = "1h", value_parser = key_end)]
+        expiration: End,
         /// Tags of the devices, which then belong to no user.
         #[arg(long, value_delimiter = ',')]
         tags: Vec<String>,
@@ -101,9 +100,9 @@ pub enum ApiKeys {
     /// Create an API key and print it. It is shown only once.
     #[command(aliases = ["c", "new", "add"])]
     Create {
-        /// How long the key is valid; `0` is without expiry.
-        #[arg(short, long, default_value = "90d", value_parser = duration)]
-        expiration: Duration,
+        /// How long the key is valid: a duration, a date (until the end of that day in UTC), a time, or `never`.
+        #[arg(short, long, default_value = "90d", value_parser = key_end)]
+        expiration: End,
         /// What the key may do, such as `devices:core:read` or `policy_file`; repeat for more [default: all].
         #[arg(short, long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope)]
         scopes: Vec<String>,

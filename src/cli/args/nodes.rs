@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::Remote;
-use super::values::moment;
-use hearth_core::clock::Timestamp;
+use super::values::end;
+use crate::config::moment::End;
 
 /// Names one node.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct OneNode {
-    /// Name or ID of the node.
+    /// Name, ID or address of the node.
     pub node: Option<String>,
     /// ID of the node.
     #[arg(short, long, value_name = "ID")]
@@ -63,6 +63,9 @@ pub enum Nodes {
         /// Only nodes of this user, by name or ID.
         #[arg(short, long)]
         user: Option<String>,
+        /// Show the tags in a column of their own.
+        #[arg(short, long)]
+        tags: bool,
     },
     /// Show the details of a node.
     Show {
@@ -82,9 +85,10 @@ pub enum Nodes {
         /// The node.
         #[command(flatten)]
         which: OneNode,
-        /// When: a time such as 2027-01-31T12:00:00Z, or a duration from now such as 30d [default: now].
-        #[arg(short, long, value_name = "WHEN", value_parser = moment)]
-        expiry: Option<Timestamp>,
+        /// When: a duration such as 30d, a date (until the end of that day in UTC), a time such as 2027-01-31T12:00:00Z,
+        /// or `never` [default: now].
+        #[arg(short, long, value_name = "WHEN", value_parser = end)]
+        expiry: Option<End>,
         /// Disable key expiry.
         #[arg(short, long, conflicts_with = "expiry")]
         disable: bool,
@@ -99,14 +103,26 @@ pub enum Nodes {
         #[arg(short, long, value_name = "NODE")]
         identifier: Option<String>,
     },
-    /// Set the approved routes of a node: the full list. 0.0.0.0/0 or ::/0 approves it as an exit node.
+    /// Set the approved routes of a node: the full list, unless `--add` is given. 0.0.0.0/0 or ::/0 approves it as an
+    /// exit node.
     ApproveRoutes {
         /// The node.
         #[command(flatten)]
         which: OneNode,
         /// Prefixes such as `192.168.1.0/24,0.0.0.0/0`; an empty text (`-r ''`) approves none.
-        #[arg(short, long, required = true, value_delimiter = ',')]
+        #[arg(
+            short,
+            long,
+            required_unless_present = "all_offered",
+            value_delimiter = ','
+        )]
         routes: Vec<String>,
+        /// Keep the routes that are approved.
+        #[arg(long)]
+        add: bool,
+        /// Approve all routes that the node offers, and keep the others that are approved.
+        #[arg(long, conflicts_with = "routes")]
+        all_offered: bool,
     },
     /// Replace a node's owner or tags with these tags.
     #[command(aliases = ["tags", "t"])]
@@ -167,6 +183,9 @@ pub enum Nodes {
         /// ID of the registration.
         #[arg(short, long)]
         key: String,
+        /// Approve it with the tags that it requests.
+        #[arg(long)]
+        tags: bool,
     },
     /// Delete a node. Its device must join again.
     #[command(aliases = ["del", "rm", "remove"])]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct OnePending {
-    /// Name of the device, ID of the registration, or the URL that the device shows.
+    /// Name or short key of the device, ID of the registration, or the URL that the device shows.
     pub device: Option<String>,
     /// The newest one.
     #[arg(long)]
@@ -28,6 +28,9 @@ pub enum Pending {
         /// Owner of the device, by name or ID [default: the only user].
         #[arg(short, long)]
         user: Option<String>,
+        /// Approve it with the tags that it requests; it then belongs to these instead of a user.
+        #[arg(long)]
+        tags: bool,
     },
     /// Reject a device.
     #[command(alias = "deny")]
@@ -49,12 +52,18 @@ pub enum Auth {
         /// ID of the registration.
         #[arg(long)]
         auth_id: String,
+        /// Approve it with the tags that it requests.
+        #[arg(long)]
+        tags: bool,
     },
     /// Approve a device as a device of the only user, or an SSH connection.
     Approve {
         /// ID of the registration.
         #[arg(long)]
         auth_id: String,
+        /// Approve a device with the tags that it requests.
+        #[arg(long)]
+        tags: bool,
     },
     /// Reject a device or an SSH connection.
     Reject {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::preauthkeys::{NEVER, SHOWN_ONCE, expires};
+use super::preauthkeys::{SHOWN_ONCE, expires};
 use crate::api::{ApiKeysAnswer, CreateApiKey, NameKey, NewApiKeyAnswer, NumberText};
-use crate::cli::args::{ApiKeys, OneApiKey, end_of};
+use crate::cli::args::{ApiKeys, OneApiKey};
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, cell, when};
@@ -14,7 +14,7 @@ pub fn run(ctx: &Ctx, command: ApiKeys) -> Result<Output, CliError> {
     match command {
         ApiKeys::Create { expiration, scopes } => {
             let body = CreateApiKey {
-                expiration: end_of(expiration).or(Some(NEVER)),
+                expiration: Some(expiration.to_string()),
                 scopes,
             };
             let answer = ctx.client.post("/api/v1/apikey", &body)?;
@@ -30,6 +30,7 @@ pub fn run(ctx: &Ctx, command: ApiKeys) -> Result<Output, CliError> {
             let body = NameKey {
                 id: NumberText(id),
                 prefix,
+                ..NameKey::default()
             };
             let answer = ctx.client.post("/api/v1/apikey/expire", &body)?;
             Ok(ctx.output(&answer, || format!("{name} expired")))

@@ -11,6 +11,7 @@ use crate::cli::context::Ctx;
 use crate::cli::output::Output;
 use crate::cli::root;
 use hearth_core::state::scope::Area;
+use hearth_core::visible::is_visible;
 
 /// Time for the server to say which names there are: nobody waits longer for a completion.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,8 +58,11 @@ fn names(ctx: &Ctx, kind: Names) -> Vec<String> {
     let answer = ctx.client.get_within(path, TIMEOUT).unwrap_or_default();
     let items = answer.get(list).and_then(Value::as_array);
     let names = items.into_iter().flatten();
+    let names = names.filter_map(|item| item.get(field)?.as_str());
+    // A shell would act on the others.
     names
-        .filter_map(|item| item.get(field)?.as_str().map(str::to_owned))
+        .filter(|name| name.chars().all(is_visible))
+        .map(str::to_owned)
         .collect()
 }
 

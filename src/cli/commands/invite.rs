@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::preauthkeys::{NEVER, expires};
-use crate::api::{CreateInvite, Invite};
-use crate::cli::args::{InviteArgs, end_of};
+use super::preauthkeys::expires;
+use crate::api::{CreateInvite, Invite, NumberText};
+use crate::cli::args::InviteArgs;
 use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, Terminal, cell};
@@ -18,8 +18,8 @@ const RESET: &str = "\u{1b}[0m";
 /// Creates a single-use key: the command line for the device is the result; the QR code is for the person.
 pub fn run(ctx: &Ctx, args: InviteArgs) -> Result<Output, CliError> {
     let body = CreateInvite {
-        user: args.user.unwrap_or_default(),
-        expiration: end_of(args.expiration).or(Some(NEVER)),
+        user: NumberText(args.user.unwrap_or_default()),
+        expiration: Some(args.expiration.to_string()),
     };
     let answer = ctx.client.post("/api/v1/hearth/invite", &body)?;
     let invite: Invite = read(&answer)?;

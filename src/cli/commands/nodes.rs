@@ -16,6 +16,7 @@ use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::{Ctx, inner};
 use crate::cli::lookup::{self, node_path, owner};
 use crate::cli::output::{Output, card, cell, when};
+use crate::config::moment::End;
 use crate::system_clock;
 use hearth_core::clock::Timestamp;
 
@@ -23,7 +24,7 @@ use hearth_core::clock::Timestamp;
 pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
     match command {
         Nodes::Remote(command) => remote::run(ctx, command),
-        Nodes::List { user } => list(ctx, user.as_deref()),
+        Nodes::List { user, tags } => list(ctx, user.as_deref(), tags),
         Nodes::Show { which } => {
             let answer = ctx
                 .client
@@ -37,17 +38,26 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             disable,
             all_of,
         } => {
+            let is_now = match expiry.map(End::time) {
+                None => !disable,
+                Some(time) => time.is_some_and(is_past),
+            };
             let body = ExpireNode {
-                expiry,
+                expiry: expiry.map(|end| end.to_string()),
                 disable_expiry: disable,
             };
             match all_of {
                 Some(user) => expire_all(ctx, &user, &body),
-                None => expire(ctx, &which.text(), &body),
+                None => expire(ctx, &which.text(), &body, is_now),
             }
         }
         Nodes::ListRoutes { identifier } => routes::list(ctx, identifier),
-        Nodes::ApproveRoutes { which, routes } => routes::approve(ctx, &which.text(), routes),
+        Nodes::ApproveRoutes {
+            which,
+            routes,
+            add,
+            all_offered,
+        } => routes::approve(ctx, &which.text(), given(routes), add, all_offered),
         Nodes::Tag { which, tags } => {
             let body = SetTags { tags: given(tags) };
             change(ctx, &which.text(), "/tags", &body, |node| {
@@ -80,7 +90,7 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             })
         }
         Nodes::AddWireguard(device) => wireguard::add(ctx, device),
-        Nodes::Register { user, key } => pending::approve_id(ctx, &key, Some(&user)),
+        Nodes::Register { user, key, tags } => pending::approve_id(ctx, &key, Some(&user), tags),
         Nodes::Delete { which } => delete(ctx, &which.text()),
     }
 }
@@ -136,9 +146,9 @@ fn delete(ctx: &Ctx, which: &str) -> Result<Output, CliError> {
     Ok(ctx.output(&answer, || format!("deleted node {}", cell(which))))
 }
 
-fn expire(ctx: &Ctx, which: &str, body: &ExpireNode) -> Result<Output, CliError> {
+fn expire(ctx: &Ctx, which: &str, body: &ExpireNode, is_now: bool) -> Result<Output, CliError> {
     // A later time takes nothing away now.
-    if body.expiry.is_none() && !body.disable_expiry {
+    if is_now {
         confirm(ctx, which, |node| {
             format!("expire the key of {node}; its device must log in again")
         })?;
@@ -202,7 +212,7 @@ fn backfill(ctx: &Ctx) -> Result<Output, CliError> {
     }))
 }
 
-fn list(ctx: &Ctx, user: Option<&str>) -> Result<Output, CliError> {
+fn list(ctx: &Ctx, user: Option<&str>, shows_tags: bool) -> Result<Output, CliError> {
     let path = lookup::nodes_path(&ctx.client, user)?;
     let answer = ctx.client.get(&path)?;
     let NodesAnswer { nodes } = read(&answer)?;
@@ -217,7 +227,17 @@ fn list(ctx: &Ctx, user: Option<&str>) -> Result<Output, CliError> {
             "Last seen",
             "Key expiry",
         ];
-        ctx.table(head, &rows)
+        if !shows_tags {
+            return ctx.table(head, &rows);
+        }
+        let [id, name, owner, addresses, state, seen, expiry] = head;
+        let head = [id, name, owner, "Tags", addresses, state, seen, expiry];
+        let rows = nodes.iter().zip(rows).map(|(node, row)| {
+            let [id, name, owner, addresses, state, seen, expiry] = row;
+            let tags = cell(&node.tags.join(", "));
+            [id, name, owner, tags, addresses, state, seen, expiry]
+        });
+        ctx.table(head, &rows.collect::<Vec<_>>())
     }))
 }
 

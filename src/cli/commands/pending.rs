@@ -1,6 +1,6 @@
 //! `hearth pending` and `hearth auth`.
 
-use crate::api::{self, DecideLogin, NodeAnswer, PendingAnswer};
+use crate::api::{self, DecideLogin, Node, NodeAnswer, NumberText, PendingAnswer};
 use crate::cli::args::{Auth, OnePending, Pending};
 use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
@@ -16,12 +16,12 @@ const WAITING: &str = "waiting";
 pub fn run(ctx: &Ctx, command: Pending) -> Result<Output, CliError> {
     match command {
         Pending::List => list(ctx),
-        Pending::Approve { which, user } => {
-            let id = find(ctx, which)?;
-            approve_id(ctx, &id, user.as_deref())
+        Pending::Approve { which, user, tags } => {
+            let id = find(ctx, &which)?;
+            approve_id(ctx, &id, user.as_deref(), tags)
         }
         Pending::Reject { which } => {
-            let id = find(ctx, which)?;
+            let id = find(ctx, &which)?;
             reject_id(ctx, &id)
         }
     }
@@ -30,33 +30,70 @@ pub fn run(ctx: &Ctx, command: Pending) -> Result<Output, CliError> {
 /// Carries out a command in Headscale's spelling.
 pub fn run_auth(ctx: &Ctx, command: Auth) -> Result<Output, CliError> {
     match command {
-        Auth::Register { user, auth_id } => approve_id(ctx, &auth_id, Some(&user)),
-        Auth::Approve { auth_id } => decide(ctx, &auth_id, "approve", "approved"),
+        Auth::Register {
+            user,
+            auth_id,
+            tags,
+        } => approve_id(ctx, &auth_id, Some(&user), tags),
+        Auth::Approve { auth_id, tags } => {
+            confirm_tags(ctx, &id_in(&auth_id), tags)?;
+            decide(ctx, &auth_id, "approve", "approved")
+        }
         Auth::Reject { auth_id } => reject_id(ctx, &auth_id),
     }
 }
 
-/// Approves a pending registration by its ID or URL.
-pub fn approve_id(ctx: &Ctx, id: &str, user: Option<&str>) -> Result<Output, CliError> {
-    let owner = match user {
+/// Approves a pending registration by its ID or URL, with the tags that the device requests only if `with_tags` says so
+/// or a person agrees.
+pub fn approve_id(
+    ctx: &Ctx,
+    id: &str,
+    user: Option<&str>,
+    with_tags: bool,
+) -> Result<Output, CliError> {
+    let user = match user {
         Some(user) => lookup::user(&ctx.client, user)?,
         None => lookup::only_user(&ctx.client)?,
     };
+    let auth_id = id_in(id);
+    confirm_tags(ctx, &auth_id, with_tags)?;
     let body = DecideLogin {
-        user: owner.name,
-        auth_id: id_in(id),
+        user: NumberText(user.name),
+        auth_id,
     };
     let answer = ctx.client.post("/api/v1/auth/register", &body)?;
     let NodeAnswer { node } = read(&answer)?;
-    Ok(ctx.field(&answer, "node", || {
-        format!(
-            "approved {} as node {} of {} with {}",
-            cell(&node.given_name),
-            node.id,
-            lookup::owner(&node),
-            node.ip_addresses.join(" and "),
-        )
-    }))
+    Ok(ctx.field(&answer, "node", || became(&node)))
+}
+
+/// What an approved device became, which is not always what was asked for.
+fn became(node: &Node) -> String {
+    let (name, id) = (cell(&node.given_name), &node.id);
+    let user = node.user.as_ref().map(|user| user.name.as_str());
+    let whose = match node.tags.is_empty() {
+        true => format!("of {}", cell(user.unwrap_or_default())),
+        false => format!("tagged {}, of no user,", cell(&node.tags.join(", "))),
+    };
+    let addresses = node.ip_addresses.join(" and ");
+    format!("approved {name} as node {id} {whose} with {addresses}")
+}
+
+/// Refuses to approve a device that requests tags, unless that was asked for.
+fn confirm_tags(ctx: &Ctx, id: &str, with_tags: bool) -> Result<(), CliError> {
+    let PendingAnswer { pending } = read(&ctx.client.get(PATH)?)?;
+    let login = pending.iter().find(|login| login.auth_id == id);
+    let Some(login) = login.filter(|login| !login.request_tags.is_empty() && !with_tags) else {
+        return Ok(());
+    };
+    let (name, tags) = (cell(&login.name), cell(&login.request_tags.join(", ")));
+    let question = format!("make {name} a device with {tags} that belongs to no user");
+    match ctx.asked(&question) {
+        Some(true) => Ok(()),
+        Some(false) => Err(CliError::Declined),
+        None => Err(CliError::Command(format!(
+            "{name} requests {tags}; to approve it with these tags: `hearth pending approve {id} --tags`"
+        ))),
+    }
 }
 
 fn reject_id(ctx: &Ctx, id: &str) -> Result<Output, CliError> {
@@ -66,7 +103,7 @@ fn reject_id(ctx: &Ctx, id: &str) -> Result<Output, CliError> {
 /// Approves or rejects a pending registration, or an SSH connection, by its ID or URL.
 fn decide(ctx: &Ctx, id: &str, verb: &str, done: &'static str) -> Result<Output, CliError> {
     let body = DecideLogin {
-        user: String::new(),
+        user: NumberText::default(),
         auth_id: id_in(id),
     };
     let answer = ctx.client.post(&format!("/api/v1/auth/{verb}"), &body)?;
@@ -88,34 +125,60 @@ fn list(ctx: &Ctx) -> Result<Output, CliError> {
                 login.auth_id.clone(),
                 cell(&login.name),
                 cell(&login.os),
+                cell(&login.short_key),
+                cell(&login.request_tags.join(", ")),
                 when(Some(login.created_at)),
                 login.state.clone(),
             ]
         });
-        let rows: Vec<[String; 5]> = rows.collect();
-        ctx.table(["ID", "Device", "OS", "Requested", "State"], &rows)
+        let rows: Vec<[String; 7]> = rows.collect();
+        let head = [
+            "ID",
+            "Device",
+            "OS",
+            "Key",
+            "Wants tags",
+            "Requested",
+            "State",
+        ];
+        ctx.table(head, &rows)
     }))
 }
 
 /// The ID of the registration that a person means.
-fn find(ctx: &Ctx, which: OnePending) -> Result<String, CliError> {
+fn find(ctx: &Ctx, which: &OnePending) -> Result<String, CliError> {
     let PendingAnswer { pending } = read(&ctx.client.get(PATH)?)?;
-    chosen(&pending, &which).map_err(CliError::Command)
+    match chosen(&pending, which) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => {
+            let url = lookup::status(&ctx.client)?.server_url;
+            let message = format!(
+                "no device is waiting; first run on it: `tailscale login --login-server={url}`"
+            );
+            Err(CliError::Command(message))
+        }
+        Err(message) => Err(CliError::Command(message)),
+    }
 }
 
-fn chosen(pending: &[api::Pending], which: &OnePending) -> Result<String, String> {
+/// The ID that is meant; `None` when the last one is and there is none.
+fn chosen(pending: &[api::Pending], which: &OnePending) -> Result<Option<String>, String> {
     let waiting = || pending.iter().filter(|login| login.state == WAITING);
     let Some(device) = &which.device else {
         let last = waiting().max_by_key(|login| login.created_at);
-        return last
-            .map(|login| login.auth_id.clone())
-            .ok_or_else(|| "no device is waiting; run `tailscale up` on it first".into());
+        return Ok(last.map(|login| login.auth_id.clone()));
     };
-    let named: Vec<&api::Pending> = waiting().filter(|login| login.name == *device).collect();
+    let id = id_in(device);
+    let is_meant = |login: &&api::Pending| {
+        login.name.eq_ignore_ascii_case(device)
+            || login.short_key.eq_ignore_ascii_case(device)
+            || login.auth_id == id
+    };
+    let named: Vec<&api::Pending> = waiting().filter(is_meant).collect();
     match named.as_slice() {
         // The server knows whether it is an ID, and what is wrong with it.
-        [] => Ok(id_in(device)),
-        [one] => Ok(one.auth_id.clone()),
+        [] => Ok(Some(id)),
+        [one] => Ok(Some(one.auth_id.clone())),
         several => {
             let ids: Vec<&str> = several.iter().map(|login| &*login.auth_id).collect();
             Err(format!(
@@ -135,7 +198,7 @@ mod tests {
     fn login(id: &str, name: &str, state: &str, second: u32) -> api::Pending {
         let json = serde_json::json!({
             "authId": id, "state": state, "name": name, "os": "linux", "machineKey": "", "nodeKey": "",
-            "ephemeral": false, "requestTags": [], "nodeId": null,
+            "ephemeral": false, "requestTags": [], "nodeId": null, "shortKey": format!("{id}{id}"),
             "createdAt": format!("2026-01-01T00:00:0{second}Z"),
         });
         read(&json).unwrap()
@@ -164,18 +227,52 @@ mod tests {
             device: None,
             last: true,
         };
-        assert_eq!(chosen(&pending, &named("tablet")).as_deref(), Ok("a"));
-        assert_eq!(chosen(&pending, &named("phone")).as_deref(), Ok("b"));
-        assert_eq!(
-            chosen(&pending, &named("https://h/register/x")).as_deref(),
-            Ok("x")
-        );
-        assert_eq!(chosen(&pending, &last).as_deref(), Ok("b"));
+        let is = |which: &OnePending| chosen(&pending, which).unwrap().unwrap();
+        for (name, id) in [
+            ("tablet", "a"),
+            ("Tablet", "a"),
+            ("phone", "b"),
+            ("aa", "a"),
+            ("https://h/register/x", "x"),
+            ("https://h/register/d/", "d"),
+        ] {
+            assert_eq!(is(&named(name)), id, "{name}");
+        }
+        assert_eq!(is(&last), "b");
         let ambiguous = chosen(&pending, &named("pc")).unwrap_err();
         assert!(
             ambiguous.ends_with("`hearth pending list`: d, e"),
             "{ambiguous}"
         );
-        assert!(chosen(&[], &last).is_err());
+        assert_eq!(chosen(&[], &last), Ok(None));
+        // A device may call itself by the ID of another.
+        let posing = [
+            login("a", "tablet", "waiting", 1),
+            login("b", "a", "waiting", 2),
+        ];
+        assert!(chosen(&posing, &named("a")).is_err());
+    }
+
+    #[test]
+    fn an_approval_says_what_the_device_became() {
+        let node = |tags: &[&str]| {
+            let node = serde_json::json!({
+                "id": "3", "machineKey": "", "nodeKey": "", "discoKey": "", "ipAddresses": ["100.64.0.3"],
+                "name": "pi", "user": {"id": "1", "name": "anna", "createdAt": "2026-01-01T00:00:00Z",
+                    "displayName": "", "email": "", "providerId": "", "provider": "", "profilePicUrl": ""},
+                "lastSeen": null, "expiry": null, "preAuthKey": null, "createdAt": "2026-01-01T00:00:00Z",
+                "registerMethod": "", "givenName": "pi", "online": true, "approvedRoutes": [],
+                "availableRoutes": [], "subnetRoutes": [], "tags": tags,
+            });
+            read::<Node>(&node).unwrap()
+        };
+        assert_eq!(
+            became(&node(&[])),
+            "approved pi as node 3 of anna with 100.64.0.3"
+        );
+        assert_eq!(
+            became(&node(&["tag:server"])),
+            "approved pi as node 3 tagged tag:server, of no user, with 100.64.0.3"
+        );
     }
 }

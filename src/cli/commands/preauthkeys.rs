@@ -1,7 +1,7 @@
 //! `hearth preauthkeys`.
 
 use crate::api::{CreatePreAuthKey, NameKey, NumberText, PreAuthKeyAnswer, PreAuthKeysAnswer};
-use crate::cli::args::{PreAuthKeys, end_of};
+use crate::cli::args::PreAuthKeys;
 use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup;
@@ -10,10 +10,6 @@ use hearth_core::clock::Timestamp;
 
 /// Note beside a new key.
 pub const SHOWN_ONCE: &str = "Save this key now: it is not shown again.";
-
-/// Expiry of a key without one, in a request: the latest time that RFC 3339 can express. A request without
-/// an expiry gets a default.
-pub const NEVER: Timestamp = Timestamp::from_unix_ms(253_402_300_799_000);
 
 /// Carries out a command about preauth keys.
 pub fn run(ctx: &Ctx, command: PreAuthKeys) -> Result<Output, CliError> {
@@ -34,7 +30,7 @@ pub fn run(ctx: &Ctx, command: PreAuthKeys) -> Result<Output, CliError> {
                 user,
                 reusable,
                 ephemeral,
-                expiration: end_of(expiration).or(Some(NEVER)),
+                expiration: Some(expiration.to_string()),
                 acl_tags: tags,
                 preauthorized: Some(preauthorized),
             };
@@ -67,18 +63,17 @@ fn list(ctx: &Ctx) -> Result<Output, CliError> {
     let answer = ctx.client.get("/api/v1/preauthkey")?;
     let keys: PreAuthKeysAnswer = read(&answer)?;
     Ok(ctx.field(&answer, "preAuthKeys", || {
-        let rows: Vec<[String; 9]> = keys
+        let rows: Vec<[String; 10]> = keys
             .pre_auth_keys
             .iter()
             .map(|key| {
-                let owner = match &key.user {
-                    Some(user) => cell(&user.name),
-                    None => cell(&key.acl_tags.join(",")),
-                };
+                let owner = key.user.as_ref();
+                let owner = owner.map_or_else(|| "-".into(), |user| cell(&user.name));
                 [
                     key.id.clone(),
                     key.key.clone(),
                     owner,
+                    cell(&key.acl_tags.join(", ")),
                     yes_no(key.reusable),
                     yes_no(key.ephemeral),
                     yes_no(key.preauthorized),
@@ -92,6 +87,7 @@ fn list(ctx: &Ctx) -> Result<Output, CliError> {
             "ID",
             "Key",
             "Owner",
+            "Tags",
             "Reusable",
             "Ephemeral",
             "Preauthorized",

@@ -55,7 +55,7 @@ fn text(status: &Status) -> String {
         ("Policy", policy),
     ];
     let warnings = status.warnings.iter();
-    lines.extend(warnings.map(|warning| ("Warning", warning.clone())));
+    lines.extend(warnings.map(|warning| ("Warning", cell(warning))));
     lines.extend(waiting(status).into_iter().map(|line| ("Waiting", line)));
     let mut text = card(&lines);
     if status.nodes == 0 {

@@ -1,5 +1,6 @@
 //! JSON values as YAML 1.2 in block style.
 
+use hearth_core::visible::is_visible;
 use serde_json::Value;
 
 /// Plain words that YAML 1.1 or 1.2 reads as something other than text.
@@ -59,7 +60,7 @@ fn block(out: &mut String, value: &Value, indent: usize) {
 }
 
 /// A text: as it is when nothing reads it as anything else, otherwise in double quotes. A JSON string is one
-/// of YAML as well, but for characters that YAML does not print.
+/// of YAML as well, but for characters that nobody can see.
 fn scalar(text: &str) -> String {
     let is_plain = text.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && text
@@ -71,11 +72,10 @@ fn scalar(text: &str) -> String {
     }
     let mut quoted = String::new();
     for letter in Value::from(text).to_string().chars() {
-        match letter {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
-                quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
-            }
-            letter => quoted.push(letter),
+        match u32::from(letter) {
+            _ if is_visible(letter) => quoted.push(letter),
+            code @ ..=0xffff => quoted.push_str(&format!("\\u{code:04x}")),
+            code => quoted.push_str(&format!("\\U{code:08x}")),
         }
     }
     quoted
@@ -112,6 +112,7 @@ mod tests {
             ("- x", "\"- x\""),
             ("a\n\"b\"", "\"a\\n\\\"b\\\"\""),
             ("\u{7f}\u{85}", "\"\\u007f\\u0085\""),
+            ("\u{202e}\u{e0041}", "\"\\u202e\\U000e0041\""),
         ] {
             assert_eq!(scalar(text), quoted);
         }

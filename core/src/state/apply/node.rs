@@ -76,7 +76,7 @@ pub(super) fn close_stream(tx: &mut Tx<'_>, id: NodeId, session: SessionId) -> A
 }
 
 pub(super) fn rename(tx: &mut Tx<'_>, id: NodeId, label: Box<str>) -> Applied {
-    if !name::is_label(&label) {
+    if !name::is_free_label(&label) {
         return Err(Rejected::BadNodeName(label));
     }
     let old = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();

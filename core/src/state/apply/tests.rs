@@ -666,13 +666,41 @@ fn a_user_with_nodes_stays_and_one_without_takes_only_its_own_keys_along() {
 #[test]
 fn user_names_are_unique_and_never_look_like_ids() {
     let (mut world, user) = World::with_user();
-    for bad in ["", "42", "-x", "a b", "<b>"] {
-        let new = NewUser {
-            name: bad.into(),
+    let create = |world: &mut World, name: &str| {
+        world.apply(Command::CreateUser(NewUser {
+            name: name.into(),
             ..NewUser::default()
-        };
-        let refused = world.apply(Command::CreateUser(new)).unwrap_err();
-        assert_eq!(refused, Rejected::BadUserName(bad.into()));
+        }))
+    };
+    let long = "x".repeat(255);
+    let bad = [
+        "",
+        "42",
+        "\u{661}\u{662}",
+        "-x",
+        "+x",
+        "a b",
+        "<b>",
+        "a@b@c",
+        "na\u{200b}s",
+        "\u{3164}x",
+        &long,
+    ];
+    for bad in bad {
+        let refused = create(&mut world, bad).unwrap_err();
+        assert_eq!(refused, Rejected::BadUserName(bad.into()), "{bad:?}");
+    }
+    for good in [
+        "J\u{fc}rgen",
+        "anna+home@example.com",
+        "a.b-c_d",
+        "1abc",
+        "\u{5f20}\u{4f1f}",
+    ] {
+        create(&mut world, good).unwrap();
+        let other = good.to_uppercase();
+        let refused = create(&mut world, &other).unwrap_err();
+        assert_eq!(refused, Rejected::UserNameTaken(other.into()), "{good}");
     }
     let new = NewUser {
         name: "Anna".into(),

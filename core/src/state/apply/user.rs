@@ -7,8 +7,10 @@ use crate::state::command::{NewUser, Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values};
 use crate::state::model::{KeyLifetime, Model, Role, User};
 use crate::state::tx::Tx;
+use crate::visible::is_visible;
 
-const NAME_MAX: usize = 63;
+/// Longest login name, in bytes: that of an email address (RFC 5321, section 4.5.3.1.3).
+const NAME_MAX: usize = 254;
 const TEXT_MAX: usize = 256;
 
 pub(super) fn create(tx: &mut Tx<'_>, new: NewUser) -> Applied {
@@ -156,17 +158,16 @@ fn lifetime_text(lifetime: Option<KeyLifetime>) -> String {
     }
 }
 
+/// Source of the form: `ValidateUsername` in headscale `hscontrol/util/dns.go`, and the `+` of email addresses.
 fn check_name(name: &str) -> Result<(), Rejected> {
-    let clean = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@".contains(&byte);
-    let begins_well = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if name.len() > NAME_MAX || !begins_well || !name.bytes().all(clean) {
-        return Err(Rejected::BadUserName(name.into()));
-    }
+    let is_letter = |letter: char| letter.is_alphanumeric() && is_visible(letter);
+    let clean = |letter: char| is_letter(letter) || ".-_+@".contains(letter);
+    let begins_well = name.chars().next().is_some_and(is_letter);
+    let is_address = name.matches('@').count() <= 1;
     // A name of digits alone could be taken for an id on the command line.
-    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_number = name.chars().all(char::is_numeric);
+    let fits = (1..=NAME_MAX).contains(&name.len());
+    if !fits || !begins_well || !name.chars().all(clean) || !is_address || is_number {
         return Err(Rejected::BadUserName(name.into()));
     }
     Ok(())

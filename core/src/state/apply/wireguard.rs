@@ -87,7 +87,7 @@ pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
 
 /// Refuses a peer that cannot be, and gives the owner with its tags sorted.
 fn check(model: &Model, new: &NewWireGuard) -> Result<Owner, Rejected> {
-    if !name::is_label(&new.label) {
+    if !name::is_free_label(&new.label) {
         return Err(Rejected::BadNodeName(new.label.clone()));
     }
     let id = model.counters.node;

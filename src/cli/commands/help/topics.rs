@@ -23,7 +23,7 @@ Create a single-use key and print the command for the new device:
     hearth invite
 
 Run that command on the device; it looks like this:
-    tailscale up --login-server=http://192.168.1.1:8080 --auth-key=hskey-auth-...
+    tailscale login --login-server=http://192.168.1.1:8080 --auth-key=hskey-auth-...
 
 See that it is there:
     hearth nodes list
@@ -32,7 +32,8 @@ For another owner than the first user:
     hearth users create anna
     hearth invite --user anna
 
-A device that has used another server needs `tailscale logout` first.
+`tailscale login` is accepted whatever the device is set to, and begins with the default settings: set
+advertised routes, an exit node and the like again with `tailscale set`.
 ",
     },
     Topic {
@@ -58,11 +59,15 @@ The phone must reach the server URL that `hearth status` shows: connect it to yo
         text: "\
 APPROVE OR REJECT DEVICES
 
-A device that ran `tailscale up --login-server=URL` without a key waits to join:
+A device that ran `tailscale login --login-server=URL` without a key waits to join. Compare its short key
+with the one on the page that the device shows:
     hearth pending list
     hearth pending approve tablet --user anna
     hearth pending approve --last
     hearth pending reject tablet
+
+A device that requests tags belongs to these and to no user:
+    hearth pending approve server --tags
 
 With `approval = true` in [node] of the configuration, a device that joined with a key may need approval
 as well; `hearth nodes list` then shows \"needs approval\":
@@ -79,11 +84,12 @@ REACH A LAN THROUGH A SUBNET ROUTER
 On the router (Linux needs IP forwarding, see https://tailscale.com/s/ip-forwarding):
     tailscale set --advertise-routes=192.168.1.0/24
 
-Here: list the routes, then approve them. The list ends with the command for all of them:
+Here: list the routes, then approve all that the router offers, or some:
     hearth nodes list-routes
-    hearth nodes approve-routes router -r 192.168.1.0/24
+    hearth nodes approve-routes router --all-offered
+    hearth nodes approve-routes router --add -r 192.168.1.0/24
 
-The list replaces what was approved before. On Linux clients:
+Without `--add` the list replaces what was approved before. On Linux clients:
     tailscale set --accept-routes
 ",
     },
@@ -96,8 +102,8 @@ SEND ALL INTERNET TRAFFIC THROUGH A NODE
 On the exit node (Linux needs IP forwarding, see https://tailscale.com/s/ip-forwarding):
     tailscale set --advertise-exit-node
 
-Here (0.0.0.0/0 stands for IPv4 and IPv6; list other approved routes as well):
-    hearth nodes approve-routes nas -r 0.0.0.0/0
+Here (0.0.0.0/0 stands for IPv4 and IPv6):
+    hearth nodes approve-routes nas --add -r 0.0.0.0/0
 
 On the device that uses it:
     tailscale set --exit-node=nas
@@ -174,8 +180,10 @@ A reusable key for a week, for one user or for servers with a tag:
     hearth preauthkeys create --tags tag:server --reusable --expiration 7d
     hearth preauthkeys list
 
-Node keys: when a device must log in again:
+Node keys: when a device must log in again. Ends are durations, dates (until the end of that day in UTC),
+times, or `never`:
     hearth nodes expire laptop --expiry 180d
+    hearth nodes expire laptop --expiry 2027-01-31
     hearth nodes expire nas --disable
     hearth users set-expiry anna 90d
 

@@ -9,7 +9,7 @@ use crate::cli::args::Remote;
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup::node_path;
-use crate::cli::output::{Output, cell};
+use crate::cli::output::{Output, cell, lines};
 
 /// Short names of useful C2N paths.
 /// Source: tailscale `ipn/ipnlocal/c2n.go`, `feature/clientupdate/clientupdate.go`.
@@ -89,14 +89,13 @@ fn ask(
     Ok((reply, answer))
 }
 
-/// The text of a reply, without control characters.
+/// The text of a reply, without what cannot be seen.
 fn text_of(reply: &NodeReply) -> String {
     let body = match reply.body_base64.as_str() {
         "" => reply.body.trim_end(),
         base64 => base64,
     };
-    let keeps = |letter: &char| !letter.is_control() || matches!(letter, '\n' | '\t');
-    body.chars().filter(keeps).collect()
+    lines(body)
 }
 
 fn ping(
@@ -162,7 +161,7 @@ fn attributes(ctx: &Ctx, node: &str, changes: Vec<String>) -> Result<Output, Cli
     Ok(ctx.field(&answer, "attributes", || {
         let lines = all.attributes.iter();
         let lines: Vec<String> = lines
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| cell(&format!("{name}={value}")))
             .collect();
         lines.join("\n")
     }))

@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::{ApproveRoutes, Node, NodesAnswer};
-use crate::cli::args::given;
-use crate::cli::client::{CliError, read};
+use crate::api::{ApproveRoutes, FORWARDING_REPORT, Node, NodesAnswer, ROUTES_REPORT};
+use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
-use crate::cli::lookup::node_path;
+use crate::cli::lookup::{self, node_path};
 use crate::cli::output::{Output, cell, yes_no};
 
 /// Lists the routes of one or all nodes.
@@ -28,29 +27,82 @@ pub fn list(ctx: &Ctx, which: Option<String>) -> Result<Output, CliError> {
     let (json, nodes): (Vec<Value>, Vec<Node>) = with_routes.unzip();
     let output = ctx.output(&Value::Array(json), || text(ctx, &nodes));
     let commands: Vec<String> = nodes.iter().filter_map(approval).collect();
-    if commands.is_empty() {
-        return Ok(output);
+    let mut notes: Vec<String> = nodes.iter().flat_map(warnings).collect();
+    if !commands.is_empty() {
+        let commands = commands.join("\n");
+        notes.push(format!("\nTo approve all offered routes:\n{commands}"));
     }
-    let note = format!(
-        "\nTo approve all advertised routes:\n{}",
-        commands.join("\n")
-    );
-    Ok(output.note(&note))
+    Ok(match notes.is_empty() {
+        true => output,
+        false => output.note(&notes.join("\n")),
+    })
 }
 
-/// Sets the approved routes of a node.
-pub fn approve(ctx: &Ctx, which: &str, routes: Vec<String>) -> Result<Output, CliError> {
-    let path = node_path(&ctx.client, which, "/approve_routes")?;
-    let body = ApproveRoutes {
-        routes: given(routes),
+/// Health warnings of a node that concern its routes.
+fn warnings(node: &Node) -> Vec<String> {
+    let is_of_routes = |report: &&String| {
+        let begins = [ROUTES_REPORT, FORWARDING_REPORT];
+        begins.iter().any(|begin| report.starts_with(begin))
     };
-    ctx.node(&ctx.client.post(&path, &body)?, |node| {
-        let name = cell(&node.given_name);
-        match node.approved_routes.as_slice() {
-            [] => format!("no routes of {name} are approved"),
-            approved => format!("approved routes of {name}: {}", approved.join(", ")),
-        }
-    })
+    let reports = node.health.iter().filter(is_of_routes);
+    reports
+        .map(|report| format!("{}: {}", cell(&node.given_name), cell(report)))
+        .collect()
+}
+
+/// Sets the approved routes of a node: `routes` or all that it offers, in addition to those that are approved where
+/// `adds` says so.
+pub fn approve(
+    ctx: &Ctx,
+    which: &str,
+    mut routes: Vec<String>,
+    adds: bool,
+    all_offered: bool,
+) -> Result<Output, CliError> {
+    let before = lookup::node(&ctx.client, which)?;
+    if all_offered {
+        routes.extend(before.available_routes.iter().cloned());
+    }
+    if adds || all_offered {
+        routes.extend(before.approved_routes.iter().cloned());
+    }
+    let path = format!("/api/v1/node/{}/approve_routes", escaped(&before.id));
+    let answer = ctx.client.post(&path, &ApproveRoutes { routes })?;
+    ctx.node(&answer, |node| outcome(&before, node))
+}
+
+/// Which routes are approved now, which of them the node does not offer, and which are approved no longer.
+fn outcome(before: &Node, now: &Node) -> String {
+    let name = cell(&now.given_name);
+    let mut lines = Vec::new();
+    match now.approved_routes.as_slice() {
+        [] => lines.push(format!("no routes of {name} are approved")),
+        approved => lines.push(format!(
+            "approved routes of {name}: {}",
+            approved.join(", ")
+        )),
+    }
+    let not_offered = without(&now.approved_routes, &now.available_routes);
+    if !not_offered.is_empty() {
+        let routes = not_offered.join(", ");
+        lines.push(format!(
+            "not offered by {name}: {routes} (see `hearth nodes list-routes`)"
+        ));
+    }
+    let removed = without(&before.approved_routes, &now.approved_routes);
+    if !removed.is_empty() {
+        let removed = removed.join(", ");
+        lines.push(format!(
+            "no longer: {removed} (`--add` keeps what is approved)"
+        ));
+    }
+    lines.join("\n")
+}
+
+/// Those of a list that are not in another.
+fn without(list: &[String], other: &[String]) -> Vec<String> {
+    let rest = list.iter().filter(|route| !other.contains(route));
+    rest.cloned().collect()
 }
 
 fn has_routes(node: &Node) -> bool {
@@ -63,18 +115,10 @@ fn needs_approval<'a>(node: &'a Node, route: &'a String) -> bool {
 
 /// The command that approves the routes that need approval, along with those that have it.
 fn approval(node: &Node) -> Option<String> {
-    let waiting: Vec<&String> = node
-        .available_routes
-        .iter()
-        .filter(|route| needs_approval(node, route))
-        .collect();
-    if waiting.is_empty() {
-        return None;
-    }
-    let mut all: Vec<&str> = node.approved_routes.iter().map(String::as_str).collect();
-    all.extend(waiting.iter().map(|route| route.as_str()));
-    let (id, all) = (&node.id, all.join(","));
-    Some(format!("    hearth nodes approve-routes -i {id} -r {all}"))
+    let mut offered = node.available_routes.iter();
+    let waits = offered.any(|route| needs_approval(node, route));
+    let id = &node.id;
+    waits.then(|| format!("    hearth nodes approve-routes -i {id} --all-offered"))
 }
 
 fn text(ctx: &Ctx, nodes: &[Node]) -> String {
@@ -155,12 +199,45 @@ mod tests {
     }
 
     #[test]
-    fn the_command_keeps_what_is_approved() {
+    fn the_command_for_all_routes_is_short() {
         let one = node(&["10.0.0.0/8", "10.1.0.0/16"], &["10.1.0.0/16"], &[]);
         assert_eq!(
             approval(&one).unwrap().trim(),
-            "hearth nodes approve-routes -i 3 -r 10.1.0.0/16,10.0.0.0/8"
+            "hearth nodes approve-routes -i 3 --all-offered"
         );
         assert_eq!(approval(&node(&["10.0.0.0/8"], &["10.0.0.0/8"], &[])), None);
+    }
+
+    #[test]
+    fn an_approval_says_what_is_not_offered_and_what_is_approved_no_longer() {
+        let before = node(&["10.0.0.0/8"], &["10.0.0.0/8", "10.9.0.0/16"], &[]);
+        let now = node(&["10.0.0.0/8"], &["10.9.0.0/16", "10.8.0.0/16"], &[]);
+        assert_eq!(
+            outcome(&before, &now),
+            "approved routes of pi: 10.9.0.0/16, 10.8.0.0/16\n\
+             not offered by pi: 10.9.0.0/16, 10.8.0.0/16 (see `hearth nodes list-routes`)\n\
+             no longer: 10.0.0.0/8 (`--add` keeps what is approved)"
+        );
+        let all = node(&["10.0.0.0/8"], &["10.0.0.0/8"], &[]);
+        assert_eq!(outcome(&all, &all), "approved routes of pi: 10.0.0.0/8");
+        assert!(
+            outcome(&all, &node(&[], &[], &[]))
+                .starts_with("no routes of pi are approved\nno longer: ")
+        );
+    }
+
+    #[test]
+    fn warnings_about_routes_are_shown_with_the_list() {
+        let mut pi = node(&["10.0.0.0/8"], &[], &[]);
+        assert!(warnings(&pi).is_empty());
+        pi.health = vec![
+            "dns: slow".into(),
+            "routes: 3 more".into(),
+            "ip-forwarding: off".into(),
+        ];
+        assert_eq!(
+            warnings(&pi),
+            ["pi: routes: 3 more", "pi: ip-forwarding: off"]
+        );
     }
 }
