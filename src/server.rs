@@ -207,7 +207,7 @@ async fn serve(
     let wan = watcher.place();
     let parts = ProberParts {
         outbound: base.outbound.clone(),
-        url: base.addresses.url.clone(),
+        url: base.addresses.server_url.clone(),
         machine: noise.public(),
         relay: metrics.relay.as_ref().map(Relay::public_key),
         region: watcher.region(),

@@ -73,7 +73,10 @@ pub fn home(context: &WebContext) -> Response<Body> {
 pub fn join(context: &WebContext, request: &Parts) -> Response<Body> {
     let agent = request.headers.get(USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
-    answer(join::page(&context.server_url.to_string(), agent.unwrap_or_default()))
+    answer(join::page(
+        &context.server_url.to_string(),
+        agent.unwrap_or_default(),
+    ))
 }
 
 /// `GET /apple`: how to add an Apple device.

@@ -109,16 +109,6 @@ public_key!(
     MachineKey,
     "mkey:"
 );
-impl MachineKey {
-    /// The short form, by which people compare keys: the first ten hexadecimal digits in two groups, `1b97c-0a3f2`.
-    pub fn short(&self) -> String {
-        let [a, b, c, d, e, ..] = self.0;
-        let mut digits = HEXLOWER.encode(&[a, b, c, d, e]);
-        digits.insert(5, '-');
-        digits
-    }
-}
-
 public_key!(
     /// Node key: the WireGuard public key of a node, also its address on DERP.
     NodeKey,

@@ -158,6 +158,7 @@ pub(super) fn update(node: &Node, request: &mut MapRequest, limits: &Limits) -> 
         node: Some(node.id),
         endpoints: Some(request.endpoints.as_slice().into()),
         disco: request.disco_key,
+        lock: None,
         hostinfo: hostinfo.map(|info| self::hostinfo(info, limits)),
         home_derp,
         capability: Some(request.version.number()),

@@ -31,7 +31,7 @@ fn is_own_listener(config: &Config, addresses: &Addresses, host: &str, port: u16
     // Another port is a forwarded one if no certificate can be in front: there is no name that has one, or
     // the certificate files of hearth itself could not be read.
     let has_no_authority = config.derp.host_name.is_none() || address.is_some();
-    let is_plain = addresses.url.scheme() == Scheme::Http;
+    let is_plain = addresses.server_url.get().scheme() == Scheme::Http;
     let is_forwarded = config.tls.is_some() || (is_plain && has_no_authority);
     port == listener.port() || is_forwarded
 }

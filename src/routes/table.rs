@@ -269,7 +269,7 @@ pub static ROUTES: &[Route] = &[
         "/apple",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, _| web::apple(web)),
+        Handler::Web(|web, _, _| web::apple(web)),
         "How to add an Apple device",
     ),
     route(
@@ -277,7 +277,7 @@ pub static ROUTES: &[Route] = &[
         "/apple/{variant}",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, params| web::apple_profile(web, params.get("variant"))),
+        Handler::Web(|web, _, params| web::apple_profile(web, params.get("variant"))),
         "Profile that sets the server on an Apple device",
     ),
     route(
@@ -285,7 +285,7 @@ pub static ROUTES: &[Route] = &[
         "/windows",
         Access::Public,
         Bound::None,
-        Handler::Web(|web, _| web::windows(web)),
+        Handler::Web(|web, _, _| web::windows(web)),
         "How to add a Windows computer",
     ),
     route(

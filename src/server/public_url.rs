@@ -15,6 +15,7 @@ use crate::net::tls::{Presented, Trust};
 use crate::outbound::client::{Outbound, OutboundError};
 use crate::outbound::probe::{Probed, ProbedUpgrade};
 use crate::shutdown::Shutdown;
+use crate::status::addresses::CurrentUrl;
 use crate::status::public_url::PublicUrlStatus;
 use crate::status::wan::WanStatus;
 use hearth_core::doctor::Level;
@@ -44,7 +45,7 @@ pub(super) struct ProberParts {
     /// Outgoing requests.
     pub(super) outbound: Arc<Outbound>,
     /// The `server_url`.
-    pub(super) url: ServerUrl,
+    pub(super) url: CurrentUrl,
     /// The Noise key of the server.
     pub(super) machine: MachineKey,
     /// The key of the relay, if it is on.
@@ -165,7 +166,7 @@ impl ProberParts {
 
     async fn key(&self) -> (Option<Served>, Answer) {
         let url = url(
-            self.url.clone(),
+            self.url.get(),
             &format!("/key?v={}", key::FIRST_NOISE_VERSION),
         );
         if is_left_out(&url) {
@@ -181,7 +182,7 @@ impl ProberParts {
     }
 
     async fn control(&self) -> (Option<Served>, Answer) {
-        let url = url(self.url.clone(), ts2021::PATH);
+        let url = url(self.url.get(), ts2021::PATH);
         let request = ("POST", ts2021::PROTOCOL, HANDSHAKE);
         let (served, answer, _) = self.upgrade(&url, &[], request).await;
         (served, answer)
@@ -345,7 +346,7 @@ mod tests {
     /// The check of a server that answers `GET /key` and the upgrade in this way.
     async fn check(key: &str, upgrade: &str) -> PublicCheck {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = ServerUrl::at(Scheme::Http, listener.local_addr().unwrap());
+        let url = CurrentUrl::new(ServerUrl::at(Scheme::Http, listener.local_addr().unwrap()));
         let parts = ProberParts {
             outbound: Arc::default(),
             url,

@@ -82,7 +82,9 @@ impl MapRequest {
                 is_endpoint(endpoint).then_some(endpoint)
             })?,
             is_forwarding_off: !object
-                .list("DebugFlags", 1, |text| (text_of(text)? == FORWARDING_OFF).then_some(()))?
+                .list("DebugFlags", 1, |text| {
+                    (text_of(text)? == FORWARDING_OFF).then_some(())
+                })?
                 .is_empty(),
         })
     }

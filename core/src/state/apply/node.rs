@@ -1,7 +1,7 @@
 //! Nodes that have joined: what their clients report, their map streams, their names.
 
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::state::apply::{Applied, keys, routes};

@@ -15,6 +15,7 @@ pub(super) fn redeem(tx: &mut Tx<'_>, id: &AuthId, key: PresentedKey) -> Applied
     register::find_key(tx, &key)?.ok_or(Rejected::UnknownPreAuthKey)?;
     let request = Register {
         machine: pending.machine,
+        source: pending.source.narrow(),
         key: pending.key,
         lock: pending.lock,
         auth_key: Some(key),
