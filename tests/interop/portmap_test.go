@@ -208,13 +208,12 @@ func TestPortMapping(t *testing.T) {
 				return harness.Check(isMapped, "%+v", report)
 			})
 			t.Logf("%+v", report)
-			mapping := report.PortMapping
-			from := report.OutsideFrom
-			if test.protocol == "upnp" && from == "stun" {
+			if test.protocol == "upnp" && report.OutsideFrom == "stun" {
 				// The STUN server may answer first.
-				from = "port-mapping"
+				report.OutsideFrom = "port-mapping"
 			}
-			if report.Kind != "private" || from != "port-mapping" || mapping.Protocol != test.protocol ||
+			mapping := report.PortMapping
+			if report.Kind != "private" || report.OutsideFrom != "port-mapping" || mapping.Protocol != test.protocol ||
 				mapping.Gateway != frontRouter || mapping.Fault != "" || len(mapping.Ports) != 3 {
 				t.Errorf("the report is %+v", report)
 			}
