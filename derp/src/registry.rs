@@ -4,6 +4,7 @@
 mod held;
 mod mesh;
 mod peer;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -350,58 +351,6 @@ impl Registry {
         wakers.extend(self.announce(key, Some(presence)));
         wakers.extend(self.deliver_held(id, key, now));
         Ok(wakers)
-    }
-
-    /// Makes room for a client that logs in, closing another one if need be. `surplus` is the connection
-    /// of its key that it replaces. Returns its place among those of its address: none for loopback,
-    /// which may be a proxy, and for mesh peers.
-    ///
-    /// A mesh peer always gets in, and so does a known client where there are strangers. Else a client
-    /// gets the place of another one that holds more than it would then: among known clients by key,
-    /// among strangers by address.
-    fn make_room(
-        &mut self,
-        key: Key,
-        role: ClientRole,
-        source: Source,
-        surplus: Option<ConnId>,
-    ) -> Result<(Option<HeldPlace<IpAddr>>, Vec<Waker>), CloseReason> {
-        let mut wakers = Vec::new();
-        let place = match role.is_mesh_peer || source.is_loopback() {
-            true => None,
-            false => {
-                let free = self.addresses.take(source.narrow());
-                let place = free.or_else(|| {
-                    let surplus = self.slots.get_mut(&surplus?)?;
-                    let is_same = surplus.source().narrow() == source.narrow();
-                    is_same.then(|| surplus.place.take()).flatten()
-                });
-                Some(place.ok_or(CloseReason::TooManyFromAddress)?)
-            }
-        };
-        if surplus.is_none() && self.open >= self.limits.connections {
-            let gives_way = match role {
-                ClientRole {
-                    is_mesh_peer: true, ..
-                } => {
-                    let stranger = self.strangers.gives_way();
-                    stranger.or_else(|| self.known.gives_way())
-                }
-                ClientRole {
-                    is_stranger: true, ..
-                } => self.strangers.gives_way_to(&source),
-                _ => {
-                    let stranger = self.strangers.gives_way();
-                    stranger.or_else(|| self.known.gives_way_to(&Sole(key)))
-                }
-            };
-            let gives_way = gives_way.ok_or(CloseReason::Full)?;
-            count(&mut self.stats.crowded_out);
-            let id = ConnId(gives_way.number());
-            wakers.extend(self.detach(id));
-            wakers.extend(self.close(id, CloseReason::CrowdedOut));
-        }
-        Ok((place, wakers))
     }
 
     /// Notes that a connection sent a frame of any type: it becomes the receiver among the connections

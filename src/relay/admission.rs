@@ -38,7 +38,8 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 /// How long the URL is not asked after it was unreachable.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Log lines about the URL: so many at once, and then one in this interval. Clients cause requests.
+/// Log lines about outages of the URL, and as many about unexpected statuses: so many at once, and then one in this
+/// interval. Clients cause the requests.
 const LOG_LINES: (u32, Duration) = (4, Duration::from_secs(10 * 60));
 
 /// Time between two checks of the connected clients: a client that is no longer admitted is disconnected.
@@ -201,8 +202,10 @@ impl ByUrl {
             Some(_) => None,
             None => self.known.acquire().await.ok(),
         };
-        if self.health().is_paused(system_clock::now().mono) {
-            return None;
+        // Another connection of the client may have been answered meanwhile.
+        let known = stranger.and_then(|_| self.fresh(key));
+        if known.is_some() || self.health().is_paused(system_clock::now().mono) {
+            return known;
         }
         let request = AdmitRequest {
             node_public: node_key(key),
@@ -227,7 +230,7 @@ impl ByUrl {
             // Another status than 200 is a refusal. Only a server that could not be reached counts as
             // unreachable, as in the reference.
             Err(OutboundError::Status(status)) => {
-                if self.health().may_log(now) {
+                if self.health().may_log_status(now) {
                     tracing::warn!(url = %self.url, %status, "unexpected response from admit_url; clients are refused");
                 }
                 // What an outage of the server behind a proxy says does not replace an earlier answer.
@@ -261,16 +264,19 @@ struct UrlHealth {
     is_reachable: bool,
     /// Decisions without an answer since that was last logged.
     undecided: u64,
-    log: TokenBucket,
+    outages: TokenBucket,
+    statuses: TokenBucket,
 }
 
 impl UrlHealth {
     fn new() -> Self {
+        let lines = TokenBucket::new(LOG_LINES.0, LOG_LINES.1);
         Self {
             paused_until: Duration::ZERO,
             is_reachable: true,
             undecided: 0,
-            log: TokenBucket::new(LOG_LINES.0, LOG_LINES.1),
+            outages: lines,
+            statuses: lines,
         }
     }
 
@@ -282,21 +288,22 @@ impl UrlHealth {
         self.undecided = self.undecided.saturating_add(1);
     }
 
-    fn may_log(&mut self, now: Duration) -> bool {
-        self.log.take(now)
+    /// Whether to log an unexpected status.
+    fn may_log_status(&mut self, now: Duration) -> bool {
+        self.statuses.take(now)
     }
 
     /// Notes that the URL is unreachable. Returns whether to log that: once in each outage.
     fn note_failure(&mut self, now: Duration) -> bool {
         self.paused_until = now.saturating_add(PAUSE);
-        std::mem::replace(&mut self.is_reachable, false) && self.may_log(now)
+        std::mem::replace(&mut self.is_reachable, false) && self.outages.take(now)
     }
 
     /// Notes an answer. After an outage, returns the number of decisions without one, if that is to be logged.
     fn note_answer(&mut self, now: Duration) -> Option<u64> {
         self.paused_until = Duration::ZERO;
         let is_back = !std::mem::replace(&mut self.is_reachable, true);
-        (is_back && self.may_log(now)).then(|| std::mem::take(&mut self.undecided))
+        (is_back && self.outages.take(now)).then(|| std::mem::take(&mut self.undecided))
     }
 }
 

@@ -253,6 +253,11 @@ impl Policy {
         self.derp_map.as_ref().map(Value::to_string)
     }
 
+    /// What is valid and probably not as it was meant, as far as the text alone shows.
+    pub fn notes(&self) -> &[Diagnostic] {
+        &self.notes
+    }
+
     /// The same policy with the tests of another one instead of its own.
     pub fn with_tests_of(&self, other: &Self) -> Self {
         Self {

@@ -115,6 +115,25 @@ async fn errors_have_their_position_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn warnings_come_with_the_answer_and_do_not_block() {
+    let server = server();
+    let text = "{\n\"groups\": {\"group:a\": [\"nobody@\"]},\n\"acls\": []}";
+    let body = json!({ "policy": text });
+    let warning = "line 2, column 24: no user is called \"nobody@\"";
+    for (method, path) in [("POST", "policy/check"), ("PUT", "policy")] {
+        let answer = server.good(method, path, body.clone()).await;
+        let found = answer["warnings"][0].as_str().unwrap();
+        assert!(found.starts_with(warning), "{found}");
+    }
+    // They are about a policy that is set, not about the one that is shown.
+    let now = server.good("GET", "policy", Value::Null).await;
+    assert_eq!(
+        (&now["policy"], &now["warnings"]),
+        (&json!(text), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn a_policy_file_excludes_other_ways_to_set_the_policy() {
     let mut server = server();
     server.set(CLOSED).await;

@@ -18,7 +18,7 @@ use crate::cli::output::{Output, cell, when};
 use crate::files;
 #[cfg(feature = "policy-tools")]
 use hearth_core::policy::user_selector;
-use hearth_core::policy::{MAX_BYTES, Policy};
+use hearth_core::policy::{Diagnostic, MAX_BYTES, Policy};
 
 const PATH: &str = "/api/v1/policy";
 const CHECK: &str = "/api/v1/policy/check";
@@ -128,13 +128,19 @@ fn check(ctx: &Ctx, path: &Path) -> Result<Output, CliError> {
             Ok(valid("the policy is valid", true).note(&note))
         }
         Err(CliError::NotRunning { .. }) => {
-            if let Err(faults) = Policy::parse(&policy) {
-                let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                let fault = CliError::Refused(lines.join("\n"));
-                return Err(with_lines(fault, path, &policy));
+            let lines = |faults: &[Diagnostic]| -> Vec<String> {
+                faults.iter().map(Diagnostic::to_string).collect()
+            };
+            let read = Policy::parse(&policy).map_err(|faults| {
+                let fault = CliError::Refused(lines(&faults).join("\n"));
+                with_lines(fault, path, &policy)
+            })?;
+            let mut notes = warned(&lines(read.notes()), path, &policy);
+            if !notes.is_empty() {
+                notes.push('\n');
             }
-            let note = "No hearth server is running here: only the syntax was checked, not names or tests.";
-            Ok(valid("the syntax is valid", false).note(note))
+            notes.push_str("No hearth server is running here: only the syntax was checked, not names or tests.");
+            Ok(valid("the syntax is valid", false).note(&notes))
         }
         Err(fault) => Err(with_lines(fault, path, &policy)),
     }

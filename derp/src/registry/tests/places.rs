@@ -232,7 +232,7 @@ fn one_address_cannot_use_all_connections() {
         assert!(open(&mut registry, host, STRANGER).is_ok());
     }
     assert_eq!(
-        open(&mut registry, "2001:db8::3", known),
+        open(&mut registry, "2001:db8::3", STRANGER),
         Err(CloseReason::TooManyFromAddress)
     );
     for (host, role) in [("127.0.0.1", known), ("::1", known), ("192.0.2.1", MESH)] {
@@ -243,6 +243,33 @@ fn one_address_cannot_use_all_connections() {
     registry.leave(first);
     assert!(open(&mut registry, "192.0.2.1", known).is_ok());
     registry.check();
+}
+
+#[test]
+fn a_known_client_gets_the_place_of_a_stranger_of_its_address() {
+    let mut registry = registry(Limits {
+        connections: 2,
+        connections_per_address: 2,
+        ..Limits::default()
+    });
+    let known = ClientRole::default();
+    let open =
+        |registry: &mut Registry, mark, role| registry.open_from("192.0.2.1", key(mark), role);
+    let strangers = [1, 2].map(|mark| open(&mut registry, mark, STRANGER).unwrap());
+    let stranger = open(&mut registry, 3, STRANGER);
+    assert_eq!(stranger, Err(CloseReason::TooManyFromAddress));
+    for (mark, stranger) in [(4, strangers[0]), (5, strangers[1])] {
+        assert!(open(&mut registry, mark, known).is_ok());
+        assert_eq!(
+            registry.close_reason(stranger),
+            Some(CloseReason::CrowdedOut)
+        );
+        registry.check();
+    }
+    for role in [STRANGER, known] {
+        let newcomer = open(&mut registry, 6, role);
+        assert_eq!(newcomer, Err(CloseReason::TooManyFromAddress));
+    }
 }
 
 #[test]
