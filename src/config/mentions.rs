@@ -1,6 +1,7 @@
 //! The keys that a text with syntax errors mentions, whether or not a parser understands it.
 
 use super::keys;
+use super::near::is_near;
 
 /// A word where keys are written, with what is known of its section.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Mention {
         let is_here = self.parent == section;
         let is_long = |whole: &str| word.len() > 2 || is_here && word.len() * 3 >= whole.len();
         let is_cut = |whole: &str| is_long(whole) && is_part(whole);
-        let is_section = is_cut(section) || keys::is_near(&word, section);
+        let is_section = is_cut(section) || is_near(&word, section);
         let is_last = is_cut(last) && (is_here || !keys::is_generic(last));
         is_broken && (is_section || is_last)
     }
@@ -40,6 +41,16 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
         let line = line.trim();
         if line.starts_with('#') || line.starts_with("//") {
             continue;
+        }
+        // A symbol too many may have cut a word in two.
+        let head = line.split_once('=').map(|(head, _)| head.trim());
+        let others = |head: &&str| head.chars().filter(|c| !is_of_word(*c)).count();
+        if let Some(head) = head.filter(|head| (1..=2).contains(&others(head))) {
+            mentions.push(Mention {
+                word: head.chars().filter(|c| is_of_word(*c)).collect(),
+                parent: section.clone(),
+                line: number,
+            });
         }
         let mut before = String::new();
         let mut rest = line;
@@ -98,11 +109,17 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_both_languages_and_values_are_not() {
+        let cut = words("[node]\nap proval = true\n");
+        assert_eq!(
+            cut,
+            ["1:.node", "2:node.approval", "2:node.ap", "2:node.proval"]
+        );
         let toml = "# http = 1\nserver_url = \"http://192.168.1.1:8080\"\n[node\napproval tru\nlisten.http = \":80\"\n";
         let found = [
             "2:.server_url",
             "3:.node",
             "4:node.approval",
+            "5:node.listenhttp",
             "5:node.listen",
             "5:listen.http",
         ];

@@ -118,7 +118,7 @@ fn every_key_is_in_the_table() {
     let mut raw = RawConfig::empty();
     let _ = Config::take(&mut raw, Overrides::default(), &at_home());
     for key in raw.known() {
-        assert!(keys::is_known(key), "{key}");
+        assert!(is_known(key), "{key}");
     }
 }
 
