@@ -288,6 +288,7 @@ impl Config {
 
     /// Takes every key from `raw`. What remains there is unknown.
     fn take(raw: &mut RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
+        raw.close_possibly_meant(is_known);
         let listen = listen(raw, &flags);
         let trusted_proxies = proxies::take(raw);
         let server_url = raw.take("server_url");
@@ -383,6 +384,17 @@ impl Config {
             warnings: Vec::new(),
             is_broken: false,
         }
+    }
+}
+
+/// Whether there is such a key.
+fn is_known(key: &str) -> bool {
+    match key.strip_prefix("limits.") {
+        Some(limit) => Limits::default()
+            .rows()
+            .iter()
+            .any(|(name, _)| *name == limit),
+        None => keys::is_known(key),
     }
 }
 

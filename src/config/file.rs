@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigFault, Location, Warning};
 use super::keys::{self, Damaged};
-use super::mentions::mentions;
+use super::mentions::{Mention, mentions};
 use super::near::nearest;
 use super::raw::{Entry, RawTable, RawValue, Spot};
 use super::value::{Amount, Range, Setting};
@@ -37,6 +37,8 @@ pub struct RawConfig {
     named: BTreeSet<&'static str>,
     /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
     is_broken: bool,
+    /// What a text with syntax errors mentions, and whether the line has an error.
+    mentions: Vec<(Mention, bool)>,
 }
 
 impl RawConfig {
@@ -122,18 +124,27 @@ impl RawConfig {
         if is_json && text.trim().is_empty() {
             raw.damaged = keys::restrictive().collect();
         } else if raw.is_broken {
-            raw.close_mentioned(text, &broken_lines);
+            let mentions = mentions(text).into_iter();
+            let with_state = mentions.map(|mention| {
+                let is_broken = broken_lines.contains(&mention.line);
+                (mention, is_broken)
+            });
+            raw.mentions = with_state.collect();
         }
-        raw.close_possibly_meant();
         raw
     }
 
-    /// Closes the keys that a text with syntax errors mentions and that were not read. A line with an error may
-    /// contradict what another line says.
-    fn close_mentioned(&mut self, text: &str, broken_lines: &[usize]) {
-        for mention in mentions(text) {
-            let is_broken = broken_lines.contains(&mention.line);
+    /// Closes the keys that restrict something and were not read, but may be written: those that a text with syntax
+    /// errors mentions, and those that unknown keys may mean, by another spelling or in a wrong section.
+    pub fn close_possibly_meant(&mut self, is_known: impl Fn(&str) -> bool) {
+        for (mention, is_broken) in std::mem::take(&mut self.mentions) {
+            let name = mention.name();
+            let is_read = is_known(&name) && self.entries.contains_key(&name);
+            if !is_broken && (is_read || mention.is_joined) {
+                continue;
+            }
             for key in keys::restrictive().filter(|key| mention.may_mean(key, is_broken)) {
+                // A line with an error may contradict what another line says.
                 if is_broken {
                     self.entries.remove(key);
                 }
@@ -142,18 +153,16 @@ impl RawConfig {
                 }
             }
         }
-    }
-
-    /// Closes the keys that unknown keys may mean: those with another spelling, or in a wrong section.
-    fn close_possibly_meant(&mut self) {
         let mut damaged = BTreeSet::new();
         for (name, entry) in &self.entries {
-            if keys::is_known(name) {
+            if is_known(name) {
                 continue;
             }
             for name in flat(name, &entry.value) {
                 let mut parts = name.rsplit('.');
                 let (word, parent) = (parts.next(), parts.next());
+                // With a header lost, a key is in another section than its own.
+                let parent = parent.filter(|_| !self.is_broken);
                 let (word, parent) = (word.unwrap_or_default(), parent.unwrap_or_default());
                 let missing = keys::restrictive().filter(|key| !self.entries.contains_key(*key));
                 damaged.extend(missing.filter(|key| keys::may_mean(word, parent, key)));
@@ -436,7 +445,6 @@ mod tests {
                 "hearth.toml:1:1: unknown key `data_dri`; did you mean `data_dir`?",
                 "hearth.toml:4:3: unknown key `derp.enable`; did you mean `derp.enabled`?",
                 "hearth.toml:5:1: unknown key `derp.colour`",
-                "hearth.toml: settings that cannot be read count as restrictive; until the file is fixed: the relay is off",
             ]
         );
     }
@@ -448,7 +456,6 @@ mod tests {
             [
                 "hearth.toml:1:2: unknown section `drep`; did you mean `derp`?",
                 "hearth.toml:4:2: unknown section `empty`",
-                "hearth.toml: settings that cannot be read count as restrictive; until the file is fixed: the relay is off",
             ]
         );
     }

@@ -5,7 +5,7 @@
 //! and the place that takes the key has the value (`RawConfig::take_or`, `RawConfig::is_damaged`). The
 //! comments say what more open means.
 
-use super::limits::Limits;
+use super::near::is_near;
 
 /// What applies while a key is written and cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,15 +146,9 @@ pub(super) fn restrictive() -> impl Iterator<Item = &'static str> {
     keys.map(|(name, _)| *name)
 }
 
-/// Whether there is such a key.
+/// Whether there is such a key outside of `[limits]`.
 pub fn is_known(key: &str) -> bool {
-    match key.strip_prefix("limits.") {
-        Some(limit) => Limits::default()
-            .rows()
-            .iter()
-            .any(|(name, _)| *name == limit),
-        None => KEYS.iter().any(|(name, _)| *name == key),
-    }
+    KEYS.iter().any(|(name, _)| *name == key)
 }
 
 /// Whether the last part of a name says nothing without its section.
@@ -181,11 +175,6 @@ pub(super) fn may_mean(word: &str, parent: &str, key: &str) -> bool {
     // Inside of another section a generic word has another meaning.
     let is_inside = parent == section || !is_section(&parent);
     is_alike && (is_inside || !is_generic(last))
-}
-
-/// Whether two words differ by a slip.
-pub(super) fn is_near(word: &str, other: &str) -> bool {
-    strsim::osa_distance(word, other) <= (other.len() / 4).max(1)
 }
 
 /// A word as keys are written.

@@ -1,6 +1,7 @@
 //! The keys that a text with syntax errors mentions, whether or not a parser understands it.
 
 use super::keys;
+use super::near::is_near;
 
 /// A word where keys are written, with what is known of its section.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,13 +12,24 @@ pub(super) struct Mention {
     parent: String,
     /// Its line, from 1.
     pub(super) line: usize,
+    /// Whether it consists of several words, which a symbol too many may have parted.
+    pub(super) is_joined: bool,
 }
 
 impl Mention {
+    /// The dotted name, as far as it is known.
+    pub(super) fn name(&self) -> String {
+        match self.parent.as_str() {
+            "" => self.word.clone(),
+            parent => format!("{parent}.{}", self.word),
+        }
+    }
+
     /// Whether this may be `key`. On a line with an error the rest of the word may be missing, and a section's
     /// name stands for all its keys.
     pub(super) fn may_mean(&self, key: &str, is_broken: bool) -> bool {
-        if keys::may_mean(&self.word, &self.parent, key) {
+        // In a text with errors the section is a guess.
+        if keys::may_mean(&self.word, "", key) {
             return true;
         }
         let (section, last) = keys::parts(key);
@@ -26,7 +38,7 @@ impl Mention {
         let is_here = self.parent == section;
         let is_long = |whole: &str| word.len() > 2 || is_here && word.len() * 3 >= whole.len();
         let is_cut = |whole: &str| is_long(whole) && is_part(whole);
-        let is_section = is_cut(section) || keys::is_near(&word, section);
+        let is_section = is_cut(section) || is_near(&word, section);
         let is_last = is_cut(last) && (is_here || !keys::is_generic(last));
         is_broken && (is_section || is_last)
     }
@@ -40,6 +52,17 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
         let line = line.trim();
         if line.starts_with('#') || line.starts_with("//") {
             continue;
+        }
+        // A symbol too many may have cut a word in two.
+        let head = line.split_once('=').map(|(head, _)| head.trim());
+        let others = |head: &&str| head.chars().filter(|c| !is_of_word(*c)).count();
+        if let Some(head) = head.filter(|head| (1..=2).contains(&others(head))) {
+            mentions.push(Mention {
+                word: head.chars().filter(|c| is_of_word(*c)).collect(),
+                parent: section.clone(),
+                line: number,
+                is_joined: true,
+            });
         }
         let mut before = String::new();
         let mut rest = line;
@@ -65,6 +88,7 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
                     word,
                     parent,
                     line: number,
+                    is_joined: false,
                 });
             }
             if is_table || is_first && line.starts_with('[') {
@@ -98,11 +122,17 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_both_languages_and_values_are_not() {
+        let cut = words("[node]\nap proval = true\n");
+        assert_eq!(
+            cut,
+            ["1:.node", "2:node.approval", "2:node.ap", "2:node.proval"]
+        );
         let toml = "# http = 1\nserver_url = \"http://192.168.1.1:8080\"\n[node\napproval tru\nlisten.http = \":80\"\n";
         let found = [
             "2:.server_url",
             "3:.node",
             "4:node.approval",
+            "5:node.listenhttp",
             "5:node.listen",
             "5:listen.http",
         ];
@@ -123,12 +153,12 @@ mod tests {
             word: word.to_owned(),
             parent: parent.to_owned(),
             line: 1,
+            is_joined: false,
         };
         assert!(mention("appro", "node").may_mean("node.approval", true));
         assert!(!mention("appro", "node").may_mean("node.approval", false));
         assert!(mention("polic", "").may_mean("policy.file", true));
         assert!(mention("file", "polcy").may_mean("policy.file", false));
-        assert!(!mention("file", "log").may_mean("policy.file", false));
         assert!(!mention("https", "listen").may_mean("listen.http", false));
     }
 }

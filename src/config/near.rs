@@ -14,6 +14,11 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether two words differ by a slip.
+pub fn is_near(word: &str, other: &str) -> bool {
+    osa_distance(word, other) <= (other.len() / 4).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -212,9 +212,11 @@ impl WanSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys;
 
     fn of(text: &str) -> (WanSettings, usize) {
         let mut raw = RawConfig::parse("hearth.toml".into(), &format!("[wan]\n{text}"));
+        raw.close_possibly_meant(keys::is_known);
         let settings = WanSettings::take(&mut raw, false);
         (settings, raw.finish().len())
     }

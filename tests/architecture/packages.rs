@@ -50,7 +50,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["system_clock"]),
-    ("rustix", &["interfaces", "cli/output/terminal"]),
+    ("rustix", &["interfaces", "config", "cli/output/terminal"]),
     ("tracing_subscriber", &["logging"]),
 ];
 

@@ -118,7 +118,7 @@ fn every_key_is_in_the_table() {
     let mut raw = RawConfig::empty();
     let _ = Config::take(&mut raw, Overrides::default(), &at_home());
     for key in raw.known() {
-        assert!(keys::is_known(key), "{key}");
+        assert!(is_known(key), "{key}");
     }
 }
 
@@ -262,6 +262,12 @@ fn a_file_with_a_syntax_error_closes_what_it_mentions_and_keeps_the_rest() {
     assert!(!config.policy.is_configured());
     let config = from_text("[policy]\nfile = /etc/hearth/policy.hujson\n");
     assert!(config.policy.is_lost && config.policy.file.is_none());
+    // Lines that are read mean only what they say.
+    let config = from_text(
+        "server_url = x\n[derp]\nipv4 = \"203.0.113.1\"\nadmit_url = \"https://a.example\"\n[limits]\nderp_admit_cache = 64\n",
+    );
+    assert_eq!(config.wan.publish, Publish::Auto);
+    assert!(matches!(config.derp.admission, Admission::Url { .. }));
     // What stands below a broken header is in no section.
     let config = from_text("[tls]\n[node\napproval = true\n[metrics]\nlisten = \"127.0.0.1:9\"\n");
     assert!(config.node.approval && config.metrics == "127.0.0.1:9".parse().ok());
@@ -354,8 +360,48 @@ fn slip() -> impl Strategy<Value = Slip> {
     ]
 }
 
+/// A file that closes everything.
+const WHOLE: &str = "\
+base_domain = \"a.example\"
+[listen]
+http = \"127.0.0.1:8080\"
+https = \"off\"
+stun = \"off\"
+[prefixes]
+v4 = \"100.100.0.0/16\"
+[node]
+expiry = \"90d\"
+approval = true
+[dns]
+nameservers = [\"9.9.9.9\", \"1.1.1.1\"]
+rules = [{ target = [\"tag:kids\"], nameservers = [\"1.1.1.3\"] }]
+[derp]
+enabled = false
+admit = \"tailnet\"
+[policy]
+file = \"/etc/hearth/policy.hujson\"
+[clients]
+addresses = []
+[wan]
+publish = \"never\"
+port_mapping = false
+[limits]
+nodes = 50
+derp_total_rate = \"1MiB\"
+";
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn no_slip_in_a_whole_file_opens_anything(
+        word in prop::sample::select(vec!["x", "\u{a7}", "\"", "[", "]", "=", " x", "{", "\"\"\"", "'"]),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let right = from_text(WHOLE);
+        assert_eq!(warnings(&right), [""; 0]);
+        let mut damaged = WHOLE.to_owned();
+        damaged.insert_str(place.index(WHOLE.len()), word);
+        check(&right, &damaged, "hearth.toml");
+    }
 
     #[test]
     fn no_slip_of_the_pen_opens_anything(

@@ -403,3 +403,79 @@ impl Watcher {
         outcome.is_change
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::lan::LocalAddress;
+    use crate::config::{Overrides, ServerUrl, Surroundings};
+    use crate::status::addresses::CurrentUrl;
+
+    fn watcher(dir: &tempfile::TempDir, server_url: Option<ServerUrl>) -> Watcher {
+        let overrides = Overrides {
+            data_dir: Some(dir.path().into()),
+            server_url,
+            ..Overrides::default()
+        };
+        let config = Config::load(overrides, &Surroundings::default());
+        Watcher::new(&WatcherParts {
+            listening: &Listening {
+                server_url: CurrentUrl::new(config.server_url.clone()),
+                http: config.listen.http,
+                https: config.listen.https,
+                stun: config.listen.stun,
+                socket: config.socket.clone(),
+            },
+            config: &config,
+            pin: Some("ab"),
+        })
+    }
+
+    fn network(addresses: &[(&str, [u8; 4])]) -> Network {
+        let addresses = addresses.iter().map(|(interface, address)| LocalAddress {
+            interface: (*interface).into(),
+            address: (*address).into(),
+        });
+        Network {
+            addresses: addresses.collect(),
+            route_source: None,
+        }
+    }
+
+    /// The URL, and the host names of the relay.
+    fn seen(watcher: &mut Watcher, addresses: &[(&str, [u8; 4])]) -> (String, Vec<String>) {
+        watcher.follow_lan_address(&network(addresses));
+        watcher.update();
+        let region = watcher.region.borrow().clone();
+        let nodes = region.map(|region| region.nodes).unwrap_or_default();
+        let hosts = nodes.into_iter().map(|node| node.host_name);
+        (
+            watcher.listening.server_url.to_string(),
+            hosts.take(1).collect(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_not_configured_and_the_relay_follow_the_lan_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watcher = watcher(&dir, None);
+        let shared = watcher.listening.server_url.clone();
+        for address in [[192, 168, 1, 31], [192, 168, 1, 77], [10, 0, 0, 2]] {
+            let host = std::net::Ipv4Addr::from(address).to_string();
+            let expected = (format!("http://{host}:8080"), vec![host]);
+            assert_eq!(seen(&mut watcher, &[("eth0", address)]), expected);
+            assert_eq!(shared.to_string(), expected.0);
+        }
+        // A lost address soon comes back, or another one comes.
+        let lost = seen(&mut watcher, &[("lo", [127, 0, 0, 1])]);
+        assert_eq!(lost.0, "http://10.0.0.2:8080");
+    }
+
+    #[tokio::test]
+    async fn a_configured_url_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = "http://192.168.1.31:8080";
+        let mut watcher = watcher(&dir, url.parse().ok());
+        assert_eq!(seen(&mut watcher, &[("eth0", [10, 0, 0, 2])]).0, url);
+    }
+}
