@@ -120,7 +120,6 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::state::command::NodeUpdate;
     use hearth_core::state::scope::Scopes;
     use hearth_core::state::testing::{World, plain};
 
@@ -136,7 +135,7 @@ mod tests {
 
         fn update(&self, node: u64) -> Option<Place> {
             let id = NodeId::new(node).unwrap();
-            let update = Command::UpdateNode(Box::new(NodeUpdate::default()));
+            let update = Command::UpdateNode(Box::default());
             self.take(&Principal::Node { id }, update)
         }
 
