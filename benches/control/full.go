@@ -432,8 +432,9 @@ func (f *full) stall(ctx context.Context, number int) (io.Closer, error) {
 	if err := d.dial(ctx); err != nil {
 		return nil, err
 	}
-	// Bodies that make room for others are answered, and whoever goes on with those is left.
-	d.wire.half("/machine/register", f.limits.Requests, 64<<10)
+	// Bodies that make room for others are answered, and whoever goes on with those is left. As long as a machine
+	// without a node may send them on any board.
+	d.wire.half("/machine/register", f.limits.Requests, 16<<10)
 	return d.wire.conn, nil
 }
 

@@ -14,7 +14,7 @@ use hearth_core::id::NodeId;
 
 /// Longest turn. A body is not polled while its peer reads nothing, so it cannot end its turn itself. Who reads slowly
 /// loses the turn only, and goes on reading.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_millis(250);
 
 /// Nodes whose last turn is remembered. Those beyond count as never served; they were served before the others.
 const REMEMBERED: usize = 256;
@@ -45,7 +45,7 @@ impl FullMapTurns {
         })))
     }
 
-    /// Waits for the node's turn. It ends when it is dropped, or after half a second. Cancel safe.
+    /// Waits for the node's turn. It ends when it is dropped, or after a quarter of a second. Cancel safe.
     pub async fn take(&self, node: NodeId, tasks: &Tasks) -> FullMapTurn {
         let (sender, granted) = oneshot::channel();
         self.lock().waiting.push((node, sender));

@@ -15,8 +15,9 @@ use hearth_core::state::command::Command;
 use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
-/// Most waiting commands of a node or a machine. Clients send one update at a time, beside a registration and a stream.
-const DEVICE_SHARE: usize = 4;
+/// Most waiting commands of a node or a machine, where that is no more than a sixth of the queue. Clients send one update
+/// at a time, beside a registration and a stream.
+const DEVICE_SHARE: usize = 8;
 
 /// Who sends commands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -120,7 +121,6 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::state::command::NodeUpdate;
     use hearth_core::state::scope::Scopes;
     use hearth_core::state::testing::{World, plain};
 
@@ -136,7 +136,7 @@ mod tests {
 
         fn update(&self, node: u64) -> Option<Place> {
             let id = NodeId::new(node).unwrap();
-            let update = Command::UpdateNode(Box::new(NodeUpdate::default()));
+            let update = Command::UpdateNode(Box::default());
             self.take(&Principal::Node { id }, update)
         }
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn one_device_takes_no_more_than_its_few_places() {
-        let queue = queue(24);
+        let queue = queue(64);
         let flood: Vec<_> = std::iter::from_fn(|| queue.update(1)).collect();
         assert_eq!(flood.len(), DEVICE_SHARE);
         let other = queue.update(2);

@@ -454,6 +454,11 @@ pub enum Rejected {
     /// A peer without path discovery must have an address.
     #[error("a WireGuard-only peer needs at least one endpoint (address:port)")]
     NoEndpoint,
+    /// No other device can send to the endpoint.
+    #[error(
+        "invalid endpoint {0}: use a public or LAN address that other devices can reach, and a port"
+    )]
+    BadEndpoint(SocketAddr),
     /// The text cannot be a resolver.
     #[error("invalid resolver {0:?}: use an IP address or an https:// URL")]
     BadResolver(Box<str>),

@@ -13,6 +13,9 @@ use crate::tailcfg::json::DecodeError;
 /// Most attributes that are read of one request; hearth keeps fewer of a node.
 const ATTRIBUTES_MAX: usize = 64;
 
+/// Attributes by name: null removes one, and `None` stands for a list or an object, which no attribute can be.
+pub type AttributeUpdates<'a> = Vec<(Cow<'a, str>, Option<Value>)>;
+
 /// A request with its fields.
 ///
 /// The node key is only a claim: the machine key of the Noise session has to match.
@@ -98,12 +101,11 @@ impl<'a> NodeRequest<'a> {
         Ok((event, source, self.fields.text("LocalUser")?))
     }
 
-    /// `SetDeviceAttributesRequest.Update`: attributes by name; null removes one. A value that is neither a string, a
-    /// number, true, false nor null is an error of its own; more than 64 attributes are not read.
+    /// `SetDeviceAttributesRequest.Update`; more than 64 attributes are not read.
     ///
     /// # Errors
     /// If it is not an object.
-    pub fn attributes(&self) -> Result<Vec<(Cow<'a, str>, Option<Value>)>, DecodeError> {
+    pub fn attributes(&self) -> Result<AttributeUpdates<'a>, DecodeError> {
         let Some(update) = self.fields.get("Update") else {
             return Ok(Vec::new());
         };

@@ -12,6 +12,7 @@ use crate::state::model::{
 };
 use crate::state::name;
 use crate::state::tx::Tx;
+use crate::wan::address::is_endpoint;
 
 /// Most endpoints of one peer.
 const ENDPOINTS_MAX: usize = 8;
@@ -99,6 +100,10 @@ fn check(model: &Model, new: &NewWireGuard) -> Result<Owner, Rejected> {
     }
     if new.endpoints.is_empty() {
         return Err(Rejected::NoEndpoint);
+    }
+    let mut endpoints = new.endpoints.iter();
+    if let Some(bad) = endpoints.find(|endpoint| !is_endpoint(**endpoint)) {
+        return Err(Rejected::BadEndpoint(*bad));
     }
     if new.endpoints.len() > ENDPOINTS_MAX {
         return Err(Rejected::TooMany {

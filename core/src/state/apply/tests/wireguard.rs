@@ -62,6 +62,16 @@ fn a_peer_that_cannot_be_is_refused_with_the_reason() {
     assert_eq!(key, Rejected::KeyTaken(node));
     let nowhere = refusal(&mut world, &|new| new.endpoints.clear());
     assert_eq!(nowhere, Rejected::NoEndpoint);
+    for bad in [
+        "0.0.0.0:51820",
+        "127.0.0.1:51820",
+        "100.64.0.7:51820",
+        "203.0.113.5:0",
+    ] {
+        let bad = bad.parse().unwrap();
+        let refused = refusal(&mut world, &|new| new.endpoints.push(bad));
+        assert_eq!(refused, Rejected::BadEndpoint(bad));
+    }
     let nobody = refusal(&mut world, &|new| new.owner = Owner::Tags(Arc::default()));
     assert_eq!(nobody, Rejected::NoTags);
     let address = world.node(node).ipv4;
