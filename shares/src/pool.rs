@@ -112,12 +112,17 @@ impl<G: Group> Pool<G> {
 
     /// The entry that gives way next: the oldest of the narrow group with the most within the wide group with the most.
     pub fn gives_way(&self) -> Option<Entry> {
-        let wide = largest(self.entries.iter().map(|(entry, of)| (*entry, of.wide())))?;
-        let within = self.entries.iter().filter(|(_, of)| of.wide() == wide);
-        let narrow = largest(within.map(|(entry, of)| (*entry, of.narrow())))?;
-        let mut oldest = self.entries.iter();
-        let oldest = oldest.find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
-        oldest.map(|(entry, _)| *entry)
+        self.gives_way_of(|_| true)
+    }
+
+    /// The same, as if the pool had no other entries than those of these sources.
+    pub fn gives_way_of(&self, may_give_way: impl Fn(&G) -> bool) -> Option<Entry> {
+        let entries = || self.iter().filter(|(_, of)| may_give_way(of));
+        let wide = largest(entries().map(|(entry, of)| (entry, of.wide())))?;
+        let within = entries().filter(|(_, of)| of.wide() == wide);
+        let narrow = largest(within.map(|(entry, of)| (entry, of.narrow())))?;
+        let oldest = entries().find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
+        oldest.map(|(entry, _)| entry)
     }
 }
 

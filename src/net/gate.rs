@@ -6,6 +6,8 @@
 //! - Strangers have all places that the proven leave. One source has at most `per_source` of them, and when there is no
 //!   place for one more connection, the oldest of the source with the most is closed. A stranger is closed as well when
 //!   it proves nothing for too long. So a client that can prove something always gets a place, and the time to do so.
+//!   A source from which something was proven before (a household) is familiar: as long as it holds few places, it loses
+//!   none to others, however many they are and however often they connect.
 //! - The proven have all places but those that are reserved for strangers. When these are taken, the client with the
 //!   most loses its oldest connection. A client for which no place can be made without taking a fair share from another
 //!   one stays a stranger.
@@ -13,6 +15,7 @@
 //! Loopback and trusted proxies carry many clients, so `per_source` does not apply to them; otherwise they are sources
 //! like any other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,6 +78,29 @@ struct Shares {
 struct Pools {
     strangers: Pool<Stranger>,
     proven: Pool<Proven>,
+    familiar: Familiar,
+}
+
+/// Sources from which something was proven: the last ones, by the /64 or IPv4 address.
+#[derive(Debug, Default)]
+struct Familiar {
+    /// When each was seen last, counted in proofs.
+    sources: BTreeMap<IpAddr, usize>,
+    proofs: usize,
+}
+
+impl Familiar {
+    fn remember(&mut self, source: Source, most: usize) {
+        self.proofs = self.proofs.wrapping_add(1);
+        self.sources.insert(source.narrow(), self.proofs);
+        if self.sources.len() > most {
+            let age = |seen: usize| self.proofs.wrapping_sub(seen);
+            let oldest = self.sources.iter().max_by_key(|(_, seen)| age(**seen));
+            if let Some(oldest) = oldest.map(|(source, _)| *source) {
+                self.sources.remove(&oldest);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -164,6 +190,7 @@ impl Gate {
             pools: Mutex::new(Pools {
                 strangers: Pool::new(unbounded),
                 proven: Pool::new(unbounded),
+                familiar: Familiar::default(),
             }),
         })))
     }
@@ -200,7 +227,7 @@ impl Gate {
             return false;
         };
         let mut pools = shares.lock();
-        let surplus = pools.strangers.gives_way();
+        let surplus = shares.surplus(&pools);
         surplus.is_some_and(|surplus| pools.evict_stranger(surplus))
     }
 
@@ -258,12 +285,31 @@ impl Shares {
         ticket.0.changed.notify_one();
         let surplus = match self.is_over_its_share(pools, address.ip(), source) {
             true => pools.oldest_of(source),
-            false if pools.len() > self.connections => pools.strangers.gives_way(),
+            false if pools.len() > self.connections => self.surplus(pools),
             false => None,
         };
         if let Some(surplus) = surplus {
             pools.evict_stranger(surplus);
         }
+    }
+
+    /// The connection of a stranger that is closed next.
+    fn surplus(&self, pools: &Pools) -> Option<Entry> {
+        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for (_, stranger) in pools.strangers.iter() {
+            let count = held.entry(stranger.source.narrow()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let few = (self.per_source / 2).max(1);
+        let is_spared = |stranger: &Stranger| {
+            let source = stranger.source.narrow();
+            let is_familiar = pools.familiar.sources.contains_key(&source);
+            is_familiar && held.get(&source).is_some_and(|count| *count <= few)
+        };
+        let others = pools
+            .strangers
+            .gives_way_of(|stranger| !is_spared(stranger));
+        others.or_else(|| pools.strangers.gives_way())
     }
 
     fn is_over_its_share(&self, pools: &Pools, address: IpAddr, source: Source) -> bool {
@@ -365,6 +411,8 @@ impl Ticket {
             return;
         }
         pools.strangers.leave(entry);
+        let source = Source::of(self.source().ip());
+        pools.familiar.remember(source, shares.connections);
         let proven = Proven {
             holder,
             ticket: self.clone(),
@@ -545,6 +593,43 @@ mod tests {
         }
         assert!(is_open(&known) && known.ticket.is_proven());
         assert_eq!(gate.counts(), (15, 1));
+    }
+
+    #[tokio::test]
+    async fn a_household_that_was_there_before_comes_back_whatever_strangers_do() {
+        let gate = gate(16, 4, 8);
+        from(&gate, "192.0.2.1").await.ticket.prove(machine(1));
+        let mut strangers = Vec::new();
+        for host in 1..100 {
+            strangers.push(from(&gate, &format!("198.51.100.{host}")).await);
+        }
+        let mut home = Vec::new();
+        for _ in 0..4 {
+            home.push(from(&gate, "192.0.2.1").await);
+        }
+        for _ in 0..3 {
+            for host in 1..250 {
+                strangers.push(from(&gate, &format!("203.0.113.{host}")).await);
+            }
+        }
+        assert!(home.iter().all(is_open));
+        // One that holds many is like any other.
+        for _ in 0..4 {
+            home.push(from(&gate, "192.0.2.1").await);
+        }
+        strangers.push(from(&gate, "203.0.113.1").await);
+        assert!(!is_open(&home[0]) && is_open(&home[7]));
+        // What is remembered is bounded.
+        for host in 1..100 {
+            from(&gate, &format!("198.51.100.{host}"))
+                .await
+                .ticket
+                .prove(machine(1));
+        }
+        let Kind::Shares(shares) = &gate.0 else {
+            panic!("no shares");
+        };
+        assert_eq!(shares.lock().familiar.sources.len(), 16);
     }
 
     #[tokio::test]
