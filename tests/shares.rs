@@ -432,6 +432,7 @@ async fn a_known_device_gets_in_all_the_time(strangers: Attack) {
             if held.len() > 2 * connections {
                 held.pop_front();
             }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;

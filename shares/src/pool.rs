@@ -1,6 +1,7 @@
 //! Pools that make room: when one is full, the source that holds the most gives way.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hash;
 
 use crate::source::Source;
@@ -95,6 +96,32 @@ impl<G: Group> Pool<G> {
         self.entries.get(&entry)
     }
 
+    /// At most `most` entries in the order in which they give way, if none enters meanwhile; only those of sources that
+    /// `may` accepts. For pools that are large: it takes hardly longer than to find the first one.
+    pub fn give_way_in_turn(&self, most: usize, may: impl Fn(&G) -> bool) -> Vec<Entry> {
+        let mut groups: BTreeMap<G::Key, Networks<G::Key>> = BTreeMap::new();
+        for (entry, of) in self.iter().filter(|(_, of)| may(of)) {
+            let networks = groups.entry(of.wide()).or_default();
+            networks.entry(of.narrow()).or_default().push_back(entry);
+        }
+        let ranks = groups.iter().map(|(wide, networks)| rank(*wide, networks));
+        let mut ranks: BinaryHeap<_> = ranks.collect();
+        let mut turn = Vec::new();
+        while let Some((_, _, wide)) = ranks.pop().filter(|_| turn.len() < most) {
+            let Some(networks) = groups.get_mut(&wide) else {
+                continue;
+            };
+            let by_count =
+                |network: &&mut VecDeque<Entry>| (network.len(), Reverse(network.front().copied()));
+            let largest = networks.values_mut().max_by_key(by_count);
+            if let Some(entry) = largest.and_then(VecDeque::pop_front) {
+                turn.push(entry);
+                ranks.push(rank(wide, networks));
+            }
+        }
+        turn
+    }
+
     /// Whether an entry is in the pool.
     pub fn contains(&self, entry: Entry) -> bool {
         self.entries.contains_key(&entry)
@@ -112,18 +139,24 @@ impl<G: Group> Pool<G> {
 
     /// The entry that gives way next: the oldest of the narrow group with the most within the wide group with the most.
     pub fn gives_way(&self) -> Option<Entry> {
-        self.gives_way_of(|_| true)
+        let wide = largest(self.entries.iter().map(|(entry, of)| (*entry, of.wide())))?;
+        let within = self.entries.iter().filter(|(_, of)| of.wide() == wide);
+        let narrow = largest(within.map(|(entry, of)| (*entry, of.narrow())))?;
+        let mut oldest = self.entries.iter();
+        let oldest = oldest.find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
+        oldest.map(|(entry, _)| *entry)
     }
+}
 
-    /// The same, as if the pool had no other entries than those of these sources.
-    pub fn gives_way_of(&self, may_give_way: impl Fn(&G) -> bool) -> Option<Entry> {
-        let entries = || self.iter().filter(|(_, of)| may_give_way(of));
-        let wide = largest(entries().map(|(entry, of)| (entry, of.wide())))?;
-        let within = entries().filter(|(_, of)| of.wide() == wide);
-        let narrow = largest(within.map(|(entry, of)| (entry, of.narrow())))?;
-        let oldest = entries().find(|(_, of)| of.wide() == wide && of.narrow() == narrow);
-        oldest.map(|(entry, _)| entry)
-    }
+/// The narrow groups of a wide one, each with its entries, the oldest first.
+type Networks<K> = BTreeMap<K, VecDeque<Entry>>;
+
+/// The rank of a wide group: the number of its entries, and among equals the older entry.
+fn rank<K>(wide: K, networks: &Networks<K>) -> (usize, Reverse<Option<Entry>>, K) {
+    let count = networks.values().map(VecDeque::len);
+    let oldest = networks.values().filter_map(VecDeque::front).min();
+    let count = count.fold(0, usize::saturating_add);
+    (count, Reverse(oldest.copied()), wide)
 }
 
 /// The group with the most entries; of equals that with the oldest entry.
@@ -143,7 +176,7 @@ fn largest<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> Option<K
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv6Addr};
 
     fn source(text: &str) -> Source {
         Source::of(text.parse().unwrap())
@@ -184,6 +217,29 @@ mod tests {
     }
 
     proptest! {
+        /// Entries that give way in turn are those that give way one after the other.
+        #[test]
+        fn the_turn_is_the_order_in_which_entries_give_way(
+            sources in proptest::collection::vec((0_u16..3, 0_u16..3), 0..40),
+            spared in 0_u16..3,
+            most in 0_usize..50,
+        ) {
+            let mut pool = Pool::new(64);
+            for (site, network) in sources {
+                let address = Ipv6Addr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]);
+                pool.enter(Source::of(address.into()));
+            }
+            let site = Ipv6Addr::from([0x2001, 0xdb8, spared, 0, 0, 0, 0, 0]);
+            let turn = pool.give_way_in_turn(most, |source| source.wide() != site);
+            let all = pool.give_way_in_turn(usize::MAX, |_| true);
+            prop_assert_eq!(all.len(), pool.len());
+            for entry in all {
+                prop_assert_eq!(pool.gives_way(), Some(entry));
+                prop_assert!(pool.leave(entry));
+            }
+            prop_assert!(turn.len() <= most);
+        }
+
         /// Whatever others do, a source that holds no more than its share of the pool keeps all it has.
         #[test]
         fn a_source_within_its_share_loses_nothing(

@@ -15,19 +15,22 @@
 //! Loopback and trusted proxies carry many clients, so `per_source` does not apply to them; otherwise they are sources
 //! like any other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_shares::pool::Group;
-use hearth_shares::{Entry, Pool, Source};
+use hearth_shares::{Counts, Entry, Held, Pool, Source};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::limits::Limits;
 use super::proxies::Proxies;
+
+/// Part of the strangers' connections whose turn to be closed is found out at the same time.
+const TURN_PART: usize = 16;
 
 /// Who has proven a connection: a kind of key and the key. Must not know which kinds there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +80,10 @@ struct Shares {
 #[derive(Debug)]
 struct Pools {
     strangers: Pool<Stranger>,
+    /// Number of strangers' connections per wide group.
+    held: Counts<IpAddr>,
+    /// The strangers' connections that are closed next.
+    turn: VecDeque<Entry>,
     proven: Pool<Proven>,
     familiar: Familiar,
 }
@@ -107,6 +114,7 @@ impl Familiar {
 struct Stranger {
     source: Source,
     ticket: Ticket,
+    _counted: Option<Held<IpAddr>>,
 }
 
 impl Group for Stranger {
@@ -189,6 +197,8 @@ impl Gate {
             proxies,
             pools: Mutex::new(Pools {
                 strangers: Pool::new(unbounded),
+                held: Counts::new(unbounded),
+                turn: VecDeque::new(),
                 proven: Pool::new(unbounded),
                 familiar: Familiar::default(),
             }),
@@ -227,7 +237,7 @@ impl Gate {
             return false;
         };
         let mut pools = shares.lock();
-        let surplus = shares.surplus(&pools);
+        let surplus = shares.next_in_turn(&mut pools);
         surplus.is_some_and(|surplus| pools.evict_stranger(surplus))
     }
 
@@ -275,6 +285,7 @@ impl Shares {
         let stranger = Stranger {
             source,
             ticket: ticket.clone(),
+            _counted: pools.held.take(source.wide()),
         };
         let (entry, _) = pools.strangers.enter(stranger);
         {
@@ -283,40 +294,58 @@ impl Shares {
             seat.state = State::Stranger(entry);
         }
         ticket.0.changed.notify_one();
-        let surplus = match self.is_over_its_share(pools, address.ip(), source) {
-            true => pools.oldest_of(source),
-            false if pools.len() > self.connections => self.surplus(pools),
-            false => None,
+        let carries_many = source.is_loopback() || self.proxies.trust(address.ip());
+        let is_over_its_share = pools.held.held(&source.wide()) > self.per_source;
+        let surplus = if is_over_its_share && !carries_many {
+            pools.oldest_of(source)
+        } else if pools.len() > self.connections {
+            self.surplus(pools, source)
+        } else {
+            None
         };
         if let Some(surplus) = surplus {
             pools.evict_stranger(surplus);
         }
     }
 
-    /// The connection of a stranger that is closed next.
-    fn surplus(&self, pools: &Pools) -> Option<Entry> {
-        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        for (_, stranger) in pools.strangers.iter() {
-            let count = held.entry(stranger.source.narrow()).or_default();
-            *count = count.saturating_add(1);
+    /// The connection of a stranger that is closed for one of `source`.
+    fn surplus(&self, pools: &mut Pools, source: Source) -> Option<Entry> {
+        let next = self.next_in_turn(pools)?;
+        // The turn was fixed before this connection came.
+        let other = pools.strangers.get(next)?.source;
+        let held = |source: Source| pools.held.held(&source.wide());
+        match held(source) > held(other) && !self.is_spared(pools, source) {
+            true => pools.oldest_of(source),
+            false => Some(next),
         }
-        let few = (self.per_source / 2).max(1);
-        let is_spared = |stranger: &Stranger| {
-            let source = stranger.source.narrow();
-            let is_familiar = pools.familiar.sources.contains_key(&source);
-            is_familiar && held.get(&source).is_some_and(|count| *count <= few)
-        };
-        let others = pools
-            .strangers
-            .gives_way_of(|stranger| !is_spared(stranger));
-        others.or_else(|| pools.strangers.gives_way())
     }
 
-    fn is_over_its_share(&self, pools: &Pools, address: IpAddr, source: Source) -> bool {
-        let carries_many = source.is_loopback() || self.proxies.trust(address);
-        let of_source = pools.strangers.iter();
-        let of_source = of_source.filter(|(_, other)| other.source.wide() == source.wide());
-        !carries_many && of_source.count() > self.per_source
+    /// The connection of a stranger whose turn to be closed it is. To find out takes long when there are many.
+    fn next_in_turn(&self, pools: &mut Pools) -> Option<Entry> {
+        loop {
+            while let Some(next) = pools.turn.pop_front() {
+                if pools.strangers.contains(next) {
+                    return Some(next);
+                }
+            }
+            let most = (pools.strangers.len() / TURN_PART).max(1);
+            let may = |stranger: &Stranger| !self.is_spared(pools, stranger.source);
+            let mut turn = pools.strangers.give_way_in_turn(most, may);
+            if turn.is_empty() {
+                turn.extend(pools.strangers.gives_way());
+            }
+            if turn.is_empty() {
+                return None;
+            }
+            pools.turn = turn.into();
+        }
+    }
+
+    /// Whether a source is familiar and holds few places.
+    fn is_spared(&self, pools: &Pools, source: Source) -> bool {
+        let few = (self.per_source / 2).max(1);
+        pools.familiar.sources.contains_key(&source.narrow())
+            && pools.held.held(&source.wide()) <= few
     }
 }
 
