@@ -1,6 +1,5 @@
 //! Pools that make room: when one is full, the source that holds the most gives way.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hash;
 
@@ -111,8 +110,9 @@ impl<G: Group> Pool<G> {
             let Some(networks) = groups.get_mut(&wide) else {
                 continue;
             };
-            let by_count =
-                |network: &&mut VecDeque<Entry>| (network.len(), Reverse(network.front().copied()));
+            let by_count = |network: &&mut VecDeque<Entry>| {
+                (network.len(), std::cmp::Reverse(network.front().copied()))
+            };
             let largest = networks.values_mut().max_by_key(by_count);
             if let Some(entry) = largest.and_then(VecDeque::pop_front) {
                 turn.push(entry);
@@ -152,11 +152,11 @@ impl<G: Group> Pool<G> {
 type Networks<K> = BTreeMap<K, VecDeque<Entry>>;
 
 /// The rank of a wide group: the number of its entries, and among equals the older entry.
-fn rank<K>(wide: K, networks: &Networks<K>) -> (usize, Reverse<Option<Entry>>, K) {
+fn rank<K>(wide: K, networks: &Networks<K>) -> (usize, std::cmp::Reverse<Option<Entry>>, K) {
     let count = networks.values().map(VecDeque::len);
     let oldest = networks.values().filter_map(VecDeque::front).min();
     let count = count.fold(0, usize::saturating_add);
-    (count, Reverse(oldest.copied()), wide)
+    (count, std::cmp::Reverse(oldest.copied()), wide)
 }
 
 /// The group with the most entries; of equals that with the oldest entry.
