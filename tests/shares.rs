@@ -3,6 +3,7 @@
 //!
 //! The test is a trusted proxy: with the PROXY protocol its connections come from any address.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -412,39 +413,47 @@ async fn a_known_device_gets_in_with_the_default_limits() {
 }
 
 /// While strangers take every place that becomes free.
-#[tokio::test]
-async fn a_known_device_gets_in_while_strangers_connect_again_and_again() {
+async fn a_known_device_gets_in_all_the_time(strangers: Attack) {
     let (config, connections) = CLASSES[0];
     let server = Server::start(config).await;
     let auth_key = server.auth_key();
     drop(server.join(HOME, 1, &auth_key).await);
     let address = server.address;
     server.tasks.spawn("strangers", async move {
-        let mut held: Vec<TcpStream> = Vec::new();
+        let mut held: VecDeque<TcpStream> = VecDeque::new();
         for number in 0_usize.. {
             let Ok(mut stream) = TcpStream::connect(address).await else {
                 return;
             };
-            let source = Attack::TwoSources.source(number);
+            let source = strangers.source(number % 50_000);
             let header = format!("PROXY TCP4 {source} 192.0.2.254 1 2\r\n");
             let _ = stream.write_all(header.as_bytes()).await;
-            held.push(stream);
+            held.push_back(stream);
             if held.len() > 2 * connections {
-                held.remove(0);
+                held.pop_front();
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     for _ in 0..5 {
-        assert!(matches!(
-            timeout(SOON, server.key_page(HOME)).await,
-            Ok(Some(_))
-        ));
+        let page = timeout(SOON, server.key_page(HOME)).await;
+        assert!(matches!(page, Ok(Some(_))), "{strangers:?}: no key");
         let session = async { server.device(HOME, 1).await?.map().await };
-        assert!(matches!(timeout(SOON, session).await, Ok(Some(_))));
+        let map = timeout(SOON, session).await;
+        assert!(matches!(map, Ok(Some(_))), "{strangers:?}: no map");
     }
     server.tasks.finish(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_known_device_gets_in_while_two_strangers_connect_again_and_again() {
+    a_known_device_gets_in_all_the_time(Attack::TwoSources).await;
+}
+
+#[tokio::test]
+async fn a_known_device_gets_in_while_many_strangers_connect_again_and_again() {
+    a_known_device_gets_in_all_the_time(Attack::ManySources).await;
 }
 
 /// A household has more devices than `connections_per_address` allows strangers.

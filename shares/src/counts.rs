@@ -42,6 +42,11 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         })
     }
 
+    /// Number of places that `source` holds.
+    pub fn held(&self, source: &K) -> usize {
+        lock(&self.counts).get(source).copied().unwrap_or_default()
+    }
+
     /// Number of sources that hold a place.
     pub fn sources(&self) -> usize {
         lock(&self.counts).len()
@@ -76,6 +81,7 @@ mod tests {
         let held = [counts.take('a'), counts.take('a')];
         assert!(held.iter().all(Option::is_some));
         assert!(counts.take('a').is_none());
+        assert_eq!((counts.held(&'a'), counts.held(&'b')), (2, 0));
         let other = counts.take('b');
         assert!(other.is_some() && counts.sources() == 2);
         drop(held);

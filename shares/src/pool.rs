@@ -1,6 +1,6 @@
 //! Pools that make room: when one is full, the source that holds the most gives way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hash;
 
 use crate::source::Source;
@@ -112,6 +112,33 @@ impl<G: Group> Pool<G> {
         self.entries.get(&entry)
     }
 
+    /// At most `most` entries in the order in which they give way, if none enters meanwhile; only those of sources that
+    /// `may` accepts. For pools that are large: it takes hardly longer than to find the first one.
+    pub fn give_way_in_turn(&self, most: usize, may: impl Fn(&G) -> bool) -> Vec<Entry> {
+        let mut groups: BTreeMap<G::Key, Networks<G::Key>> = BTreeMap::new();
+        for (entry, of) in self.iter().filter(|(_, of)| may(of)) {
+            let networks = groups.entry(of.wide()).or_default();
+            networks.entry(of.narrow()).or_default().push_back(entry);
+        }
+        let ranks = groups.iter().map(|(wide, networks)| rank(*wide, networks));
+        let mut ranks: BinaryHeap<_> = ranks.collect();
+        let mut turn = Vec::new();
+        while let Some((_, _, wide)) = ranks.pop().filter(|_| turn.len() < most) {
+            let Some(networks) = groups.get_mut(&wide) else {
+                continue;
+            };
+            let by_count = |network: &&mut VecDeque<Entry>| {
+                (network.len(), std::cmp::Reverse(network.front().copied()))
+            };
+            let largest = networks.values_mut().max_by_key(by_count);
+            if let Some(entry) = largest.and_then(VecDeque::pop_front) {
+                turn.push(entry);
+                ranks.push(rank(wide, networks));
+            }
+        }
+        turn
+    }
+
     /// Whether an entry is in the pool.
     pub fn contains(&self, entry: Entry) -> bool {
         self.entries.contains_key(&entry)
@@ -161,6 +188,17 @@ impl<G: Group> Pool<G> {
     }
 }
 
+/// The narrow groups of a wide one, each with its entries, the oldest first.
+type Networks<K> = BTreeMap<K, VecDeque<Entry>>;
+
+/// The rank of a wide group: the number of its entries, and among equals the older entry.
+fn rank<K>(wide: K, networks: &Networks<K>) -> (usize, std::cmp::Reverse<Option<Entry>>, K) {
+    let count = networks.values().map(VecDeque::len);
+    let oldest = networks.values().filter_map(VecDeque::front).min();
+    let count = count.fold(0, usize::saturating_add);
+    (count, std::cmp::Reverse(oldest.copied()), wide)
+}
+
 /// The number of entries of each group, and its oldest entry.
 fn groups<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>) -> BTreeMap<K, (usize, Entry)> {
     let mut groups: BTreeMap<K, (usize, Entry)> = BTreeMap::new();
@@ -194,7 +232,7 @@ fn exceeding<K: Ord + Copy>(entries: impl Iterator<Item = (Entry, K)>, own: K) -
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv6Addr};
 
     fn source(text: &str) -> Source {
         Source::of(text.parse().unwrap())
@@ -271,6 +309,29 @@ mod tests {
                 let loser = entries.iter().find(|(entry, _)| *entry == gone).unwrap().1;
                 prop_assert!(loser != new && count(loser) - 1 > count(new));
             }
+        }
+
+        /// Entries that give way in turn are those that give way one after the other.
+        #[test]
+        fn the_turn_is_the_order_in_which_entries_give_way(
+            sources in proptest::collection::vec((0_u16..3, 0_u16..3), 0..40),
+            spared in 0_u16..3,
+            most in 0_usize..50,
+        ) {
+            let mut pool = Pool::new(64);
+            for (site, network) in sources {
+                let address = Ipv6Addr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]);
+                pool.enter(Source::of(address.into()));
+            }
+            let site = Ipv6Addr::from([0x2001, 0xdb8, spared, 0, 0, 0, 0, 0]);
+            let turn = pool.give_way_in_turn(most, |source| source.wide() != site);
+            let all = pool.give_way_in_turn(usize::MAX, |_| true);
+            prop_assert_eq!(all.len(), pool.len());
+            for entry in all {
+                prop_assert_eq!(pool.gives_way(), Some(entry));
+                prop_assert!(pool.leave(entry));
+            }
+            prop_assert!(turn.len() <= most);
         }
 
         /// Whatever others do, a source that holds no more than its share of the pool keeps all it has.

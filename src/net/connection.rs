@@ -98,7 +98,12 @@ impl Connections {
     /// connection has to be closed.
     async fn announced(&self, stream: &mut TcpStream, ticket: &Ticket) -> bool {
         let peer = ticket.source();
-        match timeout(self.limits.first_byte, proxy_protocol::take(stream)).await {
+        let taken = tokio::select! {
+            biased;
+            () = self.shutdown.wait() => return false,
+            taken = timeout(self.limits.first_byte, proxy_protocol::take(stream)) => taken,
+        };
+        match taken {
             Ok(Ok(None)) => return true,
             Ok(Ok(Some(client))) if self.proxies.trust(peer.ip()) => {
                 if let Some(client) = client {
@@ -399,6 +404,18 @@ mod tests {
         let answer = ask(&mut server.connect().await, &spoofed).await;
         assert!(answer.ends_with("\r\n\r\nplain\n"), "{answer}");
         server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_connections_that_have_said_nothing() {
+        for proxies in [&[][..], &["127.0.0.1/32"]] {
+            let server = Running::behind(proxies, None, None);
+            let silent = server.connect().await;
+            let answer = ask(&mut server.connect().await, GET).await;
+            assert!(answer.ends_with("plain\n"), "{answer}");
+            server.stop().await;
+            drop(silent);
+        }
     }
 
     #[tokio::test]

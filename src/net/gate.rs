@@ -6,6 +6,8 @@
 //! - Strangers have all places that the proven leave. One source has at most `per_source` of them, and when there is no
 //!   place for one more connection, the oldest of the source with the most is closed. A stranger is closed as well when
 //!   it proves nothing for too long. So a client that can prove something always gets a place, and the time to do so.
+//!   A source from which something was proven before (a household) is familiar: as long as it holds few places, it loses
+//!   none to others, however many they are and however often they connect.
 //! - The proven have all places but those that are reserved for strangers. When these are taken, the client with the
 //!   most loses its oldest connection. A client for which no place can be made without taking a fair share from another
 //!   one stays a stranger.
@@ -13,18 +15,22 @@
 //! Loopback and trusted proxies carry many clients, so `per_source` does not apply to them; otherwise they are sources
 //! like any other.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_shares::pool::Group;
-use hearth_shares::{Entry, Pool, Source};
+use hearth_shares::{Counts, Entry, Held, Pool, Source};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::limits::Limits;
 use super::proxies::Proxies;
+
+/// Part of the strangers' connections whose turn to be closed is found out at the same time.
+const TURN_PART: usize = 16;
 
 /// Who has proven a connection: a kind of key and the key. Must not know which kinds there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,13 +80,41 @@ struct Shares {
 #[derive(Debug)]
 struct Pools {
     strangers: Pool<Stranger>,
+    /// Number of strangers' connections per wide group.
+    held: Counts<IpAddr>,
+    /// The strangers' connections that are closed next.
+    turn: VecDeque<Entry>,
     proven: Pool<Proven>,
+    familiar: Familiar,
+}
+
+/// Sources from which something was proven: the last ones, by the /64 or IPv4 address.
+#[derive(Debug, Default)]
+struct Familiar {
+    /// When each was seen last, counted in proofs.
+    sources: BTreeMap<IpAddr, usize>,
+    proofs: usize,
+}
+
+impl Familiar {
+    fn remember(&mut self, source: Source, most: usize) {
+        self.proofs = self.proofs.wrapping_add(1);
+        self.sources.insert(source.narrow(), self.proofs);
+        if self.sources.len() > most {
+            let age = |seen: usize| self.proofs.wrapping_sub(seen);
+            let oldest = self.sources.iter().max_by_key(|(_, seen)| age(**seen));
+            if let Some(oldest) = oldest.map(|(source, _)| *source) {
+                self.sources.remove(&oldest);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Stranger {
     source: Source,
     ticket: Ticket,
+    _counted: Option<Held<IpAddr>>,
 }
 
 impl Group for Stranger {
@@ -163,7 +197,10 @@ impl Gate {
             proxies,
             pools: Mutex::new(Pools {
                 strangers: Pool::new(unbounded),
+                held: Counts::new(unbounded),
+                turn: VecDeque::new(),
                 proven: Pool::new(unbounded),
+                familiar: Familiar::default(),
             }),
         })))
     }
@@ -200,7 +237,7 @@ impl Gate {
             return false;
         };
         let mut pools = shares.lock();
-        let surplus = pools.strangers.gives_way();
+        let surplus = shares.next_in_turn(&mut pools);
         surplus.is_some_and(|surplus| pools.evict_stranger(surplus))
     }
 
@@ -248,6 +285,7 @@ impl Shares {
         let stranger = Stranger {
             source,
             ticket: ticket.clone(),
+            _counted: pools.held.take(source.wide()),
         };
         let (entry, _) = pools.strangers.enter(stranger);
         {
@@ -256,21 +294,59 @@ impl Shares {
             seat.state = State::Stranger(entry);
         }
         ticket.0.changed.notify_one();
-        let surplus = match self.is_over_its_share(pools, address.ip(), source) {
-            true => pools.oldest_of(source),
-            false if pools.len() > self.connections => pools.strangers.gives_way(),
-            false => None,
+        let carries_many = source.is_loopback() || self.proxies.trust(address.ip());
+        let is_over_its_share = pools.held.held(&source.wide()) > self.per_source;
+        let surplus = if is_over_its_share && !carries_many {
+            pools.oldest_of(source)
+        } else if pools.len() > self.connections {
+            self.surplus(pools, source)
+        } else {
+            None
         };
         if let Some(surplus) = surplus {
             pools.evict_stranger(surplus);
         }
     }
 
-    fn is_over_its_share(&self, pools: &Pools, address: IpAddr, source: Source) -> bool {
-        let carries_many = source.is_loopback() || self.proxies.trust(address);
-        let of_source = pools.strangers.iter();
-        let of_source = of_source.filter(|(_, other)| other.source.wide() == source.wide());
-        !carries_many && of_source.count() > self.per_source
+    /// The connection of a stranger that is closed for one of `source`.
+    fn surplus(&self, pools: &mut Pools, source: Source) -> Option<Entry> {
+        let next = self.next_in_turn(pools)?;
+        // The turn was fixed before this connection came.
+        let other = pools.strangers.get(next)?.source;
+        let held = |source: Source| pools.held.held(&source.wide());
+        if held(source) > held(other) && !self.is_spared(pools, source) {
+            pools.turn.push_front(next);
+            return pools.oldest_of(source);
+        }
+        Some(next)
+    }
+
+    /// The connection of a stranger whose turn to be closed it is. To find out takes long when there are many.
+    fn next_in_turn(&self, pools: &mut Pools) -> Option<Entry> {
+        loop {
+            while let Some(next) = pools.turn.pop_front() {
+                if pools.strangers.contains(next) {
+                    return Some(next);
+                }
+            }
+            let most = (pools.strangers.len() / TURN_PART).max(1);
+            let may = |stranger: &Stranger| !self.is_spared(pools, stranger.source);
+            let mut turn = pools.strangers.give_way_in_turn(most, may);
+            if turn.is_empty() {
+                turn.extend(pools.strangers.gives_way());
+            }
+            if turn.is_empty() {
+                return None;
+            }
+            pools.turn = turn.into();
+        }
+    }
+
+    /// Whether a source is familiar and holds few places.
+    fn is_spared(&self, pools: &Pools, source: Source) -> bool {
+        let few = (self.per_source / 2).max(1);
+        pools.familiar.sources.contains_key(&source.narrow())
+            && pools.held.held(&source.wide()) <= few
     }
 }
 
@@ -279,10 +355,11 @@ impl Pools {
         self.strangers.len().saturating_add(self.proven.len())
     }
 
+    /// The oldest connection of the /64 with the most connections among those of an IPv6 /48; the oldest one of an IPv4
+    /// address.
     fn oldest_of(&self, source: Source) -> Option<Entry> {
-        let mut strangers = self.strangers.iter();
-        let oldest = strangers.find(|(_, other)| other.source.wide() == source.wide());
-        oldest.map(|(entry, _)| entry)
+        let of_source = |other: &Stranger| other.source.wide() == source.wide();
+        self.strangers.give_way_in_turn(1, of_source).pop()
     }
 
     fn evict_stranger(&mut self, entry: Entry) -> bool {
@@ -365,6 +442,8 @@ impl Ticket {
             return;
         }
         pools.strangers.leave(entry);
+        let source = Source::of(self.source().ip());
+        pools.familiar.remember(source, shares.connections);
         let proven = Proven {
             holder,
             ticket: self.clone(),
@@ -460,232 +539,4 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn limits(connections: usize, reserved: usize, per_source: usize) -> Limits {
-        Limits {
-            connections,
-            reserved_for_strangers: reserved,
-            connections_per_source: per_source,
-            ..Limits::default()
-        }
-    }
-
-    fn gate(connections: usize, reserved: usize, per_source: usize) -> Gate {
-        let proxies = Proxies::new(vec!["192.0.2.200/32".parse().unwrap()]);
-        Gate::new(
-            &limits(connections, reserved, per_source),
-            Arc::new(proxies),
-        )
-    }
-
-    async fn from(gate: &Gate, address: &str) -> Place {
-        gate.enter(Some(SocketAddr::new(address.parse().unwrap(), 1)))
-            .await
-    }
-
-    fn machine(mark: u8) -> Holder {
-        Holder::new("machine", [mark; 32])
-    }
-
-    fn is_open(place: &Place) -> bool {
-        let ended = pin!(place.ticket.ended());
-        let mut context = Context::from_waker(Waker::noop());
-        ended.poll(&mut context) == Poll::Pending
-    }
-
-    #[tokio::test]
-    async fn the_source_with_the_most_connections_loses_its_oldest() {
-        let gate = gate(4, 1, 4);
-        let greedy = [
-            from(&gate, "192.0.2.1").await,
-            from(&gate, "192.0.2.1").await,
-            from(&gate, "192.0.2.1").await,
-        ];
-        let other = from(&gate, "192.0.2.2").await;
-        let newcomer = from(&gate, "192.0.2.3").await;
-        assert_eq!(greedy.each_ref().map(is_open), [false, true, true]);
-        assert!(is_open(&other) && is_open(&newcomer));
-        assert_eq!(gate.counts(), (4, 0));
-    }
-
-    #[tokio::test]
-    async fn a_site_with_many_networks_is_one_source() {
-        let gate = gate(40, 1, 4);
-        let mut site = Vec::new();
-        for network in 0..12 {
-            site.push(from(&gate, &format!("2001:db8:1:{network:x}::1")).await);
-        }
-        assert_eq!(site.iter().filter(|place| is_open(place)).count(), 4);
-        assert!(is_open(&from(&gate, "2001:db8:2::1").await));
-    }
-
-    #[tokio::test]
-    async fn strangers_with_different_addresses_keep_no_client_out() {
-        let gate = gate(16, 4, 8);
-        let mut strangers = Vec::new();
-        for host in 1..100 {
-            strangers.push(from(&gate, &format!("198.51.100.{host}")).await);
-        }
-        let known = from(&gate, "192.0.2.1").await;
-        for host in 1..15 {
-            strangers.push(from(&gate, &format!("203.0.113.{host}")).await);
-        }
-        assert!(
-            is_open(&known),
-            "while as many others come as there are places"
-        );
-        known.ticket.prove(machine(1));
-        for host in 1..200 {
-            strangers.push(from(&gate, &format!("203.0.113.{host}")).await);
-        }
-        assert!(is_open(&known) && known.ticket.is_proven());
-        assert_eq!(gate.counts(), (15, 1));
-    }
-
-    #[tokio::test]
-    async fn devices_of_one_household_are_not_counted_as_strangers() {
-        let gate = gate(32, 4, 2);
-        let mut home = Vec::new();
-        for device in 0..20 {
-            let place = from(&gate, "192.0.2.1").await;
-            place.ticket.prove(machine(device));
-            home.push(place);
-        }
-        assert!(home.iter().all(is_open));
-        assert_eq!(gate.counts(), (0, 20));
-    }
-
-    #[tokio::test]
-    async fn the_proven_leave_places_for_strangers() {
-        let gate = gate(8, 3, 8);
-        let mut devices = Vec::new();
-        for device in 0..8 {
-            let place = from(&gate, "192.0.2.1").await;
-            place.ticket.prove(machine(device));
-            devices.push(place);
-        }
-        assert_eq!(gate.counts(), (3, 5));
-        assert!(
-            devices.iter().all(is_open),
-            "the rest stays among the strangers"
-        );
-        drop(devices);
-        assert_eq!(gate.counts(), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn one_device_cannot_hold_the_places_of_the_others() {
-        let gate = gate(10, 2, 10);
-        let mut greedy = Vec::new();
-        for _ in 0..8 {
-            let place = from(&gate, "192.0.2.1").await;
-            place.ticket.prove(machine(1));
-            greedy.push(place);
-        }
-        let mut others = Vec::new();
-        for device in 2..6 {
-            let place = from(&gate, "192.0.2.2").await;
-            place.ticket.prove(machine(device));
-            assert!(place.ticket.is_proven(), "{device}");
-            others.push(place);
-        }
-        assert!(others.iter().all(is_open));
-        // One more of its own replaces its oldest.
-        let last = from(&gate, "192.0.2.1").await;
-        last.ticket.prove(machine(1));
-        assert!(last.ticket.is_proven() && others.iter().all(is_open));
-        assert_eq!(greedy.iter().filter(|place| is_open(place)).count(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_proves_nothing_ends_and_a_proven_one_does_not() {
-        let gate = gate(8, 2, 8);
-        let (stranger, known) = (
-            from(&gate, "192.0.2.1").await,
-            from(&gate, "192.0.2.1").await,
-        );
-        known.ticket.prove(machine(1));
-        let life = limits(1, 1, 1).stranger_life;
-        let early = tokio::time::timeout(life - Duration::from_secs(1), stranger.ticket.ended());
-        assert!(early.await.is_err());
-        let late = tokio::time::timeout(Duration::from_secs(2), stranger.ticket.ended());
-        assert!(late.await.is_ok());
-        let never = tokio::time::timeout(life * 10, known.ticket.ended());
-        assert!(never.await.is_err());
-        assert_eq!(gate.counts(), (0, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_connection_of_a_deleted_device_becomes_that_of_a_stranger() {
-        let gate = gate(8, 2, 8);
-        let (kept, deleted) = (
-            from(&gate, "192.0.2.1").await,
-            from(&gate, "192.0.2.1").await,
-        );
-        kept.ticket.prove(machine(1));
-        deleted.ticket.prove(machine(2));
-        tokio::time::sleep(Duration::from_secs(24 * 60 * 60)).await;
-        gate.demote(|holder| *holder == machine(2));
-        assert!(kept.ticket.is_proven() && !deleted.ticket.is_proven());
-        assert!(is_open(&deleted), "it has as long as any stranger");
-        let life = limits(1, 1, 1).stranger_life;
-        let over = tokio::time::timeout(life * 2, deleted.ticket.ended());
-        assert!(over.await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn loopback_and_proxies_carry_many_clients() {
-        let gate = gate(40, 2, 2);
-        let mut places = Vec::new();
-        for _ in 0..10 {
-            places.push(from(&gate, "127.0.0.1").await);
-            places.push(from(&gate, "192.0.2.200").await);
-            places.push(from(&gate, "192.0.2.1").await);
-        }
-        assert_eq!(places.iter().filter(|place| is_open(place)).count(), 22);
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_charged_to_the_client_that_a_proxy_names() {
-        let gate = gate(40, 2, 2);
-        let client = SocketAddr::from(([203, 0, 113, 1], 0));
-        let mut places = Vec::new();
-        for _ in 0..3 {
-            let place = from(&gate, "192.0.2.200").await;
-            place.ticket.prove(machine(1));
-            place.ticket.recharge(client);
-            assert!(!place.ticket.is_proven());
-            places.push(place);
-        }
-        assert_eq!(places[2].ticket.source(), client);
-        let open: Vec<bool> = places.iter().map(is_open).collect();
-        assert_eq!(open, [false, true, true]);
-    }
-
-    #[tokio::test]
-    async fn without_files_the_strangers_make_room() {
-        let gate = gate(8, 2, 8);
-        let (stranger, known) = (
-            from(&gate, "192.0.2.1").await,
-            from(&gate, "192.0.2.1").await,
-        );
-        known.ticket.prove(machine(1));
-        assert!(gate.make_room() && !gate.make_room());
-        assert!(!is_open(&stranger) && is_open(&known));
-    }
-
-    #[tokio::test]
-    async fn the_admin_socket_waits() {
-        let gate = Gate::queue(1);
-        let first = gate.enter(None).await;
-        let wait = tokio::time::timeout(Duration::from_millis(5), gate.enter(None));
-        assert!(wait.await.is_err());
-        drop(first);
-        gate.enter(None).await;
-    }
-}
+mod tests;

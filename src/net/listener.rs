@@ -247,6 +247,8 @@ pub async fn accept_all<L: Listener>(
             }
             drop(place);
         });
+        // The connection has its turn before others can take its place.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -132,7 +132,8 @@ fn answer_noise(
     peer: Peer,
     request: Request<Incoming>,
 ) -> PendingResponse {
-    prove(&context, &peer, &request);
+    let ticket = request.extensions().get::<Ticket>().cloned();
+    prove(&context, &peer, ticket.as_ref());
     // Routed by path alone: the authority that clients send inside the session is meaningless.
     let is_noise = |route: &Route| route.access == Access::Noise;
     let (number, route) = match find(ROUTES, request.method(), request.uri().path(), is_noise) {
@@ -145,9 +146,11 @@ fn answer_noise(
             let bound = route.body;
             Box::pin(async move {
                 let response = match noise_request(&context, peer, request, bound).await {
-                    Ok(request) => handler(context, request).await,
+                    Ok(request) => handler(Arc::clone(&context), request).await,
                     Err(response) => response,
                 };
+                // The request may have made the machine a node.
+                prove(&context, &peer, ticket.as_ref());
                 counters.count(number, response.status());
                 response
             })
@@ -169,13 +172,10 @@ pub const MACHINE: &str = "machine";
 
 /// Proves the connection of a machine that has a node. Only a request inside the session shows that the machine key is the
 /// client's: the handshake message could be somebody else's, sent again.
-fn prove(context: &ControlContext, peer: &Peer, request: &Request<Incoming>) {
-    let Some(ticket) = request.extensions().get::<Ticket>() else {
+fn prove(context: &ControlContext, peer: &Peer, ticket: Option<&Ticket>) {
+    let Some(ticket) = ticket.filter(|ticket| !ticket.is_proven()) else {
         return;
     };
-    if ticket.is_proven() {
-        return;
-    }
     if context.engine.snapshot().has_machine(&peer.machine) {
         ticket.prove(Holder::new(MACHINE, *peer.machine.as_bytes()));
     }

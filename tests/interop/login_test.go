@@ -3,6 +3,7 @@ package interop
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	neturl "net/url"
 	"path/filepath"
@@ -219,6 +220,28 @@ func sameDevice(t *testing.T, before, after harness.Node) {
 
 // TestAuthKeys tries every kind of key with a bare client, and shows with the
 // stock client that a person is told what is wrong.
+// A device that waits for approval has proven nothing yet: its connection is closed when others need the place.
+func TestPendingLoginSurvivesAFullServer(t *testing.T) {
+	s := start(t, harness.Options{Address: address, Config: "[limits]\nconnections = 16\n"})
+	s.User("alice")
+	laptop := newDevice(t, s, filepath.Join(t.TempDir(), "laptop"), "laptop", "").begin()
+	id := loginID(t, s, laptop.loginURL(""))
+	// Of the same address as the device, twice as many as there are places.
+	var held []net.Conn
+	for range 32 {
+		conn, err := net.Dial("tcp", s.HTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	s.CLI("pending", "approve", id, "--user", "alice")
+	laptop.state("Running")
+	for _, conn := range held {
+		conn.Close()
+	}
+}
+
 func TestAuthKeys(t *testing.T) {
 	t.Parallel()
 	s := startHTTP(t)
