@@ -78,9 +78,11 @@ func TestInteractiveLogin(t *testing.T) {
 			t.Error("the device is listed as a node before anyone approved it")
 		}
 	})
-	step(t, "the pending login survives a restart", func(t *testing.T) {
+	step(t, "after a restart the device asks again by itself", func(t *testing.T) {
 		s.Kill()
 		s.Run()
+		url = laptop.loginURL(url)
+		id = loginID(t, s, url)
 		if login := s.Waiting(id); login == nil || login.Name != "laptop" {
 			t.Errorf("hearth lists the login as %+v", login)
 		}
