@@ -140,7 +140,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("logging", &["config"]),
     ("service", &["config", "shutdown", "system_clock"]),
-    ("store", &["core/id", "core/state"]),
+    ("store", &["core/id", "core/keys", "core/state"]),
     (
         "engine",
         &[
@@ -148,6 +148,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "system_clock",
             "core/clock",
             "core/id",
+            "core/keys",
             "core/state",
         ],
     ),

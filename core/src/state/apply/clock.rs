@@ -83,7 +83,7 @@ fn shift(tx: &mut Tx<'_>, step: Duration) {
     }
 }
 
-/// Reckons anew what an earlier run reckoned in 1970. What ended by hand then stays so.
+/// Reckons again what an earlier run reckoned in 1970. What ended by hand then stays so.
 fn renew(tx: &mut Tx<'_>) {
     let now = tx.now();
     let is_old = |at: Timestamp| at < CLOCKLESS_BEFORE;
