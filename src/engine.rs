@@ -37,7 +37,7 @@ const STACK_BYTES: usize = 512 * 1024;
 /// How long after a failed write the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Most events that wait for the next write, because what they are about needs none of its own; older ones are only logged.
-const UNWRITTEN_MAX: usize = 64;
+const UNWRITTEN_MAX: usize = 32;
 
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
