@@ -343,6 +343,9 @@ pub struct Status {
     /// Nodes with advertised routes that are not approved, by ID and name.
     #[serde(default)]
     pub waiting_routes: Vec<NodeName>,
+    /// Nodes whose clients ask for tags that only another login can give.
+    #[serde(default)]
+    pub requested_tags: Vec<NodeName>,
     /// ID of the newest policy version; empty when there is no policy, so everyone can reach
     /// everyone.
     #[serde(default)]

@@ -80,6 +80,7 @@ impl ApiCall<'_> {
                 .count(),
             unauthorized: named(|node| !node.authorized),
             waiting_routes: named(|node| node.waiting_routes().next().is_some()),
+            requested_tags: named(|node| !node.tags_without_login().is_empty()),
             policy_version: snapshot
                 .policies()
                 .last()
