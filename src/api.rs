@@ -354,6 +354,9 @@ pub struct Status {
     /// Number of SSH connections that wait for approval.
     #[serde(default)]
     pub waiting_ssh: usize,
+    /// Nodes whose clients ask for tags that only another login can give.
+    #[serde(default)]
+    pub requested_tags: Vec<NodeName>,
     /// ID of the newest policy version; empty when there is no policy, so everyone can reach
     /// everyone.
     #[serde(default)]

@@ -44,7 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// notices that streams ended.
 const NOTICES: usize = 16;
 /// Most events that wait for the next write, because what they are about needs none of its own; older ones are only logged.
-const UNWRITTEN_MAX: usize = 64;
+const UNWRITTEN_MAX: usize = 32;
 
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

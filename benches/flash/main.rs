@@ -3,11 +3,6 @@
 //! The state, its timer and the database are those of the program; only the clock is simulated, and commands are applied one
 //! by one, where the program would commit several together.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark reads files and ends the process itself"
-)]
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +163,7 @@ impl Day {
                 self.apply(Command::Register(Box::new(again)));
                 *stream = Some(self.world.open_stream_saying(device.id, report));
             }
-            _ if stream.is_some() && at % 3 == 0 => {
+            _ if stream.is_some() && at.is_multiple_of(3) => {
                 self.apply(Command::UpdateNode(Box::new(report)));
             }
             _ => {}

@@ -50,6 +50,12 @@ impl Timestamp {
         Self(self.0.saturating_add(ms)).min(Self::LAST)
     }
 
+    /// This time less `duration`, saturating at the smallest time.
+    pub fn minus(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// Time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         let ms = self.0.saturating_sub(earlier.0).max(0);

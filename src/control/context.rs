@@ -30,6 +30,7 @@ use hearth_core::id::AuthId;
 use hearth_core::netmap::SharedMapData;
 use hearth_core::netmap::cache::MapCache;
 use hearth_core::state::model::SessionId;
+use hearth_core::state::secret::AuthIds;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Most that is added to the keep-alive interval of a stream, to spread the keep-alives. With the default interval
@@ -53,6 +54,8 @@ pub struct ControlContext {
     pub server_url: CurrentUrl,
     /// Server side of Noise sessions.
     pub noise: Arc<NoiseServer>,
+    /// Makes ids of pending registrations.
+    pub auth_ids: AuthIds,
     /// Requests to nodes.
     pub calls: Arc<NodeCalls>,
     /// Health warnings and audit messages of clients.
@@ -115,6 +118,7 @@ impl ControlContext {
             tailnet: parts.tailnet,
             map_cache: MapCache::default(),
             server_url: parts.server_url,
+            auth_ids: parts.noise.auth_ids(),
             noise: parts.noise,
             calls: parts.calls,
             reports: parts.reports,

@@ -15,7 +15,7 @@ const NARROW: (u32, Duration) = (60, Duration::from_secs(1));
 /// Those of one IPv6 /48: 240 at once, then four a second.
 const WIDE: (u32, Duration) = (240, Duration::from_millis(250));
 /// Most machines and sources that have a share of their own; all others have one together.
-const SHARES_MAX: usize = 1024;
+const SHARES_MAX: usize = 256;
 
 /// Registrations of newcomers, by machine and source.
 #[derive(Debug)]

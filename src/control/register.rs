@@ -45,10 +45,17 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
     if let Some(answer) = rate_limit(context, &peer, &request) {
         return answer;
     }
-    if let Some(id) = convert::followup(&request.followup) {
-        decided(context, &peer, &id).await;
+    let followup = convert::followup(&request.followup);
+    if let Some(id) = &followup {
+        decided(context, &peer, id).await;
     }
-    let Ok(fresh_id) = secret::new_auth_id() else {
+    // A registration of before a restart keeps its URL, which may have been sent to the owner.
+    let is_ours = |id: &AuthId| context.auth_ids.is_given_to(id, &peer.machine);
+    let fresh_id = match followup.filter(is_ours) {
+        Some(id) => Ok(id),
+        None => context.auth_ids.make(&peer.machine),
+    };
+    let Ok(fresh_id) = fresh_id else {
         return body::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "system has no random bytes",

@@ -38,6 +38,7 @@ use crate::shutdown::Shutdown;
 use hearth_core::keys::{ChallengeKey, MachineKey, MachineSecret};
 use hearth_core::noise::handshake::{self, Accepted, HandshakeError};
 use hearth_core::noise::{EARLY_PAYLOAD_FROM, early_payload};
+use hearth_core::state::secret::AuthIds;
 
 /// Path of the upgrade request.
 pub const PATH: &str = "/ts2021";
@@ -202,6 +203,11 @@ impl NoiseServer {
     /// Public key of the server.
     pub fn public_key(&self) -> MachineKey {
         self.secret.public()
+    }
+
+    /// Makes ids of pending registrations, with a key from the server's.
+    pub fn auth_ids(&self) -> AuthIds {
+        AuthIds::new(&self.secret.to_bytes())
     }
 
     /// The upgrade of a control connection after its 101 response. `answer` handles the requests inside, which have the

@@ -150,7 +150,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("logging", &["config"]),
     ("service", &["config", "shutdown", "system_clock"]),
-    ("store", &["core/id", "core/state"]),
+    ("store", &["core/id", "core/keys", "core/state"]),
     (
         "engine",
         &[

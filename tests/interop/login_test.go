@@ -126,12 +126,13 @@ func TestInteractiveLogin(t *testing.T) {
 			t.Error("the device is listed as a node before anyone approved it")
 		}
 	})
-	step(t, "the pending login survives a restart", func(t *testing.T) {
+	step(t, "after a restart the device asks again by itself", func(t *testing.T) {
 		s.Kill()
 		s.Run()
-		if login := s.Waiting(id); login == nil || login.Name != "laptop" {
-			t.Errorf("hearth lists the login as %+v", login)
-		}
+		harness.Eventually(t, harness.Patience, "the login waits again under its URL", func() error {
+			login := s.Waiting(id)
+			return harness.Check(login != nil && login.Name == "laptop", "%+v", login)
+		})
 		if text := page(t, url); !strings.Contains(text, "laptop") {
 			t.Errorf("the page does not name the device:\n%s", text)
 		}

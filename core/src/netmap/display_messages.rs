@@ -100,6 +100,7 @@ fn no_uplink() -> (&'static str, DisplayMessage) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::model::Owner;
     use crate::state::testing::World;
 
     fn viewer(capability: u16) -> Node {
@@ -109,6 +110,27 @@ mod tests {
             capability,
             ..(**world.node(id)).clone()
         }
+    }
+
+    #[test]
+    fn a_client_is_told_of_tags_that_only_a_login_can_give() {
+        let told = |tags: &[&str], owner: Owner| {
+            let viewer = Node {
+                unmet_tags: tags.iter().map(|tag| Box::from(*tag)).collect(),
+                owner,
+                ..viewer(117)
+            };
+            field(&viewer, false)
+        };
+        let user = || Owner::User(crate::id::UserId::FIRST);
+        assert_eq!(told(&[], user()), "");
+        let text = told(&["tag:a", "tag:b"], user());
+        assert!(
+            text.contains("--force-reauth --advertise-tags=tag:a,tag:b"),
+            "{text}"
+        );
+        let granted = Owner::Tags(["tag:a".into(), "tag:b".into()].into());
+        assert_eq!(told(&["tag:b"], granted), "", "it has them");
     }
 
     #[test]

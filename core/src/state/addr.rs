@@ -48,7 +48,7 @@ impl Cursors {
         self.v4.is_empty() && self.v6.is_none()
     }
 
-    /// Notes that a node had these addresses, whoever chose them: the next ones come after them.
+    /// Notes that a node had these addresses, no matter who chose them: the next ones come after them.
     pub fn pass(&mut self, prefixes: &Prefixes, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
         let known = self.v4.iter_mut();
         let within = known.filter(|(first, bits, _)| contains_v4((*first, *bits), ipv4));

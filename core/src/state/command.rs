@@ -385,7 +385,7 @@ pub enum Rejected {
     /// The client requests a later expiry than it has.
     #[error("extending key is not allowed")]
     ExpiryExtended,
-    /// Its machine, or those with its preauth key, changed too much lately.
+    /// Its machine, or those with its preauth key, changed too much recently.
     #[error("too many changes by this device; try again later")]
     TooOften,
 

@@ -7,10 +7,12 @@ use std::fmt;
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::digest::{SHA256, digest};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::id::AuthId;
+use crate::keys::MachineKey;
 
 /// Kind of a secret, which its text starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,14 +112,52 @@ pub fn split(kind: SecretKind, text: &str) -> Option<(&str, &str)> {
     Some((prefix, secret.strip_prefix('-')?))
 }
 
-/// Creates an unguessable id for a pending registration: 128 random bits in hex, which no command line
-/// takes for a flag.
+/// Creates an unguessable id for what waits for a person: 128 random bits in hex, which no command line takes for a flag.
 ///
 /// # Errors
 /// When the system's random number generator fails.
 pub fn new_auth_id() -> Result<AuthId, NoRandomness> {
     let text = HEXLOWER.encode(&random::<16>()?);
     text.parse().map_err(|_| NoRandomness)
+}
+
+/// Makes ids of pending registrations that prove to which machine they were given: 64 random bits, and as many of an HMAC
+/// over them and the machine key. A registration is only in memory; with its id, which the client shows again, it keeps its
+/// URL across a restart, and no other machine can take that URL over.
+#[derive(Debug)]
+pub struct AuthIds(hmac::Key);
+
+impl AuthIds {
+    /// With a secret of the server, which is used for this purpose under a key of its own.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let own = hmac::sign(&secret, b"ids of pending registrations");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()))
+    }
+
+    /// A new id for a machine.
+    ///
+    /// # Errors
+    /// When the system's random number generator fails.
+    pub fn make(&self, machine: &MachineKey) -> Result<AuthId, NoRandomness> {
+        self.with(random::<8>()?, machine).ok_or(NoRandomness)
+    }
+
+    /// Whether an id was given to this machine.
+    pub fn is_given_to(&self, id: &AuthId, machine: &MachineKey) -> bool {
+        let nonce = id.as_str().get(..16);
+        let nonce = nonce.and_then(|nonce| HEXLOWER.decode(nonce.as_bytes()).ok());
+        let nonce = nonce.and_then(|nonce| nonce.try_into().ok());
+        let given = nonce.and_then(|nonce| self.with(nonce, machine));
+        given.is_some_and(|given| SecretHash::of(given.as_str()).matches(id.as_str()))
+    }
+
+    fn with(&self, nonce: [u8; 8], machine: &MachineKey) -> Option<AuthId> {
+        let proof = hmac::sign(&self.0, &[&nonce[..], machine.as_bytes()].concat());
+        let proof = proof.as_ref().get(..8)?;
+        let text = HEXLOWER.encode(&nonce) + &HEXLOWER.encode(proof);
+        text.parse().ok()
+    }
 }
 
 /// Random bytes from the system.
@@ -143,6 +183,27 @@ mod tests {
         assert!(key.hash.matches(secret));
         assert!(!key.hash.matches(&secret.to_uppercase()));
         assert!(!key.hash.matches(""));
+    }
+
+    #[test]
+    fn an_id_proves_to_which_machine_it_was_given() {
+        let ids = AuthIds::new(&[1; 32]);
+        let (one, other) = (
+            MachineKey::from_bytes([1; 32]),
+            MachineKey::from_bytes([2; 32]),
+        );
+        let id = ids.make(&one).unwrap();
+        assert_eq!(id.as_str().len(), 32);
+        assert_ne!(id, ids.make(&one).unwrap());
+        assert!(ids.is_given_to(&id, &one) && !ids.is_given_to(&id, &other));
+        assert!(!AuthIds::new(&[2; 32]).is_given_to(&id, &one));
+        for end in 1..32 {
+            let cut = id.as_str()[..end].parse().unwrap();
+            assert!(!ids.is_given_to(&cut, &one));
+        }
+        let upper = id.as_str().to_uppercase() + "A";
+        assert!(!ids.is_given_to(&upper.parse().unwrap(), &one));
+        assert!(!ids.is_given_to(&new_auth_id().unwrap(), &one));
     }
 
     #[test]

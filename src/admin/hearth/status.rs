@@ -95,6 +95,7 @@ impl ApiCall<'_> {
                 .iter()
                 .filter(|check| check.verdict == Verdict::Waiting)
                 .count(),
+            requested_tags: named(|node| !node.tags_without_login().is_empty()),
             policy_version: snapshot
                 .policies()
                 .last()

@@ -102,6 +102,9 @@ fn waiting(status: &Status) -> Vec<String> {
     lines.extend(each(&status.waiting_routes, |id, name| {
         format!("routes of {name} need approval: `hearth nodes list-routes -i {id}`")
     }));
+    lines.extend(each(&status.requested_tags, |id, name| {
+        format!("{name} requests other tags, which take a new login: `hearth nodes show {id}`")
+    }));
     lines
 }
 

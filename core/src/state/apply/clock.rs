@@ -46,17 +46,22 @@ fn shift(tx: &mut Tx<'_>, step: Duration) {
         preauth_keys,
         api_keys,
     } = tx.take_unproven();
+    let before = tx.now().wall.minus(step);
+    // What a person named as a date is no span of time.
+    let moved = |at: Timestamp| match at.is_plausible() == before.is_plausible() {
+        true => at.plus(step),
+        false => at,
+    };
     for id in nodes {
         if let Some(node) = tx.node(id).cloned() {
-            let at = node.expiry.map(|at| at.plus(step));
-            key_expiry::put(tx, (*node).clone(), at);
+            key_expiry::put(tx, (*node).clone(), node.expiry.map(moved));
         }
     }
     for id in preauth_keys {
         if let Some(key) = tx.preauth_keys.get(&id).cloned() {
             tx.put_preauth_key(PreAuthKey {
-                expiry: key.expiry.map(|at| at.plus(step)),
-                created: key.created.plus(step),
+                expiry: key.expiry.map(moved),
+                created: moved(key.created),
                 ..(*key).clone()
             });
         }
@@ -64,63 +69,62 @@ fn shift(tx: &mut Tx<'_>, step: Duration) {
     for id in api_keys {
         if let Some(key) = tx.api_keys.get(&id).cloned() {
             tx.put_api_key(ApiKey {
-                expiry: key.expiry.map(|at| at.plus(step)),
-                created: key.created.plus(step),
+                expiry: key.expiry.map(moved),
+                created: moved(key.created),
                 ..(*key).clone()
             });
         }
     }
     for pending in tx.pending.clone().values() {
         tx.put_pending(PendingRegistration {
-            created: pending.created.plus(step),
+            created: moved(pending.created),
             ..(**pending).clone()
         });
     }
 }
 
-/// Reckons anew what was reckoned in 1970, by this run or an earlier one. What ended by hand then stays so.
+/// Reckons again what an earlier run reckoned in 1970. What ended by hand then stays so.
 fn renew(tx: &mut Tx<'_>) {
     let now = tx.now();
-    let is_old = |at: Option<Timestamp>| at.is_some_and(|at| at < CLOCKLESS_BEFORE);
+    let is_old = |at: Timestamp| at < CLOCKLESS_BEFORE;
     for node in tx.nodes.clone().iter() {
-        let ends = !node.expired && is_old(node.expiry);
-        if !ends && !is_old(Some(node.created)) {
+        let ends = !node.expired && node.expiry.is_some_and(is_old);
+        if !ends && !is_old(node.created) {
             continue;
         }
         let expiry = match ends {
             true => admit::expiry_for(tx, &node.owner, None, now),
             false => node.expiry,
         };
+        let created = match is_old(node.created) {
+            true => now.wall,
+            false => node.created,
+        };
         let node = Node {
-            created: node.created.max(now.wall),
+            created,
             ..(**node).clone()
         };
         key_expiry::put(tx, node, expiry);
     }
-    let moved = |created: Timestamp, expiry: Option<Timestamp>| {
-        let life = expiry.map(|end| end.since(created));
-        (is_old(expiry) && life.is_some_and(|life| !life.is_zero()))
-            .then(|| life.map(|life| now.wall.plus(life)))
+    let renewed = |created: Timestamp, expiry: Option<Timestamp>| {
+        let life = expiry.filter(|end| is_old(*end))?.since(created);
+        (!life.is_zero()).then(|| (now.wall, Some(now.wall.plus(life))))
     };
     for key in tx.preauth_keys.clone().values() {
-        if let Some(expiry) = moved(key.created, key.expiry) {
-            let created = now.wall;
-            let key = (**key).clone();
+        if let Some((created, expiry)) = renewed(key.created, key.expiry) {
             tx.put_preauth_key(PreAuthKey {
-                expiry,
                 created,
-                ..key
+                expiry,
+                ..(**key).clone()
             });
         }
     }
     for key in tx.api_keys.clone().values() {
-        if let Some(expiry) = moved(key.created, key.expiry) {
-            let created = now.wall;
-            let key = (**key).clone();
+        if let Some((created, expiry)) = renewed(key.created, key.expiry) {
             tx.put_api_key(ApiKey {
-                expiry,
                 created,
-                ..key
+                expiry,
+                ..(**key).clone()
             });
         }
     }

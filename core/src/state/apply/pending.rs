@@ -1,7 +1,7 @@
 //! Pending registrations: devices that wait until a person approves or rejects them.
 //!
-//! They are in memory only. A client whose registration is gone asks again by itself: the answer to its follow-up has
-//! another URL, which it shows (`authRoutine` in tailscale `control/controlclient/auto.go`).
+//! They are in memory only. A client whose registration is gone asks again by itself, with a follow-up that names it
+//! (`authRoutine` in tailscale `control/controlclient/auto.go`).
 
 use std::sync::Arc;
 

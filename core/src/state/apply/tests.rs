@@ -555,7 +555,8 @@ fn deciding_the_same_again_writes_nothing() {
     ];
     for command in commands {
         world.apply(command(id, end)).unwrap();
-        (world.records.clear(), world.events.clear());
+        world.records.clear();
+        world.events.clear();
         world.apply(command(id, end)).unwrap();
         assert!(world.records.is_empty() && world.events.is_empty());
         assert!(!world.model.changed);
