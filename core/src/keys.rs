@@ -109,16 +109,6 @@ public_key!(
     MachineKey,
     "mkey:"
 );
-impl MachineKey {
-    /// The short form, by which people compare keys: the first ten hexadecimal digits in two groups, `1b97c-0a3f2`.
-    pub fn short(&self) -> String {
-        let [a, b, c, d, e, ..] = self.0;
-        let mut digits = HEXLOWER.encode(&[a, b, c, d, e]);
-        digits.insert(5, '-');
-        digits
-    }
-}
-
 public_key!(
     /// Node key: the WireGuard public key of a node, also its address on DERP.
     NodeKey,
@@ -139,6 +129,16 @@ public_key!(
     LockKey,
     "nlpub:"
 );
+
+impl MachineKey {
+    /// The short form by which people compare keys, the same wherever hearth shows one: the first ten hexadecimal
+    /// digits in two groups, such as `1b97c-0a3f2`.
+    pub fn short(&self) -> String {
+        let digits = HEXLOWER.encode(self.0.get(..5).unwrap_or_default());
+        let (first, second) = digits.split_at_checked(5).unwrap_or((&digits, ""));
+        format!("{first}-{second}")
+    }
+}
 
 /// The server's own Noise static key.
 #[derive(Clone)]
@@ -184,6 +184,13 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_key_has_one_short_form() {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..5].copy_from_slice(&[0x1b, 0x97, 0xc0, 0xa3, 0xf2]);
+        assert_eq!(MachineKey::from_bytes(bytes).short(), "1b97c-0a3f2");
+    }
+
+    #[test]
     fn a_key_of_another_kind_is_refused() {
         let text = MachineKey::from_bytes([1; KEY_BYTES]).to_string();
         assert_eq!(
@@ -192,15 +199,6 @@ mod tests {
         );
         assert!("nodekey:00".parse::<NodeKey>().is_err());
         assert!("nodekey:zz".parse::<NodeKey>().is_err());
-    }
-
-    #[test]
-    fn the_short_form_of_a_machine_key_is_the_beginning_of_the_whole() {
-        let mut bytes = [0xff; KEY_BYTES];
-        bytes[..5].copy_from_slice(&[0x1b, 0x97, 0xc0, 0xa3, 0xf2]);
-        let key = MachineKey::from_bytes(bytes);
-        assert_eq!(key.short(), "1b97c-0a3f2");
-        assert!(key.to_string().starts_with("mkey:1b97c0a3f2"));
     }
 
     #[test]

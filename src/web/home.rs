@@ -28,7 +28,7 @@ pub fn page(url: &str, snapshot: &Snapshot, policy: &PolicyStatus) -> Page {
             Piece::Text(", or, on a computer with the client installed:"),
         ])
         .command(&[
-            Piece::Text("tailscale up --login-server="),
+            Piece::Text("tailscale login --login-server="),
             Piece::Text(url),
         ])
         .heading("For the owner")

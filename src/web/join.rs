@@ -142,7 +142,7 @@ fn install(link: Piece<'static>) -> [Piece<'static>; 2] {
 
 fn steps(page: Builder, system: System, open: bool, url: &str) -> Builder {
     let login = [
-        Piece::Text("tailscale up --login-server="),
+        Piece::Text("tailscale login --login-server="),
         Piece::Text(url),
         Piece::WithKey(" --auth-key="),
     ];

@@ -117,12 +117,9 @@ fn rejected(login: &PendingRegistration) -> Page {
 fn gone() -> Page {
     Builder::new(StatusCode::NOT_FOUND, "No pending registration")
         .paragraph(&[Piece::Text(
-            "It was approved or rejected, or it has expired. To register again, run on the device:",
+            "It was approved or rejected, or it has expired. Log in again on the device; you get the URL of a new page.",
         )])
-        .command(&[Piece::Text("tailscale up")])
-        .paragraph(&[Piece::Text(
-            "In an app, log in again. You get the URL of a new page.",
-        )])
+        .paragraph(&[Piece::Link("/join", "Instructions for each system")])
         .finish()
 }
 

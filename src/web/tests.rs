@@ -78,7 +78,7 @@ fn an_unknown_registration_shows_how_to_register_again() {
     for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
         let page = register::page(id, &snapshot, None);
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{id}");
-        assert!(page.text.contains("tailscale up"));
+        assert!(page.text.contains("href=\"/join\""));
         assert!(!page.text.contains("laptop") && !page.text.contains("<script"));
     }
 }
