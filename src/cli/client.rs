@@ -109,6 +109,15 @@ const NEXT: &[(&str, &str)] = &[
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
+    ("invalid auth_id", "See `hearth pending list`."),
+    (
+        "missing user",
+        "Add `--user NAME`; see `hearth users list`.",
+    ),
+    (
+        "is ambiguous",
+        "See `hearth nodes list` and `hearth users list`.",
+    ),
     (
         "was already approved or rejected",
         "See `hearth pending list` and `hearth nodes list`.",
@@ -348,14 +357,17 @@ fn usual_socket() -> PathBuf {
     first_existing([config.socket, of_system, SYSTEM_SOCKET.into()])
 }
 
-/// The first of these sockets that exists; otherwise the first one, which messages then name.
+/// The first of these sockets that exists, or else that may exist; otherwise the first one. Messages then name it.
 fn first_existing<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
+    let is_there = |path: &&PathBuf| path.metadata().is_ok();
     // No permission to look is a sign that it exists.
-    let exists = |path: &Path| match path.metadata() {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    let may_be = |path: &&PathBuf| {
+        let error = path.metadata().err();
+        error.is_some_and(|error| error.kind() != io::ErrorKind::NotFound)
     };
-    let found = sockets.iter().find(|path| exists(path)).cloned();
+    let mut found = sockets.iter().find(is_there);
+    found = found.or_else(|| sockets.iter().find(may_be));
+    let found = found.cloned();
     found.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
 }
 
@@ -513,6 +525,10 @@ mod tests {
         assert_eq!(look(), path("package"));
         crate::files::replace(&path("own"), b"").unwrap();
         assert_eq!(look(), path("own"));
+        // Below a file nothing can be looked at, which is no proof that nothing is there.
+        let hidden = path("own").join("socket");
+        assert_eq!(first_existing([path("none"), hidden.clone()]), hidden);
+        assert_eq!(first_existing([hidden, path("package")]), path("package"));
     }
 
     #[test]

@@ -155,6 +155,8 @@ fn keys_approve_their_devices_unless_told_otherwise() {
         ("", true),
         ("--preauthorized=true", true),
         ("--preauthorized=false", false),
+        ("--preauthorized=0", false),
+        ("--preauthorized=True", true),
     ] {
         let line = format!("hearth preauthkeys create --user a {flag}");
         let Command::Preauthkeys(PreAuthKeys::Create { preauthorized, .. }) = parse(&line).command

@@ -226,6 +226,36 @@ func TestTagsOfClients(t *testing.T) {
 	if node := s.NodeNamed("beta"); node != nil {
 		t.Fatalf("%+v", node)
 	}
+
+	step(t, "an approval gives requested tags only if that is said", func(t *testing.T) {
+		gamma := harness.NewClient(t, s.URL, "gamma", 0)
+		request := gamma.RegisterRequest("")
+		request.Hostinfo.RequestTags = []string{"tag:server"}
+		response, err := gamma.Register(harness.Within(t, harness.Patience), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := loginID(t, s, response.AuthURL)
+		if list := s.CLI("pending", "list"); !strings.Contains(list, "tag:server") {
+			t.Errorf("the list does not show the tags:\n%s", list)
+		}
+		for _, line := range [][]string{
+			{"pending", "approve", "gamma", "--user", "alice"},
+			{"pending", "approve", id, "--user", "alice", "--force"},
+			{"auth", "register", "--user", "alice", "--auth-id", id},
+			{"auth", "approve", "--auth-id", id},
+			{"nodes", "register", "--user", "alice", "--key", id},
+		} {
+			_, err := s.TryCLI(line...)
+			if err == nil || !strings.Contains(err.Error(), "hearth pending approve "+id+" --tags") {
+				t.Fatalf("%v: %v", line, err)
+			}
+		}
+		said := s.CLI("pending", "approve", "gamma", "--user", "alice", "--tags")
+		if !strings.Contains(said, "tagged tag:server, of no user,") {
+			t.Errorf("it says %q", said)
+		}
+	})
 }
 
 // TestSSHByPolicy follows a login as an SSH server in a client does: the rule

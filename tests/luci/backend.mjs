@@ -29,7 +29,10 @@ function calls(list, { path = socket, enabled = '1', running = '1' } = {}) {
 		writeFileSync(uci, JSON.stringify({ hearth: { server: { '.type': 'hearth', enabled } } }));
 	const output = execFileSync(UCODE, [ '-L', join(here, 'backend/*.uc'), join(here, 'backend/driver.uc'), backend, file ], {
 		encoding: 'utf8', maxBuffer: 64 << 20, timeout: 60000,
-		env: { ...process.env, HEARTH_SOCKET: path, TEST_UCI: uci, TEST_BUS: join(folder, 'bus'), TEST_RUNNING: running }
+		env: {
+			...process.env, HEARTH_SOCKET: path, TEST_UCI: uci, TEST_BUS: join(folder, 'bus'), TEST_RUNNING: running,
+			HEARTH_REFUSED: join(folder, 'refused'), HEARTH_MEMBER_SAID: join(folder, 'said')
+		}
 	});
 	return output.trim().split('\n').map(line => JSON.parse(line));
 }
@@ -109,6 +112,29 @@ test('what the pages are tested with has the shape of what the backend says', ()
 	agree(shape(call('status', {}, stopped)), shape(scenarios.stopped.status), 'stopped');
 	assert.equal(call('status', {}, stopped).error, 'stopped');
 	assert.equal(call('status', {}, { ...stopped, enabled: '0' }).error, 'off');
+});
+
+test('why hearth was not started, and what came of the router as a member, is passed on', () => {
+	const stopped = { path: join(folder, 'nobody') };
+	const { problem } = scenarios.clash.status;
+	assert.equal(call('status', {}, stopped).problem, null);
+	writeFileSync(join(folder, 'refused'), `${problem.setting}\n${problem.message}\n`);
+	writeFileSync(join(folder, 'said'), 'joined the tailnet as \'router\'\n');
+	try {
+		for (const method of [ 'status', 'nodes', 'users' ])
+			assert.deepEqual(call(method, {}, stopped).problem, problem, method);
+		assert.equal(call('status', {}, { ...stopped, enabled: '0' }).problem, null, 'not of one that is off');
+		assert.equal(call('status').problem, undefined, 'nor of one that runs');
+		assert.equal(call('status').member.said, 'joined the tailnet as \'router\'');
+		for (const text of [ '', 'listen.https', '\n', `${'x'.repeat(9000)}\n${'y'.repeat(9000)}` ]) {
+			writeFileSync(join(folder, 'refused'), text);
+			assert.equal(call('status', {}, stopped).error, 'stopped', JSON.stringify(text.slice(0, 20)));
+		}
+	}
+	finally {
+		rmSync(join(folder, 'refused'));
+		rmSync(join(folder, 'said'));
+	}
 });
 
 test('nodes are told as they are', () => {

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::values::{key_end, scope};
+use super::values::{flag, key_end, scope};
 use crate::config::moment::End;
 
 /// `hearth invite`.
@@ -57,7 +57,7 @@ pub enum PreAuthKeys {
         #[arg(long, value_delimiter = ',')]
         tags: Vec<String>,
         /// Approve the devices when they join (matters if `node.approval` is on).
-        #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+        #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, value_parser = flag)]
         preauthorized: bool,
     },
     /// List preauth keys.

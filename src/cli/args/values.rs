@@ -1,5 +1,6 @@
 //! Values of arguments.
 
+use crate::api::parse_flag;
 use crate::config::moment::{self, End};
 use crate::system_clock;
 use hearth_core::state::scope::Scope;
@@ -18,6 +19,11 @@ pub(super) fn key_end(text: &str) -> Result<End, String> {
         "0" => Ok(End::Never),
         text => end(text),
     }
+}
+
+/// Yes or no, as a word that the API accepts as well.
+pub(super) fn flag(text: &str) -> Result<bool, &'static str> {
+    parse_flag(text).ok_or("expected true or false")
 }
 
 /// The key lifetime of a user: a duration, `never` or `default`.

@@ -1,8 +1,10 @@
 //! `hearth pending` and `hearth auth`.
 
+use serde_json::Value;
+
 use crate::api::{self, DecideLogin, Node, NodeAnswer, NumberText, PendingAnswer};
 use crate::cli::args::{Auth, OnePending, Pending};
-use crate::cli::client::{CliError, read};
+use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup;
 use crate::cli::output::{Output, cell, when};
@@ -35,10 +37,7 @@ pub fn run_auth(ctx: &Ctx, command: Auth) -> Result<Output, CliError> {
             auth_id,
             tags,
         } => approve_id(ctx, &auth_id, Some(&user), tags),
-        Auth::Approve { auth_id, tags } => {
-            confirm_tags(ctx, &id_in(&auth_id), tags)?;
-            decide(ctx, &auth_id, "approve", "approved")
-        }
+        Auth::Approve { auth_id, tags } => approve_either(ctx, &id_in(&auth_id), tags),
         Auth::Reject { auth_id } => reject_id(ctx, &auth_id),
     }
 }
@@ -66,6 +65,23 @@ pub fn approve_id(
     Ok(ctx.field(&answer, "node", || became(&node)))
 }
 
+/// Approves a pending registration for the only user, or an SSH connection.
+fn approve_either(ctx: &Ctx, id: &str, with_tags: bool) -> Result<Output, CliError> {
+    confirm_tags(ctx, id, with_tags)?;
+    let answer = decide(ctx, id, "approve")?;
+    // An SSH connection is not among the registrations.
+    let approved = registration(ctx, id)?.and_then(|login| login.node_id);
+    let text = match approved {
+        Some(id) => {
+            let path = format!("/api/v1/node/{}", escaped(&id));
+            let NodeAnswer { node } = read(&ctx.client.get(&path)?)?;
+            became(&node)
+        }
+        None => "approved".into(),
+    };
+    Ok(ctx.output(&answer, || text))
+}
+
 /// What an approved device became, which is not always what was asked for.
 fn became(node: &Node) -> String {
     let (name, id) = (cell(&node.given_name), &node.id);
@@ -80,8 +96,7 @@ fn became(node: &Node) -> String {
 
 /// Refuses to approve a device that requests tags, unless that was asked for.
 fn confirm_tags(ctx: &Ctx, id: &str, with_tags: bool) -> Result<(), CliError> {
-    let PendingAnswer { pending } = read(&ctx.client.get(PATH)?)?;
-    let login = pending.iter().find(|login| login.auth_id == id);
+    let login = registration(ctx, id)?;
     let Some(login) = login.filter(|login| !login.request_tags.is_empty() && !with_tags) else {
         return Ok(());
     };
@@ -96,18 +111,24 @@ fn confirm_tags(ctx: &Ctx, id: &str, with_tags: bool) -> Result<(), CliError> {
     }
 }
 
+/// The registration with this ID, if there is one.
+fn registration(ctx: &Ctx, id: &str) -> Result<Option<api::Pending>, CliError> {
+    let PendingAnswer { pending } = read(&ctx.client.get(PATH)?)?;
+    Ok(pending.into_iter().find(|login| login.auth_id == id))
+}
+
 fn reject_id(ctx: &Ctx, id: &str) -> Result<Output, CliError> {
-    decide(ctx, id, "reject", "rejected")
+    let answer = decide(ctx, id, "reject")?;
+    Ok(ctx.output(&answer, || "rejected".into()))
 }
 
 /// Approves or rejects a pending registration, or an SSH connection, by its ID or URL.
-fn decide(ctx: &Ctx, id: &str, verb: &str, done: &'static str) -> Result<Output, CliError> {
+fn decide(ctx: &Ctx, id: &str, verb: &str) -> Result<Value, CliError> {
     let body = DecideLogin {
         user: NumberText::default(),
         auth_id: id_in(id),
     };
-    let answer = ctx.client.post(&format!("/api/v1/auth/{verb}"), &body)?;
-    Ok(ctx.output(&answer, || done.into()))
+    ctx.client.post(&format!("/api/v1/auth/{verb}"), &body)
 }
 
 /// The ID in a text that may be a whole URL.
