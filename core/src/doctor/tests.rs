@@ -463,6 +463,9 @@ fn a_dropped_upgrade_names_the_remedy_of_each_proxy() {
     ] {
         assert!(finding.advice.contains(proxy), "{proxy}");
     }
+    let dropped = facts.dropped_upgrade.as_mut().unwrap();
+    dropped.source = "203.0.113.9".parse().unwrap();
+    assert_eq!(bad(&facts), [("proxy.upgrade", Level::Warning)]);
     // The check of the public URL says the same.
     facts.public = Some(PublicCheck {
         control: Answer::Status(400),
