@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use hearth_core::clock::Now;
 use hearth_core::doctor::public_url::{DroppedUpgrade, PublicCheck};
 
-/// Timeout of a requested check, above the deadlines of its parts.
-const TIMEOUT: Duration = Duration::from_secs(12);
+/// Timeout of a requested check: above the deadlines of its parts, and below the 5 s that the LuCI app waits.
+const TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// A spoilt upgrade request is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -44,7 +44,8 @@ impl PublicUrlStatus {
         self.last.borrow().clone()
     }
 
-    /// Checks now. Returns the last check when too many requests are queued, or the server stops.
+    /// Checks now. Returns the last check when this takes too long because another one is under way, when too
+    /// many requests are queued, or when the server stops.
     /// Cancel safe: the check is done anyway.
     pub async fn check(&self) -> Option<Arc<PublicCheck>> {
         let (asker, answer) = oneshot::channel();
