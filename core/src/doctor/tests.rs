@@ -437,6 +437,23 @@ fn behind_a_working_proxy_the_own_certificate_and_ports_are_no_fault() {
     assert!(level(&facts, "certificate.own").is_some());
     facts.public = Some(behind_a_proxy());
     assert_eq!(bad(&facts), []);
+    // The proxy has the port of the relay, too.
+    let ports = |facts: &Facts| {
+        let findings = diagnose(facts).into_iter();
+        let mut ports = findings.filter(|finding| finding.id == "ports.needed");
+        ports
+            .next()
+            .map(|finding| finding.detail)
+            .unwrap_or_default()
+    };
+    for https in [None, Some("[::]:8443"), Some("127.0.0.1:443")] {
+        facts.https = https.and_then(|text| text.parse().ok());
+        assert!(
+            ports(&facts).starts_with("3478 (udp). "),
+            "{}",
+            ports(&facts)
+        );
+    }
 }
 
 #[test]
