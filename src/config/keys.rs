@@ -31,6 +31,8 @@ const KEYS: &[(&str, Damaged)] = &[
     ("listen.http", Closed("`listen.http` is off")),
     ("listen.https", Closed("`listen.https` is off")),
     ("listen.stun", Closed("`listen.stun` is off")),
+    // Clients that can pretend to be any other.
+    ("listen.trusted_proxies", ClosedDefault),
     ("tls.cert_file", Default),
     ("tls.key_file", Default),
     // Addresses that others do not expect a node to have.

@@ -24,7 +24,7 @@ use crate::net::tls::Presented;
 use crate::outbound::client::{self, Outbound, OutboundError};
 
 /// Time in which the first bytes after the response to an upgrade must arrive.
-const DATA_TIMEOUT: Duration = Duration::from_secs(3);
+const DATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a request met.
 #[derive(Debug)]

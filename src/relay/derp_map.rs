@@ -24,7 +24,7 @@ fn is_own_listener(config: &Config, addresses: &Addresses, host: &str, port: u16
         return false;
     };
     let address = host.parse::<IpAddr>().ok();
-    let is_local = address.is_some_and(|ip| ip.is_loopback());
+    let is_local = host == "localhost" || address.is_some_and(|ip| ip.is_loopback());
     if listener.ip().is_loopback() && !is_local {
         return false;
     }
@@ -241,6 +241,11 @@ mod tests {
         assert!(!pinned("https://home.example:8443", |_, addresses| {
             addresses.https = "127.0.0.1:8443".parse().ok();
         }));
+        for url in ["http://localhost:8080", "http://127.0.0.1:8080"] {
+            assert!(pinned(url, |_, addresses| {
+                addresses.https = "127.0.0.1:8443".parse().ok();
+            }));
+        }
         // The certificate files of hearth could not be read.
         assert!(pinned("https://home.example", |config, _| {
             config.tls = Some(crate::config::TlsFiles {

@@ -67,14 +67,14 @@ mod tests {
         let refused = body::status(StatusCode::BAD_REQUEST);
         let source = IpAddr::from([127, 0, 0, 1]);
         note(&upgrades, &parts, &refused, source);
-        let is_recorded = upgrades.last().is_some();
+        let is_recorded = upgrades.last(system_clock::now()).is_some();
         note(
             &upgrades,
             &parts,
             &body::status(StatusCode::SWITCHING_PROTOCOLS),
             source,
         );
-        assert_eq!(upgrades.last(), None);
+        assert_eq!(upgrades.last(system_clock::now()), None);
         is_recorded
     }
 

@@ -24,7 +24,7 @@ use hearth_core::keys::MachineKey;
 use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
 
 /// Deadline of each question of a check; all are asked at the same time.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Longest response to `GET /key`, in bytes.
 const KEY_BYTES: usize = 4096;

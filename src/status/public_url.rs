@@ -11,13 +11,16 @@ use tokio::time::timeout;
 use hearth_core::clock::Now;
 use hearth_core::doctor::public_url::{DroppedUpgrade, PublicCheck};
 
-/// Timeout of a requested check, above the deadlines of its parts.
-const TIMEOUT: Duration = Duration::from_secs(12);
+/// Timeout of a requested check: above the deadlines of its parts, and below the 5 s that the LuCI app waits.
+const TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// A spoilt upgrade request is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Longest path that is kept, in bytes.
+/// How long a spoilt upgrade request is reported.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest path that is kept, in characters.
 const PATH_MAX: usize = 32;
 
 /// The checks of `server_url`.
@@ -41,7 +44,8 @@ impl PublicUrlStatus {
         self.last.borrow().clone()
     }
 
-    /// Checks now. Returns the last check when too many requests are queued, or the server stops.
+    /// Checks now. Returns the last check when this takes too long because another one is under way, when too
+    /// many requests are queued, or when the server stops.
     /// Cancel safe: the check is done anyway.
     pub async fn check(&self) -> Option<Arc<PublicCheck>> {
         let (asker, answer) = oneshot::channel();
@@ -54,13 +58,15 @@ impl PublicUrlStatus {
     }
 }
 
-/// Upgrade requests that lost their `Upgrade` header to a proxy. Only the last one is kept.
+/// Upgrade requests that lost their `Upgrade` header to a proxy. One is kept: the last one from a private address,
+/// where proxies are, else the last one from anywhere, which anyone can forge.
 #[derive(Debug)]
 pub struct DroppedUpgrades(Mutex<Dropped>);
 
 #[derive(Debug)]
 struct Dropped {
-    last: Option<DroppedUpgrade>,
+    /// With its time on the monotonic clock.
+    last: Option<(Duration, DroppedUpgrade)>,
     log: TokenBucket,
 }
 
@@ -74,38 +80,42 @@ impl Default for DroppedUpgrades {
 }
 
 impl DroppedUpgrades {
-    /// The last one, unless upgrades from its address have worked since.
-    pub fn last(&self) -> Option<DroppedUpgrade> {
-        self.lock().last.clone()
+    /// The kept one, for a day, unless an upgrade from its address has worked since.
+    pub fn last(&self, now: Now) -> Option<DroppedUpgrade> {
+        let mut dropped = self.lock();
+        dropped.forget(now);
+        dropped.last.as_ref().map(|(_, last)| last.clone())
     }
 
     /// Records an upgrade request without its header, and logs it at a bounded rate.
     pub fn dropped(&self, source: IpAddr, path: &str, now: Now) {
         let mut dropped = self.lock();
-        let dropped_upgrade = DroppedUpgrade {
-            source,
-            path: path.chars().take(PATH_MAX).collect(),
-            at: now.wall,
-        };
+        let path: String = path.chars().take(PATH_MAX).collect();
         if dropped.log.take(now.mono) {
             tracing::warn!(
                 %source,
-                path = dropped_upgrade.path,
+                path,
                 "a proxy removes the Upgrade header, so its clients cannot connect; \
                  `hearth doctor` shows what to change in nginx, Caddy, HAProxy, Traefik, Apache and Cloudflare"
             );
         }
-        dropped.last = Some(dropped_upgrade);
+        dropped.forget(now);
+        let new = DroppedUpgrade {
+            source,
+            path,
+            at: now.wall,
+        };
+        let kept = dropped.last.as_ref().map(|(_, last)| last);
+        if new.is_nearby() || !kept.is_some_and(DroppedUpgrade::is_nearby) {
+            dropped.last = Some((now.mono, new));
+        }
     }
 
     /// Records an upgrade that worked.
     pub fn passed(&self, source: IpAddr) {
         let mut dropped = self.lock();
-        if dropped
-            .last
-            .as_ref()
-            .is_some_and(|last| last.source == source)
-        {
+        let is_same = |(_, last): &(Duration, DroppedUpgrade)| last.source == source;
+        if dropped.last.as_ref().is_some_and(is_same) {
             dropped.last = None;
         }
     }
@@ -115,26 +125,58 @@ impl DroppedUpgrades {
     }
 }
 
+impl Dropped {
+    fn forget(&mut self, now: Now) {
+        self.last
+            .take_if(|(since, _)| now.mono.saturating_sub(*since) > KEPT);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use hearth_core::clock::Timestamp;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn after(seconds: u64) -> Now {
+        Now {
+            wall: Timestamp::from_unix_ms(1_780_000_000_000),
+            mono: Duration::from_secs(seconds),
+        }
+    }
+
     #[test]
     fn a_dropped_upgrade_is_kept_until_one_from_there_works() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let now = Now {
-            wall: Timestamp::from_unix_ms(1_780_000_000_000),
-            mono: Duration::ZERO,
-        };
         let dropped = DroppedUpgrades::default();
-        assert_eq!(dropped.last(), None);
-        dropped.dropped(ip("192.0.2.1"), &"/x".repeat(100), now);
-        dropped.passed(ip("192.0.2.2"));
-        let last = dropped.last().unwrap();
-        assert_eq!((last.source, last.path.len()), (ip("192.0.2.1"), PATH_MAX));
-        dropped.passed(ip("192.0.2.1"));
-        assert_eq!(dropped.last(), None);
+        assert_eq!(dropped.last(after(0)), None);
+        dropped.dropped(ip("192.168.1.9"), &"/x".repeat(100), after(0));
+        dropped.passed(ip("192.168.1.8"));
+        let last = dropped.last(after(1)).unwrap();
+        assert_eq!(
+            (last.source, last.path.len()),
+            (ip("192.168.1.9"), PATH_MAX)
+        );
+        dropped.passed(ip("192.168.1.9"));
+        assert_eq!(dropped.last(after(1)), None);
+        dropped.dropped(ip("192.168.1.9"), "/ts2021", after(1));
+        assert_eq!(dropped.last(after(KEPT.as_secs() + 2)), None);
+    }
+
+    #[test]
+    fn a_stranger_does_not_hide_the_proxy() {
+        let dropped = DroppedUpgrades::default();
+        let (proxy, stranger) = (ip("127.0.0.1"), ip("203.0.113.9"));
+        let source = || dropped.last(after(0)).map(|last| last.source);
+        dropped.dropped(stranger, "/ts2021", after(0));
+        assert_eq!(source(), Some(stranger));
+        dropped.dropped(proxy, "/ts2021", after(0));
+        dropped.dropped(stranger, "/ts2021", after(0));
+        assert_eq!(source(), Some(proxy));
+        dropped.passed(stranger);
+        assert_eq!(source(), Some(proxy));
     }
 
     #[tokio::test(start_paused = true)]

@@ -469,9 +469,11 @@ func TestRelayBehindATLSProxy(t *testing.T) {
 	writeFile(t, filepath.Join(filepath.Dir(s.Socket), "hearth.toml"), config)
 	s.Run()
 	stream := clients[0].MustMap(t, clients[0].MapRequest())
-	region = stream.Until(t, "the map", hasSelf).DERPMap.Regions[900]
-	if node := region.Nodes[0]; node.CertName == "" || node.HostName != "relay.home.example" {
-		t.Errorf("by its own listener the relay is advertised as %+v", node)
+	region = stream.Until(t, "a map with a pinned relay", func(message *tailcfg.MapResponse) bool {
+		return message.DERPMap != nil && message.DERPMap.Regions[900].Nodes[0].CertName != ""
+	}).DERPMap.Regions[900]
+	if host := region.Nodes[0].HostName; host != "relay.home.example" {
+		t.Errorf("by its own listener the relay is advertised as %s", host)
 	}
 	carry(t, mustRelay(t, region, clients[0].Node), mustRelay(t, region, clients[1].Node), []byte("directly"))
 }

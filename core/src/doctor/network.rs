@@ -1,7 +1,7 @@
 //! Findings about connectivity: public addresses, the name of the server, ports.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::doctor::{Facts, Finding, Host, Level};
 use crate::wan::address::prefix_without;
@@ -519,12 +519,15 @@ fn ports(facts: &Facts) -> Option<Finding> {
 /// The ports to open to the internet: HTTPS and STUN. Never that of plain HTTP, over which clients cannot verify the
 /// key of the server when they join.
 fn needed(facts: &Facts) -> String {
-    let https = facts.https.filter(|_| facts.relay_is_on || facts.is_https);
+    let is_open = |address: &SocketAddr| !address.ip().is_loopback();
+    // Behind a proxy the relay has the port of the proxy.
+    let has_proxy = |port| facts.is_https && facts.control_works() && port != facts.port;
+    let https = facts.https.filter(is_open);
+    let https =
+        https.filter(|https| (facts.relay_is_on || facts.is_https) && !has_proxy(https.port()));
     let tcp = https.into_iter().map(|address| (Transport::Tcp, address));
-    let udp = facts
-        .stun
-        .into_iter()
-        .map(|address| (Transport::Udp, address));
+    let stun = facts.stun.filter(is_open);
+    let udp = stun.into_iter().map(|address| (Transport::Udp, address));
     let ports: Vec<String> = tcp
         .chain(udp)
         .map(|(transport, address)| format!("{} ({})", address.port(), transport.word()))

@@ -318,6 +318,11 @@ fn unjudged(url: &str) -> Finding {
 }
 
 impl DroppedUpgrade {
+    /// Whether it comes from this machine or its LAN, where proxies are, and not from a stranger.
+    pub fn is_nearby(&self) -> bool {
+        kind_of(self.source) != Kind::Public
+    }
+
     /// One line about it.
     pub fn title(&self) -> String {
         format!("A proxy at {} removes the Upgrade header", self.source)
@@ -328,7 +333,12 @@ impl DroppedUpgrade {
             "At {} a request for {} arrived without its Upgrade header. Clients behind this proxy cannot connect.",
             self.at, self.path
         );
-        Finding::new("proxy.upgrade", Level::Problem, self.title())
+        // Anyone on the internet can send such a request.
+        let level = match self.is_nearby() {
+            true => Level::Problem,
+            false => Level::Warning,
+        };
+        Finding::new("proxy.upgrade", level, self.title())
             .detail(detail)
             .advice(PASS_UPGRADES)
     }

@@ -513,6 +513,23 @@ fn behind_a_working_proxy_the_own_certificate_and_ports_are_no_fault() {
     assert!(level(&facts, "certificate.own").is_some());
     facts.public = Some(behind_a_proxy());
     assert_eq!(bad(&facts), []);
+    // The proxy has the port of the relay, too.
+    let ports = |facts: &Facts| {
+        let findings = diagnose(facts).into_iter();
+        let mut ports = findings.filter(|finding| finding.id == "ports.needed");
+        ports
+            .next()
+            .map(|finding| finding.detail)
+            .unwrap_or_default()
+    };
+    for https in [None, Some("[::]:8443"), Some("127.0.0.1:443")] {
+        facts.https = https.and_then(|text| text.parse().ok());
+        assert!(
+            ports(&facts).starts_with("3478 (udp). "),
+            "{}",
+            ports(&facts)
+        );
+    }
 }
 
 #[test]
@@ -539,6 +556,9 @@ fn a_dropped_upgrade_names_the_remedy_of_each_proxy() {
     ] {
         assert!(finding.advice.contains(proxy), "{proxy}");
     }
+    let dropped = facts.dropped_upgrade.as_mut().unwrap();
+    dropped.source = "203.0.113.9".parse().unwrap();
+    assert_eq!(bad(&facts), [("proxy.upgrade", Level::Warning)]);
     // The check of the public URL says the same.
     facts.public = Some(PublicCheck {
         control: Answer::Status(400),

@@ -69,7 +69,7 @@ impl ApiCall<'_> {
             clock_is_plausible: self.now.is_plausible(),
             wan: (*about.wan.report()).clone(),
             public: check.cloned(),
-            dropped_upgrade: about.dropped_upgrades.last(),
+            dropped_upgrade: about.dropped_upgrades.last(self.now),
             server_url: url.to_string(),
             host: match url.host() {
                 Host::Name(name) => doctor::Host::Name(name.to_string()),

@@ -119,7 +119,7 @@ impl ApiCall<'_> {
             .filter(|finding| finding.level >= Level::Warning)
             .map(|finding| finding.title)
             .collect();
-        let dropped = about.dropped_upgrades.last();
+        let dropped = about.dropped_upgrades.last(self.now);
         titles.extend(dropped.map(|dropped| dropped.title()));
         for title in &mut titles {
             title.push_str("; see `hearth doctor`");

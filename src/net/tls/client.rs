@@ -218,6 +218,8 @@ fn in_words(error: &rustls::Error) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".to_owned()
         }
+        // rustls has no name of its own for what webpki calls `CaUsedAsEndEntity`.
+        CertificateError::Other(_) => "it is not a valid certificate of a server".to_owned(),
         other => other.to_string(),
     }
 }
