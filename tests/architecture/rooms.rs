@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "core/netmap",
         &[
+            "core/keys",
             "core/tailcfg",
             "core/policy",
             "core/state",

@@ -11,7 +11,7 @@ use crate::Key;
 use crate::stats::count;
 
 impl Registry {
-    /// Makes room for a client that logs in, closing another one if need be. `surplus` is the connection
+    /// Finds a place for a client that logs in, closing another one if need be. `surplus` is the connection
     /// of its key that it replaces. Returns its place among those of its address: none for loopback,
     /// which may be a proxy, and for mesh peers.
     ///

@@ -428,6 +428,7 @@ mod tests {
             },
             config: &config,
             pin: Some("ab"),
+            checks: watch::channel(None).1,
         })
     }
 
