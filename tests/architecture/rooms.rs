@@ -49,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/policy",
             "core/state",
             "core/id",
+            "core/keys",
             "core/clock",
             "core/release",
         ],

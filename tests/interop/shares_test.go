@@ -248,3 +248,39 @@ func TestNewOwnerIsShownAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestBodiesWithManyValues sends what would be large once it is decoded.
+func TestBodiesWithManyValues(t *testing.T) {
+	s := startHTTP(t)
+	s.User("alice")
+	known := harness.NewClient(t, s.URL, "known", 0)
+	known.Join(t, s.Key("alice"))
+	stranger := harness.NewClient(t, s.URL, "stranger", 0)
+	send := func(who *harness.Client, path, hostinfo string, wanted int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"Version":%d,"NodeKey":%q,"OmitPeers":true,"Hostinfo":%s}`,
+			who.Version, who.Node.Public().String(), hostinfo)
+		status, text, err := who.Post(t.Context(), path, []byte(body))
+		if err != nil || status != wanted {
+			t.Errorf("%s of %s with %d bytes: %d %.100s, %v, want %d", path, who.Hostname, len(body), status, text, err, wanted)
+		}
+	}
+	for _, path := range []string{"/machine/register", "/machine/map"} {
+		for _, piece := range []string{"[]", "{}", "1", `""`, `{"":1}`} {
+			many := strings.Repeat(piece+",", 4500) + piece
+			if len(many) < 30_000 {
+				send(stranger, path, `{"X":[`+many+`]}`, http.StatusBadRequest)
+			}
+			send(known, path, `{"X":[`+many+`]}`, http.StatusBadRequest)
+		}
+		send(stranger, path, `{"X":`+strings.Repeat("[", 500)+strings.Repeat("]", 500)+`}`, http.StatusBadRequest)
+		send(stranger, path, `{"X":"`+strings.Repeat("x", 40_000)+`"}`, http.StatusRequestEntityTooLarge)
+		send(known, path, `{"X":"`+strings.Repeat("x", 40_000)+`"}`, http.StatusOK)
+	}
+	// A router with a thousand routes asks to join.
+	routes := make([]string, 1000)
+	for i := range routes {
+		routes[i] = fmt.Sprintf(`"10.%d.%d.0/24"`, 100+i/250, i%250)
+	}
+	send(stranger, "/machine/register", `{"Hostname":"router","RoutableIPs":[`+strings.Join(routes, ",")+`]}`, http.StatusOK)
+}
