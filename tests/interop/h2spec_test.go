@@ -51,6 +51,13 @@ func TestHTTP2Conformance(t *testing.T) {
 		skipped += group.SkippedCount
 		eachCase(group, func(test *spec.TestCase) {
 			name := test.Parent.ID() + ": " + test.Desc
+			// Where the machine is busy, an answer can be there before the frame that
+			// the case is about.
+			for tries := 0; tries < 3 && test.Result != nil && test.Result.Failed; tries++ {
+				if err := test.Test(options, test.Result.Sequence); err != nil {
+					t.Fatal(err)
+				}
+			}
 			switch {
 			case test.Result == nil:
 			case test.Result.Skipped:
