@@ -82,6 +82,8 @@ struct Pools {
     strangers: Pool<Stranger>,
     /// Number of strangers' connections per wide group.
     held: Counts<IpAddr>,
+    /// The same per narrow group.
+    held_by_network: Counts<IpAddr>,
     /// The strangers' connections that are closed next.
     turn: VecDeque<Entry>,
     proven: Pool<Proven>,
@@ -114,7 +116,7 @@ impl Familiar {
 struct Stranger {
     source: Source,
     ticket: Ticket,
-    _counted: Option<Held<IpAddr>>,
+    _counted: [Option<Held<IpAddr>>; 2],
 }
 
 impl Group for Stranger {
@@ -198,6 +200,7 @@ impl Gate {
             pools: Mutex::new(Pools {
                 strangers: Pool::new(unbounded),
                 held: Counts::new(unbounded),
+                held_by_network: Counts::new(unbounded),
                 turn: VecDeque::new(),
                 proven: Pool::new(unbounded),
                 familiar: Familiar::default(),
@@ -285,7 +288,10 @@ impl Shares {
         let stranger = Stranger {
             source,
             ticket: ticket.clone(),
-            _counted: pools.held.take(source.wide()),
+            _counted: [
+                pools.held.take(source.wide()),
+                pools.held_by_network.take(source.narrow()),
+            ],
         };
         let (entry, _) = pools.strangers.enter(stranger);
         {
@@ -358,8 +364,17 @@ impl Pools {
     /// The oldest connection of the /64 with the most connections among those of an IPv6 /48; the oldest one of an IPv4
     /// address.
     fn oldest_of(&self, source: Source) -> Option<Entry> {
-        let of_source = |other: &Stranger| other.source.wide() == source.wide();
-        self.strangers.give_way_in_turn(1, of_source).pop()
+        let site = || {
+            let strangers = self.strangers.iter();
+            strangers.filter(|(_, other)| other.source.wide() == source.wide())
+        };
+        let held = |other: &Stranger| self.held_by_network.held(&other.source.narrow());
+        let most = match source.narrow() == source.wide() {
+            true => self.held_by_network.held(&source.narrow()),
+            false => site().map(|(_, other)| held(other)).max()?,
+        };
+        let oldest = site().find(|(_, other)| held(other) == most);
+        oldest.map(|(entry, _)| entry)
     }
 
     fn evict_stranger(&mut self, entry: Entry) -> bool {
