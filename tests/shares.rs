@@ -26,14 +26,16 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 
 /// Capability version of the devices: one that gets no early payload.
 const VERSION: u16 = 130;
-/// Within this time a known device gets what it asks for.
-const SOON: Duration = Duration::from_secs(2);
+/// Within this time a known device gets what it asks for: less than what strangers have for half a request, also on a
+/// machine that is busy with other tests. It takes milliseconds.
+const SOON: Duration = Duration::from_secs(6);
 /// How long anything else may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -51,7 +53,11 @@ const UNKNOWN: &str = "board = \"memory-4096\"\n[limits]\nconnections = 1152\nco
 /// The address of known devices.
 const HOME: &str = "192.0.2.1";
 
+/// One server at a time: they would take each other's time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 struct Server {
+    _alone: MutexGuard<'static, ()>,
     child: Child,
     directory: tempfile::TempDir,
     address: SocketAddr,
@@ -61,6 +67,7 @@ struct Server {
 
 impl Server {
     async fn start(class: &str) -> Self {
+        let alone = ALONE.lock().await;
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let listen = "[listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"off\"\nstun = \"off\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
@@ -80,6 +87,7 @@ impl Server {
             allow_files(process);
         }
         let mut server = Self {
+            _alone: alone,
             child,
             directory,
             address: ([127, 0, 0, 1], 0).into(),
@@ -378,7 +386,7 @@ async fn a_known_device_gets_in(class: (&str, usize)) {
             .await;
         let what = format!("{attack:?} with {connections} connections");
         let page = timeout(SOON, server.key_page(HOME)).await;
-        assert!(matches!(page, Ok(Some(_))), "{what}: no key");
+        assert!(matches!(page, Ok(Some(_))), "{what}: no key, {page:?}");
         let session = async { server.device(HOME, 2).await?.map().await };
         let map = timeout(SOON, session).await;
         assert!(matches!(map, Ok(Some(_))), "{what}: no map");

@@ -12,12 +12,13 @@
 //!   most loses its oldest connection. A client for which no place can be made without taking a fair share from another
 //!   one stays a stranger.
 //!
-//! Loopback and trusted proxies carry many clients, so `per_source` does not apply to them; otherwise they are sources
-//! like any other.
+//! Loopback (127.0.0.1 and ::1) and trusted proxies carry many clients, so `per_source` does not apply to them, and they
+//! lose no place to others while they hold no more than half of all. A connection from a trusted proxy counts as that of
+//! the proxy only until it says who its client is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ struct Pools {
     strangers: Pool<Stranger>,
     /// Number of strangers' connections per wide group.
     held: Counts<IpAddr>,
+    /// The same per narrow group.
+    held_by_network: Counts<IpAddr>,
     /// The strangers' connections that are closed next.
     turn: VecDeque<Entry>,
     proven: Pool<Proven>,
@@ -113,8 +116,9 @@ impl Familiar {
 #[derive(Debug)]
 struct Stranger {
     source: Source,
+    carries_many: bool,
     ticket: Ticket,
-    _counted: Option<Held<IpAddr>>,
+    _counted: [Option<Held<IpAddr>>; 2],
 }
 
 impl Group for Stranger {
@@ -198,6 +202,7 @@ impl Gate {
             pools: Mutex::new(Pools {
                 strangers: Pool::new(unbounded),
                 held: Counts::new(unbounded),
+                held_by_network: Counts::new(unbounded),
                 turn: VecDeque::new(),
                 proven: Pool::new(unbounded),
                 familiar: Familiar::default(),
@@ -282,10 +287,15 @@ impl Shares {
     /// Puts a connection among the strangers and closes one of them if that is one too many.
     fn seat_stranger(&self, pools: &mut Pools, ticket: &Ticket, address: SocketAddr) {
         let source = Source::of(address.ip());
+        let carries_many = self.carries_many(address.ip());
         let stranger = Stranger {
             source,
+            carries_many,
             ticket: ticket.clone(),
-            _counted: pools.held.take(source.wide()),
+            _counted: [
+                pools.held.take(source.wide()),
+                pools.held_by_network.take(source.narrow()),
+            ],
         };
         let (entry, _) = pools.strangers.enter(stranger);
         {
@@ -294,12 +304,11 @@ impl Shares {
             seat.state = State::Stranger(entry);
         }
         ticket.0.changed.notify_one();
-        let carries_many = source.is_loopback() || self.proxies.trust(address.ip());
         let is_over_its_share = pools.held.held(&source.wide()) > self.per_source;
         let surplus = if is_over_its_share && !carries_many {
             pools.oldest_of(source)
         } else if pools.len() > self.connections {
-            self.surplus(pools, source)
+            self.surplus(pools, entry)
         } else {
             None
         };
@@ -308,13 +317,22 @@ impl Shares {
         }
     }
 
-    /// The connection of a stranger that is closed for one of `source`.
-    fn surplus(&self, pools: &mut Pools, source: Source) -> Option<Entry> {
+    /// Whether many clients come from this address: a trusted proxy, or any proxy on this machine.
+    fn carries_many(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address == Ipv4Addr::LOCALHOST
+            || address == Ipv6Addr::LOCALHOST
+            || self.proxies.trust(address)
+    }
+
+    /// The connection of a stranger that is closed for a new one.
+    fn surplus(&self, pools: &mut Pools, new: Entry) -> Option<Entry> {
         let next = self.next_in_turn(pools)?;
+        let (new, other) = (pools.strangers.get(new)?, pools.strangers.get(next)?);
+        let held = |stranger: &Stranger| pools.held.held(&stranger.source.wide());
         // The turn was fixed before this connection came.
-        let other = pools.strangers.get(next)?.source;
-        let held = |source: Source| pools.held.held(&source.wide());
-        if held(source) > held(other) && !self.is_spared(pools, source) {
+        if held(new) > held(other) && !self.is_spared(pools, new) {
+            let source = new.source;
             pools.turn.push_front(next);
             return pools.oldest_of(source);
         }
@@ -323,30 +341,32 @@ impl Shares {
 
     /// The connection of a stranger whose turn to be closed it is. To find out takes long when there are many.
     fn next_in_turn(&self, pools: &mut Pools) -> Option<Entry> {
-        loop {
-            while let Some(next) = pools.turn.pop_front() {
-                if pools.strangers.contains(next) {
-                    return Some(next);
-                }
+        while let Some(next) = pools.turn.pop_front() {
+            let stranger = pools.strangers.get(next);
+            if stranger.is_some_and(|stranger| !self.is_spared(pools, stranger)) {
+                return Some(next);
             }
-            let most = (pools.strangers.len() / TURN_PART).max(1);
-            let may = |stranger: &Stranger| !self.is_spared(pools, stranger.source);
-            let mut turn = pools.strangers.give_way_in_turn(most, may);
-            if turn.is_empty() {
-                turn.extend(pools.strangers.gives_way());
-            }
-            if turn.is_empty() {
-                return None;
-            }
-            pools.turn = turn.into();
         }
+        let most = (pools.strangers.len() / TURN_PART).max(1);
+        let may = |stranger: &Stranger| !self.is_spared(pools, stranger);
+        let turn = pools.strangers.give_way_in_turn(most, may);
+        pools.turn = turn.into();
+        let next = pools.turn.pop_front();
+        next.or_else(|| pools.strangers.gives_way())
     }
 
-    /// Whether a source is familiar and holds few places.
-    fn is_spared(&self, pools: &Pools, source: Source) -> bool {
-        let few = (self.per_source / 2).max(1);
-        pools.familiar.sources.contains_key(&source.narrow())
-            && pools.held.held(&source.wide()) <= few
+    /// Whether the source of a stranger is familiar and holds few places, or carries many clients and holds no more than
+    /// half of all.
+    fn is_spared(&self, pools: &Pools, stranger: &Stranger) -> bool {
+        let held = pools.held.held(&stranger.source.wide());
+        let is_familiar = || {
+            let source = stranger.source.narrow();
+            pools.familiar.sources.contains_key(&source)
+        };
+        match stranger.carries_many {
+            true => held <= self.connections / 2,
+            false => held <= (self.per_source / 2).max(1) && is_familiar(),
+        }
     }
 }
 
@@ -358,8 +378,17 @@ impl Pools {
     /// The oldest connection of the /64 with the most connections among those of an IPv6 /48; the oldest one of an IPv4
     /// address.
     fn oldest_of(&self, source: Source) -> Option<Entry> {
-        let of_source = |other: &Stranger| other.source.wide() == source.wide();
-        self.strangers.give_way_in_turn(1, of_source).pop()
+        let site = || {
+            let strangers = self.strangers.iter();
+            strangers.filter(|(_, other)| other.source.wide() == source.wide())
+        };
+        let held = |other: &Stranger| self.held_by_network.held(&other.source.narrow());
+        let most = match source.narrow() == source.wide() {
+            true => self.held_by_network.held(&source.narrow()),
+            false => site().map(|(_, other)| held(other)).max()?,
+        };
+        let oldest = site().find(|(_, other)| held(other) == most);
+        oldest.map(|(entry, _)| entry)
     }
 
     fn evict_stranger(&mut self, entry: Entry) -> bool {

@@ -233,6 +233,31 @@ async fn loopback_and_proxies_carry_many_clients() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_carries_is_not_closed_for_strangers_that_come_again_and_again() {
+    let gate = gate(16, 4, 8);
+    let mut strangers = Vec::new();
+    for (round, proxy) in ["127.0.0.1", "::1", "192.0.2.200"].into_iter().enumerate() {
+        let mut carried = Vec::new();
+        for _ in 0..8 {
+            carried.push(from(&gate, proxy).await);
+            for host in 1..40 {
+                strangers.push(from(&gate, &format!("198.51.{round}.{host}")).await);
+            }
+        }
+        assert!(carried.iter().all(is_open), "{proxy}");
+        // Not more than half of all places.
+        carried.push(from(&gate, proxy).await);
+        assert_eq!(carried.iter().filter(|place| is_open(place)).count(), 8);
+    }
+    // An address of loopback that is none of the usual ones is a source like any other.
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(from(&gate, "127.0.0.2").await);
+    }
+    assert_eq!(silent.iter().filter(|place| is_open(place)).count(), 8);
+}
+
+#[tokio::test]
 async fn a_connection_is_charged_to_the_client_that_a_proxy_names() {
     let gate = gate(40, 2, 2);
     let client = SocketAddr::from(([203, 0, 113, 1], 0));
