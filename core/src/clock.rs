@@ -50,10 +50,9 @@ impl Timestamp {
         Self(self.0.saturating_add(ms)).min(Self::LAST)
     }
 
-    /// This time less `duration`, saturating at the smallest time.
-    pub fn minus(self, duration: Duration) -> Self {
-        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_sub(ms))
+    /// This time moved by so many milliseconds, saturating at the ends.
+    pub fn moved(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
     }
 
     /// Time elapsed since `earlier`; zero if `earlier` is later.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tailscale.com/ipn"
+	"tailscale.com/types/key"
 
 	"hearth.test/interop/harness"
 )
@@ -340,4 +341,56 @@ func TestAuthKeys(t *testing.T) {
 			t.Error("preauthkeys list prints a whole key")
 		}
 	})
+}
+
+// TestFloodsOfRegistrations has a stranger ask to join again and again. That
+// limits its own address; devices that are known, also with a new key, and those
+// with a key for joining are not limited.
+func TestFloodsOfRegistrations(t *testing.T) {
+	t.Parallel()
+	s := startHTTP(t)
+	s.User("alice")
+	reusable := s.Key("alice", "--reusable")
+	known := harness.NewClient(t, s.URL, "known", 0)
+	known.Join(t, reusable)
+	knock := func(client *harness.Client) (string, error) {
+		response, err := client.Register(harness.Within(t, harness.Patience), client.RegisterRequest(""))
+		if err != nil {
+			return "", err
+		}
+		return response.AuthURL, nil
+	}
+	stubborn := harness.NewClient(t, s.URL, "stubborn", 0)
+	first, err := knock(stubborn)
+	if err != nil || first == "" {
+		t.Fatalf("a newcomer is answered %q, error %v", first, err)
+	}
+	limited := false
+	for range 80 {
+		stubborn.Node = key.NewNode()
+		url, err := knock(stubborn)
+		if err != nil {
+			limited = strings.Contains(err.Error(), "http 429")
+			break
+		}
+		if url != first {
+			t.Fatalf("a machine has the registrations %s and %s", first, url)
+		}
+	}
+	if !limited {
+		t.Error("a machine may ask to join as often as it likes")
+	}
+	known.Node = key.NewNode()
+	if url, err := knock(known); err != nil || url == "" {
+		t.Errorf("a known machine with a new key is answered %q, error %v", url, err)
+	}
+	if url, err := knock(harness.NewClient(t, s.URL, "other", 0)); err != nil || url == "" {
+		t.Errorf("another newcomer is answered %q, error %v", url, err)
+	}
+	for range 100 {
+		if _, err := knock(harness.NewClient(t, s.URL, "many", 0)); err != nil {
+			break
+		}
+	}
+	harness.NewClient(t, s.URL, "invited", 0).Join(t, reusable)
 }

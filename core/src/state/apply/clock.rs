@@ -13,15 +13,18 @@ use crate::state::tx::{PROVEN_AFTER, Tx};
 /// By how much a clock moves at once that was set. One that is corrected while it runs moves in smaller steps.
 const STEP: Duration = Duration::from_secs(600);
 
-/// Whether the clock was set forward since the last tick.
+/// Whether the clock was set since the last tick.
 pub fn was_set(model: &Model, now: Now) -> bool {
-    !step(model, now).is_zero()
+    step(model, now) != 0
 }
 
-fn step(model: &Model, now: Now) -> Duration {
+/// By how many milliseconds the clock was set, forward or back; zero if it was not.
+fn step(model: &Model, now: Now) -> i64 {
     let moved = now.offset_ms().saturating_sub(model.clock_offset);
-    let moved = Duration::from_millis(u64::try_from(moved).unwrap_or(0));
-    if moved < STEP { Duration::ZERO } else { moved }
+    match Duration::from_millis(moved.unsigned_abs()) < STEP {
+        true => 0,
+        false => moved,
+    }
 }
 
 /// Moves what was reckoned from a clock that was set since.
@@ -29,7 +32,8 @@ pub(super) fn follow(tx: &mut Tx<'_>) {
     let now = tx.now();
     let step = step(tx, now);
     tx.clock_seen();
-    if !step.is_zero() {
+    // A clock that is reset to 1970 knows less than before.
+    if step > 0 || step < 0 && now.is_plausible() {
         shift(tx, step);
     }
     if now.is_plausible() {
@@ -40,16 +44,16 @@ pub(super) fn follow(tx: &mut Tx<'_>) {
     }
 }
 
-fn shift(tx: &mut Tx<'_>, step: Duration) {
+fn shift(tx: &mut Tx<'_>, step: i64) {
     let Unproven {
         nodes,
         preauth_keys,
         api_keys,
     } = tx.take_unproven();
-    let before = tx.now().wall.minus(step);
+    let before = tx.now().wall.moved(step.saturating_neg());
     // What a person named as a date is no span of time.
     let moved = |at: Timestamp| match at.is_plausible() == before.is_plausible() {
-        true => at.plus(step),
+        true => at.moved(step),
         false => at,
     };
     for id in nodes {

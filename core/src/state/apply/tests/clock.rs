@@ -136,3 +136,22 @@ fn a_clock_that_jumps_ends_no_registration_and_moves_nothing_that_is_old() {
     world.wait(SECOND * 3600);
     assert!(world.model.pending.is_empty());
 }
+
+#[test]
+fn a_clock_that_goes_astray_and_back_changes_nothing() {
+    for astray in [
+        DAY.as_millis() as i64,
+        -(DAY.as_millis() as i64),
+        -RIGHT.unix_ms(),
+    ] {
+        let (mut world, _) = world_at(RIGHT);
+        let id = world.node_number(1);
+        let expiry = world.node(id).expiry;
+        world.now.wall = world.now.wall.moved(astray);
+        world.tick(Flush::WhenDue);
+        assert!(!world.node(id).expired);
+        world.now.wall = world.now.wall.moved(-astray);
+        world.tick(Flush::WhenDue);
+        assert_eq!(world.node(id).expiry, expiry, "{astray}");
+    }
+}
