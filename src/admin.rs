@@ -84,6 +84,8 @@ pub struct ServerInfo {
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// Warnings about the configuration.
     pub warnings: Vec<String>,
+    /// Whether settings that cannot be read count as restrictive.
+    pub is_closed: bool,
     /// The board that hearth runs on.
     pub board: BoardStatus,
     /// Source of the policy, and its errors.

@@ -175,6 +175,8 @@ pub struct Config {
     pub warnings: Vec<Warning>,
     /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
     pub is_broken: bool,
+    /// Whether something more closed than the default applies for a key that cannot be read.
+    pub is_closed: bool,
 }
 
 /// Flags; each takes precedence over its key in the file.
@@ -275,6 +277,7 @@ impl Config {
     fn build(mut raw: RawConfig, flags: Overrides, surroundings: &Surroundings) -> Self {
         let mut config = Self::take(&mut raw, flags, surroundings);
         config.is_broken = raw.is_broken();
+        config.is_closed = raw.is_closed();
         config.warnings = raw.finish();
         config
     }
@@ -383,6 +386,7 @@ impl Config {
             limits,
             warnings: Vec::new(),
             is_broken: false,
+            is_closed: false,
         }
     }
 }

@@ -254,6 +254,7 @@ async fn serve(
         base_domain: config.base_domain.to_string(),
         tailnet,
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        is_closed: config.is_closed,
         board: board_status(&config.board),
         policy_status: policy_status.clone(),
         wan,

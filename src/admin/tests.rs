@@ -83,6 +83,7 @@ fn server() -> Server {
         },
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
+        is_closed: false,
         warnings: vec!["a warning".into()],
         board: BoardStatus::default(),
         policy_status: watch::channel(PolicyStatus::default()).1,

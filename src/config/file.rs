@@ -176,6 +176,12 @@ impl RawConfig {
         self.damaged.contains(key)
     }
 
+    /// Whether something more closed than the default applies for a key that cannot be read.
+    pub fn is_closed(&self) -> bool {
+        let mut damaged = self.damaged.iter();
+        damaged.any(|key| matches!(keys::damaged(key), Damaged::Closed(_)))
+    }
+
     /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
     pub fn is_broken(&self) -> bool {
         self.is_broken

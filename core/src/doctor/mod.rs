@@ -169,6 +169,8 @@ pub struct Facts {
     pub limit_usages: Vec<LimitUsage>,
     /// Memory usage, if there is a budget.
     pub memory: Option<Memory>,
+    /// Whether something is closed because a setting or the policy cannot be read.
+    pub is_closed: bool,
     /// Faults of the configuration and the policy.
     pub warnings: Vec<String>,
     /// Devices with routes that await approval.

@@ -180,8 +180,14 @@ fn memory(facts: &Facts) -> Option<Finding> {
 
 fn configuration(facts: &Facts) -> Option<Finding> {
     (!facts.warnings.is_empty()).then(|| {
-        let title = "The configuration or the policy has errors";
-        let finding = Finding::new("configuration", Level::Warning, title);
+        let (level, title) = match facts.is_closed {
+            true => (
+                Level::Problem,
+                "Errors in the configuration or the policy restrict the server",
+            ),
+            false => (Level::Warning, "The configuration or the policy has errors"),
+        };
+        let finding = Finding::new("configuration", level, title);
         let advice =
             "Run `hearth check` for the configuration and `hearth policy check` for the policy.";
         finding.detail(facts.warnings.join("\n")).advice(advice)

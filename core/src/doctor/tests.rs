@@ -49,6 +49,7 @@ fn healthy() -> Facts {
         stun: "[::]:3478".parse().ok(),
         relay_is_on: true,
         other_regions: 0,
+        is_closed: false,
         local_v4: Vec::new(),
         unconfirmed_names: Vec::new(),
         nodes_v4: "100.64.0.0/10".parse().unwrap(),
@@ -373,6 +374,15 @@ fn a_listener_that_the_url_does_not_lead_to_is_a_problem() {
     ] {
         assert!(!found(host, listener), "{host} {listener}");
     }
+}
+
+#[test]
+fn what_is_closed_by_a_fault_is_a_problem() {
+    let mut facts = healthy();
+    facts.warnings = vec!["hearth.toml:1:1: unknown key `colour`".into()];
+    assert_eq!(level(&facts, "configuration"), Some(Level::Warning));
+    facts.is_closed = true;
+    assert_eq!(level(&facts, "configuration"), Some(Level::Problem));
 }
 
 #[test]

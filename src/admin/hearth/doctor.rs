@@ -97,6 +97,7 @@ impl ApiCall<'_> {
                 let used = resident_bytes()?;
                 Some(Memory { used, budget })
             }),
+            is_closed: about.is_closed || about.policy_status.borrow().is_closed(&snapshot),
             local_v4: local_v4(),
             unconfirmed_names: self.unconfirmed_names(&snapshot),
             warnings: (about.warnings.iter().cloned())
