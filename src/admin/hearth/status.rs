@@ -11,6 +11,7 @@ use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
 use crate::qr;
 use hearth_core::doctor::Level;
+use hearth_core::doctor::public_url::DroppedUpgrade;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -105,7 +106,7 @@ impl ApiCall<'_> {
             .map(|finding| finding.title)
             .collect();
         let dropped = about.dropped_upgrades.last(self.now);
-        titles.extend(dropped.map(|dropped| dropped.title()));
+        titles.extend(dropped.map(|_| DroppedUpgrade::TITLE.to_owned()));
         for title in &mut titles {
             title.push_str("; see `hearth doctor`");
         }
