@@ -201,7 +201,7 @@ func TestProxyStories(t *testing.T) {
 		}
 		// The debug log names the source of each connection.
 		harness.Eventually(t, harness.Patience, "the address of a client", func() error {
-			return harness.Check(strings.Contains(s.Log(), address), "the log has only that of the proxy:\n%s", s.Log())
+			return harness.Check(strings.Contains(s.Log(), "source="+address), "the log has only that of the proxy:\n%s", s.Log())
 		})
 	})
 	t.Run("upgrade", func(t *testing.T) {

@@ -71,7 +71,7 @@ pub struct PublicCheck {
 /// An upgrade request that arrived without its `Upgrade` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedUpgrade {
-    /// The address it came from: that of the proxy, unless that is trusted to name its client.
+    /// The address it came from: that of the proxy, or that of the client if the proxy is trusted to name it.
     pub source: IpAddr,
     /// The path of the request.
     pub path: String,
@@ -318,27 +318,25 @@ fn unjudged(url: &str) -> Finding {
 }
 
 impl DroppedUpgrade {
+    /// One line about it.
+    pub const TITLE: &str = "A proxy removes the Upgrade header of clients";
+
     /// Whether it comes from this machine or its LAN, where proxies are, and not from a stranger.
     pub fn is_nearby(&self) -> bool {
         kind_of(self.source) != Kind::Public
     }
 
-    /// One line about it.
-    pub fn title(&self) -> String {
-        format!("A proxy at {} removes the Upgrade header", self.source)
-    }
-
     fn finding(&self) -> Finding {
         let detail = format!(
-            "At {} a request for {} arrived without its Upgrade header. Clients behind this proxy cannot connect.",
-            self.at, self.path
+            "At {} a request for {} arrived from {} without its Upgrade header. Clients behind this proxy cannot connect.",
+            self.at, self.path, self.source
         );
         // Anyone on the internet can send such a request.
         let level = match self.is_nearby() {
             true => Level::Problem,
             false => Level::Warning,
         };
-        Finding::new("proxy.upgrade", level, self.title())
+        Finding::new("proxy.upgrade", level, Self::TITLE)
             .detail(detail)
             .advice(PASS_UPGRADES)
     }

@@ -13,6 +13,7 @@ use crate::qr;
 use crate::status::policy;
 use crate::status::ssh_checks::Verdict;
 use hearth_core::doctor::Level;
+use hearth_core::doctor::public_url::DroppedUpgrade;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -120,7 +121,7 @@ impl ApiCall<'_> {
             .map(|finding| finding.title)
             .collect();
         let dropped = about.dropped_upgrades.last(self.now);
-        titles.extend(dropped.map(|dropped| dropped.title()));
+        titles.extend(dropped.map(|_| DroppedUpgrade::TITLE.to_owned()));
         for title in &mut titles {
             title.push_str("; see `hearth doctor`");
         }
