@@ -59,7 +59,7 @@ async function on(system, fragment, check) {
 		await page.open(`${url}/join${fragment}`);
 		await page.until("document.querySelector('details')");
 		await page.value('localStorage.length');
-		if (SHOTS) {
+		if (SHOTS && (!fragment || fragment == `#${key}`)) {
 			mkdirSync(SHOTS, { recursive: true });
 			await page.screenshot(join(SHOTS, `join-${system.split(' ')[0]}${fragment ? '' : '-without-key'}.png`));
 		}
