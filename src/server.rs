@@ -37,7 +37,7 @@ use crate::logging::LogControl;
 use crate::net::gate::Gate;
 use crate::net::tls::TlsError;
 use crate::relay::context::RelayContext;
-use crate::relay::regions::Regions;
+use crate::relay::derp_map::Regions;
 use crate::relay_key::node_key;
 use crate::routes::table::ROUTES;
 use crate::routes::{MACHINE, Router};

@@ -12,7 +12,7 @@
 )]
 
 pub mod clock;
-pub mod derp_map;
+pub mod derp_map_file;
 pub mod doctor;
 pub mod id;
 pub mod keys;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hearth_derp::relay::Relay;
-use hearth_derp::{Limits, ServerSecret, http};
+use hearth_derp::{Limits, ServerSecret, headers};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -71,11 +71,11 @@ async fn upgrade(mut stream: TcpStream, relay: &Relay) -> std::io::Result<(TcpSt
     let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
     let fast_start = format!(
         "\r\n{}: 1\r\n",
-        http::FAST_START_HEADER.to_ascii_lowercase()
+        headers::FAST_START_HEADER.to_ascii_lowercase()
     );
     if !head.contains(&fast_start) {
         stream
-            .write_all(&http::upgrade_response(&relay.public_key()))
+            .write_all(&headers::upgrade_response(&relay.public_key()))
             .await?;
     }
     Ok((stream, rest))

@@ -5,7 +5,7 @@
 //! and times, but no content.
 //!
 //! # Protocol flow
-//! 1. The client requests an HTTP upgrade of `/derp` ([`http`]). With `Derp-Fast-Start: 1` there is
+//! 1. The client requests an HTTP upgrade of `/derp` ([`headers`]). With `Derp-Fast-Start: 1` there is
 //!    no HTTP response.
 //! 2. Relay: `ServerKey`. Client: `ClientInfo` in a NaCl box, which proves that it owns its key
 //!    ([`handshake`]).
@@ -52,7 +52,7 @@ pub mod conn;
 mod deframer;
 pub mod frame;
 pub mod handshake;
-pub mod http;
+pub mod headers;
 pub mod key;
 pub mod limits;
 pub mod mesh_key;

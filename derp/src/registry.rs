@@ -45,7 +45,7 @@ pub struct ConnInfo {
     /// The client's address.
     pub source: SocketAddr,
     /// Whether the client prefers another relay of the region, see
-    /// [`IDEAL_NODE_HEADER`](crate::http::IDEAL_NODE_HEADER).
+    /// [`IDEAL_NODE_HEADER`](crate::headers::IDEAL_NODE_HEADER).
     pub not_ideal: bool,
 }
 

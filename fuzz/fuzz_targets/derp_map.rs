@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use hearth_core::derp_map::{Part, join};
+use hearth_core::derp_map_file::{Part, join};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -10,7 +10,7 @@ use hearth::net::body;
 use hearth::net::http1::{Http1End, serve};
 use hearth::net::limits::Limits;
 use hearth::net::upgrade::{PendingResponse, Upgrade};
-use hearth::relay::upgrade::{self as derp, RelayUpgrade};
+use hearth::relay::http::{self as derp, RelayUpgrade};
 use hearth::shutdown::Shutdown;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};

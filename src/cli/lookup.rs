@@ -166,6 +166,16 @@ fn is_id(text: &str, id: &str) -> bool {
     digits && text.trim_start_matches('0') == id
 }
 
+/// The owner of a node as people write it: its tags, or the name of its user.
+pub fn owner(node: &Node) -> String {
+    if !node.tags.is_empty() {
+        return cell(&node.tags.join(", "));
+    }
+    node.user
+        .as_ref()
+        .map_or_else(|| "-".into(), |user| cell(&user.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,14 +250,4 @@ mod tests {
                 .contains("`hearth users list`")
         );
     }
-}
-
-/// The owner of a node as people write it: its tags, or the name of its user.
-pub fn owner(node: &Node) -> String {
-    if !node.tags.is_empty() {
-        return cell(&node.tags.join(", "));
-    }
-    node.user
-        .as_ref()
-        .map_or_else(|| "-".into(), |user| cell(&user.name))
 }

@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_derp::http as derp;
+use hearth_derp::headers as derp;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};

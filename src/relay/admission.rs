@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Limits, WebUrl};
 use crate::outbound::client::{Outbound, OutboundError};
+use crate::relay::http::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::relay::turns::Turns;
-use crate::relay::upgrade::{AdmitAnswer, AdmitRequest, MAX_VERIFY_BYTES, VERIFY};
 use crate::relay_key::{node_key, relay_key};
 use crate::shutdown::Shutdown;
 use crate::system_clock;

@@ -22,7 +22,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::bootstrap_dns::BootstrapDns;
-use super::upgrade::{self, RelayUpgrade};
+use super::http::{self, RelayUpgrade};
 use crate::net::body::{self, Body};
 use crate::net::gate::{Holder, Ticket};
 use crate::net::stream::Stream;
@@ -45,7 +45,7 @@ impl RelayContext {
         match &self.relay {
             Some(relay) => {
                 let key = relay.public_key();
-                upgrade::upgrade(request, &key, |asked| self.take_over(relay.clone(), asked))
+                http::upgrade(request, &key, |asked| self.take_over(relay.clone(), asked))
             }
             None => body::text(StatusCode::NOT_FOUND, "the relay is disabled"),
         }
@@ -53,18 +53,16 @@ impl RelayContext {
 
     /// Takes over the connection of a fast-start client, which expects no HTTP response.
     pub fn fast_start(&self, path: &str, header: &dyn Fn(&str) -> Vec<u8>) -> Option<Upgrade> {
-        let asked = upgrade::fast_start(path, header)?;
+        let asked = http::fast_start(path, header)?;
         Some(match &self.relay {
             Some(relay) => self.take_over(relay.clone(), asked),
-            None => Upgrade::new(upgrade::PROTOCOL, |_, _, _| {
-                Box::pin(std::future::ready(()))
-            }),
+            None => Upgrade::new(http::PROTOCOL, |_, _, _| Box::pin(std::future::ready(()))),
         })
     }
 
     fn take_over(&self, relay: Relay, asked: RelayUpgrade) -> Upgrade {
         let admits_anyone = self.admits_anyone;
-        Upgrade::new(upgrade::PROTOCOL, move |stream, received, ticket| {
+        Upgrade::new(http::PROTOCOL, move |stream, received, ticket| {
             let source = ticket.source();
             let holder = move |key: Key| match admits_anyone {
                 true => by_source(Source::of(source.ip())),

@@ -1,342 +1,437 @@
-//! DERP region of this server, as advertised in DERP maps.
+//! DERP map sources: the region of this server, the policy, files and URLs.
+//!
+//! The last valid response of each URL is kept on disk, so that hearth starts without internet access.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{Config, Host, Scheme};
-use crate::status::addresses::Addresses;
-use hearth_core::tailcfg::derpmap::{DerpNode, DerpRegion};
-use hearth_core::wan::{Addresses as Public, Kind, kind_of};
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
 
-/// The self-signed certificate of this server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// Its hash, as 64 hexadecimal digits.
-    pub sha256: String,
-    /// Whether it is served at the advertised host and port, as seen from this machine; `None` while unknown.
-    /// `Some(false)` is another certificate that clients trust: that of a proxy.
-    pub is_served: Option<bool>,
+use crate::config::{DerpSettings, WebUrl};
+use crate::files;
+use crate::outbound::client::{Outbound, OutboundError};
+use crate::shutdown::Shutdown;
+use hearth_core::derp_map_file::{InvalidMap, Part, join};
+use hearth_core::netmap::SharedMapData;
+use hearth_core::policy::Policy;
+use hearth_core::state::snapshot::Snapshot;
+use hearth_core::tailcfg::derpmap::{DerpMap, DerpRegion};
+
+/// Directory of the kept responses, below the data directory.
+const FOLDER: &str = "derp-maps";
+
+/// Timeout of a request to a URL.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Retry interval of a URL that failed, unless the regular interval is shorter.
+const RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// Why a source has no map.
+#[derive(Debug, thiserror::Error)]
+enum SourceFault {
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    #[error("{0}")]
+    Url(#[from] OutboundError),
+    #[error("{0}")]
+    Invalid(#[from] InvalidMap),
+    #[error("invalid UTF-8")]
+    NotText,
 }
 
-/// Whether clients find the HTTPS listener itself, with its self-signed certificate, at the advertised host and
-/// port. Otherwise a proxy is there, with a certificate of its own, and must not be pinned.
-fn is_own_listener(config: &Config, addresses: &Addresses, host: &str, port: u16) -> bool {
-    let Some(listener) = addresses.https else {
-        return false;
-    };
-    let address = host.parse::<IpAddr>().ok();
-    let is_local = host == "localhost" || address.is_some_and(|ip| ip.is_loopback());
-    if listener.ip().is_loopback() && !is_local {
-        return false;
-    }
-    // Another port is a forwarded one if no certificate can be in front: there is no name that has one, or
-    // the certificate files of hearth itself could not be read.
-    let has_no_authority = config.derp.host_name.is_none() || address.is_some();
-    let is_plain = addresses.server_url.get().scheme() == Scheme::Http;
-    let is_forwarded = config.tls.is_some() || (is_plain && has_no_authority);
-    port == listener.port() || is_forwarded
+/// All sources of regions, with the last valid map of each.
+pub struct Regions {
+    /// Region of this server, which changes with its public address.
+    own: watch::Receiver<Option<DerpRegion>>,
+    score: Option<f64>,
+    urls: Vec<WebUrl>,
+    files: Vec<PathBuf>,
+    refresh: Duration,
+    most_bytes: usize,
+    folder: PathBuf,
+    outbound: Arc<Outbound>,
+    /// Last valid part of each source: URLs first, then files.
+    known: BTreeMap<usize, Part>,
+    /// Last policy, and its part.
+    policy: Option<Arc<Policy>>,
+    of_policy: Option<Part>,
+    /// The policy omits the regions of the URLs.
+    omits_urls: bool,
 }
 
-/// Region of this server. `pin` is the self-signed certificate, whose hash clients require if they meet it;
-/// `public` are the public addresses advertised so that clients need no DNS. `None` without a relay, or when it
-/// is not reachable: clients connect to relays over TLS only.
-pub fn region(
-    config: &Config,
-    addresses: &Addresses,
-    pin: Option<&Pin>,
-    public: Public,
-) -> Option<DerpRegion> {
-    let derp = &config.derp;
-    let url = addresses.server_url.get();
-    let listener = addresses.https.map(|address| address.port());
-    // An https URL has the public TLS port: a forwarded port, or a reverse proxy.
-    let from_url = (url.scheme() == Scheme::Https).then(|| url.port());
-    let port = match derp.is_stun_only {
-        true => 0,
-        false => derp.port.or(from_url).or(listener)?,
-    };
-    if !derp.enabled || (derp.is_stun_only && addresses.stun.is_none()) {
-        return None;
-    }
-    let host = match (&derp.host_name, url.host()) {
-        (Some(name), _) => name.clone(),
-        (None, Host::Name(name)) => name.to_string(),
-        (None, Host::Address(address)) => address.to_string(),
-    };
-    let pin = pin.filter(|pin| {
-        let is_served = pin.is_served;
-        !derp.is_stun_only
-            && listener.is_some()
-            && is_served.unwrap_or_else(|| is_own_listener(config, addresses, &host, port))
-    });
-    let stun = addresses.stun.map(|address| address.port());
-    let stun_port = stun.map_or(-1, |listener| i32::from(derp.stun_port.unwrap_or(listener)));
-    let has_port_80 = addresses.http.is_some_and(|address| address.port() == 80);
-    let set = Public {
-        v4: derp.ipv4,
-        v6: derp.ipv6,
-    };
-    let node = |letter: char, host: String, addresses: [String; 2]| {
-        let [ipv4, ipv6] = addresses;
-        DerpNode {
-            name: format!("{}{letter}", derp.region_id),
-            region_id: derp.region_id,
-            host_name: host,
-            cert_name: match pin {
-                Some(pin) => format!("sha256-raw:{}", pin.sha256),
-                None => String::new(),
-            },
-            can_port_80: has_port_80 && ipv4.parse::<IpAddr>().is_ok(),
-            ipv4,
-            ipv6,
-            stun_port,
-            derp_port: i32::from(port),
-            stun_only: derp.is_stun_only,
-            insecure_for_tests: false,
+impl Regions {
+    /// The sources in the configuration. `own` is the region of this server.
+    pub fn new(
+        derp: &DerpSettings,
+        own: watch::Receiver<Option<DerpRegion>>,
+        most_bytes: usize,
+        data_dir: &Path,
+        outbound: Arc<Outbound>,
+    ) -> Self {
+        Self {
+            own,
+            score: derp.region_score.map(|score| score.factor()),
+            urls: derp.map_urls.clone(),
+            files: derp.map_files.clone(),
+            refresh: derp.map_refresh,
+            most_bytes,
+            folder: data_dir.join(FOLDER),
+            outbound,
+            known: BTreeMap::new(),
+            policy: None,
+            of_policy: None,
+            omits_urls: false,
         }
-    };
-    let mut nodes = Vec::with_capacity(2);
-    match host.parse::<IpAddr>() {
-        // Clients resolve unknown addresses by DNS.
-        Err(_) => nodes.push(node('a', host, texts(set.or(public), ""))),
-        Ok(private) if kind_of(private) != Kind::Public => {
-            let all = set.or(only(private));
-            nodes.push(node('a', host, texts(all, NO_ADDRESS)));
-            // Remote clients need a second node, which they use when the first does not answer. Its host name is
-            // an address as well, for which only a self-signed certificate exists.
-            let first = public.iter().next().filter(|_| pin.is_some());
-            if let Some(first) = first {
-                nodes.push(node('b', first.to_string(), texts(public, NO_ADDRESS)));
+    }
+
+    /// Map from the policy, files and kept responses, without network requests.
+    pub fn at_start(&mut self, snapshot: &Snapshot) -> DerpMap {
+        for at in 0..self.urls.len() {
+            let kept = files::read(&self.cache_path(at), self.most_bytes);
+            // No kept response on the first start.
+            if let Some(part) = kept.ok().and_then(|bytes| part_of(&bytes).ok()) {
+                self.known.insert(at, part);
             }
         }
-        Ok(host_address) => {
-            let all = set.or(public).or(match public.is_empty() {
-                true => only(host_address),
-                false => Public::default(),
-            });
-            // A CA certificate is for the host name; a self-signed one is verified by its hash.
-            let moved = all.iter().find(|ip| ip.is_ipv4() == host_address.is_ipv4());
-            let name = match moved.filter(|_| pin.is_some()) {
-                Some(moved) => moved.to_string(),
-                None => host,
+        self.read_files();
+        self.read_policy(snapshot);
+        self.joined()
+    }
+
+    /// Keeps the DERP map of all clients up to date: fetches the URLs at once, then at each interval and on
+    /// each message of `again`. Changes of the policy and of the own region apply at once, also during a
+    /// request.
+    pub async fn keep(
+        mut self,
+        tailnet: watch::Sender<Arc<SharedMapData>>,
+        mut states: watch::Receiver<Arc<Snapshot>>,
+        again: Arc<Notify>,
+        shutdown: Shutdown,
+    ) {
+        loop {
+            let asking = ask_all(self.urls.clone(), self.outbound.clone(), self.most_bytes);
+            let asked = tokio::select! {
+                () = shutdown.wait() => return,
+                stopped = self.follow(&tailnet, &mut states) => return stopped,
+                answers = asking => answers,
             };
-            nodes.push(node('a', name, texts(all, NO_ADDRESS)));
+            let all_answered = self.store_responses(asked);
+            self.read_files();
+            self.read_policy(&states.borrow_and_update().clone());
+            self.announce(&tailnet);
+            let pause = match all_answered {
+                true => self.refresh,
+                false => self.refresh.min(RETRY),
+            };
+            let has_sources = !self.urls.is_empty() || !self.files.is_empty();
+            let pause = async move {
+                match has_sources {
+                    true => tokio::time::sleep(pause).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.wait() => return,
+                stopped = self.follow(&tailnet, &mut states) => return stopped,
+                () = again.notified() => {}
+                () = pause => {}
+            }
         }
     }
-    Some(DerpRegion {
-        region_id: derp.region_id,
-        region_code: derp.region_code.clone(),
-        region_name: derp.region_name.clone(),
-        nodes,
-        ..DerpRegion::default()
-    })
-}
 
-/// No address of this family. Source: `DERPNode.IPv4` in tailscale `tailcfg/derpmap.go`.
-const NO_ADDRESS: &str = "none";
+    /// Publishes each change of the policy and of the own region, until the server stops. Cancel safe.
+    async fn follow(
+        &mut self,
+        tailnet: &watch::Sender<Arc<SharedMapData>>,
+        states: &mut watch::Receiver<Arc<Snapshot>>,
+    ) {
+        loop {
+            tokio::select! {
+                changed = states.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if self.read_policy(&states.borrow_and_update().clone()) {
+                        self.announce(tailnet);
+                    }
+                }
+                changed = self.own.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.announce(tailnet);
+                }
+            }
+        }
+    }
 
-fn only(address: IpAddr) -> Public {
-    match address {
-        IpAddr::V4(v4) => Public {
-            v4: Some(v4),
-            v6: None,
-        },
-        IpAddr::V6(v6) => Public {
-            v4: None,
-            v6: Some(v6),
-        },
+    fn announce(&self, tailnet: &watch::Sender<Arc<SharedMapData>>) {
+        let map = self.joined();
+        tailnet.send_if_modified(|now| {
+            let new = now.with_derp_map(&map);
+            let is_other = new.derp_map != now.derp_map;
+            if is_other {
+                tracing::info!(regions = map.regions.len(), "DERP map changed");
+                *now = Arc::new(new);
+            }
+            is_other
+        });
+    }
+
+    /// Reads the regions of the policy if it has changed; true when it has.
+    fn read_policy(&mut self, snapshot: &Snapshot) -> bool {
+        let policy = snapshot.compiled().policy();
+        let is_same = match (policy, &self.policy) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_same {
+            return false;
+        }
+        self.policy = policy.cloned();
+        self.of_policy = None;
+        self.omits_urls = false;
+        let Some(text) = policy.and_then(|policy| policy.derp_map_json()) else {
+            return true;
+        };
+        match Part::read(&text) {
+            Ok(part) => {
+                self.omits_urls = omits_default_regions(&text);
+                self.of_policy = Some(part);
+            }
+            Err(fault) => tracing::warn!(%fault, "invalid derpMap in the policy"),
+        }
+        true
+    }
+
+    /// Stores the responses of the URLs, in their order; true when all returned a map.
+    fn store_responses(&mut self, answers: Vec<Result<(Bytes, Part), SourceFault>>) -> bool {
+        let mut all_answered = true;
+        for (at, answer) in answers.into_iter().enumerate() {
+            let url = self.urls.get(at).map(ToString::to_string);
+            match answer {
+                // The same response is not written again, to reduce flash wear.
+                Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
+                Ok((bytes, part)) => {
+                    if let Err(fault) = files::replace(&self.cache_path(at), &bytes) {
+                        tracing::warn!(url, %fault, "cannot save the DERP map of this URL");
+                    }
+                    self.known.insert(at, part);
+                }
+                Err(fault) => {
+                    tracing::warn!(url, %fault, "no DERP map from this URL; keeping its last regions");
+                    all_answered = false;
+                }
+            }
+        }
+        all_answered
+    }
+
+    fn read_files(&mut self) {
+        for (at, path) in self.files.iter().enumerate() {
+            let read = || part_of(&files::read(path, self.most_bytes)?);
+            match read() {
+                Ok(part) => {
+                    self.known.insert(self.urls.len().saturating_add(at), part);
+                }
+                Err(fault) => {
+                    let file = path.display();
+                    tracing::warn!(%file, %fault, "no DERP map from this file; keeping its last regions");
+                }
+            }
+        }
+    }
+
+    fn joined(&self) -> DerpMap {
+        let urls = self.urls.len();
+        let counts = |(at, _): &(&usize, &Part)| !(self.omits_urls && **at < urls);
+        let known = self.known.iter().filter(counts).map(|(_, part)| part);
+        let own = self.own.borrow().clone();
+        let own = own.map(|region| Part::one(region, self.score));
+        let (map, left_out) = join(known.chain(&self.of_policy).chain(&own));
+        if !left_out.is_empty() {
+            tracing::warn!(?left_out, "regions skipped: duplicate node names");
+        }
+        map
+    }
+
+    /// Path of the kept response of a URL.
+    fn cache_path(&self, at: usize) -> PathBuf {
+        let url = self
+            .urls
+            .get(at)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let hash = ring::digest::digest(&ring::digest::SHA256, url.as_bytes());
+        let name = data_encoding::HEXLOWER.encode(hash.as_ref().get(..8).unwrap_or_default());
+        self.folder.join(format!("{name}.json"))
     }
 }
 
-/// The addresses as strings, and `missing` for a family without one.
-fn texts(addresses: Public, missing: &str) -> [String; 2] {
-    let v4 = addresses.v4.map(|ip| ip.to_string());
-    let v6 = addresses.v6.map(|ip| ip.to_string());
-    [v4, v6].map(|text| text.unwrap_or_else(|| missing.to_owned()))
+/// Fetches all URLs, one after the other.
+async fn ask_all(
+    urls: Vec<WebUrl>,
+    outbound: Arc<Outbound>,
+    most_bytes: usize,
+) -> Vec<Result<(Bytes, Part), SourceFault>> {
+    let mut answers = Vec::with_capacity(urls.len());
+    for url in urls {
+        let answer = outbound.get(&url, most_bytes, TIMEOUT).await;
+        let answer = answer.map_err(SourceFault::from);
+        answers.push(answer.and_then(|bytes| Ok((bytes.clone(), part_of(&bytes)?))));
+    }
+    answers
+}
+
+/// Whether a map replaces that of tailscale.com, which hearth gets from URLs.
+/// Source: `DERPMap.OmitDefaultRegions` in tailscale `tailcfg/derpmap.go`.
+fn omits_default_regions(text: &str) -> bool {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Map {
+        #[serde(default, alias = "OmitDefaultRegions")]
+        omit_default_regions: bool,
+    }
+    serde_json::from_str::<Map>(text).is_ok_and(|map| map.omit_default_regions)
+}
+
+fn part_of(bytes: &[u8]) -> Result<Part, SourceFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SourceFault::NotText)?;
+    Ok(Part::read(text)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, Surroundings};
-    use crate::status::addresses::CurrentUrl;
-    use hearth_core::derp_map::{Part, join};
-
-    fn map(url: &str, pin: Option<&str>) -> String {
-        map_with(url, pin, Public::default())
-    }
-
-    fn map_with(url: &str, pin: Option<&str>, public: Public) -> String {
-        let own = own_region(url, pin.map(pinned).as_ref(), public, |_, _| {});
-        serde_json::to_string(&join(&own.map(|region| Part::one(region, None))).0).unwrap()
-    }
-
-    fn pinned(hash: &str) -> Pin {
-        Pin {
-            sha256: hash.to_owned(),
-            is_served: None,
-        }
-    }
-
-    fn own_region(
-        url: &str,
-        pin: Option<&Pin>,
-        public: Public,
-        change: impl FnOnce(&mut Config, &mut Addresses),
-    ) -> Option<DerpRegion> {
-        let overrides = Overrides {
-            server_url: Some(url.parse().unwrap()),
-            ..Overrides::default()
-        };
-        let mut config = Config::load(overrides, &Surroundings::default());
-        let mut addresses = Addresses {
-            server_url: CurrentUrl::new(config.server_url.clone()),
-            http: Some(([0, 0, 0, 0], 80).into()),
-            https: Some(([0, 0, 0, 0], 8443).into()),
-            stun: Some(([0, 0, 0, 0], 3478).into()),
-            socket: "/dev/null".into(),
-        };
-        change(&mut config, &mut addresses);
-        region(&config, &addresses, pin, public)
-    }
-
-    /// Whether clients require the self-signed certificate.
-    fn is_pinned(url: &str, pin: &Pin, change: impl FnOnce(&mut Config, &mut Addresses)) -> bool {
-        let region = own_region(url, Some(pin), Public::default(), change).unwrap();
-        region.nodes.iter().all(|node| !node.cert_name.is_empty())
-    }
+    use crate::config::{Config, Overrides, Surroundings};
+    use hearth_core::state::testing::World;
 
     #[test]
-    fn the_own_certificate_is_pinned_only_where_clients_meet_it() {
-        let unknown = pinned("ab");
-        let pinned =
-            |url, change: fn(&mut Config, &mut Addresses)| is_pinned(url, &unknown, change);
-        let nothing: fn(&mut Config, &mut Addresses) = |_, _| {};
-        // The listener itself, also by another port that a router forwards.
-        assert!(pinned("http://192.168.1.1:8080", nothing));
-        assert!(pinned("https://203.0.113.5:8443", nothing));
-        assert!(pinned("https://home.example:8443", nothing));
-        assert!(pinned("http://192.168.1.1:8080", |config, _| config
-            .derp
-            .port =
-            Some(443)));
-        assert!(pinned("https://home.example", |config, _| config
-            .derp
-            .port =
-            Some(8443)));
-        assert!(pinned("http://192.168.1.1:8080", |config, _| {
-            config.derp.host_name = Some("relay.example".into());
-        }));
-        // A proxy.
-        assert!(!pinned("https://home.example", nothing));
-        assert!(!pinned("https://home.example:444", nothing));
-        assert!(!pinned("https://192.168.1.1", nothing));
-        assert!(!pinned("https://home.example", |config, _| config
-            .derp
-            .port =
-            Some(443)));
-        assert!(!pinned("http://192.168.1.1:8080", |config, _| {
-            config.derp.host_name = Some("relay.example".into());
-            config.derp.port = Some(443);
-        }));
-        assert!(!pinned("https://home.example:8443", |_, addresses| {
-            addresses.https = "127.0.0.1:8443".parse().ok();
-        }));
-        for url in ["http://localhost:8080", "http://127.0.0.1:8080"] {
-            assert!(pinned(url, |_, addresses| {
-                addresses.https = "127.0.0.1:8443".parse().ok();
+    fn files_and_kept_responses_make_a_map_without_the_internet() {
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = dir.path().join("derp.yaml");
+        let region = "regions:\n  901:\n    nodes:\n    - name: 901a\n      hostname: h\n";
+        files::replace(&yaml, region.as_bytes()).unwrap();
+        let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        derp.map_files = vec![yaml.clone(), dir.path().join("missing.yaml")];
+        derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];
+        let own = DerpRegion {
+            region_id: 900,
+            ..DerpRegion::default()
+        };
+        derp.region_score = Some(crate::config::value::Score(500));
+        let outbound = Arc::new(Outbound::default());
+        let own = watch::channel(Some(own)).1;
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
+        let kept = regions.cache_path(0);
+        files::replace(
+            &kept,
+            br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#,
+        )
+        .unwrap();
+        let map = regions.at_start(&World::new().snapshot());
+        assert_eq!(map.regions.keys().collect::<Vec<_>>(), [&1, &900, &901]);
+        let scores = map.home_params.unwrap().region_score;
+        assert_eq!(scores, BTreeMap::from([(900, 0.5)]));
+        // A file that becomes invalid later removes nothing.
+        files::replace(&yaml, b"regions: {").unwrap();
+        regions.read_files();
+        assert_eq!(regions.joined().regions.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_regions_of_a_policy_come_and_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        let own = DerpRegion {
+            region_id: 900,
+            ..DerpRegion::default()
+        };
+        let outbound = Arc::new(Outbound::default());
+        let (change, of_us) = watch::channel(Some(own.clone()));
+        let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
+        let (mut world, _) = World::with_user();
+        let map = regions.at_start(&world.snapshot());
+        let (sender, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
+        let (states, watched) = watch::channel(Arc::new(world.snapshot()));
+        let shutdown = Shutdown::new();
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
+        let seen = async {
+            let policy = r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"901": {"RegionID": 901,
+                "RegionCode": "x", "Nodes": [{"Name": "x", "RegionID": 901, "HostName": "h"}]}}}}"#;
+            for (text, regions) in [(policy, "901"), ("{}", "900")] {
+                world.set_policy(text);
+                states.send_replace(Arc::new(world.snapshot()));
+                let has = text == policy;
+                let is_announced =
+                    |now: &Arc<SharedMapData>| now.derp_map.contains("\"901\"") == has;
+                let now = tailnets.wait_for(is_announced).await.unwrap();
+                assert!(now.derp_map.contains(regions) && now.derp_map.contains("900"));
+            }
+            // The own region is published again when it has changed.
+            change.send_replace(Some(DerpRegion {
+                region_name: "moved".into(),
+                ..own
             }));
-        }
-        // The certificate files of hearth could not be read.
-        assert!(pinned("https://home.example", |config, _| {
-            config.tls = Some(crate::config::TlsFiles {
-                cert: "/missing".into(),
-                key: "/missing".into(),
-            });
-        }));
-    }
-
-    #[test]
-    fn the_certificate_that_is_really_served_decides() {
-        let seen = |is_served| Pin {
-            is_served,
-            ..pinned("ab")
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("moved");
+            tailnets.wait_for(is_announced).await.unwrap();
+            shutdown.trigger();
         };
-        for url in ["https://home.example", "https://home.example:8443"] {
-            assert!(is_pinned(url, &seen(Some(true)), |_, _| {}), "{url}");
-            assert!(!is_pinned(url, &seen(Some(false)), |_, _| {}), "{url}");
-        }
-        // Without a listener there is nothing of hearth to meet.
-        let off = |config: &mut Config, addresses: &mut Addresses| {
-            (config.derp.port, addresses.https) = (Some(443), None);
+        tokio::join!(kept, seen);
+    }
+
+    #[tokio::test]
+    async fn a_slow_url_delays_no_other_change() {
+        let dir = tempfile::tempdir().unwrap();
+        // It accepts connections and never responds.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/map", silent.local_addr().unwrap());
+        let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        derp.map_urls = vec![url.parse().unwrap()];
+        let (change, own) = watch::channel(None);
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
+        let (world, _) = World::with_user();
+        let map = regions.at_start(&world.snapshot());
+        let (sender, mut tailnets) =
+            watch::channel(Arc::new(SharedMapData::new("t.net".into(), &map)));
+        let (_states, watched) = watch::channel(Arc::new(world.snapshot()));
+        let shutdown = Shutdown::new();
+        let kept = regions.keep(sender, watched, Arc::default(), shutdown.clone());
+        let seen = async {
+            let region = DerpRegion {
+                region_id: 900,
+                ..DerpRegion::default()
+            };
+            change.send_replace(Some(region));
+            let is_announced = |now: &Arc<SharedMapData>| now.derp_map.contains("900");
+            let announced = tokio::time::timeout(TIMEOUT / 2, tailnets.wait_for(is_announced));
+            assert!(announced.await.is_ok());
+            shutdown.trigger();
         };
-        assert!(!is_pinned("https://home.example", &seen(Some(true)), off));
+        tokio::join!(kept, seen);
     }
 
     #[test]
-    fn with_a_private_address_the_certificate_is_pinned() {
-        assert_eq!(
-            map("http://192.168.1.1:8080", Some("ab12")),
-            r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"192.168.1.1","CertName":"sha256-raw:ab12","IPv4":"192.168.1.1","IPv6":"none","STUNPort":3478,"DERPPort":8443,"CanPort80":true}]}}}"#
-        );
-    }
-
-    #[test]
-    fn with_a_domain_clients_use_dns_and_the_port_of_the_url() {
-        assert_eq!(
-            map("https://hearth.example.com", None),
-            r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"hearth","RegionName":"hearth","Nodes":[{"Name":"900a","RegionID":900,"HostName":"hearth.example.com","STUNPort":3478,"DERPPort":443}]}}}"#
-        );
-    }
-
-    fn nodes(url: &str, pin: Option<&str>, public: [&str; 2]) -> Vec<String> {
-        let [v4, v6] = public;
-        let public = Public {
-            v4: v4.parse().ok(),
-            v6: v6.parse().ok(),
-        };
-        let map: serde_json::Value =
-            serde_json::from_str(&map_with(url, pin, public)).expect("JSON");
-        let nodes = map["Regions"]["900"]["Nodes"].as_array().expect("nodes");
-        let text =
-            |node: &serde_json::Value, key: &str| node[key].as_str().unwrap_or("").to_owned();
-        let fields = ["Name", "HostName", "IPv4", "IPv6"];
-        let line = |node| fields.map(|field| text(node, field)).join(" ");
-        nodes.iter().map(line).collect()
-    }
-
-    #[test]
-    fn public_addresses_make_dns_unnecessary() {
-        let url = "https://hearth.example.com";
-        let both = nodes(url, None, ["203.0.113.5", "2001:db8::1"]);
-        assert_eq!(both, ["900a hearth.example.com 203.0.113.5 2001:db8::1"]);
-        let one = nodes(url, None, ["", "2001:db8::1"]);
-        assert_eq!(one, ["900a hearth.example.com  2001:db8::1"]);
-    }
-
-    #[test]
-    fn an_address_as_the_name_follows_the_public_address() {
-        let url = "https://203.0.113.5:8443";
-        let moved = ["203.0.113.9", ""];
-        assert_eq!(
-            nodes(url, Some("ab"), moved),
-            ["900a 203.0.113.9 203.0.113.9 none"]
-        );
-        assert_eq!(
-            nodes(url, None, moved),
-            ["900a 203.0.113.5 203.0.113.9 none"]
-        );
-        assert_eq!(
-            nodes(url, Some("ab"), ["", ""]),
-            ["900a 203.0.113.5 203.0.113.5 none"]
-        );
-    }
-
-    #[test]
-    fn with_a_private_url_the_public_address_comes_second() {
-        let url = "http://192.168.1.1:8080";
-        let home = "900a 192.168.1.1 192.168.1.1 none";
-        let both = nodes(url, Some("ab"), ["203.0.113.5", "2001:db8::1"]);
-        assert_eq!(both, [home, "900b 203.0.113.5 203.0.113.5 2001:db8::1"]);
-        assert_eq!(nodes(url, None, ["203.0.113.5", ""]), [home]);
+    fn a_policy_can_omit_the_regions_of_urls() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
+        derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];
+        let outbound = Arc::new(Outbound::default());
+        let own = watch::channel(None).1;
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
+        let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
+        files::replace(&regions.cache_path(0), kept).unwrap();
+        let (mut world, _) = World::with_user();
+        let numbers = |map: DerpMap| map.regions.into_keys().collect::<Vec<_>>();
+        assert_eq!(numbers(regions.at_start(&world.snapshot())), [1]);
+        world.set_policy(r#"{"derpMap": {"omitDefaultRegions": true, "regions": {}}}"#);
+        assert!(regions.read_policy(&world.snapshot()));
+        assert!(numbers(regions.joined()).is_empty());
+        assert!(!regions.read_policy(&world.snapshot()));
     }
 }

@@ -15,7 +15,7 @@ use crate::files;
 use crate::net::tls::{CertResolver, MetaCertificate};
 use crate::outbound::client::Outbound;
 use crate::relay::admission::{AdmitAnyone, AdmitByUrl, AdmitKeys, AdmitNodes};
-use crate::relay::upgrade as derp;
+use crate::relay::http as derp;
 use crate::shutdown::Shutdown;
 use crate::supervise::Tasks;
 use crate::system_clock;
@@ -209,7 +209,7 @@ pub fn announce_key(
 
 /// Keeps a valid meta certificate in the certificate chain.
 async fn renew_meta(certificate: Arc<CertResolver>, key: hearth_derp::Key, shutdown: Shutdown) {
-    let key = hearth_derp::http::public_key_hex(&key);
+    let key = hearth_derp::headers::public_key_hex(&key);
     let mut made: Option<Timestamp> = None;
     loop {
         let now = system_clock::now().wall;

@@ -7,7 +7,7 @@ use super::route::{Access, Bound, Handler, Route, Verb};
 use crate::admin::v1::policy::BODY_MAX as POLICY_BYTES;
 use crate::control::{c2n_reply, key, map, register, reports, ssh_action, ts2021, unsupported};
 use crate::net::body;
-use crate::relay::{probes, upgrade};
+use crate::relay::{http as relay_http, probes};
 use crate::web;
 use hearth_core::state::scope::{Area, Scope};
 
@@ -159,7 +159,7 @@ pub static ROUTES: &[Route] = &[
     // Relay.
     route(
         Verb::Any,
-        upgrade::PATH,
+        relay_http::PATH,
         Access::Public,
         Bound::None,
         Handler::Relay(|relay, request| relay.upgrade(request)),
@@ -170,7 +170,7 @@ pub static ROUTES: &[Route] = &[
         "/derp/probe",
         Access::Public,
         Bound::None,
-        Handler::Fixed(upgrade::probe),
+        Handler::Fixed(relay_http::probe),
         "Latency probe",
     ),
     route(
@@ -178,16 +178,16 @@ pub static ROUTES: &[Route] = &[
         "/derp/latency-check",
         Access::Public,
         Bound::None,
-        Handler::Fixed(upgrade::probe),
+        Handler::Fixed(relay_http::probe),
         "Latency probe (older clients)",
     ),
     route(
         Verb::Post,
-        upgrade::VERIFY,
+        relay_http::VERIFY,
         Access::Public,
-        Bound::Bytes(upgrade::MAX_VERIFY_BYTES),
+        Bound::Bytes(relay_http::MAX_VERIFY_BYTES),
         Handler::ControlBody(|context, body| {
-            upgrade::verify(body, |key| context.engine.snapshot().admits(key))
+            relay_http::verify(body, |key| context.engine.snapshot().admits(key))
         }),
         "Verify a client for a relay",
     ),

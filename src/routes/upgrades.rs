@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 
 use crate::control::ts2021;
 use crate::net::body::Body;
-use crate::relay::upgrade;
+use crate::relay::http as relay_http;
 use crate::status::public_url::DroppedUpgrades;
 use crate::system_clock;
 
@@ -23,7 +23,7 @@ pub(super) fn note(
     source: IpAddr,
 ) {
     let path = request.uri.path();
-    if ![ts2021::PATH, upgrade::PATH].contains(&path) {
+    if ![ts2021::PATH, relay_http::PATH].contains(&path) {
         return;
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -39,7 +39,7 @@ fn is_spoilt(request: &Parts) -> bool {
     if headers.get(UPGRADE).is_some_and(|value| !value.is_empty()) {
         return false;
     }
-    let is_relay = request.uri.path() == upgrade::PATH;
+    let is_relay = request.uri.path() == relay_http::PATH;
     let by_go = || {
         headers
             .get(USER_AGENT)

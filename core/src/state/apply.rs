@@ -12,8 +12,8 @@ mod key_expiry;
 mod keys;
 mod node;
 mod pending;
+mod pending_key;
 mod policy;
-mod redeem;
 mod register;
 mod routes;
 mod tags;
@@ -82,7 +82,7 @@ pub fn apply(tx: &mut Tx<'_>, command: Command, by: &Principal) -> Applied {
         Command::AddDnsRecord(record) => dns::add(tx, record),
         Command::DeleteDnsRecord(record) => dns::delete(tx, record),
         Command::ApproveRegistration(id, user) => pending::approve(tx, &id, user),
-        Command::RedeemPreAuthKey(id, key) => redeem::redeem(tx, &id, key),
+        Command::RedeemPreAuthKey(id, key) => pending_key::redeem(tx, &id, key),
         Command::RejectRegistration(id) => pending::reject(tx, &id),
     }
 }

@@ -20,7 +20,7 @@ use super::{hook, stun};
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
 use crate::relay::bootstrap_dns::BootstrapDns;
-use crate::relay::derp_map::{self, Pin};
+use crate::relay::own_region::{self, Pin};
 use crate::shutdown::Shutdown;
 use crate::status::addresses::Addresses as Listening;
 use crate::status::wan::{Refreshed, WanStatus};
@@ -387,7 +387,7 @@ impl Watcher {
             self.saved.write(&self.data_dir);
         }
         let pin = self.pin.as_ref();
-        let region = derp_map::region(&self.config, &self.listening, pin, self.advertised.relay);
+        let region = own_region::region(&self.config, &self.listening, pin, self.advertised.relay);
         self.region.send_if_modified(|now| {
             let is_other = *now != region;
             *now = region;

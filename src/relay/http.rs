@@ -12,10 +12,10 @@
 )]
 
 use hearth_derp::frame::PROTOCOL_VERSION;
-use hearth_derp::http::{
+use hearth_derp::headers::{
     FAST_START_HEADER, IDEAL_NODE_HEADER, PUBLIC_KEY_HEADER, VERSION_HEADER, public_key_hex,
 };
-pub use hearth_derp::http::{PATH, UPGRADE as PROTOCOL};
+pub use hearth_derp::headers::{PATH, UPGRADE as PROTOCOL};
 use hearth_derp::websocket::SUBPROTOCOL;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
