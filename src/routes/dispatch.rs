@@ -177,9 +177,13 @@ async fn noise_request(
         Bound::None | Bound::Handler => bytes::Bytes::new(),
         bound => {
             let limits = &context.limits;
-            let reading = context
-                .bodies
-                .read(content, bound.bytes(limits), limits.request_timeout);
+            let ticket = parts.extensions.get::<Ticket>();
+            let client = ticket.map_or_else(
+                || Holder::new(MACHINE, *peer.machine.as_bytes()),
+                Ticket::charged_to,
+            );
+            let most = bound.bytes(limits);
+            let reading = (context.bodies).read(content, client, most, limits.request_timeout);
             let read = reading.await;
             read.map_err(|fault| body::text(fault.status(), &fault.to_string()))?
         }
