@@ -233,8 +233,10 @@ limits! {
     map_body: bytes = 64 * KIB, 4 * KIB, MIB, Share::Single("request");
     /// Size of an API request, in bytes.
     admin_body: bytes = 64 * KIB, 4 * KIB, MIB, Share::Single("request");
-    /// Size of all request bodies in transfer; further requests get 503. In bytes.
-    request_bodies: bytes = 4 * MIB, 64 * KIB, 1024 * MIB, Share::Machine;
+    /// Size of all request bodies in transfer. When it is used up, the client with the most loses its oldest, and gets 503.
+    /// In bytes.
+    request_bodies: bytes = 4 * MIB, 64 * KIB, 1024 * MIB,
+        Share::Total("per key among proven clients, per source among others");
     /// Concurrent requests per Noise connection.
     http2_streams: count = 8, 2, 256, Share::Single("connection");
     /// HTTP/2 receive window of a connection and of a stream. At least 65535, the initial window of

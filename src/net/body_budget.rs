@@ -1,8 +1,9 @@
 //! Memory budget for request bodies being received, shared by all control connections.
 //!
-//! Anyone can open a control connection and send half of a body. All bodies share one budget; when it is used up,
-//! the oldest unfinished body is evicted. Bodies of real clients arrive within a few round trips, so the oldest is
-//! the one that stalled. Bounded by the bytes given to [`BodyBudget::new`], and by the limits on connections and
+//! Anyone can open a control connection and send half of a body. All bodies share one budget. When it is used up, the
+//! client that holds more than the one that needs room, and the most, loses its oldest unfinished body. If there is none,
+//! it is the oldest of all: bodies of real clients arrive within a few round trips, so the oldest is the one that
+//! stalled. Bounded by the bytes given to [`BodyBudget::new`], and by the limits on connections and
 //! on requests per connection.
 #![cfg_attr(
     not(test),
@@ -14,6 +15,7 @@
     )
 )]
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,7 @@ use hyper::body::Body as HttpBody;
 use tokio::sync::oneshot;
 
 use crate::net::body::ReadError;
+use crate::net::gate::Holder;
 
 /// Memory budget for the bodies being received.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ struct BudgetState {
 #[derive(Debug)]
 struct Arriving {
     bytes: usize,
+    client: Holder,
     /// Dropped when the body is evicted.
     _stay: oneshot::Sender<()>,
 }
@@ -57,7 +61,7 @@ impl BodyBudget {
         }))
     }
 
-    /// Reads a whole body of at most `max_bytes` within `deadline`.
+    /// Reads a whole body of at most `max_bytes` within `deadline`, which is charged to `client`.
     /// Memory grows with the bytes received, not with the declared length. The reservation is released when
     /// the body is complete, because the caller parses it at once. Not cancel safe: bytes already read are lost.
     ///
@@ -66,6 +70,7 @@ impl BodyBudget {
     pub async fn read<B: HttpBody>(
         &self,
         body: B,
+        client: Holder,
         max_bytes: usize,
         deadline: Duration,
     ) -> Result<Bytes, ReadError> {
@@ -73,7 +78,7 @@ impl BodyBudget {
         if announced > max_bytes {
             return Err(ReadError::TooLarge);
         }
-        let (reservation, leave) = self.enter();
+        let (reservation, leave) = self.enter(client);
         let read = read_into(body, max_bytes, &reservation);
         tokio::select! {
             biased;
@@ -82,13 +87,14 @@ impl BodyBudget {
         }
     }
 
-    fn enter(&self) -> (Reservation<'_>, oneshot::Receiver<()>) {
+    fn enter(&self, client: Holder) -> (Reservation<'_>, oneshot::Receiver<()>) {
         let (stay, leave) = oneshot::channel();
         let mut shared = self.lock();
         let number = shared.begun;
         shared.begun = number.saturating_add(1);
         let arriving = Arriving {
             bytes: 0,
+            client,
             _stay: stay,
         };
         shared.arriving.insert(number, arriving);
@@ -103,6 +109,29 @@ impl BodyBudget {
 }
 
 impl BudgetState {
+    /// The body that is evicted for that with this number, which is to hold `wanted` bytes.
+    fn gives_way_to(&self, number: u64, wanted: usize) -> Option<u64> {
+        let own = self.arriving.get(&number)?.client;
+        let others = self.arriving.iter();
+        let others = || others.clone().filter(|(other, _)| **other != number);
+        // Bytes and oldest body of each client.
+        let mut clients: BTreeMap<Holder, (usize, Option<u64>)> = BTreeMap::new();
+        clients.insert(own, (wanted, None));
+        for (other, arriving) in others().filter(|(_, other)| other.bytes > 0) {
+            let (bytes, oldest) = clients.entry(arriving.client).or_default();
+            *bytes = bytes.saturating_add(arriving.bytes);
+            oldest.get_or_insert(*other);
+        }
+        let needs = clients.get(&own).map_or(wanted, |(bytes, _)| *bytes);
+        let larger = clients.values().filter(|(bytes, _)| *bytes >= needs);
+        let largest = larger.filter_map(|(bytes, oldest)| Some((*bytes, Reverse((*oldest)?))));
+        let oldest = || others().find(|(_, other)| other.bytes > 0);
+        match largest.max() {
+            Some((_, Reverse(number))) => Some(number),
+            None => oldest().map(|(number, _)| *number),
+        }
+    }
+
     fn leave(&mut self, number: u64) {
         if let Some(gone) = self.arriving.remove(&number) {
             self.free = self.free.saturating_add(gone.bytes);
@@ -135,13 +164,10 @@ impl Reservation<'_> {
                 }
                 return true;
             }
-            let mut numbers = shared.arriving.iter().filter(|(_, other)| other.bytes > 0);
-            let oldest =
-                numbers.find_map(|(number, _)| (*number != self.number).then_some(*number));
-            let Some(oldest) = oldest else {
+            let Some(surplus) = shared.gives_way_to(self.number, bytes) else {
                 return false;
             };
-            shared.leave(oldest);
+            shared.leave(surplus);
         }
     }
 }
@@ -194,8 +220,13 @@ mod tests {
     use super::*;
     use crate::net::body::Body;
     use http_body_util::Full;
+    use std::future::Future;
 
     const SOON: Duration = Duration::from_secs(5);
+
+    fn client(mark: u8) -> Holder {
+        Holder::new("client", [mark; 32])
+    }
 
     fn full(length: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![0; length]))
@@ -212,14 +243,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reading_stops_at_the_limit_and_at_the_deadline_and_gives_its_room_back() {
         let bodies = BodyBudget::new(100);
-        let read = bodies.read(full(10), 10, SOON).await;
+        let read = bodies.read(full(10), client(1), 10, SOON).await;
         assert_eq!(read.map(|bytes| bytes.len()), Ok(10));
         for (body, fault) in [
             (Body::from(vec![0; 11]), ReadError::TooLarge),
             (stalled(11), ReadError::TooLarge),
             (stalled(10), ReadError::Timeout),
         ] {
-            assert_eq!(bodies.read(body, 10, SOON).await, Err(fault));
+            assert_eq!(bodies.read(body, client(1), 10, SOON).await, Err(fault));
         }
         assert_eq!(bodies.lock().free, 100);
         assert!(bodies.lock().arriving.is_empty());
@@ -228,11 +259,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_body_is_evicted() {
         let bodies = BodyBudget::new(100);
-        let first = bodies.read(stalled(60), 60, SOON);
-        let second = bodies.read(stalled(30), 60, SOON);
+        let first = bodies.read(stalled(60), client(1), 60, SOON);
+        let second = bodies.read(stalled(30), client(2), 60, SOON);
         let third = async {
             tokio::task::yield_now().await;
-            bodies.read(full(50), 60, SOON).await
+            bodies.read(full(50), client(3), 60, SOON).await
         };
         let (first, second, third) = tokio::join!(biased; first, second, third);
         assert_eq!(first, Err(ReadError::Crowded));
@@ -242,10 +273,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_client_with_the_most_loses_its_oldest_body_and_not_the_oldest_client() {
+        let bodies = BodyBudget::new(100);
+        let small = bodies.read(stalled(20), client(1), 60, SOON);
+        let greedy = bodies.read(stalled(40), client(2), 60, SOON);
+        let again = bodies.read(stalled(40), client(2), 60, SOON);
+        let late = async {
+            tokio::task::yield_now().await;
+            bodies.read(full(30), client(3), 60, SOON).await
+        };
+        let more = async {
+            tokio::task::yield_now().await;
+            bodies.read(full(50), client(2), 60, SOON).await
+        };
+        let (small, greedy, again, late, more) =
+            tokio::join!(biased; small, greedy, again, late, more);
+        assert_eq!(small, Err(ReadError::Timeout));
+        assert_eq!(
+            (greedy, again),
+            (Err(ReadError::Crowded), Err(ReadError::Crowded))
+        );
+        assert_eq!(late.map(|bytes| bytes.len()), Ok(30));
+        assert_eq!(more.map(|bytes| bytes.len()), Ok(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_stalled_bodies_of_many_clients_keep_no_larger_one_out() {
+        let bodies = BodyBudget::new(100);
+        let stall = async {
+            let stalled = (0..10).map(|mark| bodies.read(stalled(10), client(mark), 60, SOON));
+            let mut stalled: Vec<_> = stalled.map(Box::pin).collect();
+            std::future::poll_fn(|context| {
+                let mut evicted = 0;
+                for body in &mut stalled {
+                    evicted += usize::from(body.as_mut().poll(context).is_ready());
+                }
+                std::task::Poll::Ready(evicted)
+            })
+            .await;
+            let read = bodies.read(full(30), client(99), 60, SOON).await;
+            read.map(|bytes| bytes.len())
+        };
+        assert_eq!(stall.await, Ok(30));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_body_that_never_fits_is_refused_and_evicts_no_other() {
         let bodies = BodyBudget::new(100);
-        let other = bodies.read(stalled(60), 60, SOON);
-        let too_long = bodies.read(full(101), 200, SOON);
+        let other = bodies.read(stalled(60), client(1), 60, SOON);
+        let too_long = bodies.read(full(101), client(2), 200, SOON);
         let (other, too_long) = tokio::join!(biased; other, too_long);
         assert_eq!(other, Err(ReadError::Timeout));
         assert_eq!(too_long, Err(ReadError::Crowded));

@@ -46,6 +46,19 @@ impl Holder {
         Self { kind, key }
     }
 
+    /// All clients of a source: the key is its wide group.
+    pub fn of_source(source: Source) -> Self {
+        let wide = match source.wide() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let mut key = [0; 32];
+        for (byte, of_address) in key.iter_mut().zip(wide.octets()) {
+            *byte = of_address;
+        }
+        Self::new("source", key)
+    }
+
     /// The kind of its key.
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -175,7 +188,7 @@ enum State {
     /// Passed a gate without shares.
     Free,
     Stranger(Entry),
-    Proven(Entry),
+    Proven(Entry, Holder),
     /// Evicted, or ended.
     Gone,
 }
@@ -454,7 +467,17 @@ impl Ticket {
 
     /// Whether the client has proven who it is, and has a place among the proven.
     pub fn is_proven(&self) -> bool {
-        matches!(self.seat().state, State::Proven(_))
+        matches!(self.seat().state, State::Proven(..))
+    }
+
+    /// Who is charged for what the client uses: who has proven the connection, or else its source, by the IPv4 address or
+    /// the /48.
+    pub fn charged_to(&self) -> Holder {
+        let seat = *self.seat();
+        match seat.state {
+            State::Proven(_, holder) => holder,
+            _ => Holder::of_source(Source::of(seat.source.ip())),
+        }
     }
 
     /// The client has proven that it is `holder`: the connection moves to the pool of the proven, if there is room for
@@ -478,7 +501,7 @@ impl Ticket {
             ticket: self.clone(),
         };
         let (entry, _) = pools.proven.enter(proven);
-        self.seat().state = State::Proven(entry);
+        self.seat().state = State::Proven(entry, holder);
         self.0.changed.notify_one();
     }
 
@@ -493,7 +516,7 @@ impl Ticket {
         let state = self.seat().state;
         match state {
             State::Stranger(entry) => pools.strangers.leave(entry),
-            State::Proven(entry) => pools.proven.leave(entry),
+            State::Proven(entry, _) => pools.proven.leave(entry),
             State::Free | State::Gone => return,
         };
         shares.seat_stranger(&mut pools, self, source);
@@ -561,7 +584,7 @@ impl Drop for Place {
         let state = std::mem::replace(&mut self.ticket.seat().state, State::Gone);
         match state {
             State::Stranger(entry) => pools.strangers.leave(entry),
-            State::Proven(entry) => pools.proven.leave(entry),
+            State::Proven(entry, _) => pools.proven.leave(entry),
             State::Free | State::Gone => false,
         };
     }

@@ -10,7 +10,6 @@
 )]
 
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -65,7 +64,7 @@ impl RelayContext {
         Upgrade::new(http::PROTOCOL, move |stream, received, ticket| {
             let source = ticket.source();
             let holder = move |key: Key| match admits_anyone {
-                true => by_source(Source::of(source.ip())),
+                true => Holder::of_source(Source::of(source.ip())),
                 false => Holder::new(RELAY, *key.as_bytes()),
             };
             serve(&relay, stream, received, ticket, holder, asked)
@@ -73,23 +72,8 @@ impl RelayContext {
     }
 }
 
-/// The client of a relay that admits anyone: all clients of a source are one.
-fn by_source(source: Source) -> Holder {
-    let mut key = [0; 32];
-    let wide = match source.wide() {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    };
-    for (byte, of_address) in key.iter_mut().zip(wide.octets()) {
-        *byte = of_address;
-    }
-    Holder::new(RELAY_SOURCE, key)
-}
-
 /// Kind of the [`Holder`] of a relay connection: its key is the client's.
 const RELAY: &str = "relay";
-/// The same of a relay that admits anyone: its key is the address of the source.
-const RELAY_SOURCE: &str = "relay source";
 
 /// Serves a relay connection until it ends. It is proven when the client is admitted.
 ///

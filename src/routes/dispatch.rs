@@ -197,11 +197,16 @@ async fn noise_request(
         Bound::None | Bound::Handler => bytes::Bytes::new(),
         bound => {
             let limits = &context.limits;
+            let ticket = parts.extensions.get::<Ticket>();
+            let client = ticket.map_or_else(
+                || Holder::new(MACHINE, *peer.machine.as_bytes()),
+                Ticket::charged_to,
+            );
             let most = match context.engine.snapshot().has_machine(&peer.machine) {
                 true => bound.bytes(limits),
                 false => bound.bytes(limits).min(STRANGER_BYTES),
             };
-            let reading = context.bodies.read(content, most, limits.request_timeout);
+            let reading = (context.bodies).read(content, client, most, limits.request_timeout);
             let read = reading.await;
             let body = read.map_err(|fault| body::text(fault.status(), &fault.to_string()))?;
             if !json_size::is_modest(&body) {
