@@ -161,11 +161,14 @@ impl RawConfig {
             for name in flat(name, &entry.value) {
                 let mut parts = name.rsplit('.');
                 let (word, parent) = (parts.next(), parts.next());
-                // With a header lost, a key is in another section than its own.
-                let parent = parent.filter(|_| !self.is_broken);
                 let (word, parent) = (word.unwrap_or_default(), parent.unwrap_or_default());
+                // With a header lost, a key is in another section than its own.
+                let is_meant = |key: &&str| {
+                    keys::may_mean(word, parent, key)
+                        || self.is_broken && keys::may_mean(word, "", key)
+                };
                 let missing = keys::restrictive().filter(|key| !self.entries.contains_key(*key));
-                damaged.extend(missing.filter(|key| keys::may_mean(word, parent, key)));
+                damaged.extend(missing.filter(is_meant));
             }
         }
         self.damaged.extend(damaged);

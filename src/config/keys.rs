@@ -119,6 +119,10 @@ const NO_NEW_NODES: &str = "no new device gets an address";
 const NO_STRANGERS: &str = "the relay admits nodes of this tailnet at most";
 const NOT_PUBLISHED: &str = "public addresses are not advertised";
 
+/// Sections all of whose keys restrict something: so does any unknown key in them, such as `listen.address`,
+/// `listen_addr` or `policy.path`.
+const RESTRICTIVE_SECTIONS: [&str; 3] = ["listen", "policy", "prefixes"];
+
 /// Last parts of names that say nothing without their section.
 const GENERIC: [&str; 12] = [
     "file",
@@ -176,6 +180,14 @@ pub(super) fn may_mean(word: &str, parent: &str, key: &str) -> bool {
     let parent = plain(parent);
     // Inside of another section a generic word has another meaning.
     let is_inside = parent == section || !is_section(&parent);
+    if RESTRICTIVE_SECTIONS.contains(&section) {
+        let mut sections = word.split('_').filter(|part| is_section(part));
+        let is_named =
+            word != section && (sections.next(), sections.next()) == (Some(section), None);
+        if is_named || parent == section && !is_known(&format!("{section}.{word}")) {
+            return true;
+        }
+    }
     is_alike && (is_inside || !is_generic(last))
 }
 

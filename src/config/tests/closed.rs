@@ -231,6 +231,21 @@ fn unknown_sections_and_keys_close_what_they_may_mean() {
             "`listen.http` is off",
         ),
         ("[derp]\nadmit-keys = []\n", "the relay admits nobody"),
+        ("[Policy]\nFile = \"/p\"\n", "the last valid policy"),
+        // The names of Headscale, and those that suggest themselves.
+        ("[policy]\npath = \"/p\"\n", "the last valid policy"),
+        ("policy_file = \"/p\"\n", "the last valid policy"),
+        ("acl_policy_path = \"/p\"\n", "the last valid policy"),
+        ("listen_addr = \"127.0.0.1:8080\"\n", "`listen.http` is off"),
+        (
+            "[listen]\naddress = \"127.0.0.1\"\n",
+            "`listen.stun` is off",
+        ),
+        (
+            "[prefixes]\nipv4 = \"100.100.0.0/16\"\n",
+            "no new device gets an address",
+        ),
+        ("[node]\nkey_expiry = \"90d\"\n", "expire after 1d"),
     ] {
         let config = from_text(text);
         let all = warnings(&config);
@@ -244,6 +259,7 @@ fn unknown_sections_and_keys_close_what_they_may_mean() {
         "[log]\nfile = \"/var/log/x\"\n",
         "[tls]\nport = 443\n",
         "[colours]\nred = 1\n",
+        "metrics_listen_addr = \"127.0.0.1:9090\"\n",
     ] {
         let config = from_text(text);
         assert_eq!(config.warnings.len(), 1, "{text}");
