@@ -1,6 +1,6 @@
 //! Log output and log level.
 //!
-//! What is logged comes from peers, too: [`Escaped`] keeps it from ending a line, from beginning one with a priority of
+//! What is logged comes from peers, too: `Escaped` keeps it from ending a line, from beginning one with a priority of
 //! its own, and from controlling a terminal.
 
 use std::fs::File;
