@@ -266,6 +266,7 @@ impl Writer {
         stopping: bool,
     ) {
         let is_by_time = batch.is_empty() && closed.is_empty();
+        let blocked = self.is_blocked(now);
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -283,7 +284,8 @@ impl Writer {
                     let device = Applicant::of(&command);
                     let outcome = match Charged::for_command(&command, &by, &tx) {
                         Some(charged) => {
-                            let may_write = || self.device_writes.take(charged, now);
+                            // What will be refused for another reason is not charged.
+                            let may_write = || blocked || self.device_writes.take(charged, now);
                             apply::apply_counted(&mut tx, command, &by, may_write)
                         }
                         None => apply::apply(&mut tx, command, &by),
@@ -298,7 +300,6 @@ impl Writer {
                 Message::Closed | Message::Stop => {}
             }
         }
-        let blocked = self.is_blocked(now);
         let flush = match (blocked, stopping) {
             (true, _) => Flush::Never,
             (false, true) => Flush::Now,

@@ -271,7 +271,6 @@ async fn serve(
         relay: RelayContext {
             relay: metrics.relay.clone(),
             names,
-            admits_anyone: config.derp.admission == Admission::Open,
         },
         admin: AdminContext {
             engine: engine.clone(),

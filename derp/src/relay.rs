@@ -258,8 +258,8 @@ impl RelayInner {
         }
     }
 
-    /// Logs a client in that has proved its key, if the host admits it. `decided` is the decision of a
-    /// host that was asked before.
+    /// Logs a client in that has proved its key, if the host admits it, and says as what. `decided` is
+    /// the decision of a host that was asked before.
     fn admit(
         &self,
         id: ConnId,
@@ -267,7 +267,7 @@ impl RelayInner {
         source: IpAddr,
         role: ClientRole,
         decided: Option<Standing>,
-    ) -> Result<ServerInfo, CloseReason> {
+    ) -> Result<(ServerInfo, Standing), CloseReason> {
         let standing = || match role.is_mesh_peer {
             true => Ok(Standing::Known),
             false => decided
@@ -281,17 +281,18 @@ impl RelayInner {
         let wakers = self.registry().login(id, key, role, self.now())?;
         wake(wakers);
         // If the host revoked admission just before the login, `disconnect` had nothing to close.
-        standing()?;
+        let standing = standing()?;
         let rates = self.rates().rates;
         let is_limited = !role.is_mesh_peer && rates.client_bytes_per_second > 0;
-        Ok(match is_limited {
+        let info = match is_limited {
             false => ServerInfo::default(),
             true => ServerInfo {
                 bytes_per_second: rates.client_bytes_per_second,
                 burst_bytes: rates.client_burst_bytes,
                 ..ServerInfo::default()
             },
-        })
+        };
+        Ok((info, standing))
     }
 
     /// Charges the total rate limit. Returns until when the client has to wait.

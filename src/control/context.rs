@@ -126,7 +126,7 @@ impl ControlContext {
             tasks: parts.tasks,
             shutdown: parts.shutdown,
             counters: parts.counters,
-            streams: MapStreams::new(limits.map_streams),
+            streams: MapStreams::new(limits.map_streams, limits.nodes),
             bodies: BodyBudget::new(limits.request_bodies),
             full_maps: FullMapTurns::new(limits.full_map_builds),
             newcomers: Newcomers::default(),

@@ -19,9 +19,6 @@ use hearth_core::keys::MachineKey;
 /// with the same keys (a copied disk) would end each other's streams without a pause.
 const OPENINGS: (u32, Duration) = (32, Duration::from_secs(1));
 
-/// Most nodes whose rate is remembered; all others share one.
-const RATES_MAX: usize = 512;
-
 /// What a place is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapKind {
@@ -89,15 +86,15 @@ pub struct MapPlace {
 }
 
 impl MapStreams {
-    /// `most` places for nodes, and an eighth of that for machines without their node.
-    pub fn new(most: usize) -> Arc<Self> {
+    /// `most` places for nodes, of which there are at most `max_nodes`, and an eighth of that for machines without their node.
+    pub fn new(most: usize, max_nodes: usize) -> Arc<Self> {
         let most_former = most.div_ceil(8);
         Arc::new(Self {
             most,
             most_former,
             sources: Counts::new(most_former.div_ceil(2)),
             open: Mutex::new(Open {
-                openings: Buckets::new(OPENINGS.0, OPENINGS.1, RATES_MAX),
+                openings: Buckets::new(OPENINGS.0, OPENINGS.1, max_nodes),
                 next: 0,
                 nodes: BTreeMap::new(),
                 former: BTreeMap::new(),
@@ -228,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_newer_stream_of_a_node_ends_the_older_one_and_takes_its_place() {
-        let streams = MapStreams::new(2);
+        let streams = MapStreams::new(2, 64);
         let now = std::cell::Cell::new(Duration::ZERO);
         let enter = |number, kind| {
             now.set(now.get() + OPENINGS.1);
@@ -254,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_single_map_replaces_that_of_the_same_node_and_gives_way_to_streams() {
-        let streams = MapStreams::new(2);
+        let streams = MapStreams::new(2, 64);
         let enter = |number, kind| streams.enter(node(number), kind, Duration::ZERO, |_| true);
         let stream = enter(1, MapKind::Stream).unwrap();
         let older = enter(1, MapKind::Once).unwrap();
@@ -268,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_node_that_asks_without_a_pause_is_refused_and_keeps_its_stream() {
-        let streams = MapStreams::new(2);
+        let streams = MapStreams::new(2, 64);
         let enter = |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, |_| true);
         let mut last = enter(1);
         for _ in 1..OPENINGS.0 {
@@ -280,7 +277,7 @@ mod tests {
 
     #[test]
     fn nodes_without_approval_crowd_out_nobody() {
-        let streams = MapStreams::new(4);
+        let streams = MapStreams::new(4, 64);
         let is_approved = |id: NodeId| id.number() >= 100;
         let enter =
             |number| streams.enter(node(number), MapKind::Stream, Duration::ZERO, is_approved);
@@ -294,7 +291,7 @@ mod tests {
 
     #[test]
     fn machines_without_their_node_have_few_places_and_no_source_has_all_of_them() {
-        let streams = MapStreams::new(32);
+        let streams = MapStreams::new(32, 64);
         let enter = |number: u8, source: u8| {
             let source = Source::of(IpAddr::from([192, 0, 2, source]));
             streams.enter_former(MachineKey::from_bytes([number; 32]), source)

@@ -50,7 +50,10 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
         decided(context, &peer, id).await;
     }
     // A registration of before a restart keeps its URL, which may have been sent to the owner.
-    let is_ours = |id: &AuthId| context.auth_ids.is_given_to(id, &peer.machine);
+    let snapshot = context.engine.snapshot();
+    let is_ours = |id: &AuthId| {
+        !snapshot.pending().contains_key(id) && context.auth_ids.is_given_to(id, &peer.machine)
+    };
     let fresh_id = match followup.filter(is_ours) {
         Some(id) => Ok(id),
         None => context.auth_ids.make(&peer.machine),

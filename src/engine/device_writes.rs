@@ -16,8 +16,8 @@ use hearth_shares::Buckets;
 const MACHINE: (u32, Duration) = (32, Duration::from_secs(300));
 /// Interval of joins with one preauth key, once as many have joined as there may be nodes.
 const KEY_INTERVAL: Duration = Duration::from_secs(10);
-/// Most machines, and most keys, that have a share of their own; all others have one together.
-const SHARES_MAX: usize = 1024;
+/// Most keys that have a share of their own; all others have one together.
+const KEYS_MAX: usize = 1024;
 
 /// Counts writes by devices.
 pub(super) struct DeviceWrites {
@@ -49,6 +49,9 @@ impl Charged {
                     Some(PresentedKey::Malformed) | None => None,
                 }
             }
+            (Command::RedeemPreAuthKey(_, PresentedKey::WellFormed { prefix, .. }), _) => {
+                Some(Self::Key(prefix.clone()))
+            }
             (Command::SetAttributes { .. }, Principal::Node { id }) => {
                 model.node(*id).map(|node| Self::Machine(node.machine))
             }
@@ -62,8 +65,8 @@ impl DeviceWrites {
     pub(super) fn new(max_nodes: usize) -> Self {
         let joins = u32::try_from(max_nodes).unwrap_or(u32::MAX);
         Self {
-            machines: Buckets::new(MACHINE.0, MACHINE.1, SHARES_MAX),
-            keys: Buckets::new(joins, KEY_INTERVAL, SHARES_MAX),
+            machines: Buckets::new(MACHINE.0, MACHINE.1, max_nodes),
+            keys: Buckets::new(joins, KEY_INTERVAL, KEYS_MAX),
         }
     }
 

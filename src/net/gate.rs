@@ -40,6 +40,9 @@ pub struct Holder {
     key: [u8; 32],
 }
 
+/// Kind of the [`Holder`] that stands for all clients of a source, which have proven nothing else.
+const SOURCE: &str = "source";
+
 impl Holder {
     /// The owner of a key.
     pub const fn new(kind: &'static str, key: [u8; 32]) -> Self {
@@ -56,7 +59,7 @@ impl Holder {
         for (byte, of_address) in key.iter_mut().zip(wide.octets()) {
             *byte = of_address;
         }
-        Self::new("source", key)
+        Self::new(SOURCE, key)
     }
 
     /// The kind of its key.
@@ -495,7 +498,9 @@ impl Ticket {
         }
         pools.strangers.leave(entry);
         let source = Source::of(self.source().ip());
-        pools.familiar.remember(source, shares.connections);
+        if holder.kind != SOURCE {
+            pools.familiar.remember(source, shares.connections);
+        }
         let proven = Proven {
             holder,
             ticket: self.clone(),

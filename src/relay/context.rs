@@ -15,7 +15,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use hearth_derp::relay::Relay;
 use hearth_derp::websocket::WebSocket;
-use hearth_derp::{ConnInfo, Key};
+use hearth_derp::{ConnInfo, Key, Standing};
 use hearth_shares::Source;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -34,8 +34,6 @@ pub struct RelayContext {
     pub relay: Option<Relay>,
     /// Bootstrap DNS records.
     pub names: BootstrapDns,
-    /// Whether the relay admits anyone, so that a key proves nothing: anyone can make as many as they like.
-    pub admits_anyone: bool,
 }
 
 impl RelayContext {
@@ -60,12 +58,12 @@ impl RelayContext {
     }
 
     fn take_over(&self, relay: Relay, asked: RelayUpgrade) -> Upgrade {
-        let admits_anyone = self.admits_anyone;
         Upgrade::new(http::PROTOCOL, move |stream, received, ticket| {
             let source = ticket.source();
-            let holder = move |key: Key| match admits_anyone {
-                true => Holder::of_source(Source::of(source.ip())),
-                false => Holder::new(RELAY, *key.as_bytes()),
+            // The key of a stranger proves nothing: anyone can make as many as they like.
+            let holder = move |key: Key, standing| match standing {
+                Standing::Stranger => Holder::of_source(Source::of(source.ip())),
+                Standing::Known => Holder::new(RELAY, *key.as_bytes()),
             };
             serve(&relay, stream, received, ticket, holder, asked)
         })
@@ -83,7 +81,7 @@ fn serve(
     stream: Stream,
     received: Bytes,
     ticket: Ticket,
-    holder: impl FnOnce(Key) -> Holder + Send + 'static,
+    holder: impl FnOnce(Key, Standing) -> Holder + Send + 'static,
     asked: RelayUpgrade,
 ) -> Continuation {
     let source = ticket.source();
@@ -103,10 +101,10 @@ fn serve(
         let mut unproven = Some((ticket, holder));
         let closed = poll_fn(|context| {
             let polled = Pin::new(&mut serving).poll(context);
-            if let Some(key) = serving.admitted()
+            if let Some((key, standing)) = serving.admitted()
                 && let Some((ticket, holder)) = unproven.take()
             {
-                ticket.prove(holder(key));
+                ticket.prove(holder(key, standing));
             }
             polled
         })

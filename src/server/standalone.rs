@@ -79,7 +79,6 @@ async fn serve(
         relay: RelayContext {
             relay: metrics.relay.clone(),
             names: base.start_names(config),
-            admits_anyone: config.derp.admission == Admission::Open,
         },
         metrics: metrics.clone(),
         dropped_upgrades: DroppedUpgrades::default(),

@@ -16,7 +16,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_shares::Lines;
+use hearth_shares::pool::Sole;
+use hearth_shares::{Entry, Lines, Pool};
 use tokio::sync::watch;
 
 use hearth_core::clock::{Now, Timestamp};
@@ -108,7 +109,7 @@ pub enum Undecidable {
 }
 
 impl SshChecks {
-    /// No checks; at most `most` are kept, and the oldest is evicted when it is full.
+    /// No checks; at most `most` are kept, and the oldest of the target with the most is evicted when it is full.
     pub fn new(most: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -141,8 +142,8 @@ impl SshChecks {
             let oldest = state.checks.iter().position(to_target);
             oldest.map(|index| state.checks.remove(index));
         }
-        if state.checks.len() >= self.most {
-            state.checks.drain(..1);
+        if let Some(index) = state.gives_way(attempt.target, self.most) {
+            state.checks.remove(index);
         }
         state.checks.push(Check {
             id,
@@ -230,6 +231,17 @@ impl SshChecks {
 }
 
 impl CheckState {
+    /// The check that is evicted for one more of this target, if there are `most`: the oldest of the target with the most.
+    fn gives_way(&self, target: NodeId, most: usize) -> Option<usize> {
+        let mut pool = Pool::new(most);
+        let targets = self.checks.iter().map(|check| check.attempt.target);
+        let all = targets.chain([target]).zip(0..);
+        let surplus =
+            all.filter_map(|(target, number)| pool.enter_as(Entry::numbered(number), Sole(target)));
+        let index = surplus.last()?.number();
+        usize::try_from(index).ok()
+    }
+
     fn forget(&mut self, now: Now) {
         self.checks.retain(|check| now.mono < check.ends);
     }
@@ -307,6 +319,17 @@ mod tests {
         assert!(checks.find(&quiet, at(LIFETIME.as_secs())).is_none());
         let gone = checks.decide(&quiet, true, at(LIFETIME.as_secs()));
         assert_eq!(gone, Err(Undecidable::Unknown));
+    }
+
+    #[test]
+    fn a_target_with_many_connections_pushes_out_its_own() {
+        let checks = SshChecks::new(6);
+        let quiet = begin(&checks, &attempt(1, 9, "root"), at(0));
+        for target in [2, 3, 2, 3, 2, 3, 2, 3] {
+            begin(&checks, &attempt(1, target, "root"), at(1));
+        }
+        assert_eq!(checks.list(at(1)).len(), 6);
+        assert!(checks.find(&quiet, at(1)).is_some());
     }
 
     #[tokio::test]

@@ -39,8 +39,8 @@ pub struct Serve<S> {
 struct Session {
     id: ConnId,
     conn: Conn,
-    /// The key of the client, once it is admitted.
-    admitted: Option<Key>,
+    /// The key of the client and what it is admitted as, once it is.
+    admitted: Option<(Key, Standing)>,
     timer: Timer,
     /// Bytes were written since the last flush.
     dirty: bool,
@@ -131,8 +131,8 @@ impl<S> Serve<S> {
         }
     }
 
-    /// The key of the client, once it is admitted, until the connection ends.
-    pub fn admitted(&self) -> Option<Key> {
+    /// The key of the client and what it is admitted as, from its admission to the end of the connection.
+    pub fn admitted(&self) -> Option<(Key, Standing)> {
         self.session.as_ref().ok()?.admitted
     }
 
@@ -328,11 +328,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         decided: Option<Standing>,
     ) -> Result<(), CloseReason> {
         let session = &mut *self.session;
-        let info = self
+        let (info, standing) = self
             .shared
             .admit(session.id, key, self.source, role, decided)?;
         session.conn.accept(&info, role.is_mesh_peer)?;
-        session.admitted = Some(key);
+        session.admitted = Some((key, standing));
         session.is_rate_limited = !role.is_mesh_peer;
         session.rates_version = self.shared.rates_version.load(Ordering::Relaxed);
         session.bucket = match session.is_rate_limited {

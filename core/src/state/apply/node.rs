@@ -56,8 +56,10 @@ pub(super) fn open_stream(
 
 pub(super) fn close_stream(tx: &mut Tx<'_>, id: NodeId, session: SessionId) -> Applied {
     let node = tx.node(id).ok_or(Rejected::NoSuchNode)?;
-    if node.presence != Presence::Online(session) {
-        return Ok(Outcome::Done);
+    // A stream that ended before it was open has ended the older one, too.
+    match node.presence {
+        Presence::Online(open) if open <= session => {}
+        _ => return Ok(Outcome::Done),
     }
     // The grace is for connections that were lost. A node that logged out, or whose key has expired, is offline already.
     let grace = match node.expired {

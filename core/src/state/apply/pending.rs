@@ -17,7 +17,7 @@ use crate::state::model::{Model, Owner, PendingRegistration, PendingState, Regis
 use crate::state::tx::Tx;
 
 /// The pending registration of a device that nobody knows. A machine has one: what it asks for last counts, under the id
-/// that it has already, so that approving an older request never makes a node with a key that nobody uses any more.
+/// that it has already if it asks for the same with another key, so that approving an older request never makes a node with a key that nobody uses any more.
 pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration, Rejected> {
     let known = of_machine(tx, &request.machine).cloned();
     let mut pending = PendingRegistration {
@@ -40,6 +40,8 @@ pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration
             PendingState::Waiting if is_same => {
                 return Ok(Registration::NeedsLogin(known.id.clone()));
             }
+            // What a person has seen stays what the id means.
+            PendingState::Waiting if !looks_alike(&known, &pending) => tx.remove_pending(&known.id),
             PendingState::Waiting => {
                 pending.id = known.id.clone();
                 let id = pending.id.clone();
@@ -61,6 +63,15 @@ pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration
     );
     tx.put_pending(pending);
     Ok(Registration::NeedsLogin(id))
+}
+
+/// Whether two requests of a machine ask a person for the same.
+fn looks_alike(one: &PendingRegistration, other: &PendingRegistration) -> bool {
+    let asked = |pending: &PendingRegistration| {
+        let hostinfo = &pending.hostinfo;
+        (hostinfo.hostname.clone(), hostinfo.request_tags.clone())
+    };
+    asked(one) == asked(other) && one.ephemeral == other.ephemeral
 }
 
 /// Ends the waiting registration of a machine that has joined by other means, or goes on with the key that it had.

@@ -23,7 +23,7 @@ use crate::state::apply::{Flush, next_deadline, restore};
 use crate::state::command::{
     Command, NewUser, NodeUpdate, Outcome, Register, RegisterReply, Rejected, RequestedExpiry,
 };
-use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence};
+use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence, SessionId};
 use crate::state::record::{Record, Stored};
 use crate::state::testing::{World, plain, with_key};
 
@@ -394,6 +394,18 @@ fn the_end_of_a_replaced_stream_does_not_count() {
         })
         .unwrap();
     assert_eq!(world.node(id).presence, Presence::Online(new));
+}
+
+#[test]
+fn a_stream_that_ends_before_it_is_open_ends_the_one_that_it_replaced() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    let SessionId(open) = world.open_stream(id);
+    let session = SessionId(open + 1);
+    world
+        .apply(Command::CloseStream { node: id, session })
+        .unwrap();
+    assert!(matches!(world.node(id).presence, Presence::Leaving { .. }));
 }
 
 #[test]

@@ -243,6 +243,35 @@ fn a_machine_has_one_registration_and_its_newest_key_counts() {
     assert_eq!(world.node(node.id).key, plain(1, 2).key);
 }
 
+/// Otherwise a device could ask for tags under an id that a person has already looked at.
+#[test]
+fn another_name_or_tag_is_another_registration() {
+    let (mut world, user) = World::with_user();
+    let seen = knocks(&mut world, plain(1, 1));
+    let other = |change: fn(&mut Hostinfo)| {
+        let mut hostinfo = (*plain(1, 2).hostinfo).clone();
+        change(&mut hostinfo);
+        Register {
+            hostinfo: Arc::new(hostinfo),
+            ..plain(1, 2)
+        }
+    };
+    for request in [
+        other(|hostinfo| hostinfo.request_tags = ["tag:server".into()].into()),
+        other(|hostinfo| hostinfo.hostname = "another".into()),
+        Register {
+            ephemeral: true,
+            ..plain(1, 2)
+        },
+    ] {
+        let again = knocks(&mut world, request);
+        assert_ne!(again, seen);
+        let late = world.apply(Command::ApproveRegistration(seen.clone(), user));
+        assert_eq!(late.unwrap_err(), Rejected::NoSuchLogin);
+        assert_eq!(world.model.pending.len(), 1);
+    }
+}
+
 #[test]
 fn a_registration_that_joined_by_key_can_no_longer_be_approved() {
     let (mut world, user) = World::with_user();
