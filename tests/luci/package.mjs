@@ -88,10 +88,9 @@ test('the settings show defaults in grey and examples in words', () => {
 	const example = new Map(), member = new Map();
 	let section = 'server';
 	for (const line of readFileSync(join(root, 'hearth.example.toml'), 'utf8').split('\n')) {
-		section = line.match(/^\[(\w+)\]$/)?.[1] ?? section;
-		const [ , key, value ] = line.match(/^#(\w+) = (.*)$/) ?? [];
+		const [ , key, value ] = line.match(/^#([\w.]+) = (.*)$/) ?? [];
 		if (key)
-			example.set(`${section}.${key}`, value.replace(/^"(.*)"$/, '$1').replace(/^\[::\]:/, ''));
+			example.set(key.includes('.') ? key : `server.${key}`, value.replace(/^"(.*)"$/, '$1').replace(/^\[::\]:/, ''));
 	}
 	for (const line of readFileSync(join(root, 'openwrt/hearth/files/hearth.config'), 'utf8').split('\n')) {
 		section = line.match(/^config \w+ '(\w+)'/)?.[1] ?? section;

@@ -320,6 +320,7 @@ return view.extend({
 		const level = this.option(section, 'more', form.ListValue, 'log', 'level', _('Log level'));
 		level.value('', 'info');
 		[ 'error', 'warn', 'debug', 'trace' ].forEach(function(name) { level.value(name, name); });
+		this.list(section, 'more', 'listen.trusted_proxies', _('Trusted reverse proxies'), _('Addresses or ranges of reverse proxies whose X-Forwarded-For header or PROXY protocol is believed, for example 127.0.0.1.'));
 		this.text(section, 'more', 'metrics.listen', _('Prometheus metrics'), _('Port or address:port, for example 127.0.0.1:9090. The metrics page has no authentication.'), isListener);
 		this.text(section, 'more', 'server.board', _('Board'), _('Board profile for memory and connection limits. Detected automatically.'));
 		this.text(section, 'more', 'clients.latest_version', _('Latest client version'), _('Devices with an older client show an update notice. For example 1.102.5.'));
