@@ -153,7 +153,9 @@ return view.extend({
 					: _('off') ],
 				[ _('Policy'), status.policy_version
 					? _('version %s').format(status.policy_version)
-					: _('none (all devices can connect to each other)') ],
+					: status.policy_is_closed
+						? _('none is valid (no device can connect to another)')
+						: _('none (all devices can connect to each other)') ],
 				[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
 				[ _('Memory budget'), board && board.budget ? bytes(board.budget) : '' ],
 				[ _('Uptime'), parts.span(status.uptime) ],
