@@ -1,7 +1,7 @@
 //! Places in the queue of commands, and how they are divided.
 //!
 //! Each node, each machine and each API client has a few. All devices together leave a quarter of the queue to people and
-//! to hearth itself, and machines without a node get a quarter at most, so that neither a flood of one device nor many
+//! to hearth itself, and machines with neither a node nor a preauth key get a quarter at most, so that neither a flood of one device nor many
 //! unknown machines keep others from being served.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use hearth_core::id::{ApiKeyId, NodeId, UserId};
 use hearth_core::keys::MachineKey;
-use hearth_core::state::command::Command;
+use hearth_core::state::command::{Command, PresentedKey, Register};
 use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -35,7 +35,7 @@ pub(super) struct Places {
     all: Arc<Semaphore>,
     /// Those of [`Self::all`] that devices may have.
     devices: Arc<Semaphore>,
-    /// Those of [`Self::devices`] that machines without a node may have.
+    /// Those of [`Self::devices`] that machines with neither a node nor a preauth key may have.
     strangers: Arc<Semaphore>,
     each_device: Counts<Source>,
     each_client: Counts<Source>,
@@ -77,7 +77,8 @@ impl Places {
         let (share, [is_device, is_stranger]) = match (by, command) {
             (Principal::Node { id }, _) => device(Source::Node(*id), true),
             (Principal::Device, Command::Register(request)) => {
-                let is_known = snapshot.has_machine(&request.machine);
+                let is_known =
+                    snapshot.has_machine(&request.machine) || is_invited(request, snapshot);
                 device(Source::Machine(request.machine), is_known)
             }
             (Principal::Device, _) => (None, [true, true]),
@@ -118,11 +119,20 @@ impl Places {
     }
 }
 
+/// Whether a machine presents a preauth key that exists.
+fn is_invited(request: &Register, snapshot: &Snapshot) -> bool {
+    let Some(PresentedKey::WellFormed { prefix, hash }) = &request.auth_key else {
+        return false;
+    };
+    let mut keys = snapshot.preauth_keys().values();
+    keys.any(|key| key.prefix == *prefix && key.hash == *hash)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use hearth_core::state::scope::Scopes;
-    use hearth_core::state::testing::{World, plain};
+    use hearth_core::state::testing::{World, plain, with_key};
 
     struct Queue {
         places: Places,
@@ -189,6 +199,25 @@ mod tests {
             assert_eq!(people.len(), length / 4);
             assert!(queue.places.take_for_question().is_none());
         }
+    }
+
+    #[test]
+    fn machines_with_a_preauth_key_are_no_strangers() {
+        let mut queue = queue(24);
+        queue.world.preauth_key("k", |key| key.reusable = true);
+        let invited = |machine, key| {
+            let request = Command::Register(Box::new(with_key(machine, machine, key)));
+            queue.take(&Principal::Device, request)
+        };
+        let joining: Vec<_> = (100..200)
+            .filter_map(|machine| invited(machine, "k"))
+            .collect();
+        assert_eq!(joining.len(), 18);
+        drop(joining);
+        let guessing: Vec<_> = (100..200)
+            .filter_map(|machine| invited(machine, "x"))
+            .collect();
+        assert_eq!(guessing.len(), 6);
     }
 
     #[test]
