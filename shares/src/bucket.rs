@@ -131,6 +131,27 @@ impl<K: Ord> Buckets<K> {
         is_taken
     }
 
+    /// Whether a source has a token.
+    pub fn has(&self, source: &K, now: Duration) -> bool {
+        let bucket = self.sources.get(source);
+        bucket.is_none_or(|bucket| TokenBucket::take(&mut bucket.clone(), now))
+    }
+
+    /// [`Buckets::take`], but where too many sources are remembered, the one whose bucket is the fullest is forgotten. For
+    /// sources of which anyone can have many: they can use up no bucket that others share.
+    pub fn take_or_forget(&mut self, source: K, now: Duration) -> bool
+    where
+        K: Clone,
+    {
+        if self.sources.len() >= self.most && !self.sources.contains_key(&source) {
+            let by_rest = |(_, bucket): &(&K, &TokenBucket)| bucket.full_at;
+            let fullest = self.sources.iter().min_by_key(by_rest);
+            let fullest = fullest.map(|(source, _)| source.clone());
+            fullest.map(|fullest| self.sources.remove(&fullest));
+        }
+        self.take(source, now)
+    }
+
     /// Number of sources that are remembered.
     pub fn len(&self) -> usize {
         self.sources.len()
@@ -198,5 +219,17 @@ mod tests {
         let later = NOW + Duration::from_secs(1);
         assert!(buckets.take('d', later));
         assert_eq!(buckets.len(), 1);
+    }
+
+    #[test]
+    fn however_many_sources_there_are_a_new_one_has_its_tokens() {
+        let mut buckets = Buckets::new(2, Duration::from_secs(10), 4);
+        for source in 0..100 {
+            assert!(buckets.has(&source, NOW));
+            assert!(buckets.take_or_forget(source, NOW) && buckets.take_or_forget(source, NOW));
+            assert!(!buckets.has(&source, NOW));
+            assert!(!buckets.take_or_forget(source, NOW));
+            assert!(buckets.len() <= 4);
+        }
     }
 }

@@ -64,7 +64,7 @@ pub struct CreateApiKey {
     pub expiration: Option<String>,
     /// Scopes (hearth's own), such as `devices:core:read`; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub scopes: Vec<String>,
+    pub scopes: Option<Vec<String>>,
 }
 
 /// Sets the key expiry of a node; now when empty.

@@ -218,8 +218,11 @@ impl FromStr for ListenAddress {
         }
         let port = text.strip_prefix('*').unwrap_or(&text);
         let port = port.strip_prefix(':').unwrap_or(&text);
-        if let Ok(port) = port.parse() {
-            return Ok(Self::everywhere(port));
+        match port.parse() {
+            // As everywhere in the file, 0 is no. A port that the system chooses needs an address: `[::]:0`.
+            Ok(0) => return Ok(Self(None)),
+            Ok(port) => return Ok(Self::everywhere(port)),
+            Err(_) => {}
         }
         let address = match text.strip_prefix("localhost:") {
             Some(port) => port.parse().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
@@ -235,7 +238,7 @@ impl Setting for ListenAddress {
     fn read(value: &RawValue) -> Option<Self> {
         match value {
             RawValue::Text(text) => text.parse().ok(),
-            RawValue::Integer(port) => u16::try_from(*port).ok().map(Self::everywhere),
+            RawValue::Integer(port) => port.to_string().parse().ok(),
             RawValue::Boolean(false) => Some(Self(None)),
             _ => None,
         }

@@ -14,7 +14,7 @@ const MACHINE: (u32, Duration) = (8, Duration::from_secs(10));
 const NARROW: (u32, Duration) = (60, Duration::from_secs(1));
 /// Those of one IPv6 /48: 240 at once, then four a second.
 const WIDE: (u32, Duration) = (240, Duration::from_millis(250));
-/// Most machines and sources that have a share of their own; all others have one together.
+/// Most machines and sources that are remembered; beyond that, the ones that have used the least are forgotten.
 const SHARES_MAX: usize = 256;
 
 /// Registrations of newcomers, by machine and source.
@@ -44,9 +44,13 @@ impl Newcomers {
         let source = Source::of(address);
         // Buckets are valid at any moment, so a panic elsewhere cannot spoil them.
         let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.narrow.take(source.narrow(), now)
-            && shares.wide.take(source.wide(), now)
-            && shares.machines.take(machine, now)
+        // What is refused is charged to nobody.
+        let may = shares.narrow.has(&source.narrow(), now)
+            && shares.wide.has(&source.wide(), now)
+            && shares.machines.has(&machine, now);
+        may && shares.narrow.take_or_forget(source.narrow(), now)
+            && shares.wide.take_or_forget(source.wide(), now)
+            && shares.machines.take_or_forget(machine, now)
     }
 }
 
@@ -74,6 +78,20 @@ mod tests {
             let address = format!("192.0.2.{host}");
             assert!(count(&newcomers, &address, |_| 1000 + host) > 0);
         }
+    }
+
+    #[test]
+    fn many_machines_at_many_addresses_keep_no_newcomer_out() {
+        let newcomers = Newcomers::default();
+        for host in 0..40 {
+            let address = format!("192.0.2.{host}");
+            count(&newcomers, &address, |number| host * 100 + number / 8);
+        }
+        for host in 0..300 {
+            let address = format!("2001:db8:{host:x}::1");
+            count(&newcomers, &address, |number| host * 200 + number);
+        }
+        assert!(count(&newcomers, "198.51.100.1", |_| 65_535) > 0);
     }
 
     #[test]

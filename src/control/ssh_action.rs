@@ -165,7 +165,7 @@ impl SshActions<'_> {
         if let Some(left_out) = self.checks.is_logged(target, now) {
             let left_out = (left_out > 0).then_some(left_out);
             let help = "hearth ssh list";
-            tracing::info!(id = id.short(), %source, %target, %user, help, left_out, "SSH connection waits for approval");
+            tracing::info!(id = id.short(), %source, %target, user = &**user, help, left_out, "SSH connection waits for approval");
         }
         self.checks.begin(id, attempt, now);
         Ok(action)

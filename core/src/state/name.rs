@@ -37,7 +37,7 @@ pub fn label_for(hostname: &str) -> String {
     if label.is_empty() {
         label.push_str(FALLBACK);
     }
-    if is_number(&label) {
+    if is_number(&label) || is_special(&label) {
         label.insert_str(0, "node-");
         label.truncate(LABEL_MAX);
     }
@@ -49,9 +49,16 @@ pub fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a text can be chosen as the label of a node: a valid label that is not taken for an ID.
+/// Whether programs give a name a meaning of its own in any domain that they search: this machine, a proxy that a browser
+/// should use, a tunnel. Sources: RFC 6761 section 6.3, draft-ietf-wrec-wpad section 4.4.2, RFC 5214 section 8.3.2.
+fn is_special(label: &str) -> bool {
+    ["localhost", "wpad", "isatap"].contains(&label)
+}
+
+/// Whether a text can be chosen as the label of a node: a valid label that is not taken for an ID and has no meaning of its
+/// own.
 pub fn is_free_label(text: &str) -> bool {
-    is_label(text) && !is_number(text)
+    is_label(text) && !is_number(text) && !is_special(text)
 }
 
 /// Whether a text is a valid label of a node as it is.
@@ -127,5 +134,14 @@ mod tests {
         fn every_hostname_gives_a_valid_label(hostname in ".{0,200}|[0-9.-]{0,80}") {
             prop_assert!(is_free_label(&label_for(&hostname)));
         }
+    }
+
+    #[test]
+    fn a_name_with_a_meaning_of_its_own_is_given_to_no_device() {
+        for name in ["localhost", "WPAD", "wpad.lan", "isatap"] {
+            let label = label_for(name);
+            assert!(label.starts_with("node-"), "{label}");
+        }
+        assert!(!is_free_label("wpad") && is_free_label("wpad-1"));
     }
 }

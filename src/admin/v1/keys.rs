@@ -93,7 +93,7 @@ impl ApiCall<'_> {
 
     pub(crate) async fn create_api_key(&self) -> ApiResult {
         let request: CreateApiKey = self.read()?;
-        let scopes = self.scopes_of(&request.scopes)?;
+        let scopes = self.scopes_of(request.scopes.as_deref())?;
         let secret = fresh(SecretKind::Api)?;
         let new = NewApiKey {
             scopes,
@@ -107,8 +107,13 @@ impl ApiCall<'_> {
         })
     }
 
-    /// Scopes by name; none is all. Nobody gives a key more than they have themselves.
-    fn scopes_of(&self, names: &[String]) -> Result<Scopes, ApiError> {
+    /// Scopes by name; all if there is no list. Nobody gives a key more than they have themselves.
+    fn scopes_of(&self, names: Option<&[String]>) -> Result<Scopes, ApiError> {
+        if names.is_some_and(<[String]>::is_empty) {
+            let message = "`scopes` is empty; name some, or leave it out for all";
+            return Err(ApiError::invalid(message));
+        }
+        let names = names.unwrap_or_default();
         let mut scopes = Scopes::NONE;
         for name in names {
             let scope = name.parse();

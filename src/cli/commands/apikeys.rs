@@ -15,7 +15,7 @@ pub fn run(ctx: &Ctx, command: ApiKeys) -> Result<Output, CliError> {
         ApiKeys::Create { expiration, scopes } => {
             let body = CreateApiKey {
                 expiration: Some(expiration.to_string()),
-                scopes,
+                scopes: (!scopes.is_empty()).then_some(scopes),
             };
             let answer = ctx.client.post("/api/v1/apikey", &body)?;
             let made: NewApiKeyAnswer = read(&answer)?;
