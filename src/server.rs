@@ -190,6 +190,7 @@ async fn serve(
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reserving = dns::reserve_names(engine.clone(), tailnet.clone()).await;
     tasks.spawn("reserved names", reserving);
+    dns::warn_of_unconfirmed_names(&engine.snapshot(), &tailnet.borrow());
     let reload_regions = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),

@@ -702,3 +702,32 @@ async fn attributes_and_health_are_shown() {
     let audit = server.good("GET", "hearth/audit", Value::Null).await;
     assert_eq!(audit["reports"][0]["node"], "laptop");
 }
+
+#[tokio::test]
+async fn the_status_names_an_alias_that_means_no_device_yet() {
+    let mut server = server();
+    drop(node_with_stream(&server).await);
+    let dns = DnsSettings {
+        records: vec![DnsRecord::parse("git", "", "laptop").unwrap()],
+        ..DnsSettings::default()
+    };
+    let tailnet = SharedMapData::new("hearth.internal".into(), &DerpMap::default());
+    let tailnet = tailnet.with_dns(DnsSources {
+        settings: Arc::new(dns),
+        ..DnsSources::default()
+    });
+    server.admin.about.tailnet = watch::channel(Arc::new(tailnet)).1;
+    let named = |status: &Value| status["warnings"].to_string().contains("the alias git");
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    assert!(named(&status), "{status}");
+    assert!(
+        status["warnings"]
+            .to_string()
+            .contains("`hearth nodes rename -i 1 laptop`")
+    );
+    server
+        .good("POST", "node/1/rename/laptop", Value::Null)
+        .await;
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    assert!(!named(&status), "{status}");
+}

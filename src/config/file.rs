@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigFault, Location, Warning};
-use super::keys::{self, Damaged};
+use super::keys::{self, Damaged, Name};
 use super::mentions::{Mention, mentions};
 use super::near::nearest;
 use super::raw::{Entry, RawTable, RawValue, Spot};
@@ -158,14 +158,15 @@ impl RawConfig {
             if is_known(name) {
                 continue;
             }
-            for name in flat(name, &entry.value) {
-                let mut parts = name.rsplit('.');
-                let (word, parent) = (parts.next(), parts.next());
-                let (word, parent) = (word.unwrap_or_default(), parent.unwrap_or_default());
+            for name in written(name, &entry.value) {
+                let leaf = name.rsplit('.').next().unwrap_or_default();
+                let is_limit = is_known(&format!("limits.{leaf}"));
+                let (whole, leaf) = (Name::of(&name), Name::of(leaf));
                 // With a header lost, a key is in another section than its own.
                 let is_meant = |key: &&str| {
-                    keys::may_mean(word, parent, key)
-                        || self.is_broken && keys::may_mean(word, "", key)
+                    whole.may_mean(key)
+                        || !is_limit && whole.may_be_section_of(key)
+                        || self.is_broken && leaf.may_mean(key)
                 };
                 let missing = keys::restrictive().filter(|key| !self.entries.contains_key(*key));
                 damaged.extend(missing.filter(is_meant));
@@ -390,6 +391,9 @@ impl RawConfig {
             None => (nearest(&word, known()), known().find(is_speaking)),
         };
         let is_elsewhere = |key: &&str| keys::parts(key).0 != section;
+        // A value where a section belongs.
+        let is_header = || known().any(|key| !word.is_empty() && keys::parts(key).0 == word);
+        let header_of = || is_header().then(|| format!("[{word}]"));
         match (slip, moved.filter(is_elsewhere), header) {
             (None, Some(key), Some(line)) => ConfigFault::Misplaced {
                 section: section.to_owned(),
@@ -400,7 +404,9 @@ impl RawConfig {
             },
             (near, _, _) => ConfigFault::Unknown {
                 what: "key",
-                near: near.or(moved).map(str::to_owned),
+                near: near
+                    .or(moved)
+                    .map_or_else(header_of, |key| Some(key.to_owned())),
                 name,
             },
         }
@@ -432,6 +438,17 @@ fn flat(name: &str, value: &RawValue) -> Vec<String> {
         }
         _ => vec![name.to_owned()],
     }
+}
+
+/// The names that an entry writes: those of [`flat`], and those in a list of tables.
+fn written(name: &str, value: &RawValue) -> Vec<String> {
+    let mut names = flat(name, value);
+    if let RawValue::List(items) = value {
+        let tables = items.iter().map(|item| &item.value);
+        let tables = tables.filter(|value| matches!(value, RawValue::Table(_)));
+        names.extend(tables.flat_map(|table| flat(name, table)));
+    }
+    names
 }
 
 #[cfg(test)]

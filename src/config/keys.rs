@@ -121,7 +121,34 @@ const NOT_PUBLISHED: &str = "public addresses are not advertised";
 
 /// Sections all of whose keys restrict something: so does any unknown key in them, such as `listen.address`,
 /// `listen_addr` or `policy.path`.
-const RESTRICTIVE_SECTIONS: [&str; 3] = ["listen", "policy", "prefixes"];
+const RESTRICTIVE_SECTIONS: [&str; 5] = ["listen", "prefixes", "policy", "wan", "metrics"];
+
+/// Other words for one in a name.
+const SYNONYMS: [(&str, &str); 6] = [
+    ("acl", "policy"),
+    ("acls", "policy"),
+    ("bind", "listen"),
+    ("addr", "address"),
+    ("addrs", "addresses"),
+    ("admission", "admit"),
+];
+
+/// Names of Headscale and derper for keys that have another name here. Source: Headscale `hscontrol/types/config.go`,
+/// `cmd/derper` of Tailscale.
+const FOREIGN: [(&str, &str); 2] = [
+    ("verify_clients", "derp.admit"),
+    ("verify_client_url", "derp.admit_url"),
+];
+
+/// Names of Headscale that resemble keys of this table and mean none of them.
+const WITHOUT_MEANING: [&str; 6] = [
+    "tls_letsencrypt_listen",
+    "prefixes_allocation",
+    "logtail_enabled",
+    "taildrop_enabled",
+    "auto_update_enabled",
+    "derp_auto_update_enabled",
+];
 
 /// Last parts of names that say nothing without their section.
 const GENERIC: [&str; 12] = [
@@ -168,27 +195,145 @@ fn is_section(name: &str) -> bool {
     name == "limits" || !name.is_empty() && KEYS.iter().any(is_of_key)
 }
 
-/// Whether an unknown word, inside of `parent`, may be a misspelled `key`.
-pub(super) fn may_mean(word: &str, parent: &str, key: &str) -> bool {
-    let word = plain(word);
-    let (section, last) = parts(key);
-    let is_last_of_another =
-        |word: &str| KEYS.iter().any(|(name, _)| parts(name).1 == word) && word != last;
-    let is_alike = word == last
-        || !is_last_of_another(&word)
-            && (is_near(&word, last) || last.len() > 4 && word.contains(last));
-    let parent = plain(parent);
-    // Inside of another section a generic word has another meaning.
-    let is_inside = parent == section || !is_section(&parent);
-    if RESTRICTIVE_SECTIONS.contains(&section) {
-        let mut sections = word.split('_').filter(|part| is_section(part));
-        let is_named =
-            word != section && (sections.next(), sections.next()) == (Some(section), None);
-        if is_named || parent == section && !is_known(&format!("{section}.{word}")) {
-            return true;
+/// An unknown name, in the words that it consists of.
+pub(super) struct Name {
+    /// All its words, including those of the sections it is in.
+    words: Vec<String>,
+    /// The sections it is in, the outermost first.
+    parents: Vec<String>,
+    /// Its own name.
+    leaf: String,
+}
+
+impl Name {
+    /// Takes a dotted name apart: `_`, `-`, `.`, a space and a change of case part words.
+    pub(super) fn of(name: &str) -> Self {
+        let mut words = vec![String::new()];
+        let mut is_small = false;
+        for letter in name.chars() {
+            let parts = matches!(letter, '_' | '-' | '.' | ' ');
+            if parts || is_small && letter.is_uppercase() {
+                words.push(String::new());
+            }
+            if let Some(word) = words.last_mut().filter(|_| !parts) {
+                word.extend(letter.to_lowercase());
+            }
+            is_small = letter.is_lowercase();
+        }
+        words.retain(|word| !word.is_empty());
+        for word in &mut words {
+            *word = usual(word).to_owned();
+        }
+        let mut parents: Vec<String> = name.split('.').map(plain).collect();
+        let leaf = parents.pop().unwrap_or_default();
+        Self {
+            words,
+            parents,
+            leaf,
         }
     }
-    is_alike && (is_inside || !is_generic(last))
+
+    /// Whether this may be `key`, misspelled or in a wrong place.
+    pub(super) fn may_mean(&self, key: &str) -> bool {
+        let joined = self.words.join("_");
+        if WITHOUT_MEANING.contains(&&*joined) {
+            return false;
+        }
+        let mut foreign = FOREIGN.iter();
+        if self.has_all_words_of(key)
+            || foreign.any(|(name, meant)| *meant == key && joined.ends_with(name))
+        {
+            return true;
+        }
+        let (section, last) = parts(key);
+        let names_section = |word: &str| !section.is_empty() && names(word, section);
+        let is_in = |parent: &String| usual(parent) == section || is_related(parent, section);
+        let is_named = self.words.iter().any(|word| names_section(word))
+            || !section.is_empty() && self.parents.iter().any(is_in);
+        let is_section_alone = self.parents.is_empty() && usual(&self.leaf) == section;
+        if is_named
+            && !is_section_alone
+            && RESTRICTIVE_SECTIONS.contains(&section)
+            && !self.names_a_key_of(section)
+        {
+            return true;
+        }
+        let rest: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let rest: Vec<&str> = rest
+            .into_iter()
+            .filter(|word| !names_section(word))
+            .collect();
+        let is_alike = |word: &str| {
+            word == last
+                || !is_of_another(word, last)
+                    && (is_near(word, last) || (is_named || last.len() > 4) && word.contains(last))
+        };
+        // Inside of another section a generic word has another meaning.
+        let is_inside = is_named || !self.words.iter().any(|word| is_section(word));
+        let is_stem_of = |word: &&str| is_stem(word, last) && !is_of_another(word, last);
+        is_alike(&self.leaf) && (is_inside || !is_generic(last))
+            || is_alike(&joined) && (is_named || !is_generic(last))
+            || is_named && is_alike(&rest.join("_"))
+            || is_inside
+                && (is_named || !is_generic(last))
+                && !is_of_another(&self.leaf, last)
+                && rest.iter().any(is_stem_of)
+    }
+
+    /// Whether this is the name of the section of `key`, or near it: what is no table there stands for all its keys.
+    pub(super) fn may_be_section_of(&self, key: &str) -> bool {
+        let section = parts(key).0;
+        let leaf = usual(&self.leaf);
+        let is_elsewhere = self.parents.iter().any(|parent| is_section(parent));
+        let is_one_word = self.words.last().is_some_and(|last| last == leaf);
+        !section.is_empty()
+            && (leaf == section
+                || is_one_word && !is_elsewhere && !is_section(leaf) && is_related(leaf, section))
+    }
+
+    /// Whether it says `section.last`, in whatever order and with whatever else.
+    fn has_all_words_of(&self, key: &str) -> bool {
+        let mut words = key.split(['.', '_']);
+        key.contains('.') && words.all(|word| self.words.iter().any(|own| own == usual(word)))
+    }
+
+    /// Whether the word for this section belongs to a key that the name spells out.
+    fn names_a_key_of(&self, section: &str) -> bool {
+        let has_word = |key: &str| key.split(['.', '_']).any(|word| word == section);
+        let mut keys = KEYS.iter();
+        keys.any(|(key, _)| has_word(key) && self.has_all_words_of(key))
+    }
+}
+
+/// A word as the table has it.
+fn usual(word: &str) -> &str {
+    let mut synonyms = SYNONYMS.iter();
+    let found = synonyms.find(|(other, _)| *other == word);
+    found.map_or(word, |(_, usual)| usual)
+}
+
+/// Whether a word of a name stands for a section.
+fn names(word: &str, section: &str) -> bool {
+    word == section || is_stem(word, section) || section.len() > 4 && is_near(word, section)
+}
+
+/// Whether two words differ by a slip or by their endings.
+fn is_related(word: &str, other: &str) -> bool {
+    is_near(word, other) || is_stem(word, other)
+}
+
+/// Whether `word` is `other` with something appended, or has most of it in common.
+fn is_stem(word: &str, other: &str) -> bool {
+    let pairs = word.bytes().zip(other.bytes());
+    let common = pairs.take_while(|(a, b)| a == b).count();
+    let shorter = word.len().min(other.len());
+    common >= 4 && common == other.len() || common >= 5 && common * 3 >= shorter * 2
+}
+
+/// Whether a word is the last part of a key and that part is not `last`, or says nothing because it is a section.
+fn is_of_another(word: &str, last: &str) -> bool {
+    let is_last = |word: &str| KEYS.iter().any(|(name, _)| parts(name).1 == word);
+    word != last && (is_last(word) || is_section(word))
 }
 
 /// A word as keys are written.
@@ -199,4 +344,22 @@ pub(super) fn plain(word: &str) -> String {
 /// The section of a key and the rest of its name.
 pub(super) fn parts(key: &str) -> (&str, &str) {
     key.split_once('.').unwrap_or(("", key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_restrictive_sections_are_those_in_which_every_key_restricts_something() {
+        let keys = KEYS.iter().map(|(key, _)| *key);
+        let mut sections: Vec<&str> = keys.map(|key| parts(key).0).collect();
+        sections.dedup();
+        sections.retain(|section| {
+            let mut inside = KEYS.iter().filter(|(key, _)| parts(key).0 == *section);
+            // The other limits are not in the table.
+            *section != "limits" && inside.all(|(_, damaged)| *damaged != Default)
+        });
+        assert_eq!(sections, RESTRICTIVE_SECTIONS);
+    }
 }

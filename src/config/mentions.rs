@@ -1,6 +1,6 @@
 //! The keys that a text with syntax errors mentions, whether or not a parser understands it.
 
-use super::keys;
+use super::keys::{self, Name};
 use super::near::is_near;
 
 /// A word where keys are written, with what is known of its section.
@@ -29,7 +29,7 @@ impl Mention {
     /// name stands for all its keys.
     pub(super) fn may_mean(&self, key: &str, is_broken: bool) -> bool {
         // In a text with errors the section is a guess.
-        if keys::may_mean(&self.word, "", key) {
+        if Name::of(&self.word).may_mean(key) {
             return true;
         }
         let (section, last) = keys::parts(key);

@@ -13,9 +13,11 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 /// The header of most proxies: a list of addresses, to which each proxy adds that of its own client.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -24,21 +26,29 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// The standard header. Source: RFC 7239.
 const FORWARDED: &str = "forwarded";
 
+/// How long the warning about a proxy that is not trusted outlasts the last header that it sent, and the shortest time
+/// between two log entries about such proxies.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+
 /// The lines of a header, joined with commas; empty if there are none.
 pub type HeaderLines<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 
-/// The trusted proxies, and the first proxy that should be one of them.
+/// The trusted proxies, and the last machine nearby that looks like one and is not trusted.
 #[derive(Debug, Default)]
 pub struct Proxies {
     trusted: Vec<IpNet>,
-    unnamed: OnceLock<Unnamed>,
+    unnamed: Mutex<Option<Unnamed>>,
 }
 
-/// A proxy that is not trusted.
-#[derive(Debug)]
+/// A machine nearby that sends headers of a proxy and is not trusted: a proxy, or a device that pretends to be one.
+#[derive(Debug, Clone, Copy)]
 struct Unnamed {
     address: IpAddr,
     says: &'static str,
+    /// When it sent the last header.
+    at: Instant,
+    /// When such a machine was logged last.
+    logged: Instant,
 }
 
 /// Who sent a request.
@@ -55,7 +65,7 @@ impl Proxies {
     pub fn new(trusted: Vec<IpNet>) -> Self {
         Self {
             trusted,
-            unnamed: OnceLock::new(),
+            unnamed: Mutex::default(),
         }
     }
 
@@ -66,9 +76,9 @@ impl Proxies {
     }
 
     /// Whether a connection from this address may begin with a header of the PROXY protocol: those of trusted proxies,
-    /// and those of machines nearby until one of them was found to send such headers.
+    /// and those of machines nearby, whose headers cause a warning.
     pub(super) fn may_announce(&self, address: IpAddr) -> bool {
-        self.trust(address) || (is_near(address) && self.unnamed.get().is_none())
+        self.trust(address) || is_near(address)
     }
 
     /// The client of a request with this header that came from `peer`, with or without TLS.
@@ -76,7 +86,7 @@ impl Proxies {
         let direct = Client { source: peer, tls };
         if !self.trust(peer.ip()) {
             for (name, title) in [(FORWARDED_FOR, "X-Forwarded-For"), (FORWARDED, "Forwarded")] {
-                if self.may_announce(peer.ip()) && !header(name).is_empty() {
+                if is_near(peer.ip()) && !header(name).is_empty() {
                     self.note(peer.ip(), title);
                 }
             }
@@ -117,22 +127,42 @@ impl Proxies {
         client
     }
 
-    /// Notes, once, that a machine nearby is a proxy that is not trusted.
+    /// Notes that a machine nearby sends headers of a proxy and is not trusted. The newest one is kept.
     pub(super) fn note(&self, address: IpAddr, says: &'static str) {
-        if self.unnamed.set(Unnamed { address, says }).is_ok()
-            && let Some(warning) = self.warning()
-        {
-            tracing::warn!("{warning}");
+        let at = Instant::now();
+        let is_recent = |then: Instant| at.saturating_duration_since(then) < REMEMBERED;
+        let mut unnamed = self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unnamed.filter(|before| {
+            is_recent(before.logged) || before.address == address && is_recent(before.at)
+        });
+        let found = Unnamed {
+            address,
+            says,
+            at,
+            logged: before.map_or(at, |before| before.logged),
+        };
+        *unnamed = Some(found);
+        if before.is_none() {
+            tracing::warn!("{}", found.warning());
         }
     }
 
-    /// The warning about a proxy that is not trusted, if one was found.
+    /// The warning about a machine nearby that looks like a proxy and is not trusted, if there was one lately.
     pub fn warning(&self) -> Option<String> {
-        let Unnamed { address, says } = self.unnamed.get()?;
-        Some(format!(
-            "connections from {address} carry {says}, but `listen.trusted_proxies` does not contain {address}: if it \
-             is a reverse proxy, add it, or all its clients count as one"
-        ))
+        let unnamed = *self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = unnamed.filter(|found| found.at.elapsed() < REMEMBERED);
+        lately.map(|found| found.warning())
+    }
+}
+
+impl Unnamed {
+    fn warning(&self) -> String {
+        let Self { address, says, .. } = self;
+        format!(
+            "connections from {address} carry {says}, but `listen.trusted_proxies` does not contain {address}: add it \
+             only if you run a proxy there (without it all clients of the proxy count as one); any other device must \
+             not be in the list"
+        )
     }
 }
 
@@ -333,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_is_ignored_and_a_proxy_nearby_is_named_once() {
+    fn what_others_say_is_ignored_and_a_proxy_nearby_is_named() {
         let proxies = Proxies::new(vec!["192.168.1.2/32".parse().unwrap()]);
         let spoofed = [("x-forwarded-for", "203.0.113.5")];
         for stranger in ["192.0.2.1", "2001:db8::1"] {
@@ -344,10 +374,44 @@ mod tests {
         client_of(&proxies, "192.168.1.2", &spoofed);
         assert_eq!(proxies.warning(), None);
         assert_eq!(client_of(&proxies, "127.0.0.1", &spoofed).0, "127.0.0.1:9");
-        client_of(&proxies, "192.168.1.3", &spoofed);
         let warning = proxies.warning().unwrap();
         assert!(warning.contains("127.0.0.1"), "{warning}");
         assert!(warning.contains("listen.trusted_proxies"), "{warning}");
+        assert!(
+            warning.contains("only if you run a proxy there"),
+            "{warning}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_machine_that_looks_like_a_proxy_is_named_for_a_time() {
+        let proxies = Proxies::default();
+        let spoofed = [("x-forwarded-for", "203.0.113.5")];
+        let named = |address: &str| proxies.warning().is_some_and(|all| all.contains(address));
+        // A device forges a header before the proxy is there.
+        client_of(&proxies, "192.168.1.77", &spoofed);
+        assert!(named("192.168.1.77"));
+        client_of(&proxies, "127.0.0.1", &spoofed);
+        assert!(named("127.0.0.1") && !named("192.168.1.77"));
+        for _ in 0..3 {
+            tokio::time::advance(REMEMBERED / 2).await;
+            client_of(&proxies, "127.0.0.1", &spoofed);
+        }
+        assert!(named("127.0.0.1"));
+        tokio::time::advance(REMEMBERED).await;
+        assert_eq!(proxies.warning(), None);
+    }
+
+    #[test]
+    fn the_header_of_one_device_does_not_hide_the_proxy_protocol_of_another() {
+        let proxies = Proxies::default();
+        for device in ["192.168.1.77", "127.0.0.1"] {
+            client_of(&proxies, device, &[("x-forwarded-for", "203.0.113.5")]);
+            for near in ["192.168.1.77", "192.168.1.2", "127.0.0.1", "fe80::1"] {
+                assert!(proxies.may_announce(near.parse().unwrap()), "{near}");
+            }
+        }
+        assert!(!proxies.may_announce("192.0.2.1".parse().unwrap()));
     }
 
     proptest! {

@@ -13,9 +13,11 @@ use crate::config::value::Ipv4Range;
 use crate::engine::Handle;
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
+use crate::status::names;
 use hearth_core::netmap::{DnsSources, SharedMapData};
 use hearth_core::policy::{Diagnostic, Kind, Value, parse_hujson};
 use hearth_core::state::dns::{DnsRecord, DnsSettings, RECORDS_MAX, ReservedNames};
+use hearth_core::state::snapshot::Snapshot;
 
 /// Time between two checks of the file and the addresses.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -173,6 +175,15 @@ async fn reserve_now(engine: &Handle, tailnet: &mut watch::Receiver<Arc<SharedMa
     };
     if let Err(fault) = engine.reserve_names(names).await {
         tracing::warn!(%fault, "cannot reserve the names that the configuration uses");
+    }
+}
+
+/// Logs the names that mean no device, since no administrator chose them.
+pub(super) fn warn_of_unconfirmed_names(snapshot: &Snapshot, shared: &SharedMapData) {
+    let dns = &shared.dns;
+    let (settings, records) = (&dns.settings, &dns.file_records);
+    for name in names::unconfirmed(snapshot, &shared.base_domain, settings, records) {
+        tracing::warn!("{name}");
     }
 }
 

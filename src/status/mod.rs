@@ -12,6 +12,7 @@
 pub mod addresses;
 pub mod client_reports;
 pub mod http_counters;
+pub mod names;
 pub mod policy;
 pub mod public_url;
 pub mod relay;

@@ -53,6 +53,11 @@ impl PolicyStatus {
         let newest = snapshot.policies().last()?;
         let faults = Policy::parse(&newest.source).err()?;
         let (fault, applies) = (faults.first()?, applies());
+        if fault.is_empty_policy() {
+            return Some(format!(
+                "the stored policy is empty, and an empty policy no longer allows everything; {applies}; set `{{}}` to allow everything (`hearth policy set`)"
+            ));
+        }
         Some(format!(
             "the stored policy cannot be read; {applies} (`hearth policy set` sets one): {fault}"
         ))
@@ -136,6 +141,26 @@ mod tests {
         );
         let text = status.trouble(&world.snapshot()).unwrap();
         assert!(text.contains("/p") && text.contains(NOBODY), "{text}");
+    }
+
+    #[test]
+    fn a_stored_empty_policy_stays_closed_and_is_named_with_what_to_set() {
+        for text in ["", " \n", "null", "\u{feff}", " null // none\n"] {
+            let (mut world, _) = World::with_user();
+            world.set_policy("{}");
+            let newest = Arc::make_mut(&mut world.model.policies).last_mut();
+            Arc::make_mut(newest.unwrap()).source = text.into();
+            let (status, snapshot) = (PolicyStatus::default(), world.snapshot());
+            assert!(status.is_closed(&snapshot), "{text:?}");
+            let trouble = status.trouble(&snapshot).unwrap();
+            for part in [
+                "an empty policy no longer allows everything",
+                "set `{}`",
+                NOBODY,
+            ] {
+                assert!(trouble.contains(part), "{text:?}: {trouble}");
+            }
+        }
     }
 
     #[test]

@@ -22,7 +22,20 @@ pub struct Diagnostic {
     pub message: String,
 }
 
+/// A text without a policy, empty or `null`. Older versions of hearth took it for `{}`.
+const EMPTY: &str = "the policy is empty; to allow everything, use {}";
+
 impl Diagnostic {
+    /// The error of a text without a policy.
+    pub(super) fn empty_policy() -> Self {
+        Self::at(Position { line: 1, column: 1 }, EMPTY)
+    }
+
+    /// Whether the text has no policy at all: it is empty or `null`.
+    pub fn is_empty_policy(&self) -> bool {
+        self.message == EMPTY
+    }
+
     /// An error at a position.
     pub fn at(at: Position, message: impl Into<String>) -> Self {
         Self {

@@ -15,9 +15,6 @@ use super::diagnostic::{Diagnostic, Position};
 use super::hujson::{self, Kind, Member, Value};
 use selector::ParsedSelector;
 
-/// What is said of a text without a policy.
-const EMPTY: &str = "the policy is empty; to allow everything, use {}";
-
 /// Errors that are reported; more would not help.
 const MAX_FAULTS: usize = 100;
 
@@ -29,13 +26,12 @@ impl Policy {
     /// All errors, at most a hundred; never empty. A text without a policy, empty or `null`, is one: it must not be
     /// taken for `{}`, which allows everything.
     pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let none = || Diagnostic::at(Position { line: 1, column: 1 }, EMPTY);
-        if text.trim().is_empty() {
-            return Err(vec![none()]);
+        if text.trim_start_matches('\u{feff}').trim().is_empty() {
+            return Err(vec![Diagnostic::empty_policy()]);
         }
         let root = hujson::parse(text).map_err(|fault| vec![fault])?;
         if root.kind == Kind::Null {
-            return Err(vec![none()]);
+            return Err(vec![Diagnostic::empty_policy()]);
         }
         let mut reader = Reader::default();
         reader.policy(&root);

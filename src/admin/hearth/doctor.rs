@@ -1,6 +1,5 @@
 //! `hearth doctor`: collects the facts and returns the findings.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -10,12 +9,11 @@ use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{self, Counts, Diagnosis};
 use crate::config::lan::Network;
 use crate::config::{Host, Scheme};
+use crate::status::names;
 use hearth_core::doctor;
 use hearth_core::doctor::public_url::PublicCheck;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
-use hearth_core::state::dns::{DnsValue, label_in};
 use hearth_core::state::model::PendingState;
-use hearth_core::state::name::label_for;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Longest file of /proc, in bytes.
@@ -114,39 +112,16 @@ impl ApiCall<'_> {
         }
     }
 
-    /// Names in the configuration and in records that mean no device, since an administrator did not choose them.
-    fn unconfirmed_names(&self, snapshot: &Snapshot) -> Vec<String> {
+    /// See [`names::unconfirmed`].
+    pub(super) fn unconfirmed_names(&self, snapshot: &Snapshot) -> Vec<String> {
         let shared = self.admin.about.tailnet.borrow().clone();
-        let base = &shared.base_domain;
         let dns = &shared.dns;
-        let aliases = (dns.settings.records.iter())
-            .chain(&*dns.file_records)
-            .chain(&**snapshot.dns_records())
-            .filter_map(|record| match &record.value {
-                DnsValue::Alias(target) => Some(("an alias", &**target)),
-                DnsValue::A(_) | DnsValue::Aaaa(_) => None,
-            });
-        let names: BTreeSet<(&str, &str)> = dns.settings.node_names().chain(aliases).collect();
-        let mut found = Vec::new();
-        for (place, name) in names {
-            let Some(label) = label_in(name, base) else {
-                continue;
-            };
-            let mut nodes = snapshot.nodes().iter();
-            let self_named = nodes.find(|node| {
-                let is_claimed = || label_for(&node.hostinfo.hostname) == label;
-                !node.label_chosen && (&*node.label == label || is_claimed())
-            });
-            let mut nodes = snapshot.nodes().iter();
-            let is_confirmed = nodes.any(|node| node.is_meant_by(name, base));
-            if let Some(node) = self_named.filter(|_| !is_confirmed) {
-                let (id, shown) = (node.id, &node.label);
-                found.push(format!(
-                    "`{name}` ({place}): device {shown} (node {id}) gives itself this name. If it is the one that is meant: `hearth nodes rename -i {id} {label}`"
-                ));
-            }
-        }
-        found
+        names::unconfirmed(
+            snapshot,
+            &shared.base_domain,
+            &dns.settings,
+            &dns.file_records,
+        )
     }
 
     fn limit_usages(&self, snapshot: &Snapshot) -> Vec<LimitUsage> {

@@ -60,6 +60,7 @@ impl ApiCall<'_> {
         });
         let warnings = warnings
             .chain(ambiguous)
+            .chain(self.unconfirmed_names(&snapshot))
             .chain(about.proxies.warning())
             .chain(self.public_url_warnings())
             .chain(dropped);

@@ -246,6 +246,31 @@ fn unknown_sections_and_keys_close_what_they_may_mean() {
             "no new device gets an address",
         ),
         ("[node]\nkey_expiry = \"90d\"\n", "expire after 1d"),
+        ("[node]\nexpiration = \"90d\"\n", "expire after 1d"),
+        ("node-expiry = \"90d\"\n", "expire after 1d"),
+        ("[polcy]\npath = \"/p\"\n", "the last valid policy"),
+        ("[policy.source]\npath = \"/p\"\n", "the last valid policy"),
+        ("policyPath = \"/p\"\n", "the last valid policy"),
+        ("acl = \"/p\"\n", "the last valid policy"),
+        ("[wan]\nadvertise = false\n", "are not advertised"),
+        (
+            "[derp.server]\nverify_clients = true\n",
+            "nodes of this tailnet at most",
+        ),
+        ("[derp.server]\nenabled = false\n", "the relay is off"),
+        (
+            "[derp.server]\nstun_listen_addr = \"127.0.0.1:3478\"\n",
+            "`listen.stun` is off",
+        ),
+        ("ip_prefixes = [\"100.100.0.0/16\"]\n", "no new device"),
+        // A value where a section belongs.
+        ("policy = \"/p\"\n", "the last valid policy"),
+        ("polcy = \"/p\"\n", "the last valid policy"),
+        ("[[policy]]\nfile = \"/p\"\n", "the last valid policy"),
+        ("listen = \"off\"\n", "`listen.stun` is off"),
+        ("derp = false\n", "the relay is off"),
+        ("prefixes = \"100.100.0.0/16\"\n", "no new device"),
+        ("prefix = \"100.100.0.0/16\"\n", "no new device"),
     ] {
         let config = from_text(text);
         let all = warnings(&config);
@@ -260,11 +285,34 @@ fn unknown_sections_and_keys_close_what_they_may_mean() {
         "[tls]\nport = 443\n",
         "[colours]\nred = 1\n",
         "metrics_listen_addr = \"127.0.0.1:9090\"\n",
+        "[tls]\nletsencrypt_listen = \":http\"\n",
+        "[logtail]\nenabled = false\n",
+        "[prefixes]\nallocation = \"random\"\n",
     ] {
         let config = from_text(text);
         assert_eq!(config.warnings.len(), 1, "{text}");
         assert!(!config.policy.is_configured(), "{text}");
     }
+}
+
+#[test]
+fn a_name_that_spells_out_a_key_closes_that_one_alone() {
+    let config = from_text("listen_http = \"127.0.0.1:8080\"\n");
+    assert_eq!(config.listen.http, None);
+    assert_eq!(config.listen.https, from_text("").listen.https);
+    let config = from_text("[derp.server]\nstun_listen_addr = \"127.0.0.1:3478\"\n");
+    assert_eq!(config.listen.stun, None);
+    assert_eq!(config.listen.http, from_text("").listen.http);
+}
+
+#[test]
+fn a_value_in_place_of_a_section_is_named_with_the_header() {
+    let config = from_text("policy = \"/p\"\n");
+    let first = &warnings(&config)[0];
+    assert!(
+        first.ends_with("unknown key `policy`; did you mean `[policy]`?"),
+        "{first}"
+    );
 }
 
 #[test]
@@ -355,6 +403,62 @@ fn a_value_of_another_type_opens_nothing() {
                 &format!("{section}.{key} = {other}\n"),
                 "hearth.toml",
             );
+        }
+    }
+}
+
+/// Ways to spell a key in valid TOML, other than the right one.
+const SPELLINGS: usize = 17;
+
+/// One of them.
+fn spelling(which: usize, section: &str, key: &str, value: &str, place: usize) -> String {
+    let slip = |word: &str| {
+        let mut slipped = word.to_owned();
+        // Not the first letter: it may be all that tells two sections apart.
+        slipped.insert(1 + place % (word.len() - 1), 'x');
+        slipped
+    };
+    let big = |word: &str| {
+        let (first, rest) = word.split_at(1);
+        format!("{}{rest}", first.to_uppercase())
+    };
+    let header = |section: &str, key: &str| format!("[{section}]\n{key} = {value}\n");
+    let top = |key: &str| format!("{key} = {value}\n");
+    let dashes = |word: &str| word.replace('_', "-");
+    match which {
+        0 => top(section),
+        1 => top(&slip(section)),
+        2 => top(&big(section)),
+        3 => format!("[[{section}]]\n{key} = {value}\n"),
+        4 => format!("[[{}]]\n{key} = {value}\n", slip(section)),
+        5 => format!("{section} = [{{ {key} = {value} }}]\n"),
+        6 => top(&format!("{section}_{key}")),
+        7 => top(&format!("{section}-{}", dashes(key))),
+        8 => top(&format!("\"{section}.{key}\"")),
+        9 => top(&format!("{section}{}", big(key))),
+        10 => top(&format!(
+            "{}_{}",
+            section.to_uppercase(),
+            key.to_uppercase()
+        )),
+        11 => header("server", &format!("{section}_{key}")),
+        12 => header(&format!("server.{section}"), key),
+        13 => header(section, &format!("my_{key}")),
+        14 => header(section, &format!("{key}_x")),
+        15 => header(section, &format!("x.{key}")),
+        16.. => header(section, &format!("server.{}", big(key))),
+    }
+}
+
+#[test]
+fn another_spelling_of_a_key_opens_nothing() {
+    for (section, key, value) in RIGHT {
+        let right = from_text(&format!("[{section}]\n{key} = {value}\n"));
+        for which in 0..SPELLINGS {
+            for place in 0..section.len() {
+                let text = spelling(which, section, key, value, place);
+                check(&right, &text, "hearth.toml");
+            }
         }
     }
 }

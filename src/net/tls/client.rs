@@ -51,6 +51,9 @@ pub enum ClientTlsError {
     /// The host of the URL is invalid for a certificate.
     #[error("invalid host for a certificate")]
     Host,
+    /// The handshake ended without a certificate of the server.
+    #[error("the server presented no certificate")]
+    NoCertificate,
     /// The TLS library refused the settings.
     #[error("TLS settings: {0}")]
     Settings(#[from] rustls::Error),
@@ -102,12 +105,7 @@ impl ClientTls {
         };
         let connector = TlsConnector::from(judged_by(judge, provider)?);
         let stream = Box::pin(connector.connect(name(url)?, stream)).await?;
-        let presented = presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        // Every full handshake presents a certificate, and there is no other kind without resumption.
-        Ok((stream, presented.ok_or(ClientTlsError::Host)?))
+        Ok((stream, recorded(&presented)?))
     }
 
     fn settings(
@@ -125,6 +123,12 @@ impl ClientTls {
         let made = with_system_cas()?;
         Ok((self.public.get_or_init(|| made).clone(), name))
     }
+}
+
+/// The certificate of a handshake. Every full handshake presents one, and there is no other kind without resumption.
+fn recorded(presented: &Mutex<Option<Presented>>) -> Result<Presented, ClientTlsError> {
+    let mut presented = presented.lock().unwrap_or_else(PoisonError::into_inner);
+    presented.take().ok_or(ClientTlsError::NoCertificate)
 }
 
 fn name(url: &WebUrl) -> Result<ServerName<'static>, ClientTlsError> {
@@ -292,6 +296,12 @@ mod tests {
     use crate::net::tls::{Aes, CertNames, CertResolver, Identity, server_config};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
+
+    #[test]
+    fn a_handshake_without_a_certificate_is_not_reported_as_an_invalid_host() {
+        let error = recorded(&Mutex::new(None)).unwrap_err();
+        assert_eq!(error.to_string(), "the server presented no certificate");
+    }
 
     #[tokio::test]
     async fn an_untrusted_certificate_is_reported_by_observe_and_refused_by_connect() {
