@@ -62,8 +62,8 @@ pub struct NameKey {
 pub struct CreateApiKey {
     /// Expiry: a time, a date, a duration or `never`.
     pub expiration: Option<String>,
-    /// Scopes (hearth's own), such as `devices:core:read`; all when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Scopes (hearth's own), such as `devices:core:read`; all if left out. An empty list is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
 }
 

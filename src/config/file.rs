@@ -121,7 +121,12 @@ impl RawConfig {
             }
             raw.sections.insert(name, entry.name_at);
         }
-        if is_json && text.trim().is_empty() {
+        if is_json
+            && !text
+                .trim_start_matches('\u{feff}')
+                .trim_start()
+                .starts_with('{')
+        {
             raw.damaged = keys::restrictive().collect();
         } else if raw.is_broken {
             let mentions = mentions(text).into_iter();
@@ -129,7 +134,8 @@ impl RawConfig {
                 let is_broken = broken_lines.contains(&mention.line);
                 (mention, is_broken)
             });
-            raw.mentions = with_state.collect();
+            let counts = |(mention, is_broken): &(Mention, bool)| mention.is_key || *is_broken;
+            raw.mentions = with_state.filter(counts).collect();
         }
         raw
     }

@@ -14,6 +14,9 @@ pub(super) struct Mention {
     pub(super) line: usize,
     /// Whether it consists of several words, which a symbol too many may have parted.
     pub(super) is_joined: bool,
+    /// Whether it stands where a key or section does: first on its line, or before `=` or `:`. On a line that has an
+    /// error and neither of these, the others count, too: it is in the syntax of another file, such as `option http off`.
+    pub(super) is_key: bool,
 }
 
 impl Mention {
@@ -44,7 +47,7 @@ impl Mention {
     }
 }
 
-/// All words of a text that stand where a key or section does: first on their line, or before `=` or `:`.
+/// All words of a text, with what tells whether they are keys.
 pub(super) fn mentions(text: &str) -> Vec<Mention> {
     let mut mentions = Vec::new();
     let mut section = String::new();
@@ -62,8 +65,10 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
                 parent: section.clone(),
                 line: number,
                 is_joined: true,
+                is_key: true,
             });
         }
+        let is_foreign = !line.contains(['=', ':']);
         let mut before = String::new();
         let mut rest = line;
         let mut is_first = true;
@@ -78,7 +83,7 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
                 .is_some_and(|value| value.trim_start().starts_with('{'));
             let is_key = next.starts_with('=') || next.starts_with(':') && !next.starts_with("://");
             let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
-            if (is_first || is_key) && !is_number {
+            if (is_first || is_key || is_foreign) && !is_number {
                 let parent = match before.is_empty() {
                     true => section.clone(),
                     false => before.clone(),
@@ -89,6 +94,7 @@ pub(super) fn mentions(text: &str) -> Vec<Mention> {
                     parent,
                     line: number,
                     is_joined: false,
+                    is_key: is_first || is_key,
                 });
             }
             if is_table || is_first && line.starts_with('[') {
@@ -116,7 +122,8 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         let all = mentions(text).into_iter();
-        all.map(|found| format!("{}:{}.{}", found.line, found.parent, found.word))
+        all.filter(|found| found.is_key)
+            .map(|found| format!("{}:{}.{}", found.line, found.parent, found.word))
             .collect()
     }
 
@@ -148,12 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_in_the_syntax_of_another_file_mentions_all_its_words() {
+        let all = |text: &str| mentions(text).into_iter().map(|found| found.word);
+        let found: Vec<_> = all("config node 'node'\n\toption approval '1'\n").collect();
+        assert_eq!(found, ["config", "node", "node", "option", "approval"]);
+        let mut url = all("server_url = \"https://home.example");
+        assert!(!url.any(|word| word == "https"));
+    }
+
+    #[test]
     fn on_a_broken_line_half_a_word_is_enough() {
         let mention = |word: &str, parent: &str| Mention {
             word: word.to_owned(),
             parent: parent.to_owned(),
             line: 1,
             is_joined: false,
+            is_key: true,
         };
         assert!(mention("appro", "node").may_mean("node.approval", true));
         assert!(!mention("appro", "node").may_mean("node.approval", false));
