@@ -398,7 +398,9 @@ impl RawConfig {
         };
         let is_elsewhere = |key: &&str| keys::parts(key).0 != section;
         // A value where a section belongs.
-        let is_header = || known().any(|key| !word.is_empty() && keys::parts(key).0 == word);
+        let is_header = || {
+            section.is_empty() && !word.is_empty() && known().any(|key| keys::parts(key).0 == word)
+        };
         let header_of = || is_header().then(|| format!("[{word}]"));
         match (slip, moved.filter(is_elsewhere), header) {
             (None, Some(key), Some(line)) => ConfigFault::Misplaced {

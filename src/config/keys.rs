@@ -287,6 +287,7 @@ impl Name {
         let is_elsewhere = self.parents.iter().any(|parent| is_section(parent));
         let is_one_word = self.words.last().is_some_and(|last| last == leaf);
         !section.is_empty()
+            && !self.names_a_key_of(section)
             && (leaf == section
                 || is_one_word && !is_elsewhere && !is_section(leaf) && is_related(leaf, section))
     }
