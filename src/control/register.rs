@@ -119,10 +119,7 @@ fn has_preauth_key<'a>(
         return false;
     };
     keys.any(|key| {
-        *key.prefix == *prefix
-            && (key.reusable || !key.used)
-            && !key.has_ended(now)
-            && key.hash.matches(secret)
+        *key.prefix == *prefix && key.may_join(now).is_ok() && key.hash.matches(secret)
     })
 }
 
