@@ -60,7 +60,10 @@ mod tests {
         let start = begun.saturating_sub(before);
         let later = now().mono;
         // Since the same moment, by the clock of /proc/uptime.
-        assert!(before <= later && later <= read(ClockId::CLOCK_BOOTTIME) - start + Duration::from_secs(1));
+        assert!(
+            before <= later
+                && later <= read(ClockId::CLOCK_BOOTTIME) - start + Duration::from_secs(1)
+        );
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         assert!(begun.as_secs_f64() < seconds + 1.0 && begun.as_secs_f64() > seconds - 60.0);
