@@ -1,18 +1,21 @@
 //! The system's clocks. The only module that reads them.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hearth_core::clock::{Now, Timestamp};
+use nix::time::{ClockId, clock_gettime};
 
-/// Reads the wall clock and the monotonic clock.
+/// Reads the wall clock, and the monotonic clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`): with the one that
+/// stands still, a machine that wakes up would look like one whose clock was set.
 #[expect(
     clippy::disallowed_methods,
     reason = "this module is the one place that reads clocks"
 )]
 pub fn now() -> Now {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let mono = START.get_or_init(Instant::now).elapsed();
+    static START: OnceLock<Duration> = OnceLock::new();
+    let boot = read(ClockId::CLOCK_BOOTTIME);
+    let mono = boot.saturating_sub(*START.get_or_init(|| boot));
     let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(_) => 0,
@@ -26,9 +29,12 @@ pub fn now() -> Now {
 /// Monotonic time of the system (`CLOCK_MONOTONIC`, also the clock of service managers). Unlike
 /// [`Now::mono`] it is comparable between processes of this machine.
 pub fn monotonic() -> Duration {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    // Every Linux has this clock; it counts from boot and is never negative.
-    time.map(Duration::from).unwrap_or_default()
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// A clock that counts from boot: every Linux has it, and it is never negative.
+fn read(clock: ClockId) -> Duration {
+    clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -45,5 +51,21 @@ mod tests {
         assert!(monotonic() < Duration::from_secs_f64(seconds + 60.0));
         let (first, second) = (monotonic(), monotonic());
         assert!(first <= second && second - first < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_time_since_the_start_goes_on_while_the_machine_sleeps() {
+        let before = now().mono;
+        let begun = read(ClockId::CLOCK_BOOTTIME);
+        let start = begun.saturating_sub(before);
+        let later = now().mono;
+        // Since the same moment, by the clock of /proc/uptime.
+        assert!(
+            before <= later
+                && later <= read(ClockId::CLOCK_BOOTTIME) - start + Duration::from_secs(1)
+        );
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        assert!(begun.as_secs_f64() < seconds + 1.0 && begun.as_secs_f64() > seconds - 60.0);
     }
 }

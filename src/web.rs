@@ -141,16 +141,18 @@ pub async fn redeem(
             Ok(_) => return see(&login.id),
             Err(fault) => invitation::refusal(&fault),
         },
-        Err(reason) => (StatusCode::FORBIDDEN, reason.to_owned()),
+        Err(reason) if context.wrong_keys.count(source, now) => {
+            (StatusCode::FORBIDDEN, reason.to_owned())
+        }
+        Err(_) => {
+            let reason = "Too many keys were refused. Wait a minute, then try again.";
+            let refusal = (StatusCode::TOO_MANY_REQUESTS, reason);
+            let mut response = answer(register::page(id, &snapshot, Some(refusal)));
+            let seconds = HeaderValue::from_static(RETRY_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+            return response;
+        }
     };
-    if !context.wrong_keys.count(source, now) {
-        let reason = "Too many keys were refused. Wait a minute, then try again.";
-        let refusal = (StatusCode::TOO_MANY_REQUESTS, reason);
-        let mut response = answer(register::page(id, &snapshot, Some(refusal)));
-        let seconds = HeaderValue::from_static(RETRY_SECONDS);
-        response.headers_mut().insert(RETRY_AFTER, seconds);
-        return response;
-    }
     tracing::info!(
         device = &*login.hostinfo.hostname,
         id = login.id.short(),

@@ -52,9 +52,7 @@ pub async fn map(context: Arc<ControlContext>, request: NoiseRequest) -> Respons
     let node = match node_of(&context, &peer, &request.node_key) {
         Ok(node) => node,
         Err(error) => {
-            let is_former = matches!(error, NodeAuthError::NoNode)
-                && context.engine.snapshot().knew_machine(&peer.machine);
-            return match is_former && !is_update {
+            return match matches!(error, NodeAuthError::NoNode) && !is_update {
                 true => former(context, peer, &request),
                 false => error.answer(),
             };
@@ -90,8 +88,9 @@ async fn endpoint_update(
     }
 }
 
-/// Answers a machine that has or had a node, but none with this key, with the map that makes its client log in again. A
-/// client that asks for a stream keeps it: it would ask again within milliseconds.
+/// Answers a client without a node of this key with the map that makes it log in again: its node was deleted, by this hearth
+/// or before a restart or a restored backup. Clients that join ask for no map before they have a node. A client that asks
+/// for a stream keeps it: it would ask again within milliseconds.
 fn former(context: Arc<ControlContext>, peer: Peer, request: &MapRequest) -> Response<Body> {
     let zstd = request.zstd;
     let message = farewell(None, request.node_key, peer.machine);

@@ -2,7 +2,7 @@
 //!
 //! A node has one stream, and at most one single map beside it: a newer one takes the place of the older, which is reset
 //! at once, also when its client reads nothing. When all places are taken, an approved node replaces the stream of one
-//! that is not, or a single map. Machines that have lost their node have few places of their own.
+//! that is not, or a single map. Machines without their node have few places of their own.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

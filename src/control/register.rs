@@ -121,12 +121,7 @@ fn has_preauth_key<'a>(
     let Some((prefix, secret)) = secret::split(SecretKind::PreAuth, shown) else {
         return false;
     };
-    keys.any(|key| {
-        *key.prefix == *prefix
-            && (key.reusable || !key.used)
-            && !key.has_ended(now)
-            && key.hash.matches(secret)
-    })
+    keys.any(|key| *key.prefix == *prefix && key.may_join(now).is_ok() && key.hash.matches(secret))
 }
 
 /// Waits until a pending registration of this machine is decided or expires.

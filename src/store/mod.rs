@@ -135,6 +135,8 @@ pub struct Store {
     path: PathBuf,
     cache_bytes: usize,
     audit: audit::Ring,
+    /// What the first write adds to a database from before there was a table of the machines that are shut out.
+    adopted: Option<Vec<Record>>,
 }
 
 impl Store {
@@ -156,7 +158,11 @@ impl Store {
         let path = data_dir.join(FILE_NAME);
         let database = open_file(&path, cache_bytes)?;
         prepare(&database, &path)?;
-        let loaded = load(&database)?;
+        let mut loaded = load(&database)?;
+        let adopted = match has_shut_out(&database).map_err(Box::new)? {
+            true => None,
+            false => Some(adopt(&mut loaded)),
+        };
         let audit = audit::Ring::count(&database).map_err(Box::new)?;
         Ok((
             Self {
@@ -164,6 +170,7 @@ impl Store {
                 path,
                 cache_bytes,
                 audit,
+                adopted,
             },
             loaded,
         ))
@@ -183,7 +190,10 @@ impl Store {
     /// When the disk is full or broken.
     pub fn commit(&mut self, records: &[Record], events: &[Event]) -> Result<(), StoreError> {
         let database = self.take_database()?;
-        if let Some(ring) = write(&database, records, events, &self.audit).map_err(Box::new)? {
+        let adopted = self.adopted.as_deref();
+        let ring = write(&database, adopted, records, events, &self.audit).map_err(Box::new)?;
+        self.adopted = None;
+        if let Some(ring) = ring {
             self.audit = ring;
         }
         self.database = Some(database);
@@ -310,9 +320,30 @@ fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), 
         transaction.open_table(API_KEYS)?;
         transaction.open_table(POLICIES)?;
         transaction.open_table(DNS_RECORDS)?;
+        transaction.open_table(SHUT_OUT)?;
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Whether there is a table of the machines that are shut out.
+fn has_shut_out(database: &Database) -> Result<bool, redb::Error> {
+    match database.begin_read()?.open_table(SHUT_OUT) {
+        Ok(_) => Ok(true),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Counts the machines of nodes without approval as shut out, since a person may have revoked it: until now this was kept
+/// with the nodes only, and would have been forgotten with them.
+fn adopt(loaded: &mut Loaded) -> Vec<Record> {
+    let out = loaded.nodes.iter().filter(|node| !node.authorized);
+    let out = out.map(|node| node.machine);
+    let out = out.filter(|machine| *machine != MachineKey::ZERO);
+    loaded.shut_out.extend(out);
+    let machines = loaded.shut_out.iter().copied();
+    machines.map(Record::PutShutOut).collect()
 }
 
 fn load(database: &Database) -> Result<Loaded, StoreError> {
@@ -486,12 +517,16 @@ where
 
 fn write(
     database: &Database,
+    adopted: Option<&[Record]>,
     records: &[Record],
     events: &[Event],
     audit: &audit::Ring,
 ) -> Result<Option<audit::Ring>, redb::Error> {
     let transaction = database.begin_write()?;
-    for record in records {
+    if adopted.is_some() {
+        transaction.open_table(SHUT_OUT)?;
+    }
+    for record in adopted.into_iter().flatten().chain(records) {
         write_one(&transaction, record)?;
     }
     transaction.delete_table(PENDING)?;

@@ -40,7 +40,7 @@ pub const POLICIES_NAME: &str = "policies";
 pub(super) const POLICIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(POLICIES_NAME);
 /// Entries of the audit log by running number. A database of an earlier hearth may lack it.
 pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
-/// Machines that are shut out, by the text of their keys.
+/// Machines that are shut out, by the text of their keys. A database without it is from before they were kept.
 pub(super) const SHUT_OUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("shut_out");
 /// Pending registrations of earlier versions: now they are in memory only, and the first write deletes the table.
 pub(super) const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");

@@ -252,6 +252,49 @@ fn a_database_that_is_older_than_a_table_gets_it() {
     assert_eq!(loaded.dns_records.into_iter().collect::<Vec<_>>(), [record]);
 }
 
+/// Machines that are shut out after the database is opened.
+fn shut_out(directory: &tempfile::TempDir) -> (Store, Vec<MachineKey>) {
+    let (store, loaded) = Store::open(directory.path(), CACHE).unwrap();
+    (store, loaded.shut_out.into_iter().collect())
+}
+
+#[test]
+fn nodes_without_approval_are_shut_out_once_when_a_database_is_older_than_the_record_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut world, _) = World::with_user();
+    world.preauth_key("k", |key| key.reusable = true);
+    let revoked = world.join(with_key(1, 1, "k"));
+    world.join(with_key(2, 2, "k"));
+    world.apply(Command::RevokeApproval(revoked.id)).unwrap();
+    let is_old = |record: &Record| !matches!(record, Record::PutShutOut(_));
+    world.records.retain(is_old);
+    let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
+    store.commit(&world.records, &[]).unwrap();
+    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    assert!(transaction.delete_table(super::SHUT_OUT).unwrap());
+    transaction.commit().unwrap();
+    drop(store);
+    // Until something is written, and for good from then on, also without the node.
+    let (store, machines) = shut_out(&directory);
+    assert_eq!(machines, [revoked.machine]);
+    drop(store);
+    let (mut store, machines) = shut_out(&directory);
+    assert_eq!(machines, [revoked.machine]);
+    let gone = [Record::DeleteNode(revoked.id)];
+    store.commit(&gone, &[]).unwrap();
+    drop(store);
+    let (mut store, machines) = shut_out(&directory);
+    assert_eq!(machines, [revoked.machine]);
+    // From then on only what is recorded counts.
+    let let_in = [
+        Record::DeleteShutOut(revoked.machine),
+        Record::PutNode(Arc::clone(world.node(revoked.id))),
+    ];
+    store.commit(&let_in, &[]).unwrap();
+    drop(store);
+    assert!(shut_out(&directory).1.is_empty());
+}
+
 #[test]
 fn a_database_of_a_newer_hearth_is_rejected() {
     let directory = tempfile::tempdir().unwrap();

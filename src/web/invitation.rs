@@ -16,7 +16,7 @@ use crate::engine::EngineError;
 use crate::net::query;
 use hearth_core::clock::Now;
 use hearth_core::state::command::{PresentedKey, Rejected};
-use hearth_core::state::secret::{SecretHash, SecretKind, split};
+use hearth_core::state::secret::{SecretKind, split};
 use hearth_core::state::snapshot::Snapshot;
 
 /// Longest form, in bytes: people paste the whole link or command.
@@ -27,7 +27,8 @@ const WRONG: (u32, Duration) = (5, Duration::from_secs(20));
 /// Sources that are remembered; all others share one bucket.
 const SOURCES_MAX: usize = 128;
 
-/// Counts wrong keys by source. Keys that are right are not counted, so nobody can keep others from joining.
+/// Counts keys that may not be used, by source. A key that may be is not counted, whatever becomes of the device: nobody can
+/// keep others from joining.
 pub struct WrongKeys(Mutex<Buckets<IpAddr>>);
 
 impl Default for WrongKeys {
@@ -72,19 +73,16 @@ pub fn usable_key(
             "This key is not valid. Copy it again from the invitation, or ask the owner for a new one.",
         );
     };
-    if now.is_plausible() && key.expiry.is_some_and(|end| end <= now.wall) {
-        return Err("This invitation has expired. Ask the owner for a new one.");
-    }
-    if key.used && !key.reusable {
-        return Err(
+    match key.may_join(now) {
+        Ok(()) => Ok(PresentedKey::WellFormed {
+            prefix: key.prefix.clone(),
+            hash: key.hash,
+        }),
+        Err(Rejected::PreAuthKeyUsed) => Err(
             "This invitation was used already: it is for one device. Ask the owner for a new one.",
-        );
+        ),
+        Err(_) => Err("This invitation has expired. Ask the owner for a new one."),
     }
-    let hash: SecretHash = key.hash;
-    Ok(PresentedKey::WellFormed {
-        prefix: key.prefix.clone(),
-        hash,
-    })
 }
 
 /// The key in a text: also of a link, of a command, or with a full stop after it.
@@ -117,6 +115,9 @@ pub fn refusal(fault: &EngineError) -> (StatusCode, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_core::clock::Timestamp;
+    use hearth_core::id::PreAuthKeyId;
+    use hearth_core::state::command::Command;
     use hearth_core::state::secret::new_secret;
     use hearth_core::state::testing::World;
 
@@ -173,6 +174,26 @@ mod tests {
                 .unwrap_err()
                 .contains("expired")
         );
+    }
+
+    /// Also before anybody knows the time.
+    #[test]
+    fn a_key_that_was_ended_by_hand_is_not_usable() {
+        for wall in [World::new().now.wall, Timestamp::from_unix_ms(20_000)] {
+            let (mut world, _) = World::with_user();
+            world.now.wall = wall;
+            let made = new_secret(SecretKind::PreAuth).unwrap();
+            world.preauth_key("k", |key| {
+                key.prefix = made.prefix.clone();
+                key.hash = made.hash;
+            });
+            let form = format!("key={}", *made.text).into_bytes();
+            let usable = |world: &World| usable_key(&form, &world.snapshot(), world.now).map(drop);
+            assert_eq!(usable(&world), Ok(()));
+            let end = Command::ExpirePreAuthKey(PreAuthKeyId::FIRST);
+            world.apply(end).unwrap();
+            assert!(usable(&world).unwrap_err().contains("expired"), "{wall}");
+        }
     }
 
     fn world_end() -> hearth_core::clock::Timestamp {

@@ -439,7 +439,12 @@ func TestRequestsThatAreWrong(t *testing.T) {
 	t.Run("no such path", func(t *testing.T) { post(t, "/machine/no-such-thing", []byte("{}"), 404, 501) })
 	t.Run("a poll for a node that is not there", func(t *testing.T) {
 		client := harness.NewClient(t, s.URL, "ghost", 0)
-		body, _ := json.Marshal(client.MapRequest())
+		// An error would not make its client log in again; an update changes nothing.
+		own, err := client.MustMap(t, client.MapRequest()).Next()
+		if err != nil || own.Node == nil || !own.Node.Expired || own.Node.Key != client.Node.Public() || own.Peers != nil {
+			t.Errorf("its poll is answered with %+v, %v", own, err)
+		}
+		body, _ := json.Marshal(client.Update(900, "192.0.2.66:1"))
 		post(t, "/machine/map", body, 404, 401)
 	})
 	t.Run("a poll for the node of another machine", func(t *testing.T) {

@@ -1,5 +1,6 @@
 //! Deltas: the later messages of a stream, with what changed since the last one.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub fn delta(
         viewer,
         last_sent,
         touched,
+        known_owners: OnceCell::new(),
     };
     let viewer_affected = update.viewer_affected()?;
     let key = DeltaKey {
@@ -96,6 +98,8 @@ struct Update<'a> {
     viewer: &'a Node,
     last_sent: &'a LastSent<'a>,
     touched: Touched,
+    /// See [`Self::known_owners`].
+    known_owners: OnceCell<BTreeSet<u64>>,
 }
 
 impl Update<'_> {
@@ -266,16 +270,18 @@ impl Update<'_> {
             })
     }
 
-    /// Whether the viewer, or a peer that it had before, has the same owner as this node all along.
-    fn knows_owner(&self, node: &Node) -> bool {
-        let since = self.last_sent.revision;
-        let owner = owner_number(node);
-        let mut nodes = self.context.snapshot.nodes().iter();
-        nodes.any(|other| {
-            other.facets.owner <= since
-                && owner_number(other) == owner
-                && (other.id == self.viewer.id
-                    || self.last_sent.compiled.are_peers(self.viewer.id, other.id))
+    /// The owners of the peers that the viewer had before, each for a node that it owns all along: the client shows their
+    /// profiles. The viewer's own is left out, so that all viewers of a class may be sent the same: whoever is not a peer
+    /// of one of them that counts here is that viewer itself, which shows its own owner too.
+    fn known_owners(&self) -> &BTreeSet<u64> {
+        self.known_owners.get_or_init(|| {
+            let since = self.last_sent.revision;
+            let before = self.last_sent.compiled;
+            let nodes = self.context.snapshot.nodes().iter();
+            let known = nodes.filter(|node| {
+                node.facets.owner <= since && before.are_peers(self.viewer.id, node.id)
+            });
+            known.map(|node| owner_number(node)).collect()
         })
     }
 
@@ -307,7 +313,7 @@ impl Update<'_> {
             pending.changed.insert(id);
             pending.new_profiles |= match was_peer {
                 true => node.facets.owner > since,
-                false => !self.knows_owner(node),
+                false => !self.known_owners().contains(&owner_number(node)),
             };
         } else if moved || appeared {
             pending.patched.insert(id);

@@ -17,6 +17,7 @@ use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
+use crate::state::command::Rejected;
 use crate::state::dns::{DnsRecord, NodeName, ReservedNames, label_in};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
@@ -389,6 +390,20 @@ impl PreAuthKey {
     pub fn has_ended(&self, now: Now) -> bool {
         has_ended(self.expiry, now)
     }
+
+    /// Whether a device may join with it now.
+    ///
+    /// # Errors
+    /// [`Rejected::PreAuthKeyExpired`] or [`Rejected::PreAuthKeyUsed`].
+    pub fn may_join(&self, now: Now) -> Result<(), Rejected> {
+        if self.has_ended(now) {
+            return Err(Rejected::PreAuthKeyExpired);
+        }
+        match self.used && !self.reusable {
+            true => Err(Rejected::PreAuthKeyUsed),
+            false => Ok(()),
+        }
+    }
 }
 
 impl ApiKey {
@@ -524,9 +539,6 @@ pub enum Change {
 /// Maximum number of changes kept for map streams that lag; one that lags further gets a full map.
 pub const CHANGES_KEPT: usize = 512;
 
-/// Machines of deleted nodes that are remembered, so that their clients are sent that they have to log in again.
-pub const DEPARTED_KEPT: usize = 256;
-
 /// The next id of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
@@ -614,8 +626,6 @@ pub struct Model {
     pub policies: Arc<Vec<Arc<PolicyText>>>,
     /// The policy compiled for the active nodes.
     pub compiled: Arc<Compiled>,
-    /// Machines of nodes that were deleted since hearth started, oldest first, at most [`DEPARTED_KEPT`].
-    pub departed: Arc<VecDeque<MachineKey>>,
     /// Nodes that changed since `compiled` and the primary routes were last recomputed.
     pub touched: Arc<BTreeSet<NodeId>>,
 }
@@ -648,7 +658,6 @@ impl Model {
             admission: Revision::ZERO,
             policies: Arc::default(),
             compiled: Arc::new(Compiled::allow_all(&Directory::default())),
-            departed: Arc::default(),
             touched: Arc::default(),
         }
     }
@@ -699,12 +708,6 @@ impl Model {
         let node = Arc::make_mut(&mut self.nodes).remove(place);
         Arc::make_mut(&mut self.by_key).remove(&node.key);
         Arc::make_mut(&mut self.touched).insert(id);
-        let departed = Arc::make_mut(&mut self.departed);
-        departed.retain(|machine| *machine != node.machine);
-        departed.push_back(node.machine);
-        if departed.len() > DEPARTED_KEPT {
-            departed.pop_front();
-        }
         self.admission = self.revision;
         true
     }

@@ -67,11 +67,6 @@ impl Snapshot {
         self.nodes().iter().any(|node| node.machine == *machine)
     }
 
-    /// Whether a node belongs to this machine, or did when it was deleted not long ago.
-    pub fn knew_machine(&self, machine: &MachineKey) -> bool {
-        self.has_machine(machine) || self.model.departed.contains(machine)
-    }
-
     /// All users by id.
     pub fn users(&self) -> &BTreeMap<UserId, Arc<User>> {
         &self.model.users

@@ -231,10 +231,6 @@ impl Tx<'_> {
         self.model.take_node(id);
         let prefixes = self.model.settings.prefixes;
         self.put_cursors(|cursors| cursors.pass(&prefixes, node.ipv4, node.ipv6));
-        if self.model.shut_out.contains(&node.machine) {
-            // A database from before there was a record of it.
-            self.changes.records.push(Record::PutShutOut(node.machine));
-        }
         self.changes.records.push(Record::DeleteNode(id));
         if self.model.attributes.contains_key(&id) {
             Arc::make_mut(&mut self.model.attributes).remove(&id);

@@ -319,6 +319,8 @@ enum Event {
     Policy(u8),
     Wait(u8),
     CatchUp(u8),
+    /// All catch up, the last first or not.
+    Settle(bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -341,14 +343,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..9_u8, 1..20_u8).prop_map(|(node, host)| Event::Readdress(node, host)),
         1 => (1..9_u8, any::<bool>()).prop_map(|(node, well)| Event::Health(node, well)),
         1 => any::<bool>().prop_map(Event::Role),
-        1 => (0..8_u8).prop_map(Event::Policy),
+        1 => (0..9_u8).prop_map(Event::Policy),
         1 => (1..20_u8).prop_map(Event::Wait),
         3 => (0..8_u8).prop_map(Event::CatchUp),
+        2 => any::<bool>().prop_map(Event::Settle),
     ]
 }
 
 /// Policies that part the tailnet in different ways.
-const POLICIES: [&str; 8] = [
+const POLICIES: [&str; 9] = [
     "{}",
     r#"{"acls": []}"#,
     r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#,
@@ -368,6 +371,9 @@ const POLICIES: [&str; 8] = [
     r#"{"acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.2:80", "ben@:443"]}],
         "ssh": [{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["autogroup:nonroot"]}],
         "randomizeClientPort": true}"#,
+    // Viewers that see the same nodes, but not each other.
+    r#"{"acls": [{"action": "accept", "src": ["100.64.0.1", "100.64.0.2", "100.64.0.4"],
+                  "dst": ["100.64.0.3:*", "100.64.0.5:*", "100.64.0.6:*"]}]}"#,
 ];
 
 /// Some of four routes, by the bits of `some`; sorted.
@@ -493,6 +499,15 @@ fn happen(scene: &mut Scene, event: Event) {
             let _ = world.apply(Command::SetPolicy(Box::new(new)));
         }
         Event::Wait(seconds) => world.wait(Duration::from_secs(seconds.into())),
+        Event::Settle(backwards) => {
+            let count = scene.viewers.len();
+            for step in 0..count {
+                let place = if backwards { count - 1 - step } else { step };
+                if place < scene.viewers.len() {
+                    scene.catch_up(place);
+                }
+            }
+        }
         Event::CatchUp(place) => {
             if usize::from(place) < scene.viewers.len() {
                 scene.catch_up(place.into());

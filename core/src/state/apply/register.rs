@@ -93,20 +93,13 @@ fn with_key(
         (None, None) => return Err(Rejected::UnknownPreAuthKey),
         (_, Some(key)) => key,
     };
-    let now = tx.now();
-    let is_used = key.used && !key.reusable;
-    let may_join = !is_used && !key.has_ended(now);
+    let may_join = key.may_join(tx.now());
     if let Some(node) = &living
-        && keeps(tx, request, node, key, may_join)?
+        && keeps(tx, request, node, key, may_join.is_ok())?
     {
         return refresh(tx, request, node);
     }
-    if key.has_ended(now) {
-        return Err(Rejected::PreAuthKeyExpired);
-    }
-    if is_used {
-        return Err(Rejected::PreAuthKeyUsed);
-    }
+    may_join?;
     let admission = Admission {
         machine: request.machine,
         key: request.key,

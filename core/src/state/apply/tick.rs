@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::clock::{CLOCKLESS_BEFORE, Now};
 use crate::id::NodeId;
-use crate::keys::MachineKey;
 use crate::state::addr::Cursors;
 use crate::state::apply::{clock, key_expiry, policy, routes};
 use crate::state::event::{Action, Target, Values};
@@ -65,14 +64,6 @@ pub fn restore(model: &mut Model, now: Now) {
         }
     }
     repair_labels(model);
-    if !model.settings.device_approval {
-        // A database from before there was a record of it: only a person can have revoked an approval.
-        let out = model.nodes.iter().filter(|node| !node.authorized);
-        let out = out.map(|node| node.machine);
-        let out = out.filter(|machine| *machine != MachineKey::ZERO);
-        let out: Vec<MachineKey> = out.collect();
-        Arc::make_mut(&mut model.shut_out).extend(out);
-    }
     if model.cursors.is_empty() {
         let mut cursors = Cursors::default();
         for node in model.nodes.iter() {

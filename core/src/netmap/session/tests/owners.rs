@@ -31,13 +31,44 @@ fn a_new_owner_is_shown_at_once_and_known_owners_cost_no_map_from_scratch() {
         let is_join = matches!(event, Event::Join(..));
         if is_join {
             happen(&mut scene, event);
-            // The first node of its owner among the peers is the viewer itself.
-            assert!(!shown(&mut scene, Event::Connect(4)));
+            // The first of the viewer's owner among the peers, the second one, and one that was there.
+            assert!(shown(&mut scene, Event::Connect(4)));
+            happen(&mut scene, Event::Join(5, 5));
+            assert!(!shown(&mut scene, Event::Connect(5)));
         } else {
             assert!(shown(&mut scene, event));
         }
     }
     assert!(!shown(&mut scene, Event::Rename(2, 7)));
+}
+
+/// The delta was made for the owner of the new node, and the other one showed it as one of `userid:2`.
+#[test]
+fn viewers_of_one_class_are_shown_a_new_owner_whoever_comes_first() {
+    for order in [[0, 1], [1, 0]] {
+        let mut scene = Scene::introduced(2);
+        happen(&mut scene, Event::Policy(8));
+        happen(&mut scene, Event::Give(2, 2));
+        happen(&mut scene, Event::Join(3, 3));
+        happen(&mut scene, Event::Give(3, 2));
+        happen(&mut scene, Event::Connect(1));
+        happen(&mut scene, Event::Connect(2));
+        for place in [0, 1] {
+            scene.catch_up(place);
+        }
+        scene.world.open_stream(NodeId::new(3).expect("not zero"));
+        let compiled = scene.world.model.compiled.clone();
+        let [one, two] = [0, 1].map(|place| scene.viewers[place].node);
+        assert_eq!(compiled.view_class(one), compiled.view_class(two));
+        assert!(!compiled.are_peers(one, two));
+        for place in order {
+            scene.catch_up(place);
+        }
+        for viewer in &scene.viewers {
+            assert!(viewer.client.peers.contains_key(&3));
+            assert_eq!(viewer.client.seen(), scene.fresh(viewer.node).seen());
+        }
+    }
 }
 
 #[test]

@@ -199,23 +199,19 @@ fn a_machine_that_is_shut_out_stays_out_until_a_person_decides() {
     }
 }
 
+/// It joined while devices needed an approval, and nobody decided before they no longer did.
 #[test]
-fn a_node_that_was_revoked_before_there_was_a_record_of_it_stays_out() {
-    let (mut world, _) = World::with_user();
-    world.preauth_key("k", |key| (key.reusable, key.ephemeral) = (true, true));
+fn a_node_that_only_waited_is_not_shut_out_when_approval_is_switched_off() {
+    let (mut world, _) = with_approval();
+    world.preauth_key("k", |key| (key.reusable, key.preauthorized) = (true, false));
     let id = world.join(with_key(1, 1, "k")).id;
-    world.apply(Command::RevokeApproval(id)).unwrap();
-    world.model.shut_out = Arc::default();
+    assert!(!world.node(id).authorized);
+    let settings = Arc::make_mut(&mut world.model.settings);
+    settings.device_approval = false;
     restore(&mut world.model, world.now);
-    world.records.clear();
-    let leaving = Register {
-        expiry: RequestedExpiry::Logout,
-        ..plain(1, 1)
-    };
-    world.register(leaving).unwrap();
-    let kept = |record: &Record| matches!(record, Record::PutShutOut(_));
-    assert!(world.records.iter().any(kept));
-    assert!(!world.join(with_key(1, 2, "k")).authorized);
+    assert!(world.model.shut_out.is_empty());
+    world.apply(Command::DeleteNode(id)).unwrap();
+    assert!(world.join(with_key(1, 2, "k")).authorized);
 }
 
 /// The older of two registrations made a node with a key that nobody used any more.
