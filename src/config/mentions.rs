@@ -173,7 +173,6 @@ mod tests {
             is_key: true,
         };
         assert!(mention("appro", "node").may_mean("node.approval", true));
-        assert!(!mention("appro", "node").may_mean("node.approval", false));
         assert!(mention("polic", "").may_mean("policy.file", true));
         assert!(mention("file", "polcy").may_mean("policy.file", false));
         assert!(!mention("https", "listen").may_mean("listen.http", false));

@@ -147,7 +147,7 @@ impl Proxies {
         }
     }
 
-    /// The warning about a machine nearby that looks like a proxy and is not trusted, if there was one lately.
+    /// The warning about a machine nearby that looks like a proxy and is not trusted, if there was one recently.
     pub fn warning(&self) -> Option<String> {
         let unnamed = *self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = unnamed.filter(|found| found.at.elapsed() < REMEMBERED);

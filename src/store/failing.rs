@@ -107,6 +107,7 @@ impl Store {
                 path,
                 cache_bytes: 1 << 18,
                 audit,
+                adopted: None,
             },
             loaded,
         )

@@ -16,6 +16,7 @@ use crate::engine::EngineError;
 use crate::net::query;
 use hearth_core::clock::Now;
 use hearth_core::state::command::{PresentedKey, Rejected};
+use hearth_core::state::model::UnusableKey;
 use hearth_core::state::secret::{SecretKind, split};
 use hearth_core::state::snapshot::Snapshot;
 
@@ -78,10 +79,12 @@ pub fn usable_key(
             prefix: key.prefix.clone(),
             hash: key.hash,
         }),
-        Err(Rejected::PreAuthKeyUsed) => Err(
+        Err(UnusableKey::Used) => Err(
             "This invitation was used already: it is for one device. Ask the owner for a new one.",
         ),
-        Err(_) => Err("This invitation has expired. Ask the owner for a new one."),
+        Err(UnusableKey::Expired) => {
+            Err("This invitation has expired. Ask the owner for a new one.")
+        }
     }
 }
 
@@ -196,7 +199,7 @@ mod tests {
         }
     }
 
-    fn world_end() -> hearth_core::clock::Timestamp {
+    fn world_end() -> Timestamp {
         World::new().now.wall.plus(Duration::from_secs(60))
     }
 

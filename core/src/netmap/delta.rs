@@ -271,8 +271,8 @@ impl Update<'_> {
     }
 
     /// The owners of the peers that the viewer had before, each for a node that it owns all along: the client shows their
-    /// profiles. The viewer's own is left out, so that all viewers of a class may be sent the same: whoever is not a peer
-    /// of one of them that counts here is that viewer itself, which shows its own owner too.
+    /// profiles. The viewer's own is left out, so that all viewers of a class may be sent the same: the only node that counts here and is not
+    /// a peer of one of them is that viewer itself, which shows its own owner too.
     fn known_owners(&self) -> &BTreeSet<u64> {
         self.known_owners.get_or_init(|| {
             let since = self.last_sent.revision;

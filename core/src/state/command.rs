@@ -14,7 +14,9 @@ use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::{DnsRecord, ReservedNames};
-use crate::state::model::{Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, WireGuard};
+use crate::state::model::{
+    Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, UnusableKey, WireGuard,
+};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 
@@ -503,6 +505,15 @@ pub enum Rejected {
     /// All ids of a kind are used up.
     #[error("no IDs left")]
     NoIds,
+}
+
+impl From<UnusableKey> for Rejected {
+    fn from(fault: UnusableKey) -> Self {
+        match fault {
+            UnusableKey::Expired => Self::PreAuthKeyExpired,
+            UnusableKey::Used => Self::PreAuthKeyUsed,
+        }
+    }
 }
 
 fn list(faults: &[Diagnostic]) -> String {

@@ -17,7 +17,6 @@ use crate::policy::{Compiled, Directory};
 pub use crate::policy::{Owner, Role};
 use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
-use crate::state::command::Rejected;
 use crate::state::dns::{DnsRecord, NodeName, ReservedNames, label_in};
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
@@ -394,16 +393,25 @@ impl PreAuthKey {
     /// Whether a device may join with it now.
     ///
     /// # Errors
-    /// [`Rejected::PreAuthKeyExpired`] or [`Rejected::PreAuthKeyUsed`].
-    pub fn may_join(&self, now: Now) -> Result<(), Rejected> {
+    /// [`UnusableKey`].
+    pub fn may_join(&self, now: Now) -> Result<(), UnusableKey> {
         if self.has_ended(now) {
-            return Err(Rejected::PreAuthKeyExpired);
+            return Err(UnusableKey::Expired);
         }
         match self.used && !self.reusable {
-            true => Err(Rejected::PreAuthKeyUsed),
+            true => Err(UnusableKey::Used),
             false => Ok(()),
         }
     }
+}
+
+/// Why no device may join with a preauth key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnusableKey {
+    /// Its time is over.
+    Expired,
+    /// It was for one device, which has joined.
+    Used,
 }
 
 impl ApiKey {
