@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    fn world_end() -> hearth_core::clock::Timestamp {
+    fn world_end() -> Timestamp {
         World::new().now.wall.plus(Duration::from_secs(60))
     }
 
