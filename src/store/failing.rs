@@ -106,6 +106,7 @@ impl Store {
                 database: Some(database),
                 path,
                 cache_bytes: 1 << 18,
+                adopted: None,
                 audit,
                 adopted: None,
             },
