@@ -108,7 +108,6 @@ impl Store {
                 cache_bytes: 1 << 18,
                 adopted: None,
                 audit,
-                adopted: None,
             },
             loaded,
         )
