@@ -164,13 +164,13 @@ impl RawConfig {
             if is_known(name) {
                 continue;
             }
-            // A key of another section, below the wrong header.
-            let misplaced = name.split_once('.').filter(|(_, key)| is_known(key));
-            if let Some((_, misplaced)) = misplaced {
-                damaged.extend(keys::restrictive().filter(|key| *key == misplaced));
-                continue;
-            }
             for name in written(name, &entry.value) {
+                // A key of another section, below the wrong header.
+                let misplaced = name.split_once('.').filter(|(_, key)| is_known(key));
+                if let Some((_, misplaced)) = misplaced {
+                    damaged.extend(keys::restrictive().filter(|key| *key == misplaced));
+                    continue;
+                }
                 let leaf = name.rsplit('.').next().unwrap_or_default();
                 let is_limit = is_known(&format!("limits.{leaf}"));
                 let (whole, leaf) = (Name::of(&name), Name::of(leaf));

@@ -341,10 +341,9 @@ fn a_line_inside_of_another_section_is_named_with_the_section_it_belongs_to() {
     ] {
         let config = from_text(&format!("[limits]\n{line}\n"));
         let key = line.split(' ').next().unwrap();
-        assert_eq!(
-            warnings(&config)[0],
-            format!("hearth.toml:2:1: unknown key `limits.{key}`")
-        );
+        let expected = format!("hearth.toml:2:1: unknown key `limits.{key}`");
+        let found = warnings(&config);
+        assert!(found.contains(&expected), "{found:?}");
     }
 }
 
