@@ -64,6 +64,22 @@ pub(super) fn read<T: DeserializeOwned + Default>(
     query: &[(String, String)],
     node: &str,
 ) -> Result<T, ApiError> {
+    // All but the parser is the same code for all types.
+    let mut read = T::default();
+    let mut parse = |object: &[u8]| {
+        read = serde_json::from_slice(object)?;
+        Ok(())
+    };
+    read_with(gathered(body, query, node)?, &mut parse)?;
+    Ok(read)
+}
+
+/// The parameters under their canonical names, without those that are not set.
+fn gathered(
+    body: &[u8],
+    query: &[(String, String)],
+    node: &str,
+) -> Result<Map<String, Value>, ApiError> {
     let mut given = Map::new();
     let queried = query
         .iter()
@@ -83,14 +99,38 @@ pub(super) fn read<T: DeserializeOwned + Default>(
         }
         given.entry(name).or_insert(value);
     }
+    Ok(given)
+}
+
+/// Parses one object.
+type Parse<'a> = &'a mut dyn FnMut(&[u8]) -> serde_json::Result<()>;
+
+/// Has parameters parsed, if there are any. On an error names the first one that is invalid by itself.
+fn read_with(given: Map<String, Value>, parse: Parse<'_>) -> Result<(), ApiError> {
     if given.is_empty() {
-        return Ok(T::default());
+        return Ok(());
     }
-    let parsed = parse(&Value::Object(given.clone()));
-    parsed.map_err(|fault| match culprit::<T>(given) {
-        Some((name, fault)) => ApiError::invalid(&format!("invalid parameter {name:?}: {fault}")),
-        None => ApiError::invalid(&format!("invalid request: {fault}")),
-    })
+    let Err(fault) = parse(Value::Object(given.clone()).to_string().as_bytes()) else {
+        return Ok(());
+    };
+    for (name, value) in given {
+        let alone = Value::Object(Map::from_iter([(name.clone(), value)]));
+        if let Err(fault) = parse(alone.to_string().as_bytes()) {
+            let fault = without_position(&fault);
+            return Err(ApiError::invalid(&format!(
+                "invalid parameter {name:?}: {fault}"
+            )));
+        }
+    }
+    let fault = without_position(&fault);
+    Err(ApiError::invalid(&format!("invalid request: {fault}")))
+}
+
+/// The text of a fault. A position in what was put together means nothing to the client.
+fn without_position(fault: &serde_json::Error) -> String {
+    let message = fault.to_string();
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message.get(..end).unwrap_or(&message).to_owned()
 }
 
 fn members(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
@@ -109,24 +149,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn parse<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
-    let parsed = serde_json::from_slice(object.to_string().as_bytes());
-    parsed.map_err(|fault| {
-        // A position in what was put together means nothing to the client.
-        let message = fault.to_string();
-        let end = message.rfind(" at line ").unwrap_or(message.len());
-        message.get(..end).unwrap_or(&message).to_owned()
-    })
-}
-
-/// The first parameter that is invalid by itself, and why.
-fn culprit<T: DeserializeOwned>(given: Map<String, Value>) -> Option<(String, String)> {
-    given.into_iter().find_map(|(name, value)| {
-        let alone = Value::Object(Map::from_iter([(name.clone(), value)]));
-        Some((name, parse::<T>(&alone).err()?))
-    })
 }
 
 #[cfg(test)]
