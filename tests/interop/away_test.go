@@ -6,11 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,36 +26,12 @@ import (
 // each other, and the relay at home is found by its public address.
 func TestAwayWithoutADomain(t *testing.T) {
 	needNamespace(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := `read -r HEARTH_TEST_WAN_CLIENT; export HEARTH_TEST_WAN_CLIENT; exec "$0"`
-	cmd := exec.Command("unshare", "--net", "--", "sh", "-c", script, self)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdin, _ := cmd.StdinPipe()
-	stdout, _ := cmd.StdoutPipe()
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	own, _ := os.Readlink("/proc/self/ns/net")
-	harness.Eventually(t, harness.Patience, "a namespace of its own", func() error {
-		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
-		if err != nil {
-			return err
-		}
-		return harness.Check(its != own, "it is in %s", its)
-	})
-	wire(t, cmd.Process.Pid)
+	process, stdin, stdout := startAway(t, nil)
+	wire(t, process)
 	// At home: the LAN is within reach.
 	lan := []string{"route", "replace", "192.168.77.0/24"}
-	ip(t, cmd.Process.Pid, "route", "del", "unreachable", "192.168.77.0/24")
-	ip(t, cmd.Process.Pid, append(lan, "via", oldWAN)...)
+	ip(t, process, "route", "del", "unreachable", "192.168.77.0/24")
+	ip(t, process, append(lan, "via", oldWAN)...)
 
 	// Plain HTTP listens at home only, as behind a router that forwards the other ports.
 	s := start(t, harness.Options{Address: "0.0.0.0", HTTPAddress: harness.LANAddress, Host: harness.LANAddress})
@@ -78,16 +52,16 @@ func TestAwayWithoutADomain(t *testing.T) {
 	}
 
 	// It leaves. Its kernel does what that of a laptop does that changes its network.
-	ip(t, cmd.Process.Pid, "route", "del", "192.168.77.0/24")
-	ip(t, cmd.Process.Pid, "route", "add", "unreachable", "192.168.77.0/24")
+	ip(t, process, "route", "del", "192.168.77.0/24")
+	ip(t, process, "route", "add", "unreachable", "192.168.77.0/24")
 	left := time.Now()
-	kill := exec.Command("nsenter", "-t", fmt.Sprint(cmd.Process.Pid), "-n", "ss", "-K", "dst", harness.LANAddress)
+	kill := exec.Command("nsenter", "-t", fmt.Sprint(process), "-n", "ss", "-K", "dst", harness.LANAddress)
 	if out, err := kill.CombinedOutput(); err != nil {
 		t.Logf("%v: %s", err, out)
 	}
 	_, httpPort, _ := net.SplitHostPort(s.HTTP)
 	probe := fmt.Sprintf("exec 3<>/dev/tcp/%s/%s", oldWAN, httpPort)
-	if out, err := inside(cmd.Process.Pid, "", "timeout", "5", "bash", "-c", probe); err == nil {
+	if out, err := inside(process, "", "timeout", "5", "bash", "-c", probe); err == nil {
 		t.Errorf("plain HTTP is open to the internet: %s", out)
 	}
 	away := home.peer("away").TailscaleIPs[0]

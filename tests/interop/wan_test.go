@@ -132,7 +132,13 @@ func wire(t *testing.T, pid int) {
 // provider starts a process that does nothing, in a network namespace of its own.
 func provider(t *testing.T) int {
 	t.Helper()
-	cmd := exec.Command("unshare", "--net", "--", "sleep", "600")
+	return startUnshared(t, exec.Command("unshare", "--net", "--", "sleep", "600"))
+}
+
+// startUnshared starts a command of unshare, and returns its process once that is in a
+// network namespace of its own.
+func startUnshared(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v", err)
@@ -194,42 +200,34 @@ type wanReport struct {
 	NoticedBy   string   `json:"noticedBy"`
 }
 
+// startAway starts the device that is away, in a network namespace of its own. It
+// begins when it is told how to join, by a line on its standard input. Returns the
+// process, and its input and output.
+func startAway(t *testing.T, wrap []string) (int, io.Writer, io.Reader) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `read -r HEARTH_TEST_WAN_CLIENT; export HEARTH_TEST_WAN_CLIENT; exec "$0"`
+	words := append(append([]string{"unshare", "--net", "--"}, wrap...), "sh", "-c", script, self)
+	cmd := exec.Command(words[0], words[1:]...)
+	stdin, _ := cmd.StdinPipe()
+	stdout, _ := cmd.StdoutPipe()
+	cmd.Stderr = os.Stderr
+	return startUnshared(t, cmd), stdin, stdout
+}
+
 // TestWANAddressChanges: a device that is away and one at home hear of a new address
 // outside within a second, and the one that is away comes back by it although DNS
 // still says the old one.
 func TestWANAddressChanges(t *testing.T) {
 	needNamespace(t)
 	wrap := hostsFile(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-
 	// The device that is away is started first: its namespace is the other end of the
-	// wire. It begins when it is told how to join.
-	script := `read -r HEARTH_TEST_WAN_CLIENT; export HEARTH_TEST_WAN_CLIENT; exec "$0"`
-	words := append(append([]string{"unshare", "--net", "--"}, wrap...), "sh", "-c", script, self)
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdin, _ := cmd.StdinPipe()
-	stdout, _ := cmd.StdoutPipe()
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%v", err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	own, _ := os.Readlink("/proc/self/ns/net")
-	harness.Eventually(t, harness.Patience, "a namespace of its own", func() error {
-		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
-		if err != nil {
-			return err
-		}
-		return harness.Check(its != own, "it is in %s", its)
-	})
-	wire(t, cmd.Process.Pid)
+	// wire.
+	away, stdin, stdout := startAway(t, wrap)
+	wire(t, away)
 
 	s := start(t, harness.Options{Address: "0.0.0.0", Host: wanName, Authority: authority, Wrap: wrap})
 	s.User("alice")
@@ -303,7 +301,7 @@ func TestWANAddressChanges(t *testing.T) {
 	// The kernel of the device does what that of a phone does that changes its network. Left alone
 	// the client notices only after two minutes of silence (watchdogTimeout in its direct.go), for
 	// which until would not wait.
-	kill := exec.Command("nsenter", "-t", fmt.Sprint(cmd.Process.Pid), "-n", "ss", "-K", "dst", oldWAN)
+	kill := exec.Command("nsenter", "-t", fmt.Sprint(away), "-n", "ss", "-K", "dst", oldWAN)
 	if out, err := kill.CombinedOutput(); err != nil {
 		t.Logf("%v: %s", err, out)
 	}
