@@ -1,8 +1,11 @@
 //! Token buckets for rate limits, alone or one per source.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::source::Source;
 
 /// A token bucket: a burst of tokens at once, and a fixed rate after that.
 ///
@@ -160,6 +163,24 @@ impl<K: Ord> Buckets<K> {
     /// Whether no source is remembered.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
+    }
+}
+
+/// [`Buckets`] of the addresses of clients, shared by reference: one for each IPv4 address or IPv6 /48.
+#[derive(Debug)]
+pub struct AddressBuckets(Mutex<Buckets<IpAddr>>);
+
+impl AddressBuckets {
+    /// See [`Buckets::new`].
+    pub fn new(burst: u32, interval: Duration, most: usize) -> Self {
+        Self(Mutex::new(Buckets::new(burst, interval, most)))
+    }
+
+    /// See [`Buckets::take`].
+    pub fn take(&self, address: IpAddr, now: Duration) -> bool {
+        // Buckets are valid at any moment, so a panic elsewhere cannot spoil them.
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take(Source::of(address).wide(), now)
     }
 }
 

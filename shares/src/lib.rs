@@ -32,7 +32,7 @@ pub mod pool;
 pub mod sketch;
 pub mod source;
 
-pub use bucket::{Buckets, SharedTokenBucket, TokenBucket};
+pub use bucket::{AddressBuckets, Buckets, SharedTokenBucket, TokenBucket};
 pub use counts::{Counts, Held};
 pub use lines::Lines;
 pub use pool::{Entry, Pool};

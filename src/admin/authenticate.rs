@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use hearth_shares::{Buckets, Source};
+use hearth_shares::AddressBuckets;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use zeroize::Zeroizing;
@@ -63,13 +63,13 @@ impl AuthError {
 /// asking as fast as it can.
 #[derive(Debug)]
 pub struct ApiKeyGate {
-    wrong: Mutex<Buckets<IpAddr>>,
+    wrong: AddressBuckets,
 }
 
 impl Default for ApiKeyGate {
     fn default() -> Self {
         Self {
-            wrong: Mutex::new(Buckets::new(WRONG.0, WRONG.1, SOURCES_MAX)),
+            wrong: AddressBuckets::new(WRONG.0, WRONG.1, SOURCES_MAX),
         }
     }
 }
@@ -108,9 +108,7 @@ impl ApiKeyGate {
 
     /// The answer to a wrong key.
     fn wrong_key(&self, source: IpAddr, now: Now) -> AuthError {
-        // Buckets are valid at any moment, so a panic elsewhere cannot spoil them.
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        match wrong.take(Source::of(source).wide(), now.mono) {
+        match self.wrong.take(source, now.mono) {
             true => AuthError::Unauthorized,
             false => AuthError::TooMany,
         }

@@ -12,8 +12,6 @@ use hearth_core::id::AuthId;
 use hearth_core::netmap::{owner_number, owner_profile};
 use hearth_core::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
 use hearth_core::state::model::{Hostinfo, Node, is_exit_route};
-use hearth_core::state::secret;
-use hearth_core::state::secret::{SecretHash, SecretKind};
 use hearth_core::state::snapshot::Snapshot;
 use hearth_core::tailcfg::hostinfo as wire;
 use hearth_core::tailcfg::map::MapRequest;
@@ -112,7 +110,7 @@ pub(super) fn register(
     now: Now,
     limits: &Limits,
 ) -> Register {
-    let auth_key = (!request.auth_key.is_empty()).then(|| presented(&request.auth_key));
+    let auth_key = (!request.auth_key.is_empty()).then(|| PresentedKey::read(&request.auth_key));
     let expiry = match request.expiry {
         None => RequestedExpiry::None,
         // A client that logs out names a moment in 1970, which lies ahead of a clock that starts there.
@@ -131,16 +129,6 @@ pub(super) fn register(
         hostinfo: hostinfo(request.hostinfo, limits),
         capability: request.version.number(),
         fresh_id,
-    }
-}
-
-fn presented(text: &str) -> PresentedKey {
-    match secret::split(SecretKind::PreAuth, text) {
-        Some((prefix, secret)) => PresentedKey::WellFormed {
-            prefix: prefix.into(),
-            hash: SecretHash::of(secret),
-        },
-        None => PresentedKey::Malformed,
     }
 }
 

@@ -15,10 +15,8 @@ use crate::system_clock;
 use hearth_core::clock::Now;
 use hearth_core::id::AuthId;
 use hearth_core::keys::{MachineKey, NodeKey};
-use hearth_core::state::command::{RegisterReply, Rejected};
+use hearth_core::state::command::{PresentedKey, RegisterReply, Rejected};
 use hearth_core::state::model::{PendingRegistration, PendingState, PreAuthKey};
-use hearth_core::state::secret;
-use hearth_core::state::secret::SecretKind;
 use hearth_core::tailcfg::json;
 use hearth_core::tailcfg::register::{RegisterRequest, RegisterResponse};
 
@@ -114,14 +112,12 @@ fn is_pending<'a>(
 /// machines can join at once. Keys are still as hard to guess, since the secret part has 256 random bits
 /// and each wrong guess counts against the limit.
 fn has_preauth_key<'a>(
-    mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
+    keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
     shown: &str,
     now: Now,
 ) -> bool {
-    let Some((prefix, secret)) = secret::split(SecretKind::PreAuth, shown) else {
-        return false;
-    };
-    keys.any(|key| *key.prefix == *prefix && key.may_join(now).is_ok() && key.hash.matches(secret))
+    let found = PresentedKey::read(shown).find(keys);
+    found.is_some_and(|key| key.may_join(now).is_ok())
 }
 
 /// Waits until a pending registration of this machine is decided or expires.
@@ -184,6 +180,8 @@ fn answer(
 mod tests {
     use super::*;
     use hearth_core::id::{PreAuthKeyId, UserId};
+    use hearth_core::state::secret;
+    use hearth_core::state::secret::SecretKind;
     use hearth_core::state::testing::{World, plain};
     use std::time::Duration;
 

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use hearth_core::id::{ApiKeyId, NodeId, UserId};
 use hearth_core::keys::MachineKey;
-use hearth_core::state::command::{Command, PresentedKey, Register};
+use hearth_core::state::command::{Command, Register};
 use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -121,11 +121,9 @@ impl Places {
 
 /// Whether a machine presents a preauth key that exists.
 fn is_invited(request: &Register, snapshot: &Snapshot) -> bool {
-    let Some(PresentedKey::WellFormed { prefix, hash }) = &request.auth_key else {
-        return false;
-    };
-    let mut keys = snapshot.preauth_keys().values();
-    keys.any(|key| key.prefix == *prefix && key.hash == *hash)
+    let keys = snapshot.preauth_keys().values();
+    let presented = request.auth_key.as_ref();
+    presented.is_some_and(|presented| presented.find(keys).is_some())
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@
 //! use: the sender of the form has to know both the URL, which is a secret, and the key.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hearth_shares::{Buckets, Source};
+use hearth_shares::AddressBuckets;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 
@@ -17,7 +16,7 @@ use crate::net::query;
 use hearth_core::clock::Now;
 use hearth_core::state::command::{PresentedKey, Rejected};
 use hearth_core::state::model::UnusableKey;
-use hearth_core::state::secret::{SecretKind, split};
+use hearth_core::state::secret::SecretKind;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Longest form, in bytes: people paste the whole link or command.
@@ -30,19 +29,18 @@ const SOURCES_MAX: usize = 128;
 
 /// Counts keys that may not be used, by source. A key that may be is not counted, whatever becomes of the device: nobody can
 /// keep others from joining.
-pub struct WrongKeys(Mutex<Buckets<IpAddr>>);
+pub struct WrongKeys(AddressBuckets);
 
 impl Default for WrongKeys {
     fn default() -> Self {
-        Self(Mutex::new(Buckets::new(WRONG.0, WRONG.1, SOURCES_MAX)))
+        Self(AddressBuckets::new(WRONG.0, WRONG.1, SOURCES_MAX))
     }
 }
 
 impl WrongKeys {
     /// Counts a wrong key. Returns false if there were too many.
     pub fn count(&self, source: IpAddr, now: Now) -> bool {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.take(Source::of(source).wide(), now.mono)
+        self.0.take(source, now.mono)
     }
 }
 
@@ -64,21 +62,14 @@ pub fn usable_key(
 ) -> Result<PresentedKey, &'static str> {
     let text = str::from_utf8(form).unwrap_or_default();
     let text = query::value(Some(text), "key");
-    let shown = key_in(&text).and_then(|key| split(SecretKind::PreAuth, key));
-    let found = shown.and_then(|(prefix, secret)| {
-        let mut keys = snapshot.preauth_keys().values();
-        keys.find(|key| *key.prefix == *prefix && key.hash.matches(secret))
-    });
-    let Some(key) = found else {
+    let presented = PresentedKey::read(key_in(&text).unwrap_or_default());
+    let Some(key) = presented.find(snapshot.preauth_keys().values()) else {
         return Err(
             "This key is not valid. Copy it again from the invitation, or ask the owner for a new one.",
         );
     };
     match key.may_join(now) {
-        Ok(()) => Ok(PresentedKey::WellFormed {
-            prefix: key.prefix.clone(),
-            hash: key.hash,
-        }),
+        Ok(()) => Ok(presented),
         Err(UnusableKey::Used) => Err(
             "This invitation was used already: it is for one device. Ask the owner for a new one.",
         ),

@@ -55,7 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // hearth-shares: used by all the others.
-    ("shares/bucket", &[]),
+    ("shares/bucket", &["shares/source"]),
     ("shares/counts", &[]),
     ("shares/lines", &["shares/bucket"]),
     ("shares/source", &[]),

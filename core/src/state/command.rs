@@ -15,10 +15,11 @@ use crate::policy::{Diagnostic, Policy};
 use crate::state::attributes::AttributeValue;
 use crate::state::dns::{DnsRecord, ReservedNames};
 use crate::state::model::{
-    Hostinfo, KeyLifetime, Node, Owner, Role, SessionId, UnusableKey, WireGuard,
+    Hostinfo, KeyLifetime, Node, Owner, PreAuthKey, Role, SessionId, UnusableKey, WireGuard,
 };
 use crate::state::scope::Scopes;
-use crate::state::secret::SecretHash;
+use crate::state::secret;
+use crate::state::secret::{SecretHash, SecretKind};
 
 /// One requested change of the state.
 #[derive(Debug)]
@@ -151,6 +152,30 @@ pub enum PresentedKey {
     },
     /// It has not.
     Malformed,
+}
+
+impl PresentedKey {
+    /// The key in a text as people are shown it.
+    pub fn read(text: &str) -> Self {
+        match secret::split(SecretKind::PreAuth, text) {
+            Some((prefix, secret)) => Self::WellFormed {
+                prefix: prefix.into(),
+                hash: SecretHash::of(secret),
+            },
+            None => Self::Malformed,
+        }
+    }
+
+    /// The key among `keys` that it proves, whether or not that may still be used.
+    pub fn find<'a>(
+        &self,
+        mut keys: impl Iterator<Item = &'a Arc<PreAuthKey>>,
+    ) -> Option<&'a Arc<PreAuthKey>> {
+        let Self::WellFormed { prefix, hash } = self else {
+            return None;
+        };
+        keys.find(|key| key.prefix == *prefix && key.hash == *hash)
+    }
 }
 
 /// Expiry that a client requests.

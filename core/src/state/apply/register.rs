@@ -72,11 +72,10 @@ pub(super) fn find_key(
     model: &Model,
     presented: &PresentedKey,
 ) -> Result<Option<Arc<PreAuthKey>>, Rejected> {
-    let PresentedKey::WellFormed { prefix, hash } = presented else {
+    if matches!(presented, PresentedKey::Malformed) {
         return Err(Rejected::UnknownPreAuthKey);
-    };
-    let same = |key: &&Arc<PreAuthKey>| key.prefix == *prefix && key.hash == *hash;
-    Ok(model.preauth_keys.values().find(same).cloned())
+    }
+    Ok(presented.find(model.preauth_keys.values()).cloned())
 }
 
 fn with_key(
