@@ -162,24 +162,36 @@ func (w *wire) send(path string, body []byte, announced int, each func([]byte)) 
 	return c, err
 }
 
-// post sends a request and waits for its answer.
+// busyFor bounds how long a request is sent again to a server that is busy; clients do so, too.
+const busyFor = 30 * time.Second
+
+// post sends a request and waits for its answer. It sends it again while the server is busy (503).
 func (w *wire) post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	for until := time.Now().Add(busyFor); ; time.Sleep(50 * time.Millisecond) {
+		status, answer, err := w.exchange(ctx, path, body)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", path, err)
+		case status == http.StatusOK:
+			return answer, nil
+		case status != http.StatusServiceUnavailable || time.Now().After(until):
+			return nil, fmt.Errorf("%s: status %d: %.200s", path, status, answer)
+		}
+	}
+}
+
+// exchange sends a request once, and gives the status and the body of its answer.
+func (w *wire) exchange(ctx context.Context, path string, body []byte) (int, []byte, error) {
 	c, err := w.start(path, body, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	select {
 	case err := <-c.done:
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
+		return c.status, c.body, err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: %w", path, ctx.Err())
+		return 0, nil, ctx.Err()
 	}
-	if c.status != http.StatusOK {
-		return nil, fmt.Errorf("%s: status %d: %.200s", path, c.status, c.body)
-	}
-	return c.body, nil
 }
 
 // read handles what the server sends until the connection ends.
