@@ -29,6 +29,11 @@ impl<K: Ord> Lines<K> {
         self.left_out = self.left_out.saturating_add(1);
         None
     }
+
+    /// The number of lines that were left out since the last one was written.
+    pub fn left_out(&self) -> u32 {
+        self.left_out
+    }
 }
 
 #[cfg(test)]

@@ -42,9 +42,22 @@ pub enum ConfigFault {
     /// The file cannot be read.
     #[error("cannot be read: {reason}")]
     Unreadable {
-        /// The error of the system.
+        /// The error of the system, or what is wrong with the file.
         reason: String,
     },
+    /// A file in which nothing is written, not even a comment.
+    #[error(
+        "the file is empty, as after a power failure: restore its settings from a backup; if it is to have none, write `{fill}` into it"
+    )]
+    Emptied {
+        /// What a file without settings has in its language.
+        fill: &'static str,
+    },
+    /// A text that ends in the middle of a line or a value.
+    #[error(
+        "the file ends too early, as after a power failure, so more may be missing: restore it from a backup, or complete its last line"
+    )]
+    CutOff,
     /// A syntax error in TOML.
     #[error("{message} (using the rest of the file)")]
     Syntax {

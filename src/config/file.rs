@@ -3,7 +3,8 @@
 //! Must not know: how TOML and JSON are parsed (see `toml_text` and `json_text`), nor what keys mean, but for
 //! what `keys` says: which of them must not become more open because they cannot be read. That is the case
 //! for a key with an invalid value, for one that an unknown key may mean, for one that a text with a syntax
-//! error mentions, and for all of them if there is no text. What a text does not mention was not written.
+//! error mentions, and for all of them if there is no text, or for those that were not read if it ends too early. What any
+//! other text does not mention was not written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ const ITEMS_NAMED: usize = 8;
 /// The suffix of a file that holds JSON; all others hold TOML.
 const JSON_SUFFIX: &str = "json";
 
+/// Why a file with NUL bytes is not read. A file system without journal leaves such files after a power failure.
+const NUL_BYTES: &str = "it has NUL bytes, as after a power failure; restore it from a backup";
+
 /// The keys of a file that have not been taken yet, and the faults found so far.
 #[derive(Debug, Default)]
 pub struct RawConfig {
@@ -37,6 +41,8 @@ pub struct RawConfig {
     named: BTreeSet<&'static str>,
     /// Whether a part of the file was lost: it cannot be read, or has a syntax error.
     is_broken: bool,
+    /// Whether the text ends too early, so that anything may be missing.
+    is_cut: bool,
     /// What a text with syntax errors mentions, and whether the line has an error.
     mentions: Vec<(Mention, bool)>,
 }
@@ -47,15 +53,25 @@ impl RawConfig {
         Self::default()
     }
 
-    /// Reads a file. A file that cannot be read is a warning; then all keys that restrict something count as
-    /// damaged. Invalid UTF-8 is a warning and is replaced.
+    /// Reads a file. A file that cannot be read, has NUL bytes, or has been emptied is a warning; then all keys that
+    /// restrict something count as damaged. Invalid UTF-8 is a warning and is replaced.
     pub fn read(path: &Path) -> Self {
         let bytes = match std::fs::read(path) {
-            // A file system without journal leaves such files after a power cut.
-            Ok(bytes) if bytes.contains(&0) => return Self::unreadable(path, "it has NUL bytes"),
             Ok(bytes) => bytes,
-            Err(error) => return Self::unreadable(path, &error.to_string()),
+            Err(error) => return Self::lost(path, unreadable(&error.to_string())),
         };
+        // Not `/dev/null`, which some name to have no settings.
+        let is_file = || std::fs::metadata(path).is_ok_and(|found| found.is_file());
+        if is_blank(&bytes) && is_file() {
+            let fill = match is_json(path) {
+                true => "{}",
+                false => "# no settings",
+            };
+            return Self::lost(path, ConfigFault::Emptied { fill });
+        }
+        if bytes.contains(&0) {
+            return Self::lost(path, unreadable(NUL_BYTES));
+        }
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(path.into(), &text),
             Err(error) => {
@@ -71,13 +87,13 @@ impl RawConfig {
         }
     }
 
-    fn unreadable(path: &Path, reason: &str) -> Self {
-        let reason = reason.to_owned();
+    /// A file of which nothing can be read.
+    fn lost(path: &Path, fault: ConfigFault) -> Self {
         Self {
             path: path.into(),
             warnings: vec![Warning {
                 location: Some(Location::whole(path)),
-                fault: ConfigFault::Unreadable { reason },
+                fault,
             }],
             damaged: keys::restrictive().collect(),
             is_broken: true,
@@ -88,9 +104,7 @@ impl RawConfig {
     /// Parses a text: as JSON if the name of the file ends in `.json`, else as TOML. After a syntax error
     /// in TOML the rest of the file is used: a lost `data_dir` would start another, empty server.
     pub fn parse(path: PathBuf, text: &str) -> Self {
-        let is_json = path
-            .extension()
-            .is_some_and(|suffix| suffix.eq_ignore_ascii_case(JSON_SUFFIX));
+        let is_json = is_json(&path);
         let parsed = match is_json {
             true => json_text::read(text),
             false => toml_text::read(text),
@@ -101,11 +115,16 @@ impl RawConfig {
         let is_intact = |entry: &Entry| !broken_lines.contains(&entry.name_at.line);
         let mut raw = Self {
             path,
-            is_broken: !parsed.faults.is_empty(),
+            is_broken: !parsed.faults.is_empty() || parsed.is_cut,
+            is_cut: parsed.is_cut,
             ..Self::default()
         };
         for (spot, fault) in parsed.faults {
             raw.warn(Some(raw.locate(spot)), fault);
+        }
+        if raw.is_cut {
+            let end = Spot::of_byte(text, text.len());
+            raw.warn(Some(raw.locate(end)), ConfigFault::CutOff);
         }
         for (name, entry) in parsed.entries {
             let RawValue::Table(section) = entry.value else {
@@ -121,12 +140,11 @@ impl RawConfig {
             }
             raw.sections.insert(name, entry.name_at);
         }
-        if is_json
-            && !text
-                .trim_start_matches('\u{feff}')
-                .trim_start()
-                .starts_with('{')
-        {
+        let is_object = || {
+            let text = text.trim_start_matches('\u{feff}');
+            text.trim_start().starts_with('{')
+        };
+        if raw.is_broken && is_json && !is_object() {
             raw.damaged = keys::restrictive().collect();
         } else if raw.is_broken {
             let mentions = mentions(text).into_iter();
@@ -160,6 +178,10 @@ impl RawConfig {
             }
         }
         let mut damaged = BTreeSet::new();
+        if self.is_cut {
+            let missing = keys::restrictive().filter(|key| !self.entries.contains_key(*key));
+            damaged.extend(missing);
+        }
         for (name, entry) in &self.entries {
             if is_known(name) {
                 continue;
@@ -439,6 +461,25 @@ impl RawConfig {
             column: at.column,
         }
     }
+}
+
+/// Whether the name of a file says that it holds JSON.
+fn is_json(path: &Path) -> bool {
+    let suffix = path.extension();
+    suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(JSON_SUFFIX))
+}
+
+/// Whether nothing is written in a file: no bytes, or white space and NUL bytes alone. Nobody writes such a file, but a power
+/// failure leaves it in the place of one with settings.
+fn is_blank(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let mut bytes = bytes.iter();
+    bytes.all(|byte| *byte == 0 || byte.is_ascii_whitespace())
+}
+
+fn unreadable(reason: &str) -> ConfigFault {
+    let reason = reason.to_owned();
+    ConfigFault::Unreadable { reason }
 }
 
 /// The name of an entry, or of each value in it if it is a table: `a.b.c = 1` inside of a section.

@@ -17,6 +17,7 @@ pub(super) fn read(text: &str) -> ParsedText {
             return ParsedText {
                 entries: entries(members),
                 faults: Vec::new(),
+                is_cut: false,
             };
         }
         Ok(other) => (
@@ -34,7 +35,42 @@ pub(super) fn read(text: &str) -> ParsedText {
     ParsedText {
         entries: BTreeMap::new(),
         faults: vec![(spot, ConfigFault::NotJson { message })],
+        is_cut: is_cut(text),
     }
+}
+
+/// Whether a text ends within a string or a comment, or before all brackets are closed.
+fn is_cut(text: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut rest = text.chars().peekable();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '{' | '[' => depth = depth.saturating_add(1),
+            '}' | ']' => depth = depth.saturating_sub(1),
+            '"' => loop {
+                match rest.next() {
+                    Some('"') => break,
+                    Some('\\') => {
+                        rest.next();
+                    }
+                    Some(_) => {}
+                    None => return true,
+                }
+            },
+            '/' if rest.next_if_eq(&'/').is_some() => {
+                while rest.next_if(|letter| *letter != '\n').is_some() {}
+            }
+            '/' if rest.next_if_eq(&'*').is_some() => loop {
+                match rest.next() {
+                    Some('*') if rest.peek() == Some(&'/') => break,
+                    Some(_) => {}
+                    None => return true,
+                }
+            },
+            _ => {}
+        }
+    }
+    depth > 0
 }
 
 fn spot(at: Position) -> Spot {

@@ -114,4 +114,6 @@ pub(super) struct ParsedText {
     pub entries: BTreeMap<String, Entry>,
     /// The syntax errors.
     pub faults: Vec<(Spot, ConfigFault)>,
+    /// Whether it ends too early: in the middle of a line or a value, while all before that is valid.
+    pub is_cut: bool,
 }

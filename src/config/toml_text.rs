@@ -10,8 +10,12 @@ use super::raw::{Entry, Item, ParsedText, RawTable, RawValue, Spot};
 /// Most times that lines with errors are taken out of a text.
 const ATTEMPTS: usize = 8;
 
+/// A whole line, whatever stands before it.
+const PROBE: &str = "\nprobe = 1\n";
+
 /// Parses a text without its lines that have syntax errors, and without the sections whose header is such a line.
 pub(super) fn read(text: &str) -> ParsedText {
+    let is_cut = is_cut(text);
     let mut text = text.to_owned();
     let mut faults = Vec::new();
     for _ in 0..ATTEMPTS {
@@ -26,7 +30,11 @@ pub(super) fn read(text: &str) -> ParsedText {
             .collect();
         if found.is_empty() {
             let entries = entries(&text, table.get_ref());
-            return ParsedText { entries, faults };
+            return ParsedText {
+                entries,
+                faults,
+                is_cut,
+            };
         }
         let lines: BTreeSet<usize> = found.iter().map(|(spot, _)| spot.line).collect();
         let shorter = without(&text, &lines);
@@ -34,14 +42,46 @@ pub(super) fn read(text: &str) -> ParsedText {
         if shorter == text {
             // The end of the text is missing: what the parser makes of it has to do.
             let entries = entries(&text, table.get_ref());
-            return ParsedText { entries, faults };
+            return ParsedText {
+                entries,
+                faults,
+                is_cut,
+            };
         }
         text = shorter;
     }
     ParsedText {
         entries: BTreeMap::new(),
         faults,
+        is_cut,
     }
+}
+
+/// Whether a text ends in the middle of a line or a value. A cut text is valid but for its end. That a last line without a
+/// line break was complete can be told only if it is valid, and not if there is nothing but comments before it.
+fn is_cut(text: &str) -> bool {
+    let trimmed = text.trim_end();
+    let last_line = trimmed.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let starts = |text: &str| -> (bool, Vec<usize>) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let spans = errors.iter().map(|error| error.span());
+        let starts = spans.map(|span| span.map_or(0, |span| span.start));
+        (table.get_ref().is_empty(), starts.collect())
+    };
+    let (is_empty, faults) = starts(text);
+    let is_ended = text.ends_with('\n');
+    if faults.is_empty() {
+        return is_empty && !trimmed.is_empty() && !is_ended;
+    }
+    if faults.iter().any(|start| *start < last_line) {
+        return false;
+    }
+    // A list, a table or a text that goes on takes in whatever follows.
+    let goes_on = || {
+        let (_, faults) = starts(&format!("{text}{PROBE}"));
+        faults.iter().any(|start| *start > text.len())
+    };
+    !is_ended || goes_on()
 }
 
 fn message(text: &str, line: usize, message: &str) -> String {

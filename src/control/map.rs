@@ -4,7 +4,6 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hearth_shares::Source;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
@@ -90,7 +89,7 @@ async fn endpoint_update(
 
 /// Answers a client without a node of this key with the map that makes it log in again: its node was deleted, by this hearth
 /// or before a restart or a restored backup. Clients that join ask for no map before they have a node. A client that asks
-/// for a stream keeps it: it would ask again within milliseconds.
+/// for a stream keeps it, as long as a stranger may keep its connection: it would ask again within milliseconds.
 fn former(context: Arc<ControlContext>, peer: Peer, request: &MapRequest) -> Response<Body> {
     let zstd = request.zstd;
     let message = farewell(None, request.node_key, peer.machine);
@@ -98,10 +97,7 @@ fn former(context: Arc<ControlContext>, peer: Peer, request: &MapRequest) -> Res
     if !request.stream {
         return as_json(message.into());
     }
-    let source = Source::of(peer.source.ip());
-    let Some(place) = context.streams.enter_former(peer.machine, source) else {
-        return NodeAuthError::NoNode.answer();
-    };
+    let place = context.streams.enter_former(peer.machine);
     revocable(place.revocation.clone(), |sender| async move {
         let _place = place;
         sender.send(message).await;

@@ -2,14 +2,17 @@
 //!
 //! A node has one stream, and at most one single map beside it: a newer one takes the place of the older, which is reset
 //! at once, also when its client reads nothing. When all places are taken, an approved node replaces the stream of one
-//! that is not, or a single map. Machines without their node have few places of their own.
+//! that is not, or a single map.
+//!
+//! A machine without its node has one stream, too, and needs no place for it: the stream is part of its connection, which
+//! is one of a stranger's. The gate bounds those per source, ends them after a time, and makes room for a newcomer
+//! (`net::gate`), so however many such machines there are, one more of them is told to log in again.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_shares::{Buckets, Counts, Held, Source};
+use hearth_shares::Buckets;
 
 use crate::net::revocation::Revocation;
 use hearth_core::id::NodeId;
@@ -32,9 +35,6 @@ pub enum MapKind {
 #[derive(Debug)]
 pub struct MapStreams {
     most: usize,
-    most_former: usize,
-    /// Machines without their node, by source.
-    sources: Counts<IpAddr>,
     open: Mutex<Open>,
 }
 
@@ -45,17 +45,9 @@ struct Open {
     next: u64,
     /// Oldest first.
     nodes: BTreeMap<u64, (NodeId, MapKind, Revocation)>,
-    /// Machines without their node. A client that loses its place asks again at once, so they replace only
-    /// themselves.
-    former: BTreeMap<MachineKey, Former>,
-}
-
-#[derive(Debug)]
-struct Former {
-    number: u64,
-    revocation: Revocation,
-    /// Its place within the share of its source.
-    share: Held<IpAddr>,
+    /// The newest stream of each machine without its node. There are no more of them than connections: a connection is
+    /// that of one machine. A client whose stream ends asks again at once, so they replace only themselves.
+    former: BTreeMap<MachineKey, (u64, Revocation)>,
 }
 
 /// Which place of [`Open`].
@@ -86,13 +78,10 @@ pub struct MapPlace {
 }
 
 impl MapStreams {
-    /// `most` places for nodes, of which there are at most `max_nodes`, and an eighth of that for machines without their node.
+    /// `most` places for nodes, of which there are at most `max_nodes`.
     pub fn new(most: usize, max_nodes: usize) -> Arc<Self> {
-        let most_former = most.div_ceil(8);
         Arc::new(Self {
             most,
-            most_former,
-            sources: Counts::new(most_former.div_ceil(2)),
             open: Mutex::new(Open {
                 openings: Buckets::new(OPENINGS.0, OPENINGS.1, max_nodes),
                 next: 0,
@@ -144,30 +133,19 @@ impl MapStreams {
         })
     }
 
-    /// A place for a machine without its node, which ends the one that it has. `None` if all of these places are
-    /// taken, or half of them by its source.
-    pub fn enter_former(self: &Arc<Self>, machine: MachineKey, source: Source) -> Option<MapPlace> {
+    /// The stream of a machine without its node, which ends the one that it has.
+    pub fn enter_former(self: &Arc<Self>, machine: MachineKey) -> MapPlace {
         let mut open = self.lock();
-        let share = match open.former.remove(&machine) {
-            Some(older) => {
-                older.revocation.revoke();
-                older.share
-            }
-            None if open.former.len() >= self.most_former => return None,
-            None => self.sources.take(source.wide())?,
-        };
         let (number, revocation) = open.begin();
-        let place = Former {
-            number,
-            revocation: revocation.clone(),
-            share,
-        };
-        open.former.insert(machine, place);
-        Some(MapPlace {
+        let older = open.former.insert(machine, (number, revocation.clone()));
+        if let Some((_, older)) = older {
+            older.revoke();
+        }
+        MapPlace {
             streams: Arc::clone(self),
             number: Number::Former(machine, number),
             revocation,
-        })
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -197,7 +175,7 @@ impl Open {
             }
             Number::Former(machine, number) => {
                 let newest = self.former.get(&machine);
-                if newest.is_some_and(|newest| newest.number == number) {
+                if newest.is_some_and(|(newest, _)| *newest == number) {
                     self.former.remove(&machine);
                 }
             }
@@ -290,22 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn machines_without_their_node_have_few_places_and_no_source_has_all_of_them() {
-        let streams = MapStreams::new(32, 64);
-        let enter = |number: u8, source: u8| {
-            let source = Source::of(IpAddr::from([192, 0, 2, source]));
-            streams.enter_former(MachineKey::from_bytes([number; 32]), source)
-        };
-        let greedy: Vec<MapPlace> = (0..20).filter_map(|number| enter(number, 1)).collect();
-        assert_eq!(greedy.len(), 2);
-        let honest = enter(100, 2).unwrap();
-        let again = enter(100, 2).unwrap();
-        assert!(is_over(&honest) && !is_over(&again));
-        let last = enter(101, 3).unwrap();
-        assert!(enter(102, 4).is_none());
-        assert!(!greedy.iter().any(is_over));
-        drop((honest, again, last, greedy));
+    fn a_machine_without_its_node_has_a_stream_however_many_others_have_one() {
+        let streams = MapStreams::new(1, 64);
+        let enter = |number: u8| streams.enter_former(MachineKey::from_bytes([number; 32]));
+        let strangers: Vec<MapPlace> = (0..200).map(enter).collect();
+        let first = enter(201);
+        let again = enter(201);
+        assert!(is_over(&first) && !is_over(&again));
+        assert!(!strangers.iter().any(is_over));
+        // They take no place of a node.
+        let of_node = streams.enter(node(1), MapKind::Stream, Duration::ZERO, |_| true);
+        assert!(of_node.is_ok());
+        drop(first);
+        assert_eq!(streams.lock().former.len(), 201);
+        drop((again, strangers));
         assert!(streams.lock().former.is_empty());
-        assert_eq!(streams.sources.sources(), 0);
     }
 }

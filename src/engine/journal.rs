@@ -1,23 +1,27 @@
 //! The journal: one log line for each event, and for registrations that are refused.
 //!
 //! What strangers can cause is rate-limited, and so is what nodes change about themselves over and over: neither may
-//! flood the log or push the rest out of the audit log. Each node and each preauth key has a share of its own, so that
-//! none hides what others do.
+//! flood the log or push the rest out of the audit log. Each source of strangers (IPv4 address or IPv6 /48), each node and
+//! each preauth key has a share of its own, so that none hides what others do.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_shares::{Buckets, TokenBucket};
+use hearth_shares::{Buckets, Lines, Source, TokenBucket};
 
 use hearth_core::clock::Now;
 use hearth_core::state::command::{Command, PresentedKey, Rejected};
 use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
 use hearth_core::state::model::Hostinfo;
 
-/// Registrations by strangers that are logged: 16 at once, then one in 10 s.
-const STRANGERS: (u32, Duration) = (16, Duration::from_secs(10));
-/// Registrations that end without a decision and are logged, and ephemeral nodes that leave and are logged and audited:
-/// 64 at once, then one a minute.
+/// Registrations from one source that are logged, and as many that are refused or that nobody decided in time: 16 at
+/// once, then one a minute.
+const STRANGER: (u32, Duration) = (16, Duration::from_secs(60));
+/// Most sources of strangers that have a share of their own; all others have one together. So strangers cause at most 64
+/// lines of each kind a minute.
+const SOURCES_MAX: usize = 64;
+/// Ephemeral nodes that leave and are logged and audited: 64 at once, then one a minute.
 const ENDED: (u32, Duration) = (64, Duration::from_secs(60));
 /// Changes by one node that are logged and audited: 64 at once, then one in 10 min.
 const NODE: (u32, Duration) = (64, Duration::from_secs(600));
@@ -29,20 +33,20 @@ const SHARES_MAX: usize = 256;
 
 /// Decides what is logged.
 pub(super) struct Journal {
-    requested: TokenBucket,
-    refused: TokenBucket,
+    requested: Lines<IpAddr>,
+    undecided: Lines<IpAddr>,
+    refused: Lines<IpAddr>,
     ended: TokenBucket,
     nodes: Buckets<Box<str>>,
     keys: Buckets<Box<str>>,
-    /// Events that were not kept since the last one that was.
+    /// Events of nodes that were not kept since the last one that was.
     dropped: u32,
-    /// Refusals that were not logged since the last one that was.
-    suppressed: u32,
 }
 
 /// A device whose registration may be refused.
 pub(super) struct Applicant {
     hostinfo: Arc<Hostinfo>,
+    source: Source,
     /// The public part of the preauth key.
     prefix: Option<Box<str>>,
 }
@@ -59,6 +63,7 @@ impl Applicant {
         };
         Some(Self {
             hostinfo: request.hostinfo.clone(),
+            source: Source::of(request.source),
             prefix,
         })
     }
@@ -68,19 +73,23 @@ impl Journal {
     /// A journal for a tailnet of at most `max_nodes`.
     pub(super) fn new(max_nodes: usize) -> Self {
         let joins = u32::try_from(max_nodes).unwrap_or(u32::MAX);
+        let strangers = || Lines::new(STRANGER.0, STRANGER.1, SOURCES_MAX);
         Self {
-            requested: TokenBucket::new(STRANGERS.0, STRANGERS.1),
-            refused: TokenBucket::new(STRANGERS.0, STRANGERS.1),
+            requested: strangers(),
+            undecided: strangers(),
+            refused: strangers(),
             ended: TokenBucket::new(ENDED.0, ENDED.1),
             nodes: Buckets::new(NODE.0, NODE.1, SHARES_MAX),
             keys: Buckets::new(joins, KEY_INTERVAL, SHARES_MAX),
             dropped: 0,
-            suppressed: 0,
         }
     }
 
-    /// Whether an event is logged and audited. How many were not is logged with the next one that is.
+    /// Whether an event is logged and audited. How many were not is logged before the next one that is.
     pub(super) fn keeps(&mut self, event: &Event, now: Now) -> bool {
+        if let Some(source) = event.source {
+            return self.keeps_of_stranger(event, source, now);
+        }
         if !self.has_room(event, now) {
             self.dropped = self.dropped.saturating_add(1);
             return false;
@@ -95,6 +104,25 @@ impl Journal {
         true
     }
 
+    /// Whether the pending registration of a stranger is logged.
+    fn keeps_of_stranger(&mut self, event: &Event, source: Source, now: Now) -> bool {
+        let lines = match event.action {
+            Action::Expire => &mut self.undecided,
+            _ => &mut self.requested,
+        };
+        let Some(left_out) = lines.take(source.wide(), now.mono) else {
+            return false;
+        };
+        if left_out > 0 {
+            tracing::warn!(
+                registrations = left_out,
+                help = "hearth pending list",
+                "too many pending registrations; some were not logged"
+            );
+        }
+        true
+    }
+
     fn has_room(&mut self, event: &Event, now: Now) -> bool {
         let is_by_person = !matches!(
             event.actor.kind,
@@ -102,8 +130,6 @@ impl Journal {
         );
         let (target, now) = (&event.target, now.mono);
         match (target.kind, event.action) {
-            (TargetKind::Registration, Action::Request) => self.requested.take(now),
-            (TargetKind::Registration, Action::Expire) => self.ended.take(now),
             (TargetKind::Node, _) if is_by_person => true,
             // The details are the key with which it joined.
             (TargetKind::Node, Action::Create) => self.keys.take(event.values.details.clone(), now),
@@ -123,10 +149,9 @@ impl Journal {
         if *rejected == Rejected::LoginRejected {
             return;
         }
-        if !self.refused.take(now.mono) {
-            self.suppressed = self.suppressed.saturating_add(1);
+        let Some(left_out) = self.refused.take(device.source.wide(), now.mono) else {
             return;
-        }
+        };
         let help = match rejected {
             Rejected::UnknownPreAuthKey
             | Rejected::PreAuthKeyExpired
@@ -139,10 +164,9 @@ impl Journal {
             key = device.prefix.as_deref(),
             reason = %rejected,
             help,
-            suppressed = (self.suppressed > 0).then_some(self.suppressed),
+            suppressed = (left_out > 0).then_some(left_out),
             "registration refused"
         );
-        self.suppressed = 0;
     }
 }
 
@@ -264,15 +288,59 @@ mod tests {
         assert!(journal.keeps(logins[1], world.now));
     }
 
+    /// Strangers at one address register, are refused and let their registrations expire, over and over.
     #[test]
-    fn refusals_beyond_the_limit_are_counted_and_not_logged() {
-        let world = World::new();
-        let mut journal = Journal::new(MAX_NODES);
-        let command = Command::Register(Box::new(with_key(1, 1, "wrong")));
-        let device = Applicant::of(&command).unwrap();
-        for _ in 0..20 {
-            journal.refused(&device, &Rejected::UnknownPreAuthKey, world.now);
+    fn a_stranger_hides_no_line_of_another() {
+        let (mut world, _) = World::with_user();
+        let at = |machine: u8, host: u8| {
+            let mut request = plain(machine, machine);
+            request.source = [198, 51, 100, host].into();
+            request
+        };
+        for machine in 1..=3 {
+            world.register(at(machine, 1)).unwrap();
         }
-        assert_eq!(journal.suppressed, 4);
+        world.register(at(9, 2)).unwrap();
+        world.wait(Duration::from_secs(8 * 24 * 60 * 60));
+        let mut journal = Journal::new(MAX_NODES);
+        for action in [Action::Request, Action::Expire] {
+            let events = world.events.iter();
+            let events = events.filter(|event| event.action == action);
+            let other = Some(Source::of([198, 51, 100, 2].into()));
+            let (other, flood): (Vec<&Event>, Vec<&Event>) =
+                events.partition(|event| event.source == other);
+            assert_eq!((other.len(), flood.len()), (1, 3), "{action:?}");
+            let flood = flood.iter().cycle().take(1000);
+            let kept = flood.filter(|event| journal.keeps(event, world.now));
+            assert_eq!(kept.count(), 16);
+            assert!(journal.keeps(other[0], world.now), "{action:?}");
+        }
+        let device = |host| {
+            let command = Command::Register(Box::new(at(1, host)));
+            Applicant::of(&command).unwrap()
+        };
+        let mut refusals = |host| {
+            let before = journal.refused.left_out();
+            journal.refused(&device(host), &Rejected::UnknownPreAuthKey, world.now);
+            journal.refused.left_out() > before
+        };
+        let left_out = (0..20).filter(|_| refusals(1)).count();
+        assert_eq!(left_out, 4);
+        assert!(!refusals(2));
+    }
+
+    #[test]
+    fn strangers_everywhere_do_not_flood_the_log() {
+        let (mut world, _) = World::with_user();
+        world.register(plain(9, 9)).unwrap();
+        let requested = |event: &&Event| event.action == Action::Request;
+        let mut event = world.events.iter().find(requested).unwrap().clone();
+        let mut journal = Journal::new(MAX_NODES);
+        let mut kept = 0;
+        for host in 0..100_000_u32 {
+            event.source = Some(Source::of(IpAddr::from(host.to_be_bytes())));
+            kept += usize::from(journal.keeps(&event, world.now));
+        }
+        assert_eq!(kept, SOURCES_MAX + 16);
     }
 }

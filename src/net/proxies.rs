@@ -13,9 +13,11 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_core::wan::address::is_near;
+use hearth_shares::Lines;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
@@ -27,17 +29,27 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 const FORWARDED: &str = "forwarded";
 
 /// How long the warning about a proxy that is not trusted outlasts the last header that it sent, and the shortest time
-/// between two log entries about such proxies.
+/// between two log entries about one such proxy.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
 /// The lines of a header, joined with commas; empty if there are none.
 pub type HeaderLines<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 
+/// Most machines nearby that have a share of the log of their own; all others have one together.
+const SHARES_MAX: usize = 32;
+
 /// The trusted proxies, and the last machine nearby that looks like one and is not trusted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Proxies {
     trusted: Vec<IpNet>,
-    unnamed: Mutex<Option<Unnamed>>,
+    began: Instant,
+    unnamed: Mutex<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    newest: Option<Unnamed>,
+    log: Lines<IpAddr>,
 }
 
 /// A machine nearby that sends headers of a proxy and is not trusted: a proxy, or a device that pretends to be one.
@@ -47,8 +59,6 @@ struct Unnamed {
     says: &'static str,
     /// When it sent the last header.
     at: Instant,
-    /// When such a machine was logged last.
-    logged: Instant,
 }
 
 /// Who sent a request.
@@ -60,12 +70,22 @@ pub struct Client {
     pub tls: bool,
 }
 
+impl Default for Proxies {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl Proxies {
     /// Trusts the proxies with these addresses.
     pub fn new(trusted: Vec<IpNet>) -> Self {
         Self {
             trusted,
-            unnamed: Mutex::default(),
+            began: Instant::now(),
+            unnamed: Mutex::new(Noted {
+                newest: None,
+                log: Lines::new(1, REMEMBERED, SHARES_MAX),
+            }),
         }
     }
 
@@ -130,28 +150,25 @@ impl Proxies {
     /// Notes that a machine nearby sends headers of a proxy and is not trusted. The newest one is kept.
     pub(super) fn note(&self, address: IpAddr, says: &'static str) {
         let at = Instant::now();
-        let is_recent = |then: Instant| at.saturating_duration_since(then) < REMEMBERED;
-        let mut unnamed = self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = unnamed.filter(|before| {
-            is_recent(before.logged) || before.address == address && is_recent(before.at)
-        });
-        let found = Unnamed {
-            address,
-            says,
-            at,
-            logged: before.map_or(at, |before| before.logged),
-        };
-        *unnamed = Some(found);
-        if before.is_none() {
+        let found = Unnamed { address, says, at };
+        let mut unnamed = self.lock();
+        unnamed.newest = Some(found);
+        let elapsed = at.saturating_duration_since(self.began);
+        if unnamed.log.take(address, elapsed).is_some() {
             tracing::warn!("{}", found.warning());
         }
     }
 
     /// The warning about a machine nearby that looks like a proxy and is not trusted, if there was one recently.
     pub fn warning(&self) -> Option<String> {
-        let unnamed = *self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = unnamed.filter(|found| found.at.elapsed() < REMEMBERED);
+        let newest = self.lock().newest;
+        let lately = newest.filter(|found| found.at.elapsed() < REMEMBERED);
         lately.map(|found| found.warning())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        // What was noted is valid at any moment, so a panic elsewhere cannot spoil it.
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,18 +180,6 @@ impl Unnamed {
              only if you run a proxy there (without it all clients of the proxy count as one); any other device must \
              not be in the list"
         )
-    }
-}
-
-/// Whether an address is that of a machine nearby: what strangers send must cause no warning.
-fn is_near(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            address.is_loopback() || address.is_private() || address.is_link_local()
-        }
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        }
     }
 }
 
@@ -400,6 +405,20 @@ mod tests {
         assert!(named("127.0.0.1"));
         tokio::time::advance(REMEMBERED).await;
         assert_eq!(proxies.warning(), None);
+    }
+
+    #[test]
+    fn a_device_hides_no_log_entry_about_a_proxy_and_floods_no_log() {
+        let proxies = Proxies::default();
+        let is_logged = |address: &str| {
+            let mut unnamed = proxies.lock();
+            let address = address.parse().unwrap();
+            unnamed.log.take(address, Duration::ZERO).is_some()
+        };
+        assert!(is_logged("192.168.1.77") && !is_logged("192.168.1.77"));
+        assert!(is_logged("127.0.0.1") && !is_logged("127.0.0.1"));
+        let forged = (0..1000).map(|at| format!("fe80::{at:x}"));
+        assert!(forged.filter(|address| is_logged(address)).count() < SHARES_MAX);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_shares::TokenBucket;
+use hearth_shares::{Lines, Source};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -14,8 +14,12 @@ use hearth_core::doctor::public_url::{DroppedUpgrade, PublicCheck};
 /// Timeout of a requested check: above the deadlines of its parts, and below the 5 s that the LuCI app waits.
 const TIMEOUT: Duration = Duration::from_millis(4500);
 
-/// A spoilt upgrade request is logged once in this time.
+/// A spoilt upgrade request of one source is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Most machines nearby, and most sources of strangers, that have a share of the log of their own; all others have one
+/// together.
+const SHARES_MAX: usize = 32;
 
 /// How long a spoilt upgrade request is reported.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,14 +71,19 @@ pub struct DroppedUpgrades(Mutex<Dropped>);
 struct Dropped {
     /// With its time on the monotonic clock.
     last: Option<(Duration, DroppedUpgrade)>,
-    log: TokenBucket,
+    /// Those from machines nearby, each with a share of the log.
+    near: Lines<IpAddr>,
+    /// Those of strangers, by the IPv4 address or IPv6 /48.
+    far: Lines<IpAddr>,
 }
 
 impl Default for DroppedUpgrades {
     fn default() -> Self {
+        let lines = || Lines::new(1, LOG_INTERVAL, SHARES_MAX);
         Self(Mutex::new(Dropped {
             last: None,
-            log: TokenBucket::new(1, LOG_INTERVAL),
+            near: lines(),
+            far: lines(),
         }))
     }
 }
@@ -90,21 +99,21 @@ impl DroppedUpgrades {
     /// Records an upgrade request without its header, and logs it at a bounded rate.
     pub fn dropped(&self, source: IpAddr, path: &str, now: Now) {
         let mut dropped = self.lock();
-        let path: String = path.chars().take(PATH_MAX).collect();
-        if dropped.log.take(now.mono) {
+        let new = DroppedUpgrade {
+            source,
+            path: path.chars().take(PATH_MAX).collect(),
+            at: now.wall,
+        };
+        if let Some(left_out) = dropped.take_line(&new, now) {
             tracing::warn!(
                 %source,
-                path,
+                path = new.path,
+                left_out = (left_out > 0).then_some(left_out),
                 "a proxy removes the Upgrade header, so its clients cannot connect; \
                  `hearth doctor` shows what to change in nginx, Caddy, HAProxy, Traefik, Apache and Cloudflare"
             );
         }
         dropped.forget(now);
-        let new = DroppedUpgrade {
-            source,
-            path,
-            at: now.wall,
-        };
         let kept = dropped.last.as_ref().map(|(_, last)| last);
         if new.is_nearby() || !kept.is_some_and(DroppedUpgrade::is_nearby) {
             dropped.last = Some((now.mono, new));
@@ -126,6 +135,17 @@ impl DroppedUpgrades {
 }
 
 impl Dropped {
+    /// Whether it is logged. If so, the number of others that were not since the last one was.
+    fn take_line(&mut self, new: &DroppedUpgrade, now: Now) -> Option<u32> {
+        match new.is_nearby() {
+            true => self.near.take(new.source, now.mono),
+            false => {
+                let source = Source::of(new.source);
+                self.far.take(source.wide(), now.mono)
+            }
+        }
+    }
+
     fn forget(&mut self, now: Now) {
         self.last
             .take_if(|(since, _)| now.mono.saturating_sub(*since) > KEPT);
@@ -177,6 +197,25 @@ mod tests {
         assert_eq!(source(), Some(proxy));
         dropped.passed(stranger);
         assert_eq!(source(), Some(proxy));
+    }
+
+    #[test]
+    fn a_source_hides_no_line_of_another_and_strangers_none_of_a_proxy() {
+        let dropped = DroppedUpgrades::default();
+        let is_logged = |source: &str| {
+            let new = DroppedUpgrade {
+                source: ip(source),
+                path: "/ts2021".to_owned(),
+                at: after(0).wall,
+            };
+            dropped.lock().take_line(&new, after(0)).is_some()
+        };
+        assert!(is_logged("203.0.113.9") && !is_logged("203.0.113.9"));
+        assert!(is_logged("2001:db8:1:1::1") && !is_logged("2001:db8:1:2::1"));
+        assert!(is_logged("192.168.1.9") && is_logged("192.168.1.10"));
+        let flood = (0..1000).map(|at| format!("198.51.{}.{}", at / 250, at % 250));
+        assert!(flood.filter(|source| is_logged(source)).count() < SHARES_MAX);
+        assert!(is_logged("127.0.0.1") && !is_logged("127.0.0.1"));
     }
 
     #[tokio::test(start_paused = true)]

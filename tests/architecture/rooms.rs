@@ -191,6 +191,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shutdown",
             "supervise",
             "core/clock",
+            "core/wan/address",
             "derp/relay/Rewind",
             "derp/websocket",
         ],

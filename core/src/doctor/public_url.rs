@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::clock::Timestamp;
 use crate::doctor::{Facts, Finding, Level};
+use crate::wan::address::is_near;
 use crate::wan::report::Lookup;
 use crate::wan::{Kind, Report, kind_of};
 
@@ -323,7 +324,7 @@ impl DroppedUpgrade {
 
     /// Whether it comes from this machine or its LAN, where proxies are, and not from a stranger.
     pub fn is_nearby(&self) -> bool {
-        kind_of(self.source) != Kind::Public
+        is_near(self.source)
     }
 
     fn finding(&self) -> Finding {

@@ -215,7 +215,7 @@ pub struct Policy {
     pub(super) tag_owners: BTreeMap<Box<str>, Vec<Selector>>,
     pub(super) postures: BTreeMap<Box<str>, Vec<Condition>>,
     pub(super) default_postures: Vec<Box<str>>,
-    /// Whether acls and grants are both missing: everyone reaches everyone.
+    /// Whether acls and grants are both missing, and not only null: everyone reaches everyone.
     pub(super) open: bool,
     pub(super) rules: Vec<Rule>,
     pub(super) ssh: Vec<SshRule>,

@@ -112,7 +112,29 @@ impl Reader {
                 read(self, value);
             }
         }
-        self.policy.open = section("acls").is_none() && section("grants").is_none();
+        self.rules_or_none(members);
+    }
+
+    /// Whether the policy has rules at all: without `acls` and `grants` everyone reaches everyone. A list that is null
+    /// counts as an empty one, which allows nothing: a person who writes it has taken all rules out, and programs write
+    /// it for an empty list (Go, for a nil slice). Headscale reads it as a list that is missing; of the official service
+    /// no answer to it is recorded.
+    fn rules_or_none(&mut self, members: &[Member]) {
+        let is_list = |member: &&Member| {
+            let mut names = ["acls", "grants"].into_iter();
+            names.any(|name| name.eq_ignore_ascii_case(&member.name))
+        };
+        let lists: Vec<&Member> = members.iter().filter(is_list).collect();
+        self.policy.open = lists.is_empty();
+        let are_null = lists.iter().all(|list| list.value.kind == Kind::Null);
+        if let Some(null) = lists.first().filter(|_| are_null) {
+            let message = format!(
+                "{:?} is null, which allows nothing, like []; remove it if everything is to be allowed",
+                null.name
+            );
+            let note = Diagnostic::at(null.value.at, message);
+            self.policy.notes.push(note);
+        }
     }
 
     fn fault(&mut self, at: Position, message: impl Into<String>) {

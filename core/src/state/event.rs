@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use hearth_shares::Source;
+
 use crate::clock::Timestamp;
 use crate::policy::Owner;
 use crate::state::dns::DnsRecord;
@@ -32,6 +34,8 @@ pub struct Event {
     pub target: Target,
     /// Values before and after.
     pub values: Values,
+    /// Where the device is, if one that nobody knows caused it: whose share of the log it is taken from. Not stored.
+    pub source: Option<Source>,
 }
 
 /// An entry of the audit log.

@@ -8,6 +8,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_shares::Source;
+
 use crate::clock::{Now, Timestamp};
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::MachineKey;
@@ -111,12 +113,23 @@ impl<'a> Tx<'a> {
 
     /// Notes what the actor did.
     pub(super) fn event(&mut self, action: Action, target: Target, values: Values) {
+        self.note(action, target, values, None);
+    }
+
+    /// Notes what became of a pending registration by its device alone: it was requested, or nobody decided in time.
+    pub(super) fn event_of_stranger(&mut self, action: Action, pending: &PendingRegistration) {
+        let target = Target::registration(pending);
+        self.note(action, target, Values::default(), Some(pending.source));
+    }
+
+    fn note(&mut self, action: Action, target: Target, values: Values, source: Option<Source>) {
         self.changes.events.push(Event {
             time: self.now.wall,
             actor: self.actor.clone(),
             action,
             target,
             values,
+            source,
         });
     }
 

@@ -92,6 +92,24 @@ pub fn is_cgnat(ip: Ipv4Addr) -> bool {
     TAILNET_V4.contains(&ip)
 }
 
+/// Whether this is an address of this machine or of a machine on its LAN, such as a reverse proxy: nobody can send from
+/// it over the internet, so what comes from it is no stranger's. Loopback, private (RFC 1918, RFC 4193) and link-local
+/// addresses are; IPv4-mapped ones count as IPv4.
+///
+/// - CGNAT addresses (RFC 6598) are not: behind such a NAT they belong to other customers of the ISP. On a machine with a
+///   Tailscale client they belong to devices that may be anywhere, and so do the IPv6 addresses of tailnets.
+/// - Neither are addresses that come from no machine (multicast, unspecified, unassigned) or through a tunnel (6to4,
+///   Teredo), which lead anywhere.
+pub fn is_near(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            let is_private = ip.is_unique_local() && !TAILNET_V6.contains(&ip);
+            ip.is_loopback() || is_private || ip.is_unicast_link_local()
+        }
+    }
+}
+
 /// IPv4 addresses inside of [`TAILNET_V4`] that no tailnet uses: ChromeOS gives them to virtual machines, whose clients
 /// report them. Source: `ChromeOSVMRange` in tailscale `net/tsaddr/tsaddr.go`.
 const CHROME_OS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 115, 92, 0), 23);
@@ -190,6 +208,46 @@ mod tests {
             ("::ffff:203.0.113.5", Kind::Local),
         ] {
             assert_eq!(kind_of(text.parse().unwrap()), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_strangers_can_have_are_not_near() {
+        for text in [
+            "127.0.0.1",
+            "127.0.0.7",
+            "10.9.8.7",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+            "fc00::1",
+            "fe80::1",
+            "::ffff:192.168.1.1",
+        ] {
+            assert!(is_near(text.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "203.0.113.5",
+            "100.64.0.1",
+            "100.127.255.255",
+            "192.0.0.2",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "172.32.0.1",
+            "2001:db8::1",
+            "fd7a:115c:a1e0::1",
+            "2002:c0a8:101::1",
+            "2001:0:1::1",
+            "4000::1",
+            "ff02::1",
+            "::",
+            "::ffff:203.0.113.5",
+            "::ffff:100.64.0.1",
+        ] {
+            assert!(!is_near(text.parse().unwrap()), "{text}");
         }
     }
 

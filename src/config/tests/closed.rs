@@ -510,6 +510,187 @@ nodes = 50
 derp_total_rate = \"1MiB\"
 ";
 
+/// A file with values that go over lines, and so many lines of comments before and in it.
+fn with_comments(lines: usize) -> String {
+    let comment = "# A line of a comment, as the example file has many of them.\n".repeat(lines);
+    let text = WHOLE
+        .replace(
+            "[listen]\n",
+            "data_dir = \"\"\"\n/srv/hearth\"\"\"\n[listen]\n",
+        )
+        .replace("[\"9.9.9.9\", ", "[\n  \"9.9.9.9\", # one\n  ")
+        .replace("admit = \"tailnet\"", "admit_keys = [\n]");
+    let (first, second) = text.split_once("[policy]").unwrap();
+    format!("{comment}{first}{comment}[policy]{second}")
+}
+
+/// The configuration in a file of this name with these bytes.
+#[expect(clippy::disallowed_methods, reason = "nobody misses a file of a test")]
+fn loaded(name: &str, bytes: &[u8]) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let flags = Overrides {
+        config: Some(path),
+        ..Overrides::default()
+    };
+    Config::load(flags, &at_home())
+}
+
+#[test]
+fn a_file_that_was_emptied_closes_everything_and_the_warning_names_the_way_out() {
+    let right = from_text(WHOLE);
+    let blank: [&[u8]; 7] = [
+        b"",
+        b"\n",
+        b" \t\r\n\n",
+        b"\0",
+        &[0; 4096],
+        b"\n\0\0\0",
+        "\u{feff}".as_bytes(),
+    ];
+    for bytes in blank {
+        for (name, fill) in [("hearth.toml", "`# no settings`"), ("hearth.json", "`{}`")] {
+            let config = loaded(name, bytes);
+            assert_eq!(opened(&right, &config), [""; 0], "{name} {bytes:?}");
+            let listen = &config.listen;
+            assert_eq!((listen.http, listen.https, listen.stun), (None, None, None));
+            assert!(config.is_broken && config.policy.is_lost && config.node.approval);
+            let all = warnings(&config);
+            let named = all.iter().find(|text| text.contains("the file is empty"));
+            assert!(
+                named.is_some_and(|text| text.contains(name) && text.contains(fill)),
+                "{all:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_without_settings_has_the_defaults() {
+    let defaults = from_text("");
+    let example = include_str!("../../../hearth.example.toml");
+    let fills = ["# no settings", "#\n", "# one\n\n# two\n", example];
+    for text in fills.map(|text| format!("{}\n", text.trim_end())) {
+        let mut config = loaded("hearth.toml", text.as_bytes());
+        assert!(config.file.take().is_some());
+        assert_eq!(warnings(&config), [""; 0], "{text}");
+        assert_eq!(config, defaults, "{text}");
+    }
+    for text in ["{}", "{}\n", "// none\n{\n}\n"] {
+        let config = loaded("hearth.json", text.as_bytes());
+        assert_eq!(warnings(&config), [""; 0], "{text}");
+        assert!(config.listen.http.is_some() && !config.is_closed);
+    }
+    // Named by those who want to have no settings.
+    let flags = Overrides {
+        config: Some("/dev/null".into()),
+        ..Overrides::default()
+    };
+    let config = Config::load(flags, &at_home());
+    assert_eq!(
+        (warnings(&config).len(), config.listen),
+        (0, defaults.listen)
+    );
+}
+
+/// What is left of a file opens nothing, unless it is a whole file by itself: then the lines that it has count.
+#[test]
+fn a_file_that_was_cut_off_opens_nothing() {
+    let whole = with_comments(1);
+    let right = from_text(&whole);
+    assert_eq!(warnings(&right), [""; 0]);
+    let mut closed = 0;
+    for end in 0..whole.len() {
+        let cut = &whole[..end];
+        let now = match end {
+            0 => loaded("hearth.toml", b""),
+            _ => from_text(cut),
+        };
+        if now.is_broken {
+            assert_eq!(opened(&right, &now), [""; 0], "{cut}\n{:?}", now.warnings);
+            closed += 1;
+            continue;
+        }
+        let lines = &cut[..cut.rfind('\n').map_or(0, |at| at + 1)];
+        let before = from_text(lines);
+        let lost = opened(&right, &before);
+        let more = opened(&right, &now);
+        let is_lost = |what: &&str| before.is_broken || lost.contains(what);
+        assert!(more.iter().all(is_lost), "{cut}\n{more:?}");
+    }
+    // Most cuts are within a line.
+    assert!(closed > WHOLE.len() / 2, "{closed}");
+}
+
+#[test]
+fn a_json_file_that_was_cut_off_opens_nothing() {
+    let whole = r#"{
+  // What programs write.
+  "listen": {"http": "127.0.0.1:8080", "https": "off", "stun": "off"},
+  "prefixes": {"v4": "100.100.0.0\/16"},
+  "dns": {"nameservers": ["9.9.9.9", "1.1.1.1"], "search_domains": ["a\"}].example"]},
+  "node": {"expiry": "90d", "approval": true}, /* more */
+  "policy": {"file": "/etc/hearth/policy.hujson"}
+}"#;
+    let of = |text: &str| {
+        let raw = RawConfig::parse("hearth.json".into(), text);
+        Config::build(raw, Overrides::default(), &at_home())
+    };
+    let right = of(whole);
+    assert!(right.policy.is_configured() && right.node.approval);
+    for end in 1..whole.len() {
+        let now = of(&whole[..end]);
+        assert!(now.is_broken);
+        assert_eq!(opened(&right, &now), [""; 0], "{}", &whole[..end]);
+    }
+}
+
+#[test]
+fn blocks_of_nul_bytes_open_nothing() {
+    const BLOCK: usize = 4096;
+    let text = with_comments(80);
+    let (whole, right) = (text.as_bytes(), from_text(&text));
+    assert_eq!(warnings(&right), [""; 0]);
+    let json = r#"{"node": {"approval": true}, "policy": {"file": "/p"}}"#;
+    assert!(whole.len() > 2 * BLOCK);
+    for start in (0..whole.len()).step_by(BLOCK) {
+        for end in [whole.len().min(start + BLOCK), whole.len()] {
+            let mut damaged = whole.to_vec();
+            damaged[start..end].fill(0);
+            let config = loaded("hearth.toml", &damaged);
+            assert_eq!(opened(&right, &config), [""; 0], "{start}..{end}");
+            let all = warnings(&config).join("\n");
+            assert!(all.contains("as after a power failure"), "{all}");
+        }
+    }
+    for start in 0..json.len() {
+        let mut damaged = json.as_bytes().to_vec();
+        damaged[start..].fill(0);
+        let config = loaded("hearth.json", &damaged);
+        assert!(config.node.approval && config.policy.is_lost, "{start}");
+    }
+}
+
+/// A slip in the last line is one of that line alone if the line was ended, which a file that was cut off seldom has.
+#[test]
+fn a_slip_in_a_last_line_that_is_ended_closes_what_it_means_alone() {
+    let config = from_text("[node]\napproval = tru\n");
+    assert!(config.node.approval && config.listen.http.is_some());
+    assert!(!config.policy.is_configured());
+    let config = from_text("[node]\napproval = tru");
+    assert!(config.node.approval && config.listen.http.is_none() && config.policy.is_lost);
+    let all = warnings(&config);
+    assert!(
+        all.iter()
+            .any(|warning| warning.starts_with("hearth.toml:2:15: the file ends too early")),
+        "{all:?}"
+    );
+    // A slip further up is none of the end.
+    let config = from_text("[node]\napproval = tru\n[dns]\nmagic_dns = true");
+    assert!(config.listen.http.is_some());
+}
+
 proptest! {
     #[test]
     fn no_slip_in_a_whole_file_opens_anything(

@@ -37,7 +37,34 @@ fn an_empty_object_is_an_open_policy_and_a_text_without_one_is_none() {
     }
     assert!(!policy(r#"{"acls": []}"#).open);
     assert!(!policy(r#"{"Grants": []}"#).open);
-    assert!(policy(r#"{"acls": null, "ssh": []}"#).open);
+}
+
+#[test]
+fn rules_that_are_null_allow_nothing_and_a_note_says_so() {
+    for (text, name) in [
+        (r#"{"acls": null}"#, "acls"),
+        (r#"{"ACLs": null, "ssh": []}"#, "ACLs"),
+        (r#"{"grants": null}"#, "grants"),
+        (r#"{"acls": null, "grants": null}"#, "acls"),
+    ] {
+        let policy = policy(text);
+        assert!(!policy.open && policy.rules.is_empty(), "{text}");
+        let notes: Vec<&str> = policy.notes.iter().map(|note| &*note.message).collect();
+        let expected = format!("{name:?} is null, which allows nothing, like []");
+        assert!(
+            notes.len() == 1 && notes[0].starts_with(&expected),
+            "{notes:?}"
+        );
+    }
+    // A program writes the list that it does not use.
+    for text in [
+        r#"{"acls": null, "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}"#,
+        r#"{"acls": [], "grants": null}"#,
+        r#"{"acls": [], "ssh": null}"#,
+    ] {
+        let policy = policy(text);
+        assert!(!policy.open && policy.notes.is_empty(), "{text}");
+    }
 }
 
 #[test]

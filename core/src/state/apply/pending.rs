@@ -56,11 +56,7 @@ pub(super) fn request(tx: &mut Tx<'_>, request: Register) -> Result<Registration
     }
     let id = pending.id.clone();
     make_room(tx, pending.source);
-    tx.event(
-        Action::Request,
-        Target::registration(&pending),
-        Values::default(),
-    );
+    tx.event_of_stranger(Action::Request, &pending);
     tx.put_pending(pending);
     Ok(Registration::NeedsLogin(id))
 }

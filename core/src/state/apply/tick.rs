@@ -208,8 +208,7 @@ fn drop_expired_registrations(tx: &mut Tx<'_>) {
     let old: Vec<Arc<PendingRegistration>> = tx.pending.values().filter(is_old).cloned().collect();
     for pending in old {
         if pending.state == PendingState::Waiting {
-            let target = Target::registration(&pending);
-            tx.event(Action::Expire, target, Values::default());
+            tx.event_of_stranger(Action::Expire, &pending);
         }
         tx.remove_pending(&pending.id);
     }

@@ -68,6 +68,7 @@ impl Stored for Event {
                 new: first.new.into(),
                 details: first.details.into(),
             },
+            source: None,
         })
     }
 }
@@ -96,6 +97,7 @@ mod tests {
                 new: "tag:a".into(),
                 details: "x".into(),
             },
+            source: None,
         }
     }
 
