@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -92,6 +93,23 @@ var proxies = map[string]proxy{
 		},
 		spoil: func(text string) string {
 			return strings.Replace(text, "default_backend", "http-request del-header Upgrade\n default_backend", 1)
+		},
+	},
+	"apache2": {
+		prepare: func(t *testing.T, dir string) []string {
+			modules := apacheModules(t)
+			// What Debian's apache2.conf, ports.conf and modules do.
+			main := "ServerRoot " + dir + "\nDefaultRuntimeDir " + dir + "\nPidFile " + filepath.Join(dir, "pid") + "\n" +
+				"ErrorLog /dev/stderr\nTimeout 300\nUser nobody\nGroup nogroup\n" + modules +
+				"<Directory />\nRequire all denied\n</Directory>\n" +
+				"MaxRequestWorkers 150\nRequestReadTimeout header=20-40,minrate=500\nRequestReadTimeout body=10,minrate=500\n" +
+				"Listen 443\nIncludeOptional /etc/apache2/sites-available/*.conf\n"
+			file := writeFile(t, filepath.Join(dir, "apache2.conf"), main)
+			return []string{"apache2", "-D", "FOREGROUND", "-f", file}
+		},
+		// What a page for WebSockets alone says.
+		spoil: func(text string) string {
+			return strings.Replace(text, "upgrade=ANY", "upgrade=websocket", 1)
 		},
 	},
 	"traefik": {
@@ -384,7 +402,8 @@ type runningProxy struct {
 
 func (p *runningProxy) stop() {
 	if p.cmd != nil {
-		p.cmd.Process.Kill()
+		// With its workers, which have the port and the log as well.
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		p.cmd.Wait()
 		p.cmd = nil
 	}
@@ -402,7 +421,7 @@ func startProxy(t *testing.T, name string, blocks map[string]string, change func
 	cmd := exec.Command(words[0], words[1:]...)
 	var log strings.Builder
 	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -424,6 +443,44 @@ func startProxy(t *testing.T, name string, blocks map[string]string, change func
 		return harness.Check(answer.StatusCode == http.StatusOK, "%s: %s", answer.Status, text)
 	})
 	return p
+}
+
+// apacheModules are the lines that load what Debian enables by itself, and what the page says
+// to enable, with what those modules need. The modules are beside the program.
+func apacheModules(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("apache2")
+	if err == nil {
+		program, err = filepath.EvalSymlinks(program)
+	}
+	page, readErr := os.ReadFile(proxyPage)
+	if err = errors.Join(err, readErr); err != nil {
+		t.Fatal(err)
+	}
+	_, line, found := strings.Cut(string(page), "sudo a2enmod ")
+	line, _, _ = strings.Cut(line, "\n")
+	if !found || line == "" {
+		t.Fatalf("%s does not say which modules of Apache it needs", proxyPage)
+	}
+	names := []string{"mpm_event", "authz_core", "authz_host", "reqtimeout", "setenvif"}
+	for name := range strings.FieldsSeq(line) {
+		// The dependencies, as in mods-available/*.load.
+		switch name {
+		case "proxy_http", "proxy_wstunnel":
+			names = append(names, "proxy")
+		case "ssl":
+			names = append(names, "mime", "socache_shmcb")
+		}
+		names = append(names, name)
+	}
+	lines := ""
+	for _, name := range names {
+		if line := fmt.Sprintf("LoadModule %s_module %s\n", name,
+			filepath.Join(filepath.Dir(program), "../lib/apache2/modules/mod_"+name+".so")); !strings.Contains(lines, line) {
+			lines += line
+		}
+	}
+	return lines + "TypesConfig /dev/null\n"
 }
 
 // publicFindings are the ids and levels of what the doctor finds at the public URL.
