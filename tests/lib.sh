@@ -95,7 +95,7 @@ unpack_package() {
 	program=$(find "$directory" -type f -path '*bin/*' -name "$2" -perm -u+x | head -1)
 	[ -n "$program" ] || { say "the package $1 has no program $2"; return 1; }
 	if ldd "$program" 2>/dev/null | grep -q 'not found'; then
-		mapfile -t libraries < <(dpkg-deb -f "$directory"/*.deb Depends | tr ',|' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')
+		mapfile -t libraries < <(dpkg-deb -f "$directory"/*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')
 		say "installing the libraries of $2: ${libraries[*]}"
 		apt_install "${libraries[@]}" || return 1
 	fi

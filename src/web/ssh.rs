@@ -46,13 +46,11 @@ pub fn page(check: Option<&Check>, snapshot: &Snapshot) -> Page {
     }
     page.heading("If you are the owner")
         .paragraph(&[Piece::Text(
-            "Check that you or someone you trust is connecting. Then run on the server:",
+            "Check that you or someone you trust is connecting. Then approve or reject the connection in LuCI \
+             (Services › hearth › Devices), or on the server:",
         )])
         .command(&[Piece::Text(&format!("hearth ssh approve {}", check.id))])
-        .paragraph(&[
-            Piece::Text("To reject it: "),
-            Piece::Code(&format!("hearth ssh reject {}", check.id)),
-        ])
+        .command(&[Piece::Text(&format!("hearth ssh reject {}", check.id))])
         .heading("If you are not the owner")
         .paragraph(&[Piece::Text("Send the owner the URL of this page.")])
         .finish()

@@ -101,7 +101,7 @@ function agree(one, other, path = '') {
 
 test('what the pages are tested with has the shape of what the backend says', () => {
 	calls([ [ 'add_record', { name: 'printer', type: 'A', value: '192.168.1.20' } ] ]);
-	const methods = [ 'status', 'nodes', 'pending', 'users', 'records', 'audit', 'doctor' ];
+	const methods = [ 'status', 'nodes', 'pending', 'ssh_checks', 'users', 'records', 'audit', 'doctor' ];
 	calls(methods.map(name => [ name, {} ])).forEach((answer, i) => {
 		if (methods[i] == 'doctor' && answer.error)
 			return assert.deepEqual(answer, scenarios.empty.doctor);
@@ -194,6 +194,22 @@ test('a page of the audit log has at most 100 entries, and says whether there ar
 	});
 });
 
+test('of SSH connections only those are shown that wait, and a decision names its ID', () => {
+	const check = (id, state) => ({ id, state, source: 'phone', target: 'nas', localUser: 'root', createdAt: '2026-11-28T04:00:00Z' });
+	const checks = [ check('a', 'approved'), check('b', 'waiting'), check('c', 'rejected') ];
+	return peer(connection => connection.end(answer(JSON.stringify({ checks }))), async (path, heard) => {
+		const answers = await callsBeside([ [ 'ssh_checks', {} ], [ 'approve_ssh', { id: 'b' } ], [ 'reject_ssh', { id: 'b' } ] ], path);
+		assert.deepEqual(answers, [
+			{ checks: [ { id: 'b', source: 'phone', target: 'nas', local_user: 'root', created: '2026-11-28T04:00:00Z' } ], left_out: 0 },
+			{ done: true }, { done: true }
+		]);
+		assert.deepEqual(heard.map(text => text.split('\r\n')[0]), [
+			'GET /api/v1/hearth/ssh HTTP/1.1', 'POST /api/v1/hearth/ssh/approve HTTP/1.1', 'POST /api/v1/hearth/ssh/reject HTTP/1.1'
+		]);
+		assert.deepEqual(JSON.parse(heard[1].split('\r\n\r\n')[1]), { id: 'b' });
+	});
+});
+
 test('an invitation ends when it was asked to, and brings the code of its page', async () => {
 	const invite = call('invite', { user: 'anna', hours: 3 });
 	const left = (Date.parse(invite.expiration) - Date.now()) / 3600000;
@@ -212,6 +228,8 @@ test('what hearth refuses comes with its reason', () => {
 		[ 'rename', { id, name: '-' }, /./ ],
 		[ 'approve_login', { id: 'nobody', user: 'anna' }, /./ ],
 		[ 'reject_login', { id: 'nobody' }, /./ ],
+		[ 'approve_ssh', { id: 'nobody' }, /./ ],
+		[ 'reject_ssh', { id: 'x'.repeat(24) }, /no SSH connection with this ID/ ],
 		[ 'create_user', { name: 'anna' }, /anna/ ],
 		[ 'add_record', { name: 'x', type: 'A', value: 'no address' }, /./ ],
 		[ 'expire', { id, never: false }, /./ ]
@@ -292,7 +310,7 @@ test('arguments that make no sense never reach hearth', () =>
 			[ 'rename', { id: '1', name: 'a\nb' } ], [ 'rename', { id: '1', name: 'x'.repeat(64) } ], [ 'rename', { id: '1' } ],
 			[ 'delete', { id: '1 2' } ], [ 'delete', { id: '1\n' } ], [ 'reject_login', { id: 'abc\nd' } ], [ 'set_routes', { id: '1', routes: [ '10.0.0.0/8\nx' ] } ], [ 'authorize', {} ], [ 'expire', { id: 'x', never: true } ],
 			[ 'approve_login', { id: 'a/b', user: 'anna' } ], [ 'approve_login', { id: 'abc', user: '' } ],
-			[ 'reject_login', { id: 'x'.repeat(49) } ], [ 'set_routes', { id: '1', routes: [ '10.0.0.0/8; x' ] } ],
+			[ 'reject_login', { id: 'x'.repeat(49) } ], [ 'approve_ssh', { id: 'a/b' } ], [ 'reject_ssh', {} ], [ 'set_routes', { id: '1', routes: [ '10.0.0.0/8; x' ] } ],
 			[ 'set_routes', { id: '1', routes: Array(257).fill('10.0.0.0/8') } ], [ 'set_routes', { id: '1', routes: [ 1 ] } ],
 			[ 'invite', { user: '', hours: 8761 } ], [ 'create_user', { name: '\u0001' } ],
 			[ 'add_record', { name: 'a', type: 'TXT', value: 'b' } ], [ 'add_record', { name: 'a', type: '', value: 'x'.repeat(254) } ],

@@ -12,7 +12,7 @@ export const status = {
 	version: '0.1.0', server_url: 'https://home.example.org:8443', base_domain: 'hearth.internal',
 	http: '[::]:8080', https: '[::]:8443', stun: '[::]:3478', uptime: 183845,
 	clock_is_plausible: true, database_is_writable: true,
-	users: 2, nodes: 4, online: 2, expired: 1, pending: 1,
+	users: 2, nodes: 4, online: 2, expired: 1, pending: 1, waiting_ssh: 2,
 	unauthorized: { count: 1, first: [ { id: '4', name: 'tablet' } ] },
 	waiting_routes: { count: 1, first: [ { id: '1', name: 'router' } ] },
 	policy_version: '3', policy_is_closed: false, warnings: [],
@@ -45,6 +45,11 @@ const pending = [ {
 	id: 'fJ3kd93-KDw_39dkfoEWq1', name: 'kitchen-laptop', os: 'linux',
 	machine_key: 'mkey:5e9b1c7aa0b34f0d9e3b11fb27ad1d2c0d8f1a2b3c4d5e6f708192a3b4c5d6e7', tags: [ 'tag:kitchen' ], created: ago(95)
 } ];
+
+const checks = [
+	{ id: 'Tq8vLw2-SSHchk_7dkfoEW2', source: 'annas-phone', target: 'nas', local_user: 'root', created: ago(40) },
+	{ id: 'b0XmZk5-SSHchk_7dkfoEW2', source: 'annas-phone', target: 'nas', local_user: 'root', created: ago(12) }
+];
 
 const users = [
 	{ id: '1', name: 'home', display_name: '', role: 'owner' },
@@ -115,7 +120,7 @@ export const invite = {
 
 const done = { done: true };
 export const changes = {
-	set_enabled: done, approve_login: done, reject_login: done, authorize: done, rename: done, expire: done,
+	set_enabled: done, approve_login: done, reject_login: done, approve_ssh: done, reject_ssh: done, authorize: done, rename: done, expire: done,
 	delete: done, set_routes: done, create_user: done, add_record: done, delete_record: done
 };
 
@@ -149,19 +154,20 @@ const whole = list => name => ({ [name]: list, left_out: 0 });
 
 export const home = {
 	...changes, status, doctor, nodes: whole(nodes)('nodes'), pending: whole(pending)('pending'),
-	users: whole(users)('users'), records: whole(records)('records'), audit, invite, uci
+	ssh_checks: whole(checks)('checks'), users: whole(users)('users'), records: whole(records)('records'), audit, invite, uci
 };
 
 export const empty = {
 	...home,
-	status: { ...status, users: 0, nodes: 0, online: 0, expired: 0, pending: 0, unauthorized: none, waiting_routes: none, policy_version: '', relay: null, board: null },
-	nodes: { nodes: [], left_out: 0 }, pending: { pending: [], left_out: 0 }, users: { users: [], left_out: 0 },
+	status: { ...status, users: 0, nodes: 0, online: 0, expired: 0, pending: 0, waiting_ssh: 0, unauthorized: none, waiting_routes: none, policy_version: '', relay: null, board: null },
+	nodes: { nodes: [], left_out: 0 }, pending: { pending: [], left_out: 0 },
+	ssh_checks: { checks: [], left_out: 0 }, users: { users: [], left_out: 0 },
 	records: { records: [], left_out: 0 }, audit: { entries: [], more: false, reports: [] }, doctor: { error: 'refused', message: 'Not Found' }
 };
 
 const failing = (error, message = '', problem) => {
 	const answer = { error, message, ...problem };
-	const methods = [ 'doctor', 'nodes', 'pending', 'users', 'records', 'audit', 'invite', ...Object.keys(changes) ];
+	const methods = [ 'doctor', 'nodes', 'pending', 'ssh_checks', 'users', 'records', 'audit', 'invite', ...Object.keys(changes) ];
 	return {
 		...Object.fromEntries(methods.map(name => [ name, answer ])),
 		status: { enabled: error != 'off', running: error == 'silent', member: status.member, ...answer }, uci
@@ -223,6 +229,7 @@ export const nasty = (() => {
 		doctor: spoiled('doctor'),
 		nodes: { nodes: attacks.map((attack, i) => ({ ...spoil(nodes[i % 4]), id: String(i + 1), name: attack, offered: [ attack, '::/0' ], approved: [ attack ] })), left_out: 0 },
 		pending: { pending: attacks.map(attack => ({ ...spoil(pending[0]), name: attack, os: attack, id: 'abc' })), left_out: 0 },
+		ssh_checks: { checks: attacks.map(attack => ({ ...checks[0], source: attack, target: attack, local_user: attack, id: attack })), left_out: 0 },
 		users: { users: attacks.map((attack, i) => ({ id: String(i + 1), name: attack, display_name: attack, role: 'member' })), left_out: 0 },
 		records: { records: attacks.map(attack => ({ ...spoil(records[0]), name: attack, value: attack, source: 'api' })), left_out: 0 },
 		audit: {

@@ -72,7 +72,7 @@ test('the overview shows the state, pending actions and findings of the doctor',
 		const all = await page.text();
 		for (const words of [ 'https://home.example.org:8443', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3' ])
 			assert.ok(all.includes(words), `${words} in ${all}`);
-		for (const words of [ '4 devices, 2 online', 'Add a device', 'Pending registrations: 1.', 'Approve or reject', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
+		for (const words of [ '4 devices, 2 online', 'Add a device', 'Pending registrations: 1.', 'Approve or reject', 'SSH connections awaiting approval: 2.', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
 			'Your ISP uses carrier-grade NAT', 'run `hearth derp` on a rented server', 'Passed checks: 2' ])
 			assert.ok(text.includes(words), `${words} in ${text}`);
 		assert.equal(await page.value("document.querySelectorAll('details .hearth-finding').length"), 2);
@@ -195,6 +195,30 @@ test('a pending registration is approved for the chosen owner, or rejected', () 
 		const id = 'fJ3kd93-KDw_39dkfoEWq1';
 		assert.deepEqual(asked(), [ [ 'approve_login', { id, user: 'anna' } ], [ 'reject_login', { id } ] ]);
 	}));
+
+test('an SSH connection that waits is approved or rejected by its ID', () => {
+	const [ first, second ] = scenarios.home.ssh_checks.checks;
+	let waiting = [ first, second ];
+	const decided = id => {
+		waiting = waiting.filter(check => check.id != id);
+		return { done: true };
+	};
+	const home = {
+		...scenarios.home, ssh_checks: () => ({ checks: waiting, left_out: 0 }),
+		approve_ssh: ({ id }) => decided(id), reject_ssh: ({ id }) => decided(id)
+	};
+	return at('devices', home, async page => {
+		await page.until("document.querySelectorAll('[data-ssh]').length == 2");
+		const row = await page.text(`[data-ssh="${second.id}"]`);
+		for (const words of [ 'annas-phone', 'nas', 'root', ' ago', 'b0XmZk5-' ])
+			assert.ok(row.includes(words), `${words} in ${row}`);
+		await page.click('Approve', `[data-ssh="${second.id}"]`);
+		await page.until(`!document.querySelector('[data-ssh="${second.id}"]')`);
+		await page.click('Reject', `[data-ssh="${first.id}"]`);
+		await page.until("!document.querySelector('#hearth-ssh')");
+		assert.deepEqual(asked(), [ [ 'approve_ssh', { id: second.id } ], [ 'reject_ssh', { id: first.id } ] ]);
+	});
+});
 
 test('approving the first registration creates the first user', () =>
 	at('devices', { ...scenarios.home, users: scenarios.empty.users }, async page => {
@@ -393,7 +417,7 @@ test('older entries are appended until there are no more, and a failure keeps wh
 });
 
 test('a refusal is shown with its reason and changes nothing on the page', async () => {
-	for (const [ view, button, within ] of [ [ 'devices', 'Approve', '#hearth-pending' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
+	for (const [ view, button, within ] of [ [ 'devices', 'Approve', '#hearth-pending' ], [ 'devices', 'Reject', '#hearth-ssh' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
 		await at(view, scenarios.refusing, async page => {
 			await page.click(button, within);
 			await page.until(visible('the database is read-only'));
@@ -495,7 +519,10 @@ test('with its catalogue the app speaks German', { skip: isReal && 'a real LuCI 
 			await page.until(visible('Erreichbarkeit'));
 			assert.ok((await page.text()).includes('4 Geräte, 2 online'));
 		});
-		await at('devices', scenarios.home, page => page.until(visible('Ausstehende Registrierungen')));
+		await at('devices', scenarios.home, async page => {
+			await page.until(visible('Ausstehende Registrierungen'));
+			await page.until(visible('SSH-Verbindungen, die auf Genehmigung warten'));
+		});
 		await at('audit', scenarios.home, page => page.until(visible('Genehmigte Routen: geändert')));
 		await at('settings', scenarios.home, page => page.until(visible('Ports in der Firewall öffnen')));
 	}

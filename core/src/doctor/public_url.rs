@@ -84,7 +84,7 @@ pub struct DroppedUpgrade {
 const PASS_UPGRADES: &str = "Configure the proxy to pass upgrades of any protocol, and reload it:\n\
     nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; \
     with a map of $http_upgrade to $connection_upgrade.\n\
-    Apache: ProxyPass / http://127.0.0.1:8080/ upgrade=ANY (2.4.47 or later).\n\
+    Apache: ProxyPass / http://127.0.0.1:8080/ upgrade=ANY (2.4.47 or later; older ones pass WebSockets only).\n\
     Caddy, HAProxy, Traefik: they pass upgrades by themselves over HTTP/1.1; remove rules that delete Upgrade or Connection, \
     and do not use HTTP/2 to hearth.\n\
     Cloudflare: it passes WebSockets only; set the DNS record to \u{201c}DNS only\u{201d}.\n\

@@ -159,7 +159,7 @@ return baseclass.extend({
 				// Names may be long and without a space.
 				return E('td', {
 					'class': 'td',
-					'data-title': titles[column],
+					'data-title': titles[column] || null,
 					'style': 'overflow-wrap:anywhere;white-space:normal;vertical-align:middle'
 				}, cell);
 			}));

@@ -14,7 +14,7 @@ return view.extend({
 	handleReset: null,
 
 	load: function() {
-		return Promise.all([ calls.nodes(), calls.pending(), calls.users() ]);
+		return Promise.all([ calls.nodes(), calls.pending(), calls.users(), calls.sshChecks() ]);
 	},
 
 	render: function(answers) {
@@ -37,7 +37,8 @@ return view.extend({
 
 	// Redraws the lists if they have changed.
 	show: function(answers) {
-		const nodes = answers[0], pending = answers[1], users = answers[2];
+		const nodes = answers[0], pending = answers[1], users = answers[2], checks = answers[3];
+		const failed = [ nodes, pending, checks ].filter(function(answer) { return answer.error; });
 		// An online device is always last seen just now, so that alone is not a change.
 		const shown = JSON.stringify(answers, function(key, value) {
 			return this.online && key == 'last_seen' ? undefined : value;
@@ -46,13 +47,14 @@ return view.extend({
 		if (shown == this.shown)
 			return;
 		this.shown = shown;
-		if (nodes.error || pending.error) {
-			parts.replace(this.place, [ parts.problem(nodes.error ? nodes : pending) ]);
+		if (failed.length) {
+			parts.replace(this.place, [ parts.problem(failed[0]) ]);
 			return;
 		}
 		parts.replace(this.place, [
 			E('p', {}, [ E('a', { 'class': 'btn cbi-button cbi-button-action', 'href': L.url('admin/services/hearth/invite') }, [ _('Add a device') ]) ]),
 			this.renderPending(pending, users.users || []),
+			this.renderSsh(checks),
 			this.renderNodes(nodes)
 		]);
 		this.sift();
@@ -81,14 +83,7 @@ return view.extend({
 					[ parts.ago(login.created) ],
 					[ E('code', { 'style': 'white-space:nowrap' }, [ parts.shortKey(login.machine_key) ]) ],
 					[ owner ],
-					[
-						parts.button(_('Approve'), 'apply', L.bind(function() {
-							return parts.change(approve(), L.bind(this.refresh, this));
-						}, this)), ' ',
-						parts.button(_('Reject'), 'reset', L.bind(function() {
-							return parts.change(calls.rejectLogin(login.id), L.bind(this.refresh, this));
-						}, this))
-					]
+					this.decision(approve, function() { return calls.rejectLogin(login.id); })
 				]
 			};
 		}, this));
@@ -98,6 +93,41 @@ return view.extend({
 			parts.table([ _('Device'), _('System'), _('Since'), _('Machine key'), _('Owner'), '' ], rows, ''),
 			parts.leftOut(answer)
 		]);
+	},
+
+	// SSH connections to which a rule of the policy with the action `check` applies.
+	renderSsh: function(answer) {
+		if (!answer.checks.length)
+			return '';
+		const rows = answer.checks.map(L.bind(function(check) {
+			return {
+				attributes: { 'data-ssh': check.id },
+				cells: [
+					[ E('strong', {}, [ parts.name(check.source) ]) ],
+					[ E('strong', {}, [ parts.name(check.target) ]) ],
+					[ parts.name(check.local_user) ],
+					[ parts.ago(check.created) ],
+					[ E('code', { 'style': 'white-space:nowrap' }, [ parts.words(check.id, 8) ]) ],
+					this.decision(function() { return calls.approveSsh(check.id); }, function() { return calls.rejectSsh(check.id); })
+				]
+			};
+		}, this));
+		return E('div', { 'class': 'cbi-section', 'id': 'hearth-ssh' }, [
+			E('h3', {}, [ _('SSH connections awaiting approval') ]),
+			E('p', {}, [ _('Approve a connection only if you or someone you trust is connecting. Compare the ID with the last part of the link that the SSH client shows.') ]),
+			parts.table([ _('From'), _('To'), _('As user'), _('Since'), _('ID'), '' ], rows, ''),
+			parts.leftOut(answer)
+		]);
+	},
+
+	// Buttons that approve or reject what waits for it.
+	decision: function(approve, reject) {
+		const button = L.bind(function(label, style, call) {
+			return parts.button(label, style, L.bind(function() {
+				return parts.change(call(), L.bind(this.refresh, this));
+			}, this));
+		}, this);
+		return [ button(_('Approve'), 'apply', approve), ' ', button(_('Reject'), 'reset', reject) ];
 	},
 
 	renderNodes: function(answer) {

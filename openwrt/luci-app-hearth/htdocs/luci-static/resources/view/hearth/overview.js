@@ -108,6 +108,8 @@ return view.extend({
 
 		if (status.pending > 0)
 			line(_('Pending registrations: %d.').format(status.pending), page('devices', _('Approve or reject')));
+		if (status.waiting_ssh > 0)
+			line(_('SSH connections awaiting approval: %d.').format(status.waiting_ssh), page('devices', _('Approve or reject')));
 		if (status.unauthorized.count > 0)
 			line(_('Devices awaiting approval: %s.').format(names(status.unauthorized)), page('devices', _('Approve or delete')));
 		if (status.waiting_routes.count > 0)

@@ -220,8 +220,8 @@ function is_id(text) {
 	return [ type(text) == 'string' && !!match(text, /^[0-9]{1,20}$/s), 'expected a node ID' ];
 }
 
-function is_login(text) {
-	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected a registration ID' ];
+function is_request(text) {
+	return [ type(text) == 'string' && !!match(text, /^[A-Za-z0-9_-]{1,48}$/s), 'expected the ID of a registration or SSH connection' ];
 }
 
 // Text of 1 to `limit` bytes without control characters.
@@ -338,6 +338,7 @@ const methods = {
 				online: number(answer.online),
 				expired: number(answer.expired),
 				pending: number(answer.pending),
+				waiting_ssh: number(answer.waitingSsh),
 				unauthorized: shown_names(answer.unauthorized),
 				waiting_routes: shown_names(answer.waitingRoutes),
 				policy_version: words(answer.policyVersion, 20),
@@ -407,6 +408,23 @@ const methods = {
 		}
 	},
 
+	// SSH connections in check mode that wait for a decision.
+	ssh_checks: {
+		call: function() {
+			let answer = get('hearth/ssh');
+			if (answer.error)
+				return answer;
+			let waiting = filter(answer.checks ?? [], check => check.state == 'waiting');
+			return bounded('checks', waiting, check => ({
+				id: words(check.id, 64),
+				source: words(check.source, 128),
+				target: words(check.target, 128),
+				local_user: words(check.localUser, 128),
+				created: words(check.createdAt, 40)
+			}));
+		}
+	},
+
 	users: {
 		call: function() {
 			return listed('user', 'users', 'users', shown_user);
@@ -469,7 +487,7 @@ const methods = {
 		args: { id: '', user: '' },
 		call: function(request) {
 			let id = request.args.id, user = request.args.user;
-			return checked([ is_login(id), is_text(user, 255, 'a user name') ],
+			return checked([ is_request(id), is_text(user, 255, 'a user name') ],
 				() => post('auth/register', { authId: id, user }));
 		}
 	},
@@ -478,7 +496,24 @@ const methods = {
 		args: { id: '' },
 		call: function(request) {
 			let id = request.args.id;
-			return checked([ is_login(id) ], () => post('auth/reject', { authId: id }));
+			return checked([ is_request(id) ], () => post('auth/reject', { authId: id }));
+		}
+	},
+
+	// Approves an SSH connection that waits for it.
+	approve_ssh: {
+		args: { id: '' },
+		call: function(request) {
+			let id = request.args.id;
+			return checked([ is_request(id) ], () => post('hearth/ssh/approve', { id }));
+		}
+	},
+
+	reject_ssh: {
+		args: { id: '' },
+		call: function(request) {
+			let id = request.args.id;
+			return checked([ is_request(id) ], () => post('hearth/ssh/reject', { id }));
 		}
 	},
 
