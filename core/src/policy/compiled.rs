@@ -11,7 +11,7 @@ use super::bitset::BitSet;
 use super::change_log::{ChangeLog, Touched};
 use super::directory::{Directory, Node, Owner, User};
 use super::resolved::{DISABLE_IPV4, ResolvedPolicy};
-use super::resolved_set::{ResolvedSet, is_exit, subnets, user};
+use super::resolved_set::{ResolvedSet, subnets, user};
 use super::source_cache::SourceJsonCache;
 use crate::id::{NodeId, UserId};
 
@@ -439,11 +439,6 @@ impl Entry {
         let (one, two) = (&self.class.traits, &other.class.traits);
         self.node.id != other.node.id
             && (one.from.meets(&two.to) || two.from.meets(&one.to) || one.shares_user(two))
-    }
-
-    /// Whether the node is an approved exit node.
-    pub fn is_exit(&self) -> bool {
-        is_exit(&self.node)
     }
 }
 

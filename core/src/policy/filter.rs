@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use super::ast::Ports;
 use super::compiled::{Compiled, Entry};
 use super::ranges::Ranges;
-use super::resolved::ResolvedRule;
-use super::resolved_set::{INTERNET, ResolvedSet, addresses, subnets, user};
+use super::resolved::{ResolvedRule, overlap};
+use super::resolved_set::{ResolvedSet, addresses, subnets, user};
 use super::source_json::{NOBODY, ranges_text};
 use crate::id::{NodeId, UserId};
 use crate::tailcfg::filter::allow_all;
@@ -55,12 +55,14 @@ impl Compiled {
         }
     }
 
-    /// Whether the filter is the same for the whole class: it names no address of the node itself.
+    /// Whether the filter is the same for the whole class: it names neither an address of the node itself nor what
+    /// it routes. Rules with `via` do, for `*` too.
     fn is_alike_in_class(&self, entry: &Entry) -> bool {
         let rules = &self.resolved.rules;
         let names_no_node = |number| {
-            let rule = rules.get(number);
-            rule.is_some_and(|rule: &ResolvedRule| rule.destination.any && rule.app.is_empty())
+            rules.get(number).is_some_and(|rule: &ResolvedRule| {
+                rule.destination.any && rule.app.is_empty() && rule.via.is_empty()
+            })
         };
         let has_companions = rules.iter().any(|rule| rule.companions.is_some());
         entry.class.traits.own.is_none()
@@ -197,32 +199,12 @@ impl Filter<'_> {
         ranges_text(&ranges)
     }
 
-    /// The destinations of a rule that are this node or behind it.
+    /// The destinations of a rule at this node.
     fn destinations(&self, rule: &ResolvedRule) -> Vec<String> {
-        let node = &self.entry.node;
-        let named = &rule.destination;
-        let behind = |net: &IpNet| subnets(node).any(|route| overlap(route, *net));
-        let mut texts: Vec<String> = Vec::new();
-        if !rule.via.is_empty() {
-            let nets = named.literals.iter().filter(|net| behind(net));
-            texts.extend(nets.map(text));
-        } else if named.any {
-            return vec!["*".to_owned()];
-        } else {
-            if named.names(node) {
-                texts.extend(addresses(node).map(|own| own.to_string()));
-            }
-            let nets = named.literals.iter();
-            let nets =
-                nets.filter(|net| addresses(node).any(|own| net.contains(&own)) || behind(net));
-            texts.extend(nets.map(text));
+        match rule.destinations_at(&self.entry.node) {
+            None => vec!["*".to_owned()],
+            Some(nets) => nets.iter().map(text).collect(),
         }
-        if named.internet && self.entry.is_exit() {
-            texts.extend(INTERNET.prefixes().iter().map(text));
-        }
-        texts.sort_unstable();
-        texts.dedup();
-        texts
     }
 
     fn prefixes(&self, named: &ResolvedSet, behind: bool) -> Vec<IpNet> {
@@ -284,10 +266,6 @@ impl Filter<'_> {
         text.push(']');
         text
     }
-}
-
-fn overlap(one: IpNet, other: IpNet) -> bool {
-    one.contains(&other) || other.contains(&one)
 }
 
 /// A prefix as a destination: a single address has no length.

@@ -1,6 +1,7 @@
 //! A policy with its names resolved to users: everything that does not depend on the nodes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -10,7 +11,9 @@ use super::ast::{Access, CheckPeriod, Policy, Ports, Selector};
 use super::diagnostic::Position;
 use super::directory::{Node, Owner, Role, User};
 use super::posture::Condition;
-use super::resolved_set::{ResolvedSet, ResolvedSources, UserIndex, is_exit, subnets};
+use super::resolved_set::{
+    INTERNET, ResolvedSet, ResolvedSources, UserIndex, addresses, is_exit, subnets,
+};
 
 /// Name of the one rule of a policy without acls and grants.
 pub const DEFAULT_RULE: &str = "the default";
@@ -282,6 +285,41 @@ impl ResolvedRule {
         }
     }
 
+    /// What the rule lets its sources reach at a node: its addresses, and prefixes behind it or out of it as
+    /// written, which may hold more than it routes; `None` for everything. Without what `autogroup:self` names.
+    pub fn destinations_at(&self, node: &Node) -> Option<Vec<IpNet>> {
+        let named = &self.destination;
+        let behind = |net: &IpNet| subnets(node).any(|route| overlap(route, *net));
+        let holds = |net: &IpNet| addresses(node).any(|own| net.contains(&own));
+        let mut nets: Vec<IpNet> = Vec::new();
+        if !self.via.is_empty() {
+            if !self.goes_via(node) {
+                return Some(nets);
+            }
+            nets.extend(named.literals.iter().filter(|net| behind(net)));
+        } else if named.any {
+            return None;
+        } else {
+            if named.names(node) {
+                nets.extend(addresses(node).map(IpNet::from));
+            }
+            let literals = named.literals.iter();
+            nets.extend(literals.filter(|net| holds(net) || behind(net)));
+        }
+        if named.internet && is_exit(node) {
+            nets.extend(INTERNET.prefixes());
+        }
+        nets.sort_unstable();
+        nets.dedup();
+        Some(nets)
+    }
+
+    /// Whether the rule lets its sources reach an address at a node or by way of it; `autogroup:self` aside.
+    pub fn leads_to(&self, node: &Node, address: IpAddr) -> bool {
+        let nets = self.destinations_at(node);
+        nets.is_none_or(|nets| nets.iter().any(|net| net.contains(&address)))
+    }
+
     /// Whether the rule lets its sources use exit nodes; with `via` only `autogroup:internet` does.
     pub fn reaches_internet(&self) -> bool {
         match self.via.is_empty() {
@@ -302,6 +340,11 @@ impl ResolvedRule {
             Owner::User(_) => false,
         }
     }
+}
+
+/// Whether two prefixes have addresses in common.
+pub fn overlap(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 /// The domain in `localpart:*@domain`.

@@ -246,6 +246,39 @@ fn rules_choose_their_routers() {
 }
 
 #[test]
+fn routers_in_via_get_a_filter_for_what_they_route_themselves() {
+    // The rules treat all three alike: each is a source and a router of the only rule.
+    let nodes = vec![
+        node(1, "1", &[]),
+        node(5, "tag:router", &["10.1.0.0/16"]),
+        node(6, "tag:router", &["::/0"]),
+        node(7, "tag:router", &["10.1.4.0/24", "0.0.0.0/0", "::/0"]),
+    ];
+    let policy = policy(
+        r#""grants": [{"src": ["*"], "dst": ["*", "10.1.0.0/16", "autogroup:internet"],
+        "ip": ["443"], "via": ["tag:router"]}]"#,
+    );
+    let compiled = Compiled::compile(&policy, &directory(nodes));
+    let lets_in = |of: u64| {
+        let filter = filter(&compiled, of);
+        let rules = filter.as_array().unwrap().iter();
+        let to = rules.flat_map(|rule| rule["DstPorts"].as_array().unwrap());
+        let to: Vec<&Value> = to.map(|to| &to["IP"]).collect();
+        ["*", "10.1.0.0/16", "2000::/3"].map(|net| to.contains(&&json!(net)))
+    };
+    let wanted = [
+        (1, [false, false, false]),
+        (5, [false, true, false]),
+        (6, [false, false, true]),
+        (7, [false, true, true]),
+    ];
+    // Whichever node asks first.
+    for (of, wanted) in wanted.into_iter().chain(wanted.into_iter().rev()) {
+        assert_eq!(lets_in(of), wanted, "node {of}");
+    }
+}
+
+#[test]
 fn two_routers_of_a_subnet_know_of_each_other() {
     let nodes = vec![
         node(5, "tag:router", &["10.1.0.0/16"]),
@@ -561,4 +594,66 @@ fn the_reason_is_explained() {
         answer.to_string(),
         "allowed: no policy: everyone may reach everyone"
     );
+}
+
+#[test]
+fn a_rule_counts_where_the_router_of_the_destination_lets_it_through() {
+    let nodes = vec![
+        node(1, "1", &[]),
+        node(5, "tag:server", &["10.1.0.0/16"]),
+        Node {
+            primary: Arc::default(),
+            ..node(6, "tag:router", &["10.1.0.0/16", "10.1.4.0/24"])
+        },
+        node(7, "tag:exit", &["0.0.0.0/0", "::/0"]),
+    ];
+    let policy = policy(
+        r#""grants": [
+        {"src": ["anna@"], "dst": ["10.1.0.0/16"], "ip": ["80"]},
+        {"src": ["anna@"], "dst": ["10.1.0.0/16"], "ip": ["443"], "via": ["tag:router"]},
+        {"src": ["anna@"], "dst": ["autogroup:internet"], "ip": ["80"]},
+        {"src": ["anna@"], "dst": ["8.8.8.0/24"], "ip": ["443"]}]"#,
+    );
+    let compiled = Compiled::compile(&policy, &directory(nodes));
+    let why = |dst: &str, port| {
+        let src = "100.64.0.1".parse().unwrap();
+        compiled.why(src, dst.parse().unwrap(), port, 6).to_string()
+    };
+    // The rule without `via` makes the primary router the way to the subnet for all rules.
+    let primary = "allowed by grants[0] (line 3), routed by node 5";
+    assert_eq!(why("10.1.0.7", 80), primary);
+    assert_eq!(
+        why("10.1.0.7", 443),
+        "denied: the subnet router of the destination has no tag that the rule names in via"
+    );
+    let out = "allowed by grants[2] (line 5), routed by node 7";
+    assert_eq!(why("8.8.8.8", 80), out);
+    assert_eq!(
+        why("8.8.8.8", 443),
+        "denied: no exit node that the device may use accepts it by this rule"
+    );
+}
+
+#[test]
+fn a_prefix_with_via_holds_the_address_of_a_router_within_it() {
+    let nodes = vec![
+        node(1, "1", &[]),
+        node(5, "tag:router", &[]),
+        node(6, "tag:router", &["fd7a:115c:a1e0:b1a::/64"]),
+    ];
+    let policy = policy(
+        r#""grants": [{"src": ["anna@"], "dst": ["fd7a:115c:a1e0::/48"], "ip": ["443"], "via": ["tag:router"]}]"#,
+    );
+    let compiled = Compiled::compile(&policy, &directory(nodes));
+    let allowed = |dst: &str| {
+        let src = "fd7a:115c:a1e0::1".parse().unwrap();
+        compiled.why(src, dst.parse().unwrap(), 443, 6).allowed()
+    };
+    assert_eq!(
+        filter(&compiled, 6)[0]["DstPorts"][0]["IP"],
+        "fd7a:115c:a1e0::/48"
+    );
+    assert!(allowed("fd7a:115c:a1e0:b1a:0:7:a01:203") && allowed("fd7a:115c:a1e0::6"));
+    assert_eq!(&*compiled.filter(id(5)), "[]");
+    assert!(!allowed("fd7a:115c:a1e0::5"));
 }

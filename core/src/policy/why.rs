@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::ast::Ports;
 use super::compiled::{Compiled, Entry};
 use super::resolved::{DEFAULT_RULE, ResolvedRule};
@@ -113,11 +115,18 @@ impl Compiled {
             but: None,
             has_policy: !self.resolved.without_policy,
         };
+        let routers = match to {
+            Some(_) => Vec::new(),
+            None => self.routers_to(from, dst),
+        };
+        // Rules that would allow it by way of other nodes.
+        let mut elsewhere = Vec::new();
         for rule in &self.resolved.rules {
             if !self.comes_from(rule, src, from) {
                 continue;
             }
             let cause = Cause::of(rule);
+            let by = routers.iter().find(|by| rule.leads_to(&by.node, dst));
             if !self.goes_to(rule, from, dst, to) {
                 why.other_destinations = why.other_destinations.saturating_add(1);
             } else if rule.access.iter().any(|access| {
@@ -126,31 +135,52 @@ impl Compiled {
                 let holds = |ports: &Ports| ports.first <= port && port <= ports.last;
                 fits && (!matches!(proto, 6 | 17 | 132) || access.ports.iter().any(holds))
             }) {
-                why.allowed_by.push(cause);
+                match by.is_some() || routers.is_empty() {
+                    true => why.allowed_by.push(cause),
+                    false => elsewhere.push(cause),
+                }
+                why.router = why.router.or(by.map(|by| by.node.id));
             } else {
                 why.other_ports.push(cause);
             }
         }
-        if to.is_none() && !why.allowed_by.is_empty() {
-            let routers = || {
-                self.entries.iter().filter(|router| {
-                    let mut routes = router.node.primary.iter().chain(&*router.node.routes);
-                    routes.any(|route| route.contains(&dst))
-                })
-            };
-            let carries = |router: &&Arc<Entry>| match from {
-                None => true,
-                Some(from) => {
-                    let view = self.routes(from.node.id, router.node.id);
-                    view.allowed.iter().any(|route| route.contains(&dst))
+        if why.allowed_by.is_empty() && !elsewhere.is_empty() {
+            why.allowed_by = elsewhere;
+            let behind = |by: &&Entry| subnets(&by.node).any(|route| route.contains(&dst));
+            why.but = Some(match routers.iter().any(behind) {
+                true => {
+                    "the subnet router of the destination has no tag that the rule names in via"
                 }
-            };
-            why.router = routers().find(carries).map(|router| router.node.id);
-            if why.router.is_none() {
-                why.but = Some("no approved route to the destination");
-            }
+                false => "no exit node that the device may use accepts it by this rule",
+            });
+        } else if to.is_none() && routers.is_empty() && !why.allowed_by.is_empty() {
+            why.but = Some("no approved route to the destination");
         }
         why
+    }
+
+    /// The nodes by which a node, or any, may send packets to an address that is no node's: those with the longest
+    /// prefix that holds it. Of several exit nodes the device's owner chooses one.
+    fn routers_to(&self, from: Option<&Entry>, dst: IpAddr) -> Vec<&Entry> {
+        let length = |router: &Entry| {
+            let longest = |routes: &[IpNet]| {
+                let holding = routes.iter().filter(|route| route.contains(&dst));
+                holding.map(IpNet::prefix_len).max()
+            };
+            match from {
+                Some(from) => longest(&self.routes(from.node.id, router.node.id).allowed),
+                None => longest(&router.node.routes),
+            }
+        };
+        let routers = self.entries.iter().map(|router| &**router);
+        let routers: Vec<(u8, &Entry)> = routers
+            .filter_map(|router| Some((length(router)?, router)))
+            .collect();
+        let longest = routers.iter().map(|(length, _)| *length).max();
+        let best = routers
+            .iter()
+            .filter(|(length, _)| Some(*length) == longest);
+        best.map(|(_, router)| *router).collect()
     }
 
     /// The node with an address.
@@ -191,22 +221,15 @@ impl Compiled {
         to: Option<&Entry>,
     ) -> bool {
         let named = &rule.destination;
-        if !rule.via.is_empty() {
-            let out = named.internet && to.is_none();
-            return to.is_none() && named.literal.contains(dst) || out && is_internet(dst);
-        }
+        let Some(to) = to else {
+            let out = named.internet && INTERNET.contains(dst);
+            let any = named.any && rule.via.is_empty();
+            return any || out || named.literal.contains(dst);
+        };
         let own = || {
             let owner = from.and_then(|from| user(&from.node));
-            owner.is_some() && owner == to.and_then(|to| user(&to.node))
+            owner.is_some() && owner == user(&to.node)
         };
-        named.any
-            || named.literal.contains(dst)
-            || to.is_some_and(|to| named.names(&to.node))
-            || named.owned && own()
-            || named.internet && to.is_none() && is_internet(dst)
+        rule.leads_to(&to.node, dst) || named.owned && own()
     }
-}
-
-fn is_internet(address: IpAddr) -> bool {
-    INTERNET.contains(address)
 }

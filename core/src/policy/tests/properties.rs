@@ -9,7 +9,8 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::policy::ast::{Autogroup, Rule, Selector};
-use crate::policy::resolved_set::INTERNET;
+use crate::policy::ranges::Ranges;
+use crate::policy::resolved_set::{INTERNET, addresses};
 
 const SOURCES: &[&str] = &[
     "*",
@@ -40,6 +41,9 @@ const DESTINATIONS: &[&str] = &[
     "10.1.4.0/24",
     "8.8.8.0/24",
     "autogroup:internet",
+    "100.64.0.0/10",
+    "fd7a:115c:a1e0::/48",
+    "fd7a:115c:a1e0:b1a:0:7::/96",
 ];
 const ACCESS: &[&str] = &[
     "*",
@@ -54,6 +58,8 @@ const ROUTES: &[&str] = &[
     "10.1.0.0/16",
     "10.1.4.0/24",
     "10.2.0.0/16",
+    "100.100.0.0/24",
+    "fd7a:115c:a1e0:b1a::/64",
     "0.0.0.0/0",
     "::/0",
 ];
@@ -72,7 +78,7 @@ fn grants() -> impl Strategy<Value = Vec<String>> {
         some(SOURCES),
         some(DESTINATIONS),
         some(ACCESS),
-        subsequence(&["tag:router", "tag:exit"][..], 0..=1),
+        subsequence(&["tag:router", "tag:exit"][..], 0..=2),
     );
     let open = open.prop_map(|(src, dst, ip, via)| {
         json!({"src": src, "dst": dst, "ip": ip, "via": via}).to_string()
@@ -98,8 +104,14 @@ fn text(grants: &[String]) -> String {
 
 fn node_of(number: u64) -> impl Strategy<Value = Node> {
     let routes = prop_oneof![2 => Just(vec![]), 1 => subsequence(ROUTES, 0..=3)];
-    (select(OWNERS), routes, 0..3u8).prop_map(move |(owner, routes, served)| {
+    (select(OWNERS), routes, 0..3u8, 0..8u8).prop_map(move |(owner, routes, served, families)| {
         let mut node = node(number, owner, &routes);
+        // Some have addresses of one family only.
+        match families {
+            0 => node.ipv4 = None,
+            1 => node.ipv6 = None,
+            _ => {}
+        }
         // Some routers stand by.
         if served == 0 {
             node.primary = Arc::default();
@@ -189,11 +201,22 @@ fn lets_in(rule: &Rule, at: &Node, packet: Packet, nodes: &[Node]) -> bool {
         .routes
         .iter()
         .any(|route| route.prefix_len() > 0 && route.contains(&packet.dst));
+    let routes_part_of = |sets: &[Ranges]| {
+        let nets = sets.iter().flat_map(Ranges::prefixes);
+        let mut nets = nets.filter(|net| net.contains(&packet.dst));
+        nets.any(|net| {
+            let mut subnets = at.routes.iter().filter(|route| route.prefix_len() > 0);
+            subnets.any(|route| net.contains(route) || route.contains(&net))
+        })
+    };
     let reached = rule.destinations.iter().any(|selector| {
         names(selector, packet.dst, nodes, false)
             && match selector {
-                // What is out in the internet is not named by its addresses.
-                Selector::Addresses(_) if !rule.via.is_empty() => routed() && !is_own && behind,
+                // What is out in the internet is not named by its addresses. A prefix is sent whole to the routers
+                // of any part of it.
+                Selector::Addresses(sets) if !rule.via.is_empty() => {
+                    routed() && routes_part_of(sets)
+                }
                 Selector::Addresses(_) => is_own || behind,
                 Selector::Autogroup(Autogroup::Internet) => rule.via.is_empty() || routed(),
                 _ => rule.via.is_empty(),
@@ -260,21 +283,28 @@ fn filter_admits(filter: &Value, packet: Packet) -> bool {
 
 /// Where a packet can come in at a node: its addresses, and what it carries for others.
 fn targets(at: &Node) -> Vec<IpAddr> {
-    let mut targets: Vec<IpAddr> = [at.ipv4.map(IpAddr::V4), at.ipv6.map(IpAddr::V6)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut targets: Vec<IpAddr> = addresses(at).collect();
     for route in at.routes.iter() {
         let inside = match route.to_string().as_str() {
             "10.1.0.0/16" => "10.1.9.9",
             "10.1.4.0/24" => "10.1.4.4",
             "10.2.0.0/16" => "10.2.2.2",
+            "100.100.0.0/24" => "100.100.0.9",
+            "fd7a:115c:a1e0:b1a::/64" => "fd7a:115c:a1e0:b1a:0:7:a01:203",
             "0.0.0.0/0" => "8.8.8.8",
             _ => "2606:4700::1",
         };
         targets.push(inside.parse().unwrap());
     }
     targets
+}
+
+/// Addresses of two nodes of the same family, if they have any.
+fn addresses_of_both(one: &Node, other: &Node) -> Option<(IpAddr, IpAddr)> {
+    addresses(one).find_map(|src| {
+        let mut same = addresses(other).filter(|dst| dst.is_ipv4() == src.is_ipv4());
+        Some((src, same.next()?))
+    })
 }
 
 proptest! {
@@ -342,7 +372,9 @@ proptest! {
         for at in &nodes {
             let text = filter(&compiled, at.id.number());
             for from in nodes.iter().filter(|from| from.id != at.id) {
-                let (src, dst) = (from.ipv4.unwrap().into(), at.ipv4.unwrap().into());
+                let Some((src, dst)) = addresses_of_both(from, at) else {
+                    continue;
+                };
                 let admitted = [6, 17, 1].iter().flat_map(|proto| [22, 80, 443].map(|port| Packet { src, dst, port, proto: *proto }))
                     .any(|packet| filter_admits(&text, packet));
                 prop_assert!(!admitted || compiled.are_peers(from.id, at.id));
@@ -409,10 +441,36 @@ proptest! {
     fn a_reason_agrees_with_the_filter(grants in grants(), nodes in nodes(), port in select(&[22u16, 80, 443][..])) {
         let compiled = build(&grants, &nodes);
         for (from, at) in nodes.iter().flat_map(|from| nodes.iter().map(move |at| (from, at))).filter(|(from, at)| from.id != at.id) {
-            let (src, dst) = (from.ipv4.unwrap().into(), at.ipv4.unwrap().into());
+            let Some((src, dst)) = addresses_of_both(from, at) else {
+                continue;
+            };
             let packet = Packet { src, dst, port, proto: 6 };
             let admitted = filter_admits(&filter(&compiled, at.id.number()), packet);
             prop_assert_eq!(compiled.why(src, dst, port, 6).allowed(), admitted);
+        }
+    }
+
+    #[test]
+    fn a_reason_names_the_router_that_lets_a_packet_through(grants in grants(), nodes in nodes(), port in select(&[22u16, 80, 443][..])) {
+        let compiled = build(&grants, &nodes);
+        let outside = ["10.1.4.4", "10.1.9.9", "10.2.2.2", "100.100.0.9", "fd7a:115c:a1e0:b1a:0:7:a01:203", "8.8.8.8", "2606:4700::1"];
+        for (from, dst) in nodes.iter().flat_map(|from| outside.map(|dst| (from, dst.parse::<IpAddr>().unwrap()))) {
+            let Some(src) = addresses(from).find(|src| src.is_ipv4() == dst.is_ipv4()) else {
+                continue;
+            };
+            let packet = Packet { src, dst, port, proto: 6 };
+            let longest = |at: &Node| {
+                let view = compiled.routes(from.id, at.id);
+                view.allowed.iter().filter(|route| route.contains(&dst)).map(IpNet::prefix_len).max()
+            };
+            let best = nodes.iter().filter_map(longest).max();
+            let routers: Vec<NodeId> = nodes.iter().filter(|at| best.is_some() && longest(at) == best)
+                .filter(|at| filter_admits(&filter(&compiled, at.id.number()), packet))
+                .map(|at| at.id)
+                .collect();
+            let why = compiled.why(src, dst, port, 6);
+            prop_assert_eq!(why.allowed(), !routers.is_empty(), "{:?}: {:?}, through {:?}", packet, why, routers);
+            prop_assert!(!why.allowed() || why.router.is_some_and(|router| routers.contains(&router)));
         }
     }
 
