@@ -7,12 +7,15 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use hearth::control::noise_stream::NoiseStream;
 use hearth::supervise::Tasks;
+use hearth::system_clock;
 use hearth_core::keys::{MachineKey, MachineSecret};
 use hearth_core::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
 use hearth_derp::frame::{Frame, HEADER_LEN, Header, Kind};
@@ -33,10 +36,16 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hearth");
 
 /// Capability version of the devices: one that gets no early payload.
 const VERSION: u16 = 130;
-/// Within this time a known device gets what it asks for: less than what strangers have for half a request, also on a
-/// machine that is busy with other tests. It takes milliseconds.
-const SOON: Duration = Duration::from_secs(6);
-/// How long anything else may take.
+/// Within this time a known device gets its map while strangers do what they can. It takes milliseconds.
+const KNOWN: Duration = Duration::from_secs(2);
+/// Within this time a newcomer joins with a preauth key meanwhile, and gets the server's key.
+const NEWCOMER: Duration = Duration::from_secs(5);
+/// On a machine that is busy with something else all of that takes longer without strangers, too: so many times as long
+/// may it take with them.
+const SLOWER: u32 = 3;
+/// How often each is measured; what takes long once may have waited for another program.
+const TIMES: usize = 3;
+/// How long anything may take at all.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Limits of some machines: the rest of the configuration, and `limits.connections`.
@@ -195,17 +204,22 @@ impl Server {
 
     /// A device that joins with a preauth key.
     async fn join(&self, source: &str, machine: u16, auth_key: &str) -> Device {
-        let mut device = self.device(source, machine).await.unwrap();
+        let joined = self.try_to_join(source, machine, auth_key).await;
+        joined.expect("a connection")
+    }
+
+    /// [`Server::join`]; `None` if the connection ends before.
+    async fn try_to_join(&self, source: &str, machine: u16, auth_key: &str) -> Option<Device> {
+        let mut device = self.device(source, machine).await?;
         let (status, answer) = device
             .register(json!({"Auth": {"AuthKey": auth_key}}))
-            .await
-            .unwrap();
+            .await?;
         assert_eq!(
             (status, &answer["MachineAuthorized"]),
             (200, &json!(true)),
             "{answer}"
         );
-        device
+        Some(device)
     }
 
     fn auth_key(&self) -> String {
@@ -289,6 +303,11 @@ impl Device {
 
     /// A map stream whose first message has arrived.
     async fn map(&mut self) -> Option<Incoming> {
+        Some(self.first_map().await?.0)
+    }
+
+    /// A map stream, and the start of its first message.
+    async fn first_map(&mut self) -> Option<(Incoming, String)> {
         let request = json!({
             "Version": VERSION, "NodeKey": self.node_key, "Stream": true, "KeepAlive": true,
             "DiscoKey": self.node_key.replace("nodekey", "discokey"),
@@ -296,9 +315,83 @@ impl Device {
         });
         let (status, mut body) = self.post("/machine/map", &request).await?;
         assert_eq!(status, 200);
-        body.frame().await?.ok()?;
-        Some(body)
+        let first = body.frame().await?.ok()?.into_data().ok()?;
+        Some((body, String::from_utf8_lossy(&first).into_owned()))
     }
+}
+
+/// How long devices wait for what they need.
+#[derive(Debug, Clone, Copy, Default)]
+struct Delays {
+    /// A known device: from its connection to its map.
+    map: Duration,
+    /// A newcomer: from its connection to the end of its registration with a preauth key.
+    join: Duration,
+    /// A newcomer: the server's key.
+    page: Duration,
+}
+
+impl Delays {
+    /// The middle ones of some measurements. Known is machine 2, and newcomers are the machines from that number on; what
+    /// is not measured takes no time.
+    async fn measure(server: &Server, auth_key: &str, newcomers: Option<u16>, what: &str) -> Self {
+        let (mut maps, mut joins, mut pages) = (Vec::new(), Vec::new(), Vec::new());
+        for number in (0..).take(TIMES) {
+            let session = async { server.device(HOME, 2).await?.map().await };
+            maps.push(delay(session, &format!("{what}: no map")).await);
+            let Some(machine) = newcomers.map(|first| first + number) else {
+                continue;
+            };
+            let source = format!("192.0.2.{}", 100 + machine);
+            let joining = server.try_to_join(&source, machine, auth_key);
+            joins.push(delay(joining, &format!("{what}: cannot join")).await);
+            let page = server.key_page("192.0.2.77");
+            pages.push(delay(page, &format!("{what}: no key")).await);
+        }
+        let delays = Self {
+            map: middle(maps),
+            join: middle(joins),
+            page: middle(pages),
+        };
+        println!("{what}: {delays:?}");
+        delays
+    }
+
+    /// The longer ones of two measurements.
+    fn max(self, other: Self) -> Self {
+        Self {
+            map: self.map.max(other.map),
+            join: self.join.max(other.join),
+            page: self.page.max(other.page),
+        }
+    }
+
+    /// Fails if something took too long for an attack, and also much longer than it takes without one.
+    fn assert_short(self, quiet: Self, what: &str) {
+        for (found, quiet, most) in [
+            (self.map, quiet.map, KNOWN),
+            (self.join, quiet.join, NEWCOMER),
+            (self.page, quiet.page, NEWCOMER),
+        ] {
+            let most = most.max(quiet * SLOWER);
+            assert!(found <= most, "{what}: {self:?}, without it {quiet:?}");
+        }
+    }
+}
+
+/// How long something takes that must not fail.
+async fn delay<T>(does: impl Future<Output = Option<T>>, fault: &str) -> Duration {
+    let began = system_clock::now().mono;
+    let done = timeout(DEADLINE, does).await;
+    assert!(matches!(done, Ok(Some(_))), "{fault}");
+    system_clock::now().mono.saturating_sub(began)
+}
+
+/// The middle one; none takes no time.
+fn middle(mut delays: Vec<Duration>) -> Duration {
+    delays.sort();
+    let middle = delays.get(delays.len() / 2);
+    middle.copied().unwrap_or_default()
 }
 
 /// Whether a map stream is still open.
@@ -380,26 +473,27 @@ async fn a_known_device_gets_in(class: (&str, usize)) {
     let mut connected = server.join(HOME, 1, &auth_key).await;
     let mut stream = connected.map().await.unwrap();
     drop(server.join(HOME, 2, &auth_key).await);
+    let mut newcomers = (3..).step_by(TIMES);
+    let mut measure =
+        async |what: &str| Delays::measure(&server, &auth_key, newcomers.next(), what).await;
+    let quiet = measure("quiet").await;
+    let mut attacked = Vec::new();
     for attack in Attack::ALL {
         let held = attack
             .hold(&server, connections + connections / 4 + 8)
             .await;
         let what = format!("{attack:?} with {connections} connections");
-        let page = timeout(SOON, server.key_page(HOME)).await;
-        assert!(matches!(page, Ok(Some(_))), "{what}: no key, {page:?}");
-        let session = async { server.device(HOME, 2).await?.map().await };
-        let map = timeout(SOON, session).await;
-        assert!(matches!(map, Ok(Some(_))), "{what}: no map");
-        let newcomer = timeout(SOON, server.key_page("192.0.2.77")).await;
-        assert!(
-            matches!(newcomer, Ok(Some(_))),
-            "{what}: no key for a newcomer"
-        );
+        attacked.push((measure(&what).await, what.clone()));
         assert!(
             is_open(&mut stream).await,
             "{what}: the map stream has ended"
         );
         drop(held);
+    }
+    // What else the machine does may have begun meanwhile.
+    let quiet = quiet.max(measure("quiet again").await);
+    for (delays, what) in attacked {
+        delays.assert_short(quiet, &what);
     }
     let log = server.log();
     assert!(!log.contains("panicked"), "{log}");
@@ -420,14 +514,19 @@ async fn a_known_device_gets_in_with_the_default_limits() {
     a_known_device_gets_in(CLASSES[2]).await;
 }
 
-/// While strangers take every place that becomes free.
+/// While strangers take every place that becomes free. Newcomers, too, if they can be told from the strangers: not if these
+/// come from ever new addresses.
 async fn a_known_device_gets_in_all_the_time(strangers: Attack) {
     let (config, connections) = CLASSES[0];
     let server = Server::start(config).await;
     let auth_key = server.auth_key();
-    drop(server.join(HOME, 1, &auth_key).await);
-    let address = server.address;
-    server.tasks.spawn("strangers", async move {
+    drop(server.join(HOME, 2, &auth_key).await);
+    let newcomers = |first: u16| matches!(strangers, Attack::TwoSources).then_some(first);
+    let quiet = Delays::measure(&server, &auth_key, newcomers(3), "quiet").await;
+    let (address, attackers) = (server.address, Tasks::new());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    attackers.spawn("strangers", async move {
         let mut held: VecDeque<TcpStream> = VecDeque::new();
         for number in 0_usize.. {
             let Ok(mut stream) = TcpStream::connect(address).await else {
@@ -437,21 +536,26 @@ async fn a_known_device_gets_in_all_the_time(strangers: Attack) {
             let header = format!("PROXY TCP4 {source} 192.0.2.254 1 2\r\n");
             let _ = stream.write_all(header.as_bytes()).await;
             held.push_back(stream);
+            count.fetch_add(1, Ordering::Relaxed);
             if held.len() > 2 * connections {
                 held.pop_front();
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    for _ in 0..5 {
-        let page = timeout(SOON, server.key_page(HOME)).await;
-        assert!(matches!(page, Ok(Some(_))), "{strangers:?}: no key");
-        let session = async { server.device(HOME, 1).await?.map().await };
-        let map = timeout(SOON, session).await;
-        assert!(matches!(map, Ok(Some(_))), "{strangers:?}: no map");
-    }
-    server.tasks.finish(Duration::ZERO).await;
+    // Until every place was taken.
+    let filled = async {
+        while taken.load(Ordering::Relaxed) < 3 * connections {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(())
+    };
+    delay(filled, "no strangers").await;
+    let what = format!("{strangers:?} again and again");
+    let attacked = Delays::measure(&server, &auth_key, newcomers(6), &what).await;
+    attackers.finish(Duration::ZERO).await;
+    let again = Delays::measure(&server, &auth_key, newcomers(9), "quiet again").await;
+    attacked.assert_short(quiet.max(again), &what);
 }
 
 #[tokio::test]
@@ -462,6 +566,39 @@ async fn a_known_device_gets_in_while_two_strangers_connect_again_and_again() {
 #[tokio::test]
 async fn a_known_device_gets_in_while_many_strangers_connect_again_and_again() {
     a_known_device_gets_in_all_the_time(Attack::ManySources).await;
+}
+
+/// Strangers with new machine keys ask for maps, as devices do that were deleted; one of these is told to log in again.
+async fn a_deleted_device_is_told_so(strangers: Attack) {
+    let (config, connections) = CLASSES[0];
+    let server = Server::start(config).await;
+    let auth_key = server.auth_key();
+    drop(server.join(HOME, 1, &auth_key).await);
+    server.hearth("nodes delete 1 --force");
+    let mut held = Vec::new();
+    for number in 0..connections {
+        let machine = u16::try_from(number).unwrap() + 20_000;
+        let source = strangers.source(number);
+        if let Some(mut stranger) = server.device(&source, machine).await {
+            let stream = stranger.map().await;
+            held.push((stranger, stream));
+        }
+    }
+    assert!(held.iter().filter(|(_, stream)| stream.is_some()).count() > 4);
+    let session = async { server.device(HOME, 1).await?.first_map().await };
+    let (mut stream, first) = timeout(DEADLINE, session).await.unwrap().expect("a map");
+    assert!(first.contains("\"Expired\":true"), "{strangers:?}: {first}");
+    assert!(is_open(&mut stream).await, "it would ask again at once");
+}
+
+#[tokio::test]
+async fn a_deleted_device_is_told_so_while_two_strangers_ask_for_maps() {
+    a_deleted_device_is_told_so(Attack::TwoSources).await;
+}
+
+#[tokio::test]
+async fn a_deleted_device_is_told_so_while_many_strangers_ask_for_maps() {
+    a_deleted_device_is_told_so(Attack::ManySources).await;
 }
 
 /// A household has more devices than `connections_per_address` allows strangers.

@@ -470,7 +470,7 @@ fn is_json(path: &Path) -> bool {
 }
 
 /// Whether nothing is written in a file: no bytes, or white space and NUL bytes alone. Nobody writes such a file, but a power
-/// failure leaves it in the place of one with settings.
+/// failure leaves one where settings were.
 fn is_blank(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let mut bytes = bytes.iter();

@@ -57,8 +57,8 @@ pub(super) fn read(text: &str) -> ParsedText {
     }
 }
 
-/// Whether a text ends in the middle of a line or a value. A cut text is valid but for its end. That a last line without a
-/// line break was complete can be told only if it is valid, and not if there is nothing but comments before it.
+/// Whether a text ends in the middle of a line or a value. A cut text is valid but for its end. A last line without a line
+/// break counts as complete if it is valid, but for one in a text of comments alone.
 fn is_cut(text: &str) -> bool {
     let trimmed = text.trim_end();
     let last_line = trimmed.rfind('\n').map_or(0, |at| at.saturating_add(1));

@@ -5,8 +5,8 @@
 //! that is not, or a single map.
 //!
 //! A machine without its node has one stream, too, and needs no place for it: the stream is part of its connection, which
-//! is one of a stranger's. The gate bounds those per source, ends them after a time, and makes room for a newcomer
-//! (`net::gate`), so however many such machines there are, one more of them is told to log in again.
+//! is one of a stranger's. The gate (`net::gate`) bounds those per source, ends them after a time, and closes one of the
+//! source with the most for a newcomer. So however many such machines there are, the next one gets its map.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
