@@ -182,6 +182,26 @@ impl Compiled {
         ranges
     }
 
+    /// The destinations of a rule: with `via` those behind its routers, which devices are not, unless they are such
+    /// routers themselves.
+    fn destinations_of(&self, rule: &ResolvedRule) -> Ranges {
+        if rule.via.is_empty() {
+            return self.ranges_of(&rule.destination);
+        }
+        let mut ranges = rule.destination.literal.clone();
+        if rule.destination.internet {
+            ranges.push_all(&INTERNET);
+        }
+        ranges.normalize();
+        let mut closed = Ranges::default();
+        for entry in self.entries.iter() {
+            let own = addresses(&entry.node).filter(|own| !rule.leads_to(&entry.node, *own));
+            own.for_each(|own| closed.push_address(own));
+        }
+        closed.normalize();
+        ranges.without(&closed)
+    }
+
     fn rule_reaches(&self) -> Vec<RuleReach<'_>> {
         let rules = self.resolved.rules.iter();
         rules
@@ -330,7 +350,7 @@ impl RuleReach<'_> {
         }
         let destinations = self
             .destinations
-            .get_or_init(|| compiled.ranges_of(&rule.destination));
+            .get_or_init(|| compiled.destinations_of(rule));
         (sources.overlaps(source) || behind()) && destinations.meets(targets)
     }
 }

@@ -168,7 +168,9 @@ impl ResolvedPolicy {
 
     fn add_rule(&mut self, rule: &super::ast::Rule) {
         let source = self.source(&rule.sources, &rule.postures);
-        let destination = ResolvedSet::new(&rule.destinations, &self.users);
+        let mut destination = ResolvedSet::new(&rule.destinations, &self.users);
+        // With `via` the destinations are behind its routers, and a user's own devices are not.
+        destination.owned &= rule.via.is_empty();
         let companions: Vec<_> = COMPANIONS
             .iter()
             .filter(|(name, _)| rule.app.contains_key(*name))

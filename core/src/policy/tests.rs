@@ -624,13 +624,13 @@ fn a_rule_counts_where_the_router_of_the_destination_lets_it_through() {
     assert_eq!(why("10.1.0.7", 80), primary);
     assert_eq!(
         why("10.1.0.7", 443),
-        "denied: the subnet router of the destination has no tag that the rule names in via"
+        "denied: the rule does not reach the subnet router of the destination; compare its via with the tags of the router"
     );
     let out = "allowed by grants[2] (line 5), routed by node 7";
     assert_eq!(why("8.8.8.8", 80), out);
     assert_eq!(
         why("8.8.8.8", 443),
-        "denied: no exit node that the device may use accepts it by this rule"
+        "denied: the rule reaches no exit node that the device may use; add autogroup:internet to its dst, or compare its via with their tags"
     );
 }
 
@@ -656,4 +656,36 @@ fn a_prefix_with_via_holds_the_address_of_a_router_within_it() {
     assert!(allowed("fd7a:115c:a1e0:b1a:0:7:a01:203") && allowed("fd7a:115c:a1e0::6"));
     assert_eq!(&*compiled.filter(id(5)), "[]");
     assert!(!allowed("fd7a:115c:a1e0::5"));
+}
+
+#[test]
+fn a_rule_with_via_does_not_open_a_users_own_devices() {
+    let text = |via: &str| {
+        format!(
+            r#""grants": [{{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"],
+            "app": {{"example.com/x": []}}, "via": [{via}]}}]"#
+        )
+    };
+    let (open, closed) = (compiled(&text("")), compiled(&text(r#""tag:router""#)));
+    assert_eq!((seen(&open, 1), seen(&closed, 1)), (vec![2], vec![]));
+    assert_eq!(filter(&open, 1).as_array().unwrap().len(), 2);
+    assert_eq!(&*closed.filter(id(1)), "[]");
+}
+
+#[test]
+fn tests_of_a_rule_with_via_count_what_is_behind_its_routers_only() {
+    let tests = |accept: &str| {
+        let text = format!(
+            r#""grants": [{{"src": ["anna@"], "dst": ["*", "tag:server", "100.64.0.0/29", "10.1.0.0/16"],
+            "ip": ["443"], "via": ["tag:router"]}}],
+            "tests": [{{"src": "anna@", "accept": ["{accept}"]}}]"#
+        );
+        compiled(&text).check()
+    };
+    assert_eq!(tests("10.1.0.7:443"), Ok(()));
+    for closed in ["tag:server:443", "100.64.0.5:443", "100.64.0.6:443"] {
+        let faults = tests(closed).unwrap_err();
+        let failed = &faults[1].message;
+        assert!(failed.contains("got DENIED"), "{failed}");
+    }
 }

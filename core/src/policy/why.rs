@@ -149,9 +149,11 @@ impl Compiled {
             let behind = |by: &&Entry| subnets(&by.node).any(|route| route.contains(&dst));
             why.but = Some(match routers.iter().any(behind) {
                 true => {
-                    "the subnet router of the destination has no tag that the rule names in via"
+                    "the rule does not reach the subnet router of the destination; compare its via with the tags of the router"
                 }
-                false => "no exit node that the device may use accepts it by this rule",
+                false => {
+                    "the rule reaches no exit node that the device may use; add autogroup:internet to its dst, or compare its via with their tags"
+                }
             });
         } else if to.is_none() && routers.is_empty() && !why.allowed_by.is_empty() {
             why.but = Some("no approved route to the destination");

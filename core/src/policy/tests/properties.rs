@@ -83,9 +83,13 @@ fn grants() -> impl Strategy<Value = Vec<String>> {
     let open = open.prop_map(|(src, dst, ip, via)| {
         json!({"src": src, "dst": dst, "ip": ip, "via": via}).to_string()
     });
-    let own = select(&["anna@", "autogroup:member", "group:pair"][..]);
-    let own = own
-        .prop_map(|src| json!({"src": [src], "dst": ["autogroup:self"], "ip": ["22"]}).to_string());
+    let own = (
+        select(&["anna@", "autogroup:member", "group:pair"][..]),
+        prop_oneof![3 => Just(vec![]), 1 => Just(vec!["tag:router"])],
+    );
+    let own = own.prop_map(|(src, via)| {
+        json!({"src": [src], "dst": ["autogroup:self"], "ip": ["22"], "via": via}).to_string()
+    });
     let app = (some(SOURCES), some(&DESTINATIONS[..8]));
     let app = app.prop_map(|(src, dst)| {
         json!({"src": src, "dst": dst, "app": {"tailscale.com/cap/drive": [1], "example.com/x": []}}).to_string()
@@ -188,6 +192,7 @@ fn lets_in(rule: &Rule, at: &Node, packet: Packet, nodes: &[Node]) -> bool {
     let own = rule
         .destinations
         .contains(&Selector::Autogroup(Autogroup::Owned))
+        && rule.via.is_empty()
         && matches!(at.owner, Owner::User(_))
         && owner(packet.src).is_some_and(|node| node.owner == at.owner)
         && owner(packet.dst).is_some_and(|node| node.owner == at.owner);
