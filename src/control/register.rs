@@ -81,10 +81,8 @@ fn rate_limit(
 ) -> Option<Response<Body>> {
     let snapshot = context.engine.snapshot();
     let now = system_clock::now();
-    let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     // Also with a new node key: a client that logs in again has one.
-    let known = snapshot.nodes().iter().any(ours);
-    if known
+    if snapshot.has_machine(&peer.machine)
         || is_pending(
             snapshot.pending().values(),
             &peer.machine,

@@ -660,6 +660,9 @@ impl Model {
             api_keys: Arc::default(),
             dns_records: Arc::default(),
             reserved: Arc::default(),
+    /// Node ids by machine, sorted, without WireGuard-only peers, which have none. A list because each batch that adds a
+    /// node copies it.
+    pub by_machine: Arc<Vec<(MachineKey, NodeId)>>,
             pending: Arc::default(),
             changes: Arc::default(),
             changes_from: Revision::ZERO,
@@ -681,7 +684,27 @@ impl Model {
         self.node(*self.by_key.get(key)?)
     }
 
-    /// Adds a node, or replaces the one with the same id.
+    /// The nodes of this machine, by id: one for each owner.
+    pub fn nodes_of_machine(&self, machine: &MachineKey) -> impl Iterator<Item = &Arc<Node>> {
+        let machine = *machine;
+        let first = (self.by_machine).partition_point(|(other, _)| *other < machine);
+        let from = self.by_machine.iter().skip(first);
+        let ids = from.take_while(move |(other, _)| *other == machine);
+        ids.filter_map(|(_, id)| self.node(*id))
+    }
+
+    /// Replaces all nodes, which must be sorted by id.
+    pub fn set_nodes(&mut self, nodes: Vec<Arc<Node>>) {
+        let by_key = nodes.iter().map(|node| (node.key, node.id));
+        self.by_key = Arc::new(by_key.collect());
+        let clients = nodes.iter().filter(|node| node.wireguard.is_none());
+        let mut by_machine: Vec<_> = clients.map(|node| (node.machine, node.id)).collect();
+        by_machine.sort_unstable();
+        self.by_machine = Arc::new(by_machine);
+        self.nodes = Arc::new(nodes);
+    }
+
+    /// Adds a node, or replaces the one with the same id. Its machine stays.
     pub(super) fn put_node(&mut self, node: Node) {
         let old = self.node(node.id);
         let old_key = old.map(|old| old.key);
@@ -703,6 +726,7 @@ impl Model {
                 if let Some(slot) = nodes.get_mut(place) {
                     *slot = Arc::new(node);
                 }
+            by_machine: Arc::default(),
             }
             Err(place) => nodes.insert(place, Arc::new(node)),
         }
@@ -731,4 +755,13 @@ impl Model {
             }
         }
     }
+        if node.wireguard.is_none() && self.node(node.id).is_none() {
+            let entry = (node.machine, node.id);
+            if let Err(place) = self.by_machine.binary_search(&entry) {
+                Arc::make_mut(&mut self.by_machine).insert(place, entry);
+            }
+        }
 }
+        if let Ok(place) = self.by_machine.binary_search(&(node.machine, id)) {
+            Arc::make_mut(&mut self.by_machine).remove(place);
+        }

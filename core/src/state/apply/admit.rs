@@ -70,9 +70,7 @@ impl Admission {
 
 /// The node as which the device is already known.
 fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
-    let of_machine =
-        |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == admission.machine;
-    let nodes: Vec<&Arc<Node>> = model.nodes.iter().filter(of_machine).collect();
+    let nodes: Vec<&Arc<Node>> = model.nodes_of_machine(&admission.machine).collect();
     let first = |which: &dyn Fn(&Node) -> bool| nodes.iter().find(|node| which(node)).copied();
     if let Some(holder) = first(&|node| node.key == admission.key) {
         // Two nodes cannot have one key, nor a machine two nodes of one owner.

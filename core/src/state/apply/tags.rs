@@ -85,11 +85,9 @@ pub(super) fn asks_for_others(owner: &Owner, hostinfo: &Hostinfo, node: &Node) -
 /// Refuses an owner with whom the machine has another node: the client's next login could not tell the two
 /// apart.
 fn check_twin(model: &Model, node: &Node, owner: &Owner) -> Result<(), Rejected> {
-    let is_twin = |other: &&Arc<Node>| {
-        let other_of_machine = other.id != node.id && other.machine == node.machine;
-        other_of_machine && other.wireguard.is_none() && admit::owns(owner, other)
-    };
-    match model.nodes.iter().find(is_twin) {
+    let is_twin = |other: &&Arc<Node>| other.id != node.id && admit::owns(owner, other);
+    let mut of_machine = model.nodes_of_machine(&node.machine);
+    match of_machine.find(is_twin) {
         Some(twin) if node.wireguard.is_none() => Err(Rejected::MachineHasNode(twin.id)),
         _ => Ok(()),
     }

@@ -224,8 +224,7 @@ fn restart(world: &mut World) {
         }
     }
     let mut model = Model::new((*before.settings).clone(), world.now);
-    model.by_key = Arc::new(nodes.values().map(|node| (node.key, node.id)).collect());
-    model.nodes = Arc::new(nodes.into_values().collect());
+    model.set_nodes(nodes.into_values().collect());
     (model.counters, model.cursors) = (before.counters, before.cursors);
     (model.users, model.preauth_keys) = (before.users, before.preauth_keys);
     model.shut_out = before.shut_out;
@@ -259,10 +258,15 @@ fn check(world: &World) {
         "labels"
     );
     assert_eq!(world.model.by_key.len(), nodes.len());
+    let clients = || nodes.iter().filter(|node| node.wireguard.is_none());
+    assert_eq!(world.model.by_machine.len(), clients().count());
     for node in nodes.iter() {
         assert_eq!(world.model.by_key.get(&node.key), Some(&node.id));
+        let of_machine = |other: &&Arc<Node>| other.machine == node.machine;
+        let searched: Vec<_> = clients().filter(of_machine).collect();
+        let found: Vec<_> = world.model.nodes_of_machine(&node.machine).collect();
+        assert_eq!(found, searched);
     }
-    let clients = || nodes.iter().filter(|node| node.wireguard.is_none());
     let identities = clients().map(|node| (node.machine, node.user()));
     assert_eq!(count(identities), clients().count(), "identities");
     check_routes(nodes);
