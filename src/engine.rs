@@ -164,6 +164,7 @@ const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 /// The model of what the database holds.
 fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let mut model = Model::new(settings, now);
+    model.boot = system_clock::boot();
     model.counters = loaded.counters;
     model.cursors = Arc::new(loaded.cursors);
     model.shut_out = Arc::new(loaded.shut_out);

@@ -62,13 +62,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
             "system has no random bytes",
         );
     };
-    let command = convert::register(
-        request,
-        &peer,
-        fresh_id,
-        system_clock::now(),
-        &context.limits,
-    );
+    let command = convert::register(request, &peer, fresh_id, &context.limits);
     answer(context, context.engine.register(command).await)
 }
 
@@ -213,6 +207,7 @@ mod tests {
             preauthorized: true,
             used: false,
             expiry: None,
+            ending: Default::default(),
             created: now.wall,
         };
         let invites = |key: &PreAuthKey, shown: &str| {

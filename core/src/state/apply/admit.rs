@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::{End, Now, Timestamp};
 use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
 use crate::state::apply::{address, key_expiry, keys, node, routes};
 use crate::state::command::Rejected;
 use crate::state::model::{
-    Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
+    Ending, Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
 };
 use crate::state::tx::Tx;
 
@@ -93,9 +93,9 @@ pub(super) fn expiry_for(
     owner: &Owner,
     requested: Option<Timestamp>,
     now: Now,
-) -> Option<Timestamp> {
+) -> End {
     let Owner::User(user) = owner else {
-        return None;
+        return End::Never;
     };
     let own = model.users.get(user).and_then(|user| user.node_expiry);
     let life = match own {
@@ -103,10 +103,14 @@ pub(super) fn expiry_for(
         Some(KeyLifetime::Unlimited) => None,
         Some(KeyLifetime::For(life)) => Some(life),
     };
-    let default = life.map(|life| now.wall.plus(life));
     // A client that knows the time cannot ask a server that does not.
     let requested = requested.filter(|_| now.is_plausible());
-    [default, requested].into_iter().flatten().min()
+    match (life, requested) {
+        (Some(life), Some(at)) if now.wall.plus(life) <= at => End::In(life),
+        (_, Some(at)) => End::At(at),
+        (Some(life), None) => End::In(life),
+        (None, None) => End::Never,
+    }
 }
 
 /// Whether a device that joins with this owner is this node. Which tags does not matter:
@@ -156,7 +160,8 @@ fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool)
         ipv4: Ipv4Addr::UNSPECIFIED,
         ipv6: Ipv6Addr::UNSPECIFIED,
         created: tx.now().wall,
-        expiry,
+        expiry: None,
+        ending: Ending::default(),
         expired: false,
         authorized: is_by_person
             || admission.authorized && !tx.shut_out.contains(&admission.machine),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::End;
 use crate::id::{NodeId, UserId};
 use crate::state::apply::{Applied, admit, key_expiry, keys, routes};
 use crate::state::command::{Outcome, Rejected};
@@ -28,8 +29,10 @@ pub(super) fn set_tags(tx: &mut Tx<'_>, id: NodeId, tags: Vec<Box<str>>) -> Appl
         ..(*old).clone()
     };
     routes::approve_by_policy(tx, &mut node);
-    let expiry = node.expiry.filter(|_| node.expired);
-    key_expiry::put(tx, node, expiry);
+    match node.expired {
+        true => tx.put_whole_node(node),
+        false => key_expiry::put(tx, node, End::Never),
+    }
     Ok(Outcome::Node(id))
 }
 

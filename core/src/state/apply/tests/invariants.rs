@@ -4,7 +4,7 @@ use super::*;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::command::{NewWireGuard, Registration};
-use crate::state::model::{Model, Node, SessionId, Settings, WireGuard};
+use crate::state::model::{Node, SessionId, Settings, WireGuard};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,8 +127,8 @@ fn command(world: &World, step: &Step) -> Option<Command> {
         } => Command::ApproveNode(id(node)),
         Step::Authorize { node, .. } => Command::RevokeApproval(id(node)),
         Step::Expire { node, now } => {
-            let end = now.then_some(world.now.wall);
-            Command::ExpireNode(id(node), end.or(Some(world.now.wall.plus(SECOND * 50))))
+            let life = if now { Duration::ZERO } else { SECOND * 50 };
+            Command::ExpireNode(id(node), End::In(life))
         }
         Step::Health { node, healthy } => Command::SetHealth(id(node), healthy),
         Step::Delete { node } => Command::DeleteNode(id(node)),
@@ -162,7 +162,7 @@ fn run(world: &mut World, step: &Step) {
         return;
     }
     if let Step::PowerCut = step {
-        restart(world);
+        restart(world, world.model.boot);
         return;
     }
     let Some(command) = command(world, step) else {
@@ -207,29 +207,6 @@ fn run(world: &mut World, step: &Step) {
             assert_eq!(world.events.len(), noted, "a refusal was noted");
         }
     }
-}
-
-/// Goes on from what was written.
-fn restart(world: &mut World) {
-    let before = world.model.clone();
-    let mut nodes: BTreeMap<NodeId, Arc<Node>> = BTreeMap::new();
-    for record in &world.records {
-        match record {
-            Record::PutNode(node) => {
-                let stored = Node::decode(&node.encode()).unwrap();
-                nodes.insert(node.id, Arc::new(stored));
-            }
-            Record::DeleteNode(id) => drop(nodes.remove(id)),
-            _ => {}
-        }
-    }
-    let mut model = Model::new((*before.settings).clone(), world.now);
-    model.set_nodes(nodes.into_values().collect());
-    (model.counters, model.cursors) = (before.counters, before.cursors);
-    (model.users, model.preauth_keys) = (before.users, before.preauth_keys);
-    model.shut_out = before.shut_out;
-    restore(&mut model, world.now);
-    world.model = model;
 }
 
 fn check(world: &World) {
