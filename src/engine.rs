@@ -164,18 +164,12 @@ const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 /// The model of what the database holds.
 fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let mut model = Model::new(settings, now);
+    model.boot = system_clock::boot();
     model.counters = loaded.counters;
     model.cursors = Arc::new(loaded.cursors);
     model.shut_out = Arc::new(loaded.shut_out);
     model.users = Arc::new(loaded.users);
-    model.by_key = Arc::new(
-        loaded
-            .nodes
-            .iter()
-            .map(|node| (node.key, node.id))
-            .collect(),
-    );
-    model.nodes = Arc::new(loaded.nodes);
+    model.set_nodes(loaded.nodes);
     model.attributes = Arc::new(loaded.attributes);
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
@@ -218,7 +212,8 @@ impl Writer {
         let mut stopping = false;
         while !stopping {
             let now = system_clock::now();
-            let wait = self.next_deadline(now).saturating_sub(now.mono);
+            let due = self.next_deadline(now);
+            let wait = due.saturating_sub(now.mono);
             let mut batch = Vec::new();
             match inbox.recv_timeout(wait) {
                 Ok(message) => batch.push(message.taken()),
@@ -238,7 +233,7 @@ impl Writer {
             let now = system_clock::now();
             // What time brings is written before: should that fail, commands that need no disk do not fail with it.
             let was_set = apply::was_set(&self.model, now) && !self.is_blocked(now);
-            if was_set || self.next_deadline(now) <= now.mono {
+            if was_set || due <= now.mono {
                 self.handle(Vec::new(), &[], now, false);
             }
             if stopping || !batch.is_empty() || !closed.is_empty() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ReadableDatabase;
 use crate::store::{AuditLimits, FILE_NAME, Store, StoreError};
+use hearth_core::clock::End;
 use hearth_core::id::NodeId;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::addr::Cursors;
@@ -45,7 +46,7 @@ fn eventful() -> World {
     world
         .apply(Command::ExpireNode(
             one,
-            Some(world.now.wall.plus(Duration::from_secs(60))),
+            End::At(world.now.wall.plus(Duration::from_secs(60))),
         ))
         .unwrap();
     for (name, value) in [
@@ -60,7 +61,7 @@ fn eventful() -> World {
     world.apply(Command::DeleteDnsRecord(gone)).unwrap();
     let key = NewApiKey {
         scopes: read_devices(),
-        expiry: None,
+        expiry: End::Never,
         prefix: "abcdefghijkl".into(),
         hash: SecretHash::of("secret"),
     };
