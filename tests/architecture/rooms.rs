@@ -152,7 +152,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("logging", &["config"]),
     ("service", &["config", "shutdown", "system_clock"]),
-    ("store", &["core/id", "core/keys", "core/state"]),
+    (
+        "store",
+        &["system_clock", "core/id", "core/keys", "core/state"],
+    ),
     (
         "engine",
         &[
@@ -327,6 +330,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "server",
+            // Database files that no server has open.
+            "store",
             "api",
             "config",
             "logging",
