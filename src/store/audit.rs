@@ -42,12 +42,17 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Counts what the database has.
-    pub(super) fn count(reader: &Reader) -> Result<Self, redb::Error> {
-        let mut ring = Self {
+    /// The ring of a database without entries.
+    pub(super) fn empty() -> Self {
+        Self {
             next: 1,
             ..Self::default()
-        };
+        }
+    }
+
+    /// Counts what the database has.
+    pub(super) fn count(reader: &Reader) -> Result<Self, redb::Error> {
+        let mut ring = Self::empty();
         reader.each(AUDIT, &mut |key, stored| {
             let Key::Number(number) = *key else {
                 return Ok(());

@@ -92,20 +92,49 @@ pub enum WriteFault {
     Database(Box<redb::Error>),
 }
 
+impl StoreError {
+    /// The error of the system behind it, if there is one.
+    pub fn system_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Open { source, .. } => Some(source),
+            Self::Create { fault, .. } | Self::Write(fault) | Self::InDoubt(fault) => {
+                fault.system_error()
+            }
+            Self::Read(fault) => system_error(fault),
+            Self::InUse { .. }
+            | Self::Damaged { .. }
+            | Self::Lost { .. }
+            | Self::Newer { .. }
+            | Self::NoRandomness(_) => None,
+        }
+    }
+}
+
+fn system_error(fault: &redb::Error) -> Option<&io::Error> {
+    match fault {
+        redb::Error::Io(source) => Some(source),
+        _ => None,
+    }
+}
+
 impl WriteFault {
     pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { step, source }
     }
 
+    /// The error of the system behind it, if there is one.
+    fn system_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::System { source, .. } => Some(source),
+            Self::Database(fault) => system_error(fault),
+        }
+    }
+
     /// Whether the disk takes nothing at all now, so that another way to write would fail as well.
     pub(super) fn is_refusal(&self) -> bool {
         use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        let kind = match self {
-            Self::System { source, .. } => source.kind(),
-            Self::Database(fault) => match &**fault {
-                redb::Error::Io(source) => source.kind(),
-                _ => return false,
-            },
+        let Some(kind) = self.system_error().map(io::Error::kind) else {
+            return false;
         };
         matches!(
             kind,

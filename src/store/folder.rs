@@ -2,13 +2,15 @@
 //! loses its power.
 
 use std::fmt::Debug;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, fadvise};
+
+use crate::files;
 
 /// An open file of the directory.
 pub(super) trait DataFile: Debug + Send + Sync {
@@ -54,22 +56,6 @@ pub(super) trait Folder: Debug + Send + Sync {
 /// A directory of the system.
 #[derive(Debug)]
 pub(super) struct Directory(pub(super) PathBuf);
-
-impl Directory {
-    /// Creates the directory and those above it, as far as they are missing, readable by the owner only, and syncs where
-    /// each is named.
-    pub(super) fn create(path: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        for made in missing {
-            let parent = made
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        }
-        Ok(())
-    }
-}
 
 impl Folder for Directory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DataFile>> {
@@ -118,7 +104,7 @@ impl Folder for Directory {
     }
 
     fn create_folder(&self, name: &str) -> io::Result<()> {
-        Self::create(&self.path(name))
+        files::create_directory(&self.path(name))
     }
 
     fn sync(&self, folder: &str) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::entry::Key;
+use super::fault::StoreError;
 use super::read::{Reader, damaged};
 use super::schema::{
     API_KEYS, ATTRIBUTES, COUNTERS, CURSORS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET,
@@ -97,7 +98,7 @@ pub struct Loaded {
     /// What happened to the database, for the log and the status; `None` is the usual case.
     pub notice: Option<Notice>,
     /// Why the database cannot be written now, as far as that can be told without writing; each change tries again.
-    pub unwritable: Option<String>,
+    pub unwritable: Option<StoreError>,
 }
 
 /// A value that cannot be read, by its table and key. A fresh file gets it as it is.

@@ -49,7 +49,7 @@ pub use audit::AuditLimits;
 pub use check::{Check, Fault, Report, Verdict, answer};
 pub use fault::{StoreError, WriteFault};
 pub use load::{Loaded, Notice, ServerSecrets, Skipped};
-pub use offline::{rewrite, verify};
+pub use offline::{read_all, rewrite, verify};
 pub use schema::POLICIES as POLICIES_NAME;
 
 /// Name of the database file in the data directory.
@@ -72,6 +72,10 @@ pub struct Store {
     /// The file that is read: [`FILE_NAME`], or a backup that could not take its place yet.
     source: String,
     standing: Standing,
+    /// Number of the first entry of the audit log that the last commit wrote.
+    last_commit: u64,
+    /// Entries of the audit log from this number on are of a commit that was given up.
+    carry_before: u64,
     /// Keep other processes out.
     _locks: Locks,
 }
@@ -121,6 +125,7 @@ impl Store {
         events: &[Event],
         model: &Model,
     ) -> Result<(), StoreError> {
+        self.last_commit = self.audit.next();
         let in_place = match self.standing.fresh {
             Some(_) => None,
             None => match self.commit_in_place(records, events) {
@@ -157,6 +162,13 @@ impl Store {
         }
     }
 
+    /// No longer trusts the file, because the last commit went unanswered and was given up: whatever became of it, the next
+    /// commit writes a fresh file, which does not have it.
+    pub fn distrust(&mut self) {
+        self.carry_before = self.carry_before.min(self.last_commit);
+        self.standing.fresh.get_or_insert_default();
+    }
+
     /// The newest entries of the audit log before number `before`, newest first, at most `max`.
     ///
     /// # Errors
@@ -166,7 +178,7 @@ impl Store {
         before: Option<u64>,
         max: usize,
     ) -> Result<Vec<AuditEntry>, StoreError> {
-        let before = before.unwrap_or(u64::MAX).min(self.audit.next());
+        let before = before.unwrap_or(u64::MAX).min(self.carried_before());
         let reader = self.opened().and_then(|open| Reader::new(&open.database));
         let entries = reader.and_then(|reader| audit::read(&reader, Some(before), max));
         Ok(entries.map_err(Box::new)?)
@@ -347,6 +359,7 @@ impl Store {
         self._locks.file = Some(backing.file());
         FILE_NAME.clone_into(&mut self.source);
         self.standing = Standing::default();
+        self.carry_before = u64::MAX;
         self.open = Some(Open { database, backing });
         Ok(())
     }
@@ -377,13 +390,18 @@ impl Store {
         }
     }
 
+    /// Entries of the audit log from this number on are of commits that were refused.
+    fn carried_before(&self) -> u64 {
+        self.carry_before.min(self.audit.next())
+    }
+
     /// Copies the tables that the model does not have, as far as they can be read.
     fn carry(&self, writer: &mut Writer<'_>, reader: &Reader) -> Result<(), redb::Error> {
         let tables = reader.tables().unwrap_or_else(|fault| {
             tracing::error!(%fault, "the audit log is lost");
             Vec::new()
         });
-        let next = Key::Number(self.audit.next());
+        let next = Key::Number(self.carried_before());
         let own = |table: &str| OF_MODEL.contains(&table) || table == PENDING;
         for table in tables.iter().filter(|table| !own(table)) {
             let mut fault = None;

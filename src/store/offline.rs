@@ -1,18 +1,20 @@
 //! What the command line does with database files that no server has open.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::Builder;
+use redb::{Builder, Database};
 
 use super::backing::Backing;
 use super::check::{Report, inspect};
 use super::fault::StoreError;
 use super::folder::{DataFile, Directory, Folder};
 use super::fresh::Fresh;
+use super::load::{self, Loaded};
 use super::read::Reader;
-use super::schema::{MANIFEST, META, PENDING, SCHEMA};
+use super::schema::{MANIFEST, META, PENDING, SCHEMA, SCHEMA_VERSION};
 
 /// Cache for a file that is read once, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -27,6 +29,37 @@ pub fn verify(path: &Path) -> Result<Report, StoreError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Reads everything in a database file. Never writes.
+///
+/// # Errors
+/// If the file cannot be opened or read, or a server has it open. [`verify`] first: redb may panic on damaged pages.
+pub fn read_all(path: &Path) -> Result<Loaded, StoreError> {
+    let (_database, reader) = reader(path)?;
+    let (loaded, _) = load::read_all(&reader).map_err(Box::new)?;
+    Ok(loaded)
+}
+
+/// A reader, and the database that it needs.
+fn reader(path: &Path) -> Result<(Database, Reader), StoreError> {
+    let backing = Backing::reading(open(path)?, None).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backing)
+        .map_err(|fault| Box::new(fault.into()))?;
+    let reader = Reader::new(&database).map_err(Box::new)?;
+    match reader.schema {
+        Some(found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        }),
+        _ => Ok((database, reader)),
+    }
 }
 
 /// Writes all values of a database file that can be read into a new one in the schema of this version, which takes the place
@@ -46,15 +79,7 @@ pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
             path: to.to_owned(),
         });
     }
-    let backing = Backing::reading(open(from)?, None).map_err(|source| StoreError::Open {
-        path: from.to_owned(),
-        source,
-    })?;
-    let database = Builder::new()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(backing)
-        .map_err(|fault| Box::new(fault.into()))?;
-    let reader = Reader::new(&database).map_err(Box::new)?;
+    let (_database, reader) = reader(from)?;
     let temporary = format!("{name}.new");
     let fresh = Fresh::write(&folder, &temporary, CACHE_BYTES, &mut |writer| {
         for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
@@ -89,17 +114,18 @@ fn open(path: &Path) -> Result<Arc<dyn DataFile>, StoreError> {
         path: path.to_owned(),
         source,
     };
-    let file: Arc<dyn DataFile> = Arc::new(std::fs::File::open(path).map_err(at)?);
-    match file.lock().map_err(at)? {
-        true => Ok(file),
-        false => Err(StoreError::InUse {
+    let file = File::open(path).map_err(at)?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
             path: path.to_owned(),
         }),
+        // Where the file system has no locks there is none.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Arc::new(file)),
     }
 }
 
 fn is_same(path: &Path, file: &dyn DataFile) -> bool {
-    let other = std::fs::File::open(path);
+    let other = File::open(path);
     let same = other.and_then(|other| Ok(DataFile::identity(&other)? == file.identity()?));
     same.unwrap_or(false)
 }

@@ -15,7 +15,7 @@ use super::check::{Check, Verdict, verdict};
 use super::fault::{StoreError, WriteFault};
 use super::folder::{DataFile, Directory, Folder};
 use super::fresh::{Fresh, NotPlaced};
-use super::load::{self, Loaded, Notice, ServerSecrets};
+use super::load::{self, Kept, Loaded, Notice, ServerSecrets};
 use super::read::{Reader, damaged};
 use super::schema::{AUDIT, MANIFEST, META, PENDING, SCHEMA, SCHEMA_VERSION};
 use super::seal::Manifest;
@@ -23,7 +23,7 @@ use super::write::Writer;
 use super::{
     BACKUPS, FILE_NAME, Locks, NEW_NAME, Open, Replacement, Standing, Store, audit, put_secrets,
 };
-use crate::system_clock;
+use crate::{files, system_clock};
 use hearth_core::state::record::Record;
 
 /// What shows that hearth has run in a directory before, beside its database.
@@ -35,12 +35,18 @@ const DAMAGED: &str = "hearth.redb.damaged-";
 /// Most damaged files that are kept.
 const DAMAGED_KEPT: usize = 3;
 
-/// A database that is going to be opened.
+/// A database that was opened and read.
 struct Chosen {
     /// Its file.
     source: String,
     /// Whether it has to be written anew, under the name [`FILE_NAME`], and why.
     replaces: Option<Why>,
+    open: Open,
+    reader: Reader,
+    loaded: Loaded,
+    kept: Kept,
+    manifest: Manifest,
+    audit: audit::Ring,
 }
 
 enum Why {
@@ -71,7 +77,7 @@ impl Store {
         cache_bytes: usize,
         check: Check,
     ) -> Result<(Self, Loaded), StoreError> {
-        Directory::create(data_dir).map_err(|source| StoreError::Open {
+        files::create_directory(data_dir).map_err(|source| StoreError::Open {
             path: data_dir.to_owned(),
             source,
         })?;
@@ -113,8 +119,8 @@ impl Store {
         if file.is_none() && trace(&*folder).map_err(at(""))?.is_none() {
             return Self::create(folder, cache_bytes, locks);
         }
-        let chosen = choose(&*folder, file.as_deref(), check)?;
-        Self::load(folder, cache_bytes, locks, chosen)
+        let chosen = choose(&*folder, cache_bytes, file.as_deref(), check)?;
+        Ok(Self::on_chosen(folder, cache_bytes, locks, chosen))
     }
 
     /// The first start: a database with new keys.
@@ -157,55 +163,61 @@ impl Store {
             open: Some(Open { database, backing }),
             source: FILE_NAME.to_owned(),
             standing: Standing::default(),
+            last_commit: u64::MAX,
+            carry_before: u64::MAX,
             _locks: locks,
         };
         Ok((store, loaded))
     }
 
-    /// Reads a database that was checked.
-    fn load(
+    /// The store of a database that was read.
+    fn on_chosen(
         folder: Arc<dyn Folder>,
         cache_bytes: usize,
         locks: Locks,
-        Chosen { source, replaces }: Chosen,
-    ) -> Result<(Self, Loaded), StoreError> {
-        let file = folder.open(&source).map_err(|fault| StoreError::Open {
-            path: folder.path(&source),
-            source: fault,
-        })?;
-        let (open, reader) = read(file, cache_bytes).map_err(Box::new)?;
-        let (mut loaded, kept) = load::read_all(&reader).map_err(Box::new)?;
+        chosen: Chosen,
+    ) -> (Self, Loaded) {
+        let Chosen {
+            source,
+            replaces,
+            open,
+            reader,
+            mut loaded,
+            kept,
+            manifest,
+            audit,
+        } = chosen;
         let mut store = Self {
             folder,
             cache_bytes,
             secrets: loaded.secrets.clone(),
             kept,
-            manifest: match reader.is_sealed() {
-                true => manifest(&reader).map_err(Box::new)?,
-                false => Manifest::default(),
-            },
-            audit: audit::Ring::count(&reader).map_err(Box::new)?,
+            manifest,
+            audit,
             open: Some(open),
             source,
             standing: Standing::default(),
+            last_commit: u64::MAX,
+            carry_before: u64::MAX,
             _locks: locks,
         };
         match replaces {
             None => {
                 let writable = store.folder.open_for_writing(FILE_NAME);
-                loaded.unwritable = writable.err().map(|fault| fault.to_string());
+                loaded.unwritable = writable
+                    .err()
+                    .map(|source| WriteFault::at("opening it for writing")(source).into());
             }
             Some(why) => {
                 let (notice, keep) = store.notice(why);
                 loaded.notice = Some(notice);
                 store.standing.fresh = Some(Replacement { keep });
                 if let Err(fault) = store.replace(&reader, &loaded) {
-                    tracing::error!(%fault, "cannot write the database; changes are refused until it can be written");
-                    loaded.unwritable = Some(fault.to_string());
+                    loaded.unwritable = Some(fault.into());
                 }
             }
         }
-        Ok((store, loaded))
+        (store, loaded)
     }
 
     /// What to say of a database that is written anew, and the name under which the old file is kept.
@@ -253,18 +265,30 @@ impl Store {
     }
 }
 
-/// Copies all values but those of the audit log that are damaged.
-pub(super) fn copy(reader: &Reader, writer: &mut Writer<'_>) -> Result<(), redb::Error> {
+/// Copies all values but those of the audit log that cannot be read.
+fn copy(reader: &Reader, writer: &mut Writer<'_>) -> Result<(), redb::Error> {
     for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
-        reader.each(table, &mut |key, stored| {
+        let mut refused = None;
+        let read = reader.each(table, &mut |key, stored| {
             let is_of_file = table == META && [SCHEMA, MANIFEST].contains(&&*key.to_string());
-            match reader.value(table, key, stored) {
+            let written = match reader.value(table, key, stored) {
                 _ if is_of_file => Ok(()),
                 Some(value) => writer.put(table, key, value),
                 None if table == AUDIT => Ok(()),
                 None => Err(damaged(table, key)),
+            };
+            written.map_err(|fault| {
+                refused = Some(fault);
+                redb::Error::PreviousIo
+            })
+        });
+        match (refused, read) {
+            (Some(fault), _) => return Err(fault),
+            (None, Err(fault)) if table == AUDIT => {
+                tracing::error!(%fault, "entries of the audit log are lost");
             }
-        })?;
+            (None, read) => read?,
+        }
     }
     Ok(())
 }
@@ -275,13 +299,40 @@ fn manifest(reader: &Reader) -> Result<Manifest, redb::Error> {
     manifest.ok_or_else(|| damaged(META, &MANIFEST.into()))
 }
 
-fn read(file: Arc<dyn DataFile>, cache_bytes: usize) -> Result<(Open, Reader), redb::Error> {
-    let backing = Backing::reading(file, None)?;
+/// Reads a database that was checked.
+fn read(
+    folder: &dyn Folder,
+    cache_bytes: usize,
+    source: &str,
+    replaces: Option<Why>,
+) -> Result<Chosen, redb::Error> {
+    let backing = Backing::reading(folder.open(source)?, None)?;
     let database = Builder::new()
         .set_cache_size(cache_bytes)
         .create_with_backend(backing.clone())?;
     let reader = Reader::new(&database)?;
-    Ok((Open { database, backing }, reader))
+    let (loaded, kept) = load::read_all(&reader)?;
+    let audit = match (audit::Ring::count(&reader), &replaces) {
+        (Err(fault), Some(Why::Repaired(_))) => {
+            tracing::error!(%fault, "the audit log is lost");
+            audit::Ring::empty()
+        }
+        (counted, _) => counted?,
+    };
+    let manifest = match reader.is_sealed() {
+        true => manifest(&reader)?,
+        false => Manifest::default(),
+    };
+    Ok(Chosen {
+        source: source.to_owned(),
+        replaces,
+        open: Open { database, backing },
+        reader,
+        loaded,
+        kept,
+        manifest,
+        audit,
+    })
 }
 
 /// What is there beside a database, if hearth has run here before.
@@ -298,6 +349,7 @@ fn trace(folder: &dyn Folder) -> io::Result<Option<String>> {
 /// The database to open.
 fn choose(
     folder: &dyn Folder,
+    cache_bytes: usize,
     file: Option<&dyn DataFile>,
     check: Check,
 ) -> Result<Chosen, StoreError> {
@@ -305,25 +357,18 @@ fn choose(
         path: folder.path(FILE_NAME),
         source,
     };
-    let chosen = |source: &str, replaces| Chosen {
-        source: source.to_owned(),
-        replaces,
-    };
     let len = file.map_or(Ok(0), DataFile::len).map_err(at)?;
     let reason = if len > 0 {
-        let synced = folder.settle(FILE_NAME);
-        if let Err(fault) = synced {
+        if let Err(fault) = folder.settle(FILE_NAME) {
             // A read-only file system has nothing to sync, and says so.
             tracing::debug!(%fault, "cannot sync the database before reading it");
         }
-        match verdict(folder, FILE_NAME, check).map_err(at)? {
+        let replaces = match verdict(folder, FILE_NAME, check).map_err(at)? {
             Verdict::Sound {
                 schema: SCHEMA_VERSION,
-            } => return Ok(chosen(FILE_NAME, None)),
-            Verdict::Sound { schema } => return Ok(chosen(FILE_NAME, Some(Why::Schema(schema)))),
-            Verdict::Repairable { reason } => {
-                return Ok(chosen(FILE_NAME, Some(Why::Repaired(reason))));
-            }
+            } => Ok(None),
+            Verdict::Sound { schema } => Ok(Some(Why::Schema(schema))),
+            Verdict::Repairable { reason } => Ok(Some(Why::Repaired(reason))),
             Verdict::Newer { found } => {
                 return Err(StoreError::Newer {
                     path: folder.path(FILE_NAME),
@@ -331,7 +376,15 @@ fn choose(
                     known: SCHEMA_VERSION,
                 });
             }
-            Verdict::Damaged { reason } => reason,
+            Verdict::Damaged { reason } => Err(reason),
+        };
+        let read = replaces.and_then(|replaces| {
+            let read = read(folder, cache_bytes, FILE_NAME, replaces);
+            read.map_err(|fault| fault.to_string())
+        });
+        match read {
+            Ok(chosen) => return Ok(chosen),
+            Err(reason) => reason,
         }
     } else if file.is_some() {
         "it is empty".to_owned()
@@ -339,13 +392,18 @@ fn choose(
         "it is missing".to_owned()
     };
     for backup in backups(folder).map_err(at)? {
-        match verdict(folder, &backup, check) {
+        let fault = match verdict(folder, &backup, check) {
             Ok(Verdict::Sound { .. }) => {
-                return Ok(chosen(&backup, Some(Why::Restored(reason))));
+                let why = Some(Why::Restored(reason.clone()));
+                match read(folder, cache_bytes, &backup, why) {
+                    Ok(chosen) => return Ok(chosen),
+                    Err(fault) => fault.to_string(),
+                }
             }
-            Ok(verdict) => tracing::error!(backup, ?verdict, "a backup cannot be used"),
-            Err(fault) => tracing::error!(backup, %fault, "a backup cannot be used"),
-        }
+            Ok(verdict) => format!("{verdict:?}"),
+            Err(fault) => fault.to_string(),
+        };
+        tracing::error!(backup, fault, "a backup cannot be used");
     }
     let path = folder.path(FILE_NAME);
     if len > 0 {

@@ -154,7 +154,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("service", &["config", "shutdown", "system_clock"]),
     (
         "store",
-        &["system_clock", "core/id", "core/keys", "core/state"],
+        &[
+            "files",
+            "system_clock",
+            "core/id",
+            "core/keys",
+            "core/state",
+        ],
     ),
     (
         "engine",

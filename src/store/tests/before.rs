@@ -44,7 +44,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    fn database(disk: &Disk) -> Result<Database, redb::Error> {
+    pub(super) fn database(disk: &Disk) -> Result<Database, redb::Error> {
         let file = match disk.open(FILE_NAME) {
             Ok(file) => file,
             Err(_) => disk.create(FILE_NAME)?,
@@ -65,6 +65,27 @@ impl Before {
             })?;
         }
         Ok(database)
+    }
+
+    fn stock(database: &Database) -> Result<Stock, redb::Error> {
+        let reader = Reader::new(database)?;
+        let mut stock = Stock::new();
+        for table in schema::OF_MODEL {
+            reader.each(table, &mut |key, value| {
+                stock.insert((table, key.clone()), value.to_vec());
+                Ok(())
+            })?;
+        }
+        Ok(stock)
+    }
+
+    /// What it served of a file that was closed properly: without a check.
+    pub(super) fn unchecked(disk: &Disk) -> Result<Stock, redb::Error> {
+        let database = Builder::new().create_with_backend(Plain(disk.open(FILE_NAME)?))?;
+        let mut stock = Self::stock(&database)?;
+        stock.remove(&(schema::META, schema::SCHEMA.into()));
+        stock.remove(&(schema::META, schema::NOISE_SECRET.into()));
+        Ok(stock)
     }
 
     fn write(
@@ -101,14 +122,7 @@ impl Subject for Before {
     fn open(disk: &Disk) -> Result<(Self, Opened), String> {
         let database = Self::database(disk).map_err(|fault| fault.to_string())?;
         let found = || -> Result<Opened, redb::Error> {
-            let reader = Reader::new(&database)?;
-            let mut stock = Stock::new();
-            for table in schema::OF_MODEL {
-                reader.each(table, &mut |key, value| {
-                    stock.insert((table, key.clone()), value.to_vec());
-                    Ok(())
-                })?;
-            }
+            let mut stock = Self::stock(&database)?;
             stock.remove(&(schema::META, schema::SCHEMA.into()));
             let identity = stock.remove(&(schema::META, schema::NOISE_SECRET.into()));
             let identity = identity.and_then(|bytes| bytes.try_into().ok());

@@ -1,5 +1,6 @@
 mod before;
 mod crash;
+mod damage;
 mod failures;
 mod opening;
 
