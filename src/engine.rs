@@ -305,7 +305,7 @@ impl Writer {
         let mut changes = tx.finish();
         let journal = &mut self.journal;
         changes.events.retain(|event| journal.keeps(event, now));
-        let committed = self.commit(&changes, now);
+        let committed = self.commit(&changes, &work, now);
         if committed {
             self.adopt(work);
             changes.events.iter().for_each(journal::log);
@@ -336,7 +336,8 @@ impl Writer {
         let now = system_clock::now();
         // Whoever asks decides that it is worth a write.
         if !self.unwritten.is_empty() && !self.is_blocked(now) {
-            self.write(&[], &[], now);
+            let model = self.model.clone();
+            self.write(&[], &[], &model, now);
         }
         let entries = self.store.audit(query.before, query.max.min(PAGE_MAX));
         let entries = entries.map_err(|fault| {
@@ -375,16 +376,16 @@ impl Writer {
     }
 
     /// Whether all records are on disk. Without records there is nothing to fail.
-    fn commit(&mut self, changes: &Changes, now: Now) -> bool {
+    fn commit(&mut self, changes: &Changes, work: &Model, now: Now) -> bool {
         if changes.records.is_empty() {
             return true;
         }
-        !self.is_blocked(now) && self.write(&changes.records, &changes.events, now)
+        !self.is_blocked(now) && self.write(&changes.records, &changes.events, work, now)
     }
 
-    fn write(&mut self, records: &[Record], events: &[Event], now: Now) -> bool {
+    fn write(&mut self, records: &[Record], events: &[Event], model: &Model, now: Now) -> bool {
         let events = [&self.unwritten, events].concat();
-        match self.store.commit(records, &events) {
+        match self.store.commit(records, &events, model) {
             Ok(()) => {
                 self.unwritten.clear();
                 if self.blocked_until.take().is_some() {

@@ -16,6 +16,7 @@ pub use standalone::run as run_relay;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use hearth_derp::ServerSecret;
@@ -46,7 +47,7 @@ use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
 use crate::status::public_url::DroppedUpgrades;
 use crate::status::ssh_checks::SshChecks;
-use crate::store::{AuditLimits, Store, StoreError};
+use crate::store::{AuditLimits, Notice, Store, StoreError};
 use crate::web::{WebContext, WrongKeys};
 use base::Base;
 use dns::Dns;
@@ -108,6 +109,12 @@ pub fn run(
     notifier.status("opening the database");
     let limits = &config.limits;
     let (mut store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    if let Some(notice) = &loaded.notice {
+        log_notice(notice);
+    }
+    if let Some(fault) = &loaded.unwritable {
+        tracing::error!(%fault, "the database cannot be written; serving what it has, changes are refused until it can");
+    }
     store.limit_audit(AuditLimits {
         entries: limits.audit_log_entries,
         bytes: limits.audit_log_bytes,
@@ -139,6 +146,32 @@ pub fn run(
     runtime.shutdown_background();
     engine.stop();
     served
+}
+
+/// Logs what happened to the database when it was opened.
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::Repaired { reason, kept } => tracing::error!(
+            reason,
+            kept = %kept.display(),
+            "the database was damaged; no record is lost, and a new file was written"
+        ),
+        Notice::Restored {
+            reason,
+            backup,
+            kept,
+        } => tracing::error!(
+            reason,
+            backup = %backup.display(),
+            kept = %kept.as_deref().unwrap_or(Path::new("-")).display(),
+            "the database was damaged or lost; restored the newest good backup, and changes made since are lost"
+        ),
+        Notice::Migrated { from, kept } => tracing::warn!(
+            schema = from,
+            kept = %kept.display(),
+            "the database was converted to the schema of this version; to go back to the version before, restore the kept file with `hearth restore`"
+        ),
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {

@@ -290,11 +290,14 @@ async fn committed_commands_are_in_the_audit_log_and_others_are_not() {
     let expected = expected.map(|(number, text)| (number, text.to_owned(), "socket".to_owned()));
     assert_eq!(shown, expected);
     assert_eq!(handle.audit(Some(2), 9).await.unwrap(), entries[1..]);
-    disk.set(Mood::Fails);
+    disk.set(Mood::Gone);
     assert!(create_user(&handle, "ben").await.is_err());
     // It cannot be read either, and says so.
     let after = handle.audit(None, usize::MAX).await;
     assert_eq!(after, Err(EngineError::Unavailable));
+    // A full disk can be read.
+    disk.set(Mood::Fails);
+    assert_eq!(handle.audit(None, usize::MAX).await.unwrap(), entries);
     engine.stop();
 }
 
