@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::backing::Backing;
 use super::folder::{DataFile, Folder};
 use super::read::Reader;
-use super::schema::{AUDIT, MANIFEST, META, SCHEMA, SCHEMA_VERSION, SEALED_SINCE};
+use super::schema::{AUDIT, SCHEMA_VERSION, SEALED_SINCE};
 use super::seal::{Manifest, Seal};
 
 /// Cache of a check, in bytes: each page is read a few times, one after the other.
@@ -233,9 +233,6 @@ impl Survey {
         });
         for table in tables {
             let read = reader.each(&table, &mut |key, stored| {
-                if table == META && [SCHEMA, MANIFEST].contains(&&*key.to_string()) {
-                    return Ok(());
-                }
                 match reader.value(&table, key, stored) {
                     Some(_) => self.found.part(&table).add(Seal::at_end_of(stored)),
                     None => self.fault(
@@ -254,15 +251,16 @@ impl Survey {
 
     /// Whether everything is there, and whether everything but the audit log is.
     fn compare(&mut self, reader: &Reader) -> (bool, bool) {
-        let manifest = reader.single(MANIFEST).ok().flatten();
-        let manifest = manifest.and_then(|bytes| Manifest::decode(&bytes));
-        let Some(manifest) = manifest else {
-            self.fault(
-                Some(META),
-                None,
-                "the manifest is missing or damaged".to_owned(),
-            );
-            return (false, false);
+        let manifest = match reader.manifest() {
+            Ok(manifest) => manifest,
+            Err(fault) => {
+                self.fault(
+                    None,
+                    None,
+                    format!("the manifest is missing or damaged: {fault}"),
+                );
+                return (false, false);
+            }
         };
         let (state, audit) = (
             self.found.state == manifest.state,

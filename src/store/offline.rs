@@ -15,7 +15,7 @@ use super::folder::{DataFile, Directory, Folder};
 use super::fresh::Fresh;
 use super::load::{self, Loaded};
 use super::read::Reader;
-use super::schema::{MANIFEST, META, PENDING, SCHEMA, SCHEMA_VERSION};
+use super::schema::{PENDING, SCHEMA_VERSION};
 
 /// Cache for a file that is read once, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -97,8 +97,7 @@ pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
         for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
             let mut refused = None;
             let read = reader.each(table, &mut |key, stored| {
-                let is_of_file = table == META && [SCHEMA, MANIFEST].contains(&&*key.to_string());
-                let value = reader.value(table, key, stored).filter(|_| !is_of_file);
+                let value = reader.value(table, key, stored);
                 match value.map(|value| writer.put(table, key, value)) {
                     Some(Err(fault)) => {
                         refused = Some(fault);

@@ -17,7 +17,7 @@ use super::folder::{DataFile, Directory, Folder};
 use super::fresh::{Fresh, NotPlaced};
 use super::load::{self, Kept, Loaded, Notice, ServerSecrets};
 use super::read::{Reader, damaged};
-use super::schema::{AUDIT, MANIFEST, META, PENDING, SCHEMA, SCHEMA_VERSION};
+use super::schema::{AUDIT, PENDING, SCHEMA_VERSION};
 use super::seal::Manifest;
 use super::write::Writer;
 use super::{
@@ -137,7 +137,7 @@ impl Store {
         } = placed.map_err(|(NotPlaced::Certainly(why) | NotPlaced::Perhaps(why))| fault(why))?;
         let reader = Reader::new(&database).map_err(Box::new)?;
         let (loaded, kept) = load::read_all(&reader).map_err(Box::new)?;
-        let manifest = manifest(&reader).map_err(Box::new)?;
+        let manifest = reader.manifest().map_err(Box::new)?;
         let audit = audit::Ring::count(&reader).map_err(Box::new)?;
         let locks = Locks {
             file: Some(backing.file()),
@@ -260,9 +260,7 @@ fn copy(reader: &Reader, writer: &mut Writer<'_>) -> Result<(), redb::Error> {
     for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
         let mut refused = None;
         let read = reader.each(table, &mut |key, stored| {
-            let is_of_file = table == META && [SCHEMA, MANIFEST].contains(&&*key.to_string());
             let written = match reader.value(table, key, stored) {
-                _ if is_of_file => Ok(()),
                 Some(value) => writer.put(table, key, value),
                 None if table == AUDIT => Ok(()),
                 None => Err(damaged(table, key)),
@@ -281,12 +279,6 @@ fn copy(reader: &Reader, writer: &mut Writer<'_>) -> Result<(), redb::Error> {
         }
     }
     Ok(())
-}
-
-fn manifest(reader: &Reader) -> Result<Manifest, redb::Error> {
-    let value = reader.single(MANIFEST)?;
-    let manifest = value.and_then(|bytes| Manifest::decode(&bytes));
-    manifest.ok_or_else(|| damaged(META, &MANIFEST.into()))
 }
 
 /// Reads a database that was checked.
@@ -310,7 +302,7 @@ fn read(
         (counted, _) => counted?,
     };
     let manifest = match reader.is_sealed() {
-        true => manifest(&reader)?,
+        true => reader.manifest()?,
         false => Manifest::default(),
     };
     Ok(Chosen {

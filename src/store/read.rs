@@ -6,8 +6,8 @@ use redb::{
 };
 
 use super::entry::Key;
-use super::schema::{META, SCHEMA, SEALED_SINCE, by_number, by_text};
-use super::seal::{SEAL_BYTES, opened};
+use super::schema::{MANIFEST, META, SCHEMA, SEALED_SINCE, by_number, by_text};
+use super::seal::{Manifest, SEAL_BYTES, opened};
 
 /// Takes a value as it is stored.
 pub(super) type Take<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), redb::Error> + 'a;
@@ -73,8 +73,8 @@ impl Reader {
         }
     }
 
-    /// Calls `take` with each value of a table as it is stored, in the order of the keys. A database that is older than
-    /// the table has none.
+    /// Calls `take` with each value of a table as it is stored, in the order of the keys, but not with what is about the
+    /// file: its schema and its manifest. A database that is older than the table has none.
     pub(super) fn each(&self, table: &str, take: &mut Take<'_>) -> Result<(), redb::Error> {
         match self.table(table)? {
             Table::ByNumber(entries) => {
@@ -86,7 +86,9 @@ impl Reader {
             Table::ByText(entries) => {
                 for entry in entries.iter()? {
                     let (key, value) = entry?;
-                    take(&Key::Text(key.value().to_owned()), value.value())?;
+                    if table != META || ![SCHEMA, MANIFEST].contains(&key.value()) {
+                        take(&Key::Text(key.value().to_owned()), value.value())?;
+                    }
                 }
             }
             Table::Missing => {}
@@ -124,6 +126,13 @@ impl Reader {
             Some(value) => Ok(Some(value.to_vec())),
             None => Err(damaged(META, &name.into())),
         }
+    }
+
+    /// The manifest.
+    pub(super) fn manifest(&self) -> Result<Manifest, redb::Error> {
+        let manifest = self.single(MANIFEST)?;
+        let manifest = manifest.and_then(|bytes| Manifest::decode(&bytes));
+        manifest.ok_or_else(|| damaged(META, &MANIFEST.into()))
     }
 
     /// The value with the highest number below `before`, as it is stored.

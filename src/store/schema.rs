@@ -18,7 +18,8 @@ pub(super) const META: &str = "meta";
 /// In `meta`: the schema version, eight bytes, little-endian, without a checksum in every version, so that every version
 /// can read it.
 pub(super) const SCHEMA: &str = "schema";
-/// In `meta`: the number of values and the sum of their checksums.
+/// In `meta`: the number of values and the sum of their checksums. With the audit log it would cost no page of its own in a
+/// change (33 instead of 37 KB), but a damaged page of the log, the largest table, would cost the proof that the rest is whole.
 pub(super) const MANIFEST: &str = "manifest";
 /// In `meta`: the Noise static key of the control server.
 pub(super) const NOISE_SECRET: &str = "noise_secret";
