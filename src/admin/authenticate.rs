@@ -131,7 +131,7 @@ fn key_in(header: &str) -> Option<Zeroizing<String>> {
 mod tests {
     use super::*;
     use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
-    use hearth_core::state::model::Ending;
+    use hearth_core::state::ending::Ending;
     use hearth_core::state::scope::Scopes;
     use hearth_core::state::secret::new_secret;
     use std::net::Ipv4Addr;

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod attributes;
 pub mod command;
 pub mod dns;
+pub mod ending;
 pub mod event;
 pub mod model;
 pub mod name;

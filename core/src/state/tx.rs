@@ -18,10 +18,10 @@ use crate::state::addr::{Cursors, Prefixes};
 use crate::state::attributes::Attributes;
 use crate::state::command::Rejected;
 use crate::state::dns::{DnsRecord, ReservedNames};
+use crate::state::ending::{Ending, Span};
 use crate::state::event::{Action, Actor, Event, Target, Values};
 use crate::state::model::{
-    ApiKey, Change, ClockSeen, Ending, Model, Node, PendingRegistration, PolicyText, PreAuthKey,
-    Span, User,
+    ApiKey, Change, ClockSeen, Model, Node, PendingRegistration, PolicyText, PreAuthKey, User,
 };
 use crate::state::principal::Principal;
 use crate::state::record::Record;

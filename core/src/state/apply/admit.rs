@@ -8,8 +8,9 @@ use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
 use crate::state::apply::{address, key_expiry, keys, node, routes};
 use crate::state::command::Rejected;
+use crate::state::ending::Ending;
 use crate::state::model::{
-    Ending, Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
+    Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
 };
 use crate::state::tx::Tx;
 

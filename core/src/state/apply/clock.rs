@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::clock::{CLOCKLESS_BEFORE, End, Now, Timestamp};
 use crate::state::apply::key_expiry;
+use crate::state::ending::{Ending, Span};
 use crate::state::model::{
-    ApiKey, ClockSeen, Ending, Model, Node, PendingRegistration, PreAuthKey, Presence, Span,
+    ApiKey, ClockSeen, Model, Node, PendingRegistration, PreAuthKey, Presence,
 };
 use crate::state::tx::Tx;
 

@@ -4,8 +4,9 @@ use crate::clock::{End, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::Applied;
 use crate::state::command::{Outcome, Rejected};
+use crate::state::ending::Ending;
 use crate::state::event::{Action, Property, Target, Values, expiry_text};
-use crate::state::model::{Ending, Node};
+use crate::state::model::Node;
 use crate::state::tx::{Touched, Tx};
 
 /// Sets when a node's key expires.

@@ -14,8 +14,9 @@ use crate::state::apply::{key_expiry, node, pending, tags};
 use crate::state::command::{
     NodeUpdate, PresentedKey, Register, Registration, Rejected, RequestedExpiry,
 };
+use crate::state::ending::Ending;
 use crate::state::event::{Action, Target, Values, key_text, owner_text};
-use crate::state::model::{Ending, Model, Node, PreAuthKey, RegisteredBy};
+use crate::state::model::{Model, Node, PreAuthKey, RegisteredBy};
 use crate::state::principal::Principal;
 use crate::state::secret::SecretKind;
 use crate::state::tx::Tx;

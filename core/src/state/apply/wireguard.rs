@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::keys::MachineKey;
 use crate::state::apply::{Applied, address, check_length, keys, node, routes};
 use crate::state::command::{NewWireGuard, Outcome, Rejected};
+use crate::state::ending::Ending;
 use crate::state::event::{Action, Target, Values, owner_text};
 use crate::state::model::{
-    Ending, Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
+    Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
 };
 use crate::state::name;
 use crate::state::tx::Tx;

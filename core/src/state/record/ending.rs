@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::CLOCKLESS_BEFORE;
-use crate::state::model::{Ending, Span};
+use crate::state::ending::{Ending, Span};
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum EndingV1 {

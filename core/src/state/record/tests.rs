@@ -13,9 +13,10 @@ use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::addr::Cursors;
 use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
+use crate::state::ending::{Ending, Span};
 use crate::state::model::{
-    ApiKey, Counters, Ending, Facets, Hostinfo, KeyLifetime, Node, Owner, PolicyText, PreAuthKey,
-    Presence, RegisteredBy, Role, Span, User, WireGuard,
+    ApiKey, Counters, Facets, Hostinfo, KeyLifetime, Node, Owner, PolicyText, PreAuthKey, Presence,
+    RegisteredBy, Role, User, WireGuard,
 };
 use crate::state::record::{DecodeError, Stored};
 use crate::state::scope::{Scope, Scopes};

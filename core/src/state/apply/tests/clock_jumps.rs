@@ -3,7 +3,8 @@
 use super::*;
 use crate::id::{ApiKeyId, AuthId};
 use crate::state::command::{NewApiKey, Registration};
-use crate::state::model::{Ending, Settings};
+use crate::state::ending::Ending;
+use crate::state::model::Settings;
 use crate::state::scope::Scopes;
 use crate::state::secret::SecretHash;
 use proptest::prelude::*;
