@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+#[path = "cli/check_database.rs"]
+mod check_database;
 #[path = "cli/lookup.rs"]
 mod lookup;
 

@@ -307,9 +307,9 @@ fn ask(path: &Path) -> io::Result<Report> {
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let reports = said.lines().filter_map(|line| line.strip_prefix(LEAD));
-    let last = reports.filter_map(|report| serde_json::from_str(report).ok());
-    if let Some(report) = last.last() {
-        return Ok(report);
+    let mut reports = reports.filter_map(|report| serde_json::from_str(report).ok());
+    if let Some(last) = reports.next_back() {
+        return Ok(last);
     }
     match output.status.signal() {
         Some(signal) => {

@@ -174,6 +174,9 @@ fn adopt(loaded: &mut Loaded) {
     loaded.shut_out.extend(out);
 }
 
+/// Takes a value of a table.
+type Take<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), DecodeError> + 'a;
+
 struct Values<'a> {
     reader: &'a Reader,
     skipped: Vec<Skipped>,
@@ -208,11 +211,7 @@ impl Values<'_> {
     }
 
     /// Calls `take` with each value of a table. Those that it cannot read are skipped and kept.
-    fn each(
-        &mut self,
-        table: &'static str,
-        take: &mut dyn FnMut(&Key, &[u8]) -> Result<(), DecodeError>,
-    ) -> Result<(), redb::Error> {
+    fn each(&mut self, table: &'static str, take: &mut Take<'_>) -> Result<(), redb::Error> {
         let Self {
             reader,
             skipped,

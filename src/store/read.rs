@@ -12,6 +12,9 @@ use super::seal::{Manifest, SEAL_BYTES, opened};
 /// Takes a value as it is stored.
 pub(super) type Take<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), redb::Error> + 'a;
 
+/// A value as it is stored.
+pub(super) type Stored = AccessGuard<'static, &'static [u8]>;
+
 /// A database as of one moment.
 pub(super) struct Reader {
     transaction: ReadTransaction,
@@ -140,7 +143,7 @@ impl Reader {
         &self,
         table: &str,
         before: u64,
-    ) -> Result<Option<(u64, AccessGuard<'static, &'static [u8]>)>, redb::Error> {
+    ) -> Result<Option<(u64, Stored)>, redb::Error> {
         let Table::ByNumber(entries) = self.table(table)? else {
             return Ok(None);
         };
