@@ -259,6 +259,11 @@ impl Disk {
         self.state().log.clone()
     }
 
+    /// What the disk has now, for all that is known.
+    pub(super) fn durable(&self) -> Durable {
+        self.state().durable.clone()
+    }
+
     /// Bytes that were written to files.
     pub(super) fn written(&self) -> usize {
         let bytes = |step: &Step| match step {

@@ -222,13 +222,13 @@ fn cuts<S: Subject>(history: &History, seed: u64, every: usize) -> (Vec<String>,
     let mut durable = Durable::default();
     let mut wrong = history.wrong.clone();
     let mut images = 0;
-    let first = history.turns.first().unwrap();
     for (steps, step) in history.disk.log().iter().enumerate() {
         if steps < 16 || steps % every == 0 {
             for cut in CUTS {
                 images += 1;
                 let disk = durable.clone().after(cut, &mut chance);
-                if let Some(fault) = look::<S>(history, &disk, steps, first) {
+                let again = chance.one_in(25).then(|| chance.next());
+                if let Some(fault) = look::<S>(history, &disk, steps, again) {
                     wrong.push(format!("{fault} (seed {seed}, step {steps}, {cut:?})"));
                 }
             }
@@ -238,19 +238,26 @@ fn cuts<S: Subject>(history: &History, seed: u64, every: usize) -> (Vec<String>,
     (wrong, images)
 }
 
-/// What is wrong with a disk.
-fn look<S: Subject>(history: &History, disk: &Disk, steps: usize, first: &Turn) -> Option<String> {
-    let opened = catch_unwind(AssertUnwindSafe(|| S::open(disk)));
-    let (mut store, found) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(fault)) => return Some(format!("does not start: {fault}")),
-        Err(_) => return Some("panics at the start".to_owned()),
+/// What is wrong with a disk. With a seed, the power is cut again while it is opened and written.
+fn look<S: Subject>(
+    history: &History,
+    disk: &Disk,
+    steps: usize,
+    again: Option<u64>,
+) -> Option<String> {
+    let before = disk.durable();
+    let (mut store, found) = match start::<S>(disk) {
+        Ok(opened) => opened,
+        Err(fault) => return Some(fault),
     };
     // Until the first start was complete there may be another one.
-    if steps >= first.to && found.identity != history.identity {
+    let first = history.turns.first().unwrap();
+    let is_new = steps < first.to;
+    if !is_new && found.identity != history.identity {
         return Some("another identity".to_owned());
     }
-    if !allowed(&history.turns, steps).contains(&found.stock) {
+    let mut allowed = allowed(&history.turns, steps);
+    if !allowed.contains(&found.stock) {
         return Some("another state".to_owned());
     }
     // It can be written, and has that after another start.
@@ -258,14 +265,38 @@ fn look<S: Subject>(history: &History, disk: &Disk, steps: usize, first: &Turn) 
     model.counters = history_counters();
     let done = store.commit(&Record::whole(&model), &model);
     drop(store);
-    let again = S::open(disk).map(|(_, found)| found.stock);
-    let is_there = again.is_ok_and(|found| {
-        let whole = stock_of_model(&model);
-        whole
-            .iter()
-            .all(|(place, value)| found.get(place) == Some(value))
-    });
-    (done != Reply::Done || !is_there).then(|| "cannot be written".to_owned())
+    let Ok((_, last)) = start::<S>(disk) else {
+        return Some("does not start after it was written".to_owned());
+    };
+    let whole = stock_of_model(&model);
+    let has = |(place, value)| last.stock.get(place) == Some(value);
+    if done != Reply::Done || !whole.iter().all(has) {
+        return Some("cannot be written".to_owned());
+    }
+    // What it was found with, whichever of the allowed states that was, or what was written since.
+    allowed.push(last.stock);
+    let mut chance = Chance::new(again?);
+    let mut durable = before;
+    for step in disk.log() {
+        for cut in CUTS {
+            let disk = durable.clone().after(cut, &mut chance);
+            match start::<S>(&disk) {
+                Ok((_, found)) if allowed.contains(&found.stock) => {}
+                Ok(_) => return Some(format!("another state after a second cut, {cut:?}")),
+                Err(fault) => return Some(format!("{fault} after a second cut, {cut:?}")),
+            }
+        }
+        durable.follow(&step);
+    }
+    None
+}
+
+fn start<S: Subject>(disk: &Disk) -> Result<(S, Opened), String> {
+    match catch_unwind(AssertUnwindSafe(|| S::open(disk))) {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(fault)) => Err(format!("does not start: {fault}")),
+        Err(_) => Err("panics at the start".to_owned()),
+    }
 }
 
 /// Higher than all of a history.
