@@ -103,7 +103,10 @@ impl Day {
         let records = std::mem::take(&mut self.world.records);
         let events = std::mem::take(&mut self.world.events);
         if !records.is_empty() {
-            self.store.commit(&records, &events).expect("it is written");
+            let model = &self.world.model;
+            self.store
+                .commit(&records, &events, model)
+                .expect("it is written");
             // One for each transaction: redb's design, one-phase commit with checksums.
             self.syncs += 1;
         }

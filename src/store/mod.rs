@@ -26,7 +26,7 @@ use hearth_core::state::addr::Cursors;
 use hearth_core::state::attributes::Attributes;
 use hearth_core::state::dns::DnsRecord;
 use hearth_core::state::event::{AuditEntry, Event};
-use hearth_core::state::model::{ApiKey, Counters, Node, PolicyText, PreAuthKey, User};
+use hearth_core::state::model::{ApiKey, Counters, Model, Node, PolicyText, PreAuthKey, User};
 use hearth_core::state::record::{DecodeError, Record, Stored};
 pub use schema::POLICIES_NAME;
 use schema::{
@@ -77,9 +77,28 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error("database error: {0}")]
     Failed(#[from] Box<redb::Error>),
+    /// Writing failed, and the change may still take effect after a restart.
+    #[error("database error: {0}; the change may take effect after a restart")]
+    InDoubt(Box<redb::Error>),
     /// The system has no random bytes for the server keys.
     #[error(transparent)]
     NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
+}
+
+impl StoreError {
+    /// The error of the system behind it, if there is one.
+    pub fn system_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Open { source, .. } => Some(source),
+            Self::Unreadable { source, .. } | Self::Failed(source) | Self::InDoubt(source) => {
+                match &**source {
+                    redb::Error::Io(source) => Some(source),
+                    _ => None,
+                }
+            }
+            Self::InUse { .. } | Self::Newer { .. } | Self::NoRandomness(_) => None,
+        }
+    }
 }
 
 /// A stored value that cannot be read. It is left in the database.
@@ -188,7 +207,12 @@ impl Store {
     ///
     /// # Errors
     /// When the disk is full or broken.
-    pub fn commit(&mut self, records: &[Record], events: &[Event]) -> Result<(), StoreError> {
+    pub fn commit(
+        &mut self,
+        records: &[Record],
+        events: &[Event],
+        _model: &Model,
+    ) -> Result<(), StoreError> {
         let database = self.take_database()?;
         let adopted = self.adopted.as_deref();
         let ring = write(&database, adopted, records, events, &self.audit).map_err(Box::new)?;
@@ -198,6 +222,11 @@ impl Store {
         }
         self.database = Some(database);
         Ok(())
+    }
+
+    /// No longer trusts the file, because a commit went unanswered that was given up: the next commit writes a new one.
+    pub fn distrust(&mut self) {
+        self.database = None;
     }
 
     /// The newest entries of the audit log before number `before`, newest first, at most `max`.

@@ -70,6 +70,10 @@ fn eventful() -> World {
     world
 }
 
+fn model() -> Model {
+    World::new().model
+}
+
 fn read_devices() -> Scopes {
     [Scope::read(Area::DevicesCore)].into_iter().collect()
 }
@@ -94,7 +98,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, before) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records, &[]).unwrap();
+    store.commit(&world.records, &[], &model()).unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     assert_eq!(*before.secrets.noise, *loaded.secrets.noise);
@@ -157,7 +161,7 @@ fn an_unreadable_record_is_skipped_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let world = eventful();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records, &[]).unwrap();
+    store.commit(&world.records, &[], &model()).unwrap();
     let database = store.database.as_ref().unwrap();
     let transaction = database.begin_write().unwrap();
     let mut table = transaction.open_table(super::NODES).unwrap();
@@ -188,7 +192,7 @@ fn without_a_readable_record_of_the_next_ids_they_go_on_after_the_highest() {
         let directory = tempfile::tempdir().unwrap();
         let world = eventful();
         let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-        store.commit(&world.records, &[]).unwrap();
+        store.commit(&world.records, &[], &model()).unwrap();
         let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
         let mut table = transaction.open_table(super::META).unwrap();
         table.insert(super::COUNTERS, damage).unwrap();
@@ -221,7 +225,7 @@ fn stored_registrations_of_an_earlier_version_are_dropped_with_the_first_write()
     let (mut store, loaded) = Store::open(directory.path(), CACHE).unwrap();
     assert!(loaded.skipped.is_empty());
     let world = eventful();
-    store.commit(&world.records, &[]).unwrap();
+    store.commit(&world.records, &[], &model()).unwrap();
     let transaction = store.database.as_ref().unwrap().begin_read().unwrap();
     assert!(transaction.open_table(super::PENDING).is_err());
     drop(transaction);
@@ -245,7 +249,7 @@ fn a_database_that_is_older_than_a_table_gets_it() {
     assert!(loaded.policies.is_empty() && loaded.skipped.is_empty());
     let record = DnsRecord::parse("nas", "", "192.168.1.2").unwrap();
     store
-        .commit(&[Record::PutDnsRecord(record.clone())], &[])
+        .commit(&[Record::PutDnsRecord(record.clone())], &[], &model())
         .unwrap();
     drop(store);
     let (_store, loaded) = Store::open(directory.path(), CACHE).unwrap();
@@ -269,7 +273,7 @@ fn nodes_without_approval_are_shut_out_once_when_a_database_is_older_than_the_re
     let is_old = |record: &Record| !matches!(record, Record::PutShutOut(_));
     world.records.retain(is_old);
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&world.records, &[]).unwrap();
+    store.commit(&world.records, &[], &model()).unwrap();
     let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
     assert!(transaction.delete_table(super::SHUT_OUT).unwrap());
     transaction.commit().unwrap();
@@ -281,7 +285,7 @@ fn nodes_without_approval_are_shut_out_once_when_a_database_is_older_than_the_re
     let (mut store, machines) = shut_out(&directory);
     assert_eq!(machines, [revoked.machine]);
     let gone = [Record::DeleteNode(revoked.id)];
-    store.commit(&gone, &[]).unwrap();
+    store.commit(&gone, &[], &model()).unwrap();
     drop(store);
     let (mut store, machines) = shut_out(&directory);
     assert_eq!(machines, [revoked.machine]);
@@ -290,7 +294,7 @@ fn nodes_without_approval_are_shut_out_once_when_a_database_is_older_than_the_re
         Record::DeleteShutOut(revoked.machine),
         Record::PutNode(Arc::clone(world.node(revoked.id))),
     ];
-    store.commit(&let_in, &[]).unwrap();
+    store.commit(&let_in, &[], &model()).unwrap();
     drop(store);
     assert!(shut_out(&directory).1.is_empty());
 }
@@ -371,10 +375,10 @@ fn the_audit_log_is_read_in_pages_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
     let (records, events) = users_created(5);
-    store.commit(&records, &events[..3]).unwrap();
+    store.commit(&records, &events[..3], &model()).unwrap();
     drop(store);
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
-    store.commit(&records, &events[3..]).unwrap();
+    store.commit(&records, &events[3..], &model()).unwrap();
     let newest = names(&mut store, None, 2);
     assert_eq!(newest, [(5, "user4".into()), (4, "user3".into())]);
     let next = names(&mut store, Some(4), 9);
@@ -394,7 +398,7 @@ fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
     };
     let (records, events) = users_created(9);
     store.limit_audit(limits(3, usize::MAX));
-    store.commit(&records, &events[..5]).unwrap();
+    store.commit(&records, &events[..5], &model()).unwrap();
     assert_eq!(numbers(&mut store), [5, 4, 3]);
     // Other bounds hold from the next entry on, after a restart as well.
     drop(store);
@@ -402,7 +406,7 @@ fn the_oldest_entries_of_the_audit_log_are_deleted_and_numbers_go_on() {
     let size = events[0].encode().len();
     store.limit_audit(limits(100, 2 * size));
     assert_eq!(numbers(&mut store), [5, 4, 3]);
-    store.commit(&records, &events[5..6]).unwrap();
+    store.commit(&records, &events[5..6], &model()).unwrap();
     assert_eq!(numbers(&mut store), [6, 5]);
 }
 
@@ -413,11 +417,11 @@ fn devices_take_at_most_half_of_the_audit_log() {
     let limits = |entries, bytes| AuditLimits { entries, bytes };
     store.limit_audit(limits(8, usize::MAX));
     let (records, events) = users_created(3);
-    store.commit(&records, &events).unwrap();
+    store.commit(&records, &events, &model()).unwrap();
     let mut join = events[0].clone();
     join.actor.kind = ActorKind::Node;
     let flood = vec![join.clone(); 20];
-    store.commit(&records, &flood).unwrap();
+    store.commit(&records, &flood, &model()).unwrap();
     let numbers = |store: &mut Store| -> Vec<u64> {
         let entries = names(store, None, 99).into_iter();
         entries.map(|(number, _)| number).collect()
@@ -428,13 +432,13 @@ fn devices_take_at_most_half_of_the_audit_log() {
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
     let size = join.encode().len();
     store.limit_audit(limits(99, 6 * size));
-    store.commit(&records, &flood[..2]).unwrap();
+    store.commit(&records, &flood[..2], &model()).unwrap();
     assert_eq!(numbers(&mut store), [25, 24, 23, 3, 2, 1]);
     // What administrators do may use all of it.
     store.limit_audit(limits(3, usize::MAX));
-    store.commit(&records, &events).unwrap();
+    store.commit(&records, &events, &model()).unwrap();
     assert_eq!(numbers(&mut store), [28, 27, 26]);
-    store.commit(&records, &flood[..1]).unwrap();
+    store.commit(&records, &flood[..1], &model()).unwrap();
     assert_eq!(numbers(&mut store), [29, 28, 27]);
 }
 
@@ -444,7 +448,7 @@ fn damage_to_a_file_that_was_closed_is_noticed_and_does_not_stop_the_server() {
     let path = directory.path().join(FILE_NAME);
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
     let (records, events) = users_created(3);
-    store.commit(&records, &events).unwrap();
+    store.commit(&records, &events, &model()).unwrap();
     drop(store);
     let mut file = std::fs::read(&path).unwrap();
     let text = events[0].target.name.as_bytes();
@@ -459,7 +463,7 @@ fn damage_to_a_file_that_was_closed_is_noticed_and_does_not_stop_the_server() {
     assert_eq!(loaded.users.len() + loaded.skipped.len(), 3);
     assert_eq!(names(&mut store, None, 9).len(), 3);
     let (records, events) = users_created(5);
-    store.commit(&records, &events[3..]).unwrap();
+    store.commit(&records, &events[3..], &model()).unwrap();
     assert_eq!(names(&mut store, None, 9).len(), 5);
 }
 
@@ -468,7 +472,7 @@ fn a_damaged_entry_of_the_audit_log_is_skipped() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), CACHE).unwrap();
     let (records, events) = users_created(3);
-    store.commit(&records, &events).unwrap();
+    store.commit(&records, &events, &model()).unwrap();
     store.damage_audit_entry(2);
     let numbers: Vec<u64> = names(&mut store, None, 2).iter().map(|(n, _)| *n).collect();
     assert_eq!(numbers, [3, 1]);
