@@ -97,6 +97,7 @@ fn server() -> Server {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
             http: None,
+            states: None,
         },
         proxies: Arc::default(),
     };

@@ -41,7 +41,7 @@ fn with_login(hostname: &str, state: PendingState) -> Model {
 }
 
 fn register(hostname: &str, state: PendingState) -> Page {
-    let snapshot = Snapshot::of(&with_login(hostname, state), true);
+    let snapshot = Snapshot::of(&with_login(hostname, state), None);
     register::page("abc-DEF_1", &snapshot, None)
 }
 
@@ -78,7 +78,7 @@ fn a_decided_registration_is_shown_and_reloads_no_more() {
 
 #[test]
 fn an_unknown_registration_shows_how_to_register_again() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
         let page = register::page(id, &snapshot, None);
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{id}");
@@ -98,7 +98,7 @@ fn a_device_cannot_name_itself_into_the_page() {
 
 #[test]
 fn a_refused_key_is_explained_and_can_be_entered_again() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     let refusal = Some((StatusCode::FORBIDDEN, "This key <is> not valid."));
     let page = register::page("abc-DEF_1", &snapshot, refusal);
     assert_eq!(page.status, StatusCode::FORBIDDEN);
@@ -133,7 +133,7 @@ fn the_join_page_has_the_server_and_a_place_for_the_key() {
 
 #[test]
 fn no_page_loads_anything_from_elsewhere() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     let pages = [
         home::page(URL, &snapshot, &PolicyStatus::default()),
         join::page(URL, ""),

@@ -2,6 +2,7 @@
 
 use super::public_url::{Answer, RelayCheck, Served};
 use super::*;
+use crate::disk::Cause;
 use crate::wan::Addresses;
 use crate::wan::mapping::{Mapped, Mapping, Port, Protocol, Transport};
 use crate::wan::report::{AddressSource, Lookup};
@@ -61,7 +62,7 @@ fn healthy() -> Facts {
             )),
             is_for_host: true,
         }),
-        database_is_writable: true,
+        database_fault: None,
         limit_usages: Vec::new(),
         memory: None,
         warnings: Vec::new(),
@@ -268,7 +269,11 @@ fn certificates_are_judged_by_validity_and_by_who_must_accept_them() {
 fn faults_of_the_server_itself_are_named() {
     let mut facts = healthy();
     facts.clock_is_plausible = false;
-    facts.database_is_writable = false;
+    facts.database_fault = Some(DiskFault {
+        cause: Cause::Full,
+        detail: "No space left on device (os error 28)".into(),
+        since: facts.now,
+    });
     facts.warnings = vec!["hearth.toml:1:1: unknown key `x`".into()];
     facts.memory = Some(Memory {
         used: 13 << 20,
