@@ -199,7 +199,7 @@ impl Base {
         }
         self.saver.finish(SAVE_PATIENCE);
         // A leftover socket would mislead a person who looks for a running server.
-        let _ = std::fs::remove_file(&config.socket);
+        let _ = std::fs::remove_file(&self.addresses.socket);
     }
 
     /// Applies the settings that can change at runtime: log level and certificate.

@@ -63,6 +63,8 @@ pub(super) struct PolicyFile {
     read: Option<Stamp>,
     /// Stamp at the last check.
     seen: Option<Stamp>,
+    /// Stamp of a file that could not be taken because the database is read-only.
+    unwritten: Option<Stamp>,
 }
 
 impl PolicyFile {
@@ -82,6 +84,7 @@ impl PolicyFile {
             path: settings.file.clone(),
             read: None,
             seen: None,
+            unwritten: None,
         };
         (file, watched)
     }
@@ -110,7 +113,9 @@ impl PolicyFile {
             let now = Stamp::of(&path);
             let is_settled = now == self.seen;
             self.seen = now;
-            if asked || is_settled && now != self.read {
+            let waits_for_disk =
+                now == self.unwritten && self.engine.snapshot().disk_fault().is_some();
+            if asked || is_settled && now != self.read && !waits_for_disk {
                 self.apply(&path, true).await;
             }
         }
@@ -118,6 +123,7 @@ impl PolicyFile {
 
     async fn apply(&mut self, path: &Path, must_hold: bool) {
         self.read = self.seen;
+        self.unwritten = None;
         let file = path.display();
         let before = self.engine.snapshot().policies().last().cloned();
         let fault = match self.hand_over(path, must_hold).await {
@@ -129,8 +135,8 @@ impl PolicyFile {
             }
             Err(fault) => {
                 if matches!(fault, PolicyFileFault::Engine(_)) {
-                    // The file is not at fault: try again.
-                    self.read = None;
+                    // The file is not at fault: try again, if need be once the database is writable.
+                    (self.read, self.unwritten) = (None, self.seen);
                 }
                 fault.to_string()
             }
