@@ -182,10 +182,7 @@ impl Listeners {
 
 /// Opens the admin socket. If the disk of its directory cannot be written, `instead` takes its place, where commands look
 /// as well, or there is none: devices need no socket.
-fn bind_local(
-    path: &Path,
-    instead: &Path,
-) -> Result<(Option<UnixListener>, PathBuf), ServeError> {
+fn bind_local(path: &Path, instead: &Path) -> Result<(Option<UnixListener>, PathBuf), ServeError> {
     let fault = match bind_unix(path) {
         Ok(listener) => return Ok((Some(listener), path.to_owned())),
         Err(fault) => fault,

@@ -197,7 +197,7 @@ fn warn_of_stored(status: &PolicyStatus, snapshot: &Snapshot) {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::store::Store;
+    use crate::store::{Disk, Mood, Store};
     use hearth_core::state::model::Settings;
     use hearth_core::state::testing::settings;
 
@@ -332,6 +332,36 @@ mod tests {
                 "{found}"
             );
         }
+        world.engine.stop();
+    }
+
+    /// It was parsed and sent to the engine every 400 ms, for as long as the disk was full.
+    #[tokio::test]
+    async fn a_file_that_cannot_be_stored_waits_for_the_disk() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+        let (store, loaded) = Store::failing(dir.path(), disk.clone());
+        let (engine, handle) = Engine::start(store, loaded, settings(), 16, 16).unwrap();
+        let world = World {
+            dir,
+            engine,
+            handle,
+        };
+        disk.set(Mood::Fails);
+        world.save("{}");
+        let (mut file, watched) = world.file();
+        file.load().await;
+        let fault = watched.borrow().fault.clone();
+        assert!(fault.contains("no space left"), "{fault}");
+        let shutdown = Shutdown::new();
+        let watching = file.watch(Arc::default(), shutdown.clone());
+        let waits = async {
+            let mut changes = watched.clone();
+            changes.mark_unchanged();
+            let again = tokio::time::timeout(INTERVAL * 4, changes.changed()).await;
+            assert!(again.is_err(), "it was tried again");
+            shutdown.trigger();
+        };
+        tokio::join!(watching, waits);
         world.engine.stop();
     }
 

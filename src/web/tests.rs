@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::status::policy::PolicyStatus;
 use hearth_core::clock::PLAUSIBLE_FROM;
+use hearth_core::disk::{Cause, DiskFault};
 use hearth_core::id::NodeId;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
@@ -129,6 +130,27 @@ fn the_join_page_has_the_server_and_a_place_for_the_key() {
         assert!(page.text.contains(system), "{system}");
     }
     assert!(page.policy().contains("script-src 'sha256-"));
+}
+
+#[test]
+fn the_start_page_says_why_nothing_can_be_changed_and_since_when() {
+    let fault = DiskFault {
+        cause: Cause::ReadOnly,
+        detail: "in /var/lib/hearth".into(),
+        since: PLAUSIBLE_FROM,
+    };
+    let snapshot = Snapshot::of(&World::new().model, Some(Arc::new(fault)));
+    let page = home::page(URL, &snapshot, &PolicyStatus::default());
+    let since = PLAUSIBLE_FROM.to_string();
+    for part in [
+        "changes are rejected",
+        "the file system is read-only",
+        &since,
+    ] {
+        assert!(page.text.contains(part), "{}", page.text);
+    }
+    // Anyone can open it.
+    assert!(!page.text.contains("/var/lib"));
 }
 
 #[test]

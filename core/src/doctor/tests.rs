@@ -613,3 +613,35 @@ fn the_port_of_plain_http_is_never_to_be_opened() {
         assert_eq!(finding.level, Level::Note, "{expected}");
     }
 }
+
+#[test]
+fn a_read_only_database_is_a_problem_with_its_reason_and_advice() {
+    let mut facts = healthy();
+    let cases = [
+        (Cause::Full, "no space left", "`df -h`"),
+        (Cause::ReadOnly, "is read-only", "`mount -o remount,rw`"),
+        (Cause::Failing, "I/O error", "replace the disk"),
+        (Cause::Silent, "does not respond", "`dmesg`"),
+        (
+            Cause::Denied,
+            "permission denied",
+            "must belong to the user",
+        ),
+    ];
+    for (cause, reason, advice) in cases {
+        facts.database_fault = Some(DiskFault {
+            cause,
+            detail: "(os error 28)".into(),
+            since: facts.now,
+        });
+        let findings = diagnose(&facts);
+        let found = findings.iter().find(|finding| finding.id == "database");
+        let found = found.unwrap();
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.title.contains(reason), "{}", found.title);
+        assert!(found.advice.contains(advice), "{}", found.advice);
+        assert!(found.advice.contains("needs no restart"));
+        let since = facts.now.to_string();
+        assert!(found.detail.contains(&since) && found.detail.ends_with("(os error 28)"));
+    }
+}
