@@ -141,7 +141,7 @@ impl DiskThread {
     }
 
     /// The result of the try that [`Self::retry`] began, once it is there. Does not wait. Late answers of commits that were
-    /// given up are passed over, whatever they are: the try comes after them.
+    /// given up are skipped, whatever they are: the try comes after them.
     pub(super) fn retried(&self) -> Option<Result<(), StoreError>> {
         let mut answers = self.answers.try_iter();
         answers.find_map(|answer| match answer {
