@@ -21,7 +21,7 @@ pub use commands::completion::script as completion_script;
 
 use std::process::ExitCode;
 
-use crate::panics;
+use crate::{panics, store};
 use args::{Command, DerpArgs};
 use client::CliError;
 use commands::{
@@ -35,6 +35,9 @@ use output::{Output, print_error};
 /// command line is invalid.
 pub fn run() -> ExitCode {
     panics::abort_on_panic();
+    if let Some(code) = store::answer() {
+        return code;
+    }
     let args = root::parse();
     match args.command {
         Command::Serve(flags) => serve::run(flags, args.socket),

@@ -148,14 +148,22 @@ impl Engine {
 
     fn start_with(
         store: Store,
-        loaded: Loaded,
+        mut loaded: Loaded,
         settings: Settings,
         (queue, batch): (usize, usize),
         patience: Patience,
     ) -> std::io::Result<(Self, Handle)> {
         let now = system_clock::now();
+        let access = match loaded.unwritable.take() {
+            Some(fault) => Access::Refused {
+                fault: Access::Writable.fault_now(cause_of(&fault), &fault.to_string(), now),
+                again: now.mono.saturating_add(patience.retry),
+            },
+            None => Access::Writable,
+        };
         let model = model_of(loaded, settings, now);
-        let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, None)));
+        let snapshot = Snapshot::of(&model, access.fault().cloned());
+        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         let max_nodes = model.settings.max_nodes;
         let (commands, inbox) = sync_channel(queue.saturating_add(NOTICES));
         let closed = Arc::<ClosedStreams>::default();
@@ -165,7 +173,7 @@ impl Engine {
             publish,
             batch,
             patience,
-            access: Access::Writable,
+            access,
             journal: Journal::new(max_nodes),
             closed: closed.clone(),
             device_writes: DeviceWrites::new(max_nodes),

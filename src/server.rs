@@ -46,7 +46,7 @@ use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
 use crate::status::public_url::DroppedUpgrades;
 use crate::status::ssh_checks::SshChecks;
-use crate::store::{AuditLimits, Store, StoreError};
+use crate::store::{AuditLimits, Check, Notice, Store, StoreError};
 use crate::web::{WebContext, WrongKeys};
 use base::Base;
 use dns::Dns;
@@ -107,7 +107,14 @@ pub fn run(
     let notifier = SystemdNotifier::of_this_process();
     notifier.status("opening the database");
     let limits = &config.limits;
-    let (mut store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
+    let opened = Store::open_checked(&config.data_dir, limits.database_cache, Check::Apart);
+    let (mut store, loaded) = opened?;
+    if let Some(notice) = &loaded.notice {
+        log_notice(notice);
+    }
+    if let Some(fault) = &loaded.unwritable {
+        tracing::error!(%fault, "the database cannot be written; serving what it has, changes are refused until it can");
+    }
     store.limit_audit(AuditLimits {
         entries: limits.audit_log_entries,
         bytes: limits.audit_log_bytes,
@@ -139,6 +146,32 @@ pub fn run(
     runtime.shutdown_background();
     engine.stop();
     served
+}
+
+/// Logs what happened to the database when it was opened.
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::Repaired { reason, kept } => tracing::error!(
+            reason,
+            kept = %kept.display(),
+            "the database was damaged; no record is lost, and a new file was written"
+        ),
+        Notice::Restored {
+            reason,
+            backup,
+            kept,
+        } => tracing::error!(
+            reason,
+            backup = %backup.display(),
+            kept = ?kept,
+            "the database was damaged or lost; restored the newest good backup, and changes made since are lost"
+        ),
+        Notice::Migrated { from, kept } => tracing::warn!(
+            schema = from,
+            kept = %kept.display(),
+            "the database was converted to the schema of this version; to go back to the version before, restore the kept file with `hearth restore`"
+        ),
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {

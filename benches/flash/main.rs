@@ -103,10 +103,8 @@ impl Day {
         let records = std::mem::take(&mut self.world.records);
         let events = std::mem::take(&mut self.world.events);
         if !records.is_empty() {
-            let model = &self.world.model;
-            self.store
-                .commit(&records, &events, model)
-                .expect("it is written");
+            let written = self.store.commit(&records, &events, &self.world.model);
+            written.expect("it is written");
             // One for each transaction: redb's design, one-phase commit with checksums.
             self.syncs += 1;
         }

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
-
+use super::entry::Key;
+use super::read::Reader;
 use super::schema::AUDIT;
+use super::write::Writer;
 use hearth_core::state::event::{AuditEntry, Event};
 use hearth_core::state::record::Stored;
 
@@ -41,29 +42,31 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Counts what the database has.
-    pub(super) fn count(database: &Database) -> Result<Self, redb::Error> {
-        let mut ring = Self {
+    /// The ring of a database without entries.
+    pub(super) fn empty() -> Self {
+        Self {
             next: 1,
             ..Self::default()
-        };
-        let transaction = database.begin_read()?;
-        // A database from before there was an audit log has no table of it.
-        let table = match transaction.open_table(AUDIT) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(ring),
-            Err(fault) => return Err(fault.into()),
-        };
-        for entry in table.iter()? {
-            let (number, value) = entry?;
-            let (number, value) = (number.value(), value.value());
+        }
+    }
+
+    /// Counts what the database has.
+    pub(super) fn count(reader: &Reader) -> Result<Self, redb::Error> {
+        let mut ring = Self::empty();
+        reader.each(AUDIT, &mut |key, stored| {
+            let Key::Number(number) = *key else {
+                return Ok(());
+            };
+            // A damaged entry has its place as well.
+            let value = reader.value(AUDIT, key, stored).unwrap_or_default();
             ring.next = number.saturating_add(1);
             ring.entries = ring.entries.saturating_add(1);
-            ring.bytes = ring.bytes.saturating_add(value.len());
+            ring.bytes = ring.bytes.saturating_add(reader.length(stored));
             if Event::decode(value).is_ok_and(|event| event.is_by_device()) {
-                ring.note_device(number, value.len());
+                ring.note_device(number, reader.length(stored));
             }
-        }
+            Ok(())
+        })?;
         Ok(ring)
     }
 
@@ -72,11 +75,25 @@ impl Ring {
         Self { limits, ..self }
     }
 
+    /// The number of the next entry.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What a database has that was written anew, with the bounds of before. No number is used twice.
+    pub(super) fn recounted(self, ring: Self) -> Self {
+        Self {
+            limits: self.limits,
+            next: self.next.max(ring.next),
+            ..ring
+        }
+    }
+
     /// Adds the audited ones of some events and deletes the oldest entries. The ring that this gives counts once the
     /// transaction is committed; none when there is nothing to add.
     pub(super) fn append(
         &self,
-        transaction: &WriteTransaction,
+        writer: &mut Writer<'_>,
         events: &[Event],
     ) -> Result<Option<Self>, redb::Error> {
         let mut audited = events.iter().filter(|event| event.is_audited()).peekable();
@@ -84,10 +101,9 @@ impl Ring {
             return Ok(None);
         }
         let mut ring = self.clone();
-        let mut table = transaction.open_table(AUDIT)?;
         for event in audited {
             let value = event.encode();
-            table.insert(ring.next, value.as_slice())?;
+            writer.put(AUDIT, &ring.next.into(), &value)?;
             ring.entries = ring.entries.saturating_add(1);
             ring.bytes = ring.bytes.saturating_add(value.len());
             if event.is_by_device() {
@@ -95,17 +111,17 @@ impl Ring {
             }
             ring.next = ring.next.saturating_add(1);
             while let Some(number) = ring.surplus_of_devices() {
-                let removed = table.remove(number)?;
-                ring.forget(removed.map_or(0, |value| value.value().len()));
+                let removed = writer.remove(AUDIT, &number.into())?;
+                ring.forget(removed.unwrap_or_default());
             }
             while ring.entries > ring.limits.entries || ring.bytes > ring.limits.bytes {
-                let Some((number, oldest)) = table.pop_first()? else {
+                let Some((number, length)) = writer.remove_first(AUDIT)? else {
                     break;
                 };
-                if ring.by_devices.front().map(|(first, _)| *first) == Some(number.value()) {
+                if ring.by_devices.front().map(|(first, _)| *first) == Some(number) {
                     ring.forget_device();
                 }
-                ring.forget(oldest.value().len());
+                ring.forget(length);
             }
         }
         Ok(Some(ring))
@@ -141,27 +157,20 @@ impl Ring {
 
 /// The newest entries before number `before`, newest first; those that cannot be read are skipped.
 pub(super) fn read(
-    database: &Database,
+    reader: &Reader,
     before: Option<u64>,
     max: usize,
 ) -> Result<Vec<AuditEntry>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(AUDIT) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(fault) => return Err(fault.into()),
-    };
     let mut entries = Vec::new();
-    for entry in table.range(..before.unwrap_or(u64::MAX))?.rev() {
-        if entries.len() >= max {
+    let mut before = before.unwrap_or(u64::MAX);
+    while entries.len() < max {
+        let Some((number, stored)) = reader.last_before(AUDIT, before)? else {
             break;
-        }
-        let (number, value) = entry?;
-        if let Ok(event) = Event::decode(value.value()) {
-            entries.push(AuditEntry {
-                number: number.value(),
-                event,
-            });
+        };
+        before = number;
+        let value = reader.value(AUDIT, &number.into(), stored.value());
+        if let Some(Ok(event)) = value.map(Event::decode) {
+            entries.push(AuditEntry { number, event });
         }
     }
     Ok(entries)

@@ -1,232 +1,172 @@
 //! The database: tables of [`Record`]s in one redb file.
 //!
-//! The only module that names redb. A batch of records is one transaction: after one fsync all of it is on
-//! disk, or none of it. Source of the guarantees: redb `docs/design.md` (1PC+C).
+//! The only module that names redb. A batch of records is one transaction: after one sync all of it is on disk, or none
+//! of it. What the store promises after which failure is in ARCHITECTURE.md; how:
+//!
+//! - `opening` decides what is opened: the file, a repaired one, a backup, a new one, or nothing.
+//! - `check` says whether a file is whole, by redb's checks, `seal`'s checksums and the manifest.
+//! - `backing` is the file under redb: in memory until the first change, the header last.
+//! - `fresh` writes a whole new file and puts it in the place of one that is not trusted.
+//! - `folder` is the directory, a seam for tests; `read`, `write`, `load`, `entry` and `schema` are the contents.
 
 mod audit;
+mod backing;
+mod check;
+mod entry;
+mod fault;
+mod folder;
+mod fresh;
+mod load;
+mod offline;
+mod opening;
+mod read;
 mod schema;
+mod seal;
+mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, OpenOptions};
+use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageError, TableDefinition, TableHandle, WriteTransaction,
-};
-use zeroize::Zeroizing;
+use redb::{Builder, Database};
 
-use hearth_core::id::{ApiKeyId, MAX_ID, NodeId, PreAuthKeyId, UserId};
-use hearth_core::keys::MachineKey;
-use hearth_core::state::addr::Cursors;
-use hearth_core::state::attributes::Attributes;
-use hearth_core::state::dns::DnsRecord;
+use backing::Backing;
+use entry::{Entry, Key};
+use folder::{DataFile, Folder, Lock};
+use fresh::{Fresh, NotPlaced};
+use load::Kept;
+use read::Reader;
+use schema::{AUDIT, DERP_SECRET, META, NOISE_SECRET, OF_MODEL, PENDING};
+use seal::Manifest;
+use write::Writer;
+
 use hearth_core::state::event::{AuditEntry, Event};
-use hearth_core::state::model::{ApiKey, Counters, Model, Node, PolicyText, PreAuthKey, User};
-use hearth_core::state::record::{DecodeError, Record, Stored};
-pub use schema::POLICIES_NAME;
-use schema::{
-    API_KEYS, ATTRIBUTES, COUNTERS, CURSORS, DERP_SECRET, DNS_RECORDS, META, NODES, NOISE_SECRET,
-    PENDING, POLICIES, PREAUTH_KEYS, SCHEMA, SCHEMA_VERSION, SHUT_OUT, USERS,
-};
+use hearth_core::state::model::Model;
+use hearth_core::state::record::Record;
 
 pub use audit::AuditLimits;
+pub use check::{Check, Fault, Report, Verdict, answer};
+pub use fault::{StoreError, WriteFault};
+pub use load::{Loaded, Notice, ServerSecrets, Skipped};
+pub use offline::{read_all, rewrite, verify};
+pub use schema::POLICIES as POLICIES_NAME;
 
 /// Name of the database file in the data directory.
 pub const FILE_NAME: &str = "hearth.redb";
-
-/// Why the database cannot be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The directory or file cannot be created or opened.
-    #[error("cannot open {}: {source}", path.display())]
-    Open {
-        /// The directory or file.
-        path: PathBuf,
-        /// The system error.
-        source: io::Error,
-    },
-    /// Another process has the file open.
-    #[error("{} is in use; is another hearth running with this data directory?", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not a database that redb can read.
-    #[error("{} is not a readable database ({source}); restore it from a backup or move it away", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// redb's error.
-        source: Box<redb::Error>,
-    },
-    /// A newer hearth wrote it.
-    #[error("{} was written by a newer hearth (schema {found}, this version supports {known}); install that version or restore a backup", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: u64,
-        /// The newest schema that this version supports.
-        known: u64,
-    },
-    /// Reading or writing failed.
-    #[error("database error: {0}")]
-    Failed(#[from] Box<redb::Error>),
-    /// Writing failed, and the change may still take effect after a restart.
-    #[error("database error: {0}; the change may take effect after a restart")]
-    InDoubt(Box<redb::Error>),
-    /// The system has no random bytes for the server keys.
-    #[error(transparent)]
-    NoRandomness(#[from] hearth_core::state::secret::NoRandomness),
-}
-
-impl StoreError {
-    /// The error of the system behind it, if there is one.
-    pub fn system_error(&self) -> Option<&io::Error> {
-        match self {
-            Self::Open { source, .. } => Some(source),
-            Self::Unreadable { source, .. } | Self::Failed(source) | Self::InDoubt(source) => {
-                match &**source {
-                    redb::Error::Io(source) => Some(source),
-                    _ => None,
-                }
-            }
-            Self::InUse { .. } | Self::Newer { .. } | Self::NoRandomness(_) => None,
-        }
-    }
-}
-
-/// A stored value that cannot be read. It is left in the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// Name of the table.
-    pub table: &'static str,
-    /// Key in the table.
-    pub key: String,
-    /// Why it cannot be read.
-    pub fault: DecodeError,
-}
-
-/// The server's private keys.
-pub struct ServerSecrets {
-    /// Noise static key of the control server.
-    pub noise: Zeroizing<[u8; 32]>,
-    /// Key of the DERP relay.
-    pub derp: Zeroizing<[u8; 32]>,
-}
-
-/// Everything in the database, as read when it is opened.
-pub struct Loaded {
-    /// The server's private keys.
-    pub secrets: ServerSecrets,
-    /// The next IDs: greater than those of all records, also of those that cannot be read.
-    pub counters: Counters,
-    /// The last addresses that were given out.
-    pub cursors: Cursors,
-    /// Machines that are shut out.
-    pub shut_out: BTreeSet<MachineKey>,
-    /// Users by id.
-    pub users: BTreeMap<UserId, Arc<User>>,
-    /// Nodes, sorted by id.
-    pub nodes: Vec<Arc<Node>>,
-    /// Posture attributes by node.
-    pub attributes: BTreeMap<NodeId, Arc<Attributes>>,
-    /// Preauth keys by id.
-    pub preauth_keys: BTreeMap<PreAuthKeyId, Arc<PreAuthKey>>,
-    /// API keys by id.
-    pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
-    /// DNS records made by the API.
-    pub dns_records: BTreeSet<DnsRecord>,
-    /// Kept versions of the policy, oldest first.
-    pub policies: Vec<Arc<PolicyText>>,
-    /// Values that cannot be read.
-    pub skipped: Vec<Skipped>,
-}
+/// Name of a database file that is being written.
+const NEW_NAME: &str = "hearth.redb.new";
+/// Name of the directory of backups in the data directory.
+pub const BACKUPS: &str = "backups";
 
 /// The open database.
 pub struct Store {
-    database: Option<Database>,
-    path: PathBuf,
+    folder: Arc<dyn Folder>,
     cache_bytes: usize,
+    secrets: ServerSecrets,
+    kept: Kept,
+    manifest: Manifest,
     audit: audit::Ring,
-    /// What the first write adds to a database from before there was a table of the machines that are shut out.
-    adopted: Option<Vec<Record>>,
+    /// `None` after a failure: it is opened again when it is needed.
+    open: Option<Open>,
+    /// The file that is read: [`FILE_NAME`], or a backup that could not take its place yet.
+    source: String,
+    standing: Standing,
+    /// Number of the first entry of the audit log that the last commit wrote.
+    last_commit: u64,
+    /// Entries of the audit log from this number on are of a commit that was given up.
+    carry_before: u64,
+    /// Keep other processes out.
+    _locks: Locks,
+}
+
+struct Open {
+    database: Database,
+    backing: Backing,
+}
+
+struct Locks {
+    _folder: Box<dyn Lock>,
+    file: Option<Arc<dyn DataFile>>,
+}
+
+/// What is known of the file after failures.
+#[derive(Default)]
+struct Standing {
+    /// The header that leads to what was acknowledged, and to nothing else, if the file may have another.
+    header: Option<Vec<u8>>,
+    /// Whether the file may have another.
+    must_undo: bool,
+    /// Set if the file is not written any more: a fresh one has to take its place.
+    fresh: Option<Replacement>,
+}
+
+/// How a fresh file takes the place of another.
+#[derive(Default)]
+struct Replacement {
+    /// The name under which the other one is kept.
+    keep: Option<String>,
 }
 
 impl Store {
-    /// Opens the database in `data_dir` and reads all of it. Creates both if they are missing.
-    ///
-    /// `cache_bytes` bounds redb's page cache.
-    ///
-    /// # Errors
-    /// When the file cannot be opened, is in use, or was written by a newer hearth.
-    pub fn open(data_dir: &Path, cache_bytes: usize) -> Result<(Self, Loaded), StoreError> {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir);
-        made.map_err(|source| StoreError::Open {
-            path: data_dir.to_owned(),
-            source,
-        })?;
-        let path = data_dir.join(FILE_NAME);
-        let database = open_file(&path, cache_bytes)?;
-        prepare(&database, &path)?;
-        let mut loaded = load(&database)?;
-        let adopted = match has_shut_out(&database).map_err(Box::new)? {
-            true => None,
-            false => Some(adopt(&mut loaded)),
-        };
-        let audit = audit::Ring::count(&database).map_err(Box::new)?;
-        Ok((
-            Self {
-                database: Some(database),
-                path,
-                cache_bytes,
-                audit,
-                adopted,
-            },
-            loaded,
-        ))
-    }
-
     /// Bounds the audit log from the next entry on.
     pub fn limit_audit(&mut self, limits: AuditLimits) {
         self.audit = std::mem::take(&mut self.audit).with_limits(limits);
     }
 
-    /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it.
-    ///
-    /// After a failure the next call reopens the file first, since redb refuses further writes
-    /// once one failed.
+    /// Writes a batch, with the audited ones of its events: on success all of it is on disk, else none of it. `model` is the
+    /// state with the batch: if the file cannot be written any more, all of it goes into a fresh one.
     ///
     /// # Errors
-    /// When the disk is full or broken.
+    /// When the disk is full or broken. The batch then never takes effect, unless the error is [`StoreError::InDoubt`].
     pub fn commit(
         &mut self,
         records: &[Record],
         events: &[Event],
-        _model: &Model,
+        model: &Model,
     ) -> Result<(), StoreError> {
-        let database = self.take_database()?;
-        let adopted = self.adopted.as_deref();
-        let ring = write(&database, adopted, records, events, &self.audit).map_err(Box::new)?;
-        self.adopted = None;
-        if let Some(ring) = ring {
-            self.audit = ring;
+        self.last_commit = self.audit.next();
+        let in_place = match self.standing.fresh {
+            Some(_) => None,
+            None => match self.commit_in_place(records, events) {
+                Ok(()) => return Ok(()),
+                Err(fault) => Some(fault),
+            },
+        };
+        if let Some(fault) = in_place {
+            if self.standing.fresh.is_none() && fault.is_refusal() {
+                return Err(fault.into());
+            }
+            let trusted = self.standing.fresh.is_none();
+            tracing::warn!(%fault, trusted, "cannot write to the database file; writing a fresh one");
+            return match self.commit_fresh(records, events, model) {
+                Ok(()) => Ok(()),
+                Err(NotPlaced::Perhaps(fault)) => Err(StoreError::InDoubt(fault)),
+                Err(NotPlaced::Certainly(_)) => match self.undo() {
+                    Ok(()) => Err(fault.into()),
+                    Err(_) => Err(StoreError::InDoubt(fault)),
+                },
+            };
         }
-        self.database = Some(database);
-        Ok(())
+        match self.commit_fresh(records, events, model) {
+            Ok(()) => {
+                tracing::info!("wrote a fresh database file");
+                Ok(())
+            }
+            Err(NotPlaced::Perhaps(fault)) => Err(StoreError::InDoubt(fault)),
+            Err(NotPlaced::Certainly(fault)) => {
+                // Not for this batch, which the old file does not have, but for one that is in doubt.
+                let _ = self.undo();
+                Err(fault.into())
+            }
+        }
     }
 
-    /// No longer trusts the file, because a commit went unanswered that was given up: the next commit writes a new one.
+    /// No longer trusts the file, because the last commit went unanswered and was given up: whatever became of it, the next
+    /// commit writes a fresh file, which does not have it.
     pub fn distrust(&mut self) {
-        self.database = None;
+        self.carry_before = self.carry_before.min(self.last_commit);
+        self.standing.fresh.get_or_insert_default();
     }
 
     /// The newest entries of the audit log before number `before`, newest first, at most `max`.
@@ -238,401 +178,296 @@ impl Store {
         before: Option<u64>,
         max: usize,
     ) -> Result<Vec<AuditEntry>, StoreError> {
-        let database = self.take_database()?;
-        let entries = audit::read(&database, before, max);
-        self.database = Some(database);
+        let before = before.unwrap_or(u64::MAX).min(self.carried_before());
+        let reader = self.opened().and_then(|open| Reader::new(&open.database));
+        let entries = reader.and_then(|reader| audit::read(&reader, Some(before), max));
         Ok(entries.map_err(Box::new)?)
     }
 
-    /// The open database, or the reopened file after a failed write.
-    fn take_database(&mut self) -> Result<Database, StoreError> {
-        match self.database.take() {
-            Some(database) => Ok(database),
-            None => open_file(&self.path, self.cache_bytes),
+    /// Writes all of `model`, with the server's keys and the audit log, to a new database file, which replaces one of this
+    /// name: a backup.
+    ///
+    /// # Errors
+    /// When it cannot be written; there is no half file then.
+    pub fn copy_to(&mut self, path: &Path, model: &Model) -> Result<(), StoreError> {
+        let (folder, name) = offline::split(path)?;
+        let temporary = format!("{name}.new");
+        let carried = self.reader();
+        let fresh = Fresh::write(&folder, &temporary, self.cache_bytes, &mut |writer| {
+            self.fill(writer, model, &BTreeSet::new(), carried.as_ref())
+        })?;
+        Ok(fresh.place_closed(&folder, (&temporary, &name))?)
+    }
+
+    /// The open database, or the file opened again after a failure.
+    fn opened(&mut self) -> Result<&Open, redb::Error> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let file = self.folder.open(&self.source)?;
+                let backing = Backing::reading(file, self.standing.header.clone())?;
+                let database = Builder::new()
+                    .set_cache_size(self.cache_bytes)
+                    .create_with_backend(backing.clone())?;
+                Open { database, backing }
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// A reader of the database; none if it cannot be read.
+    fn reader(&mut self) -> Option<Reader> {
+        let reader = self.opened().and_then(|open| Reader::new(&open.database));
+        reader
+            .inspect_err(|fault| tracing::error!(%fault, "cannot read the database"))
+            .ok()
+    }
+
+    /// Writes a batch into the file as it is. After an error [`Standing`] says what that means.
+    fn commit_in_place(&mut self, records: &[Record], events: &[Event]) -> Result<(), WriteFault> {
+        self.opened()?;
+        let Some(Open { database, backing }) = self.open.take() else {
+            return Err(redb::Error::DatabaseClosed.into());
+        };
+        if let Err(fault) = backing.write_in_place(&*self.folder, FILE_NAME) {
+            match backing.is_as_it_was() {
+                true => self.open = Some(Open { database, backing }),
+                false => self.give_up(&backing, backing.synced_header()),
+            }
+            return Err(fault);
+        }
+        let start = backing.synced_header();
+        let mut written = None;
+        let committed = self.write_batch(&database, records, events, &mut written);
+        let is_on_disk = committed.is_ok() || backing.synced_header() != start;
+        match (is_on_disk, written) {
+            (true, Some((manifest, ring))) => {
+                self.manifest = manifest;
+                self.audit = ring.unwrap_or_else(|| std::mem::take(&mut self.audit));
+                self.forget_kept(records);
+                match &committed {
+                    Ok(()) => self.open = Some(Open { database, backing }),
+                    // What came after the sync failed.
+                    Err(_) => self.give_up(&backing, backing.synced_header()),
+                }
+                Ok(())
+            }
+            (_, _) => {
+                self.give_up(&backing, start);
+                committed
+            }
         }
     }
-}
 
-/// Opens the file with a check of every page. A damaged file is opened without the check, so that one flipped bit
-/// stops nobody; the warning comes first, because redb may panic on damaged pages.
-fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    let opened = match open_checked(path, cache_bytes, true) {
-        Err(OpenError::Database(DatabaseError::Storage(StorageError::Corrupted(fault)))) => {
-            tracing::error!(
-                path = %path.display(),
-                %fault,
-                "the database is damaged; restore it from a backup, or move it away if hearth does not start"
-            );
-            open_checked(path, cache_bytes, false)
+    fn write_batch(
+        &self,
+        database: &Database,
+        records: &[Record],
+        events: &[Event],
+        written: &mut Option<(Manifest, Option<audit::Ring>)>,
+    ) -> Result<(), WriteFault> {
+        let transaction = database.begin_write()?;
+        let mut writer = Writer::new(&transaction, self.manifest);
+        for record in records {
+            writer.record(record)?;
         }
-        opened => opened,
-    };
-    opened.map_err(|fault| match fault {
-        OpenError::File(source) => StoreError::Open {
-            path: path.to_owned(),
-            source,
-        },
-        OpenError::Database(DatabaseError::DatabaseAlreadyOpen) => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        OpenError::Database(other) => StoreError::Unreadable {
-            path: path.to_owned(),
-            source: Box::new(other.into()),
-        },
-    })
-}
+        let ring = self.audit.append(&mut writer, events)?;
+        *written = Some((writer.finish()?, ring));
+        Ok(transaction.commit()?)
+    }
 
-enum OpenError {
-    File(io::Error),
-    Database(DatabaseError),
-}
-
-fn open_checked(path: &Path, cache_bytes: usize, check: bool) -> Result<Database, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(OpenError::File)?;
-    let opened = FileBackend::new(file).and_then(|backend| {
-        Builder::new()
-            .set_cache_size(cache_bytes)
-            .set_check_integrity_on_open(check)
-            .create_with_backend(backend)
-    });
-    opened.map_err(OpenError::Database)
-}
-
-/// Checks the schema. In a new database, creates the tables and the server's keys.
-fn prepare(database: &Database, path: &Path) -> Result<(), StoreError> {
-    let found = read_schema(database).map_err(Box::new)?;
-    match found {
-        Some(found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known: SCHEMA_VERSION,
-        }),
-        Some(_) => Ok(()),
-        None => {
-            let noise = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
-            let derp = Zeroizing::new(hearth_core::state::secret::random::<32>()?);
-            create(database, &noise, &derp).map_err(Box::new)?;
-            Ok(())
+    /// Goes on from the file with this header, after a failure.
+    fn give_up(&mut self, backing: &Backing, header: Vec<u8>) {
+        backing.close_for_good();
+        self.standing.must_undo = backing.is_in_flight();
+        if !backing.is_as_it_was() {
+            self.standing.fresh = Some(Replacement::default());
         }
+        self.standing.header = Some(header);
     }
-}
 
-fn read_schema(database: &Database) -> Result<Option<u64>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(META) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(fault) => return Err(fault.into()),
-    };
-    let value = table.get(SCHEMA)?;
-    Ok(value.and_then(|bytes| bytes.value().try_into().ok().map(u64::from_le_bytes)))
-}
-
-fn create(database: &Database, noise: &[u8; 32], derp: &[u8; 32]) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(SCHEMA, SCHEMA_VERSION.to_le_bytes().as_slice())?;
-        meta.insert(NOISE_SECRET, noise.as_slice())?;
-        meta.insert(DERP_SECRET, derp.as_slice())?;
-        transaction.open_table(USERS)?;
-        transaction.open_table(NODES)?;
-        transaction.open_table(ATTRIBUTES)?;
-        transaction.open_table(PREAUTH_KEYS)?;
-        transaction.open_table(API_KEYS)?;
-        transaction.open_table(POLICIES)?;
-        transaction.open_table(DNS_RECORDS)?;
-        transaction.open_table(SHUT_OUT)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Whether there is a table of the machines that are shut out.
-fn has_shut_out(database: &Database) -> Result<bool, redb::Error> {
-    match database.begin_read()?.open_table(SHUT_OUT) {
-        Ok(_) => Ok(true),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
-        Err(fault) => Err(fault.into()),
-    }
-}
-
-/// Counts the machines of nodes without approval as shut out, since a person may have revoked it: until now this was kept
-/// with the nodes only, and would have been forgotten with them.
-fn adopt(loaded: &mut Loaded) -> Vec<Record> {
-    let out = loaded.nodes.iter().filter(|node| !node.authorized);
-    let out = out.map(|node| node.machine);
-    let out = out.filter(|machine| *machine != MachineKey::ZERO);
-    loaded.shut_out.extend(out);
-    let machines = loaded.shut_out.iter().copied();
-    machines.map(Record::PutShutOut).collect()
-}
-
-fn load(database: &Database) -> Result<Loaded, StoreError> {
-    read_all(database).map_err(|fault| StoreError::Failed(Box::new(fault)))
-}
-
-fn read_all(database: &Database) -> Result<Loaded, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let secret = |name: &str| -> Result<Zeroizing<[u8; 32]>, redb::Error> {
-        let value = meta.get(name)?;
-        let bytes = value.and_then(|bytes| bytes.value().try_into().ok());
-        bytes
-            .map(Zeroizing::new)
-            .ok_or_else(|| redb::Error::Corrupted(format!("the server's key {name:?} is damaged")))
-    };
-    let secrets = ServerSecrets {
-        noise: secret(NOISE_SECRET)?,
-        derp: secret(DERP_SECRET)?,
-    };
-    let mut skipped = Vec::new();
-    let counters: Option<Counters> = read_single(&meta, COUNTERS, &mut skipped)?;
-    let cursors: Option<Cursors> = read_single(&meta, CURSORS, &mut skipped)?;
-    let users = read_values::<_, User>(&transaction, &USERS, &mut skipped)?;
-    let nodes = read_values(&transaction, &NODES, &mut skipped)?;
-    let preauth = read_values::<_, PreAuthKey>(&transaction, &PREAUTH_KEYS, &mut skipped)?;
-    let api_keys = read_values::<_, ApiKey>(&transaction, &API_KEYS, &mut skipped)?;
-    let policies = read_values(&transaction, &POLICIES, &mut skipped)?;
-    let shut_out = read_values::<_, MachineKey>(&transaction, &SHUT_OUT, &mut skipped)?;
-    let mut dns_records = BTreeSet::new();
-    read_table(&transaction, &DNS_RECORDS, &mut skipped, &mut |_, value| {
-        dns_records.insert(DnsRecord::decode(value)?);
+    /// Writes the header back that leads to what was acknowledged, if the file may have another.
+    fn undo(&mut self) -> io::Result<()> {
+        let Some(header) = self
+            .standing
+            .header
+            .as_ref()
+            .filter(|_| self.standing.must_undo)
+        else {
+            return Ok(());
+        };
+        let file = self.folder.open_for_writing(FILE_NAME)?;
+        file.write_at(0, header)?;
+        file.sync()?;
+        self.standing.must_undo = false;
         Ok(())
-    })?;
-    let mut attributes = BTreeMap::new();
-    read_table(
-        &transaction,
-        &ATTRIBUTES,
-        &mut skipped,
-        &mut |key, value| {
-            let node = NodeId::new(key).ok_or(DecodeError::Damaged)?;
-            attributes.insert(node, Arc::new(Attributes::decode(value)?));
-            Ok(())
-        },
-    )?;
-    Ok(Loaded {
-        secrets,
-        counters: counters_from(counters.unwrap_or_default(), &transaction)?,
-        cursors: cursors.unwrap_or_default(),
-        shut_out: shut_out.into_iter().map(|machine| *machine).collect(),
-        users: users.into_iter().map(|user| (user.id, user)).collect(),
-        nodes,
-        attributes,
-        preauth_keys: preauth.into_iter().map(|key| (key.id, key)).collect(),
-        api_keys: api_keys.into_iter().map(|key| (key.id, key)).collect(),
-        dns_records,
-        policies,
-        skipped,
-    })
-}
+    }
 
-/// A single value of the table `meta`, if it is there and can be read.
-fn read_single<V: Stored>(
-    meta: &impl ReadableTable<&'static str, &'static [u8]>,
-    name: &'static str,
-    skipped: &mut Vec<Skipped>,
-) -> Result<Option<V>, redb::Error> {
-    let Some(bytes) = meta.get(name)? else {
-        return Ok(None);
-    };
-    let value = V::decode(bytes.value());
-    if let Err(fault) = value {
-        skipped.push(Skipped {
-            table: "meta",
-            key: name.to_owned(),
-            fault,
+    /// Writes everything into a fresh file, which takes the place of the old one.
+    fn commit_fresh(
+        &mut self,
+        records: &[Record],
+        events: &[Event],
+        model: &Model,
+    ) -> Result<(), NotPlaced> {
+        let touched: BTreeSet<(&'static str, Key)> = records.iter().map(place_of).collect();
+        let carried = self.reader();
+        let folder = Arc::clone(&self.folder);
+        let written = Fresh::write(&*folder, NEW_NAME, self.cache_bytes, &mut |writer| {
+            self.fill(writer, model, &touched, carried.as_ref())?;
+            self.audit.append(writer, events).map(|_| ())
         });
-    }
-    Ok(value.ok())
-}
-
-/// The next IDs by what is stored, raised above all IDs in use. A record of them that cannot be read would otherwise have
-/// new nodes take the place of old ones.
-fn counters_from(stored: Counters, transaction: &ReadTransaction) -> Result<Counters, redb::Error> {
-    let next = |table| -> Result<Option<u64>, redb::Error> {
-        Ok(last_key(transaction, table)?.map(|last| last.saturating_add(1).min(MAX_ID)))
-    };
-    let (node, user) = (next(NODES)?, next(USERS)?);
-    let (preauth_key, api_key) = (next(PREAUTH_KEYS)?, next(API_KEYS)?);
-    let preauth_key = preauth_key.and_then(PreAuthKeyId::new);
-    Ok(Counters {
-        node: stored
-            .node
-            .max(node.and_then(NodeId::new).unwrap_or(NodeId::FIRST)),
-        user: stored
-            .user
-            .max(user.and_then(UserId::new).unwrap_or(UserId::FIRST)),
-        preauth_key: stored
-            .preauth_key
-            .max(preauth_key.unwrap_or(PreAuthKeyId::FIRST)),
-        api_key: stored
-            .api_key
-            .max(api_key.and_then(ApiKeyId::new).unwrap_or(ApiKeyId::FIRST)),
-    })
-}
-
-fn last_key(
-    transaction: &ReadTransaction,
-    table: TableDefinition<'static, u64, &'static [u8]>,
-) -> Result<Option<u64>, redb::Error> {
-    let entries = match transaction.open_table(table) {
-        Ok(entries) => entries,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(fault) => return Err(fault.into()),
-    };
-    Ok(entries.last()?.map(|(key, _)| key.value()))
-}
-
-/// The values of a table, in the order of their keys.
-fn read_values<K, V>(
-    transaction: &ReadTransaction,
-    table: &'static TableDefinition<'static, K, &'static [u8]>,
-    skipped: &mut Vec<Skipped>,
-) -> Result<Vec<Arc<V>>, redb::Error>
-where
-    K: Key + 'static,
-    for<'a> K::SelfType<'a>: ToString,
-    V: Stored,
-{
-    let mut values = Vec::new();
-    read_table(transaction, table, skipped, &mut |_, value| {
-        values.push(Arc::new(V::decode(value)?));
+        drop(carried);
+        self.put_in_place(written.map_err(NotPlaced::Certainly)?)?;
+        self.forget_kept(records);
         Ok(())
-    })?;
-    Ok(values)
-}
+    }
 
-/// Takes one entry of a table.
-type Take<'a, K> =
-    dyn FnMut(<K as redb::Value>::SelfType<'_>, &[u8]) -> Result<(), DecodeError> + 'a;
+    /// Goes on with a fresh file in the place of the old one.
+    fn put_in_place(&mut self, fresh: Fresh) -> Result<(), NotPlaced> {
+        let keep = self.standing.fresh.as_ref();
+        let keep = keep.and_then(|replacement| replacement.keep.clone());
+        let folder = Arc::clone(&self.folder);
+        let placed = match fresh.place(&*folder, (NEW_NAME, FILE_NAME), keep.as_deref()) {
+            Ok(placed) => placed,
+            Err(NotPlaced::Certainly(fault)) => return Err(NotPlaced::Certainly(fault)),
+            Err(NotPlaced::Perhaps(fault)) => {
+                // Whichever file it is after a restart; now it is the new one, and what it has too much is written over.
+                self.open = None;
+                FILE_NAME.clone_into(&mut self.source);
+                self.standing = Standing {
+                    fresh: Some(Replacement::default()),
+                    ..Standing::default()
+                };
+                return Err(NotPlaced::Perhaps(fault));
+            }
+        };
+        let Fresh {
+            database,
+            backing,
+            manifest,
+        } = placed;
+        if let Some(open) = self.open.take() {
+            open.backing.close_for_good();
+        }
+        let counted = Reader::new(&database).and_then(|reader| audit::Ring::count(&reader));
+        match counted {
+            Ok(ring) => self.audit = std::mem::take(&mut self.audit).recounted(ring),
+            Err(fault) => tracing::error!(%fault, "cannot read the fresh database file"),
+        }
+        self.manifest = manifest;
+        self._locks.file = Some(backing.file());
+        FILE_NAME.clone_into(&mut self.source);
+        self.standing = Standing::default();
+        self.carry_before = u64::MAX;
+        self.open = Some(Open { database, backing });
+        Ok(())
+    }
 
-/// Calls `take` with each entry of a table, in key order. Entries that it cannot read are added to
-/// `skipped`. A database that is older than the table has no entries.
-fn read_table<K>(
-    transaction: &ReadTransaction,
-    table: &'static TableDefinition<'static, K, &'static [u8]>,
-    skipped: &mut Vec<Skipped>,
-    take: &mut Take<'_, K>,
-) -> Result<(), redb::Error>
-where
-    K: Key + 'static,
-    for<'a> K::SelfType<'a>: ToString,
-{
-    let entries = match transaction.open_table(*table) {
-        Ok(entries) => entries,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
-        Err(fault) => return Err(fault.into()),
-    };
-    for entry in entries.iter()? {
-        let (key, value) = entry?;
-        if let Err(fault) = take(key.value(), value.value()) {
-            skipped.push(Skipped {
-                table: table.name(),
-                key: key.value().to_string(),
-                fault,
+    /// Writes all of a model into a new database, and what the model does not have: the server's keys, values that cannot be
+    /// read (unless a record of the batch has `touched` them), the audit log, and tables of a newer hearth.
+    fn fill(
+        &self,
+        writer: &mut Writer<'_>,
+        model: &Model,
+        touched: &BTreeSet<(&'static str, Key)>,
+        carried: Option<&Reader>,
+    ) -> Result<(), redb::Error> {
+        put_secrets(writer, &self.secrets)?;
+        let is_kept =
+            |place: &(&'static str, Key)| self.kept.contains_key(place) && !touched.contains(place);
+        for record in Record::whole(model) {
+            if !is_kept(&place_of(&record)) {
+                writer.record(&record)?;
+            }
+        }
+        for (place, value) in self.kept.iter().filter(|(place, _)| is_kept(place)) {
+            writer.put(place.0, &place.1, value)?;
+        }
+        match carried {
+            Some(reader) => self.carry(writer, reader),
+            None => Ok(()),
+        }
+    }
+
+    /// Entries of the audit log from this number on are of commits that were refused.
+    fn carried_before(&self) -> u64 {
+        self.carry_before.min(self.audit.next())
+    }
+
+    /// Copies the tables that the model does not have, as far as they can be read.
+    fn carry(&self, writer: &mut Writer<'_>, reader: &Reader) -> Result<(), redb::Error> {
+        let tables = reader.tables().unwrap_or_else(|fault| {
+            tracing::error!(%fault, "the audit log is lost");
+            Vec::new()
+        });
+        let next = Key::Number(self.carried_before());
+        let own = |table: &str| OF_MODEL.contains(&table) || table == PENDING;
+        for table in tables.iter().filter(|table| !own(table)) {
+            let mut fault = None;
+            let read = reader.each(table, &mut |key, stored| {
+                let value = reader.value(table, key, stored);
+                // Entries of a batch that was refused are not taken along.
+                let value = value.filter(|_| table != AUDIT || *key < next);
+                match value.map(|value| writer.put(table, key, value)) {
+                    Some(Err(refused)) => {
+                        fault = Some(refused);
+                        Err(redb::Error::PreviousIo)
+                    }
+                    _ => Ok(()),
+                }
             });
+            match (fault, read) {
+                (Some(fault), _) => return Err(fault),
+                (None, Err(fault)) => {
+                    tracing::error!(table, %fault, "a table that cannot be read is lost in part");
+                }
+                (None, Ok(())) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What was written anew is no longer kept as it was.
+    fn forget_kept(&mut self, records: &[Record]) {
+        if !self.kept.is_empty() {
+            for record in records {
+                self.kept.remove(&place_of(record));
+            }
         }
     }
-    Ok(())
 }
 
-fn write(
-    database: &Database,
-    adopted: Option<&[Record]>,
-    records: &[Record],
-    events: &[Event],
-    audit: &audit::Ring,
-) -> Result<Option<audit::Ring>, redb::Error> {
-    let transaction = database.begin_write()?;
-    if adopted.is_some() {
-        transaction.open_table(SHUT_OUT)?;
-    }
-    for record in adopted.into_iter().flatten().chain(records) {
-        write_one(&transaction, record)?;
-    }
-    transaction.delete_table(PENDING)?;
-    let audit = audit.append(&transaction, events)?;
-    transaction.commit()?;
-    Ok(audit)
-}
-
-fn write_one(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
-    match record {
-        Record::Counters(counters) => put(transaction, META, COUNTERS, &counters.encode()),
-        Record::PutUser(user) => put(transaction, USERS, user.id.number(), &user.encode()),
-        Record::DeleteUser(id) => delete(transaction, USERS, id.number()),
-        Record::PutNode(node) => put(transaction, NODES, node.id.number(), &node.encode()),
-        Record::DeleteNode(id) => delete(transaction, NODES, id.number()),
-        Record::PutAttributes(id, attributes) => {
-            put(transaction, ATTRIBUTES, id.number(), &attributes.encode())
+impl Drop for Store {
+    /// Closes the file so that the next start needs no repair.
+    fn drop(&mut self) {
+        let Some(Open { database, backing }) = self.open.take() else {
+            return;
+        };
+        if database.close().is_err() && backing.is_in_flight() {
+            // The pages that the new header leads to may not be on disk.
+            self.standing.header = Some(backing.synced_header());
+            self.standing.must_undo = true;
+            if let Err(fault) = self.undo() {
+                tracing::error!(%fault, "cannot close the database properly");
+            }
         }
-        Record::DeleteAttributes(id) => delete(transaction, ATTRIBUTES, id.number()),
-        Record::PutPreAuthKey(key) => {
-            put(transaction, PREAUTH_KEYS, key.id.number(), &key.encode())
-        }
-        Record::DeletePreAuthKey(id) => delete(transaction, PREAUTH_KEYS, id.number()),
-        Record::PutApiKey(key) => put(transaction, API_KEYS, key.id.number(), &key.encode()),
-        Record::DeleteApiKey(id) => delete(transaction, API_KEYS, id.number()),
-        Record::PutDnsRecord(record) => put(
-            transaction,
-            DNS_RECORDS,
-            &*dns_key(record),
-            &record.encode(),
-        ),
-        Record::DeleteDnsRecord(record) => delete(transaction, DNS_RECORDS, &*dns_key(record)),
-        Record::PutPolicy(version) => put(
-            transaction,
-            POLICIES,
-            version.id.number(),
-            &version.encode(),
-        ),
-        Record::DeletePolicy(id) => delete(transaction, POLICIES, id.number()),
-        Record::Cursors(cursors) => put(transaction, META, CURSORS, &cursors.encode()),
-        Record::PutShutOut(machine) => put(
-            transaction,
-            SHUT_OUT,
-            &*machine.to_string(),
-            &machine.encode(),
-        ),
-        Record::DeleteShutOut(machine) => delete(transaction, SHUT_OUT, &*machine.to_string()),
     }
 }
 
-fn put<'k, K: Key + 'static>(
-    transaction: &WriteTransaction,
-    table: TableDefinition<'static, K, &'static [u8]>,
-    key: K::SelfType<'k>,
-    value: &[u8],
-) -> Result<(), redb::Error> {
-    transaction.open_table(table)?.insert(key, value)?;
-    Ok(())
+fn put_secrets(writer: &mut Writer<'_>, secrets: &ServerSecrets) -> Result<(), redb::Error> {
+    writer.put(META, &NOISE_SECRET.into(), &*secrets.noise)?;
+    writer.put(META, &DERP_SECRET.into(), &*secrets.derp)
 }
 
-fn delete<'k, K: Key + 'static>(
-    transaction: &WriteTransaction,
-    table: TableDefinition<'static, K, &'static [u8]>,
-    key: K::SelfType<'k>,
-) -> Result<(), redb::Error> {
-    transaction.open_table(table)?.remove(key)?;
-    Ok(())
-}
-
-/// The key of a record in [`DNS_RECORDS`].
-fn dns_key(record: &DnsRecord) -> String {
-    format!("{} {} {}", record.name, record.kind(), record.value)
+fn place_of(record: &Record) -> (&'static str, Key) {
+    let Entry { table, key, .. } = entry::of(record);
+    (table, key)
 }
 
 #[cfg(test)]
-mod failing;
+mod simulation;
 #[cfg(test)]
-pub(crate) use failing::{Disk, Mood};
+pub(crate) use simulation::{Disk, Mood};
 #[cfg(test)]
 mod tests;

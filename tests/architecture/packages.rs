@@ -50,7 +50,15 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("dlmalloc", &["main"]),
     ("sd_listen_fds", &["service/sockets"]),
     ("nix", &["system_clock"]),
-    ("rustix", &["interfaces", "config", "cli/output/terminal"]),
+    (
+        "rustix",
+        &[
+            "interfaces",
+            "config",
+            "cli/output/terminal",
+            "store/folder",
+        ],
+    ),
     ("tracing_subscriber", &["logging"]),
 ];
 

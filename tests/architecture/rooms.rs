@@ -154,7 +154,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("logging", &["config"]),
     ("service", &["config", "shutdown", "system_clock"]),
-    ("store", &["core/id", "core/keys", "core/state"]),
+    (
+        "store",
+        &[
+            "files",
+            "system_clock",
+            "core/id",
+            "core/keys",
+            "core/state",
+        ],
+    ),
     (
         "engine",
         &[
@@ -334,6 +343,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "server",
+            // Database files that no server has open.
+            "store",
             "api",
             "config",
             "logging",

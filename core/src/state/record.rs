@@ -25,7 +25,7 @@ use crate::keys::MachineKey;
 use crate::state::addr::Cursors;
 use crate::state::attributes::Attributes;
 use crate::state::dns::DnsRecord;
-use crate::state::model::{ApiKey, Counters, Node, PolicyText, PreAuthKey, User};
+use crate::state::model::{ApiKey, Counters, Model, Node, PolicyText, PreAuthKey, User};
 
 /// One durable change: a value to store, or one to delete.
 #[derive(Debug, Clone)]
@@ -66,6 +66,30 @@ pub enum Record {
     PutShutOut(MachineKey),
     /// Deletes that.
     DeleteShutOut(MachineKey),
+}
+
+impl Record {
+    /// The records that store a whole model.
+    pub fn whole(model: &Model) -> Vec<Self> {
+        let single = [
+            Self::Counters(model.counters),
+            Self::Cursors(Arc::clone(&model.cursors)),
+        ];
+        let users = model.users.values().cloned().map(Self::PutUser);
+        let nodes = model.nodes.iter().cloned().map(Self::PutNode);
+        let attributes = model.attributes.iter();
+        let attributes = attributes.map(|(node, all)| Self::PutAttributes(*node, Arc::clone(all)));
+        let preauth_keys = model.preauth_keys.values().cloned();
+        let api_keys = model.api_keys.values().cloned().map(Self::PutApiKey);
+        let dns_records = model.dns_records.iter().cloned().map(Self::PutDnsRecord);
+        let policies = model.policies.iter().cloned().map(Self::PutPolicy);
+        let shut_out = model.shut_out.iter().copied().map(Self::PutShutOut);
+        let all = single.into_iter().chain(users).chain(nodes);
+        let all = all.chain(attributes);
+        let all = all.chain(preauth_keys.map(Self::PutPreAuthKey));
+        let all = all.chain(api_keys).chain(dns_records);
+        all.chain(policies).chain(shut_out).collect()
+    }
 }
 
 /// Why a stored value cannot be read.

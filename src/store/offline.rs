@@ -1,0 +1,145 @@
+//! What the command line does with database files that no server has open.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Builder, Database};
+
+use super::backing::Backing;
+use super::check::{Report, inspect};
+use super::fault::StoreError;
+use super::folder::{DataFile, Directory, Folder};
+use super::fresh::Fresh;
+use super::load::{self, Loaded};
+use super::read::Reader;
+use super::schema::{MANIFEST, META, PENDING, SCHEMA, SCHEMA_VERSION};
+
+/// Cache for a file that is read once, in bytes.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Checks everything in a database file: redb's check of each page, the checksum of each value, the manifest. Never writes.
+///
+/// # Errors
+/// If the file cannot be opened, or a server has it open. What cannot be read in it is a fault in the report.
+pub fn verify(path: &Path) -> Result<Report, StoreError> {
+    let file = open(path)?;
+    inspect(&file).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads everything in a database file. Never writes.
+///
+/// # Errors
+/// If the file cannot be opened or read, or a server has it open. [`verify`] first: redb may panic on damaged pages.
+pub fn read_all(path: &Path) -> Result<Loaded, StoreError> {
+    let (_database, reader) = reader(path)?;
+    let (loaded, _) = load::read_all(&reader).map_err(Box::new)?;
+    Ok(loaded)
+}
+
+/// A reader, and the database that it needs.
+fn reader(path: &Path) -> Result<(Database, Reader), StoreError> {
+    let backing = Backing::reading(open(path)?, None).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backing)
+        .map_err(|fault| Box::new(fault.into()))?;
+    let reader = Reader::new(&database).map_err(Box::new)?;
+    match reader.schema {
+        Some(found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        }),
+        _ => Ok((database, reader)),
+    }
+}
+
+/// Writes all values of a database file that can be read into a new one in the schema of this version, which takes the place
+/// of what is at `to`. Gives the report on the old file: what its faults name is missing in the new one.
+///
+/// # Errors
+/// If one of the files cannot be opened or is in use, or the new one cannot be written; what is at `to` then remains.
+pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
+    let report = verify(from)?;
+    let (folder, name) = split(to)?;
+    let target = folder.open(&name);
+    if let Ok(target) = &target
+        && !is_same(from, &**target)
+        && !target.lock().unwrap_or(false)
+    {
+        return Err(StoreError::InUse {
+            path: to.to_owned(),
+        });
+    }
+    let (_database, reader) = reader(from)?;
+    let temporary = format!("{name}.new");
+    let fresh = Fresh::write(&folder, &temporary, CACHE_BYTES, &mut |writer| {
+        for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
+            let mut refused = None;
+            let read = reader.each(table, &mut |key, stored| {
+                let is_of_file = table == META && [SCHEMA, MANIFEST].contains(&&*key.to_string());
+                let value = reader.value(table, key, stored).filter(|_| !is_of_file);
+                match value.map(|value| writer.put(table, key, value)) {
+                    Some(Err(fault)) => {
+                        refused = Some(fault);
+                        Err(redb::Error::PreviousIo)
+                    }
+                    _ => Ok(()),
+                }
+            });
+            match (refused, read) {
+                (Some(fault), _) => return Err(fault),
+                (None, Err(fault)) => {
+                    tracing::error!(table, %fault, "a table cannot be read to its end");
+                }
+                (None, Ok(())) => {}
+            }
+        }
+        Ok(())
+    })?;
+    fresh.place_closed(&folder, (&temporary, &name))?;
+    Ok(report)
+}
+
+fn open(path: &Path) -> Result<Arc<dyn DataFile>, StoreError> {
+    let at = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(at)?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: path.to_owned(),
+        }),
+        // Where the file system has no locks there is none.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Arc::new(file)),
+    }
+}
+
+fn is_same(path: &Path, file: &dyn DataFile) -> bool {
+    let other = File::open(path);
+    let same = other.and_then(|other| Ok(DataFile::identity(&other)? == file.identity()?));
+    same.unwrap_or(false)
+}
+
+/// The directory of a file, and the name in it.
+pub(super) fn split(path: &Path) -> Result<(Directory, String), StoreError> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| StoreError::Open {
+        path: path.to_owned(),
+        source: io::ErrorKind::InvalidFilename.into(),
+    })?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    Ok((Directory(parent.to_owned()), name.to_owned()))
+}
