@@ -16,6 +16,7 @@ pub use standalone::run as run_relay;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use hearth_derp::ServerSecret;
@@ -46,7 +47,7 @@ use crate::status::client_reports::ClientReports;
 use crate::status::http_counters::HttpCounters;
 use crate::status::public_url::DroppedUpgrades;
 use crate::status::ssh_checks::SshChecks;
-use crate::store::{AuditLimits, Check, Notice, Store, StoreError};
+use crate::store::{AuditLimits, Notice, Store, StoreError};
 use crate::web::{WebContext, WrongKeys};
 use base::Base;
 use dns::Dns;
@@ -107,8 +108,7 @@ pub fn run(
     let notifier = SystemdNotifier::of_this_process();
     notifier.status("opening the database");
     let limits = &config.limits;
-    let opened = Store::open_checked(&config.data_dir, limits.database_cache, Check::Apart);
-    let (mut store, loaded) = opened?;
+    let (mut store, loaded) = Store::open(&config.data_dir, limits.database_cache)?;
     if let Some(notice) = &loaded.notice {
         log_notice(notice);
     }
@@ -163,7 +163,7 @@ fn log_notice(notice: &Notice) {
         } => tracing::error!(
             reason,
             backup = %backup.display(),
-            kept = ?kept,
+            kept = %kept.as_deref().unwrap_or(Path::new("-")).display(),
             "the database was damaged or lost; restored the newest good backup, and changes made since are lost"
         ),
         Notice::Migrated { from, kept } => tracing::warn!(

@@ -80,7 +80,7 @@ impl Ring {
         self.next
     }
 
-    /// What a database has that was written anew, with the bounds of before. No number is used twice.
+    /// What a fresh file has, with the bounds of before. No number is used twice.
     pub(super) fn recounted(self, ring: Self) -> Self {
         Self {
             limits: self.limits,

@@ -57,10 +57,13 @@ struct Overlay {
     len: u64,
     /// Length of the part of the file that was never cut off.
     of_file: u64,
+    /// The headers that redb has synced, in their order: a power cut between two of them must find one or the other, for
+    /// each says how much of the next one may be trusted.
+    headers: Vec<Vec<u8>>,
 }
 
 impl Backing {
-    /// A file to read. `header` is the one that it should have, if that is another than it may have.
+    /// A file to read. `header` is the one that it should have, if it may have another.
     pub(super) fn reading(file: Arc<dyn DataFile>, header: Option<Vec<u8>>) -> io::Result<Self> {
         let len = file.len()?;
         let header = match header {
@@ -76,6 +79,7 @@ impl Backing {
             blocks: BTreeMap::new(),
             len,
             of_file: len,
+            headers: Vec::new(),
         };
         Ok(Self::new(file, Mode::Overlay(overlay), header))
     }
@@ -126,13 +130,17 @@ impl Backing {
                 false => file.sync(),
             }
         };
-        let has_blocks = !overlay.blocks.is_empty();
+        let (has_blocks, headers) = (!overlay.blocks.is_empty(), overlay.headers.clone());
         let written = write(overlay, &*file);
         inner.is_touched |= has_blocks;
         written.map_err(WriteFault::at("writing"))?;
         inner.file = file;
         inner.mode = Mode::InPlace;
-        inner.sync().map_err(WriteFault::at("syncing"))
+        for header in headers {
+            inner.header = header;
+            inner.sync().map_err(WriteFault::at("syncing"))?;
+        }
+        Ok(())
     }
 
     /// Syncs a file that was built. From then on it is written in place.
@@ -297,8 +305,15 @@ impl StorageBackend for Backing {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.inner();
-        match inner.mode {
-            Mode::Overlay(_) | Mode::Building => Ok(()),
+        let inner = &mut *inner;
+        match &mut inner.mode {
+            Mode::Overlay(overlay) => {
+                if overlay.headers.last().unwrap_or(&inner.synced) != &inner.header {
+                    overlay.headers.push(inner.header.clone());
+                }
+                Ok(())
+            }
+            Mode::Building => Ok(()),
             Mode::InPlace => inner.sync(),
             Mode::Closed => Err(closed()),
         }

@@ -4,13 +4,15 @@
 //! opens a database ([`answer`]).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Builder, Database, DatabaseError};
+use serde::{Deserialize, Serialize};
 
 use super::backing::Backing;
 use super::folder::{DataFile, Folder};
@@ -27,17 +29,30 @@ const COMMAND: &str = "__check-database";
 /// What that process says before its verdict.
 const LEAD: &str = "hearth-check: ";
 
-/// Where a database is checked before it is opened.
+/// Set once this process is known to be one that answers.
+static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// Where a database is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
+pub(super) enum Check {
     /// In this process. A panic of redb on damaged pages is then one of this process.
     Here,
-    /// In a process of its own, if there can be one. For programs whose `main` calls [`answer`].
+    /// In a process of its own, if there can be one.
     Apart,
 }
 
+impl Check {
+    /// Apart in a program whose `main` calls [`answer`].
+    pub(super) fn usual() -> Self {
+        match ANSWERS.load(Ordering::Relaxed) {
+            true => Self::Apart,
+            false => Self::Here,
+        }
+    }
+}
+
 /// What to think of a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Everything is there.
     Sound {
@@ -62,7 +77,7 @@ pub enum Verdict {
 }
 
 /// Something that is wrong with a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The table; `None` if it is about all of the file.
     pub table: Option<String>,
@@ -83,7 +98,7 @@ impl fmt::Display for Fault {
 }
 
 /// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// What to think of it.
     pub verdict: Verdict,
@@ -97,17 +112,20 @@ pub struct Report {
     pub faults: Vec<Fault>,
 }
 
-/// Checks a database, in this process. Never writes.
+/// Checks a database, in this process. Never writes. `first` gets the report as it is before what may panic.
 ///
 /// # Errors
 /// If the file cannot be opened. What cannot be read is a fault in the report.
-pub(super) fn inspect(file: &Arc<dyn DataFile>) -> io::Result<Report> {
+pub(super) fn inspect(
+    file: &Arc<dyn DataFile>,
+    first: &mut dyn FnMut(&Report),
+) -> io::Result<Report> {
     // Where panics do not abort the program, one of redb's is a fault like others.
-    let inspected = catch_unwind(AssertUnwindSafe(|| inspect_file(file)));
+    let inspected = catch_unwind(AssertUnwindSafe(|| inspect_file(file, first)));
     inspected.unwrap_or_else(|_| Ok(Report::unreadable("a page does not make sense".to_owned())))
 }
 
-fn inspect_file(file: &Arc<dyn DataFile>) -> io::Result<Report> {
+fn inspect_file(file: &Arc<dyn DataFile>, first: &mut dyn FnMut(&Report)) -> io::Result<Report> {
     if file.len()? == 0 {
         return Ok(Report::unreadable("it is empty".to_owned()));
     }
@@ -115,10 +133,12 @@ fn inspect_file(file: &Arc<dyn DataFile>) -> io::Result<Report> {
         Ok(database) => Ok(Report::of(&database, None)),
         Err(fault) => {
             let fault = fault.to_string();
+            let unreadable = Report::unreadable(fault.clone());
+            first(&unreadable);
             // What can be read without the check may still be complete.
             Ok(match open_to_read(file, false) {
                 Ok(database) => Report::of(&database, Some(fault)),
-                Err(_) => Report::unreadable(fault),
+                Err(_) => unreadable,
             })
         }
     }
@@ -263,92 +283,68 @@ impl Survey {
     }
 }
 
-/// The verdict on a file of the directory, which nobody may write meanwhile.
-pub(super) fn verdict(folder: &dyn Folder, name: &str, how: Check) -> io::Result<Verdict> {
+/// Checks a file of the directory, which nobody may write meanwhile.
+pub(super) fn report(folder: &dyn Folder, name: &str, how: Check) -> io::Result<Report> {
     if how == Check::Apart {
         match ask(&folder.path(name)) {
-            Ok(verdict) => return Ok(verdict),
+            Ok(report) => return Ok(report),
             Err(fault) => {
                 tracing::warn!(%fault, "cannot check the database in a process of its own; checking it in this one");
             }
         }
     }
-    Ok(inspect(&folder.open(name)?)?.verdict)
+    inspect(&folder.open(name)?, &mut |_| {})
 }
 
 /// Asks a process of its own. An error says that there is none.
-fn ask(path: &Path) -> io::Result<Verdict> {
+fn ask(path: &Path) -> io::Result<Report> {
     use std::os::unix::process::ExitStatusExt;
     let output = Command::new("/proc/self/exe")
         .arg(COMMAND)
         .arg(path)
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let said = said.lines().find_map(|line| line.strip_prefix(LEAD));
-    if let Some(verdict) = said.and_then(Verdict::parse) {
-        return Ok(verdict);
+    let reports = said.lines().filter_map(|line| line.strip_prefix(LEAD));
+    let last = reports.filter_map(|report| serde_json::from_str(report).ok());
+    if let Some(report) = last.last() {
+        return Ok(report);
     }
     match output.status.signal() {
         Some(signal) => {
             let error = String::from_utf8_lossy(&output.stderr);
             let last = error.lines().rfind(|line| !line.trim().is_empty());
             let last = last.unwrap_or_default();
-            let reason =
-                format!("a page does not make sense: reading it ended by signal {signal}: {last}");
-            Ok(Verdict::Damaged { reason })
+            let reason = format!("reading it ended by signal {signal}: {last}");
+            Ok(Report::unreadable(reason))
         }
         None => Err(io::Error::other(format!("it ended with {}", output.status))),
     }
 }
 
-/// Checks a database and prints the verdict, if this process was started for that; then the program has to exit so.
+/// Checks a database and prints the report, if this process was started for that; then the program has to exit so. A `main`
+/// that calls this first has its databases checked in processes of their own.
 pub fn answer() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()? != COMMAND {
+    if arguments.next().is_none_or(|argument| argument != COMMAND) {
+        ANSWERS.store(true, Ordering::Relaxed);
         return None;
     }
     let path = arguments.next()?;
     let file = std::fs::File::open(&path).map(|file| Arc::new(file) as Arc<dyn DataFile>);
-    match file.and_then(|file| inspect(&file)) {
+    let mut say = |report: &Report| {
+        if let Ok(report) = serde_json::to_string(report) {
+            let _ = writeln!(io::stdout(), "{LEAD}{report}");
+        }
+    };
+    match file.and_then(|file| inspect(&file, &mut say)) {
         Ok(report) => {
-            println!("{LEAD}{}", report.verdict.text());
+            say(&report);
             Some(ExitCode::SUCCESS)
         }
-        Err(fault) => {
-            eprintln!("{}: {fault}", Path::new(&path).display());
-            Some(ExitCode::FAILURE)
-        }
-    }
-}
-
-impl Verdict {
-    /// The verdict as the process of a check says it.
-    fn text(&self) -> String {
-        let line = |reason: &str| reason.replace(['\n', '\r'], " ");
-        match self {
-            Self::Sound { schema } => format!("sound {schema}"),
-            Self::Newer { found } => format!("newer {found}"),
-            Self::Repairable { reason } => format!("repairable {}", line(reason)),
-            Self::Damaged { reason } => format!("damaged {}", line(reason)),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, rest) = text.split_once(' ')?;
-        let reason = rest.to_owned();
-        match kind {
-            "sound" => Some(Self::Sound {
-                schema: rest.parse().ok()?,
-            }),
-            "newer" => Some(Self::Newer {
-                found: rest.parse().ok()?,
-            }),
-            "repairable" => Some(Self::Repairable { reason }),
-            "damaged" => Some(Self::Damaged { reason }),
-            _ => None,
-        }
+        Err(_) => Some(ExitCode::FAILURE),
     }
 }

@@ -97,7 +97,7 @@ pub struct Loaded {
     pub skipped: Vec<Skipped>,
     /// What happened to the database, for the log and the status; `None` is the usual case.
     pub notice: Option<Notice>,
-    /// Why the database cannot be written now, as far as that can be told without writing; each change tries again.
+    /// Why the database cannot be written now, as far as that is known without writing; each change tries again.
     pub unwritable: Option<StoreError>,
 }
 

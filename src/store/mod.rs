@@ -6,7 +6,7 @@
 //! - `opening` decides what is opened: the file, a repaired one, a backup, a new one, or nothing.
 //! - `check` says whether a file is whole, by redb's checks, `seal`'s checksums and the manifest.
 //! - `backing` is the file under redb: in memory until the first change, the header last.
-//! - `fresh` writes a whole new file and puts it in the place of one that is not trusted.
+//! - `fresh` writes a whole new file, which replaces one that is not trusted.
 //! - `folder` is the directory, a seam for tests; `read`, `write`, `load`, `entry` and `schema` are the contents.
 
 mod audit;
@@ -46,7 +46,7 @@ use hearth_core::state::model::Model;
 use hearth_core::state::record::Record;
 
 pub use audit::AuditLimits;
-pub use check::{Check, Fault, Report, Verdict, answer};
+pub use check::{Fault, Report, Verdict, answer};
 pub use fault::{StoreError, WriteFault};
 pub use load::{Loaded, Notice, ServerSecrets, Skipped};
 pub use offline::{read_all, rewrite, verify};
@@ -303,7 +303,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes everything into a fresh file, which takes the place of the old one.
+    /// Writes everything into a fresh file, which replaces the old one.
     fn commit_fresh(
         &mut self,
         records: &[Record],
@@ -323,7 +323,7 @@ impl Store {
         Ok(())
     }
 
-    /// Goes on with a fresh file in the place of the old one.
+    /// Goes on with a fresh file, which replaces the old one.
     fn put_in_place(&mut self, fresh: Fresh) -> Result<(), NotPlaced> {
         let keep = self.standing.fresh.as_ref();
         let keep = keep.and_then(|replacement| replacement.keep.clone());
@@ -428,7 +428,7 @@ impl Store {
         Ok(())
     }
 
-    /// What was written anew is no longer kept as it was.
+    /// What a batch has written is no longer kept as it was.
     fn forget_kept(&mut self, records: &[Record]) {
         if !self.kept.is_empty() {
             for record in records {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use redb::{Builder, Database};
 
+use super::BACKUPS;
 use super::backing::Backing;
-use super::check::{Report, inspect};
+use super::check::{Check, Report, Verdict, report};
 use super::fault::StoreError;
 use super::folder::{DataFile, Directory, Folder};
 use super::fresh::Fresh;
@@ -24,8 +25,9 @@ const CACHE_BYTES: usize = 1 << 20;
 /// # Errors
 /// If the file cannot be opened, or a server has it open. What cannot be read in it is a fault in the report.
 pub fn verify(path: &Path) -> Result<Report, StoreError> {
-    let file = open(path)?;
-    inspect(&file).map_err(|source| StoreError::Open {
+    let _lock = open(path)?;
+    let (folder, name) = split(path)?;
+    report(&folder, &name, Check::usual()).map_err(|source| StoreError::Open {
         path: path.to_owned(),
         source,
     })
@@ -62,13 +64,23 @@ fn reader(path: &Path) -> Result<(Database, Reader), StoreError> {
     }
 }
 
-/// Writes all values of a database file that can be read into a new one in the schema of this version, which takes the place
-/// of what is at `to`. Gives the report on the old file: what its faults name is missing in the new one.
+/// Writes all values of a database file that can be read into a new one in the schema of this version, which replaces what
+/// is at `to`. Gives the report on the old file: what its faults name is missing in the new one.
 ///
 /// # Errors
-/// If one of the files cannot be opened or is in use, or the new one cannot be written; what is at `to` then remains.
+/// If one of the files cannot be opened or is in use, nothing of the old one can be read, or the new one cannot be written; what is at `to` then remains.
 pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
     let report = verify(from)?;
+    if report.schema.is_none() {
+        let Verdict::Damaged { reason } = report.verdict else {
+            return Ok(report);
+        };
+        return Err(StoreError::Damaged {
+            path: from.to_owned(),
+            backups: from.with_file_name(BACKUPS),
+            reason,
+        });
+    }
     let (folder, name) = split(to)?;
     let target = folder.open(&name);
     if let Ok(target) = &target

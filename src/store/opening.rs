@@ -11,7 +11,7 @@ use redb::Builder;
 use zeroize::Zeroizing;
 
 use super::backing::Backing;
-use super::check::{Check, Verdict, verdict};
+use super::check::{Check, Verdict, report};
 use super::fault::{StoreError, WriteFault};
 use super::folder::{DataFile, Directory, Folder};
 use super::fresh::{Fresh, NotPlaced};
@@ -39,7 +39,7 @@ const DAMAGED_KEPT: usize = 3;
 struct Chosen {
     /// Its file.
     source: String,
-    /// Whether it has to be written anew, under the name [`FILE_NAME`], and why.
+    /// Whether a fresh file replaces it, under the name [`FILE_NAME`], and why.
     replaces: Option<Why>,
     open: Open,
     reader: Reader,
@@ -56,7 +56,8 @@ enum Why {
 }
 
 impl Store {
-    /// Opens the database in `data_dir` and reads all of it, after a check in this process. Creates both at the first start.
+    /// Opens the database in `data_dir` and reads all of it, after a check ([`answer`](super::answer)). Creates both at the
+    /// first start.
     ///
     /// `cache_bytes` bounds redb's page cache. Writes nothing, unless there is a reason beside that: a first start, an
     /// earlier schema, damage.
@@ -65,23 +66,12 @@ impl Store {
     /// When the file cannot be opened, is in use, was written by a newer hearth, or is damaged or lost and there is no good
     /// backup.
     pub fn open(data_dir: &Path, cache_bytes: usize) -> Result<(Self, Loaded), StoreError> {
-        Self::open_checked(data_dir, cache_bytes, Check::Here)
-    }
-
-    /// The same with a check where `check` says.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_checked(
-        data_dir: &Path,
-        cache_bytes: usize,
-        check: Check,
-    ) -> Result<(Self, Loaded), StoreError> {
         files::create_directory(data_dir).map_err(|source| StoreError::Open {
             path: data_dir.to_owned(),
             source,
         })?;
-        Self::open_in(Arc::new(Directory(data_dir.to_owned())), cache_bytes, check)
+        let folder = Arc::new(Directory(data_dir.to_owned()));
+        Self::open_in(folder, cache_bytes, Check::usual())
     }
 
     pub(super) fn open_in(
@@ -220,7 +210,7 @@ impl Store {
         (store, loaded)
     }
 
-    /// What to say of a database that is written anew, and the name under which the old file is kept.
+    /// What to say of a database that a fresh file replaces, and the name under which the old file is kept.
     fn notice(&self, why: Why) -> (Notice, Option<String>) {
         let seconds = system_clock::now().wall.unix_ms() / 1000;
         let damaged = format!("{DAMAGED}{seconds}");
@@ -363,7 +353,7 @@ fn choose(
             // A read-only file system has nothing to sync, and says so.
             tracing::debug!(%fault, "cannot sync the database before reading it");
         }
-        let replaces = match verdict(folder, FILE_NAME, check).map_err(at)? {
+        let replaces = match report(folder, FILE_NAME, check).map_err(at)?.verdict {
             Verdict::Sound {
                 schema: SCHEMA_VERSION,
             } => Ok(None),
@@ -392,7 +382,7 @@ fn choose(
         "it is missing".to_owned()
     };
     for backup in backups(folder).map_err(at)? {
-        let fault = match verdict(folder, &backup, check) {
+        let fault = match report(folder, &backup, check).map(|report| report.verdict) {
             Ok(Verdict::Sound { .. }) => {
                 let why = Some(Why::Restored(reason.clone()));
                 match read(folder, cache_bytes, &backup, why) {

@@ -1,7 +1,7 @@
 //! Checksums: each stored value ends with one, and the manifest sums them up, so that a value that is damaged, lost or
 //! of an earlier time is noticed, whatever redb says.
 //!
-//! They tell accidents, not attackers: whoever can write the file can write the checksums.
+//! They tell accidents, not attackers: anyone who can write the file can write the checksums.
 
 use ring::digest::{Context, SHA256};
 

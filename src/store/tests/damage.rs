@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::before::Before;
 use super::crash::Subject;
 use super::*;
-use crate::store::check::inspect;
+use crate::store::check::{Check, inspect};
 use crate::store::folder::Folder;
 use crate::store::simulation::{Chance, Disk};
-use crate::store::{BACKUPS, Check, Notice, Verdict};
+use crate::store::{BACKUPS, Notice, Verdict};
 
 const BACKUP: &str = "backups/hearth-20260301-000000.redb";
 
@@ -252,7 +252,7 @@ fn a_record_that_is_lost_or_comes_back_is_noticed_although_redb_is_satisfied() {
         drop(table);
         transaction.commit().unwrap();
         drop(database);
-        let report = inspect(&disk.open(FILE_NAME).unwrap()).unwrap();
+        let report = inspect(&disk.open(FILE_NAME).unwrap(), &mut |_| {}).unwrap();
         let Verdict::Damaged { reason } = &report.verdict else {
             panic!("{report:?}");
         };

@@ -391,6 +391,48 @@ fn decoding_gives_what_was_encoded() {
     assert!(records.count() >= 3);
 }
 
+/// A hundred nodes, one of which gets another name: what that writes.
+#[test]
+fn a_small_change_is_one_sync_and_some_pages() {
+    use crate::store::simulation::Disk;
+    let mut world = World::new();
+    let settings = Arc::make_mut(&mut world.model.settings);
+    (settings.max_preauth_keys, settings.max_nodes) = (200, 200);
+    world
+        .apply(Command::CreateUser(NewUser {
+            name: "anna".into(),
+            ..NewUser::default()
+        }))
+        .unwrap();
+    let nodes: Vec<NodeId> = (1..=100).map(|number| world.node_number(number)).collect();
+    let disk = Disk::default();
+    let (mut store, _) = Store::on(&disk);
+    store
+        .commit(&world.records, &world.events, &world.model)
+        .unwrap();
+    let mut figures = Vec::new();
+    for number in 0..10 {
+        world.records.clear();
+        world.events.clear();
+        let rename = Command::RenameNode(nodes[number * 7], format!("tv{number}").into());
+        world.apply(rename).unwrap();
+        let before = (disk.written(), disk.syncs());
+        store
+            .commit(&world.records, &world.events, &world.model)
+            .unwrap();
+        figures.push((disk.written() - before.0, disk.syncs() - before.1));
+    }
+    for step in disk.log().iter().rev().take(12) {
+        let text = format!("{step:?}");
+        println!("{}", &text[..text.len().min(400)]);
+    }
+    println!("bytes and syncs of ten small changes: {figures:?}");
+    figures.sort_unstable();
+    // Some make the file grow, which takes another sync.
+    assert_eq!(figures[4].1, 1);
+    assert!(figures[4].0 <= 32 << 10, "{figures:?}");
+}
+
 fn users_created(count: usize) -> World {
     let mut world = World::new();
     for number in 0..count {
