@@ -1,9 +1,10 @@
 //! Places in the queue of commands, and how they are divided.
 //!
 //! Each node, each machine and each API client has a few. All devices together leave a quarter of the queue to people and
-//! to hearth itself, and machines with neither a node nor a preauth key get a quarter at most, so that neither a flood of one device nor many
-//! unknown machines keep others from being served.
+//! to hearth itself, and machines with neither a node nor a preauth key get a quarter at most (half of that from one address), so that
+//! neither a flood of one device nor many unknown machines keep others from being served.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hearth_shares::{Counts, Held};
@@ -39,6 +40,9 @@ pub(super) struct Places {
     strangers: Arc<Semaphore>,
     each_device: Counts<Source>,
     each_client: Counts<Source>,
+    /// Half of [`Self::strangers`] at most for an IPv4 address or an IPv6 /48, since it can present as many machine keys
+    /// as it likes.
+    each_address: Counts<IpAddr>,
 }
 
 /// A place in the queue; free again when dropped.
@@ -46,6 +50,7 @@ pub(super) struct Places {
 pub(super) struct Place {
     _permits: [Option<OwnedSemaphorePermit>; 3],
     _share: Option<Held<Source>>,
+    _address: Option<Held<IpAddr>>,
 }
 
 impl Places {
@@ -59,6 +64,7 @@ impl Places {
             strangers: semaphore(part(4)),
             each_device: Counts::new(DEVICE_SHARE.min(part(6))),
             each_client: Counts::new(part(4)),
+            each_address: Counts::new(part(8)),
         }
     }
 
@@ -91,6 +97,17 @@ impl Places {
             Some(share) => Some(share?),
             None => None,
         };
+        let address = match command {
+            Command::Register(request) if is_stranger => {
+                let source = hearth_shares::Source::of(request.source);
+                // A proxy on this machine carries many clients.
+                match source.is_loopback() {
+                    true => None,
+                    false => Some(self.each_address.take(source.wide())?),
+                }
+            }
+            _ => None,
+        };
         let take = |places: &Arc<Semaphore>| places.clone().try_acquire_owned().ok();
         let mut permits = [None, None, None];
         let wanted = [
@@ -106,6 +123,7 @@ impl Places {
         Some(Place {
             _permits: permits,
             _share: share,
+            _address: address,
         })
     }
 
@@ -115,6 +133,7 @@ impl Places {
         Some(Place {
             _permits: [None, None, Some(permit)],
             _share: None,
+            _address: None,
         })
     }
 }
@@ -149,8 +168,13 @@ mod tests {
         }
 
         fn register(&self, machine: u8) -> Option<Place> {
-            let request = Command::Register(Box::new(plain(machine, machine)));
-            self.take(&Principal::Device, request)
+            self.register_from(machine, [192, 0, 2, machine])
+        }
+
+        fn register_from(&self, machine: u8, address: [u8; 4]) -> Option<Place> {
+            let mut request = plain(machine, machine);
+            request.source = address.into();
+            self.take(&Principal::Device, Command::Register(Box::new(request)))
         }
 
         fn delete(&self, by: &Principal) -> Option<Place> {
@@ -200,12 +224,29 @@ mod tests {
     }
 
     #[test]
+    fn an_address_with_many_machine_keys_leaves_half_of_the_places_to_others() {
+        let queue = queue(64);
+        let from = |address: [u8; 4]| {
+            let machines = 100..200;
+            let places = machines.filter_map(|machine| queue.register_from(machine, address));
+            places.collect::<Vec<_>>()
+        };
+        let flood = from([192, 0, 2, 1]);
+        assert_eq!(flood.len(), 8);
+        assert_eq!(from([192, 0, 2, 2]).len(), 8);
+        drop(flood);
+        let through_a_local_proxy = from([127, 0, 0, 1]);
+        assert_eq!(through_a_local_proxy.len(), 16);
+    }
+
+    #[test]
     fn machines_with_a_preauth_key_are_no_strangers() {
         let mut queue = queue(24);
         queue.world.preauth_key("k", |key| key.reusable = true);
         let invited = |machine, key| {
-            let request = Command::Register(Box::new(with_key(machine, machine, key)));
-            queue.take(&Principal::Device, request)
+            let mut request = with_key(machine, machine, key);
+            request.source = [192, 0, 2, machine].into();
+            queue.take(&Principal::Device, Command::Register(Box::new(request)))
         };
         let joining: Vec<_> = (100..200)
             .filter_map(|machine| invited(machine, "k"))
