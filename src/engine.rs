@@ -210,18 +210,12 @@ const LOST_POLICY: &str = "This version is damaged, or of a newer hearth.";
 /// The model of what the database holds.
 fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     let mut model = Model::new(settings, now);
+    model.boot = system_clock::boot();
     model.counters = loaded.counters;
     model.cursors = Arc::new(loaded.cursors);
     model.shut_out = Arc::new(loaded.shut_out);
     model.users = Arc::new(loaded.users);
-    model.by_key = Arc::new(
-        loaded
-            .nodes
-            .iter()
-            .map(|node| (node.key, node.id))
-            .collect(),
-    );
-    model.nodes = Arc::new(loaded.nodes);
+    model.set_nodes(loaded.nodes);
     model.attributes = Arc::new(loaded.attributes);
     model.preauth_keys = Arc::new(loaded.preauth_keys);
     model.api_keys = Arc::new(loaded.api_keys);
@@ -287,7 +281,8 @@ impl Writer {
         while !stopping {
             let now = system_clock::now();
             self.look_at_disk(now);
-            let wait = self.wakes_at(now).saturating_sub(now.mono);
+            let due = self.next_deadline(now);
+            let wait = self.wakes_at(due, now).saturating_sub(now.mono);
             let mut batch = Vec::new();
             match inbox.recv_timeout(wait) {
                 Ok(message) => batch.push(message.taken()),
@@ -303,7 +298,7 @@ impl Writer {
             let now = system_clock::now();
             // What time brings is written before: should that fail, commands that need no disk do not fail with it.
             let was_set = apply::was_set(&self.model, now) && !self.is_blocked();
-            if was_set || self.next_deadline(now) <= now.mono {
+            if was_set || due <= now.mono {
                 self.handle(Vec::new(), &[], now, false);
             }
             if stopping || !batch.is_empty() || !closed.is_empty() {
@@ -328,9 +323,8 @@ impl Writer {
         apply::next_deadline(&self.model, now, how)
     }
 
-    /// When the thread has to look again, also at the disk.
-    fn wakes_at(&self, now: Now) -> Duration {
-        let due = self.next_deadline(now);
+    /// When the thread has to look again, also at the disk, if something is due at `due`.
+    fn wakes_at(&self, due: Duration, now: Now) -> Duration {
         match self.access {
             Access::Writable => due,
             Access::Refused { again, .. } => due.min(again),

@@ -1,9 +1,10 @@
 //! The system's clocks. The only module that reads them.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hearth_core::clock::{Now, Timestamp};
+use hearth_core::clock::{Boot, Now, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 
 /// Reads the wall clock, and the monotonic clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`): with the one that
@@ -13,9 +14,8 @@ use nix::time::{ClockId, clock_gettime};
     reason = "this module is the one place that reads clocks"
 )]
 pub fn now() -> Now {
-    static START: OnceLock<Duration> = OnceLock::new();
     let boot = read(ClockId::CLOCK_BOOTTIME);
-    let mono = boot.saturating_sub(*START.get_or_init(|| boot));
+    let mono = boot.saturating_sub(started(boot));
     let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(_) => 0,
@@ -23,6 +23,25 @@ pub fn now() -> Now {
     Now {
         wall: Timestamp::from_unix_ms(ms),
         mono,
+    }
+}
+
+/// Time from boot to the first look at the clock, which is now unless there was one.
+fn started(now: Duration) -> Duration {
+    static START: OnceLock<Duration> = OnceLock::new();
+    *START.get_or_init(|| now)
+}
+
+/// The run of the system. Where the kernel does not name it, no other start of hearth is in the same.
+pub fn boot() -> Boot {
+    let named = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let first = named.as_deref().and_then(|id| id.get(..8));
+    let id = first.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let random = || RandomState::new().build_hasher().finish() % u64::from(u32::MAX);
+    let id = id.or_else(|| u32::try_from(random()).ok());
+    Boot {
+        id: id.unwrap_or_default().max(1),
+        uptime: started(read(ClockId::CLOCK_BOOTTIME)),
     }
 }
 

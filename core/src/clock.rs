@@ -101,6 +101,54 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// When something ends, as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It does not.
+    Never,
+    /// So long after now; zero is now, for good.
+    In(Duration),
+    /// At this time.
+    At(Timestamp),
+}
+
+impl End {
+    /// The time, if it is `now`; `None` is never.
+    pub fn time(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Never => None,
+            Self::In(life) => Some(now.plus(life)),
+            Self::At(time) => Some(time),
+        }
+    }
+}
+
+/// One run of the system, from boot to shutdown: while it lasts, monotonic times can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boot {
+    /// Tells it from other runs; never zero.
+    pub id: u32,
+    /// Time from boot to the start of hearth, which is the monotonic zero.
+    pub uptime: Duration,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            id: 1,
+            uptime: Duration::ZERO,
+        }
+    }
+}
+
+impl Boot {
+    /// What the wall clock showed at boot, as it is set now, in milliseconds since 1970.
+    pub fn wall_ms(&self, now: Now) -> i64 {
+        let uptime = i64::try_from(self.uptime.as_millis()).unwrap_or(i64::MAX);
+        now.offset_ms().saturating_sub(uptime)
+    }
+}
+
 /// The current time, read once for each decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

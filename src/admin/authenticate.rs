@@ -131,6 +131,7 @@ fn key_in(header: &str) -> Option<Zeroizing<String>> {
 mod tests {
     use super::*;
     use hearth_core::clock::{PLAUSIBLE_FROM, Timestamp};
+    use hearth_core::state::model::Ending;
     use hearth_core::state::scope::Scopes;
     use hearth_core::state::secret::new_secret;
     use std::net::Ipv4Addr;
@@ -153,6 +154,7 @@ mod tests {
             hash: secret.hash,
             scopes: Scopes::ALL,
             expiry,
+            ending: Ending::Date,
             created: PLAUSIBLE_FROM,
         };
         let header = HeaderValue::from_str(&format!("Bearer {}", *secret.text)).unwrap();

@@ -5,6 +5,7 @@ use clap::{CommandFactory as _, Parser as _};
 use super::args::{ApiKeys, Auth, Command, Dns, Nodes, Pending, PreAuthKeys, Users, given};
 use super::output::Format;
 use super::*;
+use crate::config::moment;
 
 fn parse(line: &str) -> Args {
     Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|fault| panic!("{line}: {fault}"))
@@ -276,5 +277,36 @@ fn a_line_that_says_too_little_or_nonsense_is_a_usage_fault() {
 fn the_socket_can_be_named_anywhere_on_the_line() {
     for line in ["hearth --socket /s status", "hearth status --socket /s"] {
         assert_eq!(parse(line).socket, Some("/s".into()), "{line}");
+    }
+}
+
+/// The clock of this machine is not that of the server.
+#[test]
+fn a_duration_is_sent_as_one_and_a_date_as_a_date() {
+    let sent = |line: &str| match parse(line).command {
+        Command::Preauthkeys(PreAuthKeys::Create { expiration, .. })
+        | Command::Apikeys(ApiKeys::Create { expiration, .. }) => moment::text(expiration),
+        Command::Invite(args) => moment::text(args.expiration),
+        Command::Nodes(Nodes::Expire { expiry, .. }) => moment::text(expiry.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    for (line, text) in [
+        ("hearth preauthkeys create -u anna", "1h"),
+        ("hearth preauthkeys create -u anna -e 90m", "1h30m"),
+        ("hearth apikeys create -e 90d", "90d"),
+        ("hearth invite", "1d"),
+        ("hearth nodes expire 3 -e 30d", "30d"),
+        ("hearth nodes expire 3 -e now", "now"),
+        ("hearth nodes expire 3 -e never", "never"),
+        (
+            "hearth nodes expire 3 -e 2027-01-31",
+            "2027-01-31T23:59:59Z",
+        ),
+        (
+            "hearth invite -e 2027-01-31T12:00:00Z",
+            "2027-01-31T12:00:00Z",
+        ),
+    ] {
+        assert_eq!(sent(line), text, "{line}");
     }
 }

@@ -48,8 +48,7 @@ fn nobody() -> Response<Body> {
 pub fn whoami(context: &ControlContext, peer: Peer) -> Response<Body> {
     let snapshot = context.engine.snapshot();
     let mut text = format!("machine {}", peer.machine);
-    let nodes = snapshot.nodes().iter();
-    for node in nodes.filter(|node| node.machine == peer.machine) {
+    for node in snapshot.nodes_of_machine(&peer.machine) {
         let owner = owner_profile(&snapshot, &node.owner).login_name;
         text.push_str(&format!("\nnode {} {} of {owner}", node.id, node.label));
     }

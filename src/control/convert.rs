@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::config::Limits;
 use crate::control::ts2021::Peer;
-use hearth_core::clock::{CLOCKLESS_BEFORE, Now};
+use hearth_core::clock::Timestamp;
 use hearth_core::id::AuthId;
 use hearth_core::netmap::{owner_number, owner_profile};
 use hearth_core::state::command::{NodeUpdate, PresentedKey, Register, RequestedExpiry};
@@ -107,28 +107,32 @@ pub(super) fn register(
     request: RegisterRequest,
     peer: &Peer,
     fresh_id: AuthId,
-    now: Now,
     limits: &Limits,
 ) -> Register {
     let auth_key = (!request.auth_key.is_empty()).then(|| PresentedKey::read(&request.auth_key));
-    let expiry = match request.expiry {
-        None => RequestedExpiry::None,
-        // A client that logs out names a moment in 1970, which lies ahead of a clock that starts there.
-        Some(at) if at <= now.wall || at < CLOCKLESS_BEFORE => RequestedExpiry::Logout,
-        Some(at) => RequestedExpiry::At(at),
-    };
     Register {
         machine: peer.machine,
         source: peer.source.ip(),
         key: request.node_key,
         lock: request.lock_key,
         auth_key,
-        expiry,
+        expiry: requested(request.expiry),
         followup: followup(&request.followup),
         ephemeral: request.ephemeral,
         hostinfo: hostinfo(request.hostinfo, limits),
         capability: request.version.number(),
         fresh_id,
+    }
+}
+
+/// The expiry that a client requests. One that logs out sends a time in 1970 (`doLogin` in tailscale
+/// `control/controlclient/direct.go`). A later one that has passed expires the key, without the consequences of a logout: the
+/// clock may be ahead.
+fn requested(expiry: Option<Timestamp>) -> RequestedExpiry {
+    match expiry {
+        None => RequestedExpiry::None,
+        Some(at) if at.is_plausible() => RequestedExpiry::At(at),
+        Some(_) => RequestedExpiry::Logout,
     }
 }
 
@@ -187,6 +191,15 @@ mod tests {
         assert_eq!(id.as_ref().map(AuthId::as_str), Some("abc_DEF-1"));
         assert_eq!(followup("http://192.168.1.1:8080/register/../etc"), None);
         assert_eq!(followup(""), None);
+    }
+
+    #[test]
+    fn a_client_that_logs_out_sends_a_time_in_1970() {
+        let read = |text| requested(Timestamp::parse(text));
+        assert_eq!(requested(None), RequestedExpiry::None);
+        assert_eq!(read("1970-01-01T00:02:03Z"), RequestedExpiry::Logout);
+        let date = Timestamp::parse("2026-11-28T10:00:00Z").unwrap();
+        assert_eq!(read(&date.to_string()), RequestedExpiry::At(date));
     }
 
     #[test]

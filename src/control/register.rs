@@ -62,13 +62,7 @@ pub async fn register(context: &ControlContext, request: NoiseRequest) -> Respon
             "system has no random bytes",
         );
     };
-    let command = convert::register(
-        request,
-        &peer,
-        fresh_id,
-        system_clock::now(),
-        &context.limits,
-    );
+    let command = convert::register(request, &peer, fresh_id, &context.limits);
     answer(context, context.engine.register(command).await)
 }
 
@@ -81,10 +75,8 @@ fn rate_limit(
 ) -> Option<Response<Body>> {
     let snapshot = context.engine.snapshot();
     let now = system_clock::now();
-    let ours = |node: &Arc<hearth_core::state::model::Node>| node.machine == peer.machine;
     // Also with a new node key: a client that logs in again has one.
-    let known = snapshot.nodes().iter().any(ours);
-    if known
+    if snapshot.has_machine(&peer.machine)
         || is_pending(
             snapshot.pending().values(),
             &peer.machine,
@@ -215,6 +207,7 @@ mod tests {
             preauthorized: true,
             used: false,
             expiry: None,
+            ending: Default::default(),
             created: now.wall,
         };
         let invites = |key: &PreAuthKey, shown: &str| {

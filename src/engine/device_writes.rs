@@ -38,8 +38,8 @@ impl Charged {
     pub(super) fn for_command(command: &Command, by: &Principal, model: &Model) -> Option<Self> {
         match (command, by) {
             (Command::Register(request), _) if request.expiry != RequestedExpiry::Logout => {
-                let mut nodes = model.nodes.iter();
-                if nodes.any(|node| node.machine == request.machine) {
+                let mut nodes = model.nodes_of_machine(&request.machine);
+                if nodes.next().is_some() {
                     return Some(Self::Machine(request.machine));
                 }
                 match &request.auth_key {

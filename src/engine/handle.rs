@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::closed_streams::ClosedStreams;
 use super::places::Places;
 use super::{AuditQuery, EngineError, Message, Settled};
-use hearth_core::clock::Timestamp;
+use hearth_core::clock::End;
 use hearth_core::disk::Cause;
 use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use hearth_core::state::attributes::AttributeValue;
@@ -219,14 +219,14 @@ impl Handle {
         self.node(by, Command::RenameNode(id, label))
     }
 
-    /// Sets when a node's key expires; `None` is never.
+    /// Sets when a node's key expires.
     pub fn expire_node(
         &self,
         by: Principal,
         id: NodeId,
-        at: Option<Timestamp>,
+        end: End,
     ) -> impl Future<Output = Answer<Arc<Node>>> {
-        self.node(by, Command::ExpireNode(id, at))
+        self.node(by, Command::ExpireNode(id, end))
     }
 
     /// Deletes a node.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
+use hearth_core::clock::End;
 use hearth_core::id::{Revision, UserId};
 use hearth_core::keys::{DiscoKey, LockKey};
 use hearth_core::state::attributes::AttributeValue;
@@ -525,7 +526,7 @@ async fn a_key_expires_while_the_disk_is_full() {
     let joined = handle.approve_registration(Principal::Socket, id, UserId::FIRST);
     let node = joined.await.unwrap().value.id;
     let soon = system_clock::now().wall.plus(Duration::from_millis(500));
-    let expires = handle.expire_node(Principal::Socket, node, Some(soon));
+    let expires = handle.expire_node(Principal::Socket, node, End::At(soon));
     assert!(!expires.await.unwrap().value.expired);
     disk.set(Mood::Fails);
     let mut states = handle.watch();
@@ -542,7 +543,7 @@ fn key_for_all() -> NewPreAuthKey {
         reusable: true,
         ephemeral: false,
         preauthorized: true,
-        expiry: None,
+        expiry: End::Never,
         prefix: "k".into(),
         hash: SecretHash::of("k"),
     }

@@ -109,7 +109,7 @@ pub fn refusal(fault: &EngineError) -> (StatusCode, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::clock::Timestamp;
+    use hearth_core::clock::{End, Timestamp};
     use hearth_core::id::PreAuthKeyId;
     use hearth_core::state::command::Command;
     use hearth_core::state::secret::new_secret;
@@ -142,7 +142,7 @@ mod tests {
         world.preauth_key("k", |key| {
             key.prefix = made.prefix.clone();
             key.hash = made.hash;
-            key.expiry = Some(world_end());
+            key.expiry = End::At(world_end());
         });
         let form = |text: &str| format!("key={}", query::escaped(text)).into_bytes();
         let usable =

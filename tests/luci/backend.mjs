@@ -221,6 +221,13 @@ test('an invitation ends when it was asked to, and brings the code of its page',
 	assert.equal(call('invite', { user: 'a\nb', hours: 1 }).error, 'invalid');
 });
 
+test('an invitation is asked for by its length: the clock of the router may be set later', () => {
+	return peer(connection => connection.end(answer('{}')), async (path, heard) => {
+		await callsBeside([ [ 'invite', { user: 'anna', hours: 3 } ] ], path);
+		assert.match(heard[0], /"expiration": *"3h"/);
+	});
+});
+
 test('what hearth refuses comes with its reason', () => {
 	const id = call('nodes').nodes[0].id;
 	for (const [ method, args, words ] of [

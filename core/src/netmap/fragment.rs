@@ -76,7 +76,8 @@ fn peer_node<'a>(shared: &SharedMapData, node: &'a model::Node, view: &PeerView)
         name: format!("{}.", shared.name_of(node)),
         user: owner_number(node),
         key: node.key,
-        key_expiry: node.expiry,
+        // A client that knows the time would take an end that a clock of 1970 made for one that has passed.
+        key_expiry: node.ending.known(node.expiry),
         machine: None,
         disco_key: node.disco,
         allowed_ips,

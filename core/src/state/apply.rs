@@ -56,7 +56,7 @@ pub fn apply(tx: &mut Tx<'_>, command: Command, by: &Principal) -> Applied {
         Command::SetRole(id, role) => user::set_role(tx, id, role),
         Command::SetUserExpiry(id, lifetime) => user::set_key_lifetime(tx, id, lifetime),
         Command::RenameNode(id, name) => node::rename(tx, id, name),
-        Command::ExpireNode(id, at) => key_expiry::set(tx, id, at),
+        Command::ExpireNode(id, end) => key_expiry::set(tx, id, end),
         Command::DeleteNode(id) => node::delete(tx, id),
         Command::ApproveRoutes(id, list) => routes::approve(tx, id, list),
         Command::SetTags(id, tags) => tags::set_tags(tx, id, tags),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::clock::Timestamp;
+use crate::clock::{End, Timestamp};
 use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Diagnostic, Policy};
@@ -56,8 +56,8 @@ pub enum Command {
     SetUserExpiry(UserId, Option<KeyLifetime>),
     /// Renames a node, which no longer follows its hostname.
     RenameNode(NodeId, Box<str>),
-    /// Sets when a node's key expires; `None` is never.
-    ExpireNode(NodeId, Option<Timestamp>),
+    /// Sets when a node's key expires.
+    ExpireNode(NodeId, End),
     /// Deletes a node.
     DeleteNode(NodeId),
     /// Sets which routes a node may serve: the full list. An exit route stands for both.
@@ -291,8 +291,8 @@ pub struct NewPreAuthKey {
     pub ephemeral: bool,
     /// Whether its nodes are approved at once where devices need approval.
     pub preauthorized: bool,
-    /// When it expires; `None` is never.
-    pub expiry: Option<Timestamp>,
+    /// When it expires.
+    pub expiry: End,
     /// The public part.
     pub prefix: Box<str>,
     /// Hash of the secret part.
@@ -304,8 +304,8 @@ pub struct NewPreAuthKey {
 pub struct NewApiKey {
     /// What it may do.
     pub scopes: Scopes,
-    /// When it expires; `None` is never.
-    pub expiry: Option<Timestamp>,
+    /// When it expires.
+    pub expiry: End,
     /// The public part.
     pub prefix: Box<str>,
     /// Hash of the secret part.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hearth_shares::Source;
 use ipnet::IpNet;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::{Boot, Now, Timestamp};
 use crate::id::{ApiKeyId, AuthId, NodeId, PolicyId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::policy::{Compiled, Directory};
@@ -49,6 +49,53 @@ pub enum KeyLifetime {
     Unlimited,
     /// The key expires this long after each login.
     For(Duration),
+}
+
+/// How an end came about, which says whether it moves when the clock is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// There is none, or somebody named the date: it stays.
+    #[default]
+    Date,
+    /// It was a span of time from then on.
+    Span(Span),
+    /// Somebody ended it: for good, whatever the clock shows.
+    Hand,
+}
+
+/// A span of time, and the clock that made its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// How long it lasts.
+    pub life: Duration,
+    /// The run of the system in which its end was made ([`Boot::id`]).
+    pub boot: u32,
+    /// What the clock showed at that boot ([`Boot::wall_ms`]).
+    pub boot_ms: i64,
+}
+
+impl Span {
+    /// When it began, if it ends at `end`.
+    pub fn begin(&self, end: Timestamp) -> Timestamp {
+        let life = i64::try_from(self.life.as_millis()).unwrap_or(i64::MAX);
+        end.moved(life.saturating_neg())
+    }
+}
+
+impl Ending {
+    /// The end at `at`, where it is known: not if it was made by a clock that was not set.
+    pub fn known(self, at: Option<Timestamp>) -> Option<Timestamp> {
+        at.filter(|at| match self {
+            Self::Span(span) => span.begin(*at).is_plausible(),
+            Self::Date | Self::Hand => true,
+        })
+    }
+
+    /// Whether what ends at `at` is over. Only by hand before the clock is plausible.
+    pub fn is_over(self, at: Option<Timestamp>, now: Now) -> bool {
+        let has_passed = |at| now.is_plausible() && at <= now.wall;
+        self == Self::Hand || self.known(at).is_some_and(has_passed)
+    }
 }
 
 /// How a node was registered.
@@ -207,6 +254,8 @@ pub struct Node {
     pub created: Timestamp,
     /// When the node key expires; `None` is never.
     pub expiry: Option<Timestamp>,
+    /// How that came about.
+    pub ending: Ending,
     /// Whether the node key has expired; kept here so that the expiry is announced once.
     pub expired: bool,
     /// Whether the device is approved; until then it has no peers.
@@ -372,6 +421,8 @@ pub struct PreAuthKey {
     pub used: bool,
     /// When the key expires; `None` is never.
     pub expiry: Option<Timestamp>,
+    /// How that came about.
+    pub ending: Ending,
     /// When the key was created.
     pub created: Timestamp,
 }
@@ -387,7 +438,7 @@ impl PreAuthKey {
 
     /// Whether its time is over.
     pub fn has_ended(&self, now: Now) -> bool {
-        has_ended(self.expiry, now)
+        self.ending.is_over(self.expiry, now)
     }
 
     /// Whether a device may join with it now.
@@ -417,15 +468,8 @@ pub enum UnusableKey {
 impl ApiKey {
     /// Whether its time is over.
     pub fn has_ended(&self, now: Now) -> bool {
-        has_ended(self.expiry, now)
+        self.ending.is_over(self.expiry, now)
     }
-}
-
-/// The end of a key that somebody ended while nobody knew the time.
-pub(super) const ENDED_BY_HAND: Timestamp = Timestamp::from_unix_ms(0);
-
-fn has_ended(expiry: Option<Timestamp>, now: Now) -> bool {
-    expiry.is_some_and(|end| end <= ENDED_BY_HAND || now.is_plausible() && end <= now.wall)
 }
 
 /// An API key, for the REST API.
@@ -441,6 +485,8 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// When the key expires; `None` is never.
     pub expiry: Option<Timestamp>,
+    /// How that came about.
+    pub ending: Ending,
     /// When the key was created.
     pub created: Timestamp,
 }
@@ -571,15 +617,17 @@ impl Default for Counters {
     }
 }
 
-/// What was reckoned from a clock that may turn out to be behind: its ends move along when the clock is set.
-#[derive(Debug, Clone, Default)]
-pub struct Unproven {
-    /// Nodes whose keys expire.
-    pub nodes: BTreeSet<NodeId>,
-    /// Preauth keys that expire.
-    pub preauth_keys: BTreeSet<PreAuthKeyId>,
-    /// API keys that expire.
-    pub api_keys: BTreeSet<ApiKeyId>,
+/// The wall clock as it was when ends were last made to follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockSeen {
+    /// Wall-clock time at the monotonic zero, in milliseconds.
+    pub offset: i64,
+    /// Whether it was plausible.
+    pub plausible: bool,
+    /// When that was (monotonic).
+    pub since: Duration,
+    /// Whether it has stayed so for long enough to be trusted.
+    pub proven: bool,
 }
 
 /// The whole state of the tailnet. A clone is cheap because it shares all parts, and dropping a changed
@@ -600,10 +648,10 @@ pub struct Model {
     pub counters: Counters,
     /// The last addresses that were given out.
     pub cursors: Arc<Cursors>,
-    /// Wall-clock time at the monotonic zero as it was last seen, in milliseconds, to notice when the clock is set.
-    pub clock_offset: i64,
-    /// Whose ends were reckoned from a clock that may turn out to be behind.
-    pub unproven: Arc<Unproven>,
+    /// The run of the system.
+    pub boot: Boot,
+    /// The clock as it was seen last, to notice when it is set; `None` before the first look.
+    pub clock: Option<ClockSeen>,
     /// Machines whose approval a person revoked: no key approves their nodes.
     pub shut_out: Arc<BTreeSet<MachineKey>>,
     /// Users by id.
@@ -612,6 +660,9 @@ pub struct Model {
     pub nodes: Arc<Vec<Arc<Node>>>,
     /// Node ids by node key.
     pub by_key: Arc<HashMap<NodeKey, NodeId>>,
+    /// Node ids by machine, sorted, without WireGuard-only peers, which have none. A list because each batch that adds a
+    /// node copies it.
+    pub by_machine: Arc<Vec<(MachineKey, NodeId)>>,
     /// Posture attributes, of the nodes that have any.
     pub attributes: Arc<BTreeMap<NodeId, Arc<Attributes>>>,
     /// Preauth keys by id.
@@ -649,12 +700,13 @@ impl Model {
             settings: Arc::new(settings),
             counters: Counters::default(),
             cursors: Arc::default(),
-            clock_offset: now.offset_ms(),
-            unproven: Arc::default(),
+            boot: Boot::default(),
+            clock: None,
             shut_out: Arc::default(),
             users: Arc::default(),
             nodes: Arc::default(),
             by_key: Arc::default(),
+            by_machine: Arc::default(),
             attributes: Arc::default(),
             preauth_keys: Arc::default(),
             api_keys: Arc::default(),
@@ -681,8 +733,34 @@ impl Model {
         self.node(*self.by_key.get(key)?)
     }
 
-    /// Adds a node, or replaces the one with the same id.
+    /// The nodes of this machine, by id: one for each owner.
+    pub fn nodes_of_machine(&self, machine: &MachineKey) -> impl Iterator<Item = &Arc<Node>> {
+        let machine = *machine;
+        let first = (self.by_machine).partition_point(|(other, _)| *other < machine);
+        let from = self.by_machine.iter().skip(first);
+        let ids = from.take_while(move |(other, _)| *other == machine);
+        ids.filter_map(|(_, id)| self.node(*id))
+    }
+
+    /// Replaces all nodes, which must be sorted by id.
+    pub fn set_nodes(&mut self, nodes: Vec<Arc<Node>>) {
+        let by_key = nodes.iter().map(|node| (node.key, node.id));
+        self.by_key = Arc::new(by_key.collect());
+        let clients = nodes.iter().filter(|node| node.wireguard.is_none());
+        let mut by_machine: Vec<_> = clients.map(|node| (node.machine, node.id)).collect();
+        by_machine.sort_unstable();
+        self.by_machine = Arc::new(by_machine);
+        self.nodes = Arc::new(nodes);
+    }
+
+    /// Adds a node, or replaces the one with the same id. Its machine stays.
     pub(super) fn put_node(&mut self, node: Node) {
+        if node.wireguard.is_none() && self.node(node.id).is_none() {
+            let entry = (node.machine, node.id);
+            if let Err(place) = self.by_machine.binary_search(&entry) {
+                Arc::make_mut(&mut self.by_machine).insert(place, entry);
+            }
+        }
         let old = self.node(node.id);
         let old_key = old.map(|old| old.key);
         let moved = old.is_none_or(|old| !old.is_like_for_policy(&node));
@@ -715,6 +793,9 @@ impl Model {
         };
         let node = Arc::make_mut(&mut self.nodes).remove(place);
         Arc::make_mut(&mut self.by_key).remove(&node.key);
+        if let Ok(place) = self.by_machine.binary_search(&(node.machine, id)) {
+            Arc::make_mut(&mut self.by_machine).remove(place);
+        }
         Arc::make_mut(&mut self.touched).insert(id);
         self.admission = self.revision;
         true

@@ -11,6 +11,7 @@ mod codec;
 mod counters;
 mod cursors;
 mod dns;
+mod ending;
 mod hostinfo;
 mod node;
 mod policy;

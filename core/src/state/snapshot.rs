@@ -63,9 +63,14 @@ impl Snapshot {
         self.model.node_by_key(key)
     }
 
+    /// The nodes of this machine, by id: one for each owner.
+    pub fn nodes_of_machine(&self, machine: &MachineKey) -> impl Iterator<Item = &Arc<Node>> {
+        self.model.nodes_of_machine(machine)
+    }
+
     /// Whether a node belongs to this machine.
     pub fn has_machine(&self, machine: &MachineKey) -> bool {
-        self.nodes().iter().any(|node| node.machine == *machine)
+        self.nodes_of_machine(machine).next().is_some()
     }
 
     /// All users by id.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Now, PLAUSIBLE_FROM};
+use crate::clock::{End, Now, PLAUSIBLE_FROM};
 use crate::id::{NodeId, UserId};
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
@@ -129,7 +129,7 @@ impl World {
             reusable: false,
             ephemeral: false,
             preauthorized: true,
-            expiry: None,
+            expiry: End::Never,
             prefix: name.into(),
             hash: SecretHash::of(name),
         };

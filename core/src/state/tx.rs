@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hearth_shares::Source;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::{End, Now, Timestamp};
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use crate::keys::MachineKey;
 use crate::policy::Compiled;
@@ -20,7 +20,8 @@ use crate::state::command::Rejected;
 use crate::state::dns::{DnsRecord, ReservedNames};
 use crate::state::event::{Action, Actor, Event, Target, Values};
 use crate::state::model::{
-    ApiKey, Change, Model, Node, PendingRegistration, PolicyText, PreAuthKey, Unproven, User,
+    ApiKey, Change, ClockSeen, Ending, Model, Node, PendingRegistration, PolicyText, PreAuthKey,
+    Span, User,
 };
 use crate::state::principal::Principal;
 use crate::state::record::Record;
@@ -29,8 +30,6 @@ use crate::state::record::Record;
 const COMMIT_BYTES: usize = 24 * 1024;
 /// What a node takes in the database beside its host information, half-empty pages included: `benches/flash`.
 const NODE_BYTES: usize = 2048;
-/// How long after the start a clock may turn out to be behind: a time server answers by then.
-pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(3600);
 /// Longest time between two flushes, unless the configured interval is longer.
 const FLUSH_LATEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -324,29 +323,28 @@ impl Tx<'_> {
         }
     }
 
-    /// Marks what ends at `at`, if that was reckoned from a clock that may turn out to be behind.
-    pub(super) fn mark_unproven(
-        &mut self,
-        at: Option<Timestamp>,
-        mark: impl FnOnce(&mut Unproven) -> bool,
-    ) {
-        let now = self.now;
-        let is_early = now.mono.saturating_sub(self.model.started.mono) <= PROVEN_AFTER;
-        let is_reckoned = |at: Timestamp| at > now.wall && at.is_plausible() == now.is_plausible();
-        if at.is_some_and(is_reckoned) && (is_early || !now.is_plausible()) {
-            mark(Arc::make_mut(&mut self.model.unproven));
+    /// The time of an end that somebody asks for now, and how it comes about.
+    pub(super) fn end(&self, end: End) -> (Option<Timestamp>, Ending) {
+        let ending = match end {
+            End::Never | End::At(_) => Ending::Date,
+            End::In(life) if life.is_zero() => Ending::Hand,
+            End::In(life) => Ending::Span(self.span(life)),
+        };
+        (end.time(self.now.wall), ending)
+    }
+
+    /// A span of time whose end the clock of now makes.
+    pub(super) fn span(&self, life: Duration) -> Span {
+        Span {
+            life,
+            boot: self.model.boot.id,
+            boot_ms: self.model.boot.wall_ms(self.now),
         }
     }
 
-    /// What was marked so, which no longer is.
-    pub(super) fn take_unproven(&mut self) -> Unproven {
-        let unproven = std::mem::take(&mut self.model.unproven);
-        Arc::unwrap_or_clone(unproven)
-    }
-
     /// Remembers what the clock shows.
-    pub(super) fn clock_seen(&mut self) {
-        self.model.clock_offset = self.now.offset_ms();
+    pub(super) fn clock_seen(&mut self, seen: ClockSeen) {
+        self.model.clock = Some(seen);
     }
 
     fn write_node(&mut self, id: NodeId) {
@@ -424,7 +422,6 @@ impl Tx<'_> {
     pub(super) fn put_preauth_key(&mut self, key: PreAuthKey) {
         let key = Arc::new(key);
         self.model.changed = true;
-        self.mark_unproven(key.expiry, |unproven| unproven.preauth_keys.insert(key.id));
         Arc::make_mut(&mut self.model.preauth_keys).insert(key.id, key.clone());
         self.changes.records.push(Record::PutPreAuthKey(key));
     }
@@ -440,7 +437,6 @@ impl Tx<'_> {
     pub(super) fn put_api_key(&mut self, key: ApiKey) {
         let key = Arc::new(key);
         self.model.changed = true;
-        self.mark_unproven(key.expiry, |unproven| unproven.api_keys.insert(key.id));
         Arc::make_mut(&mut self.model.api_keys).insert(key.id, key.clone());
         self.changes.records.push(Record::PutApiKey(key));
     }

@@ -20,7 +20,7 @@ pub struct RegisterRequest {
     pub lock_key: Option<LockKey>,
     /// Preauth key as entered; empty for none.
     pub auth_key: Box<str>,
-    /// Requested expiry; a time in the past is a logout.
+    /// Requested expiry; a client that logs out sends a time in 1970.
     pub expiry: Option<Timestamp>,
     /// Auth URL of the pending registration to wait for; empty for none.
     pub followup: Box<str>,

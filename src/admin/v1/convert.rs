@@ -188,21 +188,18 @@ pub fn pending(login: &PendingRegistration) -> api::Pending {
     }
 }
 
-/// Expiry of a key. `None` never expires. Without `text` the key lives as long as `default`.
+/// Expiry of a key. Without `text` the key lives as long as `default`.
 ///
 /// # Errors
 /// When the text is invalid or the time has passed, because such a key would never work.
-pub fn expiry(
-    text: Option<&str>,
-    default: std::time::Duration,
-    now: Now,
-) -> Result<Option<Timestamp>, ApiError> {
+pub fn expiry(text: Option<&str>, default: std::time::Duration, now: Now) -> Result<End, ApiError> {
     let Some(text) = text else {
-        return Ok(Some(now.wall.plus(default)));
+        return Ok(End::In(default));
     };
-    match end(text, "expiration", now)? {
-        End::At(end) if end <= now.wall => Err(ApiError::invalid("the expiration is in the past")),
-        end => Ok(end.time()),
+    let end = end(text, "expiration")?;
+    match end.time(now.wall) {
+        Some(time) if time <= now.wall => Err(ApiError::invalid("the expiration is in the past")),
+        _ => Ok(end),
     }
 }
 
@@ -210,7 +207,33 @@ pub fn expiry(
 ///
 /// # Errors
 /// Names the parameter.
-pub fn end(text: &str, parameter: &str, now: Now) -> Result<End, ApiError> {
-    let read = moment::end(text, now.wall);
+pub fn end(text: &str, parameter: &str) -> Result<End, ApiError> {
+    let read = moment::end(text);
     read.map_err(|fault| ApiError::invalid(&format!("invalid {parameter}: {fault}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::clock::PLAUSIBLE_FROM;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn a_duration_stays_one_until_the_state_makes_an_end_of_it() {
+        let now = Now {
+            wall: PLAUSIBLE_FROM.plus(DAY),
+            mono: Duration::ZERO,
+        };
+        let read = |text: Option<&str>| expiry(text, DAY * 90, now).ok();
+        assert_eq!(read(None), Some(End::In(DAY * 90)));
+        assert_eq!(read(Some("2d")), Some(End::In(DAY * 2)));
+        assert_eq!(read(Some("never")), Some(End::Never));
+        let date = now.wall.plus(DAY);
+        assert_eq!(read(Some(&date.to_string())), Some(End::At(date)));
+        for over in ["now", &PLAUSIBLE_FROM.to_string()] {
+            assert_eq!(read(Some(over)), None, "{over}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -57,16 +58,16 @@ impl ApiCall<'_> {
         let request: ExpireNode = self.read()?;
         let id = node_id(id)?;
         let expiry = request.expiry.as_deref();
-        let expiry = expiry.map(|text| convert::end(text, "expiry", self.now));
+        let expiry = expiry.map(|text| convert::end(text, "expiry"));
         let expiry = match (request.disable_expiry, expiry.transpose()?) {
-            (true, Some(End::At(_))) => {
+            (true, Some(End::At(_) | End::In(_))) => {
                 return Err(ApiError::invalid(
                     "cannot set both disable_expiry and expiry",
                 ));
             }
-            (true, _) => None,
-            (false, None) => Some(self.now.wall),
-            (false, Some(end)) => end.time(),
+            (true, _) => End::Never,
+            (false, None) => End::In(Duration::ZERO),
+            (false, Some(end)) => end,
         };
         let engine = &self.admin.engine;
         self.changed_node(&engine.expire_node(self.by(), id, expiry).await?)

@@ -2,7 +2,6 @@
 
 use crate::api::parse_flag;
 use crate::config::moment::{self, End};
-use crate::system_clock;
 use hearth_core::state::scope::Scope;
 
 /// Most entries that the server gives at once.
@@ -10,7 +9,7 @@ const AUDIT_MAX: u32 = 1000;
 
 /// When something ends: a duration from now, a date, a time, `now` or `never`.
 pub(super) fn end(text: &str) -> Result<End, String> {
-    moment::end(text, system_clock::now().wall).map_err(|fault| fault.to_string())
+    moment::end(text).map_err(|fault| fault.to_string())
 }
 
 /// When a new key ends. As in other versions `0` is without expiry.

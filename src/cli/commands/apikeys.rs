@@ -8,13 +8,14 @@ use crate::cli::args::{ApiKeys, OneApiKey};
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, cell, when};
+use crate::config::moment;
 
 /// Carries out a command about API keys.
 pub fn run(ctx: &Ctx, command: ApiKeys) -> Result<Output, CliError> {
     match command {
         ApiKeys::Create { expiration, scopes } => {
             let body = CreateApiKey {
-                expiration: Some(expiration.to_string()),
+                expiration: Some(moment::text(expiration)),
                 scopes: (!scopes.is_empty()).then_some(scopes),
             };
             let answer = ctx.client.post("/api/v1/apikey", &body)?;

@@ -8,6 +8,7 @@ use crate::cli::args::InviteArgs;
 use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 use crate::cli::output::{Output, Terminal, cell};
+use crate::config::moment;
 use crate::qr;
 
 /// Bright white on black, as scanners expect it, whatever the colours of the terminal are (SGR parameters of
@@ -19,7 +20,7 @@ const RESET: &str = "\u{1b}[0m";
 pub fn run(ctx: &Ctx, args: InviteArgs) -> Result<Output, CliError> {
     let body = CreateInvite {
         user: NumberText(args.user.unwrap_or_default()),
-        expiration: Some(args.expiration.to_string()),
+        expiration: Some(moment::text(args.expiration)),
     };
     let answer = ctx.client.post("/api/v1/hearth/invite", &body)?;
     let invite: Invite = read(&answer)?;

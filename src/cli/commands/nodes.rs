@@ -16,7 +16,7 @@ use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::{Ctx, inner};
 use crate::cli::lookup::{self, node_path, owner};
 use crate::cli::output::{Output, card, cell, when};
-use crate::config::moment::End;
+use crate::config::moment::{self, End};
 use crate::system_clock;
 use hearth_core::clock::Timestamp;
 
@@ -38,12 +38,14 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             disable,
             all_of,
         } => {
-            let is_now = match expiry.map(End::time) {
+            let is_now = match expiry {
                 None => !disable,
-                Some(time) => time.is_some_and(is_past),
+                Some(End::In(life)) => life.is_zero(),
+                Some(End::At(time)) => is_past(time),
+                Some(End::Never) => false,
             };
             let body = ExpireNode {
-                expiry: expiry.map(|end| end.to_string()),
+                expiry: expiry.map(moment::text),
                 disable_expiry: disable,
             };
             match all_of {

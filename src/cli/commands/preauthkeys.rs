@@ -6,6 +6,7 @@ use crate::cli::client::{CliError, read};
 use crate::cli::context::Ctx;
 use crate::cli::lookup;
 use crate::cli::output::{Output, cell, when, yes_no};
+use crate::config::moment;
 use hearth_core::clock::Timestamp;
 
 /// Note beside a new key.
@@ -30,7 +31,7 @@ pub fn run(ctx: &Ctx, command: PreAuthKeys) -> Result<Output, CliError> {
                 user,
                 reusable,
                 ephemeral,
-                expiration: Some(expiration.to_string()),
+                expiration: Some(moment::text(expiration)),
                 acl_tags: tags,
                 preauthorized: Some(preauthorized),
             };

@@ -13,6 +13,7 @@ use super::entry;
 use super::schema;
 use super::write::Writer;
 use crate::store::{AuditLimits, FILE_NAME, Loaded, Store, StoreError};
+use hearth_core::clock::End;
 use hearth_core::id::NodeId;
 use hearth_core::keys::MachineKey;
 use hearth_core::state::addr::Cursors;
@@ -54,7 +55,7 @@ fn eventful() -> World {
     world
         .apply(Command::ExpireNode(
             one,
-            Some(world.now.wall.plus(Duration::from_secs(60))),
+            End::At(world.now.wall.plus(Duration::from_secs(60))),
         ))
         .unwrap();
     for (name, value) in [
@@ -69,7 +70,7 @@ fn eventful() -> World {
     world.apply(Command::DeleteDnsRecord(gone)).unwrap();
     let key = NewApiKey {
         scopes: read_devices(),
-        expiry: None,
+        expiry: End::Never,
         prefix: "abcdefghijkl".into(),
         hash: SecretHash::of("secret"),
     };

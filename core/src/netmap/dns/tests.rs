@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::End;
 use crate::id::NodeId;
 use crate::netmap::DnsSources;
 use crate::policy::Directory;
@@ -479,7 +480,7 @@ fn an_alias_is_sent_only_to_peers_of_its_node() {
     assert_eq!(names(&world, 3), all);
     world.set_policy("{}");
     assert_eq!(names(&world, 1), all);
-    let expire = Command::ExpireNode(id(1), Some(world.now.wall));
+    let expire = Command::ExpireNode(id(1), End::At(world.now.wall));
     world.apply(expire).unwrap();
     assert_eq!(names(&world, 1), ["b.t.net"]);
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::clock::PLAUSIBLE_FROM;
+use crate::clock::{End, PLAUSIBLE_FROM};
 use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
 use crate::netmap::session::{EndReason, MapSession, Next};
@@ -432,10 +432,10 @@ fn happen(scene: &mut Scene, event: Event) {
         }
         Event::Expire(node) => {
             let now = world.now.wall;
-            let _ = world.apply(Command::ExpireNode(id(node), Some(now)));
+            let _ = world.apply(Command::ExpireNode(id(node), End::At(now)));
         }
         Event::Revive(node) => {
-            let _ = world.apply(Command::ExpireNode(id(node), None));
+            let _ = world.apply(Command::ExpireNode(id(node), End::Never));
         }
         Event::Delete(node) => {
             let _ = world.apply(Command::DeleteNode(id(node)));

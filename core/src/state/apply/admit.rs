@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::{End, Now, Timestamp};
 use crate::id::{NodeId, UserId};
 use crate::keys::{LockKey, MachineKey, NodeKey};
 use crate::state::apply::{address, key_expiry, keys, node, routes};
 use crate::state::command::Rejected;
 use crate::state::model::{
-    Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
+    Ending, Facets, Hostinfo, KeyLifetime, Model, Node, Owner, Presence, RegisteredBy,
 };
 use crate::state::tx::Tx;
 
@@ -70,9 +70,7 @@ impl Admission {
 
 /// The node as which the device is already known.
 fn known_as(model: &Model, admission: &Admission) -> Result<Option<Arc<Node>>, Rejected> {
-    let of_machine =
-        |node: &&Arc<Node>| node.wireguard.is_none() && node.machine == admission.machine;
-    let nodes: Vec<&Arc<Node>> = model.nodes.iter().filter(of_machine).collect();
+    let nodes: Vec<&Arc<Node>> = model.nodes_of_machine(&admission.machine).collect();
     let first = |which: &dyn Fn(&Node) -> bool| nodes.iter().find(|node| which(node)).copied();
     if let Some(holder) = first(&|node| node.key == admission.key) {
         // Two nodes cannot have one key, nor a machine two nodes of one owner.
@@ -95,9 +93,9 @@ pub(super) fn expiry_for(
     owner: &Owner,
     requested: Option<Timestamp>,
     now: Now,
-) -> Option<Timestamp> {
+) -> End {
     let Owner::User(user) = owner else {
-        return None;
+        return End::Never;
     };
     let own = model.users.get(user).and_then(|user| user.node_expiry);
     let life = match own {
@@ -105,10 +103,14 @@ pub(super) fn expiry_for(
         Some(KeyLifetime::Unlimited) => None,
         Some(KeyLifetime::For(life)) => Some(life),
     };
-    let default = life.map(|life| now.wall.plus(life));
     // A client that knows the time cannot ask a server that does not.
     let requested = requested.filter(|_| now.is_plausible());
-    [default, requested].into_iter().flatten().min()
+    match (life, requested) {
+        (Some(life), Some(at)) if now.wall.plus(life) <= at => End::In(life),
+        (_, Some(at)) => End::At(at),
+        (Some(life), None) => End::In(life),
+        (None, None) => End::Never,
+    }
 }
 
 /// Whether a device that joins with this owner is this node. Which tags does not matter:
@@ -158,7 +160,8 @@ fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool)
         ipv4: Ipv4Addr::UNSPECIFIED,
         ipv6: Ipv6Addr::UNSPECIFIED,
         created: tx.now().wall,
-        expiry,
+        expiry: None,
+        ending: Ending::default(),
         expired: false,
         authorized: is_by_person
             || admission.authorized && !tx.shut_out.contains(&admission.machine),

@@ -1,25 +1,29 @@
 //! Key expiry: when a node's key expires, and what happens at that moment.
 
-use crate::clock::{CLOCKLESS_BEFORE, Now, Timestamp};
+use crate::clock::{End, Now, Timestamp};
 use crate::id::NodeId;
 use crate::state::apply::Applied;
 use crate::state::command::{Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values, expiry_text};
-use crate::state::model::Node;
+use crate::state::model::{Ending, Node};
 use crate::state::tx::{Touched, Tx};
 
-/// Sets when a node's key expires; `None` is never.
-pub(super) fn set(tx: &mut Tx<'_>, id: NodeId, at: Option<Timestamp>) -> Applied {
+/// Sets when a node's key expires.
+pub(super) fn set(tx: &mut Tx<'_>, id: NodeId, end: End) -> Applied {
     let node = tx.node(id).ok_or(Rejected::NoSuchNode)?.clone();
-    if node.wireguard.is_some() && at.is_some() {
+    if node.wireguard.is_some() && end != End::Never {
         return Err(Rejected::WireGuardOnly);
     }
+    let (at, ending) = tx.end(end);
     let is_over = at.is_some_and(|at| at <= tx.now().wall);
-    if node.expiry == at || node.expired && is_over {
+    // A date that has passed may turn out to lie ahead; what is ended by hand may not.
+    let is_for_good = node.ending == Ending::Hand || ending != Ending::Hand;
+    let is_same = (node.expiry, node.ending) == (at, ending);
+    if is_same || node.expired && is_over && is_for_good {
         return Ok(Outcome::Node(id));
     }
     event(tx, &node, at);
-    put(tx, (*node).clone(), at);
+    put(tx, (*node).clone(), end);
     Ok(Outcome::Node(id))
 }
 
@@ -35,12 +39,10 @@ pub(super) fn event(tx: &mut Tx<'_>, node: &Node, at: Option<Timestamp>) {
     tx.event(action, target, values);
 }
 
-/// Puts a changed node whose key expires at `at`, which may have passed.
-pub(super) fn put(tx: &mut Tx<'_>, mut node: Node, at: Option<Timestamp>) {
-    node.expiry = at;
-    node.expired = at.is_some_and(|at| at <= tx.now().wall);
-    let id = node.id;
-    tx.mark_unproven(at, |unproven| unproven.nodes.insert(id));
+/// Puts a changed node with another end of its key, which may have passed.
+pub(super) fn put(tx: &mut Tx<'_>, mut node: Node, end: End) {
+    (node.expiry, node.ending) = tx.end(end);
+    node.expired = node.expiry.is_some_and(|at| at <= tx.now().wall);
     tx.put_whole_node(node);
 }
 
@@ -70,8 +72,7 @@ pub(super) fn is_due(node: &Node, now: Now) -> bool {
     !node.expired && has_passed(node, now)
 }
 
-/// Whether the time at which a node's key expires has passed. One that was reckoned in 1970 never does.
+/// Whether the time at which a node's key expires has passed.
 pub(super) fn has_passed(node: &Node, now: Now) -> bool {
-    let passed = |end| (CLOCKLESS_BEFORE..=now.wall).contains(&end);
-    now.is_plausible() && node.expiry.is_some_and(passed)
+    node.ending.is_over(node.expiry, now)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::{Now, Timestamp};
+use crate::clock::End;
 use crate::id::{ApiKeyId, PreAuthKeyId};
 use crate::state::apply::Applied;
 use crate::state::command::{NewApiKey, NewPreAuthKey, Outcome, Rejected};
 use crate::state::event::{Action, Target, Values, expiry_text, owner_text};
-use crate::state::model::{ApiKey, ENDED_BY_HAND, PreAuthKey};
+use crate::state::model::{ApiKey, PreAuthKey};
 use crate::state::tx::Tx;
 
 const TAGS_MAX: usize = 32;
@@ -30,6 +31,7 @@ pub(super) fn create_preauth(tx: &mut Tx<'_>, new: NewPreAuthKey) -> Applied {
         });
     }
     let id = tx.take_preauth_key_id()?;
+    let (expiry, ending) = tx.end(new.expiry);
     let key = PreAuthKey {
         id,
         prefix: new.prefix,
@@ -40,7 +42,8 @@ pub(super) fn create_preauth(tx: &mut Tx<'_>, new: NewPreAuthKey) -> Applied {
         ephemeral: new.ephemeral,
         preauthorized: new.preauthorized,
         used: false,
-        expiry: new.expiry,
+        expiry,
+        ending,
         created: tx.now().wall,
     };
     let values = Values::made(&owner_text(tx, &key.owner()), &terms(&key));
@@ -70,20 +73,13 @@ pub(super) fn expire_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
         return Ok(Outcome::PreAuthKey(id));
     }
     tx.event(Action::Expire, Target::preauth_key(&key), Values::default());
-    let expiry = Some(end_now(tx.now()));
+    let (expiry, ending) = tx.end(End::In(Duration::ZERO));
     tx.put_preauth_key(PreAuthKey {
         expiry,
+        ending,
         ..(*key).clone()
     });
     Ok(Outcome::PreAuthKey(id))
-}
-
-/// The end of a key that ends now, whatever time it is.
-fn end_now(now: Now) -> Timestamp {
-    match now.is_plausible() {
-        true => now.wall,
-        false => ENDED_BY_HAND,
-    }
 }
 
 pub(super) fn delete_preauth(tx: &mut Tx<'_>, id: PreAuthKeyId) -> Applied {
@@ -102,12 +98,14 @@ pub(super) fn create_api(tx: &mut Tx<'_>, new: NewApiKey) -> Applied {
         });
     }
     let id = tx.take_api_key_id()?;
+    let (expiry, ending) = tx.end(new.expiry);
     let key = ApiKey {
         id,
         prefix: new.prefix,
         hash: new.hash,
         scopes: new.scopes,
-        expiry: new.expiry,
+        expiry,
+        ending,
         created: tx.now().wall,
     };
     let details = format!("expires {}", expiry_text(key.expiry));
@@ -123,9 +121,10 @@ pub(super) fn expire_api(tx: &mut Tx<'_>, id: ApiKeyId) -> Applied {
         return Ok(Outcome::ApiKey(id));
     }
     tx.event(Action::Expire, Target::api_key(&key), Values::default());
-    let expiry = Some(end_now(tx.now()));
+    let (expiry, ending) = tx.end(End::In(Duration::ZERO));
     tx.put_api_key(ApiKey {
         expiry,
+        ending,
         ..(*key).clone()
     });
     Ok(Outcome::ApiKey(id))

@@ -5,7 +5,9 @@
 //! `tstest/integration/testcontrol/testcontrol.go`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::End;
 use crate::id::NodeId;
 use crate::state::apply::admit::{Admission, admit};
 use crate::state::apply::{key_expiry, node, pending, tags};
@@ -13,7 +15,7 @@ use crate::state::command::{
     NodeUpdate, PresentedKey, Register, Registration, Rejected, RequestedExpiry,
 };
 use crate::state::event::{Action, Target, Values, key_text, owner_text};
-use crate::state::model::{Model, Node, PreAuthKey, RegisteredBy};
+use crate::state::model::{Ending, Model, Node, PreAuthKey, RegisteredBy};
 use crate::state::principal::Principal;
 use crate::state::secret::SecretKind;
 use crate::state::tx::Tx;
@@ -60,9 +62,11 @@ fn log_out(tx: &mut Tx<'_>, known: Option<&Node>) -> Registration {
     }
     if !known.expired {
         tx.event(Action::Logout, Target::node(known), Values::default());
+    }
+    // Also if its time is over: that may turn out to lie ahead.
+    if !known.expired || known.ending != Ending::Hand {
         // The moment of the logout, never the sentinel that the client sends: peers get to see it.
-        let now = tx.now().wall;
-        key_expiry::put(tx, known.clone(), Some(now));
+        key_expiry::put(tx, known.clone(), End::In(Duration::ZERO));
     }
     Registration::KeyExpired(Some(known.id))
 }
@@ -171,7 +175,7 @@ fn refresh(tx: &mut Tx<'_>, request: &Register, known: &Node) -> Result<Registra
         }
         if known.expiry != Some(at) {
             key_expiry::event(tx, known, Some(at));
-            key_expiry::put(tx, known.clone(), Some(at));
+            key_expiry::put(tx, known.clone(), End::At(at));
         }
     }
     let update = NodeUpdate {

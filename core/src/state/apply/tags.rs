@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::End;
 use crate::id::{NodeId, UserId};
 use crate::state::apply::{Applied, admit, key_expiry, keys, routes};
 use crate::state::command::{Outcome, Rejected};
@@ -28,8 +29,10 @@ pub(super) fn set_tags(tx: &mut Tx<'_>, id: NodeId, tags: Vec<Box<str>>) -> Appl
         ..(*old).clone()
     };
     routes::approve_by_policy(tx, &mut node);
-    let expiry = node.expiry.filter(|_| node.expired);
-    key_expiry::put(tx, node, expiry);
+    match node.expired {
+        true => tx.put_whole_node(node),
+        false => key_expiry::put(tx, node, End::Never),
+    }
     Ok(Outcome::Node(id))
 }
 
@@ -85,11 +88,9 @@ pub(super) fn asks_for_others(owner: &Owner, hostinfo: &Hostinfo, node: &Node) -
 /// Refuses an owner with whom the machine has another node: the client's next login could not tell the two
 /// apart.
 fn check_twin(model: &Model, node: &Node, owner: &Owner) -> Result<(), Rejected> {
-    let is_twin = |other: &&Arc<Node>| {
-        let other_of_machine = other.id != node.id && other.machine == node.machine;
-        other_of_machine && other.wireguard.is_none() && admit::owns(owner, other)
-    };
-    match model.nodes.iter().find(is_twin) {
+    let is_twin = |other: &&Arc<Node>| other.id != node.id && admit::owns(owner, other);
+    let mut of_machine = model.nodes_of_machine(&node.machine);
+    match of_machine.find(is_twin) {
         Some(twin) if node.wireguard.is_none() => Err(Rejected::MachineHasNode(twin.id)),
         _ => Ok(()),
     }

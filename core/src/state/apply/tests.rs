@@ -2,6 +2,7 @@
 
 mod address;
 mod clock;
+mod clock_jumps;
 mod events;
 mod invariants;
 mod login;
@@ -12,22 +13,51 @@ mod routes;
 mod tags;
 mod wireguard;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Now, PLAUSIBLE_FROM, Timestamp};
+use crate::clock::{Boot, End, Now, PLAUSIBLE_FROM, Timestamp};
 use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::DiscoKey;
 use crate::state::apply::{Flush, next_deadline, restore};
 use crate::state::command::{
     Command, NewUser, NodeUpdate, Outcome, Register, RegisterReply, Rejected, RequestedExpiry,
 };
-use crate::state::model::{Hostinfo, Node, Owner, PendingState, Presence, SessionId};
+use crate::state::model::{Hostinfo, Model, Node, Owner, PendingState, Presence, SessionId};
 use crate::state::record::{Record, Stored};
 use crate::state::testing::{World, plain, with_key};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Goes on from what was written, at the time of the world.
+fn restart(world: &mut World, boot: Boot) {
+    fn read<T: Stored>(value: &T) -> Arc<T> {
+        Arc::new(T::decode(&value.encode()).unwrap())
+    }
+    let before = world.model.clone();
+    let mut nodes = BTreeMap::new();
+    let (mut preauth_keys, mut api_keys) = (BTreeMap::new(), BTreeMap::new());
+    for record in &world.records {
+        match record {
+            Record::PutNode(node) => drop(nodes.insert(node.id, read(&**node))),
+            Record::DeleteNode(id) => drop(nodes.remove(id)),
+            Record::PutPreAuthKey(key) => drop(preauth_keys.insert(key.id, read(&**key))),
+            Record::PutApiKey(key) => drop(api_keys.insert(key.id, read(&**key))),
+            _ => {}
+        }
+    }
+    let mut model = Model::new((*before.settings).clone(), world.now);
+    model.boot = boot;
+    model.set_nodes(nodes.into_values().collect());
+    (model.counters, model.cursors) = (before.counters, before.cursors);
+    (model.users, model.shut_out) = (before.users, before.shut_out);
+    model.preauth_keys = Arc::new(preauth_keys);
+    model.api_keys = Arc::new(api_keys);
+    restore(&mut model, world.now);
+    world.model = model;
+}
 
 /// Makes a user besides the one that a world has, and gives its id.
 fn another_user(world: &mut World, name: &str) -> UserId {
@@ -71,7 +101,7 @@ fn wrong_and_ended_keys_are_refused() {
     let unknown = world.register(with_key(1, 1, "nope")).unwrap_err();
     assert_eq!(unknown, Rejected::UnknownPreAuthKey);
     let end = world.now.wall.plus(SECOND);
-    world.preauth_key("short", |key| key.expiry = Some(end));
+    world.preauth_key("short", |key| key.expiry = End::At(end));
     world.wait(SECOND * 2);
     let ended = world.register(with_key(1, 1, "short")).unwrap_err();
     assert_eq!(ended, Rejected::PreAuthKeyExpired);
@@ -83,7 +113,7 @@ fn nothing_ends_before_the_clock_is_right() {
     let (mut world, _) = World::with_user();
     world.now.wall = Timestamp::from_unix_ms(0);
     let end = world.now.wall.plus(SECOND);
-    world.preauth_key("short", |key| key.expiry = Some(end));
+    world.preauth_key("short", |key| key.expiry = End::At(end));
     world.wait(SECOND * 60);
     world.join(with_key(1, 1, "short"));
     world.now.wall = PLAUSIBLE_FROM;
@@ -296,7 +326,7 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     let end = world.now.wall.plus(SECOND * 5);
-    world.apply(Command::ExpireNode(id, Some(end))).unwrap();
+    world.apply(Command::ExpireNode(id, End::At(end))).unwrap();
     assert_eq!(
         next_deadline(&world.model, world.now, Flush::WhenDue),
         world.now.mono + SECOND * 5
@@ -304,7 +334,7 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
     let before = world.node(id).facets.core;
     world.wait(SECOND * 5);
     assert!(world.node(id).expired && world.node(id).facets.core > before);
-    world.apply(Command::ExpireNode(id, None)).unwrap();
+    world.apply(Command::ExpireNode(id, End::Never)).unwrap();
     assert!(!world.node(id).expired && world.snapshot().admits(&world.node(id).key));
 }
 
@@ -314,7 +344,7 @@ fn a_router_that_boots_in_1970_lets_nobody_back_in() {
     let now = world.now;
     let (ended, lives) = (world.node_number(1), world.node_number(2));
     for (id, at) in [(ended, now.wall), (lives, now.wall.plus(SECOND))] {
-        world.apply(Command::ExpireNode(id, Some(at))).unwrap();
+        world.apply(Command::ExpireNode(id, End::At(at))).unwrap();
         let stored = Node::decode(&world.node(id).encode()).unwrap();
         world.model.put_node(stored);
     }
@@ -561,7 +591,7 @@ fn deciding_the_same_again_writes_nothing() {
     let route = || vec!["10.0.0.0/8".parse().unwrap()];
     let commands: [fn(NodeId, Timestamp) -> Command; 4] = [
         |id, _| Command::RenameNode(id, "tv".into()),
-        |id, end| Command::ExpireNode(id, Some(end)),
+        |id, end| Command::ExpireNode(id, End::At(end)),
         |id, _| Command::SetTags(id, vec!["tag:a".into()]),
         |_, _| Command::ExpirePreAuthKey(PreAuthKeyId::FIRST),
     ];
@@ -575,13 +605,13 @@ fn deciding_the_same_again_writes_nothing() {
     }
     world.apply(Command::ApproveRoutes(id, route())).unwrap();
     world
-        .apply(Command::ExpireNode(id, Some(world.now.wall)))
+        .apply(Command::ExpireNode(id, End::At(world.now.wall)))
         .unwrap();
     world.wait(SECOND);
     world.records.clear();
     world.apply(Command::ApproveRoutes(id, route())).unwrap();
     let now = world.now.wall;
-    world.apply(Command::ExpireNode(id, Some(now))).unwrap();
+    world.apply(Command::ExpireNode(id, End::At(now))).unwrap();
     assert!(world.records.is_empty() && world.node(id).expired);
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{CLOCKLESS_BEFORE, Now};
+use crate::clock::Now;
 use crate::id::NodeId;
 use crate::state::addr::Cursors;
 use crate::state::apply::{clock, key_expiry, policy, routes};
@@ -52,10 +52,8 @@ pub fn tick(tx: &mut Tx<'_>, how: Flush) {
 pub fn restore(model: &mut Model, now: Now) {
     for node in Arc::make_mut(&mut model.nodes) {
         let node = Arc::make_mut(node);
-        // Routers boot in 1970: until the time is known, a key that had expired stays expired, and so does one that
-        // expired then.
-        let is_certain = now.is_plausible() && node.expiry.is_none_or(|at| at >= CLOCKLESS_BEFORE);
-        node.expired = key_expiry::has_passed(node, now) || node.expired && !is_certain;
+        // Routers boot in 1970: until the time is known, a key that had expired stays expired.
+        node.expired = key_expiry::has_passed(node, now) || node.expired && !now.is_plausible();
         match &mut node.presence {
             Presence::Offline { since_mono, .. } => *since_mono = now.mono,
             // It may have come since it was written.
@@ -118,8 +116,9 @@ pub fn next_deadline(model: &Model, now: Now, how: Flush) -> Duration {
             | Presence::Fixed => None,
         };
         let expiry = node
-            .expiry
-            .filter(|end| !node.expired && now.is_plausible() && *end >= CLOCKLESS_BEFORE)
+            .ending
+            .known(node.expiry)
+            .filter(|_| !node.expired && now.is_plausible())
             .map(|end| now.mono.saturating_add(end.since(now.wall)));
         next = [presence, expiry]
             .into_iter()

@@ -8,7 +8,7 @@ use crate::state::apply::{Applied, address, check_length, keys, node, routes};
 use crate::state::command::{NewWireGuard, Outcome, Rejected};
 use crate::state::event::{Action, Target, Values, owner_text};
 use crate::state::model::{
-    Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
+    Ending, Facets, Hostinfo, Model, Node, Owner, Presence, RegisteredBy, is_exit_route,
 };
 use crate::state::name;
 use crate::state::tx::Tx;
@@ -49,6 +49,7 @@ pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
         ipv6: std::net::Ipv6Addr::UNSPECIFIED,
         created: tx.now().wall,
         expiry: None,
+        ending: Ending::default(),
         expired: false,
         authorized: true,
         wireguard: Some(Arc::new(crate::state::model::WireGuard {

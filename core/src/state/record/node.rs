@@ -12,11 +12,12 @@ use crate::id::{NodeId, PreAuthKeyId, UserId};
 use crate::keys::{DiscoKey, LockKey, MachineKey, NodeKey};
 use crate::state::model::{Facets, Node, Owner, Presence, RegisteredBy, WireGuard};
 use crate::state::record::codec::{Reader, encode};
+use crate::state::record::ending::EndingV1;
 use crate::state::record::hostinfo::HostinfoV1;
 use crate::state::record::{DecodeError, Stored};
 use crate::wan::address::is_endpoint;
 
-const NEWEST: u8 = 3;
+const NEWEST: u8 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -57,6 +58,12 @@ struct NodeV3 {
     expired: bool,
 }
 
+/// What version 4 added.
+#[derive(Serialize, Deserialize)]
+struct NodeV4 {
+    ending: EndingV1,
+}
+
 #[derive(Serialize, Deserialize)]
 enum OwnerV1 {
     User(UserId),
@@ -89,7 +96,10 @@ impl Stored for Node {
         let third = NodeV3 {
             expired: self.expired,
         };
-        encode(NEWEST, &(NodeV1::of(self), NodeV2::of(self), third))
+        let fourth = NodeV4 {
+            ending: self.ending.into(),
+        };
+        encode(NEWEST, &(NodeV1::of(self), NodeV2::of(self), third, fourth))
     }
 
     /// A node that was connected when it was written is expected back: its presence is `Returning`.
@@ -99,6 +109,8 @@ impl Stored for Node {
         let second = reader.added(2, NodeV2::before())?;
         // Before version 3 the clock alone said whether a key had expired.
         let NodeV3 { expired } = reader.added(3, NodeV3 { expired: false })?;
+        let ending = EndingV1::before(first.expiry_ms, expired);
+        let NodeV4 { ending } = reader.added(4, NodeV4 { ending })?;
         let wireguard = second.wireguard.map(|device| Arc::new(device.into()));
         let routes = second.approved_routes.into_iter();
         Ok(Self {
@@ -115,6 +127,7 @@ impl Stored for Node {
             ipv6: first.ipv6,
             created: Timestamp::from_unix_ms(first.created_ms),
             expiry: first.expiry_ms.map(Timestamp::from_unix_ms),
+            ending: ending.into(),
             expired,
             authorized: second.authorized,
             approved_routes: routes

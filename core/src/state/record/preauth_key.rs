@@ -6,10 +6,11 @@ use crate::clock::Timestamp;
 use crate::id::{PreAuthKeyId, UserId};
 use crate::state::model::PreAuthKey;
 use crate::state::record::codec::{Reader, encode};
+use crate::state::record::ending::EndingV1;
 use crate::state::record::{DecodeError, Stored};
 use crate::state::secret::SecretHash;
 
-const NEWEST: u8 = 2;
+const NEWEST: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct PreAuthKeyV1 {
@@ -29,6 +30,12 @@ struct PreAuthKeyV1 {
 #[derive(Serialize, Deserialize)]
 struct PreAuthKeyV2 {
     preauthorized: bool,
+}
+
+/// What version 3 added.
+#[derive(Serialize, Deserialize)]
+struct PreAuthKeyV3 {
+    ending: EndingV1,
 }
 
 impl PreAuthKeyV2 {
@@ -55,13 +62,19 @@ impl Stored for PreAuthKey {
         let second = PreAuthKeyV2 {
             preauthorized: self.preauthorized,
         };
-        encode(NEWEST, &(first, second))
+        let third = PreAuthKeyV3 {
+            ending: self.ending.into(),
+        };
+        encode(NEWEST, &(first, second, third))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::open(bytes, NEWEST)?;
         let first: PreAuthKeyV1 = reader.read()?;
         let second = reader.added(2, PreAuthKeyV2::BEFORE)?;
+        let by_hand = first.expiry_ms.is_some_and(|end| end <= 0);
+        let ending = EndingV1::before(first.expiry_ms, by_hand);
+        let PreAuthKeyV3 { ending } = reader.added(3, PreAuthKeyV3 { ending })?;
         Ok(Self {
             id: first.id,
             prefix: first.prefix,
@@ -73,6 +86,7 @@ impl Stored for PreAuthKey {
             preauthorized: second.preauthorized,
             used: first.used,
             expiry: first.expiry_ms.map(Timestamp::from_unix_ms),
+            ending: ending.into(),
             created: Timestamp::from_unix_ms(first.created_ms),
         })
     }

@@ -14,8 +14,8 @@ use crate::state::addr::Cursors;
 use crate::state::attributes::{AttributeValue, Attributes};
 use crate::state::dns::{DnsRecord, DnsValue};
 use crate::state::model::{
-    ApiKey, Counters, Facets, Hostinfo, KeyLifetime, Node, Owner, PolicyText, PreAuthKey, Presence,
-    RegisteredBy, Role, User, WireGuard,
+    ApiKey, Counters, Ending, Facets, Hostinfo, KeyLifetime, Node, Owner, PolicyText, PreAuthKey,
+    Presence, RegisteredBy, Role, Span, User, WireGuard,
 };
 use crate::state::record::{DecodeError, Stored};
 use crate::state::scope::{Scope, Scopes};
@@ -102,6 +102,7 @@ fn node() -> Node {
         ipv6: "fd7a:115c:a1e0::7".parse().unwrap(),
         created: CREATED,
         expiry: Some(LATER),
+        ending: Ending::Date,
         expired: false,
         authorized: true,
         wireguard: None,
@@ -165,14 +166,15 @@ fn nodes_are_read_as_every_version_wrote_them() {
     let stored = first("00 01", "02 c0a4e8fef962");
     is_read_from(&node(), &format!("01 {stored}"));
     is_read_from(&node(), &format!("02 {stored} 00 01 00 00"));
-    is_stored_as(&node(), &format!("03 {stored} 00 01 00 00 00"));
+    is_read_from(&node(), &format!("03 {stored} 00 01 00 00 00"));
+    is_stored_as(&node(), &format!("04 {stored} 00 01 00 00 00 00"));
     let approved = Node {
         registered_by: RegisteredBy::Approval,
         presence: Presence::Returning,
         ..node()
     };
     let stored = first("01", "01");
-    is_stored_as(&approved, &format!("03 {stored} 00 01 00 00 00"));
+    is_stored_as(&approved, &format!("04 {stored} 00 01 00 00 00 00"));
     let new = Node {
         presence: Presence::New {
             since_mono: Duration::ZERO,
@@ -180,7 +182,7 @@ fn nodes_are_read_as_every_version_wrote_them() {
         ..approved
     };
     let stored = first("01", "00");
-    is_stored_as(&new, &format!("03 {stored} 00 01 00 00 00"));
+    is_stored_as(&new, &format!("04 {stored} 00 01 00 00 00 00"));
 }
 
 #[test]
@@ -197,7 +199,8 @@ fn nodes_with_what_later_versions_added_are_read() {
         expired: true,
         ..full_node()
     };
-    is_stored_as(&full, &format!("03 {stored} 01"));
+    is_read_from(&full, &format!("03 {stored} 01"));
+    is_stored_as(&full, &format!("04 {stored} 01 00"));
 }
 
 #[test]
@@ -248,17 +251,24 @@ fn preauth_keys_are_read_as_every_version_wrote_them() {
         preauthorized: true,
         used: true,
         expiry: Some(LATER),
+        ending: Ending::Date,
         created: CREATED,
     };
     let stored = "05 0c 6162636465666768696a6b6c 09*32 01 02 01 05 7461673a61 01 00 01 \
         01 c0a4e8fef962 80a0abfef962";
     is_read_from(&key, &format!("01 {stored}"));
-    is_stored_as(&key, &format!("02 {stored} 01"));
+    is_read_from(&key, &format!("02 {stored} 01"));
+    is_stored_as(&key, &format!("03 {stored} 01 00"));
     let unapproved = PreAuthKey {
         preauthorized: false,
         ..key
     };
-    is_stored_as(&unapproved, &format!("02 {stored} 00"));
+    is_read_from(&unapproved, &format!("02 {stored} 00"));
+    let ended = PreAuthKey {
+        ending: Ending::Hand,
+        ..unapproved
+    };
+    is_stored_as(&ended, &format!("03 {stored} 00 02"));
 }
 
 #[test]
@@ -269,11 +279,13 @@ fn api_keys_are_read_as_every_version_wrote_them() {
         hash: SecretHash::from_bytes([8; 32]),
         scopes: Scopes::ALL,
         expiry: Some(LATER),
+        ending: Ending::Date,
         created: CREATED,
     };
     let stored = "03 0c 6162636465666768696a6b6c 08*32 01 c0a4e8fef962 80a0abfef962";
     is_read_from(&key, &format!("01 {stored}"));
-    is_stored_as(&key, &format!("02 {stored} ff*9 01"));
+    is_read_from(&key, &format!("02 {stored} ff*9 01"));
+    is_stored_as(&key, &format!("03 {stored} ff*9 01 00"));
     let reader = ApiKey {
         scopes: ["devices:core:read", "dns"]
             .iter()
@@ -281,7 +293,44 @@ fn api_keys_are_read_as_every_version_wrote_them() {
             .collect(),
         ..key
     };
-    is_stored_as(&reader, &format!("02 {stored} 808203"));
+    is_read_from(&reader, &format!("02 {stored} 808203"));
+    let lives = ApiKey {
+        ending: Ending::Span(Span {
+            life: Duration::from_secs(1),
+            boot: 0x80,
+            boot_ms: -1,
+        }),
+        ..reader
+    };
+    is_stored_as(&lives, &format!("03 {stored} 808203 01 e807 8001 01"));
+}
+
+/// Before ends had an origin, those of 1970 were spans of time, unless somebody had ended it.
+#[test]
+fn ends_of_1970_are_read_as_spans() {
+    let at = |ms| Some(Timestamp::from_unix_ms(ms));
+    let life = Ending::Span(Span {
+        life: Duration::from_millis(64),
+        boot: 0,
+        boot_ms: 0,
+    });
+    for (expiry, expiry_hex, ending) in [
+        (at(64), "01 8001", life),
+        (at(0), "01 00", Ending::Hand),
+        (None, "00", Ending::Date),
+    ] {
+        let key = ApiKey {
+            id: ApiKeyId::new(3).unwrap(),
+            prefix: "abcdefghijkl".into(),
+            hash: SecretHash::from_bytes([8; 32]),
+            scopes: Scopes::ALL,
+            expiry,
+            ending,
+            created: CREATED,
+        };
+        let stored = format!("03 0c 6162636465666768696a6b6c 08*32 {expiry_hex} 80a0abfef962");
+        is_read_from(&key, &format!("01 {stored}"));
+    }
 }
 
 #[test]
@@ -338,9 +387,9 @@ fn small_records_are_read_as_every_version_wrote_them() {
 
 #[test]
 fn records_of_a_newer_version_are_named_as_such() {
-    assert_eq!(Node::decode(&[4]), Err(DecodeError::Newer(4)));
+    assert_eq!(Node::decode(&[5]), Err(DecodeError::Newer(5)));
     assert_eq!(User::decode(&[3, 1]), Err(DecodeError::Newer(3)));
-    assert_eq!(PreAuthKey::decode(&[3]), Err(DecodeError::Newer(3)));
+    assert_eq!(PreAuthKey::decode(&[4]), Err(DecodeError::Newer(4)));
     assert_eq!(Counters::decode(&[2]), Err(DecodeError::Newer(2)));
     assert_eq!(
         Counters::decode(&[0, 1, 1, 1, 1]),

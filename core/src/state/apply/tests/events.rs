@@ -30,7 +30,7 @@ fn preauth_key(secret: &NewSecret, user: UserId) -> NewPreAuthKey {
         reusable: true,
         ephemeral: false,
         preauthorized: false,
-        expiry: None,
+        expiry: End::Never,
         prefix: secret.prefix.clone(),
         hash: secret.hash,
     }
@@ -68,10 +68,13 @@ fn commands_about_nodes(now: Timestamp) -> Vec<(Command, &'static str)> {
         (Command::ApproveNode(node), "node approved"),
         (Command::RenameNode(node, "nas".into()), "node renamed"),
         (
-            Command::ExpireNode(node, Some(now)),
+            Command::ExpireNode(node, End::At(now)),
             "node key expiry changed",
         ),
-        (Command::ExpireNode(node, None), "node key expiry changed"),
+        (
+            Command::ExpireNode(node, End::Never),
+            "node key expiry changed",
+        ),
         (
             Command::ApproveRoutes(node, vec!["10.0.0.0/8".parse().unwrap()]),
             "node approved routes changed",
@@ -153,7 +156,7 @@ fn every_command_is_one_event_and_none_has_a_secret() {
     };
     let api_key = NewApiKey {
         scopes: Scopes::ALL,
-        expiry: None,
+        expiry: End::Never,
         prefix: opens.prefix.clone(),
         hash: opens.hash,
     };
@@ -225,7 +228,7 @@ fn the_event_of_a_new_api_key_says_what_the_key_may_do() {
     let scopes = ["dns", "devices:core:read"].map(|name| name.parse().unwrap());
     let key = NewApiKey {
         scopes: scopes.into_iter().collect(),
-        expiry: None,
+        expiry: End::Never,
         prefix: "abc".into(),
         hash: new_secret(SecretKind::Api).unwrap().hash,
     };
@@ -324,7 +327,7 @@ fn time_makes_events_of_its_own() {
     world.apply(close).unwrap();
     let end = world.now.wall.plus(SECOND);
     world
-        .apply(Command::ExpireNode(lasting, Some(end)))
+        .apply(Command::ExpireNode(lasting, End::At(end)))
         .unwrap();
     let asks = Command::Register(Box::new(plain(9, 9)));
     let asked = world.apply_as(&Principal::Device, asks).unwrap();

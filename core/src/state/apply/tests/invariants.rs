@@ -4,7 +4,7 @@ use super::*;
 use crate::keys::{MachineKey, NodeKey};
 use crate::state::addr::Prefixes;
 use crate::state::command::{NewWireGuard, Registration};
-use crate::state::model::{Model, Node, SessionId, Settings, WireGuard};
+use crate::state::model::{Node, SessionId, Settings, WireGuard};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,8 +127,8 @@ fn command(world: &World, step: &Step) -> Option<Command> {
         } => Command::ApproveNode(id(node)),
         Step::Authorize { node, .. } => Command::RevokeApproval(id(node)),
         Step::Expire { node, now } => {
-            let end = now.then_some(world.now.wall);
-            Command::ExpireNode(id(node), end.or(Some(world.now.wall.plus(SECOND * 50))))
+            let life = if now { Duration::ZERO } else { SECOND * 50 };
+            Command::ExpireNode(id(node), End::In(life))
         }
         Step::Health { node, healthy } => Command::SetHealth(id(node), healthy),
         Step::Delete { node } => Command::DeleteNode(id(node)),
@@ -162,7 +162,7 @@ fn run(world: &mut World, step: &Step) {
         return;
     }
     if let Step::PowerCut = step {
-        restart(world);
+        restart(world, world.model.boot);
         return;
     }
     let Some(command) = command(world, step) else {
@@ -209,30 +209,6 @@ fn run(world: &mut World, step: &Step) {
     }
 }
 
-/// Goes on from what was written.
-fn restart(world: &mut World) {
-    let before = world.model.clone();
-    let mut nodes: BTreeMap<NodeId, Arc<Node>> = BTreeMap::new();
-    for record in &world.records {
-        match record {
-            Record::PutNode(node) => {
-                let stored = Node::decode(&node.encode()).unwrap();
-                nodes.insert(node.id, Arc::new(stored));
-            }
-            Record::DeleteNode(id) => drop(nodes.remove(id)),
-            _ => {}
-        }
-    }
-    let mut model = Model::new((*before.settings).clone(), world.now);
-    model.by_key = Arc::new(nodes.values().map(|node| (node.key, node.id)).collect());
-    model.nodes = Arc::new(nodes.into_values().collect());
-    (model.counters, model.cursors) = (before.counters, before.cursors);
-    (model.users, model.preauth_keys) = (before.users, before.preauth_keys);
-    model.shut_out = before.shut_out;
-    restore(&mut model, world.now);
-    world.model = model;
-}
-
 fn check(world: &World) {
     let nodes = &world.model.nodes;
     fn count<T: Ord>(values: impl Iterator<Item = T>) -> usize {
@@ -259,10 +235,15 @@ fn check(world: &World) {
         "labels"
     );
     assert_eq!(world.model.by_key.len(), nodes.len());
+    let clients = || nodes.iter().filter(|node| node.wireguard.is_none());
+    assert_eq!(world.model.by_machine.len(), clients().count());
     for node in nodes.iter() {
         assert_eq!(world.model.by_key.get(&node.key), Some(&node.id));
+        let of_machine = |other: &&Arc<Node>| other.machine == node.machine;
+        let searched: Vec<_> = clients().filter(of_machine).collect();
+        let found: Vec<_> = world.model.nodes_of_machine(&node.machine).collect();
+        assert_eq!(found, searched);
     }
-    let clients = || nodes.iter().filter(|node| node.wireguard.is_none());
     let identities = clients().map(|node| (node.machine, node.user()));
     assert_eq!(count(identities), clients().count(), "identities");
     check_routes(nodes);

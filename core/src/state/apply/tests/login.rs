@@ -54,7 +54,7 @@ fn an_expired_node_comes_back_with_a_fresh_preauth_key() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world
-        .apply(Command::ExpireNode(id, Some(world.now.wall)))
+        .apply(Command::ExpireNode(id, End::At(world.now.wall)))
         .unwrap();
     let used = world.register(with_key(1, 1, "key1")).unwrap_err();
     assert_eq!(used, Rejected::PreAuthKeyUsed);
@@ -68,7 +68,7 @@ fn an_ended_key_keeps_the_nodes_that_it_let_in() {
     let (mut world, _) = World::with_user();
     let end = world.now.wall.plus(SECOND);
     world.preauth_key("short", |key| {
-        (key.expiry, key.reusable) = (Some(end), true);
+        (key.expiry, key.reusable) = (End::At(end), true);
     });
     let id = world.join(with_key(1, 1, "short")).id;
     world.wait(SECOND * 2);

@@ -77,7 +77,7 @@ fn a_key_that_admits_nobody_approves_nothing() {
     world.preauth_key("used", |_| {});
     world.join(with_key(9, 9, "used"));
     let end = world.now.wall;
-    world.preauth_key("expired", |key| key.expiry = Some(end));
+    world.preauth_key("expired", |key| key.expiry = End::At(end));
     let id = asks(&mut world, 1);
     let before = world.model.clone();
     for (presented, refusal) in [

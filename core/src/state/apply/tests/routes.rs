@@ -164,7 +164,7 @@ fn a_new_stream_is_a_sign_of_life() {
 #[test]
 fn a_router_that_expires_is_shut_out_or_is_deleted_gives_way() {
     let ends: [fn(&World, NodeId) -> Command; 3] = [
-        |world, id| Command::ExpireNode(id, Some(world.now.wall)),
+        |world, id| Command::ExpireNode(id, End::At(world.now.wall)),
         |_, id| Command::RevokeApproval(id),
         |_, id| Command::DeleteNode(id),
     ];

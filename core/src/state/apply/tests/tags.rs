@@ -37,7 +37,7 @@ fn tags_take_the_place_of_the_user_and_end_the_expiry() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     let end = world.now.wall.plus(SECOND * 60);
-    world.apply(Command::ExpireNode(id, Some(end))).unwrap();
+    world.apply(Command::ExpireNode(id, End::At(end))).unwrap();
     tag(&mut world, id, &["tag:b", "tag:a", "tag:b"]);
     let node = world.node(id).clone();
     assert_eq!(node.tags(), tags(&["tag:a", "tag:b"]));
@@ -54,7 +54,7 @@ fn tags_do_not_bring_a_node_back_that_has_expired() {
     let (mut world, _) = World::with_user();
     let id = world.node_number(1);
     world
-        .apply(Command::ExpireNode(id, Some(world.now.wall)))
+        .apply(Command::ExpireNode(id, End::At(world.now.wall)))
         .unwrap();
     tag(&mut world, id, &["tag:a"]);
     assert!(world.node(id).expired && !world.snapshot().admits(&world.node(id).key));
@@ -152,7 +152,7 @@ fn a_node_that_was_given_away_stays_so_when_it_comes_back_with_a_new_key() {
     let node = world.join(with_key(1, 2, "k"));
     assert_eq!((node.id, node.tags()), (id, &tags(&["tag:a"])[..]));
     world
-        .apply(Command::ExpireNode(id, Some(world.now.wall)))
+        .apply(Command::ExpireNode(id, End::At(world.now.wall)))
         .unwrap();
     let node = world.join(with_key(1, 2, "k"));
     assert_eq!((node.id, node.tags()), (id, &tags(&["tag:a"])[..]));

@@ -123,7 +123,7 @@ fn a_peer_can_be_tagged_moved_named_and_deleted_but_not_logged_out() {
     world
         .apply(Command::RenameNode(one, "three".into()))
         .unwrap();
-    let end = Some(world.now.wall);
+    let end = End::At(world.now.wall);
     let refused = world.apply(Command::ExpireNode(one, end)).unwrap_err();
     assert_eq!(refused, Rejected::WireGuardOnly);
     world.apply(Command::DeleteNode(one)).unwrap();

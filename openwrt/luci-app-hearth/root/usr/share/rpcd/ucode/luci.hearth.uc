@@ -236,12 +236,6 @@ function is_route(text) {
 	return type(text) == 'string' && !!match(text, /^[0-9a-fA-F.:]{2,45}\/[0-9]{1,3}$/s);
 }
 
-// Time `hours` from now, as RFC 3339.
-function hours_from_now(hours) {
-	let t = gmtime(time() + hours * 3600);
-	return sprintf('%04d-%02d-%02dT%02d:%02d:%02dZ', t.year, t.mon, t.mday, t.hour, t.min, t.sec);
-}
-
 // Fields of a node that the pages show.
 function shown_node(node) {
 	return {
@@ -581,7 +575,7 @@ const methods = {
 			if (type(hours) != 'int' || hours < 1 || hours > 8760)
 				return fault('invalid', 'expected 1 to 8760 hours');
 
-			let answer = post('hearth/invite', { user, expiration: hours_from_now(hours) });
+			let answer = post('hearth/invite', { user, expiration: `${hours}h` });
 			if (answer.error)
 				return answer;
 			return {
