@@ -145,9 +145,9 @@ impl AdminContext {
         }
     }
 
-    /// Whether the database is writable.
-    pub fn is_writable(&self) -> bool {
-        self.engine.snapshot().is_writable()
+    /// Why the database is read-only, if it is.
+    pub fn database_fault(&self) -> Option<String> {
+        self.engine.snapshot().disk_fault().map(ToString::to_string)
     }
 }
 

@@ -333,6 +333,9 @@ pub struct Status {
     pub clock_is_plausible: bool,
     /// Whether the database is writable.
     pub database_is_writable: bool,
+    /// Why it is not, and since when; `null` while it is.
+    #[serde(default)]
+    pub database_fault: Option<DatabaseFault>,
     /// Revision of the published snapshot.
     pub revision: u64,
     /// Number of users.
@@ -528,6 +531,22 @@ pub struct CreateDnsRecord {
     pub r#type: String,
     /// Value: an address, or the name of a node.
     pub value: String,
+}
+
+/// Why the database is read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseFault {
+    /// The cause: `full`, `io-error`, `no-response`, `permission`, `read-only` (the file system), or `other`.
+    pub cause: String,
+    /// The cause as text.
+    pub reason: String,
+    /// The error of the system; may be empty.
+    pub detail: String,
+    /// When a write failed first.
+    pub since: Timestamp,
+    /// What to do.
+    pub advice: String,
 }
 
 /// Response of the health check.

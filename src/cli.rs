@@ -93,7 +93,7 @@ fn dispatch(ctx: &Ctx, command: Command) -> Result<Output, CliError> {
         Command::Dns(command) => dns::run(ctx, command),
         Command::Wan { command } => wan::run(ctx, command),
         Command::Check(flags) => Ok(check::run(ctx, flags)),
-        Command::Health => health::run(ctx),
+        Command::Health { alive } => health::run(ctx, alive),
         Command::Derp(_) => derp::status(ctx),
         Command::Board(args) => board::run(ctx, args),
         Command::Audit { limit } => audit::run(ctx, limit),

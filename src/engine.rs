@@ -2,9 +2,15 @@
 //!
 //! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
 //! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
+//!
+//! The database belongs to a second thread ([`disk_thread`]), for which the writer waits no longer than
+//! [`COMMIT_PATIENCE`]. While nothing can be written, changes are refused, and what needs no disk goes on: map streams, what
+//! clients report, presence, expiry.
 
+mod access;
 mod closed_streams;
 mod device_writes;
+mod disk_thread;
 mod handle;
 mod journal;
 mod places;
@@ -18,16 +24,19 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::store::{Loaded, POLICIES_NAME, Store};
+use crate::store::{Loaded, POLICIES_NAME, Store, StoreError};
 use crate::system_clock;
+use access::Access;
 use closed_streams::ClosedStreams;
 use device_writes::{Charged, DeviceWrites};
+use disk_thread::{Batch, CommitError, DiskThread, cause_of};
 use hearth_core::clock::{Now, Timestamp};
+use hearth_core::disk::{Cause, DiskFault};
 use hearth_core::id::NodeId;
 use hearth_core::state::apply;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, Outcome, Rejected};
-use hearth_core::state::event::{AuditEntry, Event, PAGE_MAX};
+use hearth_core::state::event::{AuditEntry, Event};
 use hearth_core::state::model::{Model, PolicyText, SessionId, Settings};
 use hearth_core::state::principal::Principal;
 use hearth_core::state::record::Record;
@@ -40,6 +49,13 @@ use places::{Place, Places};
 const STACK_BYTES: usize = 512 * 1024;
 /// How long after a failed write the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long a commit may take until its changes are refused and the disk counts as one that does not respond: more than the
+/// longest pauses of sound SD cards and flash (under 1 s), and less than the health check waits for the engine (5 s).
+const COMMIT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the last commit, and closing the database, may take at shutdown. Service managers wait for 15 s and more.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Interval at which the writer looks whether a disk that does not respond has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Room in the channel beside the places for commands: for a request to stop, questions whether the thread works, and
 /// notices that streams ended.
 const NOTICES: usize = 16;
@@ -55,9 +71,15 @@ pub enum EngineError {
     /// Too many commands wait; try again shortly.
     #[error("hearth is busy; try again in a moment")]
     Busy,
-    /// The database cannot be written.
-    #[error("hearth cannot write to its database (disk full or broken?); see its log")]
-    Unavailable,
+    /// The database cannot be written. Nothing was changed.
+    #[error("nothing was changed: {0}. {advice}", advice = .0.cause.advice())]
+    Unavailable(Arc<DiskFault>),
+    /// The database cannot be written, or does not respond, and the change may be in it nevertheless.
+    #[error("the change is not confirmed and may take effect after a restart: {0}. {advice}", advice = .0.cause.advice())]
+    InDoubt(Arc<DiskFault>),
+    /// The audit log cannot be read.
+    #[error("cannot read the audit log: {}. {}", .0.text(), .0.advice())]
+    Unreadable(Cause),
     /// hearth is shutting down.
     #[error("hearth is shutting down")]
     Stopped,
@@ -116,18 +138,42 @@ impl Engine {
         queue: usize,
         batch: usize,
     ) -> std::io::Result<(Self, Handle)> {
+        let patience = Patience {
+            commit: COMMIT_PATIENCE,
+            close: CLOSE_PATIENCE,
+            retry: RETRY_AFTER,
+        };
+        Self::start_with(store, loaded, settings, (queue, batch), patience)
+    }
+
+    fn start_with(
+        store: Store,
+        mut loaded: Loaded,
+        settings: Settings,
+        (queue, batch): (usize, usize),
+        patience: Patience,
+    ) -> std::io::Result<(Self, Handle)> {
         let now = system_clock::now();
+        let access = match loaded.unwritable.take() {
+            Some(fault) => Access::Refused {
+                fault: Access::Writable.fault_now(cause_of(&fault), &fault.to_string(), now),
+                again: now.mono.saturating_add(patience.retry),
+            },
+            None => Access::Writable,
+        };
         let model = model_of(loaded, settings, now);
-        let (publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
+        let snapshot = Snapshot::of(&model, access.fault().cloned());
+        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         let max_nodes = model.settings.max_nodes;
         let (commands, inbox) = sync_channel(queue.saturating_add(NOTICES));
         let closed = Arc::<ClosedStreams>::default();
         let writer = Writer {
             model,
-            store,
+            disk: DiskThread::start(store)?,
             publish,
             batch,
-            blocked_until: None,
+            patience,
+            access,
             journal: Journal::new(max_nodes),
             closed: closed.clone(),
             device_writes: DeviceWrites::new(max_nodes),
@@ -192,14 +238,36 @@ fn model_of(loaded: Loaded, settings: Settings, now: Now) -> Model {
     model
 }
 
+/// How long the writer waits for the disk thread.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For a commit.
+    commit: Duration,
+    /// For the last commit, and for the end of the thread.
+    close: Duration,
+    /// Until it tries again after a failed write.
+    retry: Duration,
+}
+
+/// A command of a batch, applied.
+struct Applied {
+    sender: oneshot::Sender<Settled>,
+    outcome: apply::Applied,
+    /// Whether it has anything to write.
+    writes: bool,
+    /// The command once more, where others share the batch: should that not be written, it is applied by itself.
+    again: Option<(Command, Principal)>,
+    device: Option<Applicant>,
+}
+
 struct Writer {
     model: Model,
-    store: Store,
+    disk: DiskThread,
     publish: watch::Sender<Arc<Snapshot>>,
     /// Most commands in one transaction: bounds how long the first of them waits.
     batch: usize,
-    /// While the database fails: when it is tried again, on the monotonic clock.
-    blocked_until: Option<Duration>,
+    patience: Patience,
+    access: Access,
     journal: Journal,
     closed: Arc<ClosedStreams>,
     device_writes: DeviceWrites,
@@ -212,8 +280,9 @@ impl Writer {
         let mut stopping = false;
         while !stopping {
             let now = system_clock::now();
+            self.look_at_disk(now);
             let due = self.next_deadline(now);
-            let wait = due.saturating_sub(now.mono);
+            let wait = self.wakes_at(due, now).saturating_sub(now.mono);
             let mut batch = Vec::new();
             match inbox.recv_timeout(wait) {
                 Ok(message) => batch.push(message.taken()),
@@ -221,18 +290,14 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => stopping = true,
             }
             // While the database fails, one at a time: what needs no disk still goes through.
-            let most = if self.blocked_until.is_some() {
-                1
-            } else {
-                self.batch
-            };
+            let most = if self.is_blocked() { 1 } else { self.batch };
             let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
             batch.extend(more.map(Message::taken));
             stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
             let closed = self.closed.take();
             let now = system_clock::now();
             // What time brings is written before: should that fail, commands that need no disk do not fail with it.
-            let was_set = apply::was_set(&self.model, now) && !self.is_blocked(now);
+            let was_set = apply::was_set(&self.model, now) && !self.is_blocked();
             if was_set || due <= now.mono {
                 self.handle(Vec::new(), &[], now, false);
             }
@@ -240,17 +305,31 @@ impl Writer {
                 self.handle(batch, &closed, now, stopping);
             }
         }
+        self.disk.close(self.patience.close);
     }
 
-    fn is_blocked(&self, now: Now) -> bool {
-        self.blocked_until.is_some_and(|until| now.mono < until)
+    /// Whether changes are refused because the database cannot be written.
+    fn is_blocked(&self) -> bool {
+        self.access != Access::Writable
     }
 
-    /// When there is something to do without a command, on the monotonic clock.
+    /// When there is something to do without a command, on the monotonic clock. What is due and cannot be written must not
+    /// keep the thread busy.
     fn next_deadline(&self, now: Now) -> Duration {
-        let due = apply::next_deadline(&self.model, now);
-        // What is due and cannot be written stays due; it must not keep the thread busy.
-        self.blocked_until.map_or(due, |until| due.max(until))
+        let how = match self.is_blocked() {
+            true => Flush::Never,
+            false => Flush::WhenDue,
+        };
+        apply::next_deadline(&self.model, now, how)
+    }
+
+    /// When the thread has to look again, also at the disk, if something is due at `due`.
+    fn wakes_at(&self, due: Duration, now: Now) -> Duration {
+        match self.access {
+            Access::Writable => due,
+            Access::Refused { again, .. } => due.min(again),
+            Access::Trying { .. } => due.min(now.mono.saturating_add(LOOK_AGAIN)),
+        }
     }
 
     fn handle(
@@ -261,10 +340,11 @@ impl Writer {
         stopping: bool,
     ) {
         let is_by_time = batch.is_empty() && closed.is_empty();
-        let blocked = self.is_blocked(now);
+        let blocked = self.is_blocked();
+        let is_shared = batch.len() > 1;
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut applied = Vec::with_capacity(batch.len());
         let (mut questions, mut queries) = (Vec::new(), Vec::new());
         for (node, session) in closed.iter().copied() {
             let command = Command::CloseStream { node, session };
@@ -276,7 +356,9 @@ impl Writer {
                 // The client went away before its stream was opened, and the end of it was noted before.
                 Message::Apply(Command::OpenStream { .. }, _, sender, _) if sender.is_closed() => {}
                 Message::Apply(command, by, sender, _) => {
+                    let again = is_shared.then(|| (command.clone(), by.clone()));
                     let device = Applicant::of(&command);
+                    let written = tx.written();
                     let outcome = match Charged::for_command(&command, &by, &tx) {
                         Some(charged) => {
                             // What will be refused for another reason is not charged.
@@ -285,10 +367,13 @@ impl Writer {
                         }
                         None => apply::apply(&mut tx, command, &by),
                     };
-                    if let (Some(device), Err(rejected)) = (&device, &outcome) {
-                        self.journal.refused(device, rejected, now);
-                    }
-                    outcomes.push((sender, outcome));
+                    applied.push(Applied {
+                        sender,
+                        outcome,
+                        writes: tx.written() > written,
+                        again,
+                        device,
+                    });
                 }
                 Message::Question(sender) => questions.push(sender),
                 Message::Audit(query) => queries.push(query),
@@ -302,21 +387,32 @@ impl Writer {
             (false, false) => Flush::Never,
         };
         apply::tick(&mut tx, flush);
-        let mut changes = tx.finish();
+        let Changes {
+            records,
+            mut events,
+        } = tx.finish();
         let journal = &mut self.journal;
-        changes.events.retain(|event| journal.keeps(event, now));
-        let committed = self.commit(&changes, &work, now);
-        if committed {
-            self.adopt(work);
-            changes.events.iter().for_each(journal::log);
-            if changes.records.is_empty() {
-                self.keep_unwritten(changes.events);
+        events.retain(|event| journal.keeps(event, now));
+        let is_soft = records.is_empty();
+        let patience = match stopping {
+            true => self.patience.close,
+            false => self.patience.commit,
+        };
+        match self.commit(records, &events, &work, patience) {
+            Ok(()) => {
+                self.adopt(work);
+                events.iter().for_each(journal::log);
+                if is_soft {
+                    self.keep_unwritten(events);
+                }
+                self.reply(applied, now);
             }
-        } else {
-            // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
-            self.handle(Vec::new(), closed, now, stopping);
+            Err(fault) => {
+                // Streams end and keys expire without a disk. Now that it is blocked, nothing is written.
+                self.handle(Vec::new(), closed, now, stopping);
+                self.refuse(applied, &fault, now);
+            }
         }
-        self.reply(outcomes, committed);
         for sender in questions {
             let _ = sender.send(());
         }
@@ -332,32 +428,52 @@ impl Writer {
         self.unwritten.drain(..surplus);
     }
 
+    /// Hands the query to the disk thread, which answers it.
     fn read_audit(&mut self, query: AuditQuery) {
-        let now = system_clock::now();
         // Whoever asks decides that it is worth a write.
-        if !self.unwritten.is_empty() && !self.is_blocked(now) {
-            let model = self.model.clone();
-            self.write(&[], &[], &model, now);
+        if !self.unwritten.is_empty() && !self.is_blocked() {
+            let batch = Batch::new(Vec::new(), self.unwritten.clone(), self.model.clone());
+            // Why not is known from now on; what is written already can be read.
+            let _ = self.write(batch, self.patience.commit);
         }
-        let entries = self.store.audit(query.before, query.max.min(PAGE_MAX));
-        let entries = entries.map_err(|fault| {
-            tracing::error!(%fault, "cannot read the audit log");
-            EngineError::Unavailable
-        });
-        let _ = query.sender.send(entries);
+        match self.access.fault() {
+            Some(fault) if fault.cause == Cause::Silent => {
+                let _ = query
+                    .sender
+                    .send(Err(EngineError::Unreadable(Cause::Silent)));
+            }
+            _ => self.disk.read_audit(query),
+        }
     }
 
     /// Replies to those who sent the commands of a batch.
-    fn reply(&self, outcomes: Vec<(oneshot::Sender<Settled>, apply::Applied)>, committed: bool) {
+    fn reply(&mut self, applied: Vec<Applied>, now: Now) {
         let snapshot = self.publish.borrow().clone();
-        for (sender, outcome) in outcomes {
-            let settled = match outcome {
-                Ok(outcome) if committed => Ok((outcome, snapshot.clone())),
-                Ok(_) => Err(EngineError::Unavailable),
+        for command in applied {
+            if let (Some(device), Err(rejected)) = (&command.device, &command.outcome) {
+                self.journal.refused(device, rejected, now);
+            }
+            let settled = match command.outcome {
+                Ok(outcome) => Ok((outcome, snapshot.clone())),
                 Err(rejected) => Err(rejected.into()),
             };
             // The one who asked may have gone away; the command stands.
-            let _ = sender.send(settled);
+            let _ = command.sender.send(settled);
+        }
+    }
+
+    /// Refuses what cannot be written. The other commands of the batch are applied, each by itself.
+    fn refuse(&mut self, applied: Vec<Applied>, fault: &EngineError, now: Now) {
+        for command in applied {
+            match command.again {
+                Some((again, by)) if !command.writes => {
+                    let message = Message::Apply(again, by, command.sender, None);
+                    self.handle(vec![message], &[], now, false);
+                }
+                _ => {
+                    let _ = command.sender.send(Err(fault.clone()));
+                }
+            }
         }
     }
 
@@ -368,39 +484,130 @@ impl Writer {
         }
         let changed = work.changed;
         self.model = work;
-        let writable = self.blocked_until.is_none();
-        if changed || self.publish.borrow().is_writable() != writable {
-            self.publish
-                .send_replace(Arc::new(Snapshot::of(&self.model, writable)));
+        if changed {
+            self.publish();
         }
     }
 
-    /// Whether all records are on disk. Without records there is nothing to fail.
-    fn commit(&mut self, changes: &Changes, work: &Model, now: Now) -> bool {
-        if changes.records.is_empty() {
-            return true;
-        }
-        !self.is_blocked(now) && self.write(&changes.records, &changes.events, work, now)
+    fn publish(&self) {
+        let fault = self.access.fault().cloned();
+        self.publish
+            .send_replace(Arc::new(Snapshot::of(&self.model, fault)));
     }
+}
 
-    fn write(&mut self, records: &[Record], events: &[Event], model: &Model, now: Now) -> bool {
+/// What needs the disk.
+impl Writer {
+    /// Writes all records, with the events. Without records there is nothing to fail.
+    fn commit(
+        &mut self,
+        records: Vec<Record>,
+        events: &[Event],
+        work: &Model,
+        patience: Duration,
+    ) -> Result<(), EngineError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        if let Some(fault) = self.access.fault() {
+            return Err(EngineError::Unavailable(fault.clone()));
+        }
         let events = [&self.unwritten, events].concat();
-        match self.store.commit(records, &events, model) {
+        self.write(Batch::new(records, events, work.clone()), patience)
+    }
+
+    fn write(&mut self, batch: Batch, patience: Duration) -> Result<(), EngineError> {
+        let (fault, is_in_doubt) = match self.disk.commit(batch, patience) {
             Ok(()) => {
                 self.unwritten.clear();
-                if self.blocked_until.take().is_some() {
-                    tracing::info!("the database can be written again");
-                }
-                true
+                return Ok(());
             }
-            Err(fault) => {
-                tracing::error!(%fault, "cannot write to the database; changes are refused until it works again");
-                self.blocked_until = Some(now.mono.saturating_add(RETRY_AFTER));
-                self.publish
-                    .send_replace(Arc::new(Snapshot::of(&self.model, false)));
-                false
+            Err(CommitError::Failed(fault)) => {
+                (self.failed(&fault), matches!(fault, StoreError::InDoubt(_)))
+            }
+            Err(CommitError::NotBegun) => (self.silent(false), false),
+            // Once the disk answers, the database is replaced by one without the batch.
+            Err(CommitError::Unanswered) => (self.silent(true), true),
+        };
+        Err(match is_in_doubt {
+            true => EngineError::InDoubt(fault),
+            false => EngineError::Unavailable(fault),
+        })
+    }
+
+    /// A write failed: it is tried again after a while.
+    fn failed(&mut self, fault: &StoreError) -> Arc<DiskFault> {
+        let now = system_clock::now();
+        let fault = self
+            .access
+            .fault_now(cause_of(fault), &fault.to_string(), now);
+        self.set_access(Access::Refused {
+            fault: fault.clone(),
+            again: now.mono.saturating_add(self.patience.retry),
+        });
+        fault
+    }
+
+    /// A commit went unanswered: once the disk answers, it is tried again.
+    fn silent(&mut self, is_doubtful: bool) -> Arc<DiskFault> {
+        let now = system_clock::now();
+        let fault = self.access.fault_now(Cause::Silent, "", now);
+        self.retry(fault.clone(), is_doubtful, now);
+        fault
+    }
+
+    fn retry(&mut self, fault: Arc<DiskFault>, is_doubtful: bool, now: Now) {
+        // Nothing durable changes until it is answered.
+        self.disk.retry(self.model.clone(), is_doubtful);
+        self.set_access(Access::Trying {
+            fault,
+            since: now.mono,
+        });
+    }
+
+    /// Begins and ends tries to write again. Never waits.
+    fn look_at_disk(&mut self, now: Now) {
+        match &self.access {
+            Access::Writable => {}
+            Access::Refused { fault, again } => {
+                if *again <= now.mono {
+                    self.retry(fault.clone(), false, now);
+                }
+            }
+            Access::Trying { since, .. } => {
+                let since = *since;
+                match self.disk.retried() {
+                    Some(Ok(())) => self.set_access(Access::Writable),
+                    Some(Err(fault)) => {
+                        self.failed(&fault);
+                    }
+                    None if now.mono.saturating_sub(since) >= self.patience.commit => {
+                        let fault = self.access.fault_now(Cause::Silent, "", now);
+                        self.set_access(Access::Trying { fault, since });
+                    }
+                    None => {}
+                }
             }
         }
+    }
+
+    /// Logs and publishes what is new about whether changes can be written.
+    fn set_access(&mut self, access: Access) {
+        let is_news = self.access.fault() != access.fault();
+        self.access = access;
+        if !is_news {
+            return;
+        }
+        match self.access.fault() {
+            Some(fault) => tracing::error!(
+                cause = fault.cause.text(),
+                fault = &*fault.detail,
+                help = fault.cause.advice(),
+                "cannot write to the database; changes are refused until it works again"
+            ),
+            None => tracing::info!("the database can be written again"),
+        }
+        self.publish();
     }
 }
 

@@ -1,9 +1,15 @@
 //! Atomic replacement and bounded reading of files.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Stack of the thread that saves files, in bytes.
+const STACK_BYTES: usize = 64 * 1024;
 
 /// Replaces a file atomically, readable by its owner only; creates its directory if necessary. After a power loss
 /// there is the old file or the new one.
@@ -67,6 +73,72 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(contents)
 }
 
+/// Replaces files in a thread of its own, so that nobody waits for the disk. Clones share it.
+///
+/// For what is only kept for the next start: the caller does not learn whether it worked, the log does.
+#[derive(Debug, Clone, Default)]
+pub struct Saver(Arc<(Mutex<Unsaved>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Unsaved {
+    /// The newest contents of each file.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Whether the thread runs; it ends when there is nothing left.
+    is_running: bool,
+}
+
+impl Saver {
+    /// Replaces a file soon, by [`replace`]. Contents of the same file that still wait are dropped.
+    pub fn save(&self, path: PathBuf, contents: Vec<u8>) {
+        let mut unsaved = self.lock();
+        unsaved.files.insert(path, contents);
+        if unsaved.is_running {
+            return;
+        }
+        let saver = self.clone();
+        let started = std::thread::Builder::new()
+            .name("files".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || while saver.save_next() {});
+        match started {
+            Ok(_) => unsaved.is_running = true,
+            // It is tried again with the next file.
+            Err(fault) => tracing::warn!(%fault, "cannot save a file for the next start"),
+        }
+    }
+
+    /// Waits until all is saved, no longer than `patience`.
+    pub fn finish(&self, patience: Duration) {
+        let waits = |unsaved: &mut Unsaved| unsaved.is_running;
+        let waited = self.0.1.wait_timeout_while(self.lock(), patience, waits);
+        if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
+            tracing::warn!(
+                "the disk does not respond; some files for the next start are not saved"
+            );
+        }
+    }
+
+    /// Saves one file. Returns false when there is none.
+    fn save_next(&self) -> bool {
+        let mut unsaved = self.lock();
+        let Some((path, contents)) = unsaved.files.pop_first() else {
+            unsaved.is_running = false;
+            self.0.1.notify_all();
+            return false;
+        };
+        drop(unsaved);
+        if let Err(fault) = replace(&path, &contents) {
+            let file = path.display();
+            tracing::warn!(%file, %fault, "cannot save a file for the next start");
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unsaved> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The stamp of a file, which differs after a change or replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -90,6 +162,24 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_saved_by_another_thread_and_the_newest_contents_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let saver = Saver::default();
+        for number in 0..50_u8 {
+            saver.save(dir.path().join("a"), vec![number]);
+            saver.save(dir.path().join("below/b"), vec![number, number]);
+        }
+        saver.finish(Duration::from_secs(30));
+        assert_eq!(read(&dir.path().join("a"), 9).unwrap(), [49]);
+        assert_eq!(read(&dir.path().join("below/b"), 9).unwrap(), [49, 49]);
+        // What cannot be saved is left out.
+        saver.save(dir.path().join("a/c"), Vec::new());
+        saver.save(dir.path().join("d"), vec![1]);
+        saver.finish(Duration::from_secs(30));
+        assert_eq!(read(&dir.path().join("d"), 9).unwrap(), [1]);
+    }
 
     #[test]
     fn files_are_replaced_atomically_and_read_within_bounds() {

@@ -27,6 +27,7 @@ use crate::net::stream::Stream;
 use crate::net::upgrade::PendingResponse;
 use crate::shutdown::Shutdown;
 use crate::status::relay::Metrics;
+use hearth_core::disk::DiskFault;
 
 /// Serves one connection of a monitoring system: `GET /metrics`.
 pub async fn serve(source: Metrics, stream: Stream, shutdown: &Shutdown) {
@@ -46,6 +47,12 @@ pub async fn serve(source: Metrics, stream: Stream, shutdown: &Shutdown) {
 fn metrics(source: &Metrics) -> Response<Body> {
     let relay = source.relay.as_ref().map(Relay::stats);
     let mut text = prometheus(relay, source.stun.stats());
+    if let Some(states) = &source.states {
+        database(
+            &mut text,
+            states.borrow().disk_fault().map(|fault| &**fault),
+        );
+    }
     if let Some(counters) = &source.http {
         counters.prometheus(&mut text);
     }
@@ -85,6 +92,24 @@ fn prometheus(stats: Option<Stats>, stun: StunStats) -> String {
         let _ = writeln!(text, "hearth_{name}{{result=\"{result}\"}} {value}");
     }
     text
+}
+
+fn database(text: &mut String, fault: Option<&DiskFault>) {
+    let name = "database_writable";
+    let help = "1 if changes are saved, 0 if the database is read-only";
+    header(text, MetricKind::Gauge, name, help);
+    let _ = writeln!(text, "hearth_{name} {}", u8::from(fault.is_none()));
+    let name = "database_fault_start_time_seconds";
+    header(
+        text,
+        MetricKind::Gauge,
+        name,
+        "Unix time at which a write failed first",
+    );
+    if let Some(fault) = fault {
+        let (cause, since) = (fault.cause.word(), fault.since.unix_seconds());
+        let _ = writeln!(text, "hearth_{name}{{cause=\"{cause}\"}} {since}");
+    }
 }
 
 fn relay_metrics(text: &mut String, stats: &Stats) {
@@ -174,6 +199,23 @@ mod tests {
             derp_peer_gone_total counter,derp_packets_dropped_total counter,\
             derp_bytes_dropped_total counter,stun_requests_total counter";
         assert_eq!(names.collect::<Vec<_>>().join(","), expected);
+    }
+
+    #[test]
+    fn a_read_only_database_has_its_cause() {
+        let mut text = String::new();
+        database(&mut text, None);
+        assert!(text.contains("\nhearth_database_writable 1\n"));
+        let mut text = String::new();
+        let fault = DiskFault {
+            cause: hearth_core::disk::Cause::Full,
+            detail: "".into(),
+            since: hearth_core::clock::Timestamp::from_unix_ms(1_780_000_000_000),
+        };
+        database(&mut text, Some(&fault));
+        assert!(text.contains("\nhearth_database_writable 0\n"));
+        let expected = "hearth_database_fault_start_time_seconds{cause=\"full\"} 1780000000\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -194,6 +194,7 @@ async fn serve(
         listening: &base.addresses,
         pin: base.pin.as_deref(),
         checks: checked,
+        saver: base.saver.clone(),
     });
 
     let (mut policy, policy_status) = PolicyFile::new(&config.policy, engine.clone());
@@ -209,6 +210,7 @@ async fn serve(
         config.limits.derp_map,
         &config.data_dir,
         base.outbound.clone(),
+        base.saver.clone(),
     );
     let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
     let mut dns = Dns::new(settings);

@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod derp_map_file;
+pub mod disk;
 pub mod doctor;
 pub mod id;
 pub mod keys;

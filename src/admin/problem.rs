@@ -161,9 +161,11 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Rejected(rejected) => rejected.into(),
-            EngineError::Busy | EngineError::Unavailable | EngineError::Stopped => {
-                Self::new(Code::Unavailable, error.to_string())
-            }
+            EngineError::Busy
+            | EngineError::Unavailable(_)
+            | EngineError::InDoubt(_)
+            | EngineError::Unreadable(_)
+            | EngineError::Stopped => Self::new(Code::Unavailable, error.to_string()),
         }
     }
 }

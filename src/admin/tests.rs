@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::routes::answer_api;
 use crate::status::addresses::{Addresses, CurrentUrl};
 use crate::status::http_counters::HttpCounters;
-use crate::store::Store;
+use crate::store::{Disk, Loaded, Mood, Store};
 use bytes::Bytes;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::netmap::DnsSources;
@@ -55,7 +55,11 @@ impl Drop for Server {
 
 fn server() -> Server {
     let directory = tempfile::tempdir().unwrap();
-    let (store, loaded) = Store::open(directory.path(), 1 << 20).unwrap();
+    let opened = Store::open(directory.path(), 1 << 20).unwrap();
+    server_with(directory, opened)
+}
+
+fn server_with(directory: tempfile::TempDir, (store, loaded): (Store, Loaded)) -> Server {
     let settings = Settings {
         max_users: 3,
         ..settings()
@@ -97,6 +101,7 @@ fn server() -> Server {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
             http: None,
+            states: None,
         },
         proxies: Arc::default(),
     };
@@ -433,6 +438,44 @@ async fn the_status_counts_and_the_server_is_healthy() {
     assert_eq!(status["warnings"], json!(["a warning"]));
     let health = server.good("GET", "health", Value::Null).await;
     assert_eq!(health, json!({"databaseConnectivity": true}));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_write_says_why_and_since_when() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let opened = Store::failing(directory.path(), disk.clone());
+    let server = server_with(directory, opened);
+    server.good("POST", "user", json!({"name": "anna"})).await;
+    disk.set(Mood::Fails);
+    let new = json!({"name": "ben"});
+    let (status, refused) = server.ask("POST", "user", new).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let text = refused["message"].as_str().unwrap();
+    for part in ["nothing was changed", "no space left", "`df -h`"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let status = server.good("GET", "hearth/status", Value::Null).await;
+    assert_eq!(status["databaseIsWritable"], json!(false));
+    let fault = &status["databaseFault"];
+    assert_eq!(fault["cause"], json!("full"));
+    let since = fault["since"].as_str().unwrap();
+    let (status, health) = server.ask("GET", "health", Value::Null).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let text = health["message"].as_str().unwrap();
+    assert!(
+        text.contains(since) && text.contains("no space left"),
+        "{text}"
+    );
+    // A service manager must not restart it.
+    let alive = server.good("GET", "health?alive=true", Value::Null).await;
+    assert_eq!(alive, json!({"databaseConnectivity": false}));
+    let public = server.admin.database_fault().unwrap();
+    assert!(public.contains(since), "{public}");
+    let found = server.good("GET", "hearth/doctor", Value::Null).await;
+    let findings = found["findings"].as_array().unwrap();
+    let found = findings.iter().find(|found| found["id"] == "database");
+    assert_eq!(found.unwrap()["level"], "problem");
+    disk.set(Mood::Works);
 }
 
 #[tokio::test]

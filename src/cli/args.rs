@@ -122,7 +122,11 @@ pub enum Command {
     #[command(visible_alias = "configtest")]
     Check(ServeFlags),
     /// Check server health. Exits 1 if the server is unhealthy or does not answer.
-    Health,
+    Health {
+        /// Ignore a read-only database. For service managers, since a restart does not repair a disk.
+        #[arg(long)]
+        alive: bool,
+    },
     /// Run the DERP relay and STUN server alone, or show relay statistics.
     #[command(args_conflicts_with_subcommands = true)]
     Derp(DerpArgs),

@@ -134,6 +134,7 @@ fn lines_made_for_headscale_are_understood() {
         "hearth apikeys expire --prefix abcdefghijkl",
         "hearth api delete -i 3",
         "hearth health",
+        "hearth health --alive",
         "hearth configtest",
     ] {
         parse(line);

@@ -75,9 +75,11 @@ pub(super) fn refused(fault: &EngineError) -> Response<Body> {
     match fault {
         EngineError::Rejected(Rejected::TooOften) => too_often(&text, TOO_OFTEN_SECONDS),
         EngineError::Rejected(_) => body::text(StatusCode::BAD_REQUEST, &text),
-        EngineError::Busy | EngineError::Unavailable | EngineError::Stopped => {
-            retry_later(StatusCode::SERVICE_UNAVAILABLE, &text, "5")
-        }
+        EngineError::Busy
+        | EngineError::Unavailable(_)
+        | EngineError::InDoubt(_)
+        | EngineError::Unreadable(_)
+        | EngineError::Stopped => retry_later(StatusCode::SERVICE_UNAVAILABLE, &text, "5"),
     }
 }
 

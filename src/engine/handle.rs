@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{oneshot, watch};
@@ -11,6 +12,7 @@ use super::closed_streams::ClosedStreams;
 use super::places::Places;
 use super::{AuditQuery, EngineError, Message, Settled};
 use hearth_core::clock::End;
+use hearth_core::disk::Cause;
 use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{
@@ -24,6 +26,9 @@ use hearth_core::state::model::{
 };
 use hearth_core::state::principal::Principal;
 use hearth_core::state::snapshot::Snapshot;
+
+/// How long a page of the audit log may take.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where commands are sent and states are seen. Clones are cheap.
 ///
@@ -81,7 +86,7 @@ impl Handle {
     /// [`PAGE_MAX`](hearth_core::state::event::PAGE_MAX). Entries that cannot be read are skipped. Cancel safe.
     ///
     /// # Errors
-    /// When the database cannot be read, or too many wait.
+    /// When the database cannot be read within 5 s, or too many wait.
     pub async fn audit(
         &self,
         before: Option<u64>,
@@ -95,7 +100,10 @@ impl Handle {
             sender,
             place: Some(place),
         }))?;
-        answer.await.unwrap_or(Err(EngineError::Stopped))
+        match tokio::time::timeout(READ_PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(EngineError::Stopped)),
+            Err(_) => Err(EngineError::Unreadable(Cause::Silent)),
+        }
     }
 
     /// The newest published state.

@@ -6,6 +6,7 @@ use super::*;
 use crate::store::{Disk, Mood, POLICIES_NAME, Skipped, Store};
 use hearth_core::clock::End;
 use hearth_core::id::{Revision, UserId};
+use hearth_core::keys::{DiscoKey, LockKey};
 use hearth_core::state::attributes::AttributeValue;
 use hearth_core::state::command::{
     NewPolicy, NewPreAuthKey, NewUser, NodeUpdate, Register, RegisterReply, RequestedExpiry,
@@ -20,6 +21,29 @@ const CACHE: usize = 256 * 1024;
 fn start(directory: &std::path::Path) -> (Engine, Handle) {
     let (store, loaded) = Store::open(directory, CACHE).unwrap();
     Engine::start(store, loaded, settings(), 64, 16).unwrap()
+}
+
+/// As the program starts it, but with little patience.
+fn start_on(directory: &std::path::Path, disk: &Disk) -> (Engine, Handle) {
+    let (store, loaded) = Store::failing(directory, disk.clone());
+    let patience = Patience {
+        commit: Duration::from_millis(200),
+        close: Duration::from_secs(10),
+        retry: Duration::from_millis(100),
+    };
+    Engine::start_with(store, loaded, settings(), (64, 16), patience).unwrap()
+}
+
+/// Waits for a state in which the database is read-only for this cause; `None` is writable.
+async fn wait_for_cause(handle: &Handle, cause: Option<Cause>) -> Arc<Snapshot> {
+    let mut states = handle.watch();
+    let waits = states.wait_for(|state| state.disk_fault().map(|fault| fault.cause) == cause);
+    let found = tokio::time::timeout(Duration::from_secs(30), waits).await;
+    found.expect("it comes in time").unwrap().clone()
+}
+
+fn is_unavailable<T>(answer: Result<T, EngineError>, cause: Cause) -> bool {
+    matches!(answer, Err(EngineError::Unavailable(fault)) if fault.cause == cause)
 }
 
 async fn create_user(handle: &Handle, name: &str) -> Result<Reply<Arc<User>>, EngineError> {
@@ -107,13 +131,20 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
     let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
     let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
     create_user(&handle, "anna").await.unwrap();
-    assert!(handle.snapshot().is_writable());
+    assert_eq!(handle.snapshot().disk_fault(), None);
 
     disk.set(Mood::Fails);
-    let refused = create_user(&handle, "ben").await.map(|_| ());
-    assert_eq!(refused, Err(EngineError::Unavailable));
+    let before = system_clock::now().wall;
+    let refused = create_user(&handle, "ben").await;
+    let text = refused.as_ref().map(|_| ()).unwrap_err().to_string();
+    assert!(
+        text.contains("no space left") && text.contains("`df -h`"),
+        "{text}"
+    );
+    assert!(is_unavailable(refused, Cause::Full));
     let snapshot = handle.snapshot();
-    assert!(!snapshot.is_writable());
+    let fault = snapshot.disk_fault().unwrap();
+    assert!(fault.since >= before && fault.since <= system_clock::now().wall);
     assert_eq!(snapshot.users().len(), 1);
 
     // A refusal by the rules needs no disk, and is told as what it is.
@@ -130,28 +161,202 @@ async fn without_a_disk_changes_are_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_writer_that_hangs_gives_no_answer_and_one_that_ended_says_so() {
+async fn an_engine_answers_while_the_disk_hangs_and_one_that_ended_says_so() {
+    let directory = tempfile::tempdir().unwrap();
     let disk = Disk::default();
-    let (store, loaded) = Store::failing("/nowhere".as_ref(), disk.clone());
-    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    let (engine, handle) = start_on(directory.path(), &disk);
     assert_eq!(handle.answers().await, Ok(()));
-
     disk.set(Mood::Hangs);
-    let writer = handle.clone();
-    let writing = tokio::spawn(async move { create_user(&writer, "anna").await });
-    // Questions that come before the command are still answered.
-    let silence = async {
-        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
-        while question().await.is_ok() {}
-    };
-    let silence = tokio::time::timeout(Duration::from_secs(10), silence).await;
-    assert!(silence.is_ok(), "it answers although it hangs");
-
-    disk.set(Mood::Works);
-    assert!(writing.await.unwrap().is_ok());
+    assert!(create_user(&handle, "anna").await.is_err());
+    // A restart would not mend the disk.
     assert_eq!(handle.answers().await, Ok(()));
+    disk.set(Mood::Works);
+    wait_for_cause(&handle, None).await;
     engine.stop();
     assert_eq!(handle.answers().await, Err(EngineError::Stopped));
+}
+
+/// Whatever a disk does, nobody waits for it who needs none of it.
+#[tokio::test]
+async fn while_the_disk_hangs_changes_are_in_doubt_and_devices_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (engine, handle) = start_on(directory.path(), &disk);
+    create_user(&handle, "anna").await.unwrap();
+    let made = handle.create_preauth_key(Principal::Socket, key_for_all());
+    made.await.unwrap();
+    let node = join(&handle, 1, 1).await.unwrap();
+    disk.set(Mood::Hangs);
+    let doubtful = create_user(&handle, "ben").await.map(|_| ());
+    let Err(EngineError::InDoubt(fault)) = &doubtful else {
+        panic!("{doubtful:?}");
+    };
+    assert_eq!(fault.cause, Cause::Silent);
+    let text = doubtful.unwrap_err().to_string();
+    assert!(text.contains("does not respond"), "{text}");
+    // From now on nothing waits at all.
+    let began = system_clock::monotonic();
+    for number in 1..50_u16 {
+        assert!(is_unavailable(
+            create_user(&handle, "carla").await,
+            Cause::Silent
+        ));
+        returns(&handle, node, number).await;
+        handle.stream_closed(node, SessionId(number.into()));
+    }
+    let took = system_clock::monotonic().saturating_sub(began);
+    // All of it together would otherwise wait for most of a minute.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let silent = handle.audit(None, 9).await;
+    assert_eq!(silent, Err(EngineError::Unreadable(Cause::Silent)));
+    assert_eq!(handle.snapshot().users().len(), 1);
+
+    disk.set(Mood::Works);
+    let state = wait_for_cause(&handle, None).await;
+    assert_eq!(state.users().len(), 1);
+    create_user(&handle, "ben").await.unwrap();
+    engine.stop();
+}
+
+/// Soft commands that shared a batch with one that could not be written were refused with it.
+#[tokio::test]
+async fn what_needs_no_disk_is_not_refused_with_the_rest_of_its_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing(directory.path(), disk.clone());
+    let (engine, handle) = Engine::start(store, loaded, settings(), 64, 16).unwrap();
+    create_user(&handle, "anna").await.unwrap();
+    let made = handle.create_preauth_key(Principal::Socket, key_for_all());
+    made.await.unwrap();
+    let node = join(&handle, 1, 1).await.unwrap();
+    disk.set(Mood::Hangs);
+    let busy = handle.clone();
+    let busy = tokio::spawn(async move { create_user(&busy, "ben").await });
+    wait_until_busy(&handle).await;
+    let by = Principal::Node { id: node };
+    let update = |number| NodeUpdate {
+        node: Some(node),
+        home_derp: Some(number),
+        ..NodeUpdate::default()
+    };
+    let first = handle.update_node(by.clone(), update(7));
+    let refused = create_user(&handle, "carla");
+    // A name that is taken only by the one before it.
+    let other = create_user(&handle, "carla");
+    let opened = handle.open_stream(node, SessionId(1), NodeUpdate::default());
+    let last = handle.update_node(by, update(8));
+    let fail = async { disk.set(Mood::Fails) };
+    let (first, refused, other, opened, last, ()) =
+        tokio::join!(first, refused, other, opened, last, fail);
+    assert!(busy.await.unwrap().is_err());
+    first.unwrap();
+    opened.unwrap();
+    last.unwrap();
+    assert!(is_unavailable(refused, Cause::Full));
+    assert!(is_unavailable(other, Cause::Full));
+    let snapshot = handle.snapshot();
+    let shown = snapshot.node(node).unwrap();
+    assert_eq!(shown.home_derp, 8);
+    assert_eq!(shown.presence, Presence::Online(SessionId(1)));
+    assert_eq!(snapshot.users().len(), 1);
+    engine.stop();
+}
+
+/// It starts nevertheless, says so from the first state on, and tries again by itself.
+#[tokio::test]
+async fn a_start_on_a_read_only_disk_serves_and_refuses_changes() {
+    let disk = Disk::default();
+    let (engine, handle) = start_on("/nowhere".as_ref(), &disk);
+    create_user(&handle, "anna").await.unwrap();
+    let made = handle.create_preauth_key(Principal::Socket, key_for_all());
+    made.await.unwrap();
+    let node = join(&handle, 1, 1).await.unwrap();
+    engine.stop();
+    let (store, mut loaded) = Store::on(&disk);
+    disk.set(Mood::Fails);
+    loaded.unwritable = Some(StoreError::Open {
+        path: "/nowhere/hearth.redb".into(),
+        source: std::io::ErrorKind::ReadOnlyFilesystem.into(),
+    });
+    let patience = Patience {
+        commit: Duration::from_secs(10),
+        close: Duration::from_secs(10),
+        retry: Duration::from_millis(300),
+    };
+    let started = Engine::start_with(store, loaded, settings(), (64, 16), patience);
+    let (engine, handle) = started.unwrap();
+    let first = handle.snapshot();
+    assert_eq!(first.disk_fault().unwrap().cause, Cause::ReadOnly);
+    let refused = create_user(&handle, "ben").await;
+    assert!(matches!(refused, Err(EngineError::Unavailable(_))));
+    returns(&handle, node, 7).await;
+    // What is wrong now, and since when it was first.
+    let now = wait_for_cause(&handle, Some(Cause::Full)).await;
+    let since = |state: &Snapshot| state.disk_fault().unwrap().since;
+    assert_eq!(since(&now), since(&first));
+    disk.set(Mood::Works);
+    wait_for_cause(&handle, None).await;
+    create_user(&handle, "ben").await.unwrap();
+    engine.stop();
+}
+
+/// Neither now nor after a restart, although the disk had taken it; nor is it in the audit log.
+#[tokio::test]
+async fn a_change_in_doubt_is_gone_once_the_disk_answers() {
+    let disk = Disk::default();
+    let (engine, handle) = start_on("/nowhere".as_ref(), &disk);
+    create_user(&handle, "anna").await.unwrap();
+    disk.set(Mood::Hangs);
+    let doubtful = create_user(&handle, "ben").await;
+    assert!(matches!(doubtful, Err(EngineError::InDoubt(_))));
+    disk.set(Mood::Works);
+    wait_for_cause(&handle, None).await;
+    assert_eq!(handle.audit(None, 9).await.unwrap().len(), 1);
+    // As after a power cut: it is not closed.
+    let (_, loaded) = Store::on(&disk);
+    assert_eq!(loaded.users.len(), 1);
+    create_user(&handle, "carla").await.unwrap();
+    engine.stop();
+    let (_, loaded) = Store::on(&disk);
+    let names: Vec<&str> = loaded.users.values().map(|user| &*user.name).collect();
+    assert_eq!(names, ["anna", "carla"]);
+}
+
+/// Nobody has to change anything for it.
+#[tokio::test]
+async fn a_disk_that_works_again_is_noticed_without_a_change() {
+    for mood in [Mood::Fails, Mood::Hangs] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let (engine, handle) = start_on(directory.path(), &disk);
+        disk.set(mood);
+        assert!(create_user(&handle, "anna").await.is_err());
+        let since = handle.snapshot().disk_fault().unwrap().since;
+        assert!(since <= system_clock::now().wall);
+        disk.set(Mood::Works);
+        wait_for_cause(&handle, None).await;
+        create_user(&handle, "anna").await.unwrap();
+        engine.stop();
+    }
+}
+
+/// A shutdown waits for a disk that hangs, but not for ever.
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_keep_the_engine_from_stopping() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (store, loaded) = Store::failing(directory.path(), disk.clone());
+    let patience = Patience {
+        commit: Duration::from_millis(100),
+        close: Duration::from_millis(100),
+        retry: Duration::from_secs(10),
+    };
+    let started = Engine::start_with(store, loaded, settings(), (64, 16), patience);
+    let (engine, handle) = started.unwrap();
+    disk.set(Mood::Hangs);
+    assert!(create_user(&handle, "anna").await.is_err());
+    engine.stop();
+    disk.set(Mood::Works);
 }
 
 #[tokio::test]
@@ -176,7 +381,7 @@ async fn a_policy_that_is_lost_opens_nothing() {
 #[tokio::test]
 async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
     let model = Model::new(settings(), system_clock::now());
-    let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, true)));
+    let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::of(&model, None)));
     // A writer that is busy for long.
     let (commands, inbox) = sync_channel(1);
     let handle = Handle {
@@ -242,6 +447,16 @@ async fn a_stream_whose_client_went_away_while_it_was_opened_is_not_open() {
     engine.stop();
 }
 
+/// Waits until the writer waits for its disk.
+async fn wait_until_busy(handle: &Handle) {
+    let silence = async {
+        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
+        while question().await.is_ok() {}
+    };
+    let silence = tokio::time::timeout(Duration::from_secs(10), silence).await;
+    assert!(silence.is_ok(), "it answers although its disk hangs");
+}
+
 /// A reply that was made before the rest of the batch told of what no longer was.
 #[tokio::test]
 async fn a_reply_has_what_the_whole_batch_made_of_it() {
@@ -252,14 +467,8 @@ async fn a_reply_has_what_the_whole_batch_made_of_it() {
     disk.set(Mood::Hangs);
     let busy = handle.clone();
     let busy = tokio::spawn(async move { create_user(&busy, "ben").await });
-    // Once the writer hangs, what comes next waits together.
-    let silence = async {
-        let question = || tokio::time::timeout(Duration::from_millis(100), handle.answers());
-        while question().await.is_ok() {}
-    };
-    tokio::time::timeout(Duration::from_secs(10), silence)
-        .await
-        .unwrap();
+    // While the writer waits, what comes next waits together.
+    wait_until_busy(&handle).await;
     let first = handle.rename_user(Principal::Socket, anna, "berta".into());
     let second = handle.rename_user(Principal::Socket, anna, "carla".into());
     let free = async { disk.set(Mood::Works) };
@@ -294,7 +503,10 @@ async fn committed_commands_are_in_the_audit_log_and_others_are_not() {
     assert!(create_user(&handle, "ben").await.is_err());
     // It cannot be read either, and says so.
     let after = handle.audit(None, usize::MAX).await;
-    assert_eq!(after, Err(EngineError::Unavailable));
+    assert!(
+        matches!(after, Err(EngineError::Unreadable(_))),
+        "{after:?}"
+    );
     // A full disk can be read.
     disk.set(Mood::Fails);
     assert_eq!(handle.audit(None, usize::MAX).await.unwrap(), entries);
@@ -438,6 +650,47 @@ async fn a_machine_may_have_so_much_written_and_keeps_no_other_from_it() {
     engine.stop();
 }
 
+/// A device that was known before asks whether its key is valid, reports everything that changed, and opens its stream.
+async fn returns(handle: &Handle, node: NodeId, number: u16) {
+    let hostinfo = Hostinfo {
+        hostname: format!("moved{number}").into(),
+        routable_ips: Box::from(["10.1.0.0/16".parse().unwrap()]),
+        ..Hostinfo::default()
+    };
+    let again = Register {
+        hostinfo: Arc::new(hostinfo.clone()),
+        capability: 100 + number,
+        lock: Some(LockKey::from_bytes([u8::try_from(number).unwrap(); 32])),
+        ..plain(1, 1)
+    };
+    handle.register(again.clone()).await.unwrap();
+    // As a container, which shows its key again.
+    let shown = Register {
+        auth_key: with_key(1, 1, "k").auth_key,
+        ..again
+    };
+    handle.register(shown).await.unwrap();
+    let update = NodeUpdate {
+        node: Some(node),
+        hostinfo: Some(Arc::new(hostinfo)),
+        capability: Some(200 + number),
+        home_derp: Some(number),
+        disco: Some(DiscoKey::from_bytes([u8::try_from(number).unwrap(); 32])),
+        endpoints: Some(Arc::from([format!("192.0.2.1:{number}").parse().unwrap()])),
+        ..NodeUpdate::default()
+    };
+    let by = Principal::Node { id: node };
+    handle.update_node(by, update.clone()).await.unwrap();
+    let session = SessionId(number.into());
+    handle.open_stream(node, session, update).await.unwrap();
+    let snapshot = handle.snapshot();
+    let shown = snapshot.node(node).unwrap();
+    assert_eq!(&*shown.label, format!("moved{number}"));
+    assert_eq!(shown.home_derp, number);
+    assert_eq!(shown.endpoints[0].port(), number);
+    assert_eq!(shown.presence, Presence::Online(session));
+}
+
 /// While no change can be written, a device that returns gets its map.
 #[tokio::test]
 async fn a_known_device_needs_no_disk() {
@@ -445,27 +698,13 @@ async fn a_known_device_needs_no_disk() {
     let node = join(&handle, 1, 1).await.unwrap();
     disk.set(Mood::Fails);
     assert!(create_user(&handle, "ben").await.is_err());
-    let hostinfo = Hostinfo {
-        hostname: "moved".into(),
-        ..Hostinfo::default()
-    };
-    let update = NodeUpdate {
-        node: Some(node),
-        hostinfo: Some(Arc::new(hostinfo.clone())),
-        capability: Some(140),
-        ..NodeUpdate::default()
-    };
-    let again = Register {
-        hostinfo: Arc::new(hostinfo),
-        ..plain(1, 1)
-    };
-    handle.register(again).await.unwrap();
-    handle
-        .open_stream(node, SessionId(1), update)
-        .await
-        .unwrap();
-    assert_eq!(&*handle.snapshot().node(node).unwrap().label, "moved");
+    returns(&handle, node, 7).await;
     // Nor does somebody new who asks to join.
     handle.register(plain(9, 9)).await.unwrap();
+    // A login is a change.
+    assert!(matches!(
+        join(&handle, 1, 2).await,
+        Err(EngineError::Unavailable(_))
+    ));
     engine.stop();
 }

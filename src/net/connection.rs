@@ -438,7 +438,9 @@ mod tests {
             dns: vec!["hearth.lan".into()],
             addresses: Vec::new(),
         };
-        let identity = Identity::self_signed(dir, &names).unwrap();
+        let identity =
+            Identity::self_signed(dir, &names, hearth_core::clock::Timestamp::from_unix_ms(0))
+                .unwrap();
         server_config(CertResolver::new(identity), tls::Aes::InSoftware).unwrap()
     }
 

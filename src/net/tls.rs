@@ -20,7 +20,7 @@ use rcgen::{
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
@@ -78,17 +78,6 @@ pub enum TlsError {
         /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// The certificate exists but its key is missing.
-    #[error(
-        "{} is missing; to create a new certificate, delete {} as well (clients that pinned the old one must then pin the new one)",
-        key.display(), certificate.display()
-    )]
-    KeyLost {
-        /// The certificate file.
-        certificate: PathBuf,
-        /// The key file.
-        key: PathBuf,
-    },
     /// A certificate cannot be created.
     #[error("cannot create a certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -144,19 +133,28 @@ impl Identity {
         let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
             .collect::<Result<Vec<_>, _>>()
             .unwrap_or_default();
-        let leaf = chain.first().ok_or_else(|| TlsError::NoCertificate {
-            path: certificate.into(),
-        })?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
-        let sha256 = HEXLOWER.encode(digest.as_ref());
+        if chain.is_empty() {
+            return Err(TlsError::NoCertificate {
+                path: certificate.into(),
+            });
+        }
         let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
             .map_err(|_| TlsError::NoKey { path: key.into() })?;
-        let certified = CertifiedKey::from_der(chain, secret, &provider::default_provider())
-            .map_err(|source| TlsError::Mismatch {
-                certificate: certificate.into(),
-                key: key.into(),
-                source,
-            })?;
+        Self::of(chain, secret).map_err(|source| TlsError::Mismatch {
+            certificate: certificate.into(),
+            key: key.into(),
+            source,
+        })
+    }
+
+    fn of(
+        chain: Vec<CertificateDer<'static>>,
+        secret: PrivateKeyDer<'static>,
+    ) -> Result<Self, rustls::Error> {
+        let leaf = chain.first().map_or(&[][..], |leaf| leaf);
+        let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+        let sha256 = HEXLOWER.encode(digest.as_ref());
+        let certified = CertifiedKey::from_der(chain, secret, &provider::default_provider())?;
         Ok(Self {
             certified: Arc::new(certified),
             sha256,
@@ -168,30 +166,31 @@ impl Identity {
     /// An existing certificate is kept, because clients have pinned it, unless it lacks one of the DNS names:
     /// clients compare the name as well. It is then issued again for the same key. IP addresses are not compared.
     ///
+    /// Nothing depends on this certificate but its hash, which clients get with their maps. So a new one is made if it or
+    /// its key is damaged; the damaged files stay beside it, as `NAME.damaged-SECONDS`. One that cannot be saved is valid
+    /// until the program ends.
+    ///
     /// # Errors
-    /// [`TlsError`]; the key is not replaced.
-    pub fn self_signed(data_dir: &Path, names: &CertNames) -> Result<Self, TlsError> {
-        let certificate = data_dir.join(CERTIFICATE_FILE);
-        let key = data_dir.join(KEY_FILE);
-        match (certificate.exists(), key.exists()) {
-            (true, true) => {}
-            (true, false) => return Err(TlsError::KeyLost { certificate, key }),
-            (false, _) => make(&certificate, &key, names)?,
+    /// When no certificate can be made.
+    pub fn self_signed(
+        data_dir: &Path,
+        names: &CertNames,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
+        let files = OwnFiles {
+            certificate: data_dir.join(CERTIFICATE_FILE),
+            key: data_dir.join(KEY_FILE),
+        };
+        if !files.certificate.exists() {
+            return files.make(
+                KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
+                names,
+            );
         }
-        let identity = Self::load(&certificate, &key)?;
-        if names.dns.iter().all(|name| identity.has_name(name)) {
-            return Ok(identity);
-        }
-        let (file, names_now) = (certificate.display(), names.dns.join(", "));
-        match issue_again(&certificate, &key, names) {
-            Ok(()) => {
-                tracing::warn!(%file, names = names_now, "self-signed certificate issued again for more names; clients get its new hash with their next map");
-                Self::load(&certificate, &key)
-            }
-            Err(fault) => {
-                tracing::error!(%file, names = names_now, %fault, "cannot issue the self-signed certificate again; clients reject it for the new names");
-                Ok(identity)
-            }
+        match Self::load(&files.certificate, &files.key) {
+            Ok(identity) if names.dns.iter().all(|name| identity.has_name(name)) => Ok(identity),
+            Ok(identity) => Ok(files.issue_again(identity, names)),
+            Err(fault) => files.replace_damaged(&fault, names, now),
         }
     }
 
@@ -226,22 +225,87 @@ impl Identity {
     }
 }
 
-fn make(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
-    let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    // Writes the key first: a certificate without its key would be an error at the next start.
-    write_private(key, pair.serialize_pem().as_bytes())?;
-    issue(certificate, &pair, names)
+/// The files of the self-signed certificate.
+struct OwnFiles {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
-/// Replaces the certificate by one for the same key with these names.
-fn issue_again(certificate: &Path, key: &Path, names: &CertNames) -> Result<(), TlsError> {
-    let pem = Zeroizing::new(read(key)?);
-    let no_key = || TlsError::NoKey { path: key.into() };
-    let pem = std::str::from_utf8(&pem).map_err(|_| no_key())?;
-    issue(certificate, &KeyPair::from_pem(pem)?, names)
+impl OwnFiles {
+    /// Makes a certificate for a key, and saves both if that is possible.
+    fn make(&self, pair: KeyPair, names: &CertNames) -> Result<Identity, TlsError> {
+        let made = issue(&pair, names)?;
+        // Writes the key first: a certificate without its key would be damage at the next start.
+        let saved = write_private(&self.key, pair.serialize_pem().as_bytes())
+            .and_then(|()| write_private(&self.certificate, made.pem().as_bytes()));
+        if let Err(fault) = saved {
+            tracing::error!(%fault, "cannot save the self-signed certificate; it is valid until hearth restarts");
+        }
+        let secret = PrivatePkcs8KeyDer::from(pair.serialize_der());
+        Ok(Identity::of(vec![made.der().clone()], secret.into())?)
+    }
+
+    /// Replaces a certificate by one for the same key with these names.
+    fn issue_again(&self, identity: Identity, names: &CertNames) -> Identity {
+        let (file, names_now) = (self.certificate.display(), names.dns.join(", "));
+        let issued = self.read_key().and_then(|pair| {
+            write_private(&self.certificate, issue(&pair, names)?.pem().as_bytes())?;
+            Identity::load(&self.certificate, &self.key)
+        });
+        match issued {
+            Ok(issued) => {
+                tracing::warn!(%file, names = names_now, "self-signed certificate issued again for more names; clients get its new hash with their next map");
+                issued
+            }
+            Err(fault) => {
+                tracing::error!(%file, names = names_now, %fault, "cannot issue the self-signed certificate again; clients reject it for the new names");
+                identity
+            }
+        }
+    }
+
+    /// Makes a new certificate in place of one that cannot be loaded, for the same key if that is readable.
+    fn replace_damaged(
+        &self,
+        fault: &TlsError,
+        names: &CertNames,
+        now: Timestamp,
+    ) -> Result<Identity, TlsError> {
+        tracing::error!(%fault, "the self-signed certificate is damaged; making a new one, whose hash clients get with their next map");
+        keep_damaged(&self.certificate, now);
+        let pair = match self.read_key() {
+            Ok(pair) => pair,
+            Err(_) => {
+                keep_damaged(&self.key, now);
+                KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?
+            }
+        };
+        self.make(pair, names)
+    }
+
+    fn read_key(&self) -> Result<KeyPair, TlsError> {
+        let pem = Zeroizing::new(read(&self.key)?);
+        let no_key = || TlsError::NoKey {
+            path: self.key.clone(),
+        };
+        let pem = std::str::from_utf8(&pem).map_err(|_| no_key())?;
+        KeyPair::from_pem(pem).map_err(|_| no_key())
+    }
 }
 
-fn issue(certificate: &Path, pair: &KeyPair, names: &CertNames) -> Result<(), TlsError> {
+/// Moves a damaged file aside.
+fn keep_damaged(path: &Path, now: Timestamp) {
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(format!(".damaged-{}", now.unix_seconds()));
+    let (file, to) = (path.display(), Path::new(&kept));
+    match fs::rename(path, to) {
+        Ok(()) => tracing::warn!(%file, kept = %to.display(), "damaged file kept"),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+        Err(fault) => tracing::warn!(%file, %fault, "cannot move the damaged file aside"),
+    }
+}
+
+fn issue(pair: &KeyPair, names: &CertNames) -> Result<rcgen::Certificate, TlsError> {
     let mut wanted = CertificateParams::default();
     // Routers without a real-time clock boot in 1970 or at the build date of their firmware, so a
     // certificate valid from "now" could lie in the future for a client. It is pinned, so it expires late.
@@ -259,8 +323,7 @@ fn issue(certificate: &Path, pair: &KeyPair, names: &CertNames) -> Result<(), Tl
     wanted.key_usages.push(KeyUsagePurpose::DigitalSignature);
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     wanted.extended_key_usages.push(usage);
-    let made = wanted.self_signed(pair)?;
-    write_private(certificate, made.pem().as_bytes())
+    Ok(wanted.self_signed(pair)?)
 }
 
 fn write_private(path: &Path, contents: &[u8]) -> Result<(), TlsError> {
@@ -459,8 +522,8 @@ mod tests {
     #[test]
     fn the_certificate_is_created_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::self_signed(dir.path(), &names()).unwrap();
-        let second = Identity::self_signed(dir.path(), &CertNames::default()).unwrap();
+        let first = Identity::self_signed(dir.path(), &names(), NOW).unwrap();
+        let second = Identity::self_signed(dir.path(), &CertNames::default(), NOW).unwrap();
         assert_eq!(first.sha256(), second.sha256());
         assert_eq!(first.sha256().len(), 64);
         for file in [CERTIFICATE_FILE, KEY_FILE] {
@@ -478,7 +541,7 @@ mod tests {
                 dns: dns.iter().map(|name| (*name).to_owned()).collect(),
                 ..names()
             };
-            Identity::self_signed(dir.path(), &names).unwrap()
+            Identity::self_signed(dir.path(), &names, NOW).unwrap()
         };
         let key = || fs::read(dir.path().join(KEY_FILE)).unwrap();
         let (first, first_key) = (issue(&[]), key());
@@ -502,28 +565,106 @@ mod tests {
         fs::create_dir(dir.path().join("tls")).unwrap();
         fs::write(dir.path().join(KEY_FILE), "half").unwrap();
         fs::write(dir.path().join("tls/cert.new"), "half").unwrap();
-        assert!(Identity::self_signed(dir.path(), &names()).is_ok());
+        assert!(Identity::self_signed(dir.path(), &names(), NOW).is_ok());
+    }
+
+    /// A way to damage the certificate or its key, and whether the key is lost by it.
+    type Damage = (&'static str, bool, fn(&Path, &Path));
+
+    #[expect(clippy::disallowed_methods, reason = "a test file may be lost")]
+    fn set(path: &Path, contents: &[u8]) {
+        fs::write(path, contents).unwrap();
+    }
+
+    fn truncate(path: &Path) {
+        let contents = fs::read(path).unwrap();
+        set(path, &contents[..contents.len() / 2]);
+    }
+
+    /// A directory: no user can read it as a file, not even root.
+    fn make_unreadable(path: &Path) {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    }
+
+    const DAMAGES: [Damage; 12] = [
+        ("empty certificate", false, |cert, _| set(cert, b"")),
+        ("truncated certificate", false, |cert, _| truncate(cert)),
+        ("garbage for a certificate", false, |cert, _| {
+            set(cert, &[0xff; 4096]);
+        }),
+        ("PEM without a certificate", false, |cert, _| {
+            set(
+                cert,
+                b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            );
+        }),
+        ("huge certificate", false, |cert, _| {
+            set(cert, &[b'A'; 300_000])
+        }),
+        ("unreadable certificate", false, |cert, _| {
+            make_unreadable(cert)
+        }),
+        ("empty key", true, |_, key| set(key, b"")),
+        ("truncated key", true, |_, key| truncate(key)),
+        ("garbage for a key", true, |_, key| set(key, &[0; 512])),
+        ("missing key", true, |_, key| fs::remove_file(key).unwrap()),
+        ("unreadable key", true, |_, key| make_unreadable(key)),
+        ("key of another certificate", false, |_, key| {
+            let other = tempfile::tempdir().unwrap();
+            own(other.path());
+            fs::copy(other.path().join(KEY_FILE), key).unwrap();
+        }),
+    ];
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(1_780_000_000_000);
+
+    fn own(directory: &Path) -> Identity {
+        Identity::self_signed(directory, &names(), NOW).unwrap()
     }
 
     #[test]
-    fn a_missing_key_is_an_error_and_nothing_is_replaced() {
+    fn a_damaged_certificate_or_key_is_replaced_and_kept_beside() {
+        for (what, loses_key, damage) in DAMAGES {
+            let dir = tempfile::tempdir().unwrap();
+            let (cert, key) = (dir.path().join(CERTIFICATE_FILE), dir.path().join(KEY_FILE));
+            let before = own(dir.path());
+            damage(&cert, &key);
+            let key_before = fs::read(&key).ok();
+            let after = own(dir.path());
+            assert_ne!(after.sha256(), before.sha256(), "{what}");
+            // It is a whole one, which stays from now on.
+            let loaded = Identity::load(&cert, &key).unwrap();
+            assert_eq!(loaded.sha256(), after.sha256(), "{what}");
+            assert_eq!(own(dir.path()).sha256(), after.sha256(), "{what}");
+            assert_eq!(fs::read(&key).ok() == key_before, !loses_key, "{what}");
+            let kept = |file: &Path| {
+                let kept = format!("{}.damaged-1780000000", file.display());
+                Path::new(&kept).exists()
+            };
+            assert!(kept(&cert), "{what}");
+            assert_eq!(kept(&key), loses_key && what != "missing key", "{what}");
+        }
+    }
+
+    /// On a disk that is read-only, or full.
+    #[test]
+    fn a_certificate_that_cannot_be_saved_is_served_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        let before = Identity::self_signed(dir.path(), &names()).unwrap();
-        let key = dir.path().join(KEY_FILE);
-        fs::rename(&key, dir.path().join("away")).unwrap();
-        let error = Identity::self_signed(dir.path(), &names()).unwrap_err();
-        assert!(error.to_string().contains("key.pem is missing"), "{error}");
-        fs::rename(dir.path().join("away"), &key).unwrap();
-        let after = Identity::self_signed(dir.path(), &names()).unwrap();
-        assert_eq!(before.sha256(), after.sha256());
+        // Nothing can be created below a file.
+        set(&dir.path().join("tls"), b"");
+        let first = own(dir.path());
+        assert!(first.is_for(&Host::Name("hearth.lan".parse().unwrap())));
+        let config = server_config(CertResolver::new(first), Aes::InHardware);
+        assert!(config.is_ok());
     }
 
     #[test]
     fn faults_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        Identity::self_signed(dir.path(), &names()).unwrap();
-        Identity::self_signed(other.path(), &names()).unwrap();
+        Identity::self_signed(dir.path(), &names(), NOW).unwrap();
+        Identity::self_signed(other.path(), &names(), NOW).unwrap();
         let certificate = dir.path().join(CERTIFICATE_FILE);
         let key = dir.path().join(KEY_FILE);
         let missing = dir.path().join("missing.pem");
@@ -546,8 +687,8 @@ mod tests {
     #[test]
     fn the_meta_certificate_is_last_and_survives_a_replacement() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = Identity::self_signed(a.path(), &names()).unwrap();
-        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let first = Identity::self_signed(a.path(), &names(), NOW).unwrap();
+        let second = Identity::self_signed(b.path(), &names(), NOW).unwrap();
         let resolver = CertResolver::new(first.clone());
         let now = Timestamp::from_unix_ms(1_780_000_000_000);
         let meta = MetaCertificate::new(&"ab".repeat(32), 2, now).unwrap();
@@ -565,8 +706,8 @@ mod tests {
     #[test]
     fn the_identity_can_be_replaced() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = Identity::self_signed(a.path(), &names()).unwrap();
-        let second = Identity::self_signed(b.path(), &names()).unwrap();
+        let first = Identity::self_signed(a.path(), &names(), NOW).unwrap();
+        let second = Identity::self_signed(b.path(), &names(), NOW).unwrap();
         let resolver = CertResolver::new(first);
         assert!(server_config(Arc::clone(&resolver), Aes::InHardware).is_ok());
         resolver.replace(second.clone());

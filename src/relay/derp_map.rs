@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{DerpSettings, WebUrl};
-use crate::files;
+use crate::files::{self, Saver};
 use crate::outbound::client::{Outbound, OutboundError};
 use crate::shutdown::Shutdown;
 use hearth_core::derp_map_file::{InvalidMap, Part, join};
@@ -53,6 +53,7 @@ pub struct Regions {
     most_bytes: usize,
     folder: PathBuf,
     outbound: Arc<Outbound>,
+    saver: Saver,
     /// Last valid part of each source: URLs first, then files.
     known: BTreeMap<usize, Part>,
     /// Last policy, and its part.
@@ -70,6 +71,7 @@ impl Regions {
         most_bytes: usize,
         data_dir: &Path,
         outbound: Arc<Outbound>,
+        saver: Saver,
     ) -> Self {
         Self {
             own,
@@ -80,6 +82,7 @@ impl Regions {
             most_bytes,
             folder: data_dir.join(FOLDER),
             outbound,
+            saver,
             known: BTreeMap::new(),
             policy: None,
             of_policy: None,
@@ -217,9 +220,7 @@ impl Regions {
                 // The same response is not written again, to reduce flash wear.
                 Ok((_, part)) if self.known.get(&at) == Some(&part) => {}
                 Ok((bytes, part)) => {
-                    if let Err(fault) = files::replace(&self.cache_path(at), &bytes) {
-                        tracing::warn!(url, %fault, "cannot save the DERP map of this URL");
-                    }
+                    self.saver.save(self.cache_path(at), bytes.to_vec());
                     self.known.insert(at, part);
                 }
                 Err(fault) => {
@@ -326,7 +327,7 @@ mod tests {
         derp.region_score = Some(crate::config::value::Score(500));
         let outbound = Arc::new(Outbound::default());
         let own = watch::channel(Some(own)).1;
-        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound, Saver::default());
         let kept = regions.cache_path(0);
         files::replace(
             &kept,
@@ -353,7 +354,7 @@ mod tests {
         };
         let outbound = Arc::new(Outbound::default());
         let (change, of_us) = watch::channel(Some(own.clone()));
-        let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound);
+        let mut regions = Regions::new(&derp, of_us, 1024, dir.path(), outbound, Saver::default());
         let (mut world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
         let (sender, mut tailnets) =
@@ -394,7 +395,14 @@ mod tests {
         let mut derp = Config::load(Overrides::default(), &Surroundings::default()).derp;
         derp.map_urls = vec![url.parse().unwrap()];
         let (change, own) = watch::channel(None);
-        let mut regions = Regions::new(&derp, own, 1024, dir.path(), Arc::default());
+        let mut regions = Regions::new(
+            &derp,
+            own,
+            1024,
+            dir.path(),
+            Arc::default(),
+            Saver::default(),
+        );
         let (world, _) = World::with_user();
         let map = regions.at_start(&world.snapshot());
         let (sender, mut tailnets) =
@@ -423,7 +431,7 @@ mod tests {
         derp.map_urls = vec!["http://127.0.0.1:1/map".parse().unwrap()];
         let outbound = Arc::new(Outbound::default());
         let own = watch::channel(None).1;
-        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound);
+        let mut regions = Regions::new(&derp, own, 1024, dir.path(), outbound, Saver::default());
         let kept = br#"{"Regions":{"1":{"Nodes":[{"Name":"1a","HostName":"h"}]}}}"#;
         files::replace(&regions.cache_path(0), kept).unwrap();
         let (mut world, _) = World::with_user();

@@ -42,15 +42,26 @@ pub fn robots() -> Response<Body> {
     body::typed(StatusCode::OK, "text/plain", "User-agent: *\nDisallow: /\n")
 }
 
-/// `GET /health`: 500 when the database is not writable.
+/// `GET /health`: 503 with the fault while there is one.
 ///
-/// Source: `HealthHandler` in headscale `hscontrol/handlers.go`.
-pub fn health(healthy: bool) -> Response<Body> {
-    let (status, text) = match healthy {
-        true => (StatusCode::OK, r#"{"status":"pass"}"#),
-        false => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"fail"}"#),
+/// Source: `HealthHandler` in headscale `hscontrol/handlers.go`; `output` is that of draft-inadarei-api-health-check.
+pub fn health(fault: Option<&str>) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Health<'a> {
+        status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output: Option<&'a str>,
+    }
+    let (code, status) = match fault {
+        None => (StatusCode::OK, "pass"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "fail"),
     };
-    body::typed(status, "application/health+json; charset=utf-8", text)
+    let answer = Health {
+        status,
+        output: fault,
+    };
+    let text = serde_json::to_vec(&answer).unwrap_or_default();
+    body::typed(code, "application/health+json; charset=utf-8", text)
 }
 
 /// `GET /version`: name and version of this server.
@@ -103,8 +114,11 @@ mod tests {
 
     #[tokio::test]
     async fn health_and_version_are_json() {
-        assert_eq!(read(health(true)).await, r#"{"status":"pass"}"#);
-        assert_eq!(health(false).status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(read(health(None)).await, r#"{"status":"pass"}"#);
+        let failing = health(Some("no space left"));
+        assert_eq!(failing.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let expected = r#"{"status":"fail","output":"no space left"}"#;
+        assert_eq!(read(failing).await, expected);
         assert!(read(version()).await.contains(env!("CARGO_PKG_VERSION")));
         assert!(read(robots()).await.contains("Disallow: /"));
     }

@@ -61,7 +61,7 @@ impl RelayOnly {
                 Handler::Fixed(answer) => answer(),
                 Handler::Head(answer) => answer(&parts),
                 Handler::Relay(answer) => answer(&self.relay, &parts),
-                Handler::Health(_) => probes::health(true),
+                Handler::Health(_) => probes::health(None),
                 _ => body::text(
                     StatusCode::OK,
                     "This is a private DERP relay for Tailscale clients.",

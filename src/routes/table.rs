@@ -228,8 +228,8 @@ pub static ROUTES: &[Route] = &[
         "/health",
         Access::Public,
         Bound::None,
-        Handler::Health(|admin| probes::health(admin.is_writable())),
-        "Health check; 500 when the database is read-only",
+        Handler::Health(|admin| probes::health(admin.database_fault().as_deref())),
+        "Health check; 503 with the reason when the database is read-only",
     ),
     route(
         Verb::Get,
@@ -315,7 +315,7 @@ pub static ROUTES: &[Route] = &[
         "Page of an SSH connection that waits for approval",
     ),
     // Headscale's API v1.
-    api!(Get "/api/v1/health", Access::Key, ADMIN, health(), "Health of the database"),
+    api!(Get "/api/v1/health", Access::Key, ADMIN, health(), "Health of the database; with `?alive=true` also 200 when it is read-only"),
     api!(Post "/api/v1/user", write(Area::Users), ADMIN, create_user(), "Create a user"),
     api!(Get "/api/v1/user", read(Area::Users), now list_users(), "List users"),
     api!(Post "/api/v1/user/{id}/rename/{name}", write(Area::Users), ADMIN, rename_user("id", "name"),

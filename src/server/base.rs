@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::listeners::Listeners;
 use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
+use crate::files::Saver;
 use crate::logging::LogControl;
 use crate::net::connection::{Connections, Service};
 use crate::net::gate::Gate;
@@ -28,12 +29,15 @@ use crate::status::addresses::Addresses;
 use crate::status::http_counters::HttpCounters;
 use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
+use crate::system_clock;
 use hearth_core::state::snapshot::Snapshot;
 
 /// Connections get this part of the shutdown timeout (one half); the rest is for the database.
 const TASKS_SHARE: u32 = 2;
 /// Time after which relay clients reconnect to a restarting server.
 const RECONNECT_IN: Duration = Duration::from_millis(500);
+/// How long files for the next start may take at shutdown.
+const SAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long relay clients try to reconnect.
 const TRY_FOR: Duration = Duration::from_secs(60);
 
@@ -48,6 +52,8 @@ pub(super) struct Base {
     pub(super) pin: Option<String>,
     /// Outgoing requests.
     pub(super) outbound: Arc<Outbound>,
+    /// Saves files for the next start.
+    pub(super) saver: Saver,
     /// The trusted proxies.
     pub(super) proxies: Arc<Proxies>,
     /// The gate that all connections but those of the admin socket and the metrics pass.
@@ -77,6 +83,7 @@ impl Base {
             certificate: CertResolver::new(identity),
             pin,
             outbound: Arc::new(Outbound::default()),
+            saver: Saver::default(),
             gate: Gate::new(&http_limits(&config.limits), proxies.clone()),
             proxies,
             tasks: Tasks::new(),
@@ -94,7 +101,14 @@ impl Base {
         http: Option<Arc<HttpCounters>>,
     ) -> Metrics {
         let (tasks, shutdown) = (&self.tasks, &self.shutdown);
-        let relay = relay::start(config, secret, states, &self.outbound, tasks, shutdown);
+        let relay = relay::start(
+            config,
+            secret,
+            states.clone(),
+            &self.outbound,
+            tasks,
+            shutdown,
+        );
         if let Some(relay) = &relay {
             relay::announce_key(&self.certificate, relay, tasks, shutdown);
         }
@@ -102,6 +116,7 @@ impl Base {
             relay,
             stun: StunCounters::default(),
             http,
+            states,
         }
     }
 
@@ -182,8 +197,9 @@ impl Base {
             }
             _ = self.signals.next() => tracing::warn!("second signal: stopping immediately"),
         }
+        self.saver.finish(SAVE_PATIENCE);
         // A leftover socket would mislead a person who looks for a running server.
-        let _ = std::fs::remove_file(&config.socket);
+        let _ = std::fs::remove_file(&self.addresses.socket);
     }
 
     /// Applies the settings that can change at runtime: log level and certificate.
@@ -253,7 +269,8 @@ fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
             }
         }
     }
-    let identity = Identity::self_signed(&config.data_dir, &own_names(config))?;
+    let now = system_clock::now().wall;
+    let identity = Identity::self_signed(&config.data_dir, &own_names(config), now)?;
     let pin = identity.sha256().to_owned();
     Ok((identity, Some(pin)))
 }

@@ -1,15 +1,17 @@
 //! The listeners.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_derp::udp::{StunCounters, StunOptions};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 use super::{ServeError, system};
-use crate::config::{Config, Scheme, ServerUrl};
+use crate::config::{Config, SYSTEM_SOCKET, Scheme, ServerUrl};
 use crate::metrics;
 use crate::net::connection::Connections;
 use crate::net::gate::Gate;
@@ -21,6 +23,7 @@ use crate::shutdown::Shutdown;
 use crate::status::addresses::{Addresses, CurrentUrl};
 use crate::status::relay::Metrics;
 use crate::supervise::Tasks;
+use hearth_core::disk::Cause;
 
 /// Concurrent connections to the metrics listener.
 const METRICS_CONNECTIONS: usize = 8;
@@ -31,7 +34,7 @@ pub(super) struct Listeners {
     https: Vec<TcpListener>,
     stun: Vec<UdpSocket>,
     metrics: Vec<TcpListener>,
-    local: UnixListener,
+    local: Option<UnixListener>,
     socket: PathBuf,
 }
 
@@ -60,12 +63,7 @@ impl Listeners {
             }
             _ => stun,
         };
-        let local = bind_unix(&config.socket).map_err(|source| ServeError::Bind {
-            what: "the socket",
-            address: config.socket.display().to_string(),
-            flag: "--socket",
-            source,
-        })?;
+        let (local, socket) = bind_local(&config.socket, SYSTEM_SOCKET.as_ref())?;
         Ok(Self {
             http: match http.is_empty() {
                 true => tcp("HTTP", "--http", listen.http)?,
@@ -78,7 +76,7 @@ impl Listeners {
             stun,
             metrics: tcp("metrics", "metrics.listen", config.metrics)?,
             local,
-            socket: config.socket.clone(),
+            socket,
         })
     }
 
@@ -167,14 +165,10 @@ impl Listeners {
         let connections = connections.clone();
         let serve: Serve<UnixStream> =
             Box::new(move |stream, _| Box::pin(connections.clone().local(stream)));
-        let accepting = accept_all(
-            self.local,
-            local_gate,
-            shutdown.clone(),
-            tasks.clone(),
-            serve,
-        );
-        tasks.spawn("socket", accepting);
+        if let Some(local) = self.local {
+            let accepting = accept_all(local, local_gate, shutdown.clone(), tasks.clone(), serve);
+            tasks.spawn("socket", accepting);
+        }
         for socket in self.stun {
             let stop = shutdown.clone();
             let (counters, options) = (stun.0.clone(), stun.1);
@@ -182,6 +176,48 @@ impl Listeners {
                 let stopped = async move { stop.wait().await };
                 hearth_derp::udp::serve(&socket, &counters, options, stopped).await;
             });
+        }
+    }
+}
+
+/// Opens the admin socket. If the disk of its directory cannot be written, `instead` takes its place, where commands look
+/// as well, or there is none: devices need no socket.
+fn bind_local(path: &Path, instead: &Path) -> Result<(Option<UnixListener>, PathBuf), ServeError> {
+    let fault = match bind_unix(path) {
+        Ok(listener) => return Ok((Some(listener), path.to_owned())),
+        Err(fault) => fault,
+    };
+    let socket = path.display();
+    if !matches!(
+        Cause::of(&fault),
+        Cause::ReadOnly | Cause::Full | Cause::Failing
+    ) {
+        return Err(ServeError::Bind {
+            what: "the socket",
+            address: socket.to_string(),
+            flag: "--socket",
+            source: fault,
+        });
+    }
+    let directory = instead.parent().unwrap_or(instead);
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    match made.and_then(|()| bind_unix(instead)) {
+        Ok(listener) => {
+            let used = instead.display();
+            tracing::warn!(%socket, %fault, %used, "cannot create the socket; another one takes its place");
+            Ok((Some(listener), instead.to_owned()))
+        }
+        Err(_) => {
+            tracing::error!(
+                %socket,
+                %fault,
+                help = "use --socket to name one on another file system",
+                "cannot create the socket; commands cannot reach the server"
+            );
+            Ok((None, path.to_owned()))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::control::context::ControlContext;
 use crate::service::{SystemdNotifier, Watchdog};
 use crate::supervise::Tasks;
+use hearth_core::disk::DiskFault;
 
 /// Notifies that the server is ready, and from now on of its status.
 pub(super) fn start(notifier: &SystemdNotifier, context: &Arc<ControlContext>, tasks: &Tasks) {
@@ -25,31 +26,31 @@ pub(super) fn start(notifier: &SystemdNotifier, context: &Arc<ControlContext>, t
 
 /// Notifies that the server is ready.
 pub(super) fn ready(notifier: &SystemdNotifier, context: &ControlContext) {
-    notifier.ready(&status(context, context.engine.snapshot().is_writable()));
+    notifier.ready(&status(context, context.engine.snapshot().disk_fault()));
 }
 
 /// Notifies whenever the database becomes read-only or writable again.
 async fn watch_status(notifier: SystemdNotifier, context: Arc<ControlContext>) {
     let mut states = context.engine.watch();
-    let mut last = states.borrow().is_writable();
+    let mut last = states.borrow().disk_fault().cloned();
     loop {
         tokio::select! {
             biased;
             () = context.shutdown.wait() => return,
             changed = states.changed() => if changed.is_err() { return },
         }
-        let is_writable = states.borrow_and_update().is_writable();
-        if is_writable != last {
-            last = is_writable;
-            notifier.status(&status(&context, is_writable));
+        let fault = states.borrow_and_update().disk_fault().cloned();
+        if fault != last {
+            notifier.status(&status(&context, fault.as_ref()));
+            last = fault;
         }
     }
 }
 
-fn status(context: &ControlContext, is_writable: bool) -> String {
+fn status(context: &ControlContext, fault: Option<&Arc<DiskFault>>) -> String {
     let url = &context.server_url;
-    match is_writable {
-        true => format!("serving {url}"),
-        false => format!("serving {url}; the database is read-only, see the log"),
+    match fault {
+        None => format!("serving {url}"),
+        Some(fault) => format!("serving {url}; the database is read-only: {fault}"),
     }
 }

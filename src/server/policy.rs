@@ -63,6 +63,8 @@ pub(super) struct PolicyFile {
     read: Option<Stamp>,
     /// Stamp at the last check.
     seen: Option<Stamp>,
+    /// Stamp of a file that could not be taken because the database is read-only.
+    unwritten: Option<Stamp>,
 }
 
 impl PolicyFile {
@@ -82,6 +84,7 @@ impl PolicyFile {
             path: settings.file.clone(),
             read: None,
             seen: None,
+            unwritten: None,
         };
         (file, watched)
     }
@@ -110,7 +113,9 @@ impl PolicyFile {
             let now = Stamp::of(&path);
             let is_settled = now == self.seen;
             self.seen = now;
-            if asked || is_settled && now != self.read {
+            let waits_for_disk =
+                now == self.unwritten && self.engine.snapshot().disk_fault().is_some();
+            if asked || is_settled && now != self.read && !waits_for_disk {
                 self.apply(&path, true).await;
             }
         }
@@ -118,6 +123,7 @@ impl PolicyFile {
 
     async fn apply(&mut self, path: &Path, must_hold: bool) {
         self.read = self.seen;
+        self.unwritten = None;
         let file = path.display();
         let before = self.engine.snapshot().policies().last().cloned();
         let fault = match self.hand_over(path, must_hold).await {
@@ -129,8 +135,8 @@ impl PolicyFile {
             }
             Err(fault) => {
                 if matches!(fault, PolicyFileFault::Engine(_)) {
-                    // The file is not at fault: try again.
-                    self.read = None;
+                    // The file is not at fault: try again, if need be once the database is writable.
+                    (self.read, self.unwritten) = (None, self.seen);
                 }
                 fault.to_string()
             }
@@ -191,7 +197,7 @@ fn warn_of_stored(status: &PolicyStatus, snapshot: &Snapshot) {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::store::Store;
+    use crate::store::{Disk, Mood, Store};
     use hearth_core::state::model::Settings;
     use hearth_core::state::testing::settings;
 
@@ -326,6 +332,36 @@ mod tests {
                 "{found}"
             );
         }
+        world.engine.stop();
+    }
+
+    /// It was parsed and sent to the engine every 400 ms, for as long as the disk was full.
+    #[tokio::test]
+    async fn a_file_that_cannot_be_stored_waits_for_the_disk() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+        let (store, loaded) = Store::failing(dir.path(), disk.clone());
+        let (engine, handle) = Engine::start(store, loaded, settings(), 16, 16).unwrap();
+        let world = World {
+            dir,
+            engine,
+            handle,
+        };
+        disk.set(Mood::Fails);
+        world.save("{}");
+        let (mut file, watched) = world.file();
+        file.load().await;
+        let fault = watched.borrow().fault.clone();
+        assert!(fault.contains("no space left"), "{fault}");
+        let shutdown = Shutdown::new();
+        let watching = file.watch(Arc::default(), shutdown.clone());
+        let waits = async {
+            let mut changes = watched.clone();
+            changes.mark_unchanged();
+            let again = tokio::time::timeout(INTERVAL * 4, changes.changed()).await;
+            assert!(again.is_err(), "it was tried again");
+            shutdown.trigger();
+        };
+        tokio::join!(watching, waits);
         world.engine.stop();
     }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use hearth_derp::Stats;
 use hearth_derp::relay::Relay;
 use hearth_derp::udp::{StunCounters, StunStats};
+use tokio::sync::watch;
 
 use super::http_counters::HttpCounters;
 use crate::api::{RelayDrops, RelayReport, StunReport};
+use hearth_core::state::snapshot::Snapshot;
 
 /// Sources of the metrics.
 #[derive(Clone)]
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub stun: StunCounters,
     /// Requests by route; none in a relay without a control server.
     pub http: Option<Arc<HttpCounters>>,
+    /// The states of the control server, if there is one.
+    pub states: Option<watch::Receiver<Arc<Snapshot>>>,
 }
 
 impl Metrics {

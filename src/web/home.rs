@@ -8,8 +8,13 @@ use hearth_core::state::snapshot::Snapshot;
 
 /// The start page. It reveals nothing about the tailnet.
 pub fn page(url: &str, snapshot: &Snapshot, policy: &PolicyStatus) -> Page {
-    let state = if !snapshot.is_writable() {
-        "It is running, but the database is read-only. See the log."
+    let fault = snapshot.disk_fault().map(|fault| {
+        format!(
+            "It is running, but changes are rejected: {fault}. Devices stay connected. See the status."
+        )
+    });
+    let state = if let Some(fault) = &fault {
+        fault
     } else if policy.is_closed(snapshot) {
         "It is running, but no device can reach another: the policy cannot be read. See the status."
     } else if !policy.fault.is_empty() {

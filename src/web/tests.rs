@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::status::policy::PolicyStatus;
 use hearth_core::clock::PLAUSIBLE_FROM;
+use hearth_core::disk::{Cause, DiskFault};
 use hearth_core::id::NodeId;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::model::{Hostinfo, Model, PendingRegistration, PendingState};
@@ -41,7 +42,7 @@ fn with_login(hostname: &str, state: PendingState) -> Model {
 }
 
 fn register(hostname: &str, state: PendingState) -> Page {
-    let snapshot = Snapshot::of(&with_login(hostname, state), true);
+    let snapshot = Snapshot::of(&with_login(hostname, state), None);
     register::page("abc-DEF_1", &snapshot, None)
 }
 
@@ -78,7 +79,7 @@ fn a_decided_registration_is_shown_and_reloads_no_more() {
 
 #[test]
 fn an_unknown_registration_shows_how_to_register_again() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     for id in ["other", "", "a/b", "<script>", "abc-DEF_1/"] {
         let page = register::page(id, &snapshot, None);
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{id}");
@@ -98,7 +99,7 @@ fn a_device_cannot_name_itself_into_the_page() {
 
 #[test]
 fn a_refused_key_is_explained_and_can_be_entered_again() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     let refusal = Some((StatusCode::FORBIDDEN, "This key <is> not valid."));
     let page = register::page("abc-DEF_1", &snapshot, refusal);
     assert_eq!(page.status, StatusCode::FORBIDDEN);
@@ -132,8 +133,29 @@ fn the_join_page_has_the_server_and_a_place_for_the_key() {
 }
 
 #[test]
+fn the_start_page_says_why_nothing_can_be_changed_and_since_when() {
+    let fault = DiskFault {
+        cause: Cause::ReadOnly,
+        detail: "in /var/lib/hearth".into(),
+        since: PLAUSIBLE_FROM,
+    };
+    let snapshot = Snapshot::of(&World::new().model, Some(Arc::new(fault)));
+    let page = home::page(URL, &snapshot, &PolicyStatus::default());
+    let since = PLAUSIBLE_FROM.to_string();
+    for part in [
+        "changes are rejected",
+        "the file system is read-only",
+        &since,
+    ] {
+        assert!(page.text.contains(part), "{}", page.text);
+    }
+    // Anyone can open it.
+    assert!(!page.text.contains("/var/lib"));
+}
+
+#[test]
 fn no_page_loads_anything_from_elsewhere() {
-    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), true);
+    let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     let pages = [
         home::page(URL, &snapshot, &PolicyStatus::default()),
         join::page(URL, ""),

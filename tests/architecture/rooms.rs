@@ -25,7 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core/derp_map_file", &["core/tailcfg"]),
     ("core/noise", &["core/keys"]),
     ("core/wan", &["core/clock"]),
-    ("core/doctor", &["core/wan", "core/clock"]),
+    ("core/disk", &["core/clock"]),
+    ("core/doctor", &["core/wan", "core/clock", "core/disk"]),
     (
         "core/policy",
         &["core/tailcfg", "core/id", "core/wan/address"],
@@ -37,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/id",
             "core/keys",
             "core/clock",
+            "core/disk",
             "core/visible",
             "core/wan/address",
         ],
@@ -168,6 +170,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "system_clock",
             "core/clock",
+            "core/disk",
             "core/id",
             "core/keys",
             "core/state",
@@ -287,7 +290,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "core/visible",
         ],
     ),
-    ("metrics", &["net", "status", "shutdown", "derp"]),
+    (
+        "metrics",
+        &["net", "status", "shutdown", "core/disk", "derp"],
+    ),
     // The one table, above all that it names.
     (
         "routes",

@@ -11,8 +11,8 @@ export const status = {
 	enabled: true, running: true, member: { enabled: false, installed: false, said: '' },
 	version: '0.1.0', server_url: 'https://home.example.org:8443', base_domain: 'hearth.internal',
 	http: '[::]:8080', https: '[::]:8443', stun: '[::]:3478', uptime: 183845,
-	clock_is_plausible: true, database_is_writable: true,
 	users: 2, nodes: 4, online: 2, expired: 1, pending: 1, waiting_ssh: 2,
+	clock_is_plausible: true, database_is_writable: true, database_fault: null,
 	unauthorized: { count: 1, first: [ { id: '4', name: 'tablet' } ] },
 	waiting_routes: { count: 1, first: [ { id: '1', name: 'router' } ] },
 	policy_version: '3', policy_is_closed: false, warnings: [],
@@ -189,6 +189,11 @@ export const refusing = {
 	...home,
 	...Object.fromEntries(Object.keys(changes).map(name => [ name, { error: 'refused', message: 'the database is read-only' } ])),
 	invite: { error: 'refused', message: 'the database is read-only' }
+};
+
+export const full = {
+	...home,
+	status: { ...status, database_is_writable: false, database_fault: { cause: 'full', since: ago(7300) } }
 };
 
 export const many = {

@@ -425,6 +425,14 @@ test('a refusal is shown with its reason and changes nothing on the page', async
 		});
 });
 
+test('a database that cannot be written is said with the reason and since when', async () => {
+	await at('overview', scenarios.full, async page => {
+		await page.until(visible('read-only since'));
+		await page.until(visible(': no space left on the file system.'));
+		await page.until(visible('changes are rejected'));
+	});
+});
+
 test('a read-only session has no working button', async () => {
 	for (const view of views.filter(view => view != 'settings'))
 		await at(view, scenarios.home, async page => {

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::Ipv4Net;
 
 use crate::clock::Timestamp;
+use crate::disk::DiskFault;
 use crate::wan::Report;
 use public_url::{DroppedUpgrade, PublicCheck};
 
@@ -163,8 +164,8 @@ pub struct Facts {
     pub nodes_v4: Ipv4Net,
     /// The certificate; `None` without an HTTPS listener.
     pub certificate: Option<Certificate>,
-    /// Whether the database is writable.
-    pub database_is_writable: bool,
+    /// Why the database is read-only; `None` while it is writable.
+    pub database_fault: Option<DiskFault>,
     /// Usage of limits.
     pub limit_usages: Vec<LimitUsage>,
     /// Memory usage, if there is a budget.

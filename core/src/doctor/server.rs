@@ -39,12 +39,23 @@ fn clock(facts: &Facts) -> Finding {
 }
 
 fn database(facts: &Facts) -> Finding {
-    if facts.database_is_writable {
+    let Some(fault) = &facts.database_fault else {
         return Finding::new("database", Level::Ok, "The database is writable");
+    };
+    let title = format!("The database is read-only: {}", fault.cause.text());
+    let mut detail = format!(
+        "Since {}. Connected devices stay connected, and known devices can reconnect; changes are rejected.",
+        fault.since
+    );
+    if !fault.detail.is_empty() {
+        detail.push_str(&format!("\n{}", fault.detail));
     }
-    Finding::new("database", Level::Problem, "The database is read-only")
-        .detail("Connected devices stay connected; changes are rejected.")
-        .advice("See the log of hearth. Usually the disk is full or has failed; fix that and restart hearth.")
+    let advice = fault.cause.advice();
+    Finding::new("database", Level::Problem, title)
+        .detail(detail)
+        .advice(format!(
+            "{advice} hearth tries again every 10 s and needs no restart."
+        ))
 }
 
 fn certificate(facts: &Facts) -> Option<Finding> {

@@ -2,6 +2,7 @@
 
 use super::public_url::{Answer, RelayCheck, Served};
 use super::*;
+use crate::disk::Cause;
 use crate::wan::Addresses;
 use crate::wan::mapping::{Mapped, Mapping, Port, Protocol, Transport};
 use crate::wan::report::{AddressSource, Lookup};
@@ -61,7 +62,7 @@ fn healthy() -> Facts {
             )),
             is_for_host: true,
         }),
-        database_is_writable: true,
+        database_fault: None,
         limit_usages: Vec::new(),
         memory: None,
         warnings: Vec::new(),
@@ -268,7 +269,11 @@ fn certificates_are_judged_by_validity_and_by_who_must_accept_them() {
 fn faults_of_the_server_itself_are_named() {
     let mut facts = healthy();
     facts.clock_is_plausible = false;
-    facts.database_is_writable = false;
+    facts.database_fault = Some(DiskFault {
+        cause: Cause::Full,
+        detail: "No space left on device (os error 28)".into(),
+        since: facts.now,
+    });
     facts.warnings = vec!["hearth.toml:1:1: unknown key `x`".into()];
     facts.memory = Some(Memory {
         used: 13 << 20,
@@ -606,5 +611,37 @@ fn the_port_of_plain_http_is_never_to_be_opened() {
         );
         // A machine on the LAN of a router is the normal set-up.
         assert_eq!(finding.level, Level::Note, "{expected}");
+    }
+}
+
+#[test]
+fn a_read_only_database_is_a_problem_with_its_reason_and_advice() {
+    let mut facts = healthy();
+    let cases = [
+        (Cause::Full, "no space left", "`df -h`"),
+        (Cause::ReadOnly, "is read-only", "`mount -o remount,rw`"),
+        (Cause::Failing, "I/O error", "replace the disk"),
+        (Cause::Silent, "does not respond", "`dmesg`"),
+        (
+            Cause::Denied,
+            "permission denied",
+            "must belong to the user",
+        ),
+    ];
+    for (cause, reason, advice) in cases {
+        facts.database_fault = Some(DiskFault {
+            cause,
+            detail: "(os error 28)".into(),
+            since: facts.now,
+        });
+        let findings = diagnose(&facts);
+        let found = findings.iter().find(|finding| finding.id == "database");
+        let found = found.unwrap();
+        assert_eq!(found.level, Level::Problem);
+        assert!(found.title.contains(reason), "{}", found.title);
+        assert!(found.advice.contains(advice), "{}", found.advice);
+        assert!(found.advice.contains("needs no restart"));
+        let since = facts.now.to_string();
+        assert!(found.detail.contains(&since) && found.detail.ends_with("(os error 28)"));
     }
 }

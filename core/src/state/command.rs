@@ -22,7 +22,7 @@ use crate::state::secret;
 use crate::state::secret::{SecretHash, SecretKind};
 
 /// One requested change of the state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// A client registers, asks whether its key is still valid, or logs out.
     Register(Box<Register>),

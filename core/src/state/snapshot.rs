@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::disk::DiskFault;
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, Revision, UserId};
 use crate::keys::{MachineKey, NodeKey};
 use crate::policy::{Compiled, Policy};
@@ -20,15 +21,15 @@ use crate::state::model::{
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     model: Model,
-    writable: bool,
+    disk_fault: Option<Arc<DiskFault>>,
 }
 
 impl Snapshot {
-    /// The snapshot of a model; `writable` says whether the database accepts changes.
-    pub fn of(model: &Model, writable: bool) -> Self {
+    /// The snapshot of a model; `disk_fault` is why the database cannot be written, if so.
+    pub fn of(model: &Model, disk_fault: Option<Arc<DiskFault>>) -> Self {
         Self {
             model: model.clone(),
-            writable,
+            disk_fault,
         }
     }
 
@@ -37,9 +38,9 @@ impl Snapshot {
         self.model.revision
     }
 
-    /// Whether the database accepts changes.
-    pub fn is_writable(&self) -> bool {
-        self.writable
+    /// Why the database cannot be written, and since when; `None` while it can.
+    pub fn disk_fault(&self) -> Option<&Arc<DiskFault>> {
+        self.disk_fault.as_ref()
     }
 
     /// Settings from the configuration.

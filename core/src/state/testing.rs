@@ -114,7 +114,7 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.model, true)
+        Snapshot::of(&self.model, None)
     }
 
     pub fn node(&self, id: NodeId) -> &Arc<Node> {

@@ -89,7 +89,7 @@ impl ApiCall<'_> {
                     is_for_host: identity.is_for(url.host()),
                 }
             }),
-            database_is_writable: snapshot.is_writable(),
+            database_fault: snapshot.disk_fault().map(|fault| (**fault).clone()),
             limit_usages: self.limit_usages(&snapshot),
             memory: about.memory_budget.and_then(|budget| {
                 let used = resident_bytes()?;

@@ -8,7 +8,9 @@ use hearth_derp::relay::Relay;
 use crate::admin::problem::{ApiError, Code};
 use crate::admin::v1::{convert, users};
 use crate::admin::{ApiCall, ApiResult, json};
-use crate::api::{CreateInvite, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status};
+use crate::api::{
+    CreateInvite, DatabaseFault, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status, parse_flag,
+};
 use crate::qr;
 use crate::status::policy;
 use crate::status::ssh_checks::Verdict;
@@ -26,8 +28,10 @@ const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ApiCall<'_> {
-    /// Asks the state engine itself: the published snapshot looks the same while the engine hangs.
+    /// Asks the state engine itself: the published snapshot looks the same while the engine hangs. With the parameter
+    /// `alive` a read-only database is healthy, for service managers: no restart repairs a disk.
     pub(crate) async fn health(&self) -> ApiResult {
+        let alive = parse_flag(self.query("alive")).unwrap_or(false);
         let answer = self.admin.engine.answers();
         if !matches!(
             tokio::time::timeout(HEALTH_TIMEOUT, answer).await,
@@ -35,15 +39,20 @@ impl ApiCall<'_> {
         ) {
             return Err(ApiError::new(
                 Code::Internal,
-                "the database does not respond",
+                "the state engine does not respond",
             ));
         }
-        if !self.admin.engine.snapshot().is_writable() {
-            return Err(ApiError::new(Code::Internal, "the database is read-only"));
+        let snapshot = self.admin.engine.snapshot();
+        match snapshot.disk_fault() {
+            Some(fault) if !alive => {
+                let advice = fault.cause.advice();
+                let text = format!("the database is read-only: {fault}. {advice}");
+                Err(ApiError::new(Code::Unavailable, text))
+            }
+            fault => json(&HealthAnswer {
+                database_connectivity: fault.is_none(),
+            }),
         }
-        json(&HealthAnswer {
-            database_connectivity: true,
-        })
     }
 
     pub(crate) fn status(&self) -> ApiResult {
@@ -82,7 +91,14 @@ impl ApiCall<'_> {
             board: about.board.clone(),
             uptime_seconds: self.now.mono.as_secs(),
             clock_is_plausible: self.now.is_plausible(),
-            database_is_writable: snapshot.is_writable(),
+            database_is_writable: snapshot.disk_fault().is_none(),
+            database_fault: snapshot.disk_fault().map(|fault| DatabaseFault {
+                cause: fault.cause.word().to_owned(),
+                reason: fault.cause.text().to_owned(),
+                detail: fault.detail.to_string(),
+                since: fault.since,
+                advice: fault.cause.advice().to_owned(),
+            }),
             revision: snapshot.revision().number(),
             users: snapshot.users().len(),
             nodes: nodes.len(),

@@ -51,7 +51,14 @@ pub(super) fn served(directory: &Path) -> Arc<CertResolver> {
         addresses: vec!["192.168.1.1".parse().unwrap()],
         ..CertNames::default()
     };
-    CertResolver::new(Identity::self_signed(directory, &names).unwrap())
+    CertResolver::new(
+        Identity::self_signed(
+            directory,
+            &names,
+            hearth_core::clock::Timestamp::from_unix_ms(0),
+        )
+        .unwrap(),
+    )
 }
 
 #[tokio::test]

@@ -12,10 +12,15 @@ use crate::cli::output::Output;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks the server's health; fails when it is unhealthy or does not answer in time.
-pub fn run(ctx: &Ctx) -> Result<Output, CliError> {
-    let answer = ctx.client.get_within("/api/v1/health", TIMEOUT)?;
+/// With `alive` a server with a read-only database is healthy.
+pub fn run(ctx: &Ctx, alive: bool) -> Result<Output, CliError> {
+    let path = match alive {
+        true => "/api/v1/health?alive=true",
+        false => "/api/v1/health",
+    };
+    let answer = ctx.client.get_within(path, TIMEOUT)?;
     let health: HealthAnswer = read(&answer)?;
-    if !health.database_connectivity {
+    if !health.database_connectivity && !alive {
         return Err(CliError::Refused(
             "the database is read-only; see the log of hearth".into(),
         ));

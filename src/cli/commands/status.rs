@@ -33,10 +33,7 @@ fn text(status: &Status) -> String {
         ("Base domain", status.base_domain.clone()),
         ("Board", board(&status.board)),
         ("Uptime", show_duration(uptime)),
-        (
-            "Database",
-            one_of(status.database_is_writable, "read-only; see the log"),
-        ),
+        ("Database", database(status)),
         (
             "Clock",
             one_of(
@@ -62,6 +59,17 @@ fn text(status: &Status) -> String {
         text.push_str("\n\nAdd the first device with `hearth invite`.");
     }
     text
+}
+
+fn database(status: &Status) -> String {
+    match &status.database_fault {
+        Some(fault) => format!(
+            "read-only since {}: {}; changes are rejected. {}",
+            fault.since, fault.reason, fault.advice
+        ),
+        None if status.database_is_writable => "ok".to_owned(),
+        None => "read-only; see the log".to_owned(),
+    }
 }
 
 fn board(board: &BoardStatus) -> String {

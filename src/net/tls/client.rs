@@ -310,7 +310,12 @@ mod tests {
             dns: vec!["hearth.lan".into()],
             ..CertNames::default()
         };
-        let identity = Identity::self_signed(dir.path(), &names).unwrap();
+        let identity = Identity::self_signed(
+            dir.path(),
+            &names,
+            hearth_core::clock::Timestamp::from_unix_ms(0),
+        )
+        .unwrap();
         let settings = server_config(CertResolver::new(identity.clone()), Aes::InHardware);
         let acceptor = TlsAcceptor::from(settings.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

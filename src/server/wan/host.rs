@@ -2,7 +2,7 @@
 //! to clients. Behind a remote proxy it does not.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Host;
-use crate::files;
+use crate::files::{self, Saver};
 use crate::shutdown::Shutdown;
 use hearth_core::wan::report::Lookup;
 
@@ -89,14 +89,10 @@ impl ServerHost {
         self.earlier.truncate(EARLIER_MAX);
     }
 
-    /// Writes it for the next start.
-    pub(super) fn write(&self, data_dir: &Path) {
-        let path: PathBuf = data_dir.join(FILE);
+    /// Writes it for the next start. Does not wait.
+    pub(super) fn write(&self, data_dir: &Path, saver: &Saver) {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
-        if let Err(fault) = files::replace(&path, &bytes) {
-            let file = path.display();
-            tracing::warn!(%file, %fault, "cannot save the public addresses for the next start");
-        }
+        saver.save(data_dir.join(FILE), bytes);
     }
 }
 
@@ -157,7 +153,9 @@ mod tests {
         assert!(!ours.is_ours());
         ours.remember([ip("203.0.113.5")].into_iter());
         ours.resolved(&[ip("203.0.113.5")], &[ip("203.0.113.5")]);
-        ours.write(dir.path());
+        let saver = Saver::default();
+        ours.write(dir.path(), &saver);
+        saver.finish(Duration::from_secs(30));
 
         let mut ours = ServerHost::read(dir.path(), &host);
         assert!(ours.is_ours());
@@ -183,7 +181,9 @@ mod tests {
         assert_eq!(ours.earlier.len(), EARLIER_MAX);
         assert_eq!(ours.earlier[0], ip("203.0.113.39"));
         let dir = tempfile::tempdir().unwrap();
-        ours.write(dir.path());
+        let saver = Saver::default();
+        ours.write(dir.path(), &saver);
+        saver.finish(Duration::from_secs(30));
         assert!(files::read(&dir.path().join(FILE), FILE_MAX).is_ok());
     }
 }

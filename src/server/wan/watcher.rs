@@ -19,6 +19,7 @@ use super::system::System;
 use super::{hook, stun};
 use crate::config::lan::Network;
 use crate::config::{Config, Host};
+use crate::files::Saver;
 use crate::relay::bootstrap_dns::BootstrapDns;
 use crate::relay::own_region::{self, Pin};
 use crate::shutdown::Shutdown;
@@ -64,6 +65,8 @@ pub(in crate::server) struct WatcherParts<'a> {
     pub(in crate::server) pin: Option<&'a str>,
     /// Checks of `server_url` and of the relay.
     pub(in crate::server) checks: watch::Receiver<Option<Arc<PublicCheck>>>,
+    /// Saves files for the next start.
+    pub(in crate::server) saver: Saver,
 }
 
 /// Tracks the public addresses and announces changes.
@@ -76,6 +79,7 @@ pub(in crate::server) struct Watcher {
     system: System,
     state: WanState,
     saved: ServerHost,
+    saver: Saver,
     advertised: Advertised,
     region: watch::Sender<Option<DerpRegion>>,
     report: watch::Sender<Arc<Report>>,
@@ -121,6 +125,7 @@ impl Watcher {
             system: System::open(config.wan.interface.clone(), OFTEN.as_secs()),
             state: WanState::new(config.wan.clone(), configured, host.clone()),
             saved: host,
+            saver: parts.saver.clone(),
             config: config.clone(),
             listening: parts.listening.clone(),
             pin: parts.pin.map(|hash| Pin {
@@ -384,7 +389,7 @@ impl Watcher {
         }
         if self.saved != self.state.host {
             self.saved = self.state.host.clone();
-            self.saved.write(&self.data_dir);
+            self.saved.write(&self.data_dir, &self.saver);
         }
         let pin = self.pin.as_ref();
         let region = own_region::region(&self.config, &self.listening, pin, self.advertised.relay);
@@ -429,6 +434,7 @@ mod tests {
             config: &config,
             pin: Some("ab"),
             checks: watch::channel(None).1,
+            saver: Saver::default(),
         })
     }
 

@@ -328,7 +328,7 @@ fn expiry_is_announced_when_it_comes_and_the_engine_wakes_for_it() {
     let end = world.now.wall.plus(SECOND * 5);
     world.apply(Command::ExpireNode(id, End::At(end))).unwrap();
     assert_eq!(
-        next_deadline(&world.model, world.now),
+        next_deadline(&world.model, world.now, Flush::WhenDue),
         world.now.mono + SECOND * 5
     );
     let before = world.node(id).facets.core;

@@ -94,15 +94,19 @@ fn repair_labels(model: &mut Model) {
     }
 }
 
-/// When [`tick`] has something to do next, on the monotonic clock.
-pub fn next_deadline(model: &Model, now: Now) -> Duration {
-    let mut next = now.mono.saturating_add(LOOK_AGAIN).min(model.flush_at);
+/// When [`tick`] has something to do next, on the monotonic clock. What [`Flush::Never`] leaves undone does not count with it.
+pub fn next_deadline(model: &Model, now: Now, how: Flush) -> Duration {
+    let writes = how != Flush::Never;
+    let mut next = now.mono.saturating_add(LOOK_AGAIN);
+    if writes {
+        next = next.min(model.flush_at);
+    }
     for node in model.nodes.iter() {
         let presence = match node.presence {
             Presence::Leaving { until, .. } => Some(until),
             Presence::Returning => Some(restart_grace_end(model)),
             Presence::Offline { since_mono, .. } | Presence::New { since_mono }
-                if node.ephemeral =>
+                if node.ephemeral && writes =>
             {
                 Some(since_mono.saturating_add(model.settings.ephemeral_timeout))
             }

@@ -11,6 +11,34 @@ const levels = {
 	ok: [ 'success', function() { return _('OK'); } ]
 };
 
+// Why the database is read-only, and what to do.
+const causes = {
+	full: function() {
+		return [ _('no space left on the file system'), _('Delete what is no longer needed, or use a larger drive.') ];
+	},
+	'read-only': function() {
+		return [ _('the file system is read-only'), _('Usually the drive has failed: see the kernel log, check the file system, and replace the drive.') ];
+	},
+	'io-error': function() {
+		return [ _('the drive reports I/O errors'), _('Back up the data directory and replace the drive.') ];
+	},
+	'no-response': function() {
+		return [ _('the drive does not respond'), _('See the kernel log; check or replace the drive.') ];
+	},
+	permission: function() {
+		return [ _('permission denied in the data directory'), _('The data directory and its files must belong to the user “hearth”.') ];
+	}
+};
+
+function readOnly(fault) {
+	const cause = fault && causes[fault.cause];
+	if (!cause)
+		return _('The database is read-only. See the system log.');
+	const [ reason, advice ] = cause();
+	return _('The database is read-only since %s: %s. Devices stay connected; changes are rejected. %s')
+		.format(parts.moment(fault.since), reason, advice);
+}
+
 function bytes(count) {
 	return '%1024.1mB'.format(count);
 }
@@ -129,7 +157,7 @@ return view.extend({
 		if (!status.clock_is_plausible)
 			warnings.unshift(_('The system clock is not set. Nothing expires until it is.'));
 		if (!status.database_is_writable)
-			warnings.unshift(_('The database is read-only. See the system log.'));
+			warnings.unshift(readOnly(status.database_fault));
 		return E('div', {}, warnings.map(function(warning) {
 			return E('div', { 'class': 'alert-message warning', 'style': 'overflow-wrap:anywhere' }, [
 				E('p', {}, [ parts.words(warning) ].concat(parts.settings(warning)))

@@ -315,7 +315,7 @@ const methods = {
 			if (answer.error)
 				return { ...common, ...answer };
 
-			let relay = answer.relay, board = answer.board;
+			let relay = answer.relay, board = answer.board, fault = answer.databaseFault;
 			return {
 				...common,
 				version: words(answer.version, 40),
@@ -327,6 +327,10 @@ const methods = {
 				uptime: number(answer.uptimeSeconds),
 				clock_is_plausible: !!answer.clockIsPlausible,
 				database_is_writable: !!answer.databaseIsWritable,
+				database_fault: type(fault) == 'object' ? {
+					cause: words(fault.cause, 20),
+					since: words(fault.since, 40)
+				} : null,
 				users: number(answer.users),
 				nodes: number(answer.nodes),
 				online: number(answer.online),

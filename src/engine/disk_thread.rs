@@ -1,0 +1,243 @@
+//! The disk thread: owns the database, so that a disk that hangs holds up only what has to be written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{AuditQuery, EngineError};
+use crate::store::{Store, StoreError};
+use hearth_core::disk::Cause;
+use hearth_core::state::event::{Event, PAGE_MAX};
+use hearth_core::state::model::Model;
+use hearth_core::state::record::Record;
+
+/// Stack of the disk thread, in bytes. Only what is touched takes memory.
+const STACK_BYTES: usize = 256 * 1024;
+/// Most pages of the audit log that wait to be read.
+const QUERIES_MAX: usize = 8;
+/// Jobs beside [`QUERIES_MAX`]: a commit that was given up, and a try to write again.
+const JOBS: usize = 2;
+
+/// What is written in one transaction.
+pub(super) struct Batch {
+    records: Vec<Record>,
+    events: Vec<Event>,
+    /// The state as it is after the batch.
+    model: Model,
+    /// Whether it was begun, or given up before: who sets it first decides.
+    is_decided: AtomicBool,
+}
+
+impl Batch {
+    pub(super) fn new(records: Vec<Record>, events: Vec<Event>, model: Model) -> Self {
+        Self {
+            records,
+            events,
+            model,
+            is_decided: AtomicBool::new(false),
+        }
+    }
+
+    /// Decides whether it is written. Returns false if that was decided before.
+    fn decide(&self) -> bool {
+        !self.is_decided.swap(true, Ordering::AcqRel)
+    }
+}
+
+enum Job {
+    Commit(Arc<Batch>),
+    /// Tries whether the database can be written again. It then has this state.
+    Retry {
+        model: Box<Model>,
+        /// Whether a commit went unanswered before, so that the file may have what was refused.
+        is_doubtful: bool,
+    },
+    Audit(AuditQuery),
+}
+
+enum Answer {
+    Commit(Result<(), StoreError>),
+    Retry(Result<(), StoreError>),
+}
+
+/// Why a batch is not on disk.
+pub(super) enum CommitError {
+    /// The database reports it.
+    Failed(StoreError),
+    /// The disk does not respond, and the batch was not begun.
+    NotBegun,
+    /// The disk does not respond: the batch may be on disk or not.
+    Unanswered,
+}
+
+/// The running disk thread.
+pub(super) struct DiskThread {
+    jobs: SyncSender<Job>,
+    answers: Receiver<Answer>,
+    queries: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl DiskThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(store: Store) -> std::io::Result<Self> {
+        let (jobs, inbox) = sync_channel(QUERIES_MAX.saturating_add(JOBS));
+        // Room for the late answer of a commit and that of the try after it.
+        let (outbox, answers) = sync_channel(JOBS);
+        let queries = Arc::<AtomicUsize>::default();
+        let waiting = queries.clone();
+        let thread = std::thread::Builder::new()
+            .name("disk".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                run(store, &inbox, &outbox, &waiting);
+                // Kept until the database is closed: its end is how `close` notices that.
+                drop(outbox);
+            })?;
+        Ok(Self {
+            jobs,
+            answers,
+            queries,
+            thread,
+        })
+    }
+
+    /// Writes a batch, and waits for it no longer than `patience`. Not while the answer to a [`Self::retry`] is due.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub(super) fn commit(&self, batch: Batch, patience: Duration) -> Result<(), CommitError> {
+        let batch = Arc::new(batch);
+        if self.jobs.try_send(Job::Commit(batch.clone())).is_err() {
+            return Err(CommitError::NotBegun);
+        }
+        match self.answers.recv_timeout(patience) {
+            Ok(Answer::Commit(result) | Answer::Retry(result)) => {
+                result.map_err(CommitError::Failed)
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(match batch.decide() {
+                    true => CommitError::NotBegun,
+                    false => CommitError::Unanswered,
+                })
+            }
+        }
+    }
+
+    /// Has the thread try to write, once it is done with what it does. `is_doubtful` says that a commit went
+    /// unanswered: the file is then replaced by one that has exactly `model`.
+    pub(super) fn retry(&self, model: Model, is_doubtful: bool) {
+        let job = Job::Retry {
+            model: Box::new(model),
+            is_doubtful,
+        };
+        // There is always room: QUERIES_MAX bounds the queries, and there is at most one commit that was given up.
+        let _ = self.jobs.try_send(job);
+    }
+
+    /// The result of the try that [`Self::retry`] began, once it is there. Does not wait. Late answers of commits that were
+    /// given up are skipped, whatever they are: the try comes after them.
+    pub(super) fn retried(&self) -> Option<Result<(), StoreError>> {
+        let mut answers = self.answers.try_iter();
+        answers.find_map(|answer| match answer {
+            Answer::Retry(result) => Some(result),
+            Answer::Commit(_) => None,
+        })
+    }
+
+    /// Has a page of the audit log read and sent to the one who asks. Does not wait.
+    pub(super) fn read_audit(&self, query: AuditQuery) {
+        let busy = |query: AuditQuery| {
+            let _ = query.sender.send(Err(EngineError::Busy));
+        };
+        if self.queries.load(Ordering::Acquire) >= QUERIES_MAX {
+            return busy(query);
+        }
+        self.queries.fetch_add(1, Ordering::AcqRel);
+        let sent = self.jobs.try_send(Job::Audit(query));
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = sent {
+            self.queries.fetch_sub(1, Ordering::AcqRel);
+            if let Job::Audit(query) = job {
+                busy(query);
+            }
+        }
+    }
+
+    /// Waits until the database is closed and the thread has ended, no longer than `patience`: a thread that hangs is left
+    /// behind.
+    pub(super) fn close(self, patience: Duration) {
+        let Self {
+            jobs,
+            answers,
+            thread,
+            ..
+        } = self;
+        drop(jobs);
+        // At most as many as there are jobs.
+        loop {
+            match answers.recv_timeout(patience) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::error!("the disk does not respond; the database is not closed");
+                    return;
+                }
+            }
+        }
+        if thread.join().is_err() {
+            tracing::error!("the disk thread panicked");
+        }
+    }
+}
+
+fn run(
+    mut store: Store,
+    jobs: &Receiver<Job>,
+    answers: &SyncSender<Answer>,
+    queries: &AtomicUsize,
+) {
+    // A failed send means that the engine has ended, which closes the channel of jobs as well.
+    for job in jobs {
+        match job {
+            Job::Commit(batch) => {
+                if batch.decide() {
+                    let result = store.commit(&batch.records, &batch.events, &batch.model);
+                    let _ = answers.send(Answer::Commit(result));
+                }
+            }
+            Job::Retry { model, is_doubtful } => {
+                if is_doubtful {
+                    store.distrust();
+                }
+                let _ = answers.send(Answer::Retry(store.commit(&[], &[], &model)));
+            }
+            Job::Audit(query) => {
+                queries.fetch_sub(1, Ordering::AcqRel);
+                read(&mut store, query);
+            }
+        }
+    }
+}
+
+fn read(store: &mut Store, query: AuditQuery) {
+    // The one who asked may have given up meanwhile.
+    if query.sender.is_closed() {
+        return;
+    }
+    let entries = store.audit(query.before, query.max.min(PAGE_MAX));
+    let entries = entries.map_err(|fault| {
+        tracing::error!(%fault, "cannot read the audit log");
+        EngineError::Unreadable(cause_of(&fault))
+    });
+    let _ = query.sender.send(entries);
+}
+
+/// Why the database fails.
+pub(super) fn cause_of(fault: &StoreError) -> Cause {
+    fault.system_error().map_or(Cause::Other, Cause::of)
+}
