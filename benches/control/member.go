@@ -242,5 +242,5 @@ func (m *member) renew() ([]string, error) {
 	return before.messageDifferences(m.device.observer), nil
 }
 
-// patience is how long one thing may take on a machine that is busy with other things.
-const patience = 90 * time.Second
+// patience is how long one thing may take on a machine that is very busy with other things.
+const patience = 3 * time.Minute

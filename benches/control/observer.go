@@ -153,7 +153,7 @@ func (o *observer) applyParts(m *message) error {
 		if err := json.Unmarshal(raw, &profile); err != nil {
 			return err
 		}
-		o.parts[fmt.Sprint(profilePart, profile.ID)] = textOf(raw)
+		o.parts[fmt.Sprint(profilePart, int64(profile.ID))] = textOf(raw)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (o *observer) differences(fresh *observer) []string {
 	all.add("itself", o.nodes.selfText(o.self), o.nodes.selfText(fresh.self))
 	for _, id := range slices.Sorted(maps.Keys(both(o.peers, fresh.peers))) {
 		if here, there := o.peers[id], fresh.peers[id]; here != there {
-			all.add(fmt.Sprint("node ", id), o.nodes.text(here), o.nodes.text(there))
+			all.add(fmt.Sprint("node ", int64(id)), o.nodes.text(here), o.nodes.text(there))
 		}
 	}
 	o.compareParts(fresh, &all, func(part string) bool {

@@ -31,8 +31,6 @@ const (
 	packetBytes   = 1000
 	// trafficPause is the pause between rounds, and between logins.
 	trafficPause = 250 * time.Millisecond
-	// relayPatience is how long packets may take on a machine that is busy with other things.
-	relayPatience = 60 * time.Second
 )
 
 // run sends until stop.
@@ -59,7 +57,7 @@ type end struct {
 
 // login connects to the relay; receive gets what arrives.
 func (p *pair) login(node key.NodePrivate, receive func(*derp.Client, []byte)) (*end, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), relayPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := p.dial(ctx)
 	if err != nil {
@@ -139,7 +137,7 @@ func (p *pair) round(here, there *end, to key.NodePublic, round byte, arrived <-
 		}
 		p.sent.Add(1)
 	}
-	late := time.After(relayPatience)
+	late := time.After(patience)
 	for count := 0; count < packetsAtOnce; {
 		select {
 		case got := <-arrived:
