@@ -22,8 +22,8 @@ type flatness struct {
 var (
 	flatMemory      = flatness{0.10, 1 << 20}
 	flatDescriptors = flatness{0, 8}
-	// The audit log is full after the first fifth, and the file grows by pages.
-	flatFile = flatness{0.10, 128 << 10}
+	// The audit log is full after the first fifth. redb doubles a file that is full, whatever little it needs.
+	flatFile = flatness{1, 128 << 10}
 )
 
 // fifths are the medians of the second and the last fifth.
