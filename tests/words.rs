@@ -137,6 +137,7 @@ const WHOLE: &[&str] = &[
     "benches/control/README.md",
     "benches/derp/README.md",
     "benches/policy/README.md",
+    "benches/soak/README.md",
     "board-configs",
     "docs",
     "openwrt/README.md",

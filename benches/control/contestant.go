@@ -32,8 +32,8 @@ func hearth(program string, words []string) contestant {
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			return nil, nil, err
 		}
-		args := append(words, program, "serve", "--config", file, "--data-dir", filepath.Join(dir, "data"), "--socket", socket,
-			"--http", address, "--https", "off", "--stun", "off", "--server-url", "http://"+address)
+		args := append(words, program)
+		args = append(args, serveArguments(dir, address)...)
 		c, err := startChild(args[0], args[1:]...)
 		if err != nil {
 			return nil, nil, err
@@ -52,6 +52,13 @@ func hearth(program string, words []string) contestant {
 		}
 		return finish(c, "http://"+address, key, err)
 	}}
+}
+
+// serveArguments are those of a hearth with plain HTTP whose configuration, data and socket are in dir.
+func serveArguments(dir, address string) []string {
+	return []string{"serve", "--config", filepath.Join(dir, "hearth.toml"), "--data-dir", filepath.Join(dir, "data"),
+		"--socket", filepath.Join(dir, "hearth.sock"), "--http", address, "--https", "off", "--stun", "off",
+		"--server-url", "http://" + address}
 }
 
 // headscale starts Headscale, version 0.27 or newer.
@@ -151,15 +158,15 @@ func output(program string, args ...string) (string, error) {
 }
 
 // eventually tries until it works, for ten seconds.
-func eventually(try func() error) error {
-	var err error
-	for range 100 {
-		if err = try(); err == nil {
-			return nil
+func eventually(try func() error) error { return within(10*time.Second, try) }
+
+// within tries until it works, for so long.
+func within(patience time.Duration, try func() error) error {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		if err := try(); err == nil || time.Now().After(end) {
+			return err
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
-	return err
 }
 
 // freeAddress is a local address that nothing listens on.

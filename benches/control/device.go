@@ -92,6 +92,11 @@ type device struct {
 	wire      *wire
 	stream    *call
 	hasHome   bool
+	// hostname, when set, is what it calls itself; version counts updates of its system.
+	hostname string
+	version  int
+	// routes are the subnets that it offers to forward.
+	routes []netip.Prefix
 	// moved is the number of the last measured change of its endpoints; 0 is none.
 	moved int
 
@@ -127,6 +132,13 @@ func (d *device) hostinfo() *tailcfg.Hostinfo {
 			{Proto: tailcfg.PeerAPIDNS, Port: 1},
 		},
 	}
+	if d.hostname != "" {
+		info.Hostname = d.hostname
+	}
+	if d.version > 0 {
+		info.OSVersion = fmt.Sprintf("6.12.48+deb13u%d-amd64", d.version)
+	}
+	info.RoutableIPs = d.routes
 	if d.padding > 0 {
 		d.pad(info)
 	}
@@ -175,6 +187,11 @@ func (d *device) request() *tailcfg.MapRequest {
 // join makes the device a member: register, poll, and then tell endpoints and
 // home relay, as the official client does at its first start.
 func (d *device) join(ctx context.Context) error {
+	return d.joinWith(ctx, d.fleet.server.authKey)
+}
+
+// joinWith joins, or logs in again, with a preauth key.
+func (d *device) joinWith(ctx context.Context, authKey string) error {
 	var err error
 	if d.serverKey, err = d.fleet.server.key(ctx); err != nil {
 		return err
@@ -182,7 +199,7 @@ func (d *device) join(ctx context.Context) error {
 	if err := d.dial(ctx); err != nil {
 		return err
 	}
-	registered, err := d.register(ctx, d.fleet.server.authKey)
+	registered, err := d.register(ctx, authKey)
 	if err != nil {
 		return err
 	}
@@ -204,6 +221,20 @@ func (d *device) register(ctx context.Context, authKey string) (*tailcfg.Registe
 	if authKey != "" {
 		request.Auth = &tailcfg.RegisterResponseAuth{AuthKey: authKey}
 	}
+	return d.ask(ctx, request)
+}
+
+// logOut ends the device's login, as `tailscale logout` does.
+func (d *device) logOut(ctx context.Context) error {
+	_, err := d.ask(ctx, &tailcfg.RegisterRequest{
+		Version: tailcfg.CurrentCapabilityVersion, NodeKey: d.node.Public(), Hostinfo: d.hostinfo(),
+		// The moment that the official client names (doLogin in control/controlclient/direct.go).
+		Expiry: time.Unix(123, 0),
+	})
+	return err
+}
+
+func (d *device) ask(ctx context.Context, request *tailcfg.RegisterRequest) (*tailcfg.RegisterResponse, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
@@ -233,6 +264,32 @@ func (d *device) dial(ctx context.Context) error {
 	return err
 }
 
+// hangUp drops the connection, and returns when nothing of it is handled any more.
+func (d *device) hangUp() {
+	if d.wire != nil {
+		d.wire.close()
+		<-d.wire.gone
+	}
+}
+
+// mapOnce asks for the map as it is now, beside the stream and without telling anything.
+func (d *device) mapOnce(ctx context.Context) ([]byte, error) {
+	request := d.request()
+	request.ReadOnly = true
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := d.wire.post(ctx, "/machine/map", body)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) < 4 || len(answer) != 4+int(binary.LittleEndian.Uint32(answer)) {
+		return nil, fmt.Errorf("a map of %d bytes is not what its length says", len(answer))
+	}
+	return zstdframe.AppendDecode(nil, answer[4:])
+}
+
 // poll opens the stream and waits for its first message.
 func (d *device) poll(ctx context.Context) error {
 	request := d.request()
@@ -242,7 +299,12 @@ func (d *device) poll(ctx context.Context) error {
 		return err
 	}
 	d.partial, d.first = nil, make(chan struct{})
-	d.knows = make([]uint64, d.fleet.size/64+1)
+	if !d.fleet.unmeasured {
+		d.knows = make([]uint64, d.fleet.size/64+1)
+	}
+	if d.observer != nil {
+		d.observer.begin()
+	}
 	if d.stream, err = d.wire.start("/machine/map", body, d.take); err != nil {
 		return err
 	}
@@ -297,14 +359,21 @@ func (d *device) take(piece []byte) {
 func (d *device) message(text []byte, arrived time.Time) {
 	d.fleet.messages.Add(1)
 	d.fleet.plainBytes.Add(int64(len(text)))
+	if d.observer != nil {
+		d.observer.apply(text)
+	}
 	select {
 	case <-d.first:
 	default:
 		close(d.first)
 	}
-	if d.observer != nil {
-		d.observer.apply(text)
+	if !d.fleet.unmeasured {
+		d.lookForMarks(text, arrived)
 	}
+}
+
+// lookForMarks notes which devices and which change a message tells of.
+func (d *device) lookForMarks(text []byte, arrived time.Time) {
 	news := 0
 	each(text, ownMark, func(number int) {
 		place, bit := number/64, uint64(1)<<(number%64)

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"tailscale.com/tailcfg"
 )
 
 // fleet is all devices of one tailnet.
@@ -16,6 +14,8 @@ type fleet struct {
 	size     int
 	devices  []*device
 	observer *observer
+	// unmeasured devices do not look for marks in their messages.
+	unmeasured bool
 
 	messages, plainBytes atomic.Int64
 	// unknown counts the pairs of devices of which the one has not been told where the other is.
@@ -26,7 +26,7 @@ type fleet struct {
 }
 
 func newFleet(s *server, size int) *fleet {
-	f := &fleet{server: s, size: size, observer: &observer{peers: map[tailcfg.NodeID]*tailcfg.Node{}}}
+	f := &fleet{server: s, size: size, observer: newObserver(new(nodes))}
 	for number := range size {
 		f.devices = append(f.devices, f.newDevice(number))
 	}

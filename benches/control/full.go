@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"tailscale.com/derp"
+	"tailscale.com/types/key"
 	"tailscale.com/types/logger"
 )
 
@@ -344,27 +345,9 @@ func (f *full) logIn(ctx context.Context, r *relayClient) error {
 	if err != nil {
 		return err
 	}
-	// A small buffer here too; maps would take for ever with one.
+	// Small buffers, so that what is not read stays with the relay; maps would take for ever with one.
 	conn.(*tls.Conn).NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
-	defer conn.SetDeadline(time.Time{})
-	fmt.Fprintf(conn, "GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n")
-	// A small buffer, so that what is not read stays with the relay.
-	reader := bufio.NewReaderSize(conn, 512)
-	response, err := http.ReadResponse(reader, nil)
-	if err != nil {
-		conn.Close()
-		return err
-	}
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		conn.Close()
-		return fmt.Errorf("the relay answers %s", response.Status)
-	}
-	client, err := derp.NewClient(r.of.node, conn, bufio.NewReadWriter(reader, bufio.NewWriter(conn)), logger.Discard)
-	if err == nil {
-		_, err = client.Recv()
-	}
+	client, err := relayLogin(ctx, conn, r.of.node)
 	if err != nil {
 		conn.Close()
 		return err
@@ -373,6 +356,29 @@ func (f *full) logIn(ctx context.Context, r *relayClient) error {
 	defer r.mu.Unlock()
 	r.client, r.conn = client, conn
 	return nil
+}
+
+// relayLogin logs in at the relay over a connection.
+func relayLogin(ctx context.Context, conn net.Conn, node key.NodePrivate) (*derp.Client, error) {
+	deadline, _ := ctx.Deadline()
+	conn.SetDeadline(deadline)
+	defer conn.SetDeadline(time.Time{})
+	fmt.Fprintf(conn, "GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n")
+	reader := bufio.NewReaderSize(conn, 512)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		return nil, fmt.Errorf("the relay answers %s", response.Status)
+	}
+	client, err := derp.NewClient(node, conn, bufio.NewReadWriter(reader, bufio.NewWriter(conn)), logger.Discard)
+	if err != nil {
+		return nil, err
+	}
+	// The first message is the server's description of itself; after it the login is complete.
+	_, err = client.Recv()
+	return client, err
 }
 
 func (r *relayClient) close() {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -31,11 +32,26 @@ func main() {
 	board := flag.String("full", "", "fill hearth up to the limits of this `board` or class of memory, and hold it to its budget")
 	budget := flag.Int("budget", 0, "`bytes` to hold it to instead")
 	changed := flag.String("limits", "", "`key=value,...`: limits to change from those of the board")
+	soaking := flag.Duration("soak", 0, "let a tailnet of -devices live and change for so `long`, with restarts, and check it")
+	devices := flag.Int("devices", 300, "`number` of devices of -soak")
+	seed := flag.Uint64("seed", 0, "`number` from which the decisions of -soak follow; 0 takes any")
+	backups := flag.Bool("backups", false, "make backups during -soak")
 	cgroup := flag.String("cgroup", "", "`directory` of the control group that hearth runs in")
 	flag.Parse()
 	if *board != "" {
 		f := full{program: *hearthProgram, board: *board, cgroup: *cgroup, changed: *changed, budget: *budget}
 		if err := f.run(); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+
+	if *soaking > 0 {
+		s := soak{program: *hearthProgram, duration: *soaking, seed: *seed, size: *devices, backups: *backups}
+		for s.seed == 0 {
+			s.seed = uint64(rand.Uint32())
+		}
+		if err := s.run(); err != nil {
 			log.Fatal(err)
 		}
 		return

@@ -46,6 +46,8 @@ func (c countingConn) Read(p []byte) (int, error) {
 type wire struct {
 	conn   net.Conn
 	framer *http2.Framer
+	// gone is closed when the connection has ended and nothing of it is handled any more.
+	gone chan struct{}
 
 	mu       sync.Mutex // for writing, and the fields below
 	header   bytes.Buffer
@@ -81,7 +83,7 @@ func dial(ctx context.Context, instead func(context.Context) (net.Conn, error), 
 		return nil, err
 	}
 	conn := ts2021.NewConn(noise.Conn, func() {})
-	w := &wire{conn: conn, framer: http2.NewFramer(conn, conn), next: 1, calls: make(map[uint32]*call)}
+	w := &wire{conn: conn, framer: http2.NewFramer(conn, conn), next: 1, calls: make(map[uint32]*call), gone: make(chan struct{})}
 	w.framer.SetReuseFrames()
 	w.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	w.encoder = hpack.NewEncoder(&w.header)
@@ -196,6 +198,7 @@ func (w *wire) exchange(ctx context.Context, path string, body []byte) (int, []b
 
 // read handles what the server sends until the connection ends.
 func (w *wire) read() {
+	defer close(w.gone)
 	var err error
 	for err == nil {
 		var frame http2.Frame
