@@ -324,11 +324,11 @@ fn rounds(usual: u64) -> (u64, u64) {
 
 #[test]
 fn after_a_power_cut_there_is_what_was_acknowledged_and_nothing_that_was_refused() {
-    let (first, rounds) = rounds(3);
+    let (first, rounds) = rounds(2);
     let mut images = 0;
     for seed in first..first + rounds {
         let history = history::<Store>(seed, COURSE);
-        let (wrong, looked) = cuts::<Store>(&history, seed, 5);
+        let (wrong, looked) = cuts::<Store>(&history, seed, 7);
         images += looked;
         let repeat = format!("HEARTH_CRASH_ROUNDS=1 HEARTH_CRASH_SEED={seed}");
         assert!(wrong.is_empty(), "{repeat}: {wrong:#?}");
