@@ -54,6 +54,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the last commit, and closing the database, may take at shutdown. Service managers wait for 15 s and more.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a try may take until the disk counts as one that does not respond, whatever was wrong with it before: it may have
+/// to write the whole database anew, and a machine that is busy takes its time.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// Interval at which the writer looks whether a disk that does not respond has answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Room in the channel beside the places for commands: for a request to stop, questions whether the thread works, and
@@ -581,7 +584,7 @@ impl Writer {
                     Some(Err(fault)) => {
                         self.failed(&fault);
                     }
-                    None if now.mono.saturating_sub(since) >= self.patience.commit => {
+                    None if now.mono.saturating_sub(since) >= SILENT_AFTER => {
                         let fault = self.access.fault_now(Cause::Silent, "", now);
                         self.set_access(Access::Trying { fault, since });
                     }
