@@ -13,6 +13,7 @@
 )]
 
 pub mod authenticate;
+pub mod backups;
 mod fields;
 mod hearth;
 pub mod problem;
@@ -41,12 +42,14 @@ use crate::net::query::pairs;
 use crate::net::tls::CertResolver;
 use crate::status::addresses::Addresses;
 use crate::status::client_reports::ClientReports;
+use crate::status::copies::CopyStatus;
 use crate::status::policy::PolicyStatus;
 use crate::status::public_url::{DroppedUpgrades, PublicUrlStatus};
 use crate::status::relay::Metrics;
 use crate::status::ssh_checks::SshChecks;
 use crate::status::wan::WanStatus;
 use authenticate::{ApiKeyGate, AuthError};
+use backups::Backups;
 use hearth_core::clock::Now;
 use hearth_core::id::NodeId;
 use hearth_core::netmap::SharedMapData;
@@ -66,6 +69,8 @@ pub struct AdminContext {
     pub reports: Arc<ClientReports>,
     /// SSH connections that wait for approval.
     pub ssh_checks: Arc<SshChecks>,
+    /// Backups.
+    pub backups: Arc<Backups>,
     /// Facts about the server itself.
     pub about: ServerInfo,
     /// Held while a policy is compared and set, so that a concurrent change is not overwritten.
@@ -104,6 +109,8 @@ pub struct ServerInfo {
     pub memory_budget: Option<usize>,
     /// Counters of the relay and of STUN.
     pub relay: Metrics,
+    /// Automatic copies of the database.
+    pub copies: watch::Receiver<CopyStatus>,
     /// The trusted proxies.
     pub proxies: Arc<Proxies>,
 }

@@ -367,6 +367,9 @@ pub struct Status {
     /// Whether no device can reach another because no policy was ever valid.
     #[serde(default)]
     pub policy_is_closed: bool,
+    /// When the newest automatic copy of the database was made (RFC 3339); `null` before the first one.
+    #[serde(default)]
+    pub last_backup: Option<String>,
     /// Warnings about the configuration and the policy.
     pub warnings: Vec<String>,
 }

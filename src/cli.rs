@@ -1,8 +1,8 @@
 //! The command line: Headscale's verbs, aliases and flags where it has them.
 //!
 //! `args` says what may be typed, `commands` has a file for each command, and this file leads from one to the
-//! other. All commands but `serve`, `derp`, `check`, `board`, `help`, `completion` and `version` ask a running
-//! server over its socket.
+//! other. All commands but `serve`, `derp`, `check`, `restore`, `repair`, `board`, `help`, `completion` and
+//! `version` ask a running server over its socket.
 //!
 //! Source: headscale 0.29, `cmd/headscale/cli/*.go`.
 
@@ -25,8 +25,8 @@ use crate::{panics, store};
 use args::{Command, DerpArgs};
 use client::CliError;
 use commands::{
-    apikeys, audit, board, check, completion, derp, dns, doctor, health, help, invite, nodes,
-    pending, policy, preauthkeys, serve, ssh, status, users, version, wan,
+    apikeys, audit, backup, board, check, completion, derp, dns, doctor, health, help, invite,
+    nodes, pending, policy, preauthkeys, repair, restore, serve, ssh, status, users, version, wan,
 };
 use context::Ctx;
 use output::{Output, print_error};
@@ -92,7 +92,13 @@ fn dispatch(ctx: &Ctx, command: Command) -> Result<Output, CliError> {
         Command::Policy(command) => policy::run(ctx, command),
         Command::Dns(command) => dns::run(ctx, command),
         Command::Wan { command } => wan::run(ctx, command),
-        Command::Check(flags) => Ok(check::run(ctx, flags)),
+        Command::Check(args) => match args.data {
+            Some(dir) => repair::check(ctx, dir, args.flags),
+            None => Ok(check::run(ctx, args.flags)),
+        },
+        Command::Backup(args) => backup::run(ctx, args),
+        Command::Restore(args) => restore::run(ctx, args),
+        Command::Repair(args) => repair::run(ctx, args),
         Command::Health { alive } => health::run(ctx, alive),
         Command::Derp(_) => derp::status(ctx),
         Command::Board(args) => board::run(ctx, args),

@@ -5,6 +5,7 @@
 //! [`Warning`], and the default is used, or, for a key that restricts something, the most closed value
 //! ([`keys`]).
 
+pub mod backup;
 pub mod board;
 pub mod budget;
 pub mod clients;
@@ -34,6 +35,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use backup::BackupSettings;
 pub use board::choice::Choice;
 pub use clients::ClientSettings;
 pub use derp::{Admission, DerpSettings};
@@ -46,6 +48,7 @@ pub use value::{Ipv4Range, Ipv6Range, ListenAddress, LogLevel};
 pub use wan::WanSettings;
 pub use web_url::WebUrl;
 
+use crate::files;
 use board::machine::Machine;
 use file::RawConfig;
 use hearth_core::state::dns::DnsSettings;
@@ -58,6 +61,12 @@ use value::{Expiry, Range};
 pub const DEFAULT_FILE: &str = "/etc/hearth/hearth.toml";
 /// Default data directory for root.
 pub const SYSTEM_DATA_DIR: &str = "/var/lib/hearth";
+/// The configuration of the OpenWrt package.
+const UCI_FILE: &str = "/etc/config/hearth";
+/// Default data directory of the OpenWrt package: [`SYSTEM_DATA_DIR`] is in memory there.
+const OPENWRT_DATA_DIR: &str = "/etc/hearth/data";
+/// Longest configuration of the OpenWrt package that is read, in bytes.
+const MAX_UCI: usize = 256 * 1024;
 /// The environment variable with the default data directory. Packages and containers set it.
 pub const DATA_DIR_VARIABLE: &str = "HEARTH_DATA_DIR";
 /// The socket of a server that was installed from a package.
@@ -163,6 +172,8 @@ pub struct Config {
     pub clients: ClientSettings,
     /// Public addresses and port mapping.
     pub wan: WanSettings,
+    /// Automatic backups.
+    pub backup: BackupSettings,
     /// The address of the metrics listener; `None` is off.
     pub metrics: Option<SocketAddr>,
     /// The log level.
@@ -217,6 +228,8 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
     pub data_home: Option<PathBuf>,
+    /// The data directory of the OpenWrt package, which its service passes as a flag.
+    pub openwrt_data: Option<PathBuf>,
     /// The LAN addresses of this machine.
     pub network: Network,
     /// The hardware.
@@ -232,6 +245,7 @@ impl Surroundings {
             data_dir: variable(DATA_DIR_VARIABLE).filter(|path| path.is_absolute()),
             home: variable("HOME").filter(|path| path.is_absolute()),
             data_home: variable("XDG_DATA_HOME").filter(|path| path.is_absolute()),
+            openwrt_data: openwrt_data(Path::new(UCI_FILE)),
             network: Network::of_this_machine(),
             machine: Machine::of_this_process(),
         }
@@ -243,7 +257,10 @@ impl Surroundings {
             return directory.clone();
         }
         if self.is_root {
-            return SYSTEM_DATA_DIR.into();
+            return self
+                .openwrt_data
+                .clone()
+                .unwrap_or_else(|| SYSTEM_DATA_DIR.into());
         }
         let below_home = || Some(self.home.as_ref()?.join(".local/share"));
         match self.data_home.clone().or_else(below_home) {
@@ -251,6 +268,17 @@ impl Surroundings {
             None => "hearth-data".into(),
         }
     }
+}
+
+/// The data directory in the configuration of the OpenWrt package; `None` where that is not installed.
+fn openwrt_data(file: &Path) -> Option<PathBuf> {
+    let text = String::from_utf8(files::read(file, MAX_UCI).ok()?).ok()?;
+    let set = text.lines().find_map(|line| {
+        let value = line.trim().strip_prefix("option data_dir")?;
+        let path = value.trim().trim_matches(['\'', '"']);
+        path.starts_with('/').then(|| path.into())
+    });
+    Some(set.unwrap_or_else(|| OPENWRT_DATA_DIR.into()))
 }
 
 impl Config {
@@ -354,6 +382,7 @@ impl Config {
         let metrics = metrics.and_then(|ListenAddress(address)| address);
         let log_level = raw.take("log.level").unwrap_or(LogLevel::Info);
         let board = board(raw, flags.board, &surroundings.machine);
+        let backup = BackupSettings::take(raw, &board, surroundings.is_root);
         let mut limits = Limits::take(raw, board.limits.clone());
         if raw.is_damaged("limits.derp_client_rate") {
             limits.derp_client_rate = DAMAGED_RATE;
@@ -380,6 +409,7 @@ impl Config {
             policy,
             clients,
             wan,
+            backup,
             metrics,
             log_level,
             board,

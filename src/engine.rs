@@ -17,6 +17,7 @@ mod places;
 
 pub use handle::{Handle, Reply};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -36,6 +37,7 @@ use hearth_core::id::NodeId;
 use hearth_core::state::apply;
 use hearth_core::state::apply::Flush;
 use hearth_core::state::command::{Command, Outcome, Rejected};
+use hearth_core::state::content::{Content, Digest};
 use hearth_core::state::event::{AuditEntry, Event};
 use hearth_core::state::model::{Model, PolicyText, SessionId, Settings};
 use hearth_core::state::principal::Principal;
@@ -83,6 +85,9 @@ pub enum EngineError {
     /// The audit log cannot be read.
     #[error("cannot read the audit log: {}. {}", .0.text(), .0.advice())]
     Unreadable(Cause),
+    /// The database cannot be copied; why.
+    #[error("cannot copy the database: {0}")]
+    NoCopy(Box<str>),
     /// hearth is shutting down.
     #[error("hearth is shutting down")]
     Stopped,
@@ -98,6 +103,7 @@ enum Message {
     Closed,
     Question(oneshot::Sender<()>),
     Audit(AuditQuery),
+    Copy(CopyRequest),
     Stop,
 }
 
@@ -110,10 +116,33 @@ struct AuditQuery {
     place: Option<Place>,
 }
 
+/// A copy of the database that somebody waits for.
+struct CopyRequest {
+    path: PathBuf,
+    unless: Option<Digest>,
+    sender: oneshot::Sender<Result<Option<Copied>, EngineError>>,
+    /// Its place in the queue.
+    place: Option<Place>,
+}
+
+/// What a copy of the database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Its content, to be compared with later ones.
+    pub digest: Digest,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Number of users.
+    pub users: usize,
+}
+
 impl Message {
     /// The same out of the queue.
     fn taken(mut self) -> Self {
-        if let Self::Apply(_, _, _, place) | Self::Audit(AuditQuery { place, .. }) = &mut self {
+        if let Self::Apply(_, _, _, place)
+        | Self::Audit(AuditQuery { place, .. })
+        | Self::Copy(CopyRequest { place, .. }) = &mut self
+        {
             *place = None;
         }
         self
@@ -348,7 +377,7 @@ impl Writer {
         let mut work = self.model.clone();
         let mut tx = Tx::begin(&mut work, now);
         let mut applied = Vec::with_capacity(batch.len());
-        let (mut questions, mut queries) = (Vec::new(), Vec::new());
+        let (mut questions, mut queries, mut copies) = (Vec::new(), Vec::new(), Vec::new());
         for (node, session) in closed.iter().copied() {
             let command = Command::CloseStream { node, session };
             // Rejected only when the node is gone, and then there is nothing to close.
@@ -380,6 +409,7 @@ impl Writer {
                 }
                 Message::Question(sender) => questions.push(sender),
                 Message::Audit(query) => queries.push(query),
+                Message::Copy(request) => copies.push(request),
                 Message::Closed | Message::Stop => {}
             }
         }
@@ -422,6 +452,24 @@ impl Writer {
         for query in queries {
             self.read_audit(query);
         }
+        for request in copies {
+            self.copy(request);
+        }
+    }
+
+    /// Has the disk thread copy the state as it is now, with what is not written yet.
+    fn copy(&self, request: CopyRequest) {
+        let digest = Content::of(&self.model).digest();
+        if request.unless == Some(digest) {
+            let _ = request.sender.send(Ok(None));
+            return;
+        }
+        let copied = Copied {
+            digest,
+            nodes: self.model.nodes.len(),
+            users: self.model.users.len(),
+        };
+        self.disk.copy(request, copied, self.model.clone());
     }
 
     fn keep_unwritten(&mut self, mut events: Vec<Event>) {

@@ -2,6 +2,8 @@
 
 mod banner;
 mod base;
+mod copies;
+mod copy_store;
 mod dns;
 mod listeners;
 mod notify;
@@ -24,8 +26,10 @@ use hearth_derp::relay::Relay;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::admin::authenticate::ApiKeyGate;
+use crate::admin::backups::Backups;
 use crate::admin::{AdminContext, ServerInfo};
 use crate::api::BoardStatus;
+use crate::backup::whole::Source;
 use crate::config::{Admission, Choice, Config};
 use crate::control::c2n::NodeCalls;
 use crate::control::coalesce::coalesce_snapshots;
@@ -50,6 +54,7 @@ use crate::status::ssh_checks::SshChecks;
 use crate::store::{AuditLimits, Notice, Store, StoreError};
 use crate::web::{WebContext, WrongKeys};
 use base::Base;
+use copies::Copies;
 use dns::Dns;
 use hearth_core::keys::{ChallengeKey, MachineSecret};
 use hearth_core::netmap::{DialPlan, SharedMapData};
@@ -238,6 +243,7 @@ async fn serve(
     let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
     let counters = Arc::new(HttpCounters::new(labels));
     let states = Some(engine.watch());
+    let derp_key = derp.public();
     let metrics = base.start_relay(config, derp, states, Some(counters.clone()));
     let names = base.start_names(config);
     let wan = watcher.place();
@@ -258,6 +264,18 @@ async fn serve(
         shutdown.clone(),
     );
     tasks.spawn("public addresses", watching);
+    let keys = (noise.public().to_string(), node_key(&derp_key).to_string());
+    let scratch = config.socket.parent().unwrap_or(&config.data_dir);
+    let url = base.addresses.server_url.clone();
+    let source = Source::of(config, url.to_string());
+    let backups = Arc::new(Backups::new(engine.clone(), source, url, keys, scratch));
+    let (copying, copy_status) = Copies::new(
+        config.backup.clone(),
+        &config.data_dir,
+        backups.clone(),
+        engine.clone(),
+    );
+    tasks.spawn("automatic backups", copying.keep(shutdown.clone()));
     let challenge = ChallengeKey::from_bytes(random()?);
     let http_limits = base::http_limits(&config.limits);
     let noise = NoiseServer::new(noise, challenge, http_limits, shutdown.clone());
@@ -300,6 +318,7 @@ async fn serve(
         certificate_is_own: base.pin.is_some(),
         memory_budget: config.board.budget(),
         relay: metrics.clone(),
+        copies: copy_status,
         proxies: base.proxies.clone(),
     };
     let router = Router {
@@ -314,6 +333,7 @@ async fn serve(
             calls,
             reports,
             ssh_checks: ssh_checks.clone(),
+            backups,
             about,
             policy_lock: Mutex::default(),
             gate: ApiKeyGate::default(),

@@ -31,6 +31,7 @@ Access:
 - **public**: no authentication.
 - **Noise session**: Tailscale clients, identified by their machine key.
 - **any API key**, or a scope such as `devices:core:read`: an API key that has the scope, or the admin socket.
+- **admin socket only**: no API key, whatever its scopes.
 - **`metrics.listen`**: only on that listener, without authentication.
 
 Names in backticks in the body column are keys of the configuration.

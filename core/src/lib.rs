@@ -11,6 +11,8 @@
     )
 )]
 
+pub mod age;
+pub mod backup;
 pub mod clock;
 pub mod derp_map_file;
 pub mod disk;

@@ -1,6 +1,7 @@
 //! API handlers of hearth's own, without a counterpart in Headscale.
 
 mod audit;
+mod backup;
 mod c2n;
 mod dns;
 mod doctor;

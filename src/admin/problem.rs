@@ -90,6 +90,12 @@ impl ApiError {
         Self::new(Code::PermissionDenied, message)
     }
 
+    /// The request is for the admin socket only.
+    pub fn needs_socket(principal: &Principal) -> Self {
+        let message = format!("{principal} may not do this; only the admin socket may");
+        Self::new(Code::PermissionDenied, message)
+    }
+
     /// An invalid policy, with one error per line.
     pub fn policy(faults: &[Diagnostic]) -> Self {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -165,6 +171,7 @@ impl From<EngineError> for ApiError {
             | EngineError::Unavailable(_)
             | EngineError::InDoubt(_)
             | EngineError::Unreadable(_)
+            | EngineError::NoCopy(_)
             | EngineError::Stopped => Self::new(Code::Unavailable, error.to_string()),
         }
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::BoardStatus;
+use crate::backup::whole::Source;
 use crate::engine::Engine;
 use crate::routes::answer_api;
 use crate::status::addresses::{Addresses, CurrentUrl};
@@ -77,6 +78,20 @@ fn server_with(directory: tempfile::TempDir, (store, loaded): (Store, Loaded)) -
         ..DnsSources::default()
     });
     let limits = Limits::default();
+    let source = Source {
+        data_dir: directory.path().to_owned(),
+        server_url: String::new(),
+        settings: Vec::new(),
+        recipients: Vec::new(),
+    };
+    let keys = ("mkey:00".to_owned(), "nodekey:00".to_owned());
+    let backups = Backups::new(
+        handle.clone(),
+        source,
+        server_url.clone(),
+        keys,
+        directory.path(),
+    );
     let about = ServerInfo {
         addresses: Addresses {
             server_url: server_url.clone(),
@@ -97,6 +112,7 @@ fn server_with(directory: tempfile::TempDir, (store, loaded): (Store, Loaded)) -
         served: wan::served(directory.path()),
         certificate_is_own: true,
         memory_budget: Some(1 << 30),
+        copies: watch::channel(CopyStatus::default()).1,
         relay: Metrics {
             relay: None,
             stun: hearth_derp::udp::StunCounters::default(),
@@ -111,6 +127,7 @@ fn server_with(directory: tempfile::TempDir, (store, loaded): (Store, Loaded)) -
             calls: Arc::new(NodeCalls::new(server_url, &limits)),
             reports: Arc::new(ClientReports::new(limits.audit_entries)),
             ssh_checks: Arc::new(SshChecks::new(limits.ssh_checks)),
+            backups: Arc::new(backups),
             limits,
             about,
             policy_lock: Mutex::default(),

@@ -1,5 +1,6 @@
 //! Arguments of the command line: types only. `cli` carries them out.
 
+mod backup;
 mod board;
 mod derp;
 mod dns;
@@ -14,6 +15,7 @@ mod users;
 mod values;
 mod wan;
 
+pub use backup::{BackupArgs, CheckArgs, RepairArgs, RestoreArgs};
 pub use board::{BoardArgs, BoardCommand};
 pub use derp::DerpArgs;
 pub use dns::{Dns, OneDnsRecord};
@@ -118,9 +120,15 @@ pub enum Command {
     },
     /// Run the server.
     Serve(ServeFlags),
-    /// Check the configuration. Exits 1 if there are errors.
+    /// Check the configuration, or with --data the data. Exits 1 if there are errors.
     #[command(visible_alias = "configtest")]
-    Check(ServeFlags),
+    Check(CheckArgs),
+    /// Make a backup of the server in one file, or a recovery sheet.
+    Backup(BackupArgs),
+    /// Restore a backup, while hearth is stopped.
+    Restore(RestoreArgs),
+    /// Repair the data directory, while hearth is stopped. Keeps the originals.
+    Repair(RepairArgs),
     /// Check server health. Exits 1 if the server is unhealthy or does not answer.
     Health {
         /// Ignore a read-only database. For service managers, since a restart does not repair a disk.

@@ -24,6 +24,8 @@ pub const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
 const ANSWER_MAX: u64 = 64 << 20;
 /// Timeout of a request. Slow flash may need seconds for a commit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of a backup: a small board compresses some hundred KB a second.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -301,6 +303,33 @@ impl Client {
         body: &[u8],
         within: Duration,
     ) -> Result<Value, CliError> {
+        let (status, body) = self.request(method, path, body, within)?;
+        if (200..300).contains(&status) {
+            return Ok(serde_json::from_slice(&body)?);
+        }
+        Err(refused(status, &body))
+    }
+
+    /// Sends a GET request for something that is not JSON.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn download(&self, path: &str) -> Result<Vec<u8>, CliError> {
+        let (status, body) = self.request("GET", path, &[], DOWNLOAD_TIMEOUT)?;
+        match (200..300).contains(&status) {
+            true => Ok(body),
+            false => Err(refused(status, &body)),
+        }
+    }
+
+    /// Sends a request and gives status and body of the answer.
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        within: Duration,
+    ) -> Result<(u16, Vec<u8>), CliError> {
         let connected = self.connect(within);
         let mut stream = connected.map_err(|error| self.socket_fault(error))?;
         let fault = |error: io::Error| match error.kind() {
@@ -318,15 +347,9 @@ impl Client {
         let mut answer = Vec::new();
         let mut stream = stream.take(ANSWER_MAX);
         stream.read_to_end(&mut answer).map_err(fault)?;
-        let (status, body) = parse(&answer)?;
-        if (200..300).contains(&status) {
-            return Ok(serde_json::from_slice(body)?);
-        }
-        let message = match serde_json::from_slice::<ErrorAnswer>(body) {
-            Ok(answer) => answer.message,
-            Err(_) => format!("hearth answered {status}"),
-        };
-        Err(CliError::Refused(message))
+        let (status, head) = parse(&answer)?;
+        answer.drain(..head);
+        Ok((status, answer))
     }
 
     fn connect(&self, patience: Duration) -> io::Result<UnixStream> {
@@ -371,8 +394,15 @@ fn first_existing<const N: usize>(sockets: [PathBuf; N]) -> PathBuf {
     found.unwrap_or_else(|| sockets.into_iter().next().unwrap_or_default())
 }
 
-/// Status and body of a complete answer.
-fn parse(answer: &[u8]) -> Result<(u16, &[u8]), CliError> {
+fn refused(status: u16, body: &[u8]) -> CliError {
+    CliError::Refused(match serde_json::from_slice::<ErrorAnswer>(body) {
+        Ok(answer) => answer.message,
+        Err(_) => format!("hearth answered {status}"),
+    })
+}
+
+/// Status of a complete answer, and the length of its head.
+fn parse(answer: &[u8]) -> Result<(u16, usize), CliError> {
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut response = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(head)) = response.parse(answer) else {
@@ -384,7 +414,7 @@ fn parse(answer: &[u8]) -> Result<(u16, &[u8]), CliError> {
         .find(|header| header.name.eq_ignore_ascii_case("content-length"))
         .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
     match (response.code, answer.get(head..)) {
-        (Some(status), Some(body)) if length == Some(body.len()) => Ok((status, body)),
+        (Some(status), Some(body)) if length == Some(body.len()) => Ok((status, head)),
         _ => Err(CliError::Answer),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod apikeys;
 pub mod audit;
+pub mod backup;
 pub mod board;
 pub mod check;
 pub mod completion;
@@ -17,6 +18,8 @@ pub mod policy;
 #[cfg(feature = "policy-tools")]
 pub mod policy_eval;
 pub mod preauthkeys;
+pub mod repair;
+pub mod restore;
 pub mod serve;
 pub mod ssh;
 pub mod status;

@@ -36,6 +36,11 @@ impl Ctx {
         }
     }
 
+    /// Whether `--force` was given.
+    pub fn is_forced(&self) -> bool {
+        self.force
+    }
+
     /// A result: `json` for programs, `text` for people.
     pub fn output(&self, json: &Value, text: impl FnOnce() -> String) -> Output {
         Output::of(self.format, json, text)

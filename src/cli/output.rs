@@ -6,7 +6,7 @@ mod text;
 mod yaml;
 
 pub use table::table;
-pub use terminal::Terminal;
+pub use terminal::{Terminal, ask_secret};
 pub use text::{card, cell, lines, when, yes_no};
 
 use std::io::{self, Write as _};

@@ -5,13 +5,14 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use super::args::Args;
 
 /// Commands by what they are for, in the order of `hearth --help`.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Start here", &["status", "invite", "doctor", "help"]),
     (
         "Devices and users",
         &["nodes", "pending", "users", "preauthkeys", "ssh", "auth"],
     ),
     ("Network", &["policy", "dns", "wan"]),
+    ("Backup", &["backup", "restore", "repair"]),
     (
         "Server",
         &[

@@ -182,9 +182,12 @@ pub enum ConfigFault {
     },
     /// A program that would run as root.
     #[error(
-        "`wan.on_change` is never run as root, since anyone who can edit this file could then run anything: run hearth as a user of its own, as the packages do"
+        "`{key}` is never run as root, since anyone who can edit this file could then run anything: run hearth as a user of its own, as the packages do"
     )]
-    ProgramAsRoot,
+    ProgramAsRoot {
+        /// The key.
+        key: &'static str,
+    },
     /// A URL that clients refuse, or would trust without reason.
     #[error(
         "`server_url` is plain HTTP with a public host: clients refuse it or can be deceived; use an `https://` URL or a private address"
@@ -269,7 +272,7 @@ impl Warning {
     pub fn is_of_configuration(&self) -> bool {
         !matches!(
             self.fault,
-            ConfigFault::ProgramAsRoot
+            ConfigFault::ProgramAsRoot { .. }
                 | ConfigFault::CarrierAddress { .. }
                 | ConfigFault::OverBudget { .. }
         )

@@ -101,6 +101,13 @@ const KEYS: &[(&str, Damaged)] = &[
     ("wan.stun_servers", ClosedDefault),
     ("wan.port_mapping", ClosedDefault),
     ("wan.on_change", ClosedDefault),
+    ("backup.directory", Default),
+    ("backup.every", Default),
+    ("backup.keep", Default),
+    // Programs that get all keys.
+    ("backup.command", ClosedDefault),
+    // A backup that should have been encrypted.
+    ("backup.recipients", Closed("`backup.command` is not run")),
     // A page without access control.
     ("metrics.listen", ClosedDefault),
     ("log.level", Default),

@@ -198,6 +198,28 @@ fn data_goes_where_the_user_may_write() {
     assert_eq!(user.default_data_dir(), Path::new("/data/hearth"));
 }
 
+#[test]
+fn on_openwrt_the_data_directory_is_that_of_the_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hearth");
+    assert_eq!(openwrt_data(&file), None);
+    std::fs::write(&file, "config hearth 'server'\n\t#option data_dir '/x'\n").unwrap();
+    let root = |openwrt_data| Surroundings {
+        is_root: true,
+        openwrt_data,
+        ..Surroundings::default()
+    };
+    let default = |file: &Path| root(openwrt_data(file)).default_data_dir();
+    assert_eq!(default(&file), Path::new("/etc/hearth/data"));
+    std::fs::write(
+        &file,
+        "config hearth 'server'\n\toption data_dir '/mnt/usb/hearth'\n",
+    )
+    .unwrap();
+    assert_eq!(default(&file), Path::new("/mnt/usb/hearth"));
+    assert_eq!(root(None).default_data_dir(), Path::new(SYSTEM_DATA_DIR));
+}
+
 /// The example with its settings in force: a setting is `#key = value`, prose has a blank after
 /// the `#`.
 fn example_in_force() -> String {
@@ -210,7 +232,7 @@ fn example_in_force() -> String {
 }
 
 /// Keys whose default is not a constant: the example shows what they look like.
-const COMPUTED: [&str; 34] = [
+const COMPUTED: [&str; 37] = [
     "server_url",
     "data_dir",
     "socket",
@@ -245,6 +267,9 @@ const COMPUTED: [&str; 34] = [
     "wan.ipv6",
     "wan.stun_servers",
     "wan.on_change",
+    "backup.directory",
+    "backup.command",
+    "backup.recipients",
 ];
 
 #[test]

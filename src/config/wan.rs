@@ -133,7 +133,7 @@ pub struct Program {
 
 /// A program or none: an empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MaybeProgram(Option<Program>);
+pub(super) struct MaybeProgram(pub(super) Option<Program>);
 
 impl Setting for MaybeProgram {
     const EXPECTED: &'static str = "a list with the absolute path of a program and its arguments";
@@ -203,7 +203,10 @@ impl WanSettings {
         }
         if is_root && settings.on_change.take().is_some() {
             let location = raw.location_of("wan.on_change");
-            raw.warn(location, ConfigFault::ProgramAsRoot);
+            let fault = ConfigFault::ProgramAsRoot {
+                key: "wan.on_change",
+            };
+            raw.warn(location, fault);
         }
         settings
     }

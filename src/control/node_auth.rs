@@ -79,6 +79,7 @@ pub(super) fn refused(fault: &EngineError) -> Response<Body> {
         | EngineError::Unavailable(_)
         | EngineError::InDoubt(_)
         | EngineError::Unreadable(_)
+        | EngineError::NoCopy(_)
         | EngineError::Stopped => retry_later(StatusCode::SERVICE_UNAVAILABLE, &text, "5"),
     }
 }

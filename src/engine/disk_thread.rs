@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{AuditQuery, EngineError};
+use super::{AuditQuery, Copied, CopyRequest, EngineError};
 use crate::store::{Store, StoreError};
 use hearth_core::disk::Cause;
 use hearth_core::state::event::{Event, PAGE_MAX};
@@ -15,7 +15,7 @@ use hearth_core::state::record::Record;
 
 /// Stack of the disk thread, in bytes. Only what is touched takes memory.
 const STACK_BYTES: usize = 256 * 1024;
-/// Most pages of the audit log that wait to be read.
+/// Most pages of the audit log, and copies, that somebody waits for.
 const QUERIES_MAX: usize = 8;
 /// Jobs beside [`QUERIES_MAX`]: a commit that was given up, and a try to write again.
 const JOBS: usize = 2;
@@ -55,6 +55,8 @@ enum Job {
         is_doubtful: bool,
     },
     Audit(AuditQuery),
+    /// Copies this state to a file.
+    Copy(CopyRequest, Copied, Box<Model>),
 }
 
 enum Answer {
@@ -168,6 +170,26 @@ impl DiskThread {
         }
     }
 
+    /// Has this state, whose content is `copied`, written to a file. Does not wait.
+    pub(super) fn copy(&self, request: CopyRequest, copied: Copied, model: Model) {
+        let busy = |request: CopyRequest| {
+            let _ = request.sender.send(Err(EngineError::Busy));
+        };
+        if self.queries.load(Ordering::Acquire) >= QUERIES_MAX {
+            return busy(request);
+        }
+        self.queries.fetch_add(1, Ordering::AcqRel);
+        let job = Job::Copy(request, copied, Box::new(model));
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(job)
+        {
+            self.queries.fetch_sub(1, Ordering::AcqRel);
+            if let Job::Copy(request, ..) = job {
+                busy(request);
+            }
+        }
+    }
+
     /// Waits until the database is closed and the thread has ended, no longer than `patience`: a thread that hangs is left
     /// behind.
     pub(super) fn close(self, patience: Duration) {
@@ -219,6 +241,12 @@ fn run(
             Job::Audit(query) => {
                 queries.fetch_sub(1, Ordering::AcqRel);
                 read(&mut store, query);
+            }
+            Job::Copy(request, copied, model) => {
+                queries.fetch_sub(1, Ordering::AcqRel);
+                let result = store.copy_to(&request.path, &model);
+                let result = result.map_err(|fault| EngineError::NoCopy(fault.to_string().into()));
+                let _ = request.sender.send(result.map(|()| Some(copied)));
             }
         }
     }

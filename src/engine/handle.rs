@@ -1,6 +1,7 @@
 //! The handle of the engine: sends commands, one typed method for each, and shows the published states.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::closed_streams::ClosedStreams;
 use super::places::Places;
-use super::{AuditQuery, EngineError, Message, Settled};
+use super::{AuditQuery, Copied, CopyRequest, EngineError, Message, Settled};
 use hearth_core::clock::End;
 use hearth_core::disk::Cause;
 use hearth_core::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
@@ -19,6 +20,7 @@ use hearth_core::state::command::{
     Command, NewApiKey, NewPolicy, NewPreAuthKey, NewUser, NewWireGuard, NodeUpdate, Outcome,
     PresentedKey, Register, RegisterReply, Rejected,
 };
+use hearth_core::state::content::Digest;
 use hearth_core::state::dns::{DnsRecord, ReservedNames};
 use hearth_core::state::event::AuditEntry;
 use hearth_core::state::model::{
@@ -104,6 +106,28 @@ impl Handle {
             Ok(answer) => answer.unwrap_or(Err(EngineError::Stopped)),
             Err(_) => Err(EngineError::Unreadable(Cause::Silent)),
         }
+    }
+
+    /// Writes a copy of the database to a file, which is replaced if it is there, unless the content is still that of
+    /// `unless`: then nothing is written. Commits wait meanwhile, so the file should be where writing is fast and cannot
+    /// hang. Cancel safe: the copy is written anyway.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or too many wait.
+    pub async fn copy(
+        &self,
+        path: PathBuf,
+        unless: Option<Digest>,
+    ) -> Result<Option<Copied>, EngineError> {
+        let (sender, answer) = oneshot::channel();
+        let place = self.places.take_for_question().ok_or(EngineError::Busy)?;
+        self.send(Message::Copy(CopyRequest {
+            path,
+            unless,
+            sender,
+            place: Some(place),
+        }))?;
+        answer.await.unwrap_or(Err(EngineError::Stopped))
     }
 
     /// The newest published state.

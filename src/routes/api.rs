@@ -35,7 +35,10 @@ fn prove(principal: &Principal, ticket: Option<&Ticket>) {
 }
 
 fn is_api(route: &Route) -> bool {
-    matches!(route.access, Access::Key | Access::Scope(_))
+    matches!(
+        route.access,
+        Access::Key | Access::Scope(_) | Access::Socket
+    )
 }
 
 /// Answers an API request, also of pages from elsewhere (cross-origin resource sharing).
@@ -121,6 +124,11 @@ async fn answer_to<B: HttpBody>(
         && !principal.scopes().allow(scope)
     {
         let response = style.refuse(&ApiError::lacks(&principal, scope));
+        counters.count(number, response.status());
+        return response;
+    }
+    if route.access == Access::Socket && principal != Principal::Socket {
+        let response = style.refuse(&ApiError::needs_socket(&principal));
         counters.count(number, response.status());
         return response;
     }

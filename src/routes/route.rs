@@ -84,6 +84,8 @@ pub enum Access {
     Key,
     /// An API key with this scope, or the admin socket.
     Scope(Scope),
+    /// The admin socket alone, whatever the scopes of an API key.
+    Socket,
     /// Monitoring systems, through the listener of `metrics.listen`.
     Metrics,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Access {
             Self::Noise => f.write_str("Noise session"),
             Self::Key => f.write_str("any API key"),
             Self::Scope(scope) => scope.fmt(f),
+            Self::Socket => f.write_str("admin socket only"),
             Self::Metrics => f.write_str("`metrics.listen`"),
         }
     }

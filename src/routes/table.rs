@@ -401,6 +401,8 @@ pub static ROUTES: &[Route] = &[
     api!(Post "/api/v1/hearth/ssh/reject", write(Area::DevicesCore), now decide_ssh_check(false),
         "Reject an SSH connection"),
     api!(Post "/api/v1/hearth/invite", write(Area::AuthKeys), ADMIN, invite(), "Create an invitation"),
+    api!(Get "/api/v1/hearth/backup", Access::Socket, ADMIN, backup(),
+        "A whole backup (tar.zst), with all private keys"),
     // API v2 of tailscale.com.
     api!(Get "/api/v2/tailnet/{tailnet}/acl", read(Area::PolicyFile), POLICY, v2_show_policy("tailnet"),
         "Show the policy"),

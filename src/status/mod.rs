@@ -11,6 +11,7 @@
 
 pub mod addresses;
 pub mod client_reports;
+pub mod copies;
 pub mod http_counters;
 pub mod names;
 pub mod policy;

@@ -38,10 +38,10 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("socket2", &["net/listener", "cli/client"]),
     (
         "x25519_dalek",
-        &["core/keys", "core/noise/handshake", "derp/key"],
+        &["core/age", "core/keys", "core/noise/handshake", "derp/key"],
     ),
     ("crypto_box", &["derp/nacl"]),
-    ("ruzstd", &["core/netmap/frame"]),
+    ("ruzstd", &["core/backup/zstd", "core/netmap/frame"]),
     ("postcard", &["core/state/record"]),
     ("toml", &["config"]),
     ("strsim", &["config/near"]),
@@ -53,6 +53,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     (
         "rustix",
         &[
+            "backup/space",
             "interfaces",
             "config",
             "cli/output/terminal",

@@ -7,6 +7,8 @@ use super::{CRATES, LIBRARIES, report};
 /// is `core/NAME` and `derp/NAME`. `core/NAME/PART` allows that part only.
 const MAY_USE: &[(&str, &[&str])] = &[
     // hearth-core: values in, values out.
+    ("core/age", &[]),
+    ("core/backup", &["core/age", "core/clock"]),
     ("core/id", &[]),
     ("core/keys", &[]),
     ("core/clock", &[]),
@@ -144,6 +146,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "files",
             "interfaces",
+            "core/age",
             "core/clock",
             "core/keys",
             "core/policy",
@@ -209,6 +212,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("outbound", &["net", "config", "core/wan", "derp/headers"]),
+    // Backups: files in, files out. It does not know the running server.
+    (
+        "backup",
+        &[
+            "config",
+            "files",
+            "net/tls",
+            "qr",
+            "store",
+            "core/age",
+            "core/backup",
+            "core/clock",
+            "core/keys",
+        ],
+    ),
     // What is served. None of these knows another, but for the handle of requests to nodes that admin has.
     (
         "control",
@@ -262,6 +280,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "status",
             "api",
+            "backup",
             "config",
             "files",
             "qr",
@@ -323,6 +342,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "outbound",
             "api",
+            "backup",
             "engine",
             "store",
             "config",
@@ -346,6 +366,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             // Database files that no server has open.
             "store",
             "api",
+            "backup",
             "config",
             "logging",
             "service",
@@ -354,6 +375,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "qr",
             "system_clock",
             "net/query",
+            "core/age",
+            "core/backup",
             "core/clock",
             "core/id",
             "core/policy",

@@ -3,8 +3,10 @@ module hearth.test/interop
 go 1.26.6
 
 require (
+	filippo.io/age v1.2.1
 	github.com/coder/websocket v1.8.14
 	github.com/go-json-experiment/json v0.0.0-20260214004413-d219187c3433
+	github.com/klauspost/compress v1.19.1
 	github.com/summerwind/h2spec v2.2.1+incompatible
 	golang.org/x/net v0.56.0
 	tailscale.com v1.102.5
@@ -29,7 +31,6 @@ require (
 	github.com/hdevalence/ed25519consensus v0.2.0 // indirect
 	github.com/huin/goupnp v1.3.0 // indirect
 	github.com/jsimonetti/rtnetlink v1.4.1 // indirect
-	github.com/klauspost/compress v1.19.1 // indirect
 	github.com/mattn/go-colorable v0.1.15 // indirect
 	github.com/mattn/go-isatty v0.0.23 // indirect
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect

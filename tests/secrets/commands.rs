@@ -93,6 +93,11 @@ const LINES: &[&str] = &[
     "version",
     "health",
     "doctor",
+    "backup -r {recipient} {dir}/backup{n}",
+    "backup --sheet -r {recipient}",
+    "restore --data-dir {dir}/restored{n} --identity {dir}/identity {dir}/backup{n}",
+    "check --data {dir}/restored{n}",
+    "repair {dir}/restored{n}",
     "nodes expire dev{n}",
     "status",
     "audit",
@@ -114,6 +119,7 @@ pub async fn run(
                 .replace("{n}", &n.to_string())
                 .replace("{key}", keys.get(n).map_or("", String::as_str))
                 .replace("{api}", api_keys.get(n).map_or("", String::as_str))
+                .replace("{recipient}", crate::RECIPIENT)
                 .replace("{wireguard}", &BASE64.encode(&[100 + n as u8; 32]))
                 .replace(
                     "{dir}",

@@ -31,6 +31,11 @@ const CONFIG: &str = "\
     [listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nstun = \"127.0.0.1:0\"\n\
     [metrics]\nlisten = \"127.0.0.1:0\"\n";
 
+/// An age identity, and its recipient. Source: C2SP, `CCTV/age`.
+const IDENTITY: &str = "AGE-SECRET-KEY-1XMWWC06LY3EE5RYTXM9MFLAZ2U56JJJ36S0MYPDRWSVLUL66MV4QX3S7F6";
+/// The recipient of [`IDENTITY`].
+pub const RECIPIENT: &str = "age1w3tyke4gev25vaxxsvcgqu4484rf6ejpmavs57p6yz6lhy2sfs5swrvwyn";
+
 /// A policy with everything that the commands need; `n` makes it another one.
 fn policy(n: usize) -> String {
     format!(
@@ -56,6 +61,9 @@ async fn no_secret_is_in_a_log_or_an_answer_that_is_not_meant_to_show_it() {
         let file = server.path(&format!("policy{n}"));
         hearth::files::replace(&file, policy(n).as_bytes()).unwrap();
     }
+
+    secrets.never("age identity", IDENTITY);
+    hearth::files::replace(&server.path("identity"), IDENTITY.as_bytes()).unwrap();
 
     let tasks = Tasks::new();
     let mut answers = Answers::default();

@@ -7,6 +7,7 @@ pub mod addr;
 pub mod apply;
 pub mod attributes;
 pub mod command;
+pub mod content;
 pub mod dns;
 pub mod ending;
 pub mod event;

@@ -5,7 +5,7 @@
 # hearth reports them.
 
 # Sections of hearth.toml, each a named section of /etc/config/hearth.
-HEARTH_SECTIONS="listen tls prefixes node routes dns derp wan policy clients metrics log limits"
+HEARTH_SECTIONS="listen tls prefixes node routes dns derp wan policy clients backup metrics log limits"
 # Options of the section `server` that are for this package and not for hearth.
 HEARTH_OWN_OPTIONS=" enabled open_wan config_file data_dir "
 # jshn reads values from its environment: at most 128 KiB each and 2 MiB in total. hearth reads at most 256 KiB.
@@ -88,10 +88,11 @@ hearth_type() {
 		;;
 	listen.trusted_proxies | dns.nameservers | dns.search_domains | dns.wildcard | derp.admit_keys | \
 		derp.mesh_with | derp.map_files | derp.map_urls | clients.addresses | wan.stun_servers | wan.on_change | \
+		backup.command | backup.recipients | \
 		rule.target | rule.nameservers | rule.search_domains)
 		hearth_kind=list
 		;;
-	derp.region_id | derp.port | derp.stun_port | limits.*)
+	derp.region_id | derp.port | derp.stun_port | backup.keep | limits.*)
 		hearth_kind=integer
 		;;
 	derp.region_score)

@@ -72,6 +72,7 @@ impl ApiCall<'_> {
             .chain(self.unconfirmed_names(&snapshot))
             .chain(about.proxies.warning())
             .chain(self.public_url_warnings())
+            .chain(about.copies.borrow().warning())
             .chain(dropped);
         let checks = self.admin.ssh_checks.list(self.now);
         let named = |which: fn(&Node) -> bool| {
@@ -120,6 +121,7 @@ impl ApiCall<'_> {
                 .map(|newest| newest.id.to_string())
                 .unwrap_or_default(),
             policy_is_closed: about.policy_status.borrow().is_closed(&snapshot),
+            last_backup: about.copies.borrow().last.map(|last| last.to_string()),
             warnings: warnings.collect(),
         })
     }

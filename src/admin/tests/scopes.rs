@@ -168,3 +168,28 @@ async fn the_audit_log_says_who_did_what() {
         400
     );
 }
+
+#[tokio::test]
+async fn a_backup_is_for_the_socket_alone_whatever_a_key_may_do() {
+    const PATH: &str = "/api/v1/hearth/backup";
+    let server = server();
+    let key = server.key(&["all"]).await;
+    let (status, answer) = server.with_key(&key, "GET", PATH, Value::Null).await;
+    assert_eq!(status, 403, "{answer}");
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("only the admin socket may"), "{message}");
+
+    let request = Request::get(PATH).body(Full::default()).unwrap();
+    let (status, archive) = server.raw(Origin::Local, request).await;
+    assert_eq!(status, StatusCode::OK);
+    let begin = archive.get(..hearth_core::backup::KIND_BYTES).unwrap();
+    let kind = hearth_core::backup::Kind::of(begin);
+    assert_eq!(kind, hearth_core::backup::Kind::Archive);
+    let left = std::fs::read_dir(server._directory.path()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name());
+    assert!(
+        !left
+            .into_iter()
+            .any(|name| name == "backup-in-progress.redb")
+    );
+}

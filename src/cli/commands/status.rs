@@ -51,6 +51,9 @@ fn text(status: &Status) -> String {
         ),
         ("Policy", policy),
     ];
+    if let Some(last) = &status.last_backup {
+        lines.push(("Last backup", cell(last)));
+    }
     let warnings = status.warnings.iter();
     lines.extend(warnings.map(|warning| ("Warning", cell(warning))));
     lines.extend(waiting(status).into_iter().map(|line| ("Waiting", line)));

@@ -1,8 +1,15 @@
 //! The terminal that output goes to: whether it has colours, and how wide it is.
 
 use std::env;
-use std::io::IsTerminal;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, BufReader, IsTerminal, Write as _};
 use std::os::fd::AsFd;
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+/// Longest secret that is read, in bytes.
+const MOST_SECRET: u64 = 4096;
 
 /// What the terminal can show. Output that goes elsewhere is plain and of any width, so that programs that
 /// read it see the same each time.
@@ -43,6 +50,30 @@ impl Terminal {
             None => text.to_owned(),
         }
     }
+}
+
+/// Asks a person for a secret on the terminal of this process, whatever its input and output are, without showing what is
+/// typed; `None` without a terminal.
+///
+/// # Errors
+/// When the terminal cannot be read.
+pub fn ask_secret(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let Ok(mut terminal) = opened else {
+        return Ok(None);
+    };
+    let shown = tcgetattr(&terminal)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    write!(terminal, "{prompt}")?;
+    tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
+    let mut line = Zeroizing::new(String::new());
+    let read = BufReader::new(io::Read::take(&terminal, MOST_SECRET)).read_line(&mut line);
+    tcsetattr(&terminal, OptionalActions::Flush, &shown)?;
+    writeln!(terminal)?;
+    read?;
+    let text = line.trim_end_matches(['\r', '\n']);
+    Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
 /// The colour of a word that says how something is: an SGR parameter (ECMA-48, 8.3.117).

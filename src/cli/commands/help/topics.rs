@@ -194,8 +194,32 @@ API keys for programs, with all rights or only some:
 ",
     },
     Topic {
+        name: "backup",
+        about: "Back up, restore and repair the server",
+        text: "\
+BACK UP AND RESTORE
+
+hearth copies its database once a day by itself. A whole backup in one file, while the server runs:
+    hearth backup
+    hearth backup --passphrase backup.tar.zst.age
+    hearth backup --recipient age1w3tyke4gev25vaxxsvcgqu4484rf6ejpmavs57p6yz6lhy2sfs5swrvwyn backup.age
+
+It contains all private keys. A sheet to print, with a new key for encrypted backups:
+    hearth backup --sheet-file sheet.html
+
+On the new machine, while hearth is stopped:
+    hearth restore --force --settings-dir /etc/hearth backup.tar.zst.age
+
+CHECK AND REPAIR
+
+While hearth is stopped:
+    hearth check --data
+    hearth repair
+",
+    },
+    Topic {
         name: "troubleshooting",
-        about: "Find out what is wrong; back up the server",
+        about: "Find out what is wrong",
         text: "\
 FIND OUT WHAT IS WRONG
 
@@ -207,13 +231,6 @@ FIND OUT WHAT IS WRONG
     hearth policy why laptop nas:22
 
 The log: `journalctl -u hearth`, or `logread -e hearth` on OpenWrt.
-
-BACK UP
-
-The data directory is the whole network: anyone with a copy can impersonate this server.
-    sudo systemctl stop hearth
-    sudo tar -C /var/lib/hearth -czf hearth-backup.tar.gz .
-    sudo systemctl start hearth
 ",
     },
 ];
@@ -246,7 +263,7 @@ mod tests {
 
     #[test]
     fn topics_fit_a_terminal() {
-        assert_eq!(TOPICS.len(), 10);
+        assert_eq!(TOPICS.len(), 11);
         for line in TOPICS.iter().flat_map(|topic| topic.text.lines()) {
             assert!(line.chars().count() <= 110, "{line}");
         }

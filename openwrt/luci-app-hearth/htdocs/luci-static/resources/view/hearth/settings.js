@@ -6,7 +6,7 @@
 'require hearth.parts as parts';
 
 // Named sections of /etc/config/hearth. Missing ones are added.
-const SECTIONS = [ 'server', 'listen', 'tls', 'prefixes', 'node', 'routes', 'dns', 'derp', 'wan', 'policy', 'clients', 'metrics', 'log', 'limits' ];
+const SECTIONS = [ 'server', 'listen', 'tls', 'prefixes', 'node', 'routes', 'dns', 'derp', 'wan', 'policy', 'clients', 'backup', 'metrics', 'log', 'limits' ];
 
 // Defaults of hearth and its package that do not depend on the router.
 const DEFAULTS = {
