@@ -12,7 +12,7 @@ fn place() -> (tempfile::TempDir, Place) {
         salvage: false,
     };
     drop(Store::open(&place.data_dir, 1 << 20).unwrap());
-    Identity::self_signed(&place.data_dir, &CertNames::default()).unwrap();
+    Identity::self_signed(&place.data_dir, &CertNames::default(), NOW).unwrap();
     (directory, place)
 }
 

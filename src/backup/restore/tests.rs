@@ -18,7 +18,7 @@ impl Server {
             directory: tempfile::tempdir().unwrap(),
         };
         drop(Store::open(&server.data(), 1 << 20).unwrap());
-        Identity::self_signed(&server.data(), &CertNames::default()).unwrap();
+        Identity::self_signed(&server.data(), &CertNames::default(), NOW).unwrap();
         fs::write(server.path("hearth.toml"), "log.level = \"info\"\n").unwrap();
         fs::write(server.path("policy.hujson"), "{}").unwrap();
         server
