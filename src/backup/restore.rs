@@ -1,6 +1,7 @@
 //! Restore: a backup becomes the data directory. Everything is unpacked beside what is there and verified first; what was
 //! there is kept.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
@@ -22,6 +23,8 @@ use hearth_core::clock::Timestamp;
 const STAGING: &str = "restore.new";
 /// Where the settings of a backup go without a directory for them, in the data directory.
 pub const SETTINGS: &str = "restored-settings";
+/// Directory of certificates, below the data directory.
+const TLS: &str = "tls";
 /// What the name of the directory begins with that keeps what was there.
 const BEFORE: &str = "before-restore-";
 /// Most names that a message lists.
@@ -143,7 +146,7 @@ pub fn restore(
         });
     }
     make_directory(&staging).map_err(at(&staging))?;
-    let restored = unpack(file, secrets, &staging)
+    let restored = unpack(file, secrets, (data_dir, &staging))
         .and_then(|restored| place(target, &staging, &there, restored, now));
     let _ = remove_directory(&staging);
     restored
@@ -153,7 +156,7 @@ pub fn restore(
 fn unpack(
     file: &Path,
     secrets: &mut Secrets<'_>,
-    staging: &Path,
+    (data_dir, staging): (&Path, &Path),
 ) -> Result<Restored, RestoreFault> {
     let name = Name::new(Place::Data, FILE_NAME)?;
     let mut sink = Staging {
@@ -182,14 +185,18 @@ fn unpack(
         store::read_all(&database).map_err(|fault| RestoreFault::KeysLost(fault.to_string()))?;
     let about = About::of(&loaded);
     let identity = staged_identity(staging, &mut notes);
-    if identity.is_none() {
+    let is_database = opened == Opened::Database;
+    let own = is_database && data_dir.join(TLS).exists();
+    if own {
+        notes.push("The certificate of this data directory stays.".to_owned());
+    } else if identity.is_none() {
         notes.push(
             "There is no certificate in this file. At its start hearth makes a new self-signed one: devices get its hash \
              with their next map; what pinned the old one elsewhere (`derp` maps of other servers) has to be changed."
                 .to_owned(),
         );
     }
-    if let Opened::Database = opened {
+    if is_database {
         notes.push(
             "This is a copy of the database alone: check the configuration, which is not in it."
                 .to_owned(),
@@ -234,13 +241,17 @@ fn staged_identity(staging: &Path, notes: &mut Vec<String>) -> Option<String> {
 fn place(
     target: &Target,
     staging: &Path,
-    there: &[std::ffi::OsString],
+    there: &[OsString],
     mut restored: Restored,
     now: Timestamp,
 ) -> Result<Restored, RestoreFault> {
     let data_dir = &target.data_dir;
     let owner = Owner::of(data_dir).map_err(at(data_dir))?;
     let stamp = copies::stamp(now);
+    // A copy of the database alone is mostly one of this server: going back a version must not cost the certificate.
+    let is_whole = restored.manifest.is_some();
+    let there = there.iter().filter(|name| is_whole || *name != TLS);
+    let there: Vec<&OsString> = there.collect();
     if !there.is_empty() {
         let kept = free_name(data_dir, &format!("{BEFORE}{stamp}"));
         make_directory(&kept).map_err(at(&kept))?;
@@ -392,7 +403,7 @@ fn remove_directory(path: &Path) -> io::Result<()> {
 }
 
 /// What a directory has that belongs to a server: sockets and what earlier restores kept do not count.
-fn contents(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+fn contents(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

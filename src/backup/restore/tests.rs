@@ -314,3 +314,20 @@ fn settings_go_where_they_are_wanted_and_what_they_replace_is_kept() {
     assert_eq!(fs::read(etc.join(kept)).unwrap(), b"mine");
     assert!(!target.data_dir.join(SETTINGS).exists());
 }
+
+#[test]
+fn going_back_with_a_copy_of_the_database_keeps_the_certificate() {
+    let server = Server::new();
+    let copy = server.path("hearth-schema1-17.redb");
+    fs::copy(server.data().join(FILE_NAME), &copy).unwrap();
+    let certificate = fs::read(server.data().join(CERTIFICATE_FILE)).unwrap();
+    let mut target = server.target("data");
+    target.replace = true;
+    let done = restored(&copy, &target).unwrap();
+    assert_eq!(
+        fs::read(server.data().join(CERTIFICATE_FILE)).unwrap(),
+        certificate
+    );
+    assert!(done.notes[0].contains("stays"), "{:?}", done.notes);
+    assert!(done.kept.unwrap().join(FILE_NAME).exists());
+}
