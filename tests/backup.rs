@@ -1,6 +1,11 @@
 //! Backups of the program as a person makes them: automatic copies, one file over the socket and from the data directory,
 //! restore, check and repair; and how large they are.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "nobody misses a file of a test, which reads the clock itself"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

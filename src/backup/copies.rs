@@ -135,7 +135,10 @@ pub fn interval(every: Duration, daily_bytes: Option<u64>, bytes: u64) -> Durati
     let Some(daily) = daily_bytes.filter(|daily| *daily > 0) else {
         return every;
     };
-    let ms = u128::from(bytes).saturating_mul(DAY) / u128::from(daily);
+    let ms = u128::from(bytes)
+        .saturating_mul(DAY)
+        .checked_div(daily.into())
+        .unwrap_or_default();
     let worn = Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX));
     every.max(worn)
 }

@@ -1,5 +1,10 @@
 //! The check of a database in a process of its own, which redb may end on damaged pages.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "nobody misses a file of a test, which reads the clock itself"
+)]
+
 use super::*;
 
 const FIXTURE: &[u8] = include_bytes!("../../src/store/fixtures/schema-1.redb");

@@ -107,7 +107,7 @@ const joinUrl = 'https://home.example.org:8443/join#hskey-auth-0123456789ab-' + 
 
 export const invite = {
 	user: 'anna', expiration: ago(-86400), join_url: joinUrl,
-	command: `tailscale up --login-server=https://home.example.org:8443 --auth-key=${joinUrl.split('#')[1]}`,
+	command: `tailscale login --login-server=https://home.example.org:8443 --auth-key=${joinUrl.split('#')[1]}`,
 	// Three corners and a diagonal: tests read the modules, not the code.
 	qr: Array.from({ length: 45 }, (_, y) => Array.from({ length: 45 }, (_, x) => {
 		const inCorner = (cx, cy) => {

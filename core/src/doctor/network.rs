@@ -349,7 +349,7 @@ fn url_with_address(facts: &Facts, address: IpAddr) -> Option<Finding> {
                     "server_url is {url}; this machine has no LAN address. New devices cannot join."
                 ),
             };
-            let advice = "Give this machine its old address again (a DHCP reservation in the router), or change server_url and log devices in again with `tailscale up --login-server`. Without server_url in the configuration it follows the address. If a port forward or a proxy has the address, ignore this.";
+            let advice = "Give this machine its old address again (a DHCP reservation in the router), or change server_url and log devices in again with `tailscale login --login-server=URL`. Without server_url in the configuration it follows the address. If a port forward or a proxy has the address, ignore this.";
             let finding = Finding::new("url.lost-address", Level::Warning, title);
             Some(finding.detail(detail).advice(advice))
         }

@@ -7,6 +7,10 @@ pub const TEMPLATES: [&str; 3] = ["family", "guests", "iot"];
 const PARENTS: &str = r#"["anna@", "ben@"]"#;
 /// See [`PARENTS`].
 const CHILDREN: &str = r#"["clara@"]"#;
+/// The first of [`PARENTS`], where one stands for all of them.
+const PARENT: &str = r#""anna@"#;
+/// See [`PARENT`].
+const CHILD: &str = r#""clara@"#;
 
 /// The template with this name, as HuJSON. It can be set at once, since its tests, which need devices, are comments.
 ///
@@ -25,14 +29,34 @@ pub fn template(name: &str, parents: &[String], children: &[String]) -> Option<S
         let users: Vec<String> = users.iter().map(|user| format!("{user:?}")).collect();
         format!("[{}]", users.join(", "))
     };
-    let mut text = text
-        .replace(PARENTS, &list(parents))
-        .replace(CHILDREN, &list(children))
-        .replace("anna@", parent);
-    if let Some(child) = children.first() {
-        text = text.replace("clara@", child);
+    // Without the closing quotes: ports may follow.
+    let opened = |user: &String| format!("{user:?}").trim_end_matches('"').to_owned();
+    let mut examples = vec![
+        (PARENTS, list(parents)),
+        (CHILDREN, list(children)),
+        (PARENT, opened(parent)),
+    ];
+    examples.extend(children.first().map(|child| (CHILD, opened(child))));
+    Some(replaced(text, &examples))
+}
+
+/// `text` with each example replaced, in one pass: a user of the tailnet may have the name of an example.
+fn replaced(mut text: &str, examples: &[(&str, String)]) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let next = |text: &str| {
+        let found = examples.iter().filter_map(|(example, by)| {
+            let at = text.find(example)?;
+            Some((at, at.checked_add(example.len())?, by.clone()))
+        });
+        found.min_by_key(|(at, ..)| *at)
+    };
+    while let Some((at, end, by)) = next(text) {
+        whole.push_str(text.get(..at).unwrap_or_default());
+        whole.push_str(&by);
+        text = text.get(end..).unwrap_or_default();
     }
-    Some(text)
+    whole.push_str(text);
+    whole
 }
 
 #[cfg(test)]
@@ -112,6 +136,24 @@ mod tests {
             assert!(check(&opened, &home).is_err(), "{name}");
         }
         assert_eq!(template("other", &[], &[]), None);
+    }
+
+    #[test]
+    fn users_with_the_names_of_examples_are_no_examples() {
+        let users = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let parents = users(&["home@", "anna@", "johanna@", "clara@"]);
+        let text = template("family", &parents, &users(&["ben@", "anna@example.com"])).unwrap();
+        assert!(
+            text.contains(r#""group:parents": ["home@", "anna@", "johanna@", "clara@"],"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""group:children": ["ben@", "anna@example.com"],"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"{"src": "home@", "accept""#), "{text}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Tailnet {
     }
 
     /// Whether a restart finds what was acknowledged and nothing else.
-    fn is_kept(self) {
+    fn assert_kept(self) {
         drop(self.store);
         let (mut store, loaded) = Store::on(&self.disk);
         assert_eq!(stock_of_loaded(&loaded), stock_of_model(&self.world.model));
@@ -84,7 +84,7 @@ fn after_a_failed_sync_the_change_goes_into_a_fresh_file() {
         assert_ne!(tailnet.disk.content(FILE_NAME).unwrap(), old);
         assert_eq!(tailnet.disk.content(crate::store::NEW_NAME), None);
         tailnet.user("carla").unwrap();
-        tailnet.is_kept();
+        tailnet.assert_kept();
     }
 }
 
@@ -103,7 +103,7 @@ fn a_change_that_is_refused_because_of_a_failed_sync_never_comes_up() {
     assert!(matches!(again, StoreError::Write(_)), "{again}");
     tailnet.disk.plan(Plan::default());
     tailnet.user("carla").unwrap();
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_change_that_cannot_be_undone_is_in_doubt_and_the_reply_says_so() {
     // A fresh file ends the doubt.
     tailnet.disk.plan(Plan::default());
     tailnet.user("dora").unwrap();
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_directory_that_cannot_be_synced_leaves_the_change_in_doubt() {
     assert!(matches!(doubtful, StoreError::InDoubt(_)), "{doubtful}");
     assert!(!tailnet.store.audit(None, 9).unwrap().is_empty());
     tailnet.user("carla").unwrap();
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_full_disk_leaves_the_file_as_it_was_and_is_tried_again() {
         assert!(writes < 20, "more writes than a change has");
     }
     tailnet.disk.plan(Plan::default());
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_bad_place_on_the_disk_is_left_for_a_fresh_file() {
     assert!(tailnet.user("bert").is_err());
     tailnet.disk.plan(Plan::default());
     tailnet.user("carla").unwrap();
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn opening_writes_nothing_and_a_disk_that_takes_nothing_is_served() {
     assert_eq!(tailnet.disk.steps(), steps);
     tailnet.disk.set(Mood::Works);
     tailnet.user("carla").unwrap();
-    tailnet.is_kept();
+    tailnet.assert_kept();
 }
 
 #[test]
