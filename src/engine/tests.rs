@@ -23,11 +23,11 @@ fn start(directory: &std::path::Path) -> (Engine, Handle) {
     Engine::start(store, loaded, settings(), 64, 16).unwrap()
 }
 
-/// As the program starts it, but with little patience.
+/// As the program starts it, but it soon tries again. Patience enough for a machine that is busy.
 fn start_on(directory: &std::path::Path, disk: &Disk) -> (Engine, Handle) {
     let (store, loaded) = Store::failing(directory, disk.clone());
     let patience = Patience {
-        commit: Duration::from_millis(200),
+        commit: Duration::from_secs(4),
         close: Duration::from_secs(10),
         retry: Duration::from_millis(100),
     };
@@ -205,8 +205,8 @@ async fn while_the_disk_hangs_changes_are_in_doubt_and_devices_go_on() {
         handle.stream_closed(node, SessionId(number.into()));
     }
     let took = system_clock::monotonic().saturating_sub(began);
-    // All of it together would otherwise wait for most of a minute.
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // All of it together would otherwise wait for many minutes.
+    assert!(took < Duration::from_secs(100), "{took:?}");
     let silent = handle.audit(None, 9).await;
     assert_eq!(silent, Err(EngineError::Unreadable(Cause::Silent)));
     assert_eq!(handle.snapshot().users().len(), 1);
