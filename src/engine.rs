@@ -52,8 +52,9 @@ const STACK_BYTES: usize = 512 * 1024;
 /// How long after a failed write the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a commit may take until its changes are refused and the disk counts as one that does not respond: more than the
-/// longest pauses of sound SD cards and flash (under 1 s), and less than the health check waits for the engine (5 s).
-const COMMIT_PATIENCE: Duration = Duration::from_secs(3);
+/// longest pauses of sound SD cards and flash, also while others write, and less than the health check waits for the engine
+/// (10 s).
+const COMMIT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last commit, and closing the database, may take at shutdown. Service managers wait for 15 s and more.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a try may take until the disk counts as one that does not respond, whatever was wrong with it before: it may have

@@ -25,7 +25,7 @@ use hearth_core::state::scope::{Area, Scope};
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Timeout for the reply of the state engine before the server counts as unhealthy.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ApiCall<'_> {
     /// Asks the state engine itself: the published snapshot looks the same while the engine hangs. With the parameter
