@@ -3,8 +3,8 @@
 //! A thread and not a task, because a commit waits for the disk, and slow flash takes its time. The
 //! order is the promise: nobody gets a reply, and nobody sees a state, before it is on disk.
 //!
-//! The database belongs to a second thread ([`disk_thread`]), for which the writer waits no longer than
-//! [`COMMIT_PATIENCE`]. While nothing can be written, changes are refused, and what needs no disk goes on: map streams, what
+//! The database belongs to a second thread (`disk_thread`), for which the writer waits no longer than
+//! `COMMIT_PATIENCE`. While nothing can be written, changes are refused, and what needs no disk goes on: map streams, what
 //! clients report, presence, expiry.
 
 mod access;

@@ -517,9 +517,9 @@ fn an_unknown_board_and_limits_above_the_budget_are_warnings() {
     };
     assert!(!warning.is_of_configuration());
     let words = warning.to_string();
-    assert!(words.starts_with("[limits] can use up to 19."), "{words}");
+    assert!(words.starts_with("[limits] can use up to 20."), "{words}");
     assert!(
-        words.contains("the budget of memory-128 is 13.0 MiB"),
+        words.contains("the budget of memory-128 is 14.0 MiB"),
         "{words}"
     );
     // An unknown machine has no memory budget.

@@ -21,9 +21,9 @@ pub enum Ending {
 pub struct Span {
     /// How long it lasts.
     pub life: Duration,
-    /// The run of the system in which its end was made ([`Boot::id`]).
+    /// The run of the system in which its end was made ([`crate::clock::Boot::id`]).
     pub boot: u32,
-    /// What the clock showed at that boot ([`Boot::wall_ms`]).
+    /// What the clock showed at that boot ([`crate::clock::Boot::wall_ms`]).
     pub boot_ms: i64,
 }
 
