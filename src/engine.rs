@@ -58,7 +58,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last commit, and closing the database, may take at shutdown. Service managers wait for 15 s and more.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a try may take until the disk counts as one that does not respond, whatever was wrong with it before: it may have
-/// to write the whole database anew, and a machine that is busy takes its time.
+/// to write the whole database again, and a machine that is busy takes its time.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// Interval at which the writer looks whether a disk that does not respond has answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
