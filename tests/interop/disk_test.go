@@ -19,7 +19,8 @@ import (
 const imageSize = "8M"
 
 // mountScript mounts the image at the data directory that the program is started
-// with, with the options in a file beside it, and becomes the program.
+// with, with the options in a file beside it, and becomes the program. A loop device
+// of a mount that begins as read-only would stay so: the options are set afterwards.
 const mountScript = `set -e
 image=$0
 for word; do
@@ -27,7 +28,8 @@ for word; do
 	before=$word
 done
 mkdir -p "$data"
-mount -t ext4 -o "loop,$(cat "$image.options")" "$image" "$data"
+mount -t ext4 -o loop "$image" "$data"
+mount -o "remount,$(cat "$image.options")" "$data"
 exec "$@"`
 
 // disk is a real file system with the data directory of a server, in the server's
