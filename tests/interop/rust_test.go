@@ -47,7 +47,8 @@ func rustClient(t *testing.T, program string, s *harness.Server, port ...string)
 	if _, err := s.TryCLI("nodes", "c2n", "crab", "health"); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a question that this client does not know: %v", err)
 	}
-	join(t, s, "beta", s.Key("alice")).echo()
+	// It listens before others know it: the Rust client connects at once, and only once.
+	newDevice(t, s, "", "beta", s.Key("alice")).echo().up()
 	if err := <-ended; err != nil {
 		t.Fatalf("the Rust client: %v\n%s", err, &out)
 	}
