@@ -182,7 +182,7 @@ fn inspect_database(place: &Place, sound: &[Copy]) -> Result<Finding, StoreError
             finding(subject, State::Damaged, text, vec![rewrite()])
         }
         Verdict::Damaged { .. } => {
-            let readable = report.records > 0 && store::read_all(&path).is_ok();
+            let readable = report.schema.is_some() && store::has_identity(&path);
             let step = match back {
                 Some(_) if place.salvage && readable => Some(rewrite()),
                 Some(back) => Some(back),
@@ -319,7 +319,7 @@ impl Step {
                 path.display()
             ),
             Self::BringBack { path, copy } => format!(
-                "bring back {} as {}; what changed since that copy is lost",
+                "bring back {} as {}; what changed since that copy is lost (`hearth repair --salvage` keeps what can be read of the damaged file instead)",
                 copy.display(),
                 path.display()
             ),

@@ -49,7 +49,7 @@ pub use audit::AuditLimits;
 pub use check::{Fault, Report, Verdict, answer};
 pub use fault::{StoreError, WriteFault};
 pub use load::{Loaded, Notice, ServerSecrets, Skipped};
-pub use offline::{read_all, rewrite, verify};
+pub use offline::{has_identity, read_all, rewrite, verify};
 pub use schema::POLICIES as POLICIES_NAME;
 
 /// Name of the database file in the data directory.

@@ -10,12 +10,13 @@ use redb::{Builder, Database};
 use super::BACKUPS;
 use super::backing::Backing;
 use super::check::{Check, Report, Verdict, report};
+use super::entry::Key;
 use super::fault::StoreError;
 use super::folder::{DataFile, Directory, Folder};
 use super::fresh::Fresh;
 use super::load::{self, Loaded};
 use super::read::Reader;
-use super::schema::{PENDING, SCHEMA_VERSION};
+use super::schema::{DERP_SECRET, META, NOISE_SECRET, PENDING, SCHEMA_VERSION};
 
 /// Cache for a file that is read once, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -41,6 +42,25 @@ pub fn read_all(path: &Path) -> Result<Loaded, StoreError> {
     let (_database, reader) = reader(path)?;
     let (loaded, _) = load::read_all(&reader).map_err(Box::new)?;
     Ok(loaded)
+}
+
+/// Whether a damaged database file still has the server's private keys, without which the rest of it is of no use.
+///
+/// [`verify`] first: redb may panic on damaged pages.
+pub fn has_identity(path: &Path) -> bool {
+    let Ok((_database, reader)) = reader(path) else {
+        return false;
+    };
+    let mut found = 0;
+    let _ = reader.each(META, &mut |key, stored| {
+        let is_secret =
+            matches!(key, Key::Text(name) if [NOISE_SECRET, DERP_SECRET].contains(&name.as_str()));
+        if is_secret && reader.value(META, key, stored).is_some() {
+            found += 1;
+        }
+        Ok(())
+    });
+    found == 2
 }
 
 /// A reader, and the database that it needs.

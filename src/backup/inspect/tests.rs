@@ -1,6 +1,8 @@
 use super::*;
 use crate::net::tls::CertNames;
 use crate::store::Store;
+use hearth_core::state::command::{Command, NewUser};
+use hearth_core::state::testing::World;
 
 const NOW: Timestamp = Timestamp::from_unix_ms(1_795_838_706_000);
 
@@ -150,4 +152,38 @@ fn a_server_that_runs_is_not_checked() {
         inspect(&place).unwrap_err(),
         StoreError::InUse { .. }
     ));
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_database_is_kept_on_wish_and_where_there_is_no_copy() {
+    let (_directory, mut place) = place();
+    let path = place.data_dir.join(FILE_NAME);
+    let mut world = World::new();
+    let (mut store, _) = Store::open(&place.data_dir, 1 << 20).unwrap();
+    for name in ["lost-for-ever", "still-there", "and-me"] {
+        let new = NewUser {
+            name: name.into(),
+            ..Default::default()
+        };
+        world.apply(Command::CreateUser(new)).unwrap();
+    }
+    store.commit(&world.records, &[], &world.model).unwrap();
+    drop(store);
+    let mut bytes = fs::read(&path).unwrap();
+    let name = b"lost-for-ever";
+    let places: Vec<usize> = (0..bytes.len() - name.len())
+        .filter(|at| bytes[*at..].starts_with(name))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    place.salvage = true;
+    let findings = inspect(&place).unwrap();
+    assert_eq!(worst(&findings), State::Damaged, "{findings:?}");
+    repair(&place);
+    let loaded = store::read_all(&path).unwrap();
+    let names: Vec<&str> = loaded.users.values().map(|user| &*user.name).collect();
+    assert_eq!(names, ["still-there", "and-me"]);
 }
