@@ -44,7 +44,7 @@ pub fn read_all(path: &Path) -> Result<Loaded, StoreError> {
     Ok(loaded)
 }
 
-/// Whether a damaged database file still has the server's private keys, without which the rest of it is of no use.
+/// Whether a damaged database file still has the server's private keys, without which no device would accept the rest of it.
 ///
 /// [`verify`] first: redb may panic on damaged pages.
 pub fn has_identity(path: &Path) -> bool {
