@@ -59,6 +59,17 @@ enum Job {
     Copy(CopyRequest, Copied, Box<Model>),
 }
 
+impl Job {
+    /// Tells the one who waits for it that hearth is busy.
+    fn refuse(self) {
+        match self {
+            Self::Audit(query) => drop(query.sender.send(Err(EngineError::Busy))),
+            Self::Copy(request, ..) => drop(request.sender.send(Err(EngineError::Busy))),
+            Self::Commit(_) | Self::Retry { .. } => {}
+        }
+    }
+}
+
 enum Answer {
     Commit(Result<(), StoreError>),
     Retry(Result<(), StoreError>),
@@ -154,39 +165,25 @@ impl DiskThread {
 
     /// Has a page of the audit log read and sent to the one who asks. Does not wait.
     pub(super) fn read_audit(&self, query: AuditQuery) {
-        let busy = |query: AuditQuery| {
-            let _ = query.sender.send(Err(EngineError::Busy));
-        };
-        if self.queries.load(Ordering::Acquire) >= QUERIES_MAX {
-            return busy(query);
-        }
-        self.queries.fetch_add(1, Ordering::AcqRel);
-        let sent = self.jobs.try_send(Job::Audit(query));
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = sent {
-            self.queries.fetch_sub(1, Ordering::AcqRel);
-            if let Job::Audit(query) = job {
-                busy(query);
-            }
-        }
+        self.ask(Job::Audit(query));
     }
 
     /// Has this state, whose content is `copied`, written to a file. Does not wait.
     pub(super) fn copy(&self, request: CopyRequest, copied: Copied, model: Model) {
-        let busy = |request: CopyRequest| {
-            let _ = request.sender.send(Err(EngineError::Busy));
-        };
+        self.ask(Job::Copy(request, copied, Box::new(model)));
+    }
+
+    /// Sends a job that somebody waits for, who gets the error "busy" if there is no place for it.
+    fn ask(&self, job: Job) {
         if self.queries.load(Ordering::Acquire) >= QUERIES_MAX {
-            return busy(request);
+            return job.refuse();
         }
         self.queries.fetch_add(1, Ordering::AcqRel);
-        let job = Job::Copy(request, copied, Box::new(model));
         if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
             self.jobs.try_send(job)
         {
             self.queries.fetch_sub(1, Ordering::AcqRel);
-            if let Job::Copy(request, ..) = job {
-                busy(request);
-            }
+            job.refuse();
         }
     }
 
