@@ -404,25 +404,12 @@ impl Store {
         let next = Key::Number(self.carried_before());
         let own = |table: &str| OF_MODEL.contains(&table) || table == PENDING;
         for table in tables.iter().filter(|table| !own(table)) {
-            let mut fault = None;
-            let read = reader.each(table, &mut |key, stored| {
-                let value = reader.value(table, key, stored);
-                // Entries of a batch that was refused are not taken along.
-                let value = value.filter(|_| table != AUDIT || *key < next);
-                match value.map(|value| writer.put(table, key, value)) {
-                    Some(Err(refused)) => {
-                        fault = Some(refused);
-                        Err(redb::Error::PreviousIo)
-                    }
-                    _ => Ok(()),
-                }
-            });
-            match (fault, read) {
-                (Some(fault), _) => return Err(fault),
-                (None, Err(fault)) => {
-                    tracing::error!(table, %fault, "a table that cannot be read is lost in part");
-                }
-                (None, Ok(())) => {}
+            // Entries of a batch that was refused are not taken along.
+            let unread = writer.copy(reader, table, &mut |key, value| {
+                Ok(value.filter(|_| table != AUDIT || *key < next))
+            })?;
+            if let Some(fault) = unread {
+                tracing::error!(table, %fault, "a table that cannot be read is lost in part");
             }
         }
         Ok(())

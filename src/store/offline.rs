@@ -115,23 +115,8 @@ pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
     let temporary = format!("{name}.new");
     let fresh = Fresh::write(&folder, &temporary, CACHE_BYTES, &mut |writer| {
         for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
-            let mut refused = None;
-            let read = reader.each(table, &mut |key, stored| {
-                let value = reader.value(table, key, stored);
-                match value.map(|value| writer.put(table, key, value)) {
-                    Some(Err(fault)) => {
-                        refused = Some(fault);
-                        Err(redb::Error::PreviousIo)
-                    }
-                    _ => Ok(()),
-                }
-            });
-            match (refused, read) {
-                (Some(fault), _) => return Err(fault),
-                (None, Err(fault)) => {
-                    tracing::error!(table, %fault, "a table cannot be read to its end");
-                }
-                (None, Ok(())) => {}
+            if let Some(fault) = writer.copy(&reader, table, &mut |_, value| Ok(value))? {
+                tracing::error!(table, %fault, "a table cannot be read to its end");
             }
         }
         Ok(())

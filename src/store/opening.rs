@@ -258,24 +258,15 @@ impl Store {
 /// Copies all values but those of the audit log that cannot be read.
 fn copy(reader: &Reader, writer: &mut Writer<'_>) -> Result<(), redb::Error> {
     for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
-        let mut refused = None;
-        let read = reader.each(table, &mut |key, stored| {
-            let written = match reader.value(table, key, stored) {
-                Some(value) => writer.put(table, key, value),
-                None if table == AUDIT => Ok(()),
-                None => Err(damaged(table, key)),
-            };
-            written.map_err(|fault| {
-                refused = Some(fault);
-                redb::Error::PreviousIo
-            })
-        });
-        match (refused, read) {
-            (Some(fault), _) => return Err(fault),
-            (None, Err(fault)) if table == AUDIT => {
+        let unread = writer.copy(reader, table, &mut |key, value| match value {
+            None if table != AUDIT => Err(damaged(table, key)),
+            value => Ok(value),
+        })?;
+        match unread {
+            Some(fault) if table == AUDIT => {
                 tracing::error!(%fault, "entries of the audit log are lost");
             }
-            (None, read) => read?,
+            unread => unread.map_or(Ok(()), Err)?,
         }
     }
     Ok(())

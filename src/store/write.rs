@@ -3,9 +3,14 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::entry::{self, Entry, Key};
+use super::read::Reader;
 use super::schema::{MANIFEST, META, SCHEMA, SCHEMA_VERSION, by_number, by_text};
 use super::seal::{Manifest, SEAL_BYTES, Seal, sealed};
 use hearth_core::state::record::Record;
+
+/// Says what is copied of a value; nothing leaves it out.
+pub(super) type Choose<'a> =
+    dyn for<'v> FnMut(&Key, Option<&'v [u8]>) -> Result<Option<&'v [u8]>, redb::Error> + 'a;
 
 /// A transaction, and the manifest as it will be after it.
 pub(super) struct Writer<'t> {
@@ -34,6 +39,32 @@ impl<'t> Writer<'t> {
         let mut meta = self.transaction.open_table(by_text(META))?;
         meta.insert(SCHEMA, &SCHEMA_VERSION.to_le_bytes()[..])?;
         Ok(())
+    }
+
+    /// Copies a table of another database: of each value what `choose` makes of it, which is nothing where its checksum is
+    /// not its own. Gives why the table cannot be read to its end, if so; what was read before is written.
+    ///
+    /// # Errors
+    /// That of `choose`, or of writing.
+    pub(super) fn copy(
+        &mut self,
+        reader: &Reader,
+        table: &str,
+        choose: &mut Choose<'_>,
+    ) -> Result<Option<redb::Error>, redb::Error> {
+        let mut refused = None;
+        let read = reader.each(table, &mut |key, stored| {
+            let written = choose(key, reader.value(table, key, stored))
+                .and_then(|value| value.map_or(Ok(()), |value| self.put(table, key, value)));
+            written.map_err(|fault| {
+                refused = Some(fault);
+                redb::Error::PreviousIo
+            })
+        });
+        match refused {
+            Some(fault) => Err(fault),
+            None => Ok(read.err()),
+        }
     }
 
     pub(super) fn record(&mut self, record: &Record) -> Result<(), redb::Error> {
