@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 )
 
 // series is a measure that has to stay flat, taken again and again at the same pace.
 type series []int
 
 // flatness is how much a measure may grow: the median of the last fifth must not be larger
-// than that of the second fifth by more than a share of it and a constant. The first fifth is left
-// out, in which caches and buffers fill up, and medians do not see short peaks.
+// than that of the middle one by more than a share of it and a constant. The fifths before are left
+// out, in which caches and buffers fill up (a minute after a start), and medians do not see short peaks.
 type flatness struct {
 	share    float64
 	constant int
@@ -22,17 +23,29 @@ type flatness struct {
 var (
 	flatMemory      = flatness{0.10, 1 << 20}
 	flatDescriptors = flatness{0, 8}
-	// The audit log is full after the first fifth. redb doubles a file that is full, whatever little it needs.
-	flatFile = flatness{1, 128 << 10}
+	// The audit log is full long before the middle, and redb has doubled the file for the last time.
+	flatFile = flatness{0, 128 << 10}
 )
 
-// fifths are the medians of the second and the last fifth.
-func (s series) fifths() (second, last int) {
+// fifths are the medians of the five fifths.
+func (s series) fifths() (medians [5]int) {
 	length := len(s) / 5
 	if length == 0 {
-		return 0, 0
+		return medians
 	}
-	return median(s[length : 2*length]), median(s[len(s)-length:])
+	for i := range medians {
+		medians[i] = median(s[i*length : (i+1)*length])
+	}
+	return medians
+}
+
+// in shows the fifths with one decimal, divided by a unit.
+func (s series) in(unit float64) string {
+	shown := make([]string, 0, 5)
+	for _, value := range s.fifths() {
+		shown = append(shown, fmt.Sprintf("%.1f", float64(value)/unit))
+	}
+	return strings.Join(shown, " ")
 }
 
 func median(s series) int {
@@ -42,9 +55,10 @@ func median(s series) int {
 
 // check says what is wrong with a series, if anything is.
 func (f flatness) check(what string, s series) error {
-	second, last := s.fifths()
-	if allowed := second + int(f.share*float64(second)) + f.constant; last > allowed {
-		return fmt.Errorf("%s is not flat: %d in the second fifth, %d in the last, at most %d are allowed", what, second, last, allowed)
+	fifths := s.fifths()
+	middle, last := fifths[2], fifths[4]
+	if allowed := middle + int(f.share*float64(middle)) + f.constant; last > allowed {
+		return fmt.Errorf("%s is not flat: %d in the middle fifth, %d in the last, at most %d are allowed", what, middle, last, allowed)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ restart_grace = "15s"
 // epochs is the number of epochs of a soak, and how many decisions each has: four a second in
 // a short one, two a second in one of more than ten minutes.
 func (s *soak) epochs() (count, each int) {
-	count = 4 + int(s.duration/(450*time.Second))
+	count = 2 + int(s.duration/(450*time.Second))
 	rate := 4.0
 	if s.duration > 10*time.Minute {
 		rate = 2
@@ -162,7 +162,7 @@ func (s *soak) run() error {
 	}
 	stop := s.talk()
 	defer stop()
-	fmt.Printf("\n  %-5s %5s %9s  %-18s %-20s %-16s %-8s %s\n", "epoch", "s", "decisions", "private MB, fifths", "descriptors, fifths", "file KB, fifths", "ended by", "in the middle of")
+	fmt.Printf("\n  %-5s %5s %9s  %-25s %-20s %-16s %-8s %s\n", "epoch", "s", "decisions", "private MB, fifths", "descriptors, fifths", "file KB, fifths", "ended by", "in the middle of")
 	for number := range plan {
 		if err := s.epoch(number+1, &plan[number]); err != nil {
 			return err
@@ -334,12 +334,10 @@ func (s *soak) epoch(number int, e *epoch) error {
 	if err != nil {
 		return err
 	}
-	memory, memoryLast := samples.memory.fifths()
-	descriptors, descriptorsLast := samples.descriptors.fifths()
-	file, fileLast := samples.file.fifths()
-	fmt.Printf("  %-5d %5.0f %9d  %-18s %-20s %-16s %-8s %s\n", number, time.Since(began).Seconds(), e.count(),
-		fmt.Sprintf("%.2f → %.2f", float64(memory)/1e6, float64(memoryLast)/1e6),
-		fmt.Sprintf("%d → %d", descriptors, descriptorsLast), fmt.Sprintf("%d → %d", file/1000, fileLast/1000), how, middle)
+	file, descriptors := samples.file.fifths(), samples.descriptors.fifths()
+	fmt.Printf("  %-5d %5.0f %9d  %-25s %-20s %-16s %-8s %s\n", number, time.Since(began).Seconds(), e.count(),
+		samples.memory.in(1e6), fmt.Sprintf("%d → %d", descriptors[2], descriptors[4]),
+		fmt.Sprintf("%d → %d", file[2]/1000, file[4]/1000), how, middle)
 	return nil
 }
 
@@ -775,7 +773,7 @@ func (s *soak) report() {
 	for _, p := range s.pairs {
 		sent, returned, logins = sent+p.sent.Load(), returned+p.returned.Load(), logins+p.logins.Load()
 	}
-	second, last := s.whole.file.fifths()
+	fifths := s.whole.file.fifths()
 	strays := 0
 	for _, m := range s.members {
 		if m.device != nil {
@@ -783,7 +781,7 @@ func (s *soak) report() {
 		}
 	}
 	fmt.Println()
-	report("database file, fifths of all", "%d → %d KB", second/1000, last/1000)
+	report("database file, fifths of all", "%d → %d KB", fifths[2]/1000, fifths[4]/1000)
 	report("relay", "%d packets sent, %d came back, %d logins", sent, returned, logins)
 	report("streams that ended by themselves", "%d", s.dropped.Load())
 	report("patches for unknown nodes", "%d", strays)
