@@ -227,6 +227,7 @@ async fn serve(
     let tailnet = tailnet
         .with_dial_plan(DialPlan::new(watcher.server()))
         .with_latest_client(config.clients.latest_version);
+        .with_server_url(base.addresses.server_url.to_string())
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reserving = dns::reserve_names(engine.clone(), tailnet.clone()).await;
     tasks.spawn("reserved names", reserving);
