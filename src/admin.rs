@@ -89,6 +89,8 @@ pub struct ServerInfo {
     pub tailnet: watch::Receiver<Arc<SharedMapData>>,
     /// Warnings about the configuration.
     pub warnings: Vec<String>,
+    /// What happened to a damaged or lost database at this start; `None` if it was whole.
+    pub opening: Option<String>,
     /// Whether settings that cannot be read count as restrictive.
     pub is_closed: bool,
     /// The board that hearth runs on.

@@ -131,6 +131,7 @@ pub fn run(
     let noise = MachineSecret::from_bytes(*loaded.secrets.noise);
     let derp = ServerSecret::from_bytes(*loaded.secrets.derp);
     let (queue, batch) = (limits.engine_queue, limits.engine_batch);
+    let opening = loaded.notice.as_ref().and_then(Notice::warning);
     let (engine, handle) = Engine::start(store, loaded, settings(&config), queue, batch)
         .map_err(system("a thread"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,7 +142,7 @@ pub fn run(
         &config,
         log,
         &reload,
-        (handle, noise, derp),
+        (handle, noise, derp, opening),
         sockets,
         &notifier,
     );
@@ -187,7 +188,7 @@ async fn serve(
     config: &Config,
     log: &LogControl,
     reload: &dyn Fn() -> Config,
-    (engine, noise, derp): (Handle, MachineSecret, ServerSecret),
+    (engine, noise, derp, opening): (Handle, MachineSecret, ServerSecret, Option<String>),
     sockets: Sockets,
     notifier: &SystemdNotifier,
 ) -> Result<(), ServeError> {
@@ -226,11 +227,13 @@ async fn serve(
     let tailnet = tailnet.with_dns(dns.look());
     let tailnet = tailnet
         .with_dial_plan(DialPlan::new(watcher.server()))
+        .with_server_url(base.addresses.server_url.to_string())
         .with_latest_client(config.clients.latest_version);
     let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
     let reserving = dns::reserve_names(engine.clone(), tailnet.clone()).await;
     tasks.spawn("reserved names", reserving);
-    dns::warn_of_unconfirmed_names(&engine.snapshot(), &tailnet.borrow());
+    let naming = dns::warn_of_names(engine.watch(), tailnet.clone(), shutdown.clone());
+    tasks.spawn("names", naming);
     let reload_regions = Arc::new(Notify::new());
     let keeping = regions.keep(
         new_tailnet.clone(),
@@ -308,6 +311,7 @@ async fn serve(
         base_domain: config.base_domain.to_string(),
         tailnet,
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        opening,
         is_closed: config.is_closed,
         board: board_status(&config.board),
         policy_status: policy_status.clone(),

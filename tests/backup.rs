@@ -52,7 +52,7 @@ impl Server {
             .arg(self.data())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(self.path("log")).unwrap())
             .spawn();
         self.child = Some(child.unwrap());
         self.wait_for("the socket", || self.hearth(&["health"]).status.success());
@@ -161,6 +161,51 @@ fn a_copy_is_made_after_a_change_and_brought_back_by_repair() {
     server.says(0, &["check", "--data", data]);
     server.run();
     assert!(server.says(0, &["users", "list"]).contains("carl"));
+}
+
+#[test]
+fn a_restored_database_is_said_in_the_log_and_in_the_status_until_the_next_start() {
+    let mut server = Server::start("backup.every = \"1s\"\n");
+    server.says(0, &["users", "create", "anna"]);
+    server.wait_for("a copy with anna", || {
+        let newest = server.copies().pop();
+        newest.is_some_and(|newest| {
+            store::read_all(&newest).is_ok_and(|found| !found.users.is_empty())
+        })
+    });
+    server.stop();
+    let database = server.data().join(FILE_NAME);
+    let mut bytes = fs::read(&database).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[4096..middle].fill(0x55);
+    fs::write(&database, &bytes).unwrap();
+
+    server.run();
+    let log = fs::read_to_string(server.path("log")).unwrap();
+    let mut lines = log.lines();
+    let line = lines.find(|line| line.contains("restored the newest good backup"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("ERROR") && line.contains("hearth.redb.damaged-"),
+        "{line}"
+    );
+    assert!(server.says(0, &["users", "list"]).contains("anna"));
+    let status = server.says(0, &["status"]);
+    let said = "was restored at this start, and changes made since that backup are lost";
+    assert!(
+        status.contains(said) && status.contains("hearth.redb.damaged-"),
+        "{status}"
+    );
+    let doctor = server.hearth(&["doctor"]).stdout;
+    let doctor = String::from_utf8(doctor).unwrap();
+    assert!(
+        doctor.contains("The database was damaged or lost when hearth started"),
+        "{doctor}"
+    );
+    server.stop();
+    server.run();
+    let status = server.says(0, &["status"]);
+    assert!(!status.contains("restored at this start"), "{status}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 #[path = "cli/check_database.rs"]
 mod check_database;
+#[path = "cli/damaged.rs"]
+mod damaged;
 #[path = "cli/lookup.rs"]
 mod lookup;
 

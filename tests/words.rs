@@ -117,12 +117,21 @@ const BANNED: &[(&str, &str)] = &[
     ("' is no", "invalid ... 'x'"),
 ];
 
+/// How commands are named that [`Text::refused_commands`] finds.
+const COMMAND: &str = "tailscale up, tailscale login";
+
 /// Phrases that are fine although they begin like one of the list.
 const FINE: &[&str] = &[
     "no longer",
     "no more than",
     "is told apart",
     "are told apart",
+];
+
+/// Where `tailscale up` is named without being advised.
+const NAMED: &[&str] = &[
+    "tailscale up` \"requires mentioning all non-default flags\"",
+    "tailscale up` on a device that already has settings",
 ];
 
 /// Texts that are read as a whole: files, and folders with all that is in them.
@@ -201,9 +210,29 @@ impl Text {
                 .collect::<Vec<_>>()
         });
         let mut found: Vec<_> = found.collect();
+        found.extend(
+            self.refused_commands()
+                .map(|(at, why)| (self.line(at), COMMAND, why)),
+        );
         found.sort_unstable();
         let said = |(line, phrase, instead)| format!("{file}:{line}: \"{phrase}\": {instead}");
         found.into_iter().map(said).collect()
+    }
+
+    /// Commands that the client of a device with a control server of its own refuses, or which lead to another
+    /// control server (`checkForAccidentalSettingReverts` in `cmd/tailscale/cli/up.go`), and why.
+    fn refused_commands(&self) -> impl Iterator<Item = (usize, &'static str)> {
+        let is_end = |c: char| matches!(c, '`' | '\n' | ')' | '|' | ';');
+        let up = self.text.match_indices("tailscale up");
+        let login = self.text.match_indices("tailscale login --");
+        up.chain(login).filter_map(move |(at, begin)| {
+            let rest = &self.text[at..];
+            let is_word = is_whole(&self.text, at, begin.trim_end_matches(" --"));
+            let is_named = NAMED.iter().any(|named| rest.starts_with(named));
+            let command = rest.split(is_end).next().unwrap_or(rest);
+            let is_refused = is_word && !is_named && !command.contains(" --login-server=");
+            is_refused.then_some((at, "without --login-server=URL"))
+        })
     }
 
     fn line(&self, at: usize) -> usize {
@@ -408,6 +437,26 @@ fn phrases_are_found_as_whole_words_in_any_case_and_across_lines() {
         whole(text).findings("a.md"),
         ["a.md:1: \"router in front\": upstream router"]
     );
+}
+
+#[test]
+fn commands_name_the_server() {
+    let fine = "`tailscale up --force-reauth --login-server=URL`; `tailscale login --login-server=URL\n--auth-key=A`, \
+                `tailscale set --ssh`. `tailscale login` hangs; a tailscale update";
+    assert!(whole(fine).findings("a.md").is_empty());
+    for refused in [
+        "`tailscale up --force-reauth`, not `--login-server=URL`",
+        "run `tailscale up` again",
+        "to apply: tailscale up",
+        "(tailscale login --auth-key=A) --login-server=URL",
+    ] {
+        let found = whole(refused).findings("a.md");
+        assert_eq!(
+            found,
+            ["a.md:1: \"tailscale up, tailscale login\": without --login-server=URL"],
+            "{refused}"
+        );
+    }
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn server_with(directory: tempfile::TempDir, (store, loaded): (Store, Loaded)) -
         },
         base_domain: "hearth.internal".into(),
         tailnet: watch::channel(Arc::new(tailnet)).1,
+        opening: None,
         is_closed: false,
         warnings: vec!["a warning".into()],
         board: BoardStatus::default(),

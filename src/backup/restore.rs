@@ -101,7 +101,7 @@ pub enum RestoreFault {
     /// The server keys in it cannot be read.
     #[error(
         "the server's private keys in the backup cannot be read ({0}). A server with new keys is another server to all \
-         devices: each would have to log in again (`tailscale up --force-reauth`). Use another backup"
+         devices: each would have to log in again (`tailscale login --login-server=URL`). Use another backup"
     )]
     KeysLost(String),
     /// The name of the database.

@@ -650,6 +650,34 @@ async fn a_machine_may_have_so_much_written_and_keeps_no_other_from_it() {
     engine.stop();
 }
 
+/// Each is a change that is written, which a client can make as long as there is a moment before the last one.
+#[tokio::test]
+async fn a_machine_may_have_its_expiry_made_earlier_so_often() {
+    let (engine, handle, disk) = with_key_for_all().await;
+    let node = join(&handle, 1, 1).await.unwrap();
+    let begin = system_clock::now().wall;
+    let earlier = |number: u64| Register {
+        expiry: RequestedExpiry::At(begin.plus(Duration::from_secs(1_000_000 - number))),
+        ..plain(1, 1)
+    };
+    let mut written = 0;
+    let refused = loop {
+        match handle.register(earlier(written)).await {
+            Ok(_) => written += 1,
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(refused, EngineError::Rejected(Rejected::TooOften));
+    assert!((8..=64).contains(&written), "{written}");
+    let expiry = |handle: &Handle| handle.snapshot().node(node).unwrap().expiry;
+    let before = (disk.syncs(), expiry(&handle));
+    assert!(handle.register(earlier(written + 1)).await.is_err());
+    assert_eq!((disk.syncs(), expiry(&handle)), before);
+    // No other machine pays for it.
+    join(&handle, 2, 2).await.unwrap();
+    engine.stop();
+}
+
 /// A device that was known before asks whether its key is valid, reports everything that changed, and opens its stream.
 async fn returns(handle: &Handle, node: NodeId, number: u16) {
     let hostinfo = Hostinfo {

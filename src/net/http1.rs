@@ -365,10 +365,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_and_silent_peers_are_disconnected() {
         let (_client, server) = duplex(4096);
+        let begun = tokio::time::Instant::now();
         assert!(matches!(run(server).await, Err(Http1Error::Idle)));
+        assert_eq!(begun.elapsed().as_secs(), 30, "by the clock of the test");
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HT").await.unwrap();
+        let begun = tokio::time::Instant::now();
         assert!(matches!(run(server).await, Err(Http1Error::SlowHead)));
+        assert_eq!(begun.elapsed().as_secs(), 10);
         let (mut client, server) = duplex(4096);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert!(run(server).await.is_err(), "idle after a request");

@@ -1,6 +1,7 @@
 //! DNS settings: the configuration, the records file and the addresses of this machine, with changes announced to
 //! clients.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::engine::Handle;
 use crate::files::{self, Stamp};
 use crate::shutdown::Shutdown;
 use crate::status::names;
+use hearth_core::netmap::dns::taken_names;
 use hearth_core::netmap::{DnsSources, SharedMapData};
 use hearth_core::policy::{Diagnostic, Kind, Value, parse_hujson};
 use hearth_core::state::dns::{DnsRecord, DnsSettings, RECORDS_MAX, ReservedNames};
@@ -178,13 +180,47 @@ async fn reserve_now(engine: &Handle, tailnet: &mut watch::Receiver<Arc<SharedMa
     }
 }
 
-/// Logs the names that mean no device, since no administrator chose them.
-pub(super) fn warn_of_unconfirmed_names(snapshot: &Snapshot, shared: &SharedMapData) {
+/// Logs the names that mean no device, since no administrator chose them, and the records that have the name of a device:
+/// at the start, and what is new when the settings, the policy or the records changed.
+pub(super) async fn warn_of_names(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut tailnet: watch::Receiver<Arc<SharedMapData>>,
+    shutdown: Shutdown,
+) {
+    let mut logged = BTreeSet::new();
+    loop {
+        let (snapshot, shared) = {
+            let shared = tailnet.borrow_and_update().clone();
+            (snapshots.borrow_and_update().clone(), shared)
+        };
+        let lines: BTreeSet<String> = names_to_log(&snapshot, &shared).collect();
+        for line in lines.difference(&logged) {
+            tracing::warn!("{line}");
+        }
+        logged = lines;
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                changed = snapshots.changed() => if changed.is_err() { return },
+                changed = tailnet.changed() => if changed.is_err() { return },
+            }
+            let (now, now_shared) = (snapshots.borrow_and_update(), tailnet.borrow_and_update());
+            let policy = |snapshot: &Snapshot| snapshot.compiled().policy().map(Arc::as_ptr);
+            if now_shared.dns_version != shared.dns_version
+                || !Arc::ptr_eq(now.dns_records(), snapshot.dns_records())
+                || policy(&now) != policy(&snapshot)
+            {
+                break;
+            }
+        }
+    }
+}
+
+fn names_to_log(snapshot: &Snapshot, shared: &SharedMapData) -> impl Iterator<Item = String> {
     let dns = &shared.dns;
     let (settings, records) = (&dns.settings, &dns.file_records);
-    for name in names::unconfirmed(snapshot, &shared.base_domain, settings, records) {
-        tracing::warn!("{name}");
-    }
+    let unconfirmed = names::unconfirmed(snapshot, &shared.base_domain, settings, records);
+    unconfirmed.into_iter().chain(taken_names(snapshot, shared))
 }
 
 /// Reads a file in the format of Headscale. Source: `readExtraRecordsFromPath` in headscale

@@ -69,6 +69,34 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// What the status says until the next start; `None` for what is no damage.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Self::Repaired { reason, kept } => Some(format!(
+                "the database was damaged ({reason}) and was repaired at this start; no record is lost; the damaged file is kept as {}",
+                kept.display()
+            )),
+            Self::Restored {
+                reason,
+                backup,
+                kept,
+            } => {
+                let kept = kept.as_ref().map(|kept| {
+                    let kept = kept.display();
+                    format!("; the damaged file is kept as {kept}")
+                });
+                Some(format!(
+                    "the database was damaged or lost ({reason}); the backup {} was restored at this start, and changes made since that backup are lost{}",
+                    backup.display(),
+                    kept.unwrap_or_default()
+                ))
+            }
+            Self::Migrated { .. } => None,
+        }
+    }
+}
+
 /// Everything in the database, as read when it is opened.
 pub struct Loaded {
     /// The server's private keys.

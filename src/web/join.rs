@@ -257,6 +257,26 @@ const IOS: &str = "https://tailscale.com/download/ios";
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_steps_of_each_system_name_the_sign_in_page_where_an_app_opens_one_and_end_with_a_try() {
+        let text = page("http://192.168.1.1:8080", "").text;
+        let systems: Vec<&str> = text.split("<summary>").skip(1).collect();
+        assert!(systems.len() >= 5, "{text}");
+        for system in systems {
+            let name = system.split('<').next().unwrap_or_default();
+            let (steps, _) = system.split_once("</ol>").unwrap();
+            let last = steps.rsplit("<li>").next().unwrap_or_default();
+            assert!(last.starts_with("Try it: "), "{name}: {last}");
+            let is_app = ["Android", "iPhone", "macOS", "Windows"]
+                .iter()
+                .any(|app| name.starts_with(app));
+            assert!(
+                !is_app || steps.contains("close that page: it is not for this network"),
+                "{name}"
+            );
+        }
+    }
+
     /// Browsers in the order of their `User-Agent`s' traps: each names another system as well.
     #[test]
     fn the_system_of_the_visitor_comes_first() {

@@ -154,6 +154,29 @@ fn the_start_page_says_why_nothing_can_be_changed_and_since_when() {
 }
 
 #[test]
+fn the_start_page_says_that_a_policy_that_was_never_valid_closes_the_tailnet() {
+    let mut world = World::new();
+    let said = |world: &World, status: &PolicyStatus| {
+        let page = home::page(URL, &Snapshot::of(&world.model, None), status);
+        page.text.contains("no device can reach another")
+    };
+    let fault = PolicyStatus {
+        file: Some("/etc/hearth/policy.hujson".into()),
+        fault: "line 1, column 1: x".into(),
+        ..PolicyStatus::default()
+    };
+    assert!(!said(&world, &fault));
+    Arc::make_mut(&mut world.model.settings).policy_is_configured = true;
+    assert!(said(&world, &fault));
+    // One that applied once stays in effect.
+    world.set_policy("{}");
+    assert!(!said(&world, &fault));
+    let page = home::page(URL, &Snapshot::of(&world.model, None), &fault);
+    assert!(page.text.contains("the new policy has an error"));
+    assert!(!page.text.contains("/etc/hearth"), "anyone can open it");
+}
+
+#[test]
 fn no_page_loads_anything_from_elsewhere() {
     let snapshot = Snapshot::of(&with_login("laptop", PendingState::Waiting), None);
     let pages = [

@@ -6,7 +6,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -110,4 +110,22 @@ test('what is no key is never put into the page', async () => {
 			assert.ok(!(await page.value("document.querySelector('main').innerHTML")).includes('hskey-auth-'));
 			assert.equal(await page.value(kept), null);
 		});
+});
+
+// A device that waits needs a client, so this is the script of its page on the page that kept the invitation.
+test('the invitation that a phone opened is filled in on the page about its device, for an hour', async () => {
+	const [ , source ] = readFileSync(join(root, 'src/web/register.rs'), 'utf8').match(/^const SCRIPT: &str = "\\\n([^"]*)";/m);
+	const script = source.replaceAll('\\\n', '');
+	const fill = `document.body.innerHTML = '<form><input id="key"></form>'; ${script}; document.getElementById('key').value`;
+	const ends = life => `localStorage.setItem('hearth-invitation', JSON.stringify({ key: '${key}', until: Date.now() + ${life} }))`;
+	for (const [ prepare, filled ] of [ [ '0', key ], [ ends(60000), key ], [ ends(-1), '' ] ])
+		await on('Android', `#${key}`, async page => {
+			await page.value(prepare);
+			assert.equal(await page.value(fill), filled);
+		});
+	await on('Android', '', async page => assert.equal(await page.value(fill), ''));
+	await on('Android', `#${key}`, async page => {
+		await page.value(`document.body.innerHTML = ''; ${script}`);
+		assert.equal(await page.value(kept), null, 'a device that is decided needs it no more');
+	});
 });

@@ -160,6 +160,8 @@ test('switching off asks first, switching on does not', async () => {
 		}
 	}, async page => {
 		assert.match((await page.text()).toLowerCase(), /disabled/);
+		for (const words of [ 'they use the official tailscale clients', 'it is reachable from your lan only: nothing is opened to the internet' ])
+			assert.ok((await page.text()).toLowerCase().includes(words), words);
 		await page.click('Enable', '#view');
 		await page.until(visible('https://home.example.org:8443'));
 		assert.deepEqual(asked(), [ [ 'set_enabled', { enabled: true } ] ]);
@@ -190,11 +192,40 @@ test('a pending registration is approved for the chosen owner, or rejected', () 
 		await page.until(visible('kitchen-laptop'));
 		await page.fill('#hearth-pending select', 'anna');
 		await page.click('Approve', '#hearth-pending');
+		await page.click('Approve with tags', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
 		await page.click('Reject', '#hearth-pending');
 		await changes(2);
 		const id = 'fJ3kd93-KDw_39dkfoEWq1';
 		assert.deepEqual(asked(), [ [ 'approve_login', { id, user: 'anna' } ], [ 'reject_login', { id } ] ]);
 	}));
+
+test('a device that requests tags is approved only after they were named, one without at once', async () => {
+	const home = tags => ({ ...scenarios.home, pending: { pending: [ { ...scenarios.home.pending.pending[0], tags } ], left_out: 0 } });
+	await at('devices', home([ 'tag:kitchen', 'tag:<b>' ]), async page => {
+		await page.click('Approve', '#hearth-pending');
+		await page.until(visible('Approve kitchen-laptop with tags?'));
+		assert.match(await page.text('.modal'), /It requests tag:kitchen, tag:<b>\. Once approved, it has these tags and belongs to no user/);
+		await page.click('Cancel', '.modal');
+		await page.until("!document.body.classList.contains('modal-overlay-active')");
+		assert.deepEqual(asked(), []);
+	});
+	await at('devices', home([]), async page => {
+		await page.click('Approve', '#hearth-pending');
+		await changes(1);
+		assert.deepEqual(asked().map(([ method ]) => method), [ 'approve_login' ]);
+	});
+});
+
+test('a policy that was never valid is said, and the warnings of hearth are shown', () => {
+	const warning = 'the policy in /etc/hearth/policy.hujson was rejected; there is no previous policy, so no device can reach another: line 3';
+	const status = { ...scenarios.status, policy_version: '', policy_is_closed: true, warnings: [ warning ] };
+	return at('overview', { ...scenarios.home, status }, async page => {
+		await page.until(visible(warning));
+		await page.value("document.querySelectorAll('details').forEach(one => { one.open = true; })");
+		await page.until(visible('none is valid (no device can connect to another)'));
+	});
+});
 
 test('an SSH connection that waits is approved or rejected by its ID', () => {
 	const [ first, second ] = scenarios.home.ssh_checks.checks;
@@ -223,6 +254,7 @@ test('an SSH connection that waits is approved or rejected by its ID', () => {
 test('approving the first registration creates the first user', () =>
 	at('devices', { ...scenarios.home, users: scenarios.empty.users }, async page => {
 		await page.click('Approve', '#hearth-pending');
+		await page.click('Approve with tags', '.modal');
 		await changes(2);
 		assert.deepEqual(asked().map(([ method, args ]) => [ method, args.name ?? args.user ]), [ [ 'create_user', 'home' ], [ 'approve_login', 'home' ] ]);
 	}));

@@ -10,6 +10,7 @@ mod events;
 mod requests;
 mod secret;
 mod server;
+mod shown;
 
 use std::path::Path;
 

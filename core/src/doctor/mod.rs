@@ -160,10 +160,14 @@ pub struct Facts {
     /// Names in settings and records that mean no device because the devices with these names chose them themselves,
     /// each with the way to confirm it.
     pub unconfirmed_names: Vec<String>,
+    /// Records that have the name of a device, each with the way out.
+    pub taken_names: Vec<String>,
     /// IPv4 prefix of the nodes.
     pub nodes_v4: Ipv4Net,
     /// The certificate; `None` without an HTTPS listener.
     pub certificate: Option<Certificate>,
+    /// What happened to a damaged or lost database at this start; `None` if it was whole.
+    pub opening: Option<String>,
     /// Why the database is read-only; `None` while it is writable.
     pub database_fault: Option<DiskFault>,
     /// Usage of limits.

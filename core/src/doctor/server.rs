@@ -21,7 +21,9 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(facts.limit_usages.iter().filter_map(limit));
     findings.extend(memory(facts));
     findings.extend(configuration(facts));
+    findings.extend(opening(facts));
     findings.extend(names(facts));
+    findings.extend(taken_names(facts));
     findings.extend(waiting(facts));
     findings
 }
@@ -212,6 +214,23 @@ fn names(facts: &Facts) -> Option<Finding> {
         let detail = facts.unconfirmed_names.join("\n");
         let advice = "A setting or record means only devices that an administrator named, tags and numbers of nodes: any device may report any host name. Rename the device, give it a tag, or change the setting.";
         finding.detail(detail).advice(advice)
+    })
+}
+
+fn opening(facts: &Facts) -> Option<Finding> {
+    let text = facts.opening.as_ref()?;
+    let title = "The database was damaged or lost when hearth started";
+    let finding = Finding::new("database.opening", Level::Warning, title);
+    let advice = "Check the disk and the power supply (`dmesg`), and make a backup elsewhere: `hearth backup`. This is shown until the next start.";
+    Some(finding.detail(format!("{text}.")).advice(advice))
+}
+
+fn taken_names(facts: &Facts) -> Option<Finding> {
+    (!facts.taken_names.is_empty()).then(|| {
+        let title = "DNS records with the name of a device";
+        let finding = Finding::new("dns.taken-names", Level::Warning, title);
+        let advice = "Rename each of these records or devices: clients mix the addresses of both.";
+        finding.detail(facts.taken_names.join("\n")).advice(advice)
     })
 }
 

@@ -53,6 +53,7 @@ fn healthy() -> Facts {
         is_closed: false,
         local_v4: Vec::new(),
         unconfirmed_names: Vec::new(),
+        taken_names: Vec::new(),
         nodes_v4: "100.64.0.0/10".parse().unwrap(),
         certificate: Some(Certificate {
             is_own: false,
@@ -62,6 +63,7 @@ fn healthy() -> Facts {
             )),
             is_for_host: true,
         }),
+        opening: None,
         database_fault: None,
         limit_usages: Vec::new(),
         memory: None,
@@ -396,6 +398,22 @@ fn names_that_devices_gave_themselves_are_a_warning() {
     assert_eq!(level(&facts, "dns.unconfirmed-names"), None);
     facts.unconfirmed_names = vec!["x".into()];
     assert_eq!(level(&facts, "dns.unconfirmed-names"), Some(Level::Warning));
+}
+
+#[test]
+fn records_with_the_name_of_a_device_are_a_warning() {
+    let mut facts = healthy();
+    assert_eq!(level(&facts, "dns.taken-names"), None);
+    facts.taken_names = vec!["x".into()];
+    assert_eq!(level(&facts, "dns.taken-names"), Some(Level::Warning));
+}
+
+#[test]
+fn a_database_that_was_damaged_at_the_start_is_a_warning() {
+    let mut facts = healthy();
+    assert_eq!(level(&facts, "database.opening"), None);
+    facts.opening = Some("the database was damaged".into());
+    assert_eq!(level(&facts, "database.opening"), Some(Level::Warning));
 }
 
 /// A check behind a proxy in which everything works.

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
+use crate::netmap::shared_data::SharedMapData;
 use crate::state::model::Node;
 use crate::tailcfg::capability::CapabilityVersion;
 use crate::tailcfg::json;
 use crate::tailcfg::notice::{DisplayMessage, DisplayMessages, Severity};
 
 /// The field that shows the viewer's messages and removes earlier ones; empty if there are none.
-pub(super) fn field(viewer: &Node, home_is_offline: bool) -> String {
+pub(super) fn field(viewer: &Node, shared: &SharedMapData) -> String {
     let mut messages = DisplayMessages::new();
     let waiting: Vec<String> = viewer
         .waiting_routes()
@@ -19,9 +20,9 @@ pub(super) fn field(viewer: &Node, home_is_offline: bool) -> String {
     }
     let tags = viewer.tags_without_login();
     if !tags.is_empty() {
-        messages.extend([tags_need_login(tags)]);
+        messages.extend([tags_need_login(tags, &shared.server_url)]);
     }
-    if home_is_offline {
+    if shared.home_is_offline {
         messages.extend([no_uplink()]);
     }
     match messages.is_empty() {
@@ -69,11 +70,13 @@ fn routes_await_approval(routes: &[String]) -> (&'static str, DisplayMessage) {
     ("hearth-routes-await-approval", message)
 }
 
-/// The client requests tags that a report cannot give.
-fn tags_need_login(tags: &[Box<str>]) -> (&'static str, DisplayMessage) {
+/// The client requests tags that a report cannot give. It refuses to log in again without `--login-server`
+/// (`checkForAccidentalSettingReverts` in tailscale `cmd/tailscale/cli/up.go`), and prints the complete command if it
+/// needs other settings as well.
+fn tags_need_login(tags: &[Box<str>], server_url: &str) -> (&'static str, DisplayMessage) {
     let tags = tags.join(",");
     let text = format!(
-        "Tags change with a new login only. To apply them: tailscale up --force-reauth --advertise-tags={tags}"
+        "Tags change with a new login only. To apply them: tailscale up --force-reauth --login-server={server_url} --advertise-tags={tags}"
     );
     let message = DisplayMessage {
         title: "Requested tags not applied".to_owned(),
@@ -120,13 +123,16 @@ mod tests {
                 owner,
                 ..viewer(117)
             };
-            field(&viewer, false)
+            let shared = SharedMapData::new("t.net".into(), &Default::default());
+            field(&viewer, &shared.with_server_url("http://a".into()))
         };
         let user = || Owner::User(crate::id::UserId::FIRST);
         assert_eq!(told(&[], user()), "");
         let text = told(&["tag:a", "tag:b"], user());
         assert!(
-            text.contains("--force-reauth --advertise-tags=tag:a,tag:b"),
+            text.contains(
+                "tailscale up --force-reauth --login-server=http://a --advertise-tags=tag:a,tag:b"
+            ),
             "{text}"
         );
         let granted = Owner::Tags(["tag:a".into(), "tag:b".into()].into());

@@ -22,7 +22,7 @@ use crate::tailcfg::json;
 use facts::{Facts, NamedNode, named_nodes};
 use next_dns::NextDns;
 
-pub use records::{addresses_of, records_of};
+pub use records::{addresses_of, records_of, taken_names};
 
 /// Texts that are kept. Only rules, hidden aliases and NextDNS profiles make different ones, so there are few.
 const TEXTS_KEPT: usize = 64;

@@ -169,7 +169,7 @@ impl MapSession {
 
     /// The field with the display messages, if they changed.
     fn new_messages(&mut self, context: &MapContext<'_>, viewer: &Node) -> Option<String> {
-        let messages = display_messages::field(viewer, context.shared.home_is_offline);
+        let messages = display_messages::field(viewer, context.shared);
         if messages == self.messages {
             return None;
         }

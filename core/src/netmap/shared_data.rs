@@ -16,6 +16,8 @@ use crate::tailcfg::json;
 pub struct SharedMapData {
     /// Base domain of the node names, without a trailing dot.
     pub base_domain: String,
+    /// The URL that clients connect to, for advice; empty if it is unknown.
+    pub server_url: String,
     /// The DERP map as JSON.
     pub derp_map: String,
     /// Version of `derp_map`.
@@ -55,6 +57,7 @@ impl SharedMapData {
         };
         Self {
             base_domain,
+            server_url: String::new(),
             region_count: derp_map.regions.len(),
             derp_map: json::plain(derp_map),
             derp_version: 0,
@@ -77,6 +80,11 @@ impl SharedMapData {
             dial_plan,
             ..self
         }
+    }
+
+    /// The same with this URL of the server.
+    pub fn with_server_url(self, server_url: String) -> Self {
+        Self { server_url, ..self }
     }
 
     /// The same with this newest client release.

@@ -138,6 +138,20 @@ mod tests {
         assert_eq!(template("other", &[], &[]), None);
     }
 
+    /// `hearth ssh approve` runs there.
+    #[test]
+    fn no_template_has_a_rule_with_a_check_for_the_router() {
+        let home = home(&["anna"], &["tag:router", "tag:home"]);
+        let [anna, router, other] = [1, 2, 3].map(|number| NodeId::new(number).unwrap());
+        let mut checks = 0;
+        for name in TEMPLATES {
+            let compiled = check(&template(name, &[], &[]).unwrap(), &home).unwrap();
+            assert_eq!(compiled.ssh_check(anna, router, "root"), None, "{name}");
+            checks += usize::from(compiled.ssh_check(anna, other, "root").is_some());
+        }
+        assert!(checks > 0, "none has a check at all");
+    }
+
     #[test]
     fn users_with_the_names_of_examples_are_no_examples() {
         let users = |names: &[&str]| -> Vec<String> {

@@ -33,7 +33,17 @@ impl SecretKind {
     }
 }
 
-/// SHA-256 of the secret part of a key. Compared in constant time.
+/// SHA-256 of the secret part of a key. Compared in constant time, which is the only comparison that it has: it is in no
+/// order, and cannot be looked up.
+///
+/// ```compile_fail,E0277
+/// use hearth_core::state::secret::SecretHash;
+/// std::collections::BTreeSet::from([SecretHash::of("a")]);
+/// ```
+/// ```compile_fail,E0277
+/// use hearth_core::state::secret::SecretHash;
+/// std::collections::HashSet::from([SecretHash::of("a")]);
+/// ```
 #[derive(Clone, Copy, Eq)]
 pub struct SecretHash([u8; 32]);
 

@@ -13,6 +13,7 @@ use crate::status::names;
 use hearth_core::doctor;
 use hearth_core::doctor::public_url::PublicCheck;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
+use hearth_core::netmap::dns::taken_names;
 use hearth_core::state::model::PendingState;
 use hearth_core::state::snapshot::Snapshot;
 
@@ -98,6 +99,8 @@ impl ApiCall<'_> {
             is_closed: about.is_closed || about.policy_status.borrow().is_closed(&snapshot),
             local_v4: local_v4(),
             unconfirmed_names: self.unconfirmed_names(&snapshot),
+            taken_names: self.taken_names(&snapshot),
+            opening: about.opening.clone(),
             warnings: (about.warnings.iter().cloned())
                 .chain(trouble)
                 .chain(about.proxies.warning())
@@ -110,6 +113,12 @@ impl ApiCall<'_> {
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),
         }
+    }
+
+    /// See [`taken_names`].
+    pub(super) fn taken_names(&self, snapshot: &Snapshot) -> Vec<String> {
+        let shared = self.admin.about.tailnet.borrow().clone();
+        taken_names(snapshot, &shared)
     }
 
     /// See [`names::unconfirmed`].

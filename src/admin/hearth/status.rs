@@ -62,7 +62,8 @@ impl ApiCall<'_> {
         let about = &self.admin.about;
         let trouble = about.policy_status.borrow().trouble(&snapshot);
         let ambiguous = policy::ambiguous_users(&snapshot);
-        let warnings = about.warnings.iter().cloned().chain(trouble);
+        let opening = about.opening.iter().cloned();
+        let warnings = opening.chain(about.warnings.iter().cloned()).chain(trouble);
         let dropped = nodes.iter().filter_map(|node| {
             let text = self.admin.dropped_routes(node.id)?;
             Some(format!("{}: {text}", node.label))
@@ -70,6 +71,7 @@ impl ApiCall<'_> {
         let warnings = warnings
             .chain(ambiguous)
             .chain(self.unconfirmed_names(&snapshot))
+            .chain(self.taken_names(&snapshot))
             .chain(about.proxies.warning())
             .chain(self.public_url_warnings())
             .chain(about.copies.borrow().warning())

@@ -29,7 +29,12 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             let answer = ctx
                 .client
                 .get(&node_path(&ctx.client, &which.text(), "")?)?;
-            ctx.node(&answer, |node| card(&details(node)))
+            let NodeAnswer { node } = read(&answer)?;
+            let server_url = match node.requested_tags.is_empty() {
+                true => String::new(),
+                false => lookup::status(&ctx.client)?.server_url,
+            };
+            ctx.node(&answer, |node| card(&details(node, &server_url)))
         }
         Nodes::Rename(names) => rename(ctx, names),
         Nodes::Expire {
@@ -281,7 +286,7 @@ fn state(node: &Node) -> &'static str {
     }
 }
 
-fn details(node: &Node) -> Vec<(&'static str, String)> {
+fn details(node: &Node, server_url: &str) -> Vec<(&'static str, String)> {
     let list = |texts: &[String]| cell(&texts.join(", "));
     let mut lines = vec![
         ("ID", node.id.clone()),
@@ -310,11 +315,14 @@ fn details(node: &Node) -> Vec<(&'static str, String)> {
         None => {
             let ephemeral = "yes: deleted when it logs out or stays offline";
             lines.extend(node.ephemeral.then(|| ("Ephemeral", ephemeral.to_owned())));
-            let requested = list(&node.requested_tags);
-            let advice = "(log in again to apply: tailscale up --force-reauth)";
-            lines.extend(
-                (!requested.is_empty()).then(|| ("Requested", format!("{requested} {advice}"))),
-            );
+            lines.extend((!node.requested_tags.is_empty()).then(|| {
+                let requested = list(&node.requested_tags);
+                let tags = cell(&node.requested_tags.join(","));
+                let command = format!(
+                    "tailscale up --force-reauth --login-server={server_url} --advertise-tags={tags}"
+                );
+                ("Requested", format!("{requested} (to apply: {command})"))
+            }));
             lines.push(("Machine key", node.machine_key.clone()));
             lines.push(("Disco key", node.disco_key.clone()));
         }

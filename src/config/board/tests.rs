@@ -142,6 +142,16 @@ fn within_a_class_the_limits_leave_room_for_each_other() {
 }
 
 #[test]
+fn small_classes_take_small_bodies() {
+    let of = |mib: usize| {
+        let class = Class::all().into_iter().find(|class| class.ram_mib == mib);
+        let limits = class.unwrap_or_else(|| panic!("{mib}")).limits;
+        (limits.map_body >> 10, limits.register_body >> 10)
+    };
+    assert_eq!((of(64), of(128), of(256)), ((16, 16), (16, 16), (32, 32)));
+}
+
+#[test]
 fn the_class_follows_from_what_the_kernel_leaves_of_the_memory() {
     for (mib, class) in [
         (0, "memory-64"),

@@ -225,9 +225,11 @@ impl Watcher {
             }
             tailnet.send_if_modified(|now| {
                 let dial_plan = DialPlan::new(&self.advertised.server);
-                let is_other = dial_plan != now.dial_plan;
+                let server_url = self.listening.server_url.to_string();
+                let is_other = dial_plan != now.dial_plan || server_url != now.server_url;
                 if is_other {
-                    *now = Arc::new((**now).clone().with_dial_plan(dial_plan));
+                    let new = (**now).clone().with_dial_plan(dial_plan);
+                    *now = Arc::new(new.with_server_url(server_url));
                 }
                 is_other
             });

@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::store::check::Check;
+use crate::store::simulation::{Disk, Plan};
 use crate::store::{BACKUPS, NEW_NAME, Notice, Verdict, rewrite, verify};
 
 /// A data directory with a tailnet.
@@ -40,6 +42,31 @@ fn a_first_start_leaves_one_file_and_a_leftover_of_another_is_removed() {
     drop(store);
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_leaves_nothing_in_the_way_of_the_next_one() {
+    let open = |disk: &Disk| Store::open_in(Arc::new(disk.clone()), CACHE, Check::Here);
+    for writes in 0.. {
+        let disk = Disk::default();
+        disk.plan(Plan {
+            writes_until: Some(writes),
+            is_full: true,
+            ..Plan::default()
+        });
+        let Err(fault) = open(&disk) else {
+            assert!(writes > 1, "it takes several writes");
+            break;
+        };
+        assert!(matches!(fault, StoreError::Create { .. }), "{fault}");
+        assert_eq!(disk.content(FILE_NAME), None, "after {writes} writes");
+        // Room was made.
+        disk.plan(Plan::default());
+        let (_, loaded) = open(&disk).unwrap_or_else(|fault| panic!("{writes}: {fault}"));
+        assert_eq!(loaded.notice, None);
+        assert!(loaded.unwritable.is_none());
+        assert_eq!(disk.content(NEW_NAME), None);
+    }
 }
 
 /// It was taken for a first start: new keys, an empty tailnet.

@@ -541,3 +541,41 @@ fn a_router_may_be_named_by_its_number() {
     let sent = settings_of(&tailnet, &world, 1);
     assert_eq!(sent["Resolvers"][0]["Addr"], json!(v4(&world, 2)));
 }
+
+#[test]
+fn records_of_all_files_with_the_name_of_a_device_are_named() {
+    let (mut world, _) = World::with_user();
+    let id = world.node_number(1);
+    world.apply(Command::RenameNode(id, "nas".into())).unwrap();
+    let record = |name: &str, value: &str| DnsRecord::parse(name, "", value).unwrap();
+    let settings = DnsSettings {
+        records: vec![
+            record("NAS", "192.168.1.2"),
+            record("nas", "fd00::2"),
+            record("printer", "192.168.1.3"),
+            record("nas", "nas.t.net"),
+            record("nas.example.org", "192.168.1.2"),
+        ],
+        ..DnsSettings::default()
+    };
+    let sources = |settings: DnsSettings| DnsSources {
+        settings: Arc::new(settings),
+        file_records: [record("nas.t.net", "192.168.1.4")].into(),
+        ..DnsSources::default()
+    };
+    world.set_policy(
+        r#"{"extraDNSRecords": [{"Name": "nas.t.net", "Type": "A", "Value": "192.168.1.5"}]}"#,
+    );
+    let shared = SharedMapData::new("t.net".into(), &Default::default());
+    let found = taken_names(&world.snapshot(), &shared.with_dns(sources(settings)));
+    let sources: Vec<&str> = found
+        .iter()
+        .filter_map(|line| {
+            assert!(line.contains(&format!("(node {id})")), "{line}");
+            line.strip_prefix("the DNS record nas (")?.split(')').next()
+        })
+        .collect();
+    assert_eq!(sources, ["configuration", "policy", "records file"]);
+    let alone = taken_names(&world.snapshot(), &shared);
+    assert_eq!(alone.len(), 1, "{alone:?}");
+}

@@ -1,6 +1,7 @@
 //! How a change of the owner, and an expiry, show at others.
 
 use super::*;
+use crate::state::command::{Register, RequestedExpiry};
 use crate::state::model::Presence;
 
 /// A device that was given to somebody else was shown as one of `userid:2`.
@@ -91,4 +92,24 @@ fn an_expired_node_is_offline_for_its_peers_at_once_and_online_again_when_it_is_
     let node = scene.world.model.node(NodeId::new(2).expect("not zero"));
     let presence = node.expect("it is there").presence;
     assert!(matches!(presence, Presence::Offline { .. }));
+}
+
+#[test]
+fn a_device_that_logs_out_is_offline_for_its_peers_at_once() {
+    let mut scene = Scene::introduced(2);
+    scene.connect(NodeId::FIRST);
+    scene.catch_up(0);
+    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], true);
+    let two = scene.world.model.node(NodeId::new(2).expect("not zero"));
+    let two = two.expect("it is there").clone();
+    assert!(matches!(two.presence, Presence::Online(_)));
+    let logout = Register {
+        key: two.key,
+        expiry: RequestedExpiry::Logout,
+        ..plain(2, 2)
+    };
+    scene.world.register(logout).expect("it is its own key");
+    scene.catch_up(0);
+    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], false);
+    assert_eq!(scene.viewers[0].client.peers[&2]["Expired"], true);
 }

@@ -74,6 +74,12 @@ return view.extend({
 					return answer.error ? answer : calls.approveLogin(login.id, owner.value);
 				});
 			};
+			// Tags take the place of the owner, and the policy may give them more than a person has.
+			const question = login.tags.length ? {
+				title: _('Approve %s with tags?').format(parts.name(login.name)),
+				text: _('It requests %s. Once approved, it has these tags and belongs to no user. To add it without tags, reject it and log it in without --advertise-tags.').format(parts.words(login.tags.join(', '), 253)),
+				label: _('Approve with tags')
+			} : null;
 			return {
 				attributes: { 'data-login': login.id },
 				cells: [
@@ -83,7 +89,7 @@ return view.extend({
 					[ parts.ago(login.created) ],
 					[ E('code', { 'style': 'white-space:nowrap' }, [ parts.shortKey(login.machine_key) ]) ],
 					[ owner ],
-					this.decision(approve, function() { return calls.rejectLogin(login.id); })
+					this.decision(approve, function() { return calls.rejectLogin(login.id); }, question)
 				]
 			};
 		}, this));
@@ -120,14 +126,20 @@ return view.extend({
 		]);
 	},
 
-	// Buttons that approve or reject what waits for it.
-	decision: function(approve, reject) {
-		const button = L.bind(function(label, style, call) {
-			return parts.button(label, style, L.bind(function() {
-				return parts.change(call(), L.bind(this.refresh, this));
-			}, this));
+	// Buttons that approve or reject what waits for it; `question` is asked before it is approved.
+	decision: function(approve, reject, question) {
+		const change = L.bind(function(call) {
+			return parts.change(call(), L.bind(this.refresh, this));
 		}, this);
-		return [ button(_('Approve'), 'apply', approve), ' ', button(_('Reject'), 'reset', reject) ];
+		const ask = function() {
+			return question
+				? parts.confirm(question.title, question.text, question.label, function() { return change(approve); })
+				: change(approve);
+		};
+		return [
+			parts.button(_('Approve'), 'apply', ask), ' ',
+			parts.button(_('Reject'), 'reset', function() { return change(reject); })
+		];
 	},
 
 	renderNodes: function(answer) {
