@@ -7,11 +7,12 @@
 //! - `check` says whether a file is whole, by redb's checks, `seal`'s checksums and the manifest.
 //! - `backing` is the file under redb: in memory until the first change, the header last.
 //! - `fresh` writes a whole new file, which replaces one that is not trusted.
-//! - `folder` is the directory, a seam for tests; `read`, `write`, `load`, `entry` and `schema` are the contents.
+//! - `folder` is the directory, a seam for tests, and `directory` a real one; `read`, `write`, `load`, `entry` and `schema` are the contents.
 
 mod audit;
 mod backing;
 mod check;
+mod directory;
 mod entry;
 mod fault;
 mod folder;

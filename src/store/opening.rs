@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 
 use super::backing::Backing;
 use super::check::{Check, Verdict, report};
+use super::directory::Directory;
 use super::fault::{StoreError, WriteFault};
-use super::folder::{DataFile, Directory, Folder};
+use super::folder::{DataFile, Folder};
 use super::fresh::{Fresh, NotPlaced};
 use super::load::{self, Kept, Loaded, Notice, ServerSecrets};
 use super::read::{Reader, damaged};

@@ -12,10 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::check::Check;
 use super::folder::{DataFile, Folder, Lock};
-use super::load::Loaded;
-use super::{FILE_NAME, Store};
 pub(super) use chance::Chance;
 
 /// How a disk handles writes.
@@ -69,6 +66,8 @@ pub(super) struct Plan {
     pub(super) folder_syncs: usize,
     /// After how many writes the others fail.
     pub(super) writes_until: Option<usize>,
+    /// After how many reads the others fail.
+    pub(super) reads_until: Option<usize>,
     /// With which error writes fail.
     pub(super) is_full: bool,
     /// Whether files can be created.
@@ -355,6 +354,17 @@ impl State {
         self.log.push(step);
     }
 
+    fn may_read(&mut self) -> io::Result<()> {
+        match &mut self.plan.reads_until {
+            Some(0) => Err(io::Error::other("I/O error")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn may_write(&mut self) -> io::Result<()> {
         match &mut self.plan.writes_until {
             Some(0) if self.plan.is_full => Err(io::ErrorKind::StorageFull.into()),
@@ -380,7 +390,8 @@ impl DataFile for SimulatedFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.disk.readable()?;
+        let mut state = self.disk.readable()?;
+        state.may_read()?;
         let start = usize::try_from(offset).unwrap();
         let content = state.files[self.file].get(start..start + out.len());
         out.copy_from_slice(content.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -517,18 +528,5 @@ impl Folder for Disk {
 
     fn path(&self, name: &str) -> PathBuf {
         Path::new("/simulated").join(name)
-    }
-}
-
-impl Store {
-    /// The database on such a disk, which is new if the disk is.
-    pub(crate) fn on(disk: &Disk) -> (Self, Loaded) {
-        Self::open_in(Arc::new(disk.clone()), 1 << 18, Check::Here)
-            .unwrap_or_else(|fault| panic!("{FILE_NAME} cannot be opened: {fault}"))
-    }
-
-    /// The same, for tests of what is above.
-    pub(crate) fn failing(_directory: &Path, disk: Disk) -> (Self, Loaded) {
-        Self::on(&disk)
     }
 }

@@ -57,7 +57,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
             "interfaces",
             "config",
             "cli/output/terminal",
-            "store/folder",
+            "store/directory",
         ],
     ),
     ("tracing_subscriber", &["logging"]),

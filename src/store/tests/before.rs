@@ -5,7 +5,7 @@ use std::io;
 
 use redb::{Builder, Database, StorageBackend};
 
-use super::crash::{Opened, Reply, Subject};
+use super::judge::{Opened, Reply, Subject};
 use super::*;
 use crate::store::folder::{DataFile, Folder};
 use crate::store::read::Reader;

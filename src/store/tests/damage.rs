@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::before::Before;
-use super::crash::Subject;
+use super::judge::Subject;
 use super::*;
 use crate::store::check::{Check, inspect};
 use crate::store::folder::Folder;

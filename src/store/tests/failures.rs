@@ -66,6 +66,7 @@ const BROKEN: Plan = Plan {
     syncs: 1,
     folder_syncs: 0,
     writes_until: None,
+    reads_until: None,
     is_full: false,
     no_new_files: false,
     drops_pages: false,

@@ -2,6 +2,7 @@ mod before;
 mod crash;
 mod damage;
 mod failures;
+mod judge;
 mod opening;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,8 @@ use std::time::Duration;
 use super::entry;
 use super::schema;
 use super::write::Writer;
+use crate::store::check::Check;
+use crate::store::simulation::Disk;
 use crate::store::{AuditLimits, FILE_NAME, Loaded, Store, StoreError};
 use hearth_core::clock::End;
 use hearth_core::id::NodeId;
@@ -81,6 +84,17 @@ fn eventful() -> World {
 }
 
 impl Store {
+    /// The database on such a disk, which is new if the disk is.
+    pub(crate) fn on(disk: &Disk) -> (Self, Loaded) {
+        Self::open_in(Arc::new(disk.clone()), 1 << 18, Check::Here)
+            .unwrap_or_else(|fault| panic!("{FILE_NAME} cannot be opened: {fault}"))
+    }
+
+    /// The same, for tests of what is above.
+    pub(crate) fn failing(_directory: &Path, disk: Disk) -> (Self, Loaded) {
+        Self::on(&disk)
+    }
+
     /// Changes what the file has, in a way that it is none the worse for.
     fn tamper(&mut self, change: impl FnOnce(&mut Writer<'_>)) {
         let manifest = self.manifest;

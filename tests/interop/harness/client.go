@@ -63,6 +63,20 @@ func NewClient(t T, url, hostname string, version tailcfg.CapabilityVersion) *Cl
 	return c
 }
 
+// DialClient is NewClient of the current version that may fail, for tests in which the
+// server may be gone. The caller closes it.
+func DialClient(url, hostname string) (*Client, error) {
+	c := &Client{
+		URL: url, Hostname: hostname, Version: tailcfg.CurrentCapabilityVersion,
+		Machine: key.NewMachine(), Node: key.NewNode(), Disco: key.NewDisco(),
+	}
+	serverKey, err := FetchServerKey(url, c.Version)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.connect(serverKey)
+}
+
 // connect sets up the Noise client; the connection is made by the first request.
 func (c *Client) connect(serverKey key.MachinePublic) error {
 	noise, err := ts2021.NewClient(ts2021.ClientOpts{
