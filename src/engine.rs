@@ -14,8 +14,12 @@ mod disk_thread;
 mod handle;
 mod journal;
 mod places;
+#[cfg(test)]
+mod simulated;
 
 pub use handle::{Handle, Reply};
+#[cfg(test)]
+pub(crate) use simulated::{Simulated, Stop};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -181,47 +185,18 @@ impl Engine {
 
     fn start_with(
         store: Store,
-        mut loaded: Loaded,
+        loaded: Loaded,
         settings: Settings,
-        (queue, batch): (usize, usize),
+        bounds: (usize, usize),
         patience: Patience,
     ) -> std::io::Result<(Self, Handle)> {
-        let now = system_clock::now();
-        let access = match loaded.unwritable.take() {
-            Some(fault) => Access::Refused {
-                fault: Access::Writable.fault_now(cause_of(&fault), &fault.to_string(), now),
-                again: now.mono.saturating_add(patience.retry),
-            },
-            None => Access::Writable,
-        };
-        let model = model_of(loaded, settings, now);
-        let snapshot = Snapshot::of(&model, access.fault().cloned());
-        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
-        let max_nodes = model.settings.max_nodes;
-        let (commands, inbox) = sync_channel(queue.saturating_add(NOTICES));
-        let closed = Arc::<ClosedStreams>::default();
-        let writer = Writer {
-            model,
-            disk: DiskThread::start(store)?,
-            publish,
-            batch,
-            patience,
-            access,
-            journal: Journal::new(max_nodes),
-            closed: closed.clone(),
-            device_writes: DeviceWrites::new(max_nodes),
-            unwritten: Vec::new(),
-        };
+        let disk = DiskThread::start(store)?;
+        let (writer, inbox, handle) = Writer::new(disk, loaded, settings, bounds, patience);
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .stack_size(STACK_BYTES)
             .spawn(move || writer.run(&inbox))?;
-        let handle = Handle {
-            commands: commands.clone(),
-            places: Places::new(queue),
-            closed,
-            snapshots,
-        };
+        let commands = handle.commands.clone();
         Ok((Self { commands, thread }, handle))
     }
 
@@ -309,36 +284,99 @@ struct Writer {
 }
 
 impl Writer {
+    /// A writer that has what the database holds, its inbox, and where commands are sent.
+    fn new(
+        disk: DiskThread,
+        mut loaded: Loaded,
+        settings: Settings,
+        (queue, batch): (usize, usize),
+        patience: Patience,
+    ) -> (Self, Receiver<Message>, Handle) {
+        let now = system_clock::now();
+        let access = match loaded.unwritable.take() {
+            Some(fault) => Access::Refused {
+                fault: Access::Writable.fault_now(cause_of(&fault), &fault.to_string(), now),
+                again: now.mono.saturating_add(patience.retry),
+            },
+            None => Access::Writable,
+        };
+        let model = model_of(loaded, settings, now);
+        let snapshot = Snapshot::of(&model, access.fault().cloned());
+        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        let max_nodes = model.settings.max_nodes;
+        let (commands, inbox) = sync_channel(queue.saturating_add(NOTICES));
+        let closed = Arc::<ClosedStreams>::default();
+        let writer = Writer {
+            model,
+            disk,
+            publish,
+            batch,
+            patience,
+            access,
+            journal: Journal::new(max_nodes),
+            closed: closed.clone(),
+            device_writes: DeviceWrites::new(max_nodes),
+            unwritten: Vec::new(),
+        };
+        let handle = Handle {
+            commands,
+            places: Places::new(queue),
+            closed,
+            snapshots,
+            #[cfg(test)]
+            wake: Arc::default(),
+        };
+        (writer, inbox, handle)
+    }
+
     fn run(mut self, inbox: &Receiver<Message>) {
         let mut stopping = false;
         while !stopping {
-            let now = system_clock::now();
-            self.look_at_disk(now);
-            let due = self.next_deadline(now);
-            let wait = self.wakes_at(due, now).saturating_sub(now.mono);
-            let mut batch = Vec::new();
-            match inbox.recv_timeout(wait) {
-                Ok(message) => batch.push(message.taken()),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => stopping = true,
-            }
-            // While the database fails, one at a time: what needs no disk still goes through.
-            let most = if self.is_blocked() { 1 } else { self.batch };
-            let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
-            batch.extend(more.map(Message::taken));
-            stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
-            let closed = self.closed.take();
-            let now = system_clock::now();
-            // What time brings is written before: should that fail, commands that need no disk do not fail with it.
-            let was_set = apply::was_set(&self.model, now) && !self.is_blocked();
-            if was_set || due <= now.mono {
-                self.handle(Vec::new(), &[], now, false);
-            }
-            if stopping || !batch.is_empty() || !closed.is_empty() {
-                self.handle(batch, &closed, now, stopping);
-            }
+            let (due, wait) = self.wait();
+            let first = inbox.recv_timeout(wait);
+            stopping = self.turn(due, first, inbox);
         }
         self.disk.close(self.patience.close);
+    }
+
+    /// Looks at the disk. Returns when there is something to do without a command, and how long to wait for one.
+    fn wait(&mut self) -> (Duration, Duration) {
+        let now = system_clock::now();
+        self.look_at_disk(now);
+        let due = self.next_deadline(now);
+        (due, self.wakes_at(due, now).saturating_sub(now.mono))
+    }
+
+    /// Deals with a message and what else waits, and with what is due. Returns whether to stop.
+    fn turn(
+        &mut self,
+        due: Duration,
+        first: Result<Message, RecvTimeoutError>,
+        inbox: &Receiver<Message>,
+    ) -> bool {
+        let mut batch = Vec::new();
+        let mut stopping = false;
+        match first {
+            Ok(message) => batch.push(message.taken()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => stopping = true,
+        }
+        // While the database fails, one at a time: what needs no disk still goes through.
+        let most = if self.is_blocked() { 1 } else { self.batch };
+        let more = inbox.try_iter().take(most.saturating_sub(batch.len()));
+        batch.extend(more.map(Message::taken));
+        stopping |= batch.iter().any(|message| matches!(message, Message::Stop));
+        let closed = self.closed.take();
+        let now = system_clock::now();
+        // What time brings is written before: should that fail, commands that need no disk do not fail with it.
+        let was_set = apply::was_set(&self.model, now) && !self.is_blocked();
+        if was_set || due <= now.mono {
+            self.handle(Vec::new(), &[], now, false);
+        }
+        if stopping || !batch.is_empty() || !closed.is_empty() {
+            self.handle(batch, &closed, now, stopping);
+        }
+        stopping
     }
 
     /// Whether changes are refused because the database cannot be written.

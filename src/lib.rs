@@ -33,6 +33,8 @@ pub mod routes;
 pub mod server;
 pub mod service;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod store;
 pub mod supervise;

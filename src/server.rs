@@ -1,7 +1,8 @@
 //! The control server: starts its parts in order and stops them in order.
 
+pub(crate) mod assembly;
 mod banner;
-mod base;
+pub(crate) mod base;
 mod copies;
 mod copy_store;
 mod dns;
@@ -16,52 +17,27 @@ mod wan;
 #[cfg(feature = "standalone-relay")]
 pub use standalone::run as run_relay;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use hearth_derp::ServerSecret;
 use hearth_derp::relay::Relay;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::watch;
 
-use crate::admin::authenticate::ApiKeyGate;
-use crate::admin::backups::Backups;
-use crate::admin::{AdminContext, ServerInfo};
-use crate::api::BoardStatus;
-use crate::backup::whole::Source;
-use crate::config::{Admission, Choice, Config};
-use crate::control::c2n::NodeCalls;
-use crate::control::coalesce::coalesce_snapshots;
-use crate::control::context::{ControlContext, ControlParts};
-use crate::control::route_failover::probe_routers;
-use crate::control::ts2021::NoiseServer;
+use crate::config::Config;
 use crate::engine::{Engine, Handle};
-
 use crate::logging::LogControl;
-use crate::net::gate::Gate;
 use crate::net::tls::TlsError;
-use crate::relay::context::RelayContext;
-use crate::relay::derp_map::Regions;
-use crate::relay_key::node_key;
-use crate::routes::table::ROUTES;
-use crate::routes::{MACHINE, Router};
 use crate::service::{Sockets, SystemdNotifier};
-use crate::status::client_reports::ClientReports;
-use crate::status::http_counters::HttpCounters;
-use crate::status::public_url::DroppedUpgrades;
-use crate::status::ssh_checks::SshChecks;
+use crate::shutdown::Signals;
 use crate::store::{AuditLimits, Notice, Store, StoreError};
-use crate::web::{WebContext, WrongKeys};
+use assembly::{Assembly, Parts};
 use base::Base;
-use copies::Copies;
-use dns::Dns;
-use hearth_core::keys::{ChallengeKey, MachineSecret};
-use hearth_core::netmap::{DialPlan, SharedMapData};
+use hearth_core::keys::MachineSecret;
 use hearth_core::state::addr::Prefixes;
 use hearth_core::state::model::Settings;
-use hearth_core::state::secret::{NoRandomness, random};
-use policy::PolicyFile;
+use hearth_core::state::secret::NoRandomness;
 use public_url::{Prober, ProberParts};
 use wan::{Watcher, WatcherParts};
 
@@ -192,6 +168,7 @@ async fn serve(
     sockets: Sockets,
     notifier: &SystemdNotifier,
 ) -> Result<(), ServeError> {
+    let signals = Signals::new().map_err(system("signal handlers"))?;
     let (base, listeners) = Base::open(config, sockets).await?;
     let (tasks, shutdown) = (base.tasks.clone(), base.shutdown.clone());
     let (checks, checked) = watch::channel(None);
@@ -202,53 +179,10 @@ async fn serve(
         checks: checked,
         saver: base.saver.clone(),
     });
-
-    let (mut policy, policy_status) = PolicyFile::new(&config.policy, engine.clone());
-    policy.load().await;
-    let reload_policy = Arc::new(Notify::new());
-    tasks.spawn(
-        "policy",
-        policy.watch(reload_policy.clone(), shutdown.clone()),
-    );
-    let mut regions = Regions::new(
-        &config.derp,
-        watcher.region(),
-        config.limits.derp_map,
-        &config.data_dir,
-        base.outbound.clone(),
-        base.saver.clone(),
-    );
-    let (dns_settings, settings) = watch::channel(Arc::new(config.dns.clone()));
-    let mut dns = Dns::new(settings);
-    let tailnet = SharedMapData::new(
-        config.base_domain.to_string(),
-        &regions.at_start(&engine.snapshot()),
-    );
-    let tailnet = tailnet.with_dns(dns.look());
-    let tailnet = tailnet
-        .with_dial_plan(DialPlan::new(watcher.server()))
-        .with_server_url(base.addresses.server_url.to_string())
-        .with_latest_client(config.clients.latest_version);
-    let (new_tailnet, tailnet) = watch::channel(Arc::new(tailnet));
-    let reserving = dns::reserve_names(engine.clone(), tailnet.clone()).await;
-    tasks.spawn("reserved names", reserving);
-    let naming = dns::warn_of_names(engine.watch(), tailnet.clone(), shutdown.clone());
-    tasks.spawn("names", naming);
-    let reload_regions = Arc::new(Notify::new());
-    let keeping = regions.keep(
-        new_tailnet.clone(),
-        engine.watch(),
-        reload_regions.clone(),
-        shutdown.clone(),
-    );
-    tasks.spawn("DERP map", keeping);
-    tasks.spawn("dns", dns.keep(new_tailnet.clone(), shutdown.clone()));
-    let labels = ROUTES.iter().map(|route| (route.verb.name(), route.path));
-    let counters = Arc::new(HttpCounters::new(labels));
+    let counters = assembly::counters();
     let states = Some(engine.watch());
-    let derp_key = derp.public();
+    let relay_key = derp.public();
     let metrics = base.start_relay(config, derp, states, Some(counters.clone()));
-    let names = base.start_names(config);
     let wan = watcher.place();
     let parts = ProberParts {
         outbound: base.outbound.clone(),
@@ -260,108 +194,33 @@ async fn serve(
         wan: wan.clone(),
     };
     let (prober, public_url) = Prober::new(parts, checks);
-    let watching = watcher.keep(
-        new_tailnet.clone(),
-        names.clone(),
-        tasks.clone(),
-        shutdown.clone(),
-    );
-    tasks.spawn("public addresses", watching);
-    let keys = (noise.public().to_string(), node_key(&derp_key).to_string());
-    let scratch = config.socket.parent().unwrap_or(&config.data_dir);
-    let url = base.addresses.server_url.clone();
-    let source = Source::of(config, url.to_string());
-    let backups = Arc::new(Backups::new(engine.clone(), source, url, keys, scratch));
-    let (copying, copy_status) = Copies::new(
-        config.backup.clone(),
-        &config.data_dir,
-        backups.clone(),
-        engine.clone(),
-    );
-    tasks.spawn("automatic backups", copying.keep(shutdown.clone()));
-    let challenge = ChallengeKey::from_bytes(random()?);
-    let http_limits = base::http_limits(&config.limits);
-    let noise = NoiseServer::new(noise, challenge, http_limits, shutdown.clone());
-    let calls = Arc::new(NodeCalls::new(
-        base.addresses.server_url.clone(),
-        &config.limits,
-    ));
-    let reports = Arc::new(ClientReports::new(config.limits.audit_entries));
-    let ssh_checks = Arc::new(SshChecks::new(config.limits.ssh_checks));
-    let (sender, updates) = watch::channel(engine.snapshot());
-    let coalescing = coalesce_snapshots(engine.watch(), tailnet.clone(), sender, shutdown.clone());
-    tasks.spawn("snapshots for map streams", coalescing);
-    let control = ControlContext::new(ControlParts {
+    let parts = Parts {
         engine: engine.clone(),
-        updates,
-        tailnet: tailnet.clone(),
-        limits: config.limits.clone(),
-        server_url: base.addresses.server_url.clone(),
-        noise: Arc::new(noise),
-        calls: calls.clone(),
-        reports: reports.clone(),
-        ssh_checks: ssh_checks.clone(),
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-        counters: counters.clone(),
-    });
-    let dropped_upgrades = Arc::new(DroppedUpgrades::default());
-    let about = ServerInfo {
-        addresses: base.addresses.clone(),
-        base_domain: config.base_domain.to_string(),
-        tailnet,
-        warnings: config.warnings.iter().map(ToString::to_string).collect(),
         opening,
-        is_closed: config.is_closed,
-        board: board_status(&config.board),
-        policy_status: policy_status.clone(),
+        noise,
+        relay_key,
+        counters,
+        metrics: metrics.clone(),
+        region: watcher.region(),
+        advertised: watcher.server().to_vec(),
         wan,
         public_url,
-        dropped_upgrades: dropped_upgrades.clone(),
-        served: base.certificate.clone(),
-        certificate_is_own: base.pin.is_some(),
-        memory_budget: config.board.budget(),
-        relay: metrics.clone(),
-        copies: copy_status,
-        proxies: base.proxies.clone(),
     };
-    let router = Router {
-        control: control.clone(),
-        relay: RelayContext {
-            relay: metrics.relay.clone(),
-            names,
-        },
-        admin: AdminContext {
-            engine: engine.clone(),
-            limits: config.limits.clone(),
-            calls,
-            reports,
-            ssh_checks: ssh_checks.clone(),
-            backups,
-            about,
-            policy_lock: Mutex::default(),
-            gate: ApiKeyGate::default(),
-        },
-        web: WebContext {
-            engine: engine.clone(),
-            server_url: base.addresses.server_url.clone(),
-            policy: policy_status,
-            ssh_checks,
-            wrong_keys: WrongKeys::default(),
-        },
-        counters,
-        dropped_upgrades,
-    };
-    base.serve(config, listeners, Arc::new(router), &metrics)?;
+    let Assembly {
+        router,
+        tailnet,
+        names,
+        dns_settings,
+        reload_policy,
+        reload_regions,
+    } = assembly::assemble(config, &base, parts).await?;
+    let watching = watcher.keep(tailnet.clone(), names, tasks.clone(), shutdown.clone());
+    tasks.spawn("public addresses", watching);
+    let control = router.control.clone();
+    base.serve(config, listeners, router, &metrics)?;
     let is_configured = !config.server_url_is_computed;
     tasks.spawn("public URL", prober.keep(is_configured, shutdown.clone()));
-    let probing = probe_routers(control.clone(), config.routes);
-    tasks.spawn("route probes", probing);
-    tasks.spawn("uplink", wan::watch_uplink(new_tailnet, shutdown));
-    let relay = metrics.relay.clone();
-    let relay = relay.filter(|_| config.derp.admission == Admission::Tailnet);
-    let watching = watch_admission(control.clone(), relay, base.gate.clone());
-    tasks.spawn("admission", watching);
+    tasks.spawn("uplink", wan::watch_uplink(tailnet, shutdown));
 
     let text = banner::banner(config, &base.addresses, &engine.snapshot());
     base::print(&text);
@@ -375,58 +234,13 @@ async fn serve(
         reload_policy.notify_one();
         notify::ready(notifier, &control);
     };
-    base.run(config, log, (reload, &mut reloaded), notifier, &metrics)
+    let reloading = (reload, &mut reloaded as &mut dyn FnMut(Option<Config>));
+    base.run(signals, config, log, reloading, notifier, &metrics)
         .await;
     Ok(())
 }
 
-/// Drops cached data of deleted nodes, and disconnects relay clients that are no longer admitted; `relay` is
-/// `None` if admission does not depend on the tailnet. Control connections of machines without a node count as those of
-/// strangers again.
-async fn watch_admission(context: Arc<ControlContext>, relay: Option<Relay>, gate: Gate) {
-    let mut states = context.engine.watch();
-    let mut seen = states.borrow().admission();
-    loop {
-        tokio::select! {
-            biased;
-            () = context.shutdown.wait() => return,
-            changed = states.changed() => if changed.is_err() { return },
-        }
-        let snapshot = states.borrow_and_update().clone();
-        context.map_cache.prune(&snapshot);
-        if snapshot.admission() != seen {
-            seen = snapshot.admission();
-            let exists = |id| snapshot.node(id).is_some();
-            context.reports.retain(exists);
-            context.ssh_checks.retain(exists);
-            let machines = snapshot.nodes().iter();
-            let machines: BTreeSet<&[u8; 32]> =
-                machines.map(|node| node.machine.as_bytes()).collect();
-            gate.demote(|holder| holder.kind() == MACHINE && !machines.contains(holder.key()));
-            if let Some(relay) = &relay {
-                relay.retain(|key| snapshot.admits(&node_key(key)));
-            }
-        }
-    }
-}
-
-fn board_status(choice: &Choice) -> BoardStatus {
-    let class = choice.class.as_ref().map(|class| class.name);
-    let budget = choice.budget();
-    BoardStatus {
-        name: choice.name().to_owned(),
-        id: choice
-            .board
-            .as_ref()
-            .map(|board| board.id.clone())
-            .unwrap_or_default(),
-        source: choice.source.words().to_owned(),
-        class: class.unwrap_or_default().to_owned(),
-        memory_budget: budget.and_then(|bytes| u64::try_from(bytes).ok()),
-    }
-}
-
-fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> Settings {
     let (v4, v6) = (config.prefixes.v4, config.prefixes.v6);
     let prefixes = Prefixes::new((v4.first(), v4.bits()), (v6.first(), v6.bits()));
     Settings {

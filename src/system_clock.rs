@@ -14,6 +14,10 @@ use nix::time::{ClockId, clock_gettime};
     reason = "this module is the one place that reads clocks"
 )]
 pub fn now() -> Now {
+    #[cfg(test)]
+    if let Some(now) = simulated::now() {
+        return now;
+    }
     let boot = read(ClockId::CLOCK_BOOTTIME);
     let mono = boot.saturating_sub(started(boot));
     let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -34,6 +38,10 @@ fn started(now: Duration) -> Duration {
 
 /// The run of the system. Where the kernel does not name it, no other start of hearth is in the same.
 pub fn boot() -> Boot {
+    #[cfg(test)]
+    if let Some(boot) = simulated::boot() {
+        return boot;
+    }
     let named = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let first = named.as_deref().and_then(|id| id.get(..8));
     let id = first.and_then(|digits| u32::from_str_radix(digits, 16).ok());
@@ -54,6 +62,62 @@ pub fn monotonic() -> Duration {
 /// A clock that counts from boot: every Linux has it, and it is never negative.
 fn read(clock: ClockId) -> Duration {
     clock_gettime(clock).map(Duration::from).unwrap_or_default()
+}
+
+/// The clocks of a simulated machine, for all code of the current thread.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Boot, Now, Timestamp};
+
+    /// What the clocks show.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Clocks {
+        /// When the machine was switched on, on the clock of the runtime.
+        pub(crate) booted: Instant,
+        /// When hearth was started.
+        pub(crate) started: Instant,
+        /// Tells this run of the machine from others.
+        pub(crate) boot: u32,
+        /// What the wall clock showed when the machine was switched on, as it is set now.
+        pub(crate) wall_at_boot: Timestamp,
+    }
+
+    thread_local! {
+        static CLOCKS: Cell<Option<Clocks>> = const { Cell::new(None) };
+    }
+
+    /// Sets them; without clocks those of the system apply.
+    pub(crate) fn set(clocks: Option<Clocks>) {
+        CLOCKS.set(clocks);
+    }
+
+    /// What [`set`] set.
+    pub(crate) fn get() -> Option<Clocks> {
+        CLOCKS.get()
+    }
+
+    pub(super) fn now() -> Option<Now> {
+        let clocks = CLOCKS.get()?;
+        let now = Instant::now();
+        Some(Now {
+            wall: clocks.wall_at_boot.plus(now - clocks.booted),
+            mono: now - clocks.started,
+        })
+    }
+
+    pub(super) fn boot() -> Option<Boot> {
+        let clocks = CLOCKS.get()?;
+        let uptime: Duration = clocks.started - clocks.booted;
+        Some(Boot {
+            id: clocks.boot,
+            uptime,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -90,7 +90,25 @@ pub(super) struct DiskThread {
     jobs: SyncSender<Job>,
     answers: Receiver<Answer>,
     queries: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
+    worker: Worker,
+}
+
+/// Who does the jobs.
+enum Worker {
+    Thread(JoinHandle<()>),
+    /// Whoever sends one, at once: in a simulation there are no threads.
+    #[cfg(test)]
+    Sender(std::sync::Mutex<Inline>),
+}
+
+/// The disk without a thread of its own.
+#[cfg(test)]
+struct Inline {
+    store: Store,
+    jobs: Receiver<Job>,
+    answers: SyncSender<Answer>,
+    queries: Arc<AtomicUsize>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl DiskThread {
@@ -116,8 +134,57 @@ impl DiskThread {
             jobs,
             answers,
             queries,
-            thread,
+            worker: Worker::Thread(thread),
         })
+    }
+
+    /// One whose jobs are done at once, except while `hangs` is set.
+    #[cfg(test)]
+    pub(super) fn inline(store: Store, hangs: Arc<AtomicBool>) -> Self {
+        let (jobs, inbox) = sync_channel(QUERIES_MAX.saturating_add(JOBS));
+        let (outbox, answers) = sync_channel(JOBS);
+        let queries = Arc::<AtomicUsize>::default();
+        let inline = Inline {
+            store,
+            jobs: inbox,
+            answers: outbox,
+            queries: queries.clone(),
+            hangs,
+        };
+        Self {
+            jobs,
+            answers,
+            queries,
+            worker: Worker::Sender(inline.into()),
+        }
+    }
+
+    /// Does the jobs that wait, if no thread does.
+    #[cfg(test)]
+    fn work_inline(&self) {
+        let Worker::Sender(inline) = &self.worker else {
+            return;
+        };
+        let Inline {
+            store,
+            jobs,
+            answers,
+            queries,
+            hangs,
+        } = &mut *inline.lock().expect("no panic while locked");
+        while !hangs.load(Ordering::Acquire)
+            && let Ok(job) = jobs.try_recv()
+        {
+            work(store, job, answers, queries);
+        }
+    }
+
+    /// Queues a job. Does not wait.
+    fn send(&self, job: Job) -> Result<(), TrySendError<Job>> {
+        let sent = self.jobs.try_send(job);
+        #[cfg(test)]
+        self.work_inline();
+        sent
     }
 
     /// Writes a batch, and waits for it no longer than `patience`. Not while the answer to a [`Self::retry`] is due.
@@ -126,7 +193,7 @@ impl DiskThread {
     /// [`CommitError`].
     pub(super) fn commit(&self, batch: Batch, patience: Duration) -> Result<(), CommitError> {
         let batch = Arc::new(batch);
-        if self.jobs.try_send(Job::Commit(batch.clone())).is_err() {
+        if self.send(Job::Commit(batch.clone())).is_err() {
             return Err(CommitError::NotBegun);
         }
         match self.answers.recv_timeout(patience) {
@@ -150,12 +217,14 @@ impl DiskThread {
             is_doubtful,
         };
         // There is always room: QUERIES_MAX bounds the queries, and there is at most one commit that was given up.
-        let _ = self.jobs.try_send(job);
+        let _ = self.send(job);
     }
 
     /// The result of the try that [`Self::retry`] began, once it is there. Does not wait. Late answers of commits that were
     /// given up are skipped, whatever they are: the try comes after them.
     pub(super) fn retried(&self) -> Option<Result<(), StoreError>> {
+        #[cfg(test)]
+        self.work_inline();
         let mut answers = self.answers.try_iter();
         answers.find_map(|answer| match answer {
             Answer::Retry(result) => Some(result),
@@ -179,9 +248,7 @@ impl DiskThread {
             return job.refuse();
         }
         self.queries.fetch_add(1, Ordering::AcqRel);
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
-            self.jobs.try_send(job)
-        {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.send(job) {
             self.queries.fetch_sub(1, Ordering::AcqRel);
             job.refuse();
         }
@@ -193,10 +260,15 @@ impl DiskThread {
         let Self {
             jobs,
             answers,
-            thread,
+            worker,
             ..
         } = self;
         drop(jobs);
+        let thread = match worker {
+            Worker::Thread(thread) => thread,
+            #[cfg(test)]
+            Worker::Sender(_) => return,
+        };
         // At most as many as there are jobs.
         loop {
             match answers.recv_timeout(patience) {
@@ -222,29 +294,33 @@ fn run(
 ) {
     // A failed send means that the engine has ended, which closes the channel of jobs as well.
     for job in jobs {
-        match job {
-            Job::Commit(batch) => {
-                if batch.decide() {
-                    let result = store.commit(&batch.records, &batch.events, &batch.model);
-                    let _ = answers.send(Answer::Commit(result));
-                }
+        work(&mut store, job, answers, queries);
+    }
+}
+
+fn work(store: &mut Store, job: Job, answers: &SyncSender<Answer>, queries: &AtomicUsize) {
+    match job {
+        Job::Commit(batch) => {
+            if batch.decide() {
+                let result = store.commit(&batch.records, &batch.events, &batch.model);
+                let _ = answers.send(Answer::Commit(result));
             }
-            Job::Retry { model, is_doubtful } => {
-                if is_doubtful {
-                    store.distrust();
-                }
-                let _ = answers.send(Answer::Retry(store.commit(&[], &[], &model)));
+        }
+        Job::Retry { model, is_doubtful } => {
+            if is_doubtful {
+                store.distrust();
             }
-            Job::Audit(query) => {
-                queries.fetch_sub(1, Ordering::AcqRel);
-                read(&mut store, query);
-            }
-            Job::Copy(request, copied, model) => {
-                queries.fetch_sub(1, Ordering::AcqRel);
-                let result = store.copy_to(&request.path, &model);
-                let result = result.map_err(|fault| EngineError::NoCopy(fault.to_string().into()));
-                let _ = request.sender.send(result.map(|()| Some(copied)));
-            }
+            let _ = answers.send(Answer::Retry(store.commit(&[], &[], &model)));
+        }
+        Job::Audit(query) => {
+            queries.fetch_sub(1, Ordering::AcqRel);
+            read(store, query);
+        }
+        Job::Copy(request, copied, model) => {
+            queries.fetch_sub(1, Ordering::AcqRel);
+            let result = store.copy_to(&request.path, &model);
+            let result = result.map_err(|fault| EngineError::NoCopy(fault.to_string().into()));
+            let _ = request.sender.send(result.map(|()| Some(copied)));
         }
     }
 }

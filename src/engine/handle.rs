@@ -46,6 +46,9 @@ pub struct Handle {
     pub(super) places: Places,
     pub(super) closed: Arc<ClosedStreams>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Wakes a simulated writer.
+    #[cfg(test)]
+    pub(super) wake: Arc<tokio::sync::Notify>,
 }
 
 /// What a command made or changed, as it is in the first state that has it.
@@ -140,13 +143,20 @@ impl Handle {
         self.snapshots.clone()
     }
 
-    fn send(&self, message: Message) -> Result<(), EngineError> {
-        self.commands
-            .try_send(message)
-            .map_err(|fault| match fault {
-                TrySendError::Full(_) => EngineError::Busy,
-                TrySendError::Disconnected(_) => EngineError::Stopped,
-            })
+    /// Has a simulated writer look at the clock.
+    #[cfg(test)]
+    pub(crate) fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) fn send(&self, message: Message) -> Result<(), EngineError> {
+        let sent = self.commands.try_send(message);
+        #[cfg(test)]
+        self.wake.notify_one();
+        sent.map_err(|fault| match fault {
+            TrySendError::Full(_) => EngineError::Busy,
+            TrySendError::Disconnected(_) => EngineError::Stopped,
+        })
     }
 }
 

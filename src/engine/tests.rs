@@ -389,6 +389,7 @@ async fn the_end_of_a_stream_finds_room_in_a_queue_full_of_commands() {
         places: Places::new(1),
         closed: Arc::default(),
         snapshots,
+        wake: Arc::default(),
     };
     let mut first = std::pin::pin!(create_user(&handle, "anna"));
     let waits = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));

@@ -85,11 +85,20 @@ impl Connections {
         {
             return;
         }
-        let next = match tls {
-            None => Box::pin(self.network(Box::new(stream), ticket, false)).await,
-            Some(tls) => Box::pin(self.encrypted(stream, ticket, tls)).await,
-        };
-        if let Some(next) = next {
+        match tls {
+            None => self.plain(Box::new(stream), ticket).await,
+            Some(tls) => {
+                let next = Box::pin(self.encrypted(stream, ticket, tls)).await;
+                if let Some(next) = next {
+                    next.await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection of the network without TLS.
+    pub async fn plain(self, stream: Stream, ticket: Ticket) {
+        if let Some(next) = Box::pin(self.network(stream, ticket, false)).await {
             next.await;
         }
     }

@@ -283,7 +283,7 @@ impl Gate {
 
     /// Number of strangers' connections, and of proven ones.
     #[cfg(test)]
-    pub(super) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         match &self.0 {
             Kind::Queue(_) => (0, 0),
             Kind::Shares(shares) => {

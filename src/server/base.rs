@@ -10,8 +10,8 @@ use hearth_derp::ServerSecret;
 use hearth_derp::udp::StunCounters;
 use tokio::sync::watch;
 
+use super::ServeError;
 use super::listeners::Listeners;
-use super::{ServeError, system};
 use crate::config::{Config, Host, Limits};
 use crate::files::Saver;
 use crate::logging::LogControl;
@@ -42,8 +42,7 @@ const SAVE_PATIENCE: Duration = Duration::from_secs(1);
 const TRY_FOR: Duration = Duration::from_secs(60);
 
 /// The common half of both servers.
-pub(super) struct Base {
-    signals: Signals,
+pub(crate) struct Base {
     /// The addresses of the listeners.
     pub(super) addresses: Addresses,
     /// The certificate of TLS connections.
@@ -55,13 +54,13 @@ pub(super) struct Base {
     /// Saves files for the next start.
     pub(super) saver: Saver,
     /// The trusted proxies.
-    pub(super) proxies: Arc<Proxies>,
+    pub(crate) proxies: Arc<Proxies>,
     /// The gate that all connections but those of the admin socket and the metrics pass.
-    pub(super) gate: Gate,
+    pub(crate) gate: Gate,
     /// All tasks.
-    pub(super) tasks: Tasks,
+    pub(crate) tasks: Tasks,
     /// The request to stop.
-    pub(super) shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Base {
@@ -73,13 +72,21 @@ impl Base {
         config: &Config,
         sockets: Sockets,
     ) -> Result<(Self, Listeners), ServeError> {
-        let signals = Signals::new().map_err(system("signal handlers"))?;
-        let (identity, pin) = identity(config)?;
+        let identity = identity(config)?;
         let listeners = Listeners::bind(config, sockets).await?;
+        let addresses = listeners.addresses(&config.server_url)?;
+        Ok((Self::new(config, addresses, identity), listeners))
+    }
+
+    /// A server at these addresses, with this certificate and, if it is self-signed, its hash.
+    pub(crate) fn new(
+        config: &Config,
+        addresses: Addresses,
+        (identity, pin): (Identity, Option<String>),
+    ) -> Self {
         let proxies = Arc::new(Proxies::new(config.trusted_proxies.clone()));
-        let base = Self {
-            signals,
-            addresses: listeners.addresses(&config.server_url)?,
+        Self {
+            addresses,
             certificate: CertResolver::new(identity),
             pin,
             outbound: Arc::new(Outbound::default()),
@@ -88,12 +95,11 @@ impl Base {
             proxies,
             tasks: Tasks::new(),
             shutdown: Shutdown::new(),
-        };
-        Ok((base, listeners))
+        }
     }
 
     /// Starts the relay, unless it is off. `states` and `http` are those of the control server, if there is one.
-    pub(super) fn start_relay(
+    pub(crate) fn start_relay(
         &self,
         config: &Config,
         secret: ServerSecret,
@@ -155,14 +161,15 @@ impl Base {
     /// Reloads the configuration at SIGHUP, and stops everything at SIGTERM or SIGINT. `reloaded` gets each new
     /// configuration, and `None` for one that is broken.
     pub(super) async fn run(
-        mut self,
+        self,
+        mut signals: Signals,
         config: &Config,
         log: &LogControl,
         (reload, reloaded): (&dyn Fn() -> Config, &mut dyn FnMut(Option<Config>)),
         notifier: &SystemdNotifier,
         metrics: &Metrics,
     ) {
-        while self.signals.next().await == Signal::Reload {
+        while signals.next().await == Signal::Reload {
             notifier.reloading();
             let fresh = reload();
             for warning in &fresh.warnings {
@@ -195,7 +202,7 @@ impl Base {
                     tracing::debug!(?aborted, "tasks aborted at the shutdown timeout");
                 }
             }
-            _ = self.signals.next() => tracing::warn!("second signal: stopping immediately"),
+            _ = signals.next() => tracing::warn!("second signal: stopping immediately"),
         }
         self.saver.finish(SAVE_PATIENCE);
         // A leftover socket would mislead a person who looks for a running server.
@@ -260,7 +267,7 @@ fn needs_restart(running: &Config, fresh: &Config) -> bool {
 ///
 /// An unreadable certificate must not stop the server: with a self-signed one the relay works, and so do clients
 /// that know the Noise key. New clients that connect over HTTPS see a TLS error.
-fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
+pub(crate) fn identity(config: &Config) -> Result<(Identity, Option<String>), ServeError> {
     if let Some(files) = &config.tls {
         match Identity::load(&files.cert, &files.key) {
             Ok(identity) => return Ok((identity, None)),
@@ -310,7 +317,7 @@ fn aes(config: &Config) -> Aes {
 }
 
 /// The limits of connections. Every field is listed, so that a new one must be mapped.
-pub(super) fn http_limits(limits: &Limits) -> http_limits::Limits {
+pub(crate) fn http_limits(limits: &Limits) -> http_limits::Limits {
     let as_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let fixed = http_limits::Limits::default();
     http_limits::Limits {

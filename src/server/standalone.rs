@@ -15,6 +15,7 @@ use crate::logging::LogControl;
 use crate::relay::context::RelayContext;
 use crate::routes::RelayOnly;
 use crate::service::{Sockets, SystemdNotifier, Watchdog};
+use crate::shutdown::Signals;
 use crate::status::addresses::Addresses;
 use crate::status::public_url::DroppedUpgrades;
 use hearth_core::state::secret::random;
@@ -73,6 +74,7 @@ async fn serve(
     sockets: Sockets,
 ) -> Result<(), ServeError> {
     let notifier = SystemdNotifier::of_this_process();
+    let signals = Signals::new().map_err(system("signal handlers"))?;
     let (base, listeners) = Base::open(config, sockets).await?;
     let metrics = base.start_relay(config, secret, None, None);
     let service = Arc::new(RelayOnly {
@@ -97,8 +99,9 @@ async fn serve(
         let keeping = async move { watchdog.keep(|| std::future::ready(true), stop).await };
         base.tasks.spawn("watchdog", keeping);
     }
-    let mut reloaded = |_| notifier.ready(READY);
-    base.run(config, log, (reload, &mut reloaded), &notifier, &metrics)
+    let mut reloaded = |_: Option<Config>| notifier.ready(READY);
+    let reloading = (reload, &mut reloaded as &mut dyn FnMut(Option<Config>));
+    base.run(signals, config, log, reloading, &notifier, &metrics)
         .await;
     Ok(())
 }

@@ -456,6 +456,6 @@ fn place_of(record: &Record) -> (&'static str, Key) {
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-pub(crate) use simulation::{Disk, Mood};
+pub(crate) use simulation::{CUTS, Chance, Cut, Disk, Mood, Plan};
 #[cfg(test)]
 mod tests;

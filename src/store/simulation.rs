@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::folder::{DataFile, Folder, Lock};
-pub(super) use chance::Chance;
+pub(crate) use chance::Chance;
 
 /// How a disk handles writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 /// Something that was done to a disk. Files have numbers.
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Write(usize, u64, Vec<u8>),
     SetLen(usize, u64),
     Sync(usize),
@@ -50,7 +50,7 @@ pub(super) enum Step {
 
 /// What reached the disk of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Kept,
     Lost,
     /// Of each unit of so many bytes, whether it was written.
@@ -59,21 +59,23 @@ pub(super) enum Fate {
 
 /// What fails next.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// How many syncs of files fail.
-    pub(super) syncs: usize,
+    pub(crate) syncs: usize,
     /// How many syncs of the directory fail.
-    pub(super) folder_syncs: usize,
+    pub(crate) folder_syncs: usize,
     /// After how many writes the others fail.
-    pub(super) writes_until: Option<usize>,
+    pub(crate) writes_until: Option<usize>,
     /// After how many reads the others fail.
-    pub(super) reads_until: Option<usize>,
+    pub(crate) reads_until: Option<usize>,
     /// With which error writes fail.
-    pub(super) is_full: bool,
+    pub(crate) is_full: bool,
     /// Whether files can be created.
-    pub(super) no_new_files: bool,
+    pub(crate) no_new_files: bool,
+    /// After how many steps the power is off: nothing else reaches the disk.
+    pub(crate) steps_until_off: Option<usize>,
     /// Whether the cache gives up what a failed sync did not write.
-    pub(super) drops_pages: bool,
+    pub(crate) drops_pages: bool,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,7 @@ struct State {
 
 /// What is on a disk, and what may be there.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Durable {
+pub(crate) struct Durable {
     names: BTreeMap<String, usize>,
     files: Vec<Vec<u8>>,
     pending: Vec<Vec<Step>>,
@@ -101,14 +103,14 @@ pub(super) struct Durable {
 
 /// How much of what was not synced survives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     AllKept,
     AllLost,
     Mixed,
     Torn(usize),
 }
 
-pub(super) const CUTS: [Cut; 6] = [
+pub(crate) const CUTS: [Cut; 6] = [
     Cut::AllKept,
     Cut::AllLost,
     Cut::Mixed,
@@ -119,7 +121,7 @@ pub(super) const CUTS: [Cut; 6] = [
 
 impl Durable {
     /// What was on a disk before anything of a log.
-    pub(super) fn follow(&mut self, step: &Step) {
+    pub(crate) fn follow(&mut self, step: &Step) {
         match step {
             Step::Write(file, ..) | Step::SetLen(file, _) => self.pending[*file].push(step.clone()),
             Step::Sync(file) => {
@@ -176,7 +178,7 @@ impl Durable {
     }
 
     /// The disk as it is found after a power cut now.
-    pub(super) fn after(mut self, cut: Cut, chance: &mut Chance) -> Disk {
+    pub(crate) fn after(mut self, cut: Cut, chance: &mut Chance) -> Disk {
         for file in 0..self.pending.len() {
             for step in std::mem::take(&mut self.pending[file]) {
                 let fate = chance.fate(cut, &step);
@@ -228,7 +230,7 @@ fn rename(names: &mut BTreeMap<String, usize>, step: &Step) {
 
 impl Disk {
     /// A disk whose failures differ by seed.
-    pub(super) fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         let disk = Self::default();
         disk.state().chance = Chance::new(seed);
         disk
@@ -245,26 +247,26 @@ impl Disk {
         self.state().syncs
     }
 
-    pub(super) fn plan(&self, plan: Plan) {
+    pub(crate) fn plan(&self, plan: Plan) {
         self.state().plan = plan;
     }
 
     /// How many steps there were.
-    pub(super) fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.state().log.len()
     }
 
-    pub(super) fn log(&self) -> Vec<Step> {
+    pub(crate) fn log(&self) -> Vec<Step> {
         self.state().log.clone()
     }
 
     /// What the disk has now, for all that is known.
-    pub(super) fn durable(&self) -> Durable {
+    pub(crate) fn durable(&self) -> Durable {
         self.state().durable.clone()
     }
 
     /// Bytes that were written to files.
-    pub(super) fn written(&self) -> usize {
+    pub(crate) fn written(&self) -> usize {
         let bytes = |step: &Step| match step {
             Step::Write(_, _, data) => data.len(),
             _ => 0,
@@ -273,13 +275,13 @@ impl Disk {
     }
 
     /// A file as the running system sees it.
-    pub(super) fn content(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
         state.names.get(name).map(|file| state.files[*file].clone())
     }
 
     /// Puts a file there, as if it had always been.
-    pub(super) fn put(&self, name: &str, content: Vec<u8>) {
+    pub(crate) fn put(&self, name: &str, content: Vec<u8>) {
         let mut state = self.state();
         let file = state.files.len();
         state.files.push(content.clone());
@@ -298,6 +300,9 @@ impl Disk {
         let hangs = |state: &mut State| state.mood == Mood::Hangs;
         let state = self.0.1.wait_while(self.state(), hangs);
         let state = state.expect("no panic while locked");
+        if state.plan.steps_until_off == Some(0) {
+            return Err(io::Error::other("I/O error"));
+        }
         match state.mood {
             Mood::Fails => Err(io::ErrorKind::StorageFull.into()),
             Mood::Gone => Err(io::Error::other("I/O error")),
@@ -325,6 +330,9 @@ impl Disk {
 
 impl State {
     fn step(&mut self, step: Step) {
+        if let Some(left) = &mut self.plan.steps_until_off {
+            *left = left.saturating_sub(1);
+        }
         match &step {
             Step::Write(file, offset, data) => {
                 let content = &mut self.files[*file];

@@ -113,6 +113,27 @@ fn stored(message: &[u8]) -> Vec<u8> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+#[allow(missing_docs, clippy::unwrap_used, reason = "fixtures of tests")]
+pub mod testing {
+    //! The client's half.
+
+    use std::io::Read;
+
+    /// The text of a message, which may be several compressed frames.
+    pub fn text_of(body: &[u8]) -> Vec<u8> {
+        if body.starts_with(b"{") {
+            return body.to_vec();
+        }
+        let (mut text, mut rest) = (Vec::new(), body);
+        while !rest.is_empty() {
+            let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap();
+            decoder.read_to_end(&mut text).unwrap();
+        }
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,34 +4,34 @@ use super::{Cut, Fate, Step};
 
 /// A source of chance. Source of the step: SplitMix64 of Steele, Lea and Flood.
 #[derive(Debug, Clone, Default)]
-pub(in crate::store) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    pub(in crate::store) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(in crate::store) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    pub(in crate::store) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 
-    pub(in crate::store) fn one_in(&mut self, bound: usize) -> bool {
+    pub(crate) fn one_in(&mut self, bound: usize) -> bool {
         self.below(bound) == 0
     }
 
-    pub(in crate::store) fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }
 
     /// What becomes of a step that was not synced.
-    pub(super) fn fate(&mut self, cut: Cut, step: &Step) -> Fate {
+    pub(crate) fn fate(&mut self, cut: Cut, step: &Step) -> Fate {
         let length = match step {
             Step::Write(_, _, data) => data.len(),
             _ => 1,

@@ -63,6 +63,7 @@ impl Tailnet {
 }
 
 const BROKEN: Plan = Plan {
+    steps_until_off: None,
     syncs: 1,
     folder_syncs: 0,
     writes_until: None,

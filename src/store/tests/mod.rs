@@ -90,6 +90,11 @@ impl Store {
             .unwrap_or_else(|fault| panic!("{FILE_NAME} cannot be opened: {fault}"))
     }
 
+    /// The database on such a disk, or why it cannot be opened.
+    pub(crate) fn open_on(disk: &Disk) -> Result<(Self, Loaded), StoreError> {
+        Self::open_in(Arc::new(disk.clone()), 1 << 18, Check::Here)
+    }
+
     /// The same, for tests of what is above.
     pub(crate) fn failing(_directory: &Path, disk: Disk) -> (Self, Loaded) {
         Self::on(&disk)

@@ -1,7 +1,6 @@
 mod owners;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use serde_json::Value;
 use crate::clock::{End, PLAUSIBLE_FROM};
 use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
+use crate::netmap::frame::testing::text_of;
 use crate::netmap::session::{EndReason, MapSession, Next};
 use crate::netmap::{DialPlan, DnsSources, MapCache, MapContext, SharedMapData};
 use crate::state::command::{Command, NewPolicy, NewUser, NodeUpdate};
@@ -50,16 +50,7 @@ fn context<'a>(shared: &'a SharedMapData, snapshot: &'a Snapshot) -> MapContext<
 fn unframe(framed: &[u8]) -> Vec<u8> {
     let (length, body) = framed.split_at(4);
     assert_eq!(length, u32::try_from(body.len()).unwrap().to_le_bytes());
-    if body.starts_with(b"{") {
-        return body.to_vec();
-    }
-    let mut text = Vec::new();
-    let mut rest = body;
-    while !rest.is_empty() {
-        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap();
-        decoder.read_to_end(&mut text).unwrap();
-    }
-    text
+    text_of(body)
 }
 
 /// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
