@@ -30,8 +30,6 @@ use hearth_core::state::record::Record;
 const TRACES: [&str; 3] = ["tls", "wan.json", BACKUPS];
 /// What the standalone relay has in its data directory: its certificate then shows no server.
 const RELAY_KEY: &str = "relay.key";
-/// Names of damaged files that are kept begin so.
-const DAMAGED: &str = "hearth.redb.damaged-";
 /// Most damaged files that are kept.
 const DAMAGED_KEPT: usize = 3;
 
@@ -212,11 +210,11 @@ impl Store {
 
     /// What to say of a database that a fresh file replaces, and the name under which the old file is kept.
     fn notice(&self, why: Why) -> (Notice, Option<String>) {
-        let seconds = system_clock::now().wall.unix_ms() / 1000;
-        let damaged = format!("{DAMAGED}{seconds}");
+        let now = system_clock::now().wall;
+        let damaged = files::damaged_name(FILE_NAME, now);
         match why {
             Why::Schema(from) => {
-                let keep = format!("{BACKUPS}/hearth-schema{from}-{seconds}.redb");
+                let keep = format!("{BACKUPS}/hearth-schema{from}-{}.redb", now.stamp());
                 let kept = self.folder.path(&keep);
                 (Notice::Migrated { from, kept }, Some(keep))
             }
@@ -412,14 +410,15 @@ fn backups(folder: &dyn Folder) -> io::Result<Vec<String>> {
 }
 
 /// Removes the oldest damaged files, so that they do not fill the disk.
-fn forget_oldest_damaged(folder: &dyn Folder) {
-    let Ok(mut names) = folder.list("") else {
+pub(super) fn forget_oldest_damaged(folder: &dyn Folder) {
+    let Ok(names) = folder.list("") else {
         return;
     };
-    names.retain(|name| name.starts_with(DAMAGED));
-    names.sort();
-    let surplus = names.len().saturating_sub(DAMAGED_KEPT);
-    for name in names.iter().take(surplus) {
+    let time = |name: String| Some((files::damaged_at(FILE_NAME, &name)?, name));
+    let mut kept: Vec<_> = names.into_iter().filter_map(time).collect();
+    kept.sort();
+    let surplus = kept.len().saturating_sub(DAMAGED_KEPT);
+    for (_, name) in kept.iter().take(surplus) {
         if let Err(fault) = folder.remove(name) {
             tracing::warn!(name, %fault, "cannot remove an old damaged database");
         }
