@@ -62,10 +62,17 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
         } => routes::approve(ctx, &which.text(), given(routes), add, all_offered),
         Nodes::Tag { which, tags } => {
             let body = SetTags { tags: given(tags) };
-            change(ctx, &which.text(), "/tags", &body, |node| {
+            let path = node_path(&ctx.client, &which.text(), "/tags")?;
+            let answer = ctx.client.post(&path, &body)?;
+            let output = ctx.node(&answer, |node| {
                 let tags = cell(&node.tags.join(", "));
                 format!("{} is tagged {tags}", cell(&node.given_name))
-            })
+            })?;
+            let NodeAnswer { warnings, .. } = read(&answer)?;
+            let warnings = warnings
+                .iter()
+                .map(|warning| format!("Warning: {}", cell(warning)));
+            Ok(output.note(&warnings.collect::<Vec<_>>().join("\n")))
         }
         Nodes::Move { which, user } => move_to(ctx, &which.text(), &user),
         Nodes::SetIp { which, ipv4, ipv6 } => {
@@ -310,11 +317,11 @@ fn details(node: &Node) -> Vec<(&'static str, String)> {
         None => {
             let ephemeral = "yes: deleted when it logs out or stays offline";
             lines.extend(node.ephemeral.then(|| ("Ephemeral", ephemeral.to_owned())));
-            let requested = list(&node.requested_tags);
-            let advice = "(log in again to apply: tailscale up --force-reauth)";
-            lines.extend(
-                (!requested.is_empty()).then(|| ("Requested", format!("{requested} {advice}"))),
-            );
+            if !node.requested_tags.is_empty() {
+                let requested = list(&node.requested_tags);
+                let advice = "(log in again to apply: tailscale up --force-reauth)";
+                lines.push(("Requested", format!("{requested} {advice}")));
+            }
             lines.push(("Machine key", node.machine_key.clone()));
             lines.push(("Disco key", node.disco_key.clone()));
         }
