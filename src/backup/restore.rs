@@ -10,7 +10,6 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-use super::copies;
 use super::locked::{LockFault, lock};
 use super::open::{self, OpenFault, Opened, Secrets};
 use super::whole::About;
@@ -247,7 +246,7 @@ fn place(
 ) -> Result<Restored, RestoreFault> {
     let data_dir = &target.data_dir;
     let owner = Owner::of(data_dir).map_err(at(data_dir))?;
-    let stamp = copies::stamp(now);
+    let stamp = now.stamp();
     // A copy of the database alone is mostly one of this server: going back a version must not cost the certificate.
     let is_whole = restored.manifest.is_some();
     let there = there.iter().filter(|name| is_whole || *name != TLS);

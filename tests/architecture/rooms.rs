@@ -190,6 +190,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "api",
             "config",
             "core/clock",
+            "core/doctor/backup",
             "core/doctor/public_url",
             "core/id",
             "core/policy",

@@ -310,7 +310,7 @@ fn settings_go_where_they_are_wanted_and_what_they_replace_is_kept() {
         fs::read(etc.join("hearth.toml")).unwrap(),
         b"log.level = \"info\"\n"
     );
-    let kept = format!("hearth.toml.before-{}", copies::stamp(NOW));
+    let kept = format!("hearth.toml.before-{}", NOW.stamp());
     assert_eq!(fs::read(etc.join(kept)).unwrap(), b"mine");
     assert!(!target.data_dir.join(SETTINGS).exists());
 }
