@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, statvfs};
 
 use crate::files;
 
@@ -50,6 +50,8 @@ pub(super) trait Folder: Debug + Send + Sync {
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Locks the directory for this process; `None` if another process has it locked.
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Free bytes of the file system; `None` if it has no such number.
+    fn free(&self) -> io::Result<Option<u64>>;
     fn path(&self, name: &str) -> PathBuf;
 }
 
@@ -125,6 +127,12 @@ impl Folder for Directory {
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
         let folder = File::open(&self.0)?;
         Ok(DataFile::lock(&folder)?.then(|| Box::new(folder) as Box<dyn Lock>))
+    }
+
+    fn free(&self) -> io::Result<Option<u64>> {
+        let found = statvfs(&self.0)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        Ok((found.f_blocks > 0).then_some(free))
     }
 
     fn path(&self, name: &str) -> PathBuf {

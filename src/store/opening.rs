@@ -125,7 +125,7 @@ impl Store {
             path: folder.path(FILE_NAME),
             fault,
         };
-        let fresh = Fresh::write(&*folder, NEW_NAME, cache_bytes, &mut |writer| {
+        let fresh = Fresh::write(&*folder, NEW_NAME, (cache_bytes, 0), &mut |writer| {
             put_secrets(writer, &secrets)
         });
         let fresh = fresh.map_err(fault)?;
@@ -153,6 +153,7 @@ impl Store {
             standing: Standing::default(),
             last_commit: u64::MAX,
             carry_before: u64::MAX,
+            room: None,
             _locks: locks,
         };
         Ok((store, loaded))
@@ -187,6 +188,7 @@ impl Store {
             standing: Standing::default(),
             last_commit: u64::MAX,
             carry_before: u64::MAX,
+            room: None,
             _locks: locks,
         };
         match replaces {
@@ -201,7 +203,9 @@ impl Store {
                 loaded.notice = Some(notice);
                 store.standing.fresh = Some(Replacement { keep });
                 if let Err(fault) = store.replace(&reader, &loaded) {
-                    loaded.unwritable = Some(fault.into());
+                    let fault = fault.into();
+                    store.note_room(&fault);
+                    loaded.unwritable = Some(fault);
                 }
             }
         }
@@ -239,7 +243,8 @@ impl Store {
     /// Writes what was read into a fresh file.
     fn replace(&mut self, reader: &Reader, loaded: &Loaded) -> Result<(), WriteFault> {
         let folder = Arc::clone(&self.folder);
-        let fresh = Fresh::write(&*folder, NEW_NAME, self.cache_bytes, &mut |writer| {
+        let sizes = (self.cache_bytes, reader.content_bytes());
+        let fresh = Fresh::write(&*folder, NEW_NAME, sizes, &mut |writer| {
             copy(reader, writer)?;
             // What an earlier schema did not have.
             for machine in &loaded.shut_out {

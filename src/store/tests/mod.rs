@@ -2,6 +2,7 @@ mod before;
 mod crash;
 mod damage;
 mod failures;
+mod full;
 mod opening;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
