@@ -50,7 +50,7 @@ pub use check::{Fault, Report, Verdict, answer};
 pub use fault::{StoreError, WriteFault};
 pub use load::{Loaded, Notice, ServerSecrets, Skipped};
 pub use offline::{has_identity, read_all, rewrite, verify};
-pub use schema::POLICIES as POLICIES_NAME;
+pub use schema::{POLICIES as POLICIES_NAME, SCHEMA_VERSION};
 
 /// Name of the database file in the data directory.
 pub const FILE_NAME: &str = "hearth.redb";
