@@ -439,6 +439,9 @@ pub struct UsersAnswer {
 pub struct NodeAnswer {
     /// The node.
     pub node: Node,
+    /// What a person should know about the change. Not in Headscale.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Response with nodes.

@@ -31,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::store::{Loaded, POLICIES_NAME, Store, StoreError};
 use crate::system_clock;
-use access::Access;
+use access::{Access, FullDisk};
 use closed_streams::ClosedStreams;
 use device_writes::{Charged, DeviceWrites};
 use disk_thread::{Batch, CommitError, DiskThread, cause_of};
@@ -276,6 +276,8 @@ struct Writer {
     batch: usize,
     patience: Patience,
     access: Access,
+    /// Set while the disk is full.
+    full: Option<FullDisk>,
     journal: Journal,
     closed: Arc<ClosedStreams>,
     device_writes: DeviceWrites,
@@ -312,6 +314,9 @@ impl Writer {
             publish,
             batch,
             patience,
+            full: (access.fault())
+                .filter(|fault| fault.cause == Cause::Full)
+                .map(|_| FullDisk::new(patience.retry, now.mono)),
             access,
             journal: Journal::new(max_nodes),
             closed: closed.clone(),
@@ -612,9 +617,10 @@ impl Writer {
                 self.unwritten.clear();
                 return Ok(());
             }
-            Err(CommitError::Failed(fault)) => {
-                (self.failed(&fault), matches!(fault, StoreError::InDoubt(_)))
-            }
+            Err(CommitError::Failed(fault)) => (
+                self.failed(&fault, true),
+                matches!(fault, StoreError::InDoubt(_)),
+            ),
             Err(CommitError::NotBegun) => (self.silent(false), false),
             // Once the disk answers, the database is replaced by one without the batch.
             Err(CommitError::Unanswered) => (self.silent(true), true),
@@ -625,12 +631,18 @@ impl Writer {
         })
     }
 
-    /// A write failed: it is tried again after a while.
-    fn failed(&mut self, fault: &StoreError) -> Arc<DiskFault> {
+    /// A write failed: it is tried again after a while. `has_written` is false if only the free space was looked at.
+    fn failed(&mut self, fault: &StoreError, has_written: bool) -> Arc<DiskFault> {
         let now = system_clock::now();
         let fault = self
             .access
             .fault_now(cause_of(fault), &fault.to_string(), now);
+        self.full = match (fault.cause, self.full) {
+            (Cause::Full, None) => Some(FullDisk::new(self.patience.retry, now.mono)),
+            (Cause::Full, Some(full)) if has_written => Some(full.again(now.mono)),
+            (Cause::Full, full) => full,
+            (_, _) => None,
+        };
         self.set_access(Access::Refused {
             fault: fault.clone(),
             again: now.mono.saturating_add(self.patience.retry),
@@ -641,17 +653,21 @@ impl Writer {
     /// A commit went unanswered: once the disk answers, it is tried again.
     fn silent(&mut self, is_doubtful: bool) -> Arc<DiskFault> {
         let now = system_clock::now();
-        let fault = self.access.fault_now(Cause::Silent, "", now);
+        let waited = self.patience.commit.as_secs();
+        let detail = format!("a write was not answered within {waited} s");
+        let fault = self.access.fault_now(Cause::Silent, &detail, now);
         self.retry(fault.clone(), is_doubtful, now);
         fault
     }
 
     fn retry(&mut self, fault: Arc<DiskFault>, is_doubtful: bool, now: Now) {
+        let is_forced = self.full.is_none_or(|full| full.is_due(now.mono));
         // Nothing durable changes until it is answered.
-        self.disk.retry(self.model.clone(), is_doubtful);
+        self.disk.retry(self.model.clone(), is_doubtful, is_forced);
         self.set_access(Access::Trying {
             fault,
             since: now.mono,
+            is_forced,
         });
     }
 
@@ -664,16 +680,26 @@ impl Writer {
                     self.retry(fault.clone(), false, now);
                 }
             }
-            Access::Trying { since, .. } => {
-                let since = *since;
+            Access::Trying {
+                since, is_forced, ..
+            } => {
+                let (since, is_forced) = (*since, *is_forced);
                 match self.disk.retried() {
-                    Some(Ok(())) => self.set_access(Access::Writable),
+                    Some(Ok(())) => {
+                        self.full = None;
+                        self.set_access(Access::Writable);
+                    }
                     Some(Err(fault)) => {
-                        self.failed(&fault);
+                        self.failed(&fault, is_forced);
                     }
                     None if now.mono.saturating_sub(since) >= SILENT_AFTER => {
-                        let fault = self.access.fault_now(Cause::Silent, "", now);
-                        self.set_access(Access::Trying { fault, since });
+                        let detail = format!("no answer within {} s", SILENT_AFTER.as_secs());
+                        let fault = self.access.fault_now(Cause::Silent, &detail, now);
+                        self.set_access(Access::Trying {
+                            fault,
+                            since,
+                            is_forced,
+                        });
                     }
                     None => {}
                 }

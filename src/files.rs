@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_core::clock::Timestamp;
+
+/// What stands between the name of a damaged file that is kept and the time.
+const DAMAGED: &str = ".damaged-";
+/// Characters of a time in a name: `YYYYMMDD-HHMMSS`.
+const STAMP: usize = 15;
 /// Stack of the thread that saves files, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -35,6 +41,26 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
+}
+
+/// The name under which a damaged file is kept: `NAME.damaged-YYYYMMDD-HHMMSS`, in UTC.
+pub fn damaged_name(name: &str, now: Timestamp) -> String {
+    format!("{name}{DAMAGED}{}", now.stamp())
+}
+
+/// When a damaged file was kept, by its name; `None` if it is none of the file `name`. Earlier versions wrote seconds since 1970; of
+/// several in one second the later ones have a number at the end.
+pub fn damaged_at(name: &str, kept: &str) -> Option<Timestamp> {
+    let time = kept.strip_prefix(name)?.strip_prefix(DAMAGED)?;
+    if let Ok(seconds) = time.parse::<u32>() {
+        return Some(Timestamp::from_unix_ms(
+            i64::from(seconds).saturating_mul(1000),
+        ));
+    }
+    let (time, number) = time.split_at_checked(STAMP)?;
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
+        .then(|| Timestamp::parse_stamp(time))?
 }
 
 /// Creates a directory and those above it, as far as they are missing, readable by the owner only. After a power loss they
@@ -162,6 +188,36 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damaged_files_are_named_by_their_time_and_older_names_are_understood() {
+        let now = Timestamp::parse("2026-11-28T04:05:06.789Z").unwrap();
+        let name = damaged_name("hearth.redb", now);
+        assert_eq!(name, "hearth.redb.damaged-20261128-040506");
+        let second = Timestamp::parse("2026-11-28T04:05:06Z");
+        for kept in [
+            name.clone(),
+            format!("{name}-2"),
+            "hearth.redb.damaged-1795838706".to_owned(),
+        ] {
+            assert_eq!(damaged_at("hearth.redb", &kept), second, "{kept}");
+        }
+        for other in [
+            "hearth.redb",
+            "hearth.redb.damaged-",
+            "hearth.redb.damaged-20261128",
+            "hearth.redb.damaged-20261128-0405",
+            "hearth.redb.damaged-20261128-040506x",
+            "hearth.redb.damaged-mine",
+            "cert.pem.damaged-20261128-040506",
+        ] {
+            let found = damaged_at("hearth.redb", other);
+            assert!(
+                found.is_none_or(|found| found < now.moved(-1_000_000)),
+                "{other}"
+            );
+        }
+    }
 
     #[test]
     fn files_are_saved_by_another_thread_and_the_newest_contents_win() {

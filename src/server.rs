@@ -62,6 +62,9 @@ pub enum ServeError {
         /// The error of the system.
         source: io::Error,
     },
+    /// Several addresses are in use or not available; there are at least two.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Binds(Vec<ServeError>),
     /// The system refused a resource.
     #[error("the system refused {what}: {source}")]
     System {

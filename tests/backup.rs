@@ -7,6 +7,9 @@
 )]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use hearth::backup::whole::{About, Source};
 use hearth::store::{self, FILE_NAME, Store, Verdict};
+use hearth_core::age::{Encryptor, Lock};
 use hearth_core::clock::Timestamp;
 use hearth_core::keys::{MachineKey, NodeKey};
 use hearth_core::state::command::{PresentedKey, Register, RequestedExpiry};
@@ -30,14 +34,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Server {
     directory: tempfile::TempDir,
     child: Option<Child>,
+    /// Who it runs as, if not as this process.
+    user: Option<u32>,
 }
 
 impl Server {
     fn start(settings: &str) -> Self {
+        Self::start_as(None, |_| settings.to_owned())
+    }
+
+    /// As root, as this user, who then owns the directory; settings may name files in it.
+    fn start_as(user: Option<u32>, settings: impl FnOnce(&Path) -> String) -> Self {
         let mut server = Self {
             directory: tempfile::tempdir().unwrap(),
             child: None,
+            user,
         };
+        let settings = settings(server.directory.path());
         let listen = "listen.http = \"127.0.0.1:0\"\nlisten.https = \"127.0.0.1:0\"\nlisten.stun = \"off\"\n";
         fs::write(server.path("hearth.toml"), format!("{listen}{settings}")).unwrap();
         server.run();
@@ -45,7 +58,21 @@ impl Server {
     }
 
     fn run(&mut self) {
-        let child = Command::new(PROGRAM)
+        let mut command = match self.user {
+            None => Command::new(PROGRAM),
+            Some(user) => {
+                // The directories above the program may be closed to others.
+                let program = self.path("hearth");
+                fs::copy(PROGRAM, &program).unwrap();
+                for path in [self.directory.path(), &program, &self.path("hearth.toml")] {
+                    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+                }
+                let mut command = Command::new(program);
+                command.uid(user).gid(user);
+                command
+            }
+        };
+        let child = command
             .args(["serve", "--config"])
             .arg(self.path("hearth.toml"))
             .arg("--data-dir")
@@ -127,11 +154,12 @@ impl Drop for Server {
 fn a_copy_is_made_after_a_change_and_brought_back_by_repair() {
     let mut server = Server::start("backup.every = \"1s\"\nbackup.keep = 2\n");
     server.wait_for("the first copy", || !server.copies().is_empty());
-    for (number, user) in ["anna", "bert", "carl"].iter().enumerate() {
+    for user in ["anna", "bert", "carl"] {
         let before = server.copies();
         server.says(0, &["users", "create", user]);
         server.wait_for("a copy", || server.copies().last() != before.last());
-        assert!(server.copies().len() <= 2, "{number}");
+        // The oldest is deleted once the newest is there.
+        server.wait_for("the end of the oldest", || server.copies().len() <= 2);
     }
     let newest = server.copies().pop().unwrap();
     let report = store::verify(&newest).unwrap();
@@ -145,6 +173,8 @@ fn a_copy_is_made_after_a_change_and_brought_back_by_repair() {
     let data = server.data();
     let data = data.to_str().unwrap();
     let running = server.says(1, &["repair", data]);
+    assert!(running.contains("hearth is running on"), "{running}");
+    let running = server.says(1, &["check", "--data", data]);
     assert!(running.contains("hearth is running on"), "{running}");
     server.stop();
 
@@ -305,30 +335,38 @@ fn a_backup_of_a_running_server_is_restored_on_another_machine() {
     assert!(missing.contains("--identity"), "{missing}");
 }
 
+/// A user without rights, if this process is root: as root hearth runs no programs.
+fn nobody() -> Option<u32> {
+    rustix::process::geteuid().is_root().then_some(65_534)
+}
+
+/// Writes a script into a directory; gives its path.
+fn script(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("program");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 #[test]
-fn a_program_gets_the_encrypted_backup() {
+fn a_program_gets_the_encrypted_backup_as_the_user_of_hearth() {
     let key = hearth_core::age::Identity::random().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("got");
-    let script = directory.path().join("program");
-    fs::write(
-        &script,
-        "#!/bin/sh\ncat >\"$1.new\" && mv \"$1.new\" \"$1\"\n",
-    )
-    .unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&script, mode).unwrap();
-    let server = Server::start(&format!(
-        "backup.every = \"1s\"\nbackup.command = [{script:?}, {file:?}]\nbackup.recipients = [\"{}\"]\n",
-        key.recipient()
-    ));
-    if server
-        .says(0, &["check", "--config", "hearth.toml"])
-        .contains("never run as root")
-    {
-        return;
-    }
+    let recipient = key.recipient();
+    let server = Server::start_as(nobody(), |directory| {
+        let script = script(
+            directory,
+            "id -u >\"$1.user\"; cat >\"$1.new\" && mv \"$1.new\" \"$1\"",
+        );
+        let file = directory.join("got");
+        format!(
+            "backup.every = \"1s\"\nbackup.command = [{script:?}, {file:?}]\nbackup.recipients = [\"{recipient}\"]\n"
+        )
+    });
+    let file = server.path("got");
     server.wait_for("the backup", || file.exists());
+    let expected = nobody().unwrap_or(rustix::process::geteuid().as_raw());
+    let user = fs::read_to_string(server.path("got.user")).unwrap();
+    assert_eq!(user.trim(), expected.to_string());
     let identity = server.path("identity");
     fs::write(&identity, key.reveal().as_bytes()).unwrap();
     server.says(
@@ -342,6 +380,196 @@ fn a_program_gets_the_encrypted_backup() {
             file.to_str().unwrap(),
         ],
     );
+}
+
+#[test]
+fn a_program_that_fails_is_reported_with_what_it_said() {
+    let server = Server::start_as(nobody(), |directory| {
+        let script = script(
+            directory,
+            "cat >/dev/null; echo no route to host >&2; exit 7",
+        );
+        format!("backup.every = \"1s\"\nbackup.command = [{script:?}]\n")
+    });
+    let reason = "exit status: 7: no route to host";
+    server.wait_for("the failure", || {
+        server.says(0, &["status"]).contains(reason)
+    });
+    let doctor = server.hearth(&["doctor", "-o", "json"]);
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let findings = doctor["findings"].as_array().unwrap();
+    let failed = findings.iter().find(|one| one["id"] == "backup.failed");
+    let detail = failed.unwrap()["detail"].as_str().unwrap();
+    assert!(detail.contains(reason), "{detail}");
+    // The copy was made all the same.
+    assert_eq!(server.copies().len(), 1);
+    assert!(server.hearth(&["health"]).status.success());
+}
+
+#[test]
+fn the_doctor_notices_a_directory_before_a_copy_is_due() {
+    let mut server = Server::start("backup.directory = \"/nowhere/hearth\"\n");
+    let finding = |server: &Server, id: &str| {
+        let doctor = server.hearth(&["doctor", "-o", "json"]);
+        let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        let findings = doctor["findings"].as_array().unwrap();
+        findings.iter().find(|one| one["id"] == id).cloned()
+    };
+    let missing = finding(&server, "backup.directory").unwrap();
+    let detail = missing["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("/nowhere/hearth: No such file"),
+        "{detail}"
+    );
+    server.stop();
+    let directory = server.path("copies");
+    fs::create_dir(&directory).unwrap();
+    let settings = fs::read_to_string(server.path("hearth.toml")).unwrap();
+    let settings = settings.replace("/nowhere/hearth", directory.to_str().unwrap());
+    fs::write(server.path("hearth.toml"), settings).unwrap();
+    server.run();
+    assert_eq!(finding(&server, "backup.directory"), None);
+    let same = finding(&server, "backup.same-disk").unwrap();
+    assert_eq!(same["level"], "warning");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+/// A terminal, and what was written to it.
+struct Terminal {
+    master: fs::File,
+    child: Child,
+    seen: Vec<u8>,
+}
+
+impl Terminal {
+    /// Runs hearth on a terminal of its own.
+    fn run(server: &Server, arguments: &[&str]) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let slave = || {
+            fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&name)
+                .unwrap()
+        };
+        let child = Command::new("setsid")
+            .args(["--ctty", "--wait", PROGRAM])
+            .args(arguments)
+            .env("HEARTH_SOCKET", server.data().join("hearth.sock"))
+            .current_dir(server.directory.path())
+            .stdin(slave())
+            .stdout(slave())
+            .stderr(slave())
+            .spawn()
+            .unwrap();
+        Self {
+            master: fs::File::from(master),
+            child,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Reads until this is shown, or the program has ended.
+    fn wait_for(&mut self, text: &str) {
+        let mut bytes = [0; 256];
+        while !String::from_utf8_lossy(&self.seen).contains(text) {
+            match self.master.read(&mut bytes) {
+                Ok(read) if read > 0 => self.seen.extend_from_slice(&bytes[..read]),
+                end => panic!("{text:?} is not shown: {end:?}, {:?}", self.seen()),
+            }
+        }
+    }
+
+    fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// Types this once the program asks, so that it is not shown.
+    fn answers(&mut self, question: &str, answer: &str) {
+        self.wait_for(question);
+        // The question comes before the terminal stops showing what is typed.
+        let hides = || {
+            let modes = rustix::termios::tcgetattr(&self.master)
+                .unwrap()
+                .local_modes;
+            !modes.contains(rustix::termios::LocalModes::ECHO)
+        };
+        let begun = Instant::now();
+        while !hides() {
+            assert!(begun.elapsed() < PATIENCE, "what is typed is shown");
+            std::thread::sleep(LOOK);
+        }
+        self.seen.clear();
+        self.master.write_all(answer.as_bytes()).unwrap();
+    }
+
+    /// The exit code, and what was shown at the end.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let modes = rustix::termios::tcgetattr(&self.master)
+            .unwrap()
+            .local_modes;
+        assert!(
+            modes.contains(rustix::termios::LocalModes::ECHO),
+            "it shows what is typed again"
+        );
+        let mut bytes = [0; 4096];
+        // Without a program on the terminal reading fails once all was read.
+        while let Ok(read) = self.master.read(&mut bytes) {
+            self.seen.extend_from_slice(&bytes[..read]);
+        }
+        (code, self.seen())
+    }
+}
+
+#[test]
+fn a_passphrase_is_asked_for_twice_and_not_shown() {
+    let server = Server::start("");
+    // A sheet alone encrypts nothing, which without optimisation takes a minute.
+    let mut terminal = Terminal::run(&server, &["backup", "--encrypt", "--sheet"]);
+    terminal.answers("Passphrase: ", "a long passphrase\n");
+    terminal.answers("The same again: ", "a long passphrase\n");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(!seen.contains("long passphrase"), "{seen}");
+    server.says(0, &["backup", "plain.tar.zst"]);
+    let mut encrypted = Vec::new();
+    let lock = Lock::Passphrase {
+        passphrase: "a long passphrase",
+        work_factor: 2,
+    };
+    let mut encryptor = Encryptor::new(&mut encrypted, &lock).unwrap();
+    let plain = fs::read(server.path("plain.tar.zst")).unwrap();
+    encryptor.write_all(&plain).unwrap();
+    encryptor.finish().unwrap();
+    fs::write(server.path("b.tar.zst.age"), encrypted).unwrap();
+    let mut terminal = Terminal::run(&server, &["restore", "--data-dir", "new", "b.tar.zst.age"]);
+    terminal.answers("Passphrase of the backup: ", "a long passphrase\n");
+    let (code, seen) = terminal.end();
+    assert!(code == Some(0) && !seen.contains("long"), "{seen}");
+    assert!(server.path("new").join(FILE_NAME).exists());
+    // What differs, and Ctrl-C, make no backup.
+    for (first, second, expected) in [
+        ("one\n", Some("other\n"), "the passphrases differ"),
+        ("\n", None, "the passphrase is empty"),
+        ("on\u{3}", None, "interrupted"),
+    ] {
+        let mut terminal = Terminal::run(&server, &["backup", "--encrypt", "none.age"]);
+        terminal.answers("Passphrase: ", first);
+        if let Some(second) = second {
+            terminal.answers("The same again: ", second);
+        }
+        let (code, seen) = terminal.end();
+        assert!(
+            code == Some(1) && seen.contains(expected),
+            "{code:?} {seen}"
+        );
+        assert!(!server.path("none.age").exists());
+    }
 }
 
 /// A database of a tailnet of this size, and a backup of it.

@@ -18,6 +18,9 @@ pub const PLAUSIBLE_FROM: Timestamp = Timestamp(1_767_225_600_000);
 /// Times before this one (1980-01-01) were reckoned from a clock that started in 1970.
 pub const CLOCKLESS_BEFORE: Timestamp = Timestamp(315_532_800_000);
 
+/// Digits of [`Timestamp::stamp`].
+const STAMP_DIGITS: usize = 14;
+
 /// A wall-clock time in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -64,6 +67,30 @@ impl Timestamp {
     /// Whether a clock that shows this time may be right; see [`PLAUSIBLE_FROM`].
     pub fn is_plausible(self) -> bool {
         self >= PLAUSIBLE_FROM
+    }
+
+    /// The time as names of files have it, in UTC: `YYYYMMDD-HHMMSS`.
+    pub fn stamp(self) -> String {
+        // RFC 3339 is `YYYY-MM-DDTHH:MM:SS…`.
+        let text = self.to_string();
+        let digits = text.chars().filter(char::is_ascii_digit);
+        let digits: String = digits.take(STAMP_DIGITS).collect();
+        let (day, time) = digits.split_at_checked(8).unwrap_or((&digits, ""));
+        format!("{day}-{time}")
+    }
+
+    /// Parses what [`Self::stamp`] gives.
+    pub fn parse_stamp(text: &str) -> Option<Self> {
+        let (day, time) = text.split_once('-')?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if day.len() != 8 || time.len() != 6 || !is_number(day) || !is_number(time) {
+            return None;
+        }
+        let (year, day) = day.split_at_checked(4)?;
+        let (month, day) = day.split_at_checked(2)?;
+        let (hour, rest) = time.split_at_checked(2)?;
+        let (minute, second) = rest.split_at_checked(2)?;
+        Self::parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
     }
 
     /// Parses RFC 3339; `None` for invalid text and for years outside 0..=9999.

@@ -1,17 +1,23 @@
 //! Makes backups of the running server, one at a time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::backup::space;
 use crate::backup::whole::{About, Source};
 use crate::engine::{Copied, EngineError, Handle};
 use crate::status::addresses::CurrentUrl;
 use hearth_core::clock::Timestamp;
+use hearth_core::doctor::backup::Place;
 use hearth_core::state::content::Digest;
 
 /// Name of the copy of the database while it is used.
 const SCRATCH: &str = "backup-in-progress.redb";
+/// Timeout of a look at the directory of copies, which may be on a network.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,8 @@ pub struct Backups {
     scratch: PathBuf,
     /// One at a time: there is one scratch file, and a backup is in memory.
     lock: Mutex<()>,
+    /// Held while a thread looks at the directory of copies: no second one waits for a file system that hangs.
+    looking: Arc<Mutex<()>>,
 }
 
 /// A copy of the database, which is deleted when this is dropped.
@@ -82,6 +90,35 @@ impl Backups {
             relay_key,
             scratch: scratch_dir.join(SCRATCH),
             lock: Mutex::default(),
+            looking: Arc::default(),
+        }
+    }
+
+    /// What the directory of copies is like. The one in the data directory is created when the first copy is made.
+    /// Cancel safe.
+    pub async fn place(&self, directory: &Path, is_configured: bool) -> Place {
+        let silent = || Place::Unusable("the file system does not respond".to_owned());
+        let free = self.looking.clone().lock_owned();
+        let Ok(held) = tokio::time::timeout(LOOK, free).await else {
+            return silent();
+        };
+        let data_dir = self.source.data_dir.clone();
+        let directory = directory.to_owned();
+        let looking = tokio::task::spawn_blocking(move || {
+            let _held = held;
+            let directory = match is_configured || directory.exists() {
+                true => directory,
+                false => data_dir.clone(),
+            };
+            match space::is_on_same(&directory, &data_dir) {
+                Ok(true) => Place::SameFileSystem,
+                Ok(false) => Place::Elsewhere,
+                Err(fault) => Place::Unusable(fault.to_string()),
+            }
+        });
+        match tokio::time::timeout(LOOK, looking).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(_)) | Err(_) => silent(),
         }
     }
 

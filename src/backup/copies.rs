@@ -16,8 +16,6 @@ const LEAD: &str = "hearth-";
 const END: &str = ".redb";
 /// What a name ends with until the copy is verified.
 const UNFINISHED: &str = ".new";
-/// Characters of a time in a name: `YYYYMMDD-HHMMSS`.
-const TIME: usize = 15;
 const DAY: u128 = 24 * 60 * 60 * 1000;
 
 /// A copy.
@@ -73,37 +71,14 @@ pub enum CopyFault {
     },
 }
 
-/// A time as names have it: `YYYYMMDD-HHMMSS` (UTC).
-pub fn stamp(time: Timestamp) -> String {
-    // RFC 3339 is `YYYY-MM-DDTHH:MM:SS…`.
-    let text = time.to_string();
-    let digits: String = text
-        .chars()
-        .filter(char::is_ascii_digit)
-        .take(TIME.saturating_sub(1))
-        .collect();
-    let (day, time) = digits.split_at_checked(8).unwrap_or((&digits, ""));
-    format!("{day}-{time}")
-}
-
 /// The name of a copy that is made at this time.
 pub fn name(made: Timestamp) -> String {
-    format!("{LEAD}{}{END}", stamp(made))
+    format!("{LEAD}{}{END}", made.stamp())
 }
 
 /// The time in a name of a copy; `None` when it is another file.
 fn time_of(name: &str) -> Option<Timestamp> {
-    let text = name.strip_prefix(LEAD)?.strip_suffix(END)?;
-    let (day, time) = text.split_once('-')?;
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if day.len() != 8 || time.len() != 6 || !is_number(day) || !is_number(time) {
-        return None;
-    }
-    let (year, day) = day.split_at_checked(4)?;
-    let (month, day) = day.split_at_checked(2)?;
-    let (hour, rest) = time.split_at_checked(2)?;
-    let (minute, second) = rest.split_at_checked(2)?;
-    Timestamp::parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+    Timestamp::parse_stamp(name.strip_prefix(LEAD)?.strip_suffix(END)?)
 }
 
 /// The copies in a directory, oldest first. Other files do not count.
@@ -157,7 +132,7 @@ pub fn due_in(newest: Option<&Copy>, interval: Duration, now: Timestamp) -> Dura
 ///
 /// # Errors
 /// [`CopyFault`].
-pub fn add(from: &Path, directory: &Path, now: Timestamp, keep: usize) -> Result<Copy, CopyFault> {
+pub fn add(from: &File, directory: &Path, now: Timestamp, keep: usize) -> Result<Copy, CopyFault> {
     let at = |source| CopyFault::Directory {
         path: directory.to_owned(),
         source,
@@ -203,8 +178,7 @@ pub fn add(from: &Path, directory: &Path, now: Timestamp, keep: usize) -> Result
     Ok(Copy { path, made, bytes })
 }
 
-fn write(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
+fn write(mut source: &File, to: &Path) -> io::Result<()> {
     let mut target = OpenOptions::new()
         .write(true)
         .create_new(true)

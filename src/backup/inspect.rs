@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::copies::{self, Copy};
 use super::restore::{free_name, set_mode, sync};
+use crate::files;
 use crate::net::tls::{CERTIFICATE_FILE, Identity, KEY_FILE};
 use crate::store::{self, BACKUPS, FILE_NAME, Report, StoreError, Verdict};
 use hearth_core::clock::Timestamp;
@@ -372,7 +373,7 @@ pub enum StepFault {
 fn aside(path: &Path, now: Timestamp) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let directory = path.parent().unwrap_or(Path::new("."));
-    free_name(directory, &format!("{name}.damaged-{}", copies::stamp(now)))
+    free_name(directory, &files::damaged_name(&name, now))
 }
 
 /// Writes a database that can be read as another one, whose file is kept.

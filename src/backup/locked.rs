@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LockFault {
     /// hearth runs on it.
-    #[error("hearth is running on {}; stop it first", path.display())]
+    #[error("hearth is running on {}; stop it first{}", path.display(), stop_command())]
     Running {
         /// The data directory.
         path: PathBuf,
@@ -21,6 +21,15 @@ pub enum LockFault {
         /// The error of the system.
         source: io::Error,
     },
+}
+
+/// The command that stops the service on this machine, as the end of a sentence; empty if it is not known.
+fn stop_command() -> &'static str {
+    match () {
+        _ if Path::new("/etc/init.d/hearth").exists() => ": /etc/init.d/hearth stop",
+        _ if Path::new("/run/systemd/system").exists() => ": systemctl stop hearth",
+        _ => "",
+    }
 }
 
 /// Keeps servers away from a data directory until it is dropped.
@@ -48,4 +57,10 @@ pub fn lock(data_dir: &Path) -> Result<Locked, LockFault> {
         }),
         Err(TryLockError::Error(source)) => Err(at(source)),
     }
+}
+
+/// Whether a server runs on a data directory. What cannot be locked has none.
+pub fn is_running(data_dir: &Path) -> bool {
+    let locked = File::open(data_dir).map(|directory| directory.try_lock_shared());
+    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }

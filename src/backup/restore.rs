@@ -10,12 +10,11 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-use super::copies;
 use super::locked::{LockFault, lock};
 use super::open::{self, OpenFault, Opened, Secrets};
 use super::whole::About;
 use crate::net::tls::{CERTIFICATE_FILE, Identity, KEY_FILE};
-use crate::store::{self, FILE_NAME, Verdict};
+use crate::store::{self, FILE_NAME, SCHEMA_VERSION, Verdict};
 use hearth_core::backup::{InvalidName, Manifest, Name, Place, Sink};
 use hearth_core::clock::Timestamp;
 
@@ -175,6 +174,12 @@ fn unpack(
         Verdict::Sound { .. } => {}
         Verdict::Newer { found } => return Err(RestoreFault::Newer(found)),
         Verdict::Damaged { reason } => return Err(RestoreFault::Damaged(reason)),
+        // Written again it would be of this version, and whoever goes back to the one that wrote it could not start.
+        Verdict::Repairable { reason } if report.schema != Some(SCHEMA_VERSION) => {
+            notes.push(format!(
+                "The database in the backup is damaged and of an earlier version; hearth repairs it when it starts, and no record is lost: {reason}."
+            ));
+        }
         Verdict::Repairable { reason } => {
             store::rewrite(&database, &database)
                 .map_err(|fault| RestoreFault::Damaged(fault.to_string()))?;
@@ -247,7 +252,7 @@ fn place(
 ) -> Result<Restored, RestoreFault> {
     let data_dir = &target.data_dir;
     let owner = Owner::of(data_dir).map_err(at(data_dir))?;
-    let stamp = copies::stamp(now);
+    let stamp = now.stamp();
     // A copy of the database alone is mostly one of this server: going back a version must not cost the certificate.
     let is_whole = restored.manifest.is_some();
     let there = there.iter().filter(|name| is_whole || *name != TLS);

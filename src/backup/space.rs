@@ -1,7 +1,11 @@
-//! Free space: no backup is worth a full disk, on which hearth could change nothing any more.
+//! File systems: their free space, and which one a directory is on. No backup is worth a full disk, on which hearth could change nothing any more.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::Access;
 
 /// Part of a file system that stays free: one in so many.
 const RESERVED_PART: u64 = 20;
@@ -38,6 +42,19 @@ impl Space {
     }
 }
 
+/// Whether a directory is on the file system of another one, for a directory that files can be written to.
+///
+/// # Errors
+/// Those of the system: the directory is missing, none, on a file system that is read-only, or of another user.
+pub fn is_on_same(directory: &Path, other: &Path) -> io::Result<bool> {
+    let about = fs::metadata(directory)?;
+    if !about.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(about.dev() == fs::metadata(other)?.dev())
+}
+
 /// `1.5 MiB`, for messages.
 pub fn show(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
@@ -67,6 +84,20 @@ mod tests {
         assert!(!disk(70, 1 << 20).fits(7 << 20));
         assert!(disk(0, 0).fits(1));
         assert!(Space::of(Path::new("/")).unwrap().total > 0);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_noticed_without_writing() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("below");
+        fs::create_dir(&below).unwrap();
+        assert!(is_on_same(&below, directory.path()).unwrap());
+        assert!(!is_on_same(Path::new("/dev/shm"), Path::new("/proc")).unwrap());
+        let missing = is_on_same(&directory.path().join("no"), &below).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let none = is_on_same(Path::new("/dev/null"), &below).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fs::read_dir(&below).unwrap().count(), 0);
     }
 
     #[test]

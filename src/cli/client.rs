@@ -129,6 +129,14 @@ const NEXT: &[(&str, &str)] = &[
         "Who may have a tag is in `tagOwners` of the policy: see `hearth policy get`.",
     ),
     ("policy version not found", "See `hearth policy history`."),
+    (
+        "no earlier policy",
+        "See `hearth policy history`; set one with `hearth policy set FILE`.",
+    ),
+    (
+        "has no nodes",
+        "Add a device with `hearth invite`, or name a node: see `hearth nodes list`.",
+    ),
     ("no such DNS record", "See `hearth dns list`."),
     ("already has this record", "See `hearth dns list`."),
     (
@@ -486,6 +494,13 @@ mod tests {
             hint("node not found").as_deref(),
             Some("See `hearth nodes list`.")
         );
+        for (refusal, command) in [
+            ("there is no earlier policy", "`hearth policy history`"),
+            ("user anna has no nodes", "`hearth invite`"),
+        ] {
+            let next = hint(refusal).unwrap();
+            assert!(next.contains(command), "{refusal}: {next}");
+        }
         assert_eq!(hint("something else").as_deref(), Some(HELP));
         assert_eq!(hint("do this: `hearth status`"), None);
     }

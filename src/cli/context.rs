@@ -60,7 +60,7 @@ impl Ctx {
         answer: &Value,
         text: impl FnOnce(&Node) -> String,
     ) -> Result<Output, CliError> {
-        let NodeAnswer { node } = read(answer)?;
+        let NodeAnswer { node, .. } = read(answer)?;
         Ok(self.field(answer, "node", || text(&node)))
     }
 

@@ -53,6 +53,8 @@ enum Job {
         model: Box<Model>,
         /// Whether a commit went unanswered before, so that the file may have what was refused.
         is_doubtful: bool,
+        /// Whether to write also to a disk that has no more room than when it was full.
+        is_forced: bool,
     },
     Audit(AuditQuery),
     /// Copies this state to a file.
@@ -210,11 +212,13 @@ impl DiskThread {
     }
 
     /// Has the thread try to write, once it is done with what it does. `is_doubtful` says that a commit went
-    /// unanswered: the file is then replaced by one that has exactly `model`.
-    pub(super) fn retry(&self, model: Model, is_doubtful: bool) {
+    /// unanswered: the file is then replaced by one that has exactly `model`. Without `is_forced` nothing is written to a
+    /// disk that has no more room than when it was full.
+    pub(super) fn retry(&self, model: Model, is_doubtful: bool, is_forced: bool) {
         let job = Job::Retry {
             model: Box::new(model),
             is_doubtful,
+            is_forced,
         };
         // There is always room: QUERIES_MAX bounds the queries, and there is at most one commit that was given up.
         let _ = self.send(job);
@@ -306,11 +310,19 @@ fn work(store: &mut Store, job: Job, answers: &SyncSender<Answer>, queries: &Ato
                 let _ = answers.send(Answer::Commit(result));
             }
         }
-        Job::Retry { model, is_doubtful } => {
+        Job::Retry {
+            model,
+            is_doubtful,
+            is_forced,
+        } => {
             if is_doubtful {
                 store.distrust();
             }
-            let _ = answers.send(Answer::Retry(store.commit(&[], &[], &model)));
+            let result = match is_forced || store.has_room() {
+                true => store.commit(&[], &[], &model),
+                false => Err(StoreError::still_full()),
+            };
+            let _ = answers.send(Answer::Retry(result));
         }
         Job::Audit(query) => {
             queries.fetch_sub(1, Ordering::AcqRel);

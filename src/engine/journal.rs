@@ -155,7 +155,7 @@ impl Journal {
         let help = match rejected {
             Rejected::UnknownPreAuthKey
             | Rejected::PreAuthKeyExpired
-            | Rejected::PreAuthKeyUsed => Some("hearth preauthkeys create --user USER"),
+            | Rejected::PreAuthKeyUsed => Some("hearth invite"),
             Rejected::PrefixesLost => Some("hearth check"),
             _ => None,
         };

@@ -167,7 +167,7 @@ impl Identity {
     /// clients compare the name as well. It is then issued again for the same key. IP addresses are not compared.
     ///
     /// Nothing depends on this certificate but its hash, which clients get with their maps. So a new one is made if it or
-    /// its key is damaged; the damaged files stay beside it, as `NAME.damaged-SECONDS`. One that cannot be saved is valid
+    /// its key is damaged; the damaged files stay beside it, as `NAME.damaged-TIME`. One that cannot be saved is valid
     /// until the program ends.
     ///
     /// # Errors
@@ -295,10 +295,10 @@ impl OwnFiles {
 
 /// Moves a damaged file aside.
 fn keep_damaged(path: &Path, now: Timestamp) {
-    let mut kept = path.as_os_str().to_owned();
-    kept.push(format!(".damaged-{}", now.unix_seconds()));
-    let (file, to) = (path.display(), Path::new(&kept));
-    match fs::rename(path, to) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let to = path.with_file_name(files::damaged_name(&name, now));
+    let file = path.display();
+    match fs::rename(path, &to) {
         Ok(()) => tracing::warn!(%file, kept = %to.display(), "damaged file kept"),
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
         Err(fault) => tracing::warn!(%file, %fault, "cannot move the damaged file aside"),
@@ -639,7 +639,7 @@ mod tests {
             assert_eq!(own(dir.path()).sha256(), after.sha256(), "{what}");
             assert_eq!(fs::read(&key).ok() == key_before, !loses_key, "{what}");
             let kept = |file: &Path| {
-                let kept = format!("{}.damaged-1780000000", file.display());
+                let kept = format!("{}.damaged-20260528-202640", file.display());
                 Path::new(&kept).exists()
             };
             assert!(kept(&cert), "{what}");

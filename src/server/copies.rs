@@ -1,13 +1,15 @@
 //! Automatic backups: a copy of the database when something changed, and a whole backup for `backup.command`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
-use tokio::sync::watch;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{Mutex, watch};
 
 use super::copy_store;
 use crate::admin::backups::{BackupError, Backups, Scratch};
@@ -28,8 +30,10 @@ use hearth_core::state::content::Digest;
 const CHECK: Duration = Duration::from_secs(10 * 60);
 /// How long after a failure the next attempt is made, at least.
 const RETRY: Duration = Duration::from_secs(60 * 60);
-/// Timeout of the program.
+/// Timeout of the program, and of a copy into the directory.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Bytes of what the program wrote last to its standard error that are kept.
+const SAID: usize = 512;
 /// The only environment variable that the program inherits.
 const PATH: &str = "PATH";
 
@@ -47,13 +51,20 @@ enum Fault {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{} failed: {status}", path.display())]
+    #[error("{} failed: {status}{said}", path.display())]
     Failed {
         path: PathBuf,
         status: std::process::ExitStatus,
+        said: String,
     },
-    #[error("{} did not end within {} s and was killed", .0.display(), TIMEOUT.as_secs())]
-    Timeout(PathBuf),
+    #[error("{} did not end within {} s and was killed{said}", path.display(), within.as_secs())]
+    Timeout {
+        path: PathBuf,
+        within: Duration,
+        said: String,
+    },
+    #[error("{} does not respond", .0.display())]
+    Silent(PathBuf),
 }
 
 /// Makes automatic backups.
@@ -70,6 +81,8 @@ pub(super) struct Copies {
     /// The state that was compared last.
     seen: Option<Revision>,
     newest: Option<Copy>,
+    /// Held by the thread that writes to the directory, which may hang there.
+    storing: Arc<Mutex<()>>,
 }
 
 impl Copies {
@@ -81,9 +94,16 @@ impl Copies {
         engine: Handle,
     ) -> (Self, watch::Receiver<CopyStatus>) {
         let directory = settings.directory.clone();
-        let (status, reader) = watch::channel(CopyStatus::default());
+        let directory = directory.unwrap_or_else(|| data_dir.join(BACKUPS));
+        let (status, reader) = watch::channel(CopyStatus {
+            every: settings.every,
+            directory: directory.clone(),
+            is_configured: settings.directory.is_some(),
+            has_command: settings.command.is_some(),
+            ..CopyStatus::default()
+        });
         let copies = Self {
-            directory: directory.unwrap_or_else(|| data_dir.join(BACKUPS)),
+            directory,
             settings,
             backups,
             engine,
@@ -92,6 +112,7 @@ impl Copies {
             sent: None,
             seen: None,
             newest: None,
+            storing: Arc::default(),
         };
         (copies, reader)
     }
@@ -128,15 +149,23 @@ impl Copies {
             if self.seen == Some(revision) {
                 continue;
             }
+            self.status.send_modify(|status| {
+                status.due_since.get_or_insert(now.wall);
+            });
             let made = tokio::select! {
                 () = shutdown.wait() => return,
                 made = self.make(now.wall) => made,
             };
             match made {
-                Ok(false) => self.seen = Some(revision),
-                Ok(true) => {
+                Ok(is_new) => {
                     self.seen = Some(revision);
-                    due = now.mono.saturating_add(self.interval(every));
+                    if is_new {
+                        due = now.mono.saturating_add(self.interval(every));
+                    }
+                    self.status.send_modify(|status| {
+                        status.due_since = None;
+                        status.fault = None;
+                    });
                 }
                 Err(fault) => {
                     tracing::error!(%fault, "the automatic backup failed");
@@ -163,7 +192,7 @@ impl Copies {
                 .and_then(|copy| copy_store::digest(&copy.path));
             (newest, digest)
         });
-        let Ok((newest, digest)) = looking.await else {
+        let Ok(Ok((newest, digest))) = tokio::time::timeout(TIMEOUT, looking).await else {
             return;
         };
         let last = newest.as_ref().map(|newest| newest.made);
@@ -180,7 +209,6 @@ impl Copies {
         let unless = self.copied.filter(|digest| has_all(*digest));
         let backups = self.backups.clone();
         let Some(scratch) = backups.copy(unless).await? else {
-            self.status.send_modify(|status| status.fault = None);
             return Ok(false);
         };
         let digest = scratch.copied.digest;
@@ -200,22 +228,32 @@ impl Copies {
             self.send(&program, &scratch, now).await?;
             self.sent = Some(digest);
         }
-        self.status.send_modify(|status| status.fault = None);
         Ok(true)
     }
 
-    /// Puts a copy into the directory. That may be on a network and hang: a thread waits for it, and nobody else.
+    /// Puts a copy into the directory. That may be on a network and hang: a thread waits for it, one at most, and others
+    /// no longer than [`TIMEOUT`].
     async fn store(&self, scratch: &Scratch<'_>, now: Timestamp) -> Result<Copy, Fault> {
         let (from, directory) = (scratch.path().to_owned(), self.directory.clone());
         let (keep, is_own) = (self.settings.keep, self.settings.directory.is_none());
+        let silent = || Fault::Silent(self.directory.clone());
+        let held = self
+            .storing
+            .clone()
+            .try_lock_owned()
+            .map_err(|_| silent())?;
+        // The scratch file may be replaced while the thread hangs.
+        let source = File::open(&from).map_err(BackupError::Io)?;
         let storing = tokio::task::spawn_blocking(move || {
+            let _held = held;
             if is_own {
                 copy_store::make_directory(&directory)?;
             }
-            copies::add(&from, &directory, now, keep)
+            copies::add(&source, &directory, now, keep)
         });
-        let stored = storing.await.map_err(|_| BackupError::Stopped)?;
-        Ok(stored?)
+        let stored = tokio::time::timeout(TIMEOUT, storing).await;
+        let stored = stored.map_err(|_| silent())?;
+        Ok(stored.map_err(|_| BackupError::Stopped)??)
     }
 
     async fn send(
@@ -229,8 +267,8 @@ impl Copies {
             [] => (archive, ".tar.zst"),
             recipients => (encrypted(&archive, recipients)?, ".tar.zst.age"),
         };
-        let name = format!("hearth-backup-{}{end}", copies::stamp(now));
-        run(program, &name, &bytes).await?;
+        let name = format!("hearth-backup-{}{end}", now.stamp());
+        run(program, &name, &bytes, TIMEOUT).await?;
         let path = program.path.display();
         tracing::info!(%path, name, bytes = bytes.len(), "backup.command succeeded");
         Ok(())
@@ -246,8 +284,9 @@ fn encrypted(plain: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, AgeFault
     Ok(out)
 }
 
-/// Runs the program with a backup on its standard input.
-async fn run(program: &Program, name: &str, backup: &[u8]) -> Result<(), Fault> {
+/// Runs the program with a backup on its standard input. Its standard output goes nowhere; the end of its standard error is in the
+/// fault. When it takes too long, it is killed with what it has started.
+async fn run(program: &Program, name: &str, backup: &[u8], within: Duration) -> Result<(), Fault> {
     let path = &program.path;
     let at = |source| Fault::Program {
         path: path.clone(),
@@ -262,10 +301,12 @@ async fn run(program: &Program, name: &str, backup: &[u8]) -> Result<(), Fault> 
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn().map_err(at)?;
-    let input = child.stdin.take();
+    let mut group = Group::of(&child);
+    let (input, mut errors) = (child.stdin.take(), child.stderr.take());
     let feeding = async {
         if let Some(mut input) = input {
             input.write_all(backup).await?;
@@ -273,25 +314,96 @@ async fn run(program: &Program, name: &str, backup: &[u8]) -> Result<(), Fault> 
         }
         Ok(())
     };
-    let work = async {
-        let (fed, ended) = tokio::join!(feeding, child.wait());
-        Ok::<_, std::io::Error>((fed, ended?))
+    let mut said = Vec::new();
+    let worked = {
+        let work = async { tokio::join!(feeding, child.wait()) };
+        let work = tokio::time::timeout(within, work);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                read = last_words(&mut errors, &mut said) => if !read {
+                    errors = None;
+                },
+                worked = &mut work => break worked,
+            }
+        }
     };
-    let worked = tokio::time::timeout(TIMEOUT, work).await;
-    let Ok(worked) = worked else {
+    // It does not end with the program if that left another one behind.
+    let left = last_words(&mut errors, &mut said);
+    let _ = tokio::time::timeout(Duration::ZERO, left).await;
+    let said = shown(&said);
+    let Ok((fed, status)) = worked else {
+        drop(group);
         // Waiting for it prevents a zombie.
         let _ = child.kill().await;
-        return Err(Fault::Timeout(path.clone()));
+        return Err(Fault::Timeout {
+            path: path.clone(),
+            within,
+            said,
+        });
     };
-    let (fed, status) = worked.map_err(at)?;
+    group.ended();
+    let status = status.map_err(at)?;
     if !status.success() {
         return Err(Fault::Failed {
             path: path.clone(),
             status,
+            said,
         });
     }
     // A program that ends well has read all of it.
     fed.map_err(at)
+}
+
+/// Reads more of what a program writes, of which the end is kept; false when it will write no more.
+async fn last_words(errors: &mut Option<ChildStderr>, said: &mut Vec<u8>) -> bool {
+    let Some(errors) = errors else {
+        return std::future::pending().await;
+    };
+    let mut bytes = [0; SAID];
+    match errors.read(&mut bytes).await {
+        Ok(read) if read > 0 => {
+            said.extend_from_slice(bytes.get(..read).unwrap_or_default());
+            let surplus = said.len().saturating_sub(SAID);
+            said.drain(..surplus);
+            true
+        }
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// What a program wrote last, as the end of a message.
+fn shown(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!(": {}", lines.join("; ")),
+    }
+}
+
+/// A program and what it starts: killed together, unless the program has ended by itself.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    fn ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -41,10 +41,6 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Opens the configured listeners; sockets from the service manager take precedence.
     pub(super) async fn bind(config: &Config, sockets: Sockets) -> Result<Self, ServeError> {
-        let tcp = |what, flag, address: Option<SocketAddr>| match address {
-            None => Ok(Vec::new()),
-            Some(address) => bind_tcp(address).map_err(bind(what, flag, address)),
-        };
         let listen = &config.listen;
         for fault in &sockets.faults {
             tracing::warn!("{fault}");
@@ -52,29 +48,41 @@ impl Listeners {
         if !sockets.is_empty() {
             tracing::info!("listening on sockets from the service manager");
         }
-        let http = adopt(sockets.http, adopt_tcp)?;
-        let https = adopt(sockets.https, adopt_tcp)?;
-        let stun = adopt(sockets.stun, adopt_udp)?;
-        let stun = match listen.stun {
-            Some(address) if stun.is_empty() => {
-                bind_udp(address)
-                    .await
-                    .map_err(bind("STUN (UDP)", "--stun", address))?
-            }
-            _ => stun,
+        // All of them are tried, so that a person learns of all clashes at once.
+        let mut faults = Vec::new();
+        let mut tcp = |given: Vec<TcpListener>, what, flag, address: Option<SocketAddr>| {
+            let Some(address) = address.filter(|_| given.is_empty()) else {
+                return given;
+            };
+            let bound = bind_tcp(address).map_err(bind(what, flag, address));
+            bound.unwrap_or_else(|fault| {
+                faults.push(fault);
+                Vec::new()
+            })
         };
+        let http = adopt(sockets.http, adopt_tcp)?;
+        let http = tcp(http, "HTTP", "--http", listen.http);
+        let https = adopt(sockets.https, adopt_tcp)?;
+        let https = tcp(https, "HTTPS", "--https", listen.https);
+        let metrics = tcp(Vec::new(), "metrics", "metrics.listen", config.metrics);
+        let mut stun = adopt(sockets.stun, adopt_udp)?;
+        if let Some(address) = listen.stun.filter(|_| stun.is_empty()) {
+            match bind_udp(address).await {
+                Ok(bound) => stun = bound,
+                Err(fault) => faults.push(bind("STUN (UDP)", "--stun", address)(fault)),
+            }
+        }
+        match faults.len() {
+            0 => {}
+            1 => faults.into_iter().try_for_each(Err)?,
+            _ => return Err(ServeError::Binds(faults)),
+        }
         let (local, socket) = bind_local(&config.socket, SYSTEM_SOCKET.as_ref())?;
         Ok(Self {
-            http: match http.is_empty() {
-                true => tcp("HTTP", "--http", listen.http)?,
-                false => http,
-            },
-            https: match https.is_empty() {
-                true => tcp("HTTPS", "--https", listen.https)?,
-                false => https,
-            },
+            http,
+            https,
             stun,
-            metrics: tcp("metrics", "metrics.listen", config.metrics)?,
+            metrics,
             local,
             socket,
         })
@@ -257,5 +265,44 @@ async fn bind_udp(address: SocketAddr) -> io::Result<Vec<UdpSocket>> {
         Ok(socket) => Ok(vec![socket]),
         Err(_) if address.ip() == everywhere => Ok(vec![UdpSocket::bind(v4).await?]),
         Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, Surroundings};
+
+    #[tokio::test]
+    async fn all_addresses_in_use_are_named_at_once() {
+        let taken = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, other) = (taken(), taken());
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = |socket: &std::net::TcpListener| Some(socket.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::load(Overrides::default(), &Surroundings::of_this_process());
+        config.socket = directory.path().join("s");
+        config.listen.http = address(&one);
+        config.listen.https = address(&other);
+        config.listen.stun = Some(udp.local_addr().unwrap());
+        config.metrics = None;
+        let refused = Listeners::bind(&config, Sockets::default()).await;
+        let text = refused.map(|_| ()).unwrap_err().to_string();
+        for (what, flag) in [
+            ("HTTP", "--http"),
+            ("HTTPS", "--https"),
+            ("STUN (UDP)", "--stun"),
+        ] {
+            let begin = format!("cannot listen on {what} 127.0.0.1:");
+            assert!(text.contains(&begin) && text.contains(flag), "{text}");
+        }
+        config.listen.https = None;
+        config.listen.stun = None;
+        let refused = Listeners::bind(&config, Sockets::default()).await;
+        let fault = refused.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(fault, ServeError::Bind { what: "HTTP", .. }),
+            "{fault}"
+        );
     }
 }

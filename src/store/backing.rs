@@ -43,8 +43,8 @@ struct Inner {
 enum Mode {
     /// Writes stay in memory.
     Overlay(Overlay),
-    /// A file that nobody needs yet: it is synced once, when it is whole.
-    Building,
+    /// A file that nobody needs yet: it is synced once, when it is whole. It gets no longer than `most` bytes.
+    Building { most: Option<u64> },
     /// Writes go to the file.
     InPlace,
     /// Nothing is written any more.
@@ -84,9 +84,9 @@ impl Backing {
         Ok(Self::new(file, Mode::Overlay(overlay), header))
     }
 
-    /// An empty file to fill.
-    pub(super) fn building(file: Arc<dyn DataFile>) -> Self {
-        Self::new(file, Mode::Building, Vec::new())
+    /// An empty file to fill, with at most so many bytes.
+    pub(super) fn building(file: Arc<dyn DataFile>, most: Option<u64>) -> Self {
+        Self::new(file, Mode::Building { most }, Vec::new())
     }
 
     fn new(file: Arc<dyn DataFile>, mode: Mode, header: Vec<u8>) -> Self {
@@ -274,7 +274,7 @@ impl StorageBackend for Backing {
         let inner = self.inner();
         match &inner.mode {
             Mode::Overlay(overlay) => Ok(overlay.len),
-            Mode::Building | Mode::InPlace | Mode::Closed => inner.file.len(),
+            Mode::Building { .. } | Mode::InPlace | Mode::Closed => inner.file.len(),
         }
     }
 
@@ -286,7 +286,7 @@ impl StorageBackend for Backing {
         }
         match &inner.mode {
             Mode::Overlay(overlay) => overlay.read(&*inner.file, offset, out),
-            Mode::Building | Mode::InPlace | Mode::Closed => inner.file.read_at(offset, out),
+            Mode::Building { .. } | Mode::InPlace | Mode::Closed => inner.file.read_at(offset, out),
         }
     }
 
@@ -294,7 +294,7 @@ impl StorageBackend for Backing {
         let mut inner = self.inner();
         match &mut inner.mode {
             Mode::Overlay(overlay) => overlay.set_len(len),
-            Mode::Building | Mode::InPlace => {
+            Mode::Building { .. } | Mode::InPlace => {
                 inner.is_touched = true;
                 inner.file.set_len(len)?;
             }
@@ -313,7 +313,7 @@ impl StorageBackend for Backing {
                 }
                 Ok(())
             }
-            Mode::Building => Ok(()),
+            Mode::Building { .. } => Ok(()),
             Mode::InPlace => inner.sync(),
             Mode::Closed => Err(closed()),
         }
@@ -329,7 +329,12 @@ impl StorageBackend for Backing {
         }
         match &mut inner.mode {
             Mode::Overlay(overlay) => overlay.write(&*inner.file, offset, data),
-            Mode::Building | Mode::InPlace => {
+            Mode::Building { most: Some(most) }
+                if offset.saturating_add(data.len() as u64) > *most =>
+            {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Mode::Building { .. } | Mode::InPlace => {
                 inner.is_touched = true;
                 inner.file.write_at(offset, data)
             }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, statvfs};
 
 use super::folder::{DataFile, Folder, Lock};
 use crate::files;
@@ -83,6 +83,12 @@ impl Folder for Directory {
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
         let folder = File::open(&self.0)?;
         Ok(DataFile::lock(&folder)?.then(|| Box::new(folder) as Box<dyn Lock>))
+    }
+
+    fn free(&self) -> io::Result<Option<u64>> {
+        let found = statvfs(&self.0)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        Ok((found.f_blocks > 0).then_some(free))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -108,6 +108,22 @@ impl StoreError {
             | Self::NoRandomness(_) => None,
         }
     }
+
+    /// Whether the disk is full, or a quota is reached.
+    pub(super) fn is_full(&self) -> bool {
+        let kind = self.system_error().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        )
+    }
+
+    /// A disk that was full has no more room than then.
+    pub fn still_full() -> Self {
+        Self::Write(WriteFault::at("looking at the free space")(
+            io::ErrorKind::StorageFull.into(),
+        ))
+    }
 }
 
 fn system_error(fault: &redb::Error) -> Option<&io::Error> {

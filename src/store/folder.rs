@@ -44,5 +44,7 @@ pub(super) trait Folder: Debug + Send + Sync {
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Locks the directory for this process; `None` if another process has it locked.
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Free bytes of the file system; `None` if it has no such number.
+    fn free(&self) -> io::Result<Option<u64>>;
     fn path(&self, name: &str) -> PathBuf;
 }

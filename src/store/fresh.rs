@@ -11,6 +11,9 @@ use super::folder::Folder;
 use super::seal::Manifest;
 use super::write::Writer;
 
+/// Bytes of the file system that a new file leaves to others: the system has to write something, too.
+const SPARED: u64 = 64 << 10;
+
 /// Writes the values of a new database.
 pub(super) type Fill<'a> = dyn FnMut(&mut Writer<'_>) -> Result<(), redb::Error> + 'a;
 
@@ -30,11 +33,12 @@ pub(super) enum NotPlaced {
 }
 
 impl Fresh {
-    /// Writes a new database to a file of this name, which is replaced if it is there.
+    /// Writes a new database of at least so many bytes to a file of this name, which is replaced if it is there. Does not
+    /// begin, and fills no disk, if there is not enough room.
     pub(super) fn write(
         folder: &dyn Folder,
         name: &str,
-        cache_bytes: usize,
+        (cache_bytes, least): (usize, u64),
         fill: &mut Fill<'_>,
     ) -> Result<Self, WriteFault> {
         match folder.remove(name) {
@@ -43,7 +47,18 @@ impl Fresh {
             }
             _ => {}
         }
-        let made = Self::fill(folder, name, cache_bytes, fill);
+        let room = folder.free().ok().flatten();
+        let room = room.map(|free| free.saturating_sub(SPARED));
+        if let Some(room) = room.filter(|room| *room < least) {
+            let text = format!(
+                "all of the database has to be written again, which takes {} KiB at least; {} KiB are free",
+                least.saturating_add(SPARED).div_ceil(1024),
+                room.saturating_add(SPARED) / 1024
+            );
+            let fault = io::Error::new(io::ErrorKind::StorageFull, text);
+            return Err(WriteFault::at("looking at the free space")(fault));
+        }
+        let made = Self::fill(folder, name, (cache_bytes, room), fill);
         if made.is_err() {
             // Half a file is of no use, and the disk may be full.
             let _ = folder.remove(name);
@@ -54,7 +69,7 @@ impl Fresh {
     fn fill(
         folder: &dyn Folder,
         name: &str,
-        cache_bytes: usize,
+        (cache_bytes, most): (usize, Option<u64>),
         fill: &mut Fill<'_>,
     ) -> Result<Self, WriteFault> {
         let file = folder
@@ -62,7 +77,7 @@ impl Fresh {
             .map_err(WriteFault::at("creating a new file"))?;
         file.lock()
             .map_err(WriteFault::at("locking the new file"))?;
-        let backing = Backing::building(file);
+        let backing = Backing::building(file, most);
         let database = Builder::new()
             .set_cache_size(cache_bytes)
             .create_with_backend(backing.clone())?;

@@ -51,7 +51,7 @@ pub use check::{Fault, Report, Verdict, answer};
 pub use fault::{StoreError, WriteFault};
 pub use load::{Loaded, Notice, ServerSecrets, Skipped};
 pub use offline::{has_identity, read_all, rewrite, verify};
-pub use schema::POLICIES as POLICIES_NAME;
+pub use schema::{POLICIES as POLICIES_NAME, SCHEMA_VERSION};
 
 /// Name of the database file in the data directory.
 pub const FILE_NAME: &str = "hearth.redb";
@@ -59,6 +59,10 @@ pub const FILE_NAME: &str = "hearth.redb";
 const NEW_NAME: &str = "hearth.redb.new";
 /// Name of the directory of backups in the data directory.
 pub const BACKUPS: &str = "backups";
+
+/// How much more room a disk that was full must have until it is written again, in bytes: more than a small change takes, and
+/// more than what the logs of others free and take all the time.
+const MORE_ROOM: u64 = 64 << 10;
 
 /// The open database.
 pub struct Store {
@@ -77,6 +81,8 @@ pub struct Store {
     last_commit: u64,
     /// Entries of the audit log from this number on are of a commit that was given up.
     carry_before: u64,
+    /// Free bytes from which on a disk that was full is written again.
+    room: Option<u64>,
     /// Keep other processes out.
     _locks: Locks,
 }
@@ -121,6 +127,34 @@ impl Store {
     /// # Errors
     /// When the disk is full or broken. The batch then never takes effect, unless the error is [`StoreError::InDoubt`].
     pub fn commit(
+        &mut self,
+        records: &[Record],
+        events: &[Event],
+        model: &Model,
+    ) -> Result<(), StoreError> {
+        let committed = self.try_commit(records, events, model);
+        match &committed {
+            Ok(()) => self.room = None,
+            Err(fault) => self.note_room(fault),
+        }
+        committed
+    }
+
+    /// Whether a disk that was full has more room than then, so that a change may be written. Writes nothing.
+    pub fn has_room(&self) -> bool {
+        let free = || self.folder.free().ok().flatten();
+        self.room
+            .is_some_and(|room| free().is_some_and(|free| free >= room))
+    }
+
+    /// Remembers how much room a disk has that was full for a write.
+    fn note_room(&mut self, fault: &StoreError) {
+        let free = self.folder.free().ok().flatten();
+        let free = free.filter(|_| fault.is_full());
+        self.room = free.map(|free| free.saturating_add(MORE_ROOM));
+    }
+
+    fn try_commit(
         &mut self,
         records: &[Record],
         events: &[Event],
@@ -194,7 +228,9 @@ impl Store {
         let (folder, name) = offline::split(path)?;
         let temporary = format!("{name}.new");
         let carried = self.reader();
-        let fresh = Fresh::write(&folder, &temporary, self.cache_bytes, &mut |writer| {
+        let least = carried.as_ref().map_or(0, Reader::content_bytes);
+        let sizes = (self.cache_bytes, least);
+        let fresh = Fresh::write(&folder, &temporary, sizes, &mut |writer| {
             self.fill(writer, model, &BTreeSet::new(), carried.as_ref())
         })?;
         Ok(fresh.place_closed(&folder, (&temporary, &name))?)
@@ -314,7 +350,9 @@ impl Store {
         let touched: BTreeSet<(&'static str, Key)> = records.iter().map(place_of).collect();
         let carried = self.reader();
         let folder = Arc::clone(&self.folder);
-        let written = Fresh::write(&*folder, NEW_NAME, self.cache_bytes, &mut |writer| {
+        let least = carried.as_ref().map_or(0, Reader::content_bytes);
+        let sizes = (self.cache_bytes, least);
+        let written = Fresh::write(&*folder, NEW_NAME, sizes, &mut |writer| {
             self.fill(writer, model, &touched, carried.as_ref())?;
             self.audit.append(writer, events).map(|_| ())
         });

@@ -114,7 +114,8 @@ pub fn rewrite(from: &Path, to: &Path) -> Result<Report, StoreError> {
     }
     let (_database, reader) = reader(from)?;
     let temporary = format!("{name}.new");
-    let fresh = Fresh::write(&folder, &temporary, CACHE_BYTES, &mut |writer| {
+    let sizes = (CACHE_BYTES, reader.content_bytes());
+    let fresh = Fresh::write(&folder, &temporary, sizes, &mut |writer| {
         for table in reader.tables()?.iter().filter(|table| *table != PENDING) {
             if let Some(fault) = writer.copy(&reader, table, &mut |_, value| Ok(value))? {
                 tracing::error!(table, %fault, "a table cannot be read to its end");

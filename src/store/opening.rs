@@ -31,8 +31,6 @@ use hearth_core::state::record::Record;
 const TRACES: [&str; 3] = ["tls", "wan.json", BACKUPS];
 /// What the standalone relay has in its data directory: its certificate then shows no server.
 const RELAY_KEY: &str = "relay.key";
-/// Names of damaged files that are kept begin so.
-const DAMAGED: &str = "hearth.redb.damaged-";
 /// Most damaged files that are kept.
 const DAMAGED_KEPT: usize = 3;
 
@@ -128,7 +126,7 @@ impl Store {
             path: folder.path(FILE_NAME),
             fault,
         };
-        let fresh = Fresh::write(&*folder, NEW_NAME, cache_bytes, &mut |writer| {
+        let fresh = Fresh::write(&*folder, NEW_NAME, (cache_bytes, 0), &mut |writer| {
             put_secrets(writer, &secrets)
         });
         let fresh = fresh.map_err(fault)?;
@@ -156,6 +154,7 @@ impl Store {
             standing: Standing::default(),
             last_commit: u64::MAX,
             carry_before: u64::MAX,
+            room: None,
             _locks: locks,
         };
         Ok((store, loaded))
@@ -190,6 +189,7 @@ impl Store {
             standing: Standing::default(),
             last_commit: u64::MAX,
             carry_before: u64::MAX,
+            room: None,
             _locks: locks,
         };
         match replaces {
@@ -204,7 +204,9 @@ impl Store {
                 loaded.notice = Some(notice);
                 store.standing.fresh = Some(Replacement { keep });
                 if let Err(fault) = store.replace(&reader, &loaded) {
-                    loaded.unwritable = Some(fault.into());
+                    let fault = fault.into();
+                    store.note_room(&fault);
+                    loaded.unwritable = Some(fault);
                 }
             }
         }
@@ -213,11 +215,11 @@ impl Store {
 
     /// What to say of a database that a fresh file replaces, and the name under which the old file is kept.
     fn notice(&self, why: Why) -> (Notice, Option<String>) {
-        let seconds = system_clock::now().wall.unix_ms() / 1000;
-        let damaged = format!("{DAMAGED}{seconds}");
+        let now = system_clock::now().wall;
+        let damaged = files::damaged_name(FILE_NAME, now);
         match why {
             Why::Schema(from) => {
-                let keep = format!("{BACKUPS}/hearth-schema{from}-{seconds}.redb");
+                let keep = format!("{BACKUPS}/hearth-schema{from}-{}.redb", now.stamp());
                 let kept = self.folder.path(&keep);
                 (Notice::Migrated { from, kept }, Some(keep))
             }
@@ -242,7 +244,8 @@ impl Store {
     /// Writes what was read into a fresh file.
     fn replace(&mut self, reader: &Reader, loaded: &Loaded) -> Result<(), WriteFault> {
         let folder = Arc::clone(&self.folder);
-        let fresh = Fresh::write(&*folder, NEW_NAME, self.cache_bytes, &mut |writer| {
+        let sizes = (self.cache_bytes, reader.content_bytes());
+        let fresh = Fresh::write(&*folder, NEW_NAME, sizes, &mut |writer| {
             copy(reader, writer)?;
             // What an earlier schema did not have.
             for machine in &loaded.shut_out {
@@ -413,14 +416,15 @@ fn backups(folder: &dyn Folder) -> io::Result<Vec<String>> {
 }
 
 /// Removes the oldest damaged files, so that they do not fill the disk.
-fn forget_oldest_damaged(folder: &dyn Folder) {
-    let Ok(mut names) = folder.list("") else {
+pub(super) fn forget_oldest_damaged(folder: &dyn Folder) {
+    let Ok(names) = folder.list("") else {
         return;
     };
-    names.retain(|name| name.starts_with(DAMAGED));
-    names.sort();
-    let surplus = names.len().saturating_sub(DAMAGED_KEPT);
-    for name in names.iter().take(surplus) {
+    let time = |name: String| Some((files::damaged_at(FILE_NAME, &name)?, name));
+    let mut kept: Vec<_> = names.into_iter().filter_map(time).collect();
+    kept.sort();
+    let surplus = kept.len().saturating_sub(DAMAGED_KEPT);
+    for (_, name) in kept.iter().take(surplus) {
         if let Err(fault) = folder.remove(name) {
             tracing::warn!(name, %fault, "cannot remove an old damaged database");
         }

@@ -58,6 +58,23 @@ impl Reader {
         Ok(tables.map(|table| table.name().to_owned()).collect())
     }
 
+    /// Bytes of all keys and values that can be read: a database of them is larger.
+    pub(super) fn content_bytes(&self) -> u64 {
+        let mut bytes = 0_u64;
+        for table in self.tables().unwrap_or_default() {
+            // What cannot be read is not copied either.
+            let _ = self.each(&table, &mut |key, stored| {
+                let key = match key {
+                    Key::Number(_) => size_of::<u64>(),
+                    Key::Text(text) => text.len(),
+                };
+                bytes = bytes.saturating_add(key.saturating_add(stored.len()) as u64);
+                Ok(())
+            });
+        }
+        bytes
+    }
+
     pub(super) fn has(&self, table: &str) -> Result<bool, redb::Error> {
         Ok(!matches!(self.table(table)?, Table::Missing))
     }

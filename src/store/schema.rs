@@ -9,7 +9,7 @@
 use redb::TableDefinition;
 
 /// Version of the schema that this program writes. A database with a higher one is refused.
-pub(super) const SCHEMA_VERSION: u64 = 2;
+pub const SCHEMA_VERSION: u64 = 2;
 /// The first version whose values have checksums.
 pub(super) const SEALED_SINCE: u64 = 2;
 

@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) no_new_files: bool,
     /// After how many steps the power is off: nothing else reaches the disk.
     pub(crate) steps_until_off: Option<usize>,
+    /// Bytes that fit on it; `None` is unlimited, and then it does not say how many are free.
+    pub(crate) capacity: Option<usize>,
     /// Whether the cache gives up what a failed sync did not write.
     pub(crate) drops_pages: bool,
 }
@@ -251,6 +253,16 @@ impl Disk {
         self.state().plan = plan;
     }
 
+    /// Bytes of all files that have a name.
+    pub(crate) fn used(&self) -> usize {
+        self.state().used()
+    }
+
+    /// Limits how many bytes fit.
+    pub(crate) fn limit(&self, capacity: Option<usize>) {
+        self.state().plan.capacity = capacity;
+    }
+
     /// How many steps there were.
     pub(crate) fn steps(&self) -> usize {
         self.state().log.len()
@@ -373,6 +385,23 @@ impl State {
         }
     }
 
+    /// Bytes of all files that have a name.
+    fn used(&self) -> usize {
+        let files: std::collections::BTreeSet<&usize> = self.names.values().collect();
+        files.into_iter().map(|file| self.files[*file].len()).sum()
+    }
+
+    /// Before a file gets this length, if it is longer than now.
+    fn may_grow(&self, file: usize, len: usize) -> io::Result<()> {
+        let more = len.saturating_sub(self.files[file].len());
+        match self.plan.capacity {
+            Some(capacity) if more > 0 && self.used() + more > capacity => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn may_write(&mut self) -> io::Result<()> {
         match &mut self.plan.writes_until {
             Some(0) if self.plan.is_full => Err(io::ErrorKind::StorageFull.into()),
@@ -409,6 +438,7 @@ impl DataFile for SimulatedFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.disk.writable()?;
         state.may_write()?;
+        state.may_grow(self.file, usize::try_from(offset).unwrap() + data.len())?;
         state.step(Step::Write(self.file, offset, data.to_vec()));
         Ok(())
     }
@@ -416,6 +446,7 @@ impl DataFile for SimulatedFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.writable()?;
         state.may_write()?;
+        state.may_grow(self.file, usize::try_from(len).unwrap())?;
         state.step(Step::SetLen(self.file, len));
         Ok(())
     }
@@ -532,6 +563,12 @@ impl Folder for Disk {
 
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
         Ok(Some(Box::new(NoLock)))
+    }
+
+    fn free(&self) -> io::Result<Option<u64>> {
+        let state = self.readable()?;
+        let capacity = state.plan.capacity;
+        Ok(capacity.map(|capacity| capacity.saturating_sub(state.used()) as u64))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -57,6 +57,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
             "interfaces",
             "config",
             "cli/output/terminal",
+            "server/copies",
             "store/directory",
         ],
     ),

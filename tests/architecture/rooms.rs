@@ -132,7 +132,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("derp/udp", &["derp/stats", "derp/stun"]),
     ("derp/websocket", &["derp/outbox", "derp/relay"]),
     // The program, bottom up: tools.
-    ("files", &[]),
+    ("files", &["core/clock"]),
     ("panics", &[]),
     ("qr", &[]),
     ("shutdown", &[]),
@@ -190,6 +190,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "api",
             "config",
             "core/clock",
+            "core/doctor/backup",
             "core/doctor/public_url",
             "core/id",
             "core/policy",

@@ -39,7 +39,7 @@ func (p processor) use(t *testing.T) {
 // TestDatabaseMovesBetweenProcessors has the first build write a database with a
 // bit of everything in it. Each of the others opens a copy, has to tell the same,
 // has to be taken for the same server by a device that joined the first, and adds
-// to it; which the first then reads.
+// to it; which the first then reads. Each restores encrypted backups of the other.
 func TestDatabaseMovesBetweenProcessors(t *testing.T) {
 	all := processors(t)
 	first, others := all[0], all[1:]
@@ -47,6 +47,12 @@ func TestDatabaseMovesBetweenProcessors(t *testing.T) {
 	s := startHTTP(t)
 	fill(t, s)
 	told := everything(t, s)
+	identity := filepath.Join(t.TempDir(), "identity")
+	if err := os.WriteFile(identity, []byte(backupIdentity), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup.tar.zst.age")
+	s.CLI("backup", "--recipient", backupRecipient, backup)
 	s.Terminate()
 	kept := filepath.Join(t.TempDir(), "kept")
 	move(t, s.DataDir, kept)
@@ -62,13 +68,40 @@ func TestDatabaseMovesBetweenProcessors(t *testing.T) {
 		s.User("from-" + other.name)
 		s.Key("from-" + other.name)
 		more := everything(t, s)
+		theirs := filepath.Join(t.TempDir(), "theirs.tar.zst.age")
+		s.CLI("backup", "--recipient", backupRecipient, theirs)
 		s.Terminate()
 		first.use(t)
 		s.Run()
 		same(t, more, everything(t, s), first.name+" reads what "+other.name+" added")
 		s.Terminate()
+		restore(t, s, identity, theirs)
+		s.Run()
+		same(t, more, everything(t, s), first.name+" restores a backup of "+other.name)
+		s.Terminate()
+		other.use(t)
+		restore(t, s, identity, backup)
+		s.Run()
+		same(t, told, everything(t, s), other.name+" restores a backup of "+first.name)
+		s.Terminate()
 		t.Logf("%s and %s read what the other wrote", first.name, other.name)
 	}
+}
+
+// A key of age for these tests only: the identity of 32 bytes 0x42, and its
+// recipient.
+const (
+	backupIdentity  = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX\n"
+	backupRecipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+)
+
+// restore puts a backup in the place of the data directory.
+func restore(t *testing.T, s *harness.Server, identity, backup string) {
+	t.Helper()
+	if err := os.RemoveAll(s.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	s.CLI("restore", "--data-dir", s.DataDir, "--identity", identity, backup)
 }
 
 // fill puts something into every table.

@@ -127,7 +127,7 @@ test('the settings are those of the configuration that the package installs', t 
 	// For experts, or, as a program to run, not for a page.
 	const fileOnly = [
 		'derp.region_id', 'derp.region_code', 'derp.region_name', 'derp.region_score', 'derp.mesh_with', 'derp.mesh_key_file',
-		'derp.stun_lan_as_wan', 'wan.on_change', 'backup.directory', 'backup.every', 'backup.keep', 'backup.command', 'backup.recipients', 'dns_record.name', 'dns_record.type', 'dns_record.value', 'dns_split.domain',
+		'derp.stun_lan_as_wan', 'wan.on_change', 'backup.command', 'dns_record.name', 'dns_record.type', 'dns_record.value', 'dns_split.domain',
 		'dns_split.nameservers', 'dns_rule.target', 'dns_rule.nameservers'
 	];
 	assert.ok(used.length > 50);

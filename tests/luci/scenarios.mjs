@@ -15,7 +15,7 @@ export const status = {
 	clock_is_plausible: true, database_is_writable: true, database_fault: null,
 	unauthorized: { count: 1, first: [ { id: '4', name: 'tablet' } ] },
 	waiting_routes: { count: 1, first: [ { id: '1', name: 'router' } ] },
-	policy_version: '3', policy_is_closed: false, warnings: [],
+	policy_version: '3', policy_is_closed: false, last_backup: ago(86400), warnings: [],
 	relay: { connections: 3, packets_sent: 48211, bytes_sent: 61234567, packets_dropped: 12 },
 	board: { name: 'GL.iNet GL-MT6000', source: '/tmp/sysinfo/board_name', budget: 128 << 20 }
 };

@@ -70,7 +70,7 @@ test('the overview shows the state, pending actions and findings of the doctor',
 		assert.ok(text.indexOf('Add a device') < text.indexOf('Action required'), 'what to do comes first');
 		await page.value("document.querySelectorAll('details').forEach(one => { one.open = true; })");
 		const all = await page.text();
-		for (const words of [ 'https://home.example.org:8443', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3' ])
+		for (const words of [ 'https://home.example.org:8443', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3', 'Last automatic backup' ])
 			assert.ok(all.includes(words), `${words} in ${all}`);
 		for (const words of [ '4 devices, 2 online', 'Add a device', 'Pending registrations: 1.', 'Approve or reject', 'SSH connections awaiting approval: 2.', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
 			'Your ISP uses carrier-grade NAT', 'run `hearth derp` on a rented server', 'Passed checks: 2' ])
@@ -103,7 +103,7 @@ test('a link to a setting shows its field', async () => {
 			await page.close();
 		}
 	};
-	for (const name of [ 'listen.https', 'wan.ipv4', 'member.enabled', 'derp.map_files' ])
+	for (const name of [ 'listen.https', 'wan.ipv4', 'member.enabled', 'derp.map_files', 'backup.directory' ])
 		await hash(name, page => page.until(`document.querySelector('[data-name="_${name.replace('.', '_')}"]')?.style.outline &&
 			document.querySelector('[data-name="_${name.replace('.', '_')}"]').offsetParent`));
 	await hash('wan.on_change', page => page.until(visible('wan.on_change has no field on this page')));
@@ -513,7 +513,7 @@ test('the settings show the file and save what changed, each to its section', ()
 		assert.equal(await page.value(`${field('_derp_enabled')}.checked`), false);
 		assert.equal(await page.value(`${field('_dns_magic_dns')}.checked`), true, 'a default that is on');
 		await page.value(`${field('_server_open_wan')}.click()`);
-		for (const [ name, value ] of [ [ '_node_expiry', '180d' ], [ '_limits_derp_total_rate', '1MiB' ] ])
+		for (const [ name, value ] of [ [ '_node_expiry', '180d' ], [ '_limits_derp_total_rate', '1MiB' ], [ '_backup_directory', '/mnt/usb/hearth-backups' ], [ '_backup_keep', '3' ] ])
 			await page.value(`(() => {
 				const field = ${field(name)};
 				field.value = '${value}';
@@ -530,22 +530,31 @@ test('the settings show the file and save what changed, each to its section', ()
 							sections[`${args.section ?? args.name}.${option}`] = value;
 			return sections;
 		};
-		await router.until(() => Object.keys(saved()).length >= 3, 'three settings');
-		assert.deepEqual(saved(), { 'server.open_wan': '1', 'node.expiry': '180d', 'limits.derp_total_rate': '1MiB' });
+		await router.until(() => Object.keys(saved()).length >= 5, 'five settings');
+		assert.deepEqual(saved(), {
+			'server.open_wan': '1', 'node.expiry': '180d', 'limits.derp_total_rate': '1MiB',
+			'backup.directory': '/mnt/usb/hearth-backups', 'backup.keep': '3'
+		});
 	}));
 
-test('an invalid setting is not saved', () =>
-	at('settings', scenarios.home, async page => {
-		const field = `document.querySelector('[data-name="_server_server_url"] input')`;
-		await page.until(field);
-		await page.value(`(() => {
-			${field}.value = 'home.example.org; reboot';
-			for (const type of [ 'input', 'change', 'keyup', 'blur' ]) ${field}.dispatchEvent(new Event(type, { bubbles: true }));
-		})()`);
-		await page.click('Save', '#view');
-		await page.until(visible('Expected a URL'));
-		assert.deepEqual(router.calls.filter(([ object, method ]) => object == 'uci' && method == 'set'), []);
-	}, { faults: true }));
+test('an invalid setting is not saved', async () => {
+	for (const [ name, value, expected ] of [
+		[ '_server_server_url', 'home.example.org; reboot', 'Expected a URL' ],
+		[ '_backup_directory', '/etc/uci-defaults', 'Expected a directory below' ],
+		[ '_backup_keep', '0', 'Expected a number from 1 to 999' ]
+	])
+		await at('settings', scenarios.home, async page => {
+			const field = `document.querySelector('[data-name="${name}"] input')`;
+			await page.until(field);
+			await page.value(`(() => {
+				${field}.value = '${value}';
+				for (const type of [ 'input', 'change', 'keyup', 'blur' ]) ${field}.dispatchEvent(new Event(type, { bubbles: true }));
+			})()`);
+			await page.click('Save', '#view');
+			await page.until(visible(expected));
+			assert.deepEqual(router.calls.filter(([ object, method ]) => object == 'uci' && method == 'set'), []);
+		}, { faults: true });
+});
 
 test('a configuration file is named, because it replaces the settings of the page', () =>
 	at('settings', { ...scenarios.home, uci: { ...scenarios.uci, server: { ...scenarios.uci.server, config_file: '/etc/hearth/my.toml' } } },

@@ -3,6 +3,7 @@
 //! Pure: facts in, findings out.
 //! Must not know: how the facts are gathered, the configuration, the state.
 
+pub mod backup;
 mod network;
 pub mod public_url;
 mod server;
@@ -14,6 +15,7 @@ use ipnet::Ipv4Net;
 use crate::clock::Timestamp;
 use crate::disk::DiskFault;
 use crate::wan::Report;
+use backup::Backups;
 use public_url::{DroppedUpgrade, PublicCheck};
 
 /// The severity of a finding.
@@ -170,6 +172,8 @@ pub struct Facts {
     pub opening: Option<String>,
     /// Why the database is read-only; `None` while it is writable.
     pub database_fault: Option<DiskFault>,
+    /// Automatic backups.
+    pub backups: Backups,
     /// Usage of limits.
     pub limit_usages: Vec<LimitUsage>,
     /// Memory usage, if there is a budget.
@@ -210,6 +214,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings = network::findings(facts);
     findings.extend(public_url::findings(facts));
     findings.extend(server::findings(facts));
+    findings.extend(backup::findings(facts));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings
 }

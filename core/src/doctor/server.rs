@@ -56,7 +56,7 @@ fn database(facts: &Facts) -> Finding {
     Finding::new("database", Level::Problem, title)
         .detail(detail)
         .advice(format!(
-            "{advice} hearth tries again every 10 s and needs no restart."
+            "{advice} hearth tries again by itself, and needs no restart."
         ))
 }
 

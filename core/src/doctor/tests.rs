@@ -1,11 +1,13 @@
 //! Facts and what is said about them.
 
+use super::backup::{Backups, Place};
 use super::public_url::{Answer, RelayCheck, Served};
 use super::*;
 use crate::disk::Cause;
 use crate::wan::Addresses;
 use crate::wan::mapping::{Mapped, Mapping, Port, Protocol, Transport};
 use crate::wan::report::{AddressSource, Lookup};
+use std::time::Duration;
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-11-23T12:00:00Z").unwrap()
@@ -18,8 +20,22 @@ fn v4(text: &str) -> Addresses {
     }
 }
 
+/// Copies on a USB drive.
+pub(super) fn backups() -> Backups {
+    Backups {
+        every: Some(Duration::from_secs(24 * 60 * 60)),
+        directory: "/mnt/usb/hearth".into(),
+        is_configured: true,
+        place: Place::Elsewhere,
+        has_command: false,
+        last: Timestamp::parse("2026-11-22T12:00:00Z"),
+        due_since: None,
+        fault: None,
+    }
+}
+
 /// A router with a public address and a name that resolves to it.
-fn healthy() -> Facts {
+pub(super) fn healthy() -> Facts {
     let public = Addresses {
         v4: "203.0.113.5".parse().ok(),
         v6: "2001:db8::1".parse().ok(),
@@ -65,6 +81,7 @@ fn healthy() -> Facts {
         }),
         opening: None,
         database_fault: None,
+        backups: backups(),
         limit_usages: Vec::new(),
         memory: None,
         warnings: Vec::new(),
@@ -75,7 +92,7 @@ fn healthy() -> Facts {
 }
 
 /// The level of a finding, by its id.
-fn level(facts: &Facts, id: &str) -> Option<Level> {
+pub(super) fn level(facts: &Facts, id: &str) -> Option<Level> {
     let findings = diagnose(facts);
     let found = findings.iter().find(|finding| finding.id == id);
     found.map(|finding| finding.level)
@@ -100,6 +117,7 @@ fn a_healthy_server_has_no_problems_and_says_what_works() {
         "certificate",
         "clock",
         "database",
+        "backup",
     ] {
         assert_eq!(level(&healthy(), id), Some(Level::Ok), "{id}");
     }

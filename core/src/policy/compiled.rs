@@ -398,6 +398,11 @@ impl Compiled {
         self.resolved.may_tag(who, tag)
     }
 
+    /// Whether the policy declares this tag (`tagOwners`), so that rules can name it.
+    pub fn declares_tag(&self, tag: &str) -> bool {
+        self.resolved.policy.tag_owners.contains_key(tag)
+    }
+
     /// Whether a route that this node advertises is approved automatically (`autoApprovers`).
     pub fn auto_approves(&self, node: &Node, route: &IpNet) -> bool {
         self.resolved.auto_approves(node, route)

@@ -11,6 +11,7 @@ use crate::config::lan::Network;
 use crate::config::{Host, Scheme};
 use crate::status::names;
 use hearth_core::doctor;
+use hearth_core::doctor::backup::{Backups, Place};
 use hearth_core::doctor::public_url::PublicCheck;
 use hearth_core::doctor::{Certificate, Facts, Level, LimitUsage, Memory};
 use hearth_core::netmap::dns::taken_names;
@@ -23,7 +24,8 @@ const FILE_MAX: usize = 4096;
 impl ApiCall<'_> {
     pub(crate) async fn diagnose(&self) -> ApiResult {
         let check = self.admin.about.public_url.check().await;
-        let facts = self.facts(check.as_deref());
+        let backups = self.backup_facts().await;
+        let facts = self.facts(check.as_deref(), backups);
         let findings = doctor::diagnose(&facts);
         let mut counts = Counts::default();
         for finding in &findings {
@@ -52,7 +54,29 @@ impl ApiCall<'_> {
         })
     }
 
-    fn facts(&self, check: Option<&PublicCheck>) -> Facts {
+    async fn backup_facts(&self) -> Backups {
+        let copies = self.admin.about.copies.borrow().clone();
+        let place = self
+            .admin
+            .backups
+            .place(&copies.directory, copies.is_configured);
+        let place = match copies.every {
+            Some(_) => place.await,
+            None => Place::Elsewhere,
+        };
+        Backups {
+            every: copies.every,
+            directory: copies.directory.display().to_string(),
+            is_configured: copies.is_configured,
+            place,
+            has_command: copies.has_command,
+            last: copies.last,
+            due_since: copies.due_since,
+            fault: copies.fault,
+        }
+    }
+
+    fn facts(&self, check: Option<&PublicCheck>, backups: Backups) -> Facts {
         let snapshot = self.admin.engine.snapshot();
         let about = &self.admin.about;
         let addresses = &about.addresses;
@@ -91,6 +115,7 @@ impl ApiCall<'_> {
                 }
             }),
             database_fault: snapshot.disk_fault().map(|fault| (**fault).clone()),
+            backups,
             limit_usages: self.limit_usages(&snapshot),
             memory: about.memory_budget.and_then(|budget| {
                 let used = resident_bytes()?;

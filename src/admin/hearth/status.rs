@@ -74,7 +74,7 @@ impl ApiCall<'_> {
             .chain(self.taken_names(&snapshot))
             .chain(about.proxies.warning())
             .chain(self.public_url_warnings())
-            .chain(about.copies.borrow().warning())
+            .chain(about.copies.borrow().warning(self.now.wall))
             .chain(dropped);
         let checks = self.admin.ssh_checks.list(self.now);
         let named = |which: fn(&Node) -> bool| {

@@ -43,6 +43,7 @@ impl ApiCall<'_> {
         let node = snapshot.node(node_id(id)?).ok_or(Rejected::NoSuchNode)?;
         json(&NodeAnswer {
             node: self.node(node, &snapshot),
+            warnings: Vec::new(),
         })
     }
 
@@ -92,7 +93,11 @@ impl ApiCall<'_> {
         let request: SetTags = self.read()?;
         let tags = request.tags.into_iter().map(Into::into).collect();
         let engine = &self.admin.engine;
-        self.changed_node(&engine.set_tags(self.by(), node_id(id)?, tags).await?)
+        let changed = engine.set_tags(self.by(), node_id(id)?, tags).await?;
+        json(&NodeAnswer {
+            node: self.node(&changed.value, &changed.snapshot),
+            warnings: undeclared(changed.value.tags(), &changed.snapshot),
+        })
     }
 
     pub(crate) async fn move_node(&self, id: &str) -> ApiResult {
@@ -164,8 +169,25 @@ impl ApiCall<'_> {
     pub(crate) fn changed_node(&self, changed: &Reply<Arc<Node>>) -> ApiResult {
         json(&NodeAnswer {
             node: self.node(&changed.value, &changed.snapshot),
+            warnings: Vec::new(),
         })
     }
+}
+
+/// A line for each tag that a policy does not declare: Headscale refuses these. Here a tag may come before its policy.
+fn undeclared(tags: &[Box<str>], snapshot: &Snapshot) -> Vec<String> {
+    if snapshot.policies().is_empty() {
+        return Vec::new();
+    }
+    let compiled = snapshot.compiled();
+    let unknown = tags.iter().filter(|tag| !compiled.declares_tag(tag));
+    unknown
+        .map(|tag| {
+            format!(
+                "tag not found in the policy: {tag:?}; no rule can name it until it is in \"tagOwners\" (hearth policy get)"
+            )
+        })
+        .collect()
 }
 
 pub(in crate::admin) fn node_id(text: &str) -> Result<NodeId, ApiError> {

@@ -49,7 +49,7 @@ fn the_newest_copies_are_kept_and_other_files_stay() {
     }
     for day in 1..=4 {
         let now = at(&format!("2026-11-0{day}T00:00:00Z"));
-        let copy = add(&file, &copies, now, 2).unwrap();
+        let copy = add(&File::open(&file).unwrap(), &copies, now, 2).unwrap();
         assert_eq!(copy.made, now);
     }
     assert_eq!(
@@ -63,12 +63,24 @@ fn the_newest_copies_are_kept_and_other_files_stay() {
 #[test]
 fn a_copy_that_is_damaged_removes_no_older_one() {
     let (_directory, file, copies) = database();
-    add(&file, &copies, at("2026-11-01T00:00:00Z"), 1).unwrap();
+    add(
+        &File::open(&file).unwrap(),
+        &copies,
+        at("2026-11-01T00:00:00Z"),
+        1,
+    )
+    .unwrap();
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[..middle].reverse();
     fs::write(&file, bytes).unwrap();
-    let fault = add(&file, &copies, at("2026-11-02T00:00:00Z"), 1).unwrap_err();
+    let fault = add(
+        &File::open(&file).unwrap(),
+        &copies,
+        at("2026-11-02T00:00:00Z"),
+        1,
+    )
+    .unwrap_err();
     assert!(matches!(fault, CopyFault::Damaged { .. }), "{fault}");
     assert_eq!(names(&copies), ["hearth-20261101-000000.redb"]);
     assert_eq!(fs::read_dir(&copies).unwrap().count(), 1);
@@ -77,8 +89,20 @@ fn a_copy_that_is_damaged_removes_no_older_one() {
 #[test]
 fn after_a_clock_that_was_ahead_the_newest_copy_has_the_last_name() {
     let (_directory, file, copies) = database();
-    add(&file, &copies, at("2030-01-01T00:00:00Z"), 2).unwrap();
-    let copy = add(&file, &copies, at("2026-11-01T00:00:00Z"), 2).unwrap();
+    add(
+        &File::open(&file).unwrap(),
+        &copies,
+        at("2030-01-01T00:00:00Z"),
+        2,
+    )
+    .unwrap();
+    let copy = add(
+        &File::open(&file).unwrap(),
+        &copies,
+        at("2026-11-01T00:00:00Z"),
+        2,
+    )
+    .unwrap();
     assert_eq!(copy.made, at("2030-01-01T00:00:01Z"));
     assert_eq!(
         names(&copies).last().unwrap(),
@@ -91,14 +115,26 @@ fn what_an_interrupted_copy_left_is_removed() {
     let (_directory, file, copies) = database();
     fs::write(copies.join("hearth-20261101-000000.redb.new"), b"half").unwrap();
     assert_eq!(unfinished(&copies).unwrap().len(), 1);
-    add(&file, &copies, at("2026-11-02T00:00:00Z"), 7).unwrap();
+    add(
+        &File::open(&file).unwrap(),
+        &copies,
+        at("2026-11-02T00:00:00Z"),
+        7,
+    )
+    .unwrap();
     assert_eq!(unfinished(&copies).unwrap().len(), 0);
 }
 
 #[test]
 fn a_missing_directory_is_named_as_a_missing_drive() {
     let (_directory, file, copies) = database();
-    let fault = add(&file, &copies.join("usb"), at("2026-11-01T00:00:00Z"), 7).unwrap_err();
+    let fault = add(
+        &File::open(&file).unwrap(),
+        &copies.join("usb"),
+        at("2026-11-01T00:00:00Z"),
+        7,
+    )
+    .unwrap_err();
     assert!(
         fault.to_string().contains("is the drive mounted?"),
         "{fault}"

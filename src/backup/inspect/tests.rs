@@ -1,3 +1,5 @@
+use std::fs::File;
+
 use super::*;
 use crate::net::tls::CertNames;
 use crate::store::Store;
@@ -22,7 +24,9 @@ fn add_copy(place: &Place) -> PathBuf {
     let folder = place.data_dir.join(BACKUPS);
     fs::create_dir_all(&folder).unwrap();
     let database = place.data_dir.join(FILE_NAME);
-    copies::add(&database, &folder, NOW, 7).unwrap().path
+    copies::add(&File::open(&database).unwrap(), &folder, NOW, 7)
+        .unwrap()
+        .path
 }
 
 fn damage(path: &Path) {
@@ -81,7 +85,7 @@ fn a_damaged_database_is_replaced_by_the_newest_copy_and_kept() {
     assert_eq!(fs::read(&database).unwrap(), damaged, "checked only");
     repair(&place);
     assert_eq!(*store::read_all(&database).unwrap().secrets.noise, key);
-    let kept = format!("{FILE_NAME}.damaged-{}", copies::stamp(NOW));
+    let kept = format!("{FILE_NAME}.damaged-{}", NOW.stamp());
     assert_eq!(fs::read(place.data_dir.join(kept)).unwrap(), damaged);
     let findings = inspect(&place).unwrap();
     assert_eq!(worst(&findings), State::Sound, "{findings:?}");
@@ -110,7 +114,7 @@ fn damaged_certificates_and_copies_are_renamed_and_leftovers_removed() {
     fs::write(place.data_dir.join(KEY_FILE), b"no key").unwrap();
     fs::write(place.data_dir.join("tls/cert.new"), b"half").unwrap();
     repair(&place);
-    let stamp = copies::stamp(NOW);
+    let stamp = NOW.stamp();
     assert_eq!(
         names(&place.data_dir.join("tls")),
         [

@@ -310,7 +310,7 @@ fn settings_go_where_they_are_wanted_and_what_they_replace_is_kept() {
         fs::read(etc.join("hearth.toml")).unwrap(),
         b"log.level = \"info\"\n"
     );
-    let kept = format!("hearth.toml.before-{}", copies::stamp(NOW));
+    let kept = format!("hearth.toml.before-{}", NOW.stamp());
     assert_eq!(fs::read(etc.join(kept)).unwrap(), b"mine");
     assert!(!target.data_dir.join(SETTINGS).exists());
 }
@@ -330,4 +330,54 @@ fn going_back_with_a_copy_of_the_database_keeps_the_certificate() {
     );
     assert!(done.notes[0].contains("stays"), "{:?}", done.notes);
     assert!(done.kept.unwrap().join(FILE_NAME).exists());
+}
+
+/// Made by hearth as it was before schema 2.
+const SCHEMA_1: &[u8] = include_bytes!("../../store/fixtures/schema-1.redb");
+
+#[test]
+fn going_back_a_version_gives_the_database_of_before_byte_by_byte() {
+    let server = Server::new();
+    let database = server.data().join(FILE_NAME);
+    fs::write(&database, SCHEMA_1).unwrap();
+    // The new version converts it and keeps it.
+    drop(Store::open(&server.data(), 1 << 20).unwrap());
+    assert_ne!(fs::read(&database).unwrap(), SCHEMA_1);
+    let kept = fs::read_dir(server.data().join(store::BACKUPS)).unwrap();
+    let kept = kept.map(|entry| entry.unwrap().path()).next().unwrap();
+    let name = kept.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("hearth-schema1-"), "{name}");
+    let mut target = server.target("data");
+    target.replace = true;
+    let done = restored(&kept, &target).unwrap();
+    assert_eq!(fs::read(&database).unwrap(), SCHEMA_1);
+    assert_eq!((done.users, done.nodes), (1, 2));
+    // What the new version wrote is kept, and the file that was restored, too.
+    let before = done.kept.unwrap();
+    assert!(before.join(store::BACKUPS).join(name).exists());
+    let newer = store::verify(&before.join(FILE_NAME)).unwrap();
+    assert_eq!(newer.schema, Some(SCHEMA_VERSION));
+    // Once more forward.
+    let (_, loaded) = Store::open(&server.data(), 1 << 20).unwrap();
+    assert!(matches!(
+        loaded.notice,
+        Some(store::Notice::Migrated { from: 1, .. })
+    ));
+}
+
+#[test]
+fn a_backup_with_a_database_of_an_earlier_version_is_restored() {
+    let server = Server::new();
+    fs::write(server.data().join(FILE_NAME), SCHEMA_1).unwrap();
+    let file = server.backup();
+    let target = server.target("new");
+    let done = restored(&file, &target).unwrap();
+    assert_eq!((done.users, done.nodes), (1, 2));
+    let (_, loaded) = Store::open(&target.data_dir, 1 << 20).unwrap();
+    assert!(matches!(
+        loaded.notice,
+        Some(store::Notice::Migrated { from: 1, .. })
+    ));
+    assert_eq!((loaded.users.len(), loaded.policies.len()), (1, 2));
+    assert_eq!(About::of(&loaded).noise_key, done.noise_key);
 }

@@ -15,8 +15,8 @@ pub struct BackupArgs {
     /// Make the backup from the data directory, while hearth is stopped, instead of asking the running server.
     #[arg(long)]
     pub offline: bool,
-    /// Encrypt it with a passphrase, as `age -p` does.
-    #[arg(short, long)]
+    /// Encrypt it with a passphrase, which is asked for twice, as `age -p` does.
+    #[arg(short, long, visible_alias = "encrypt")]
     pub passphrase: bool,
     /// Encrypt it with the passphrase in the first line of a file.
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase")]

@@ -8,7 +8,6 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::restore::{first_line, identities};
-use crate::backup::copies::stamp;
 use crate::backup::sheet::{self, Key};
 use crate::backup::whole::Source;
 use crate::backup::{MOST_UNPACKED, space};
@@ -132,7 +131,7 @@ fn at(path: &Path, fault: &io::Error) -> CliError {
 }
 
 fn default_name(is_encrypted: bool) -> PathBuf {
-    let stamp = stamp(system_clock::now().wall);
+    let stamp = system_clock::now().wall.stamp();
     let end = if is_encrypted { ".age" } else { "" };
     format!("hearth-backup-{stamp}.tar.zst{end}").into()
 }

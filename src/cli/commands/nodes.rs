@@ -29,7 +29,7 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
             let answer = ctx
                 .client
                 .get(&node_path(&ctx.client, &which.text(), "")?)?;
-            let NodeAnswer { node } = read(&answer)?;
+            let NodeAnswer { node, .. } = read(&answer)?;
             let server_url = match node.requested_tags.is_empty() {
                 true => String::new(),
                 false => lookup::status(&ctx.client)?.server_url,
@@ -67,10 +67,17 @@ pub fn run(ctx: &Ctx, command: Nodes) -> Result<Output, CliError> {
         } => routes::approve(ctx, &which.text(), given(routes), add, all_offered),
         Nodes::Tag { which, tags } => {
             let body = SetTags { tags: given(tags) };
-            change(ctx, &which.text(), "/tags", &body, |node| {
+            let path = node_path(&ctx.client, &which.text(), "/tags")?;
+            let answer = ctx.client.post(&path, &body)?;
+            let output = ctx.node(&answer, |node| {
                 let tags = cell(&node.tags.join(", "));
                 format!("{} is tagged {tags}", cell(&node.given_name))
-            })
+            })?;
+            let NodeAnswer { warnings, .. } = read(&answer)?;
+            let warnings = warnings
+                .iter()
+                .map(|warning| format!("Warning: {}", cell(warning)));
+            Ok(output.note(&warnings.collect::<Vec<_>>().join("\n")))
         }
         Nodes::Move { which, user } => move_to(ctx, &which.text(), &user),
         Nodes::SetIp { which, ipv4, ipv6 } => {

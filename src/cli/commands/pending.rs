@@ -61,7 +61,7 @@ pub fn approve_id(
         auth_id,
     };
     let answer = ctx.client.post("/api/v1/auth/register", &body)?;
-    let NodeAnswer { node } = read(&answer)?;
+    let NodeAnswer { node, .. } = read(&answer)?;
     Ok(ctx.field(&answer, "node", || became(&node)))
 }
 
@@ -74,7 +74,7 @@ fn approve_either(ctx: &Ctx, id: &str, with_tags: bool) -> Result<Output, CliErr
     let text = match approved {
         Some(id) => {
             let path = format!("/api/v1/node/{}", escaped(&id));
-            let NodeAnswer { node } = read(&ctx.client.get(&path)?)?;
+            let NodeAnswer { node, .. } = read(&ctx.client.get(&path)?)?;
             became(&node)
         }
         None => "approved".into(),

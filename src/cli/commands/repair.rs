@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::backup::inspect::{Finding, Place, State, inspect, worst};
-use crate::backup::locked::lock;
+use crate::backup::locked::{LockFault, is_running, lock};
 use crate::cli::args::{RepairArgs, ServeFlags};
 use crate::cli::client::CliError;
 use crate::cli::context::Ctx;
@@ -21,6 +21,10 @@ const LOST: u8 = 3;
 /// Checks a data directory and says what repair would do. Never writes.
 pub fn check(ctx: &Ctx, dir: Option<PathBuf>, flags: ServeFlags) -> Result<Output, CliError> {
     let place = place(ctx, dir, false, flags);
+    if is_running(&place.data_dir) {
+        let path = place.data_dir;
+        return Err(CliError::Command(LockFault::Running { path }.to_string()));
+    }
     let findings = looked(&place)?;
     let json = json(&findings);
     let output = ctx.output(&json, || lines(&findings, "repair would"));

@@ -51,9 +51,8 @@ fn text(status: &Status) -> String {
         ),
         ("Policy", policy),
     ];
-    if let Some(last) = &status.last_backup {
-        lines.push(("Last backup", cell(last)));
-    }
+    let last = status.last_backup.as_deref().unwrap_or("none");
+    lines.push(("Last backup", cell(last)));
     let warnings = status.warnings.iter();
     lines.extend(warnings.map(|warning| ("Warning", cell(warning))));
     lines.extend(waiting(status).into_iter().map(|line| ("Waiting", line)));

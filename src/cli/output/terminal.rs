@@ -2,14 +2,16 @@
 
 use std::env;
 use std::fs::OpenOptions;
-use std::io::{self, BufRead as _, BufReader, IsTerminal, Write as _};
+use std::io::{self, IsTerminal, Read as _, Write as _};
 use std::os::fd::AsFd;
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-/// Longest secret that is read, in bytes.
-const MOST_SECRET: u64 = 4096;
+/// Longest secret that is read, in bytes: that of a line of Linux terminals (`N_TTY_BUF_SIZE`).
+const MOST_SECRET: usize = 4096;
+/// What Ctrl-C sends.
+const INTERRUPT: u8 = 3;
 
 /// What the terminal can show. Output that goes elsewhere is plain and of any width, so that programs that
 /// read it see the same each time.
@@ -56,7 +58,7 @@ impl Terminal {
 /// typed; `None` without a terminal.
 ///
 /// # Errors
-/// When the terminal cannot be read.
+/// When the terminal cannot be read, its input ends, or Ctrl-C is pressed.
 pub fn ask_secret(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/tty");
     let Ok(mut terminal) = opened else {
@@ -64,15 +66,23 @@ pub fn ask_secret(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
     };
     let shown = tcgetattr(&terminal)?;
     let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
+    // Ctrl-C ends the line instead of this process, which has to show again what is typed.
+    hidden
+        .local_modes
+        .remove(LocalModes::ECHO | LocalModes::ISIG);
+    hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     write!(terminal, "{prompt}")?;
     tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let mut line = Zeroizing::new(String::new());
-    let read = BufReader::new(io::Read::take(&terminal, MOST_SECRET)).read_line(&mut line);
+    let mut line = Zeroizing::new(vec![0; MOST_SECRET]);
+    let read = terminal.read(&mut line);
     tcsetattr(&terminal, OptionalActions::Flush, &shown)?;
     writeln!(terminal)?;
-    read?;
-    let text = line.trim_end_matches(['\r', '\n']);
+    let line = line.get(..read?).unwrap_or_default();
+    if line.is_empty() || line.ends_with(&[INTERRUPT]) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let text = std::str::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData)?;
+    let text = text.trim_end_matches(['\r', '\n']);
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
 

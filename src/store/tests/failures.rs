@@ -4,16 +4,16 @@ use super::*;
 use crate::store::simulation::{Disk, Mood, Plan};
 
 /// A tailnet in a store, where every change either happens in both or in neither.
-struct Tailnet {
+pub(super) struct Tailnet {
     world: World,
-    store: Store,
-    disk: Disk,
+    pub(super) store: Store,
+    pub(super) disk: Disk,
 }
 
 impl Tailnet {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = eventful();
-        Arc::make_mut(&mut world.model.settings).max_users = 100;
+        Arc::make_mut(&mut world.model.settings).max_users = 5000;
         let disk = Disk::default();
         let (mut store, _) = Store::on(&disk);
         store
@@ -26,7 +26,7 @@ impl Tailnet {
     }
 
     /// Creates a user.
-    fn user(&mut self, name: &str) -> Result<(), StoreError> {
+    pub(super) fn user(&mut self, name: &str) -> Result<(), StoreError> {
         let before = self.world.model.clone();
         self.world.records.clear();
         self.world.events.clear();
@@ -49,7 +49,7 @@ impl Tailnet {
     }
 
     /// Whether a restart finds what was acknowledged and nothing else.
-    fn assert_kept(self) {
+    pub(super) fn assert_kept(self) {
         drop(self.store);
         let (mut store, loaded) = Store::on(&self.disk);
         assert_eq!(stock_of_loaded(&loaded), stock_of_model(&self.world.model));
@@ -62,7 +62,7 @@ impl Tailnet {
     }
 }
 
-const BROKEN: Plan = Plan {
+pub(super) const BROKEN: Plan = Plan {
     steps_until_off: None,
     syncs: 1,
     folder_syncs: 0,
@@ -70,6 +70,7 @@ const BROKEN: Plan = Plan {
     reads_until: None,
     is_full: false,
     no_new_files: false,
+    capacity: None,
     drops_pages: false,
 };
 

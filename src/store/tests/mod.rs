@@ -2,6 +2,7 @@ mod before;
 mod crash;
 mod damage;
 mod failures;
+mod full;
 mod judge;
 mod opening;
 

@@ -4,6 +4,8 @@ use std::fs;
 
 use super::*;
 use crate::store::check::Check;
+use crate::store::directory::Directory;
+use crate::store::opening::forget_oldest_damaged;
 use crate::store::simulation::{Disk, Plan};
 use crate::store::{BACKUPS, NEW_NAME, Notice, Verdict, rewrite, verify};
 
@@ -249,4 +251,24 @@ fn a_database_in_use_is_neither_checked_nor_replaced() {
         redb::Database::open(&path),
         Err(redb::DatabaseError::DatabaseAlreadyOpen)
     ));
+}
+
+#[test]
+fn the_newest_damaged_files_are_kept_whatever_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = [
+        // 2023, 2027 and 2026, as earlier versions named them.
+        "hearth.redb.damaged-1700000000",
+        "hearth.redb.damaged-1800000000",
+        "hearth.redb.damaged-1780000000",
+        "hearth.redb.damaged-20250101-000000",
+        "hearth.redb.damaged-20261128-040506-2",
+        "hearth.redb.damaged-mine",
+    ];
+    for name in names {
+        fs::write(directory.path().join(name), name).unwrap();
+    }
+    forget_oldest_damaged(&Directory(directory.path().to_owned()));
+    let is_there = names.map(|name| directory.path().join(name).exists());
+    assert_eq!(is_there, [false, true, true, false, true, true]);
 }

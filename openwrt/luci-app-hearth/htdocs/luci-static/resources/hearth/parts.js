@@ -16,7 +16,7 @@ const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202
 const NAME = 63;
 
 // Options of /etc/config/hearth, as messages of hearth name them. Not a part of a host name or path.
-const SETTING = /(^|[^\w.\/:-])(server_url|base_domain|data_dir|(?:server|listen|tls|prefixes|node|routes|dns|derp|wan|policy|clients|metrics|log|limits|member)\.[a-z][a-z0-9_]*)(?!\.?[\w-])/g;
+const SETTING = /(^|[^\w.\/:-])(server_url|base_domain|data_dir|(?:server|listen|tls|prefixes|node|routes|dns|derp|wan|policy|clients|backup|metrics|log|limits|member)\.[a-z][a-z0-9_]*)(?!\.?[\w-])/g;
 
 // Text for display, cut to `limit` characters.
 function words(text, limit) {

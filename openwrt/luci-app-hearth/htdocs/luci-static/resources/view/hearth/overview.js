@@ -186,6 +186,7 @@ return view.extend({
 					: status.policy_is_closed
 						? _('none is valid (no device can connect to another)')
 						: _('none (all devices can connect to each other)') ],
+				[ _('Last automatic backup'), status.last_backup ? parts.moment(status.last_backup) : _('none') ],
 				[ _('Board'), board && board.name ? board.name + (board.source ? ' (' + board.source + ')' : '') : '' ],
 				[ _('Memory budget'), board && board.budget ? bytes(board.budget) : '' ],
 				[ _('Uptime'), parts.span(status.uptime) ],

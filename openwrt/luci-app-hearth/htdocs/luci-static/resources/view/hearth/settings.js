@@ -16,7 +16,7 @@ const DEFAULTS = {
 	'node.expiry': 'never', 'node.ephemeral_timeout': '30m',
 	'routes.probe_interval': '10s', 'routes.probe_timeout': '5s',
 	'dns.router': 'gateway', 'dns.lan_domain': 'lan', 'derp.map_refresh': '3h', 'metrics.listen': 'off',
-	'limits.derp_client_rate': '0', 'limits.derp_total_rate': '0',
+	'limits.derp_client_rate': '0', 'limits.derp_total_rate': '0', 'backup.every': '1d',
 	'member.hostname': 'router', 'member.tag': 'tag:router', 'member.relay_port': '0'
 };
 
@@ -77,6 +77,15 @@ function isUrl(section_id, value) {
 	return fits(/^https?:\/\/[^ \/]+(:[0-9]{1,5})?(\/[^ ]*)?$/, _('Expected a URL starting with https:// or http://'))(section_id, value);
 }
 
+function isNumber(section_id, value) {
+	return fits(/^[1-9][0-9]{0,2}$/, _('Expected a number from 1 to 999'))(section_id, value);
+}
+
+// Source of the form: https://age-encryption.org/v1, a Bech32 text of 32 bytes.
+function isRecipient(section_id, value) {
+	return fits(/^age1[02-9ac-hj-np-z]{58}$/, _('Expected an age recipient: “age1” and 58 lower-case letters and digits'))(section_id, value);
+}
+
 // The places are those of /etc/init.d/hearth.
 function isDataDir(section_id, value) {
 	return fits(/^\/(etc\/hearth|mnt|srv|opt|media|tmp\/mountd)(\/(?!\.\.?(\/|$))[^\/]+)+\/?$/,
@@ -110,7 +119,7 @@ return view.extend({
 		section.addremove = false;
 		[
 			[ 'general', _('General') ], [ 'devices', _('Devices') ], [ 'dns', _('DNS') ], [ 'relay', _('Relay') ],
-			[ 'wan', _('WAN') ], [ 'member', _('This router') ], [ 'more', _('More') ]
+			[ 'wan', _('WAN') ], [ 'member', _('This router') ], [ 'backup', _('Backup') ], [ 'more', _('More') ]
 		].forEach(function(tab) { section.tab(tab[0], tab[1]); });
 
 		this.general(section);
@@ -119,6 +128,7 @@ return view.extend({
 		this.relay(section);
 		this.wan(section);
 		this.member(section);
+		this.backup(section);
 		this.more(section);
 		return map.render().then(L.bind(function(node) {
 			const path = uci.get('hearth', 'server', 'config_file');
@@ -312,6 +322,17 @@ return view.extend({
 			_('Faster than DERP for devices that cannot connect directly; the policy has to grant it. For example 40000; 0 disables it.')).datatype = 'range(0, 65535)';
 		this.flag(section, 'member', 'member.open_wan', _('Open ports on WAN'), _('UDP 41641 for direct connections, and the peer relay port.'), false);
 		this.flag(section, 'member', 'member.firewall', _('Firewall zone'), _('Create the zone “hearth” with forwardings to and from the advertised networks, and to “wan” for the exit node.'), true);
+	},
+
+	backup: function(section) {
+		this.text(section, 'backup', 'backup.directory', _('Backup directory'),
+			_('Automatic copies of the database go here, for example /mnt/usb/hearth-backups. It must exist: create it below the mount point of a USB drive. If empty, copies stay in the data directory, on the same drive as the database.'), isDataDir);
+		this.text(section, 'backup', 'backup.every', _('Backup interval'),
+			_('A copy is made only if something changed. On internal flash it is made less often if the database is large. Enter “never” for none.'), isTime);
+		this.text(section, 'backup', 'backup.keep', _('Copies to keep'),
+			_('Default: 7 in a directory of your own; in the data directory of a router 1 or 2.'), isNumber);
+		this.list(section, 'backup', 'backup.recipients', _('Backup recipients'),
+			_('age recipients that can decrypt the backups for the program in backup.command. “hearth backup --sheet” makes one, with a recovery sheet to print.')).validate = isRecipient;
 	},
 
 	more: function(section) {

@@ -341,6 +341,7 @@ const methods = {
 				waiting_routes: shown_names(answer.waitingRoutes),
 				policy_version: words(answer.policyVersion, 20),
 				policy_is_closed: !!answer.policyIsClosed,
+				last_backup: words(answer.lastBackup, 40),
 				warnings: items(answer.warnings, 30, line => words(line, 1000)),
 				relay: type(relay) == 'object' ? {
 					connections: number(relay.connections),
