@@ -285,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn the_connections_to_a_target_are_logged_eight_at_once_and_then_counted() {
+        let checks = SshChecks::new(10);
+        let [one, two] = [1, 2].map(|id| NodeId::new(id).unwrap());
+        let logged = |target, seconds| checks.is_logged(target, at(seconds));
+        for _ in 0..8 {
+            assert_eq!(logged(one, 0), Some(0));
+        }
+        for _ in 0..100 {
+            assert_eq!(logged(one, 1), None);
+        }
+        // Another target has lines of its own; the first of any says how many were left out.
+        assert_eq!(logged(two, 1), Some(100));
+        assert_eq!(logged(one, 61), Some(0));
+        assert_eq!(logged(one, 61), None);
+    }
+
+    #[test]
     fn an_approval_covers_its_period_and_its_attempt_only() {
         let checks = SshChecks::new(10);
         let root = attempt(1, 2, "root");

@@ -1,4 +1,4 @@
-//! Starts with a damaged configuration, and with a damaged certificate.
+//! Starts with a damaged configuration, a damaged certificate, and the URL of another server.
 
 #![allow(
     clippy::disallowed_methods,
@@ -121,4 +121,34 @@ fn a_damaged_certificate_is_replaced_and_its_hash_published() {
     }
     let _program = started(directory.path(), "derp", "relay ready");
     assert!(!said(directory.path()).contains("is damaged"));
+}
+
+/// Nobody asks for it: `hearth doctor` would ask again.
+#[test]
+fn a_url_that_leads_to_another_server_is_named_at_the_start() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "server_url = \"http://{address}\"\nlisten.http = \"127.0.0.1:0\"\nlisten.https = \"off\"\nlisten.stun = \"off\"\n"
+    );
+    std::fs::write(directory.path().join("hearth.toml"), settings).unwrap();
+    let title = "server_url leads to another server";
+    let _program = started(directory.path(), "serve", title);
+    let log = said(directory.path());
+    let line = log.lines().find(|line| line.contains(title)).unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("hearth doctor"),
+        "{line}"
+    );
+    let status = hearth(&directory.path().join("hearth.sock"), "status");
+    assert!(words(&status.stdout).contains(title));
 }

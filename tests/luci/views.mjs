@@ -72,6 +72,8 @@ test('the overview shows the state, pending actions and findings of the doctor',
 		const all = await page.text();
 		for (const words of [ 'https://home.example.org:8443', 'GL.iNet GL-MT6000', '58.4 MiB', '2 d', 'version 3', 'Last automatic backup' ])
 			assert.ok(all.includes(words), `${words} in ${all}`);
+		const wrap = text => page.value(`getComputedStyle([ ...document.querySelectorAll('details div') ].find(one => one.textContent == '${text}')).whiteSpace`);
+		assert.equal(await wrap('HTTPS on [::]:8443'), 'nowrap', 'no address is broken');
 		for (const words of [ '4 devices, 2 online', 'Add a device', 'Pending registrations: 1.', 'Approve or reject', 'SSH connections awaiting approval: 2.', 'Devices awaiting approval: tablet.', 'Routes awaiting approval on: router.',
 			'Your ISP uses carrier-grade NAT', 'run `hearth derp` on a rented server', 'Passed checks: 2' ])
 			assert.ok(text.includes(words), `${words} in ${text}`);

@@ -207,6 +207,11 @@ fn damage_to_the_audit_log_costs_its_entries_only() {
     drop(database);
     let (mut store, loaded) = Store::on(&disk);
     assert!(matches!(loaded.notice, Some(Notice::Repaired { .. })));
+    let warning = loaded.notice.as_ref().and_then(Notice::warning).unwrap();
+    assert!(
+        warning.contains("no record is lost") && warning.contains("hearth.redb.damaged-"),
+        "{warning}"
+    );
     assert_eq!(stock_of_loaded(&loaded), stock_of_model(&world.model));
     assert_eq!(names(&mut store, None, 999).len(), entries - 1);
 }

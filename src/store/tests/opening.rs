@@ -152,6 +152,8 @@ fn a_database_of_schema_1_is_migrated_and_kept() {
         panic!("{:?}", loaded.notice);
     };
     assert_eq!(fs::read(kept).unwrap(), SCHEMA_1);
+    let notice = loaded.notice.as_ref();
+    assert_eq!(notice.and_then(Notice::warning), None, "it is no damage");
     let check = |store: &mut Store, loaded: &Loaded| {
         assert_eq!(loaded.secrets.noise[..3], [148, 184, 250]);
         assert_eq!(loaded.secrets.derp[..3], [120, 131, 247]);
