@@ -18,7 +18,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::network::Network;
@@ -73,6 +73,8 @@ pub(super) struct State {
     server: Option<MachineKey>,
     /// How many streams it has had.
     pub(super) streams: u32,
+    /// Why its last connection ended.
+    pub(super) last_end: String,
 }
 
 /// A device. Clones are the same one.
@@ -82,7 +84,7 @@ pub(super) struct Device {
     network: Network,
     tasks: Tasks,
     state: Arc<Mutex<State>>,
-    changed: Arc<Notify>,
+    changed: watch::Sender<()>,
 }
 
 /// Runs a device's part of a connection.
@@ -120,13 +122,14 @@ impl Device {
             view: View::default(),
             server: None,
             streams: 0,
+            last_end: String::new(),
         };
         let device = Self {
             number,
             network: network.clone(),
             tasks: tasks.clone(),
             state: Arc::new(Mutex::new(state)),
-            changed: Arc::default(),
+            changed: watch::Sender::new(()),
         };
         tasks.spawn("device", device.clone().live());
         device
@@ -139,7 +142,7 @@ impl Device {
     /// Changes what it is, and has it act on that.
     pub(super) fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// Changes what it reports.
@@ -214,7 +217,10 @@ impl Device {
             tokio::select! {
                 biased;
                 () = self.until(|state| !state.is_on) => {}
-                _ = session => {}
+                ended = session => {
+                    let ended = ended.map_or_else(|fault| fault.to_string(), |()| "ended".to_owned());
+                    self.state().last_end = ended;
+                }
             }
             {
                 let mut state = self.state();
@@ -226,9 +232,9 @@ impl Device {
     }
 
     async fn until(&self, is_so: impl Fn(&State) -> bool) {
+        let mut changes = self.changed.subscribe();
         while !is_so(&self.state()) {
-            // One that several wait for may be missed.
-            let _ = timeout(AGAIN, self.changed.notified()).await;
+            let _ = changes.changed().await;
         }
     }
 
@@ -411,7 +417,7 @@ impl Device {
         loop {
             tokio::select! {
                 biased;
-                () = self.changed.notified() => self.act().await?,
+                () = self.until(|state| state.has_news || state.wants_logout) => self.act().await?,
                 frame = timeout(SILENCE, body.frame()) => {
                     let Some(frame) = frame? else { return Ok(()) };
                     let frame = frame.map_err(broken)?;

@@ -19,7 +19,7 @@ use crate::net::connection::Connections;
 use crate::net::gate::Gate;
 use crate::net::listener::{Serve, accept_all};
 use crate::net::stream::Stream;
-use crate::server::assembly::{self, Parts};
+use crate::server::assembly::{self, Assembly, Parts};
 use crate::server::base::{self, Base};
 use crate::server::settings;
 use crate::status::addresses::{Addresses, CurrentUrl};
@@ -65,6 +65,8 @@ pub(super) struct Process {
     base: Base,
     relay: Option<hearth_derp::relay::Relay>,
     pub(super) gate: Gate,
+    /// What other parts of the program would change.
+    _assembly: Assembly,
 }
 
 /// The right time when a simulation begins: 2027-01-15.
@@ -191,7 +193,7 @@ impl Machine {
         let assembly = assembly::assemble(config, &base, parts).await;
         let assembly = assembly.map_err(|fault| fault.to_string())?;
         let connections = Connections::new(
-            assembly.router,
+            assembly.router.clone(),
             base::http_limits(&config.limits),
             base.proxies.clone(),
             base.shutdown.clone(),
@@ -209,6 +211,7 @@ impl Machine {
             writer,
             relay: metrics.relay,
             gate,
+            _assembly: assembly,
             base,
         });
         Ok(())
@@ -263,7 +266,8 @@ impl Machine {
 
 fn config(directory: &Path, approval: bool) -> Config {
     let file = directory.join("hearth.toml");
-    std::fs::write(&file, "").expect("a file");
+    // An empty file would count as one that was lost, and close everything.
+    std::fs::write(&file, "# simulation\n").expect("a file");
     let overrides = Overrides {
         config: Some(file),
         data_dir: Some(directory.to_owned()),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::machine::Shows;
 use super::plan::{Step, Theme, first_clock, plan};
-use super::world::{World, Wrong};
+use super::world::{Outcome, World, Wrong};
 use crate::system_clock::simulated;
 
 /// Most runs to make a plan shorter.
@@ -37,7 +37,7 @@ impl Case {
     }
 
     /// Runs it. The result is the trace of what happened.
-    pub(super) fn run(&self) -> Result<Vec<String>, Failure> {
+    pub(super) fn run(&self) -> Result<Outcome, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -56,9 +56,9 @@ impl Case {
                     }
                 }
                 world.nothing_is_left().await?;
-                let trace = std::mem::take(&mut world.trace);
+                let outcome = world.outcome();
                 world.end().await;
-                Ok(trace)
+                Ok(outcome)
             })
         }));
         runtime.shutdown_background();

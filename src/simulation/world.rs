@@ -77,6 +77,19 @@ pub(super) struct World {
     pub(super) trace: Vec<String>,
 }
 
+/// What came of a simulation.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// What happened, as far as it is the same in each run.
+    pub(super) trace: Vec<String>,
+    /// Map streams that devices had.
+    pub(super) streams: u32,
+    /// Peers that they knew in the end.
+    pub(super) peers: usize,
+    /// Packets that the relay delivered.
+    pub(super) packets: u32,
+}
+
 /// What is wrong.
 pub(super) type Wrong = String;
 
@@ -138,6 +151,21 @@ impl World {
         nodes.next().cloned()
     }
 
+    /// What came of it.
+    pub(super) fn outcome(&mut self) -> Outcome {
+        let streams = self.devices.iter().map(|device| device.state().streams);
+        let peers = self
+            .devices
+            .iter()
+            .map(|device| device.state().view.peers.len());
+        Outcome {
+            trace: std::mem::take(&mut self.trace),
+            streams: streams.sum(),
+            peers: peers.sum(),
+            packets: self.packets,
+        }
+    }
+
     pub(super) fn clear_flood(&mut self) {
         self.flood.clear();
     }
@@ -181,7 +209,10 @@ impl World {
         };
         while let Some(missing) = self.devices.iter().find(|device| !is_there(device)) {
             if Instant::now() > deadline {
-                return Err(format!("device {} is not back", missing.number));
+                let errors = super::errors::take();
+                let last = missing.state().last_end.clone();
+                let number = missing.number;
+                return Err(format!("device {number} is not back ({last}) {errors:?}"));
             }
             sleep(QUIET).await;
         }

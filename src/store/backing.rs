@@ -117,6 +117,10 @@ impl Backing {
             let fault = io::Error::other("another file has taken its place");
             return Err(WriteFault::at("opening it for writing")(fault));
         }
+        // An earlier run may have given the file its name, and failed to sync that: what is written now would be gone with it.
+        folder
+            .sync("")
+            .map_err(WriteFault::at("syncing the directory"))?;
         let write = |inner: &Overlay, file: &dyn DataFile| {
             if file.len()? != inner.len {
                 file.set_len(inner.len)?;

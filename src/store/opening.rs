@@ -336,7 +336,8 @@ fn choose(
     };
     let len = file.map_or(Ok(0), DataFile::len).map_err(at)?;
     let reason = if len > 0 {
-        if let Err(fault) = folder.settle(FILE_NAME) {
+        let settled = folder.settle(FILE_NAME).and_then(|()| folder.sync(""));
+        if let Err(fault) = settled {
             // A read-only file system has nothing to sync, and says so.
             tracing::debug!(%fault, "cannot sync the database before reading it");
         }

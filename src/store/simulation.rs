@@ -488,9 +488,15 @@ impl Folder for Disk {
         self.file(name)
     }
 
-    /// There is nothing to settle: a simulated machine has lost its cache with its power.
     fn settle(&self, name: &str) -> io::Result<()> {
-        self.file(name).map(|_| ())
+        drop(self.file(name)?);
+        let mut state = self.writable()?;
+        let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        if !state.durable.pending[file].is_empty() {
+            state.step(Step::Sync(file));
+        }
+        state.files[file] = state.durable.files[file].clone();
+        Ok(())
     }
 
     fn open_for_writing(&self, name: &str) -> io::Result<Arc<dyn DataFile>> {

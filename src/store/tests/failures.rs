@@ -1,7 +1,7 @@
 //! What is acknowledged and what is refused when writes and syncs fail.
 
 use super::*;
-use crate::store::simulation::{Disk, Mood, Plan};
+use crate::store::simulation::{Chance, Cut, Disk, Mood, Plan};
 
 /// A tailnet in a store, where every change either happens in both or in neither.
 pub(super) struct Tailnet {
@@ -73,6 +73,36 @@ pub(super) const BROKEN: Plan = Plan {
     capacity: None,
     drops_pages: false,
 };
+
+/// A file whose name could not be synced was opened after a restart and written, and a power cut then brought back the one
+/// before it.
+#[test]
+fn a_name_that_was_not_synced_before_a_restart_costs_no_later_change() {
+    // Also if the directory cannot be synced when the file is opened.
+    for folder_syncs in [0, 1] {
+        let mut tailnet = Tailnet::new();
+        tailnet.disk.plan(Plan {
+            folder_syncs: 9,
+            ..BROKEN
+        });
+        let doubtful = tailnet.user("doubtful");
+        assert!(matches!(doubtful, Err(StoreError::InDoubt(_))));
+        let Tailnet { world, store, disk } = tailnet;
+        drop(store);
+        disk.plan(Plan {
+            folder_syncs,
+            ..Plan::default()
+        });
+        let (store, _) = Store::on(&disk);
+        disk.plan(Plan::default());
+        let mut tailnet = Tailnet { world, store, disk };
+        tailnet.user("later").unwrap();
+        let mut chance = Chance::new(1);
+        let disk = tailnet.disk.durable().after(Cut::AllLost, &mut chance);
+        let (_, loaded) = Store::on(&disk);
+        assert!(loaded.users.values().any(|user| &*user.name == "later"));
+    }
+}
 
 #[test]
 fn after_a_failed_sync_the_change_goes_into_a_fresh_file() {
