@@ -148,15 +148,14 @@ func (a *lookAfterCuts) run() {
 	}
 	for number := range a.images {
 		position := a.first + chance.IntN(a.end-a.first+1)
-		switch number % 4 {
-		case 0:
+		switch kind := number % 4; {
+		case kind == 0 && a.first < a.ready:
 			position = a.first + chance.IntN(a.ready-a.first+1)
-		case 1, 2:
+		case kind < 3:
 			position = moments[chance.IntN(len(moments))]
 		}
 		cut := a.cuts[chance.IntN(len(a.cuts))]
 		where := fmt.Sprintf("power cut after %d of %d events (%d: ready), %s, seed %d", position, a.end, a.ready, cut, seed)
-		t.Log(where)
 		file := filepath.Join(t.TempDir(), "after")
 		if err := os.WriteFile(file, a.recorder.AfterCut(position, cut, chance), 0o600); err != nil {
 			t.Fatal(err)
