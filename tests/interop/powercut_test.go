@@ -83,6 +83,10 @@ func powerCuts(t *testing.T, f filesystem) {
 		Wrap: []string{"unshare", "--mount", "--", "sh", "-c", f.mountAndRun(), recorder.Path},
 	})
 	ready := recorder.Position()
+	key, err := keyPage(s)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l := &ledger{now: recorder.Position}
 	d := newLoad(t, s, l)
 	wait := d.run(3)
@@ -95,10 +99,6 @@ func powerCuts(t *testing.T, f filesystem) {
 	end := recorder.Position()
 	t.Logf("%d changes acknowledged, %d writes and %d syncs of the disk", l.answered.Load(), end, recorder.Syncs())
 
-	key, err := keyPage(s)
-	if err != nil {
-		t.Fatal(err)
-	}
 	look := lookAfterCuts{
 		t: t, f: f, recorder: recorder, l: l, ready: ready, end: end, images: rounds(32),
 		cuts: harness.Cuts, key: key, wrap: f.mountAndRun(),
