@@ -125,9 +125,14 @@ impl Fresh {
         folder
             .rename(from, to)
             .map_err(certainly("renaming the new file"))?;
+        let perhaps = |step| move |fault| NotPlaced::Perhaps(WriteFault::at(step)(fault));
+        // On FAT the new name has neither length nor content until the file itself is synced again.
+        folder
+            .settle(to)
+            .map_err(perhaps("syncing the renamed file"))?;
         folder
             .sync(directory_of(to))
-            .map_err(|fault| NotPlaced::Perhaps(WriteFault::at("syncing the directory")(fault)))
+            .map_err(perhaps("syncing the directory"))
     }
 
     /// Closes it, syncs it and gives it its own name.
@@ -147,6 +152,9 @@ impl Fresh {
             folder
                 .rename(from, to)
                 .map_err(WriteFault::at("renaming the new file"))?;
+            folder
+                .settle(to)
+                .map_err(WriteFault::at("syncing the renamed file"))?;
             folder
                 .sync(directory_of(to))
                 .map_err(WriteFault::at("syncing the directory"))

@@ -83,6 +83,10 @@ func powerCuts(t *testing.T, f filesystem) {
 		Wrap: []string{"unshare", "--mount", "--", "sh", "-c", f.mountAndRun(), recorder.Path},
 	})
 	ready := recorder.Position()
+	key, err := keyPage(s)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l := &ledger{now: recorder.Position}
 	d := newLoad(t, s, l)
 	wait := d.run(3)
@@ -95,10 +99,6 @@ func powerCuts(t *testing.T, f filesystem) {
 	end := recorder.Position()
 	t.Logf("%d changes acknowledged, %d writes and %d syncs of the disk", l.answered.Load(), end, recorder.Syncs())
 
-	key, err := keyPage(s)
-	if err != nil {
-		t.Fatal(err)
-	}
 	look := lookAfterCuts{
 		t: t, f: f, recorder: recorder, l: l, ready: ready, end: end, images: rounds(32),
 		cuts: harness.Cuts, key: key, wrap: f.mountAndRun(),
@@ -148,15 +148,14 @@ func (a *lookAfterCuts) run() {
 	}
 	for number := range a.images {
 		position := a.first + chance.IntN(a.end-a.first+1)
-		switch number % 4 {
-		case 0:
+		switch kind := number % 4; {
+		case kind == 0 && a.first < a.ready:
 			position = a.first + chance.IntN(a.ready-a.first+1)
-		case 1, 2:
+		case kind < 3:
 			position = moments[chance.IntN(len(moments))]
 		}
 		cut := a.cuts[chance.IntN(len(a.cuts))]
 		where := fmt.Sprintf("power cut after %d of %d events (%d: ready), %s, seed %d", position, a.end, a.ready, cut, seed)
-		t.Log(where)
 		file := filepath.Join(t.TempDir(), "after")
 		if err := os.WriteFile(file, a.recorder.AfterCut(position, cut, chance), 0o600); err != nil {
 			t.Fatal(err)
