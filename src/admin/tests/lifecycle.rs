@@ -64,6 +64,28 @@ async fn advertised_routes_are_approved_as_a_list() {
 }
 
 #[tokio::test]
+async fn a_tag_that_the_policy_does_not_declare_is_given_with_a_warning() {
+    let server = Server::with_node("10.0.0.0/8").await;
+    let tags = |tags: Value| server.good("POST", "node/1/tags", json!({ "tags": tags }));
+    // Without a policy there is nothing to declare it.
+    let free = tags(json!(["tag:first"])).await;
+    assert_eq!(free["warnings"], Value::Null);
+    let policy = r#"{"tagOwners": {"tag:web": []}, "acls": []}"#;
+    let set = server.good("PUT", "policy", json!({ "policy": policy }));
+    set.await;
+    let warned = tags(json!(["tag:nosuch", "tag:web"])).await;
+    assert_eq!(warned["node"]["tags"], json!(["tag:nosuch", "tag:web"]));
+    let warnings = warned["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let text = warnings[0].as_str().unwrap();
+    assert!(
+        text.starts_with("tag not found in the policy: \"tag:nosuch\""),
+        "{text}"
+    );
+    assert_eq!(tags(json!(["tag:web"])).await["warnings"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_node_is_tagged_and_given_back_to_a_user() {
     let server = Server::with_node("10.0.0.0/8").await;
     let none = server.refused("POST", "node/1/tags", json!({"tags": []}));
