@@ -98,7 +98,7 @@ pub(super) struct DiskThread {
 /// Who does the jobs.
 enum Worker {
     Thread(JoinHandle<()>),
-    /// Whoever sends one, at once: in a simulation there are no threads.
+    /// The sender of a job, at once: in a simulation there are no threads.
     #[cfg(test)]
     Sender(std::sync::Mutex<Inline>),
 }

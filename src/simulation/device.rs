@@ -460,7 +460,8 @@ impl Device {
             request["OmitPeers"] = true.into();
             let (status, _) = self.ask_whole("/machine/map", &request).await?;
             if status != 200 {
-                self.state().has_news = true;
+                // A new connection tells all of it.
+                return Err(broken(status));
             }
         }
         if wants_logout {
@@ -469,10 +470,9 @@ impl Device {
                 "Expiry": "1970-01-01T00:02:03Z",
             });
             let (status, _) = self.ask_whole("/machine/register", &request).await?;
-            let mut state = self.state();
-            match status {
-                200 => state.standing = Standing::Out("logged out".to_owned()),
-                _ => state.wants_logout = true,
+            // Refused, it is up to the person to try again.
+            if status == 200 {
+                self.state().standing = Standing::Out("logged out".to_owned());
             }
         }
         Ok(())

@@ -122,7 +122,7 @@ impl Network {
         self.set(owner, Health::Broken);
     }
 
-    /// Takes a device off the network, or brings it back. What is on the way waits; nobody is told.
+    /// Takes a device off the network, or brings it back. What is on the way waits, and no end of a connection is seen.
     pub(super) fn set_away(&self, owner: usize, is_away: bool) {
         self.inner().away.retain(|other| *other != owner);
         if is_away {

@@ -14,7 +14,7 @@ pub(super) const USERS: usize = 3;
 /// Policies to choose from.
 pub(super) const POLICIES: usize = 5;
 
-/// What an administrator asks for. Users and keys are counted among those that there are then.
+/// What an administrator asks for. Users and keys are counted among those that exist then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     NewUser,

@@ -82,7 +82,7 @@ impl View {
         }
     }
 
-    /// Whether the device is told to log in again.
+    /// Whether the device has to log in again.
     pub(super) fn is_expired(&self) -> bool {
         self.itself["Expired"] == true
     }

@@ -98,9 +98,11 @@ pub fn sources(folder: &str) -> Vec<Source> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the folder can be read") {
         let path = entry.expect("the folder can be read").path();
-        let is_test = path
-            .file_stem()
-            .is_some_and(|name| name == "tests" || name == "testing");
+        let is_test = path.file_stem().is_some_and(|name| {
+            ["tests", "testing", "simulation", "simulated"]
+                .iter()
+                .any(|test| name == *test)
+        });
         if is_test {
             continue;
         }
