@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, fadvise};
 
-use crate::files;
+use crate::files::{self, Owner};
 
 /// An open file of the directory.
 pub(super) trait DataFile: Debug + Send + Sync {
@@ -80,7 +80,10 @@ impl Folder for Directory {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DataFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Arc::new(options.open(self.path(name))?))
+        let path = self.path(name);
+        let file = options.open(&path)?;
+        Owner::hand_over(&file, path.parent().unwrap_or(&self.0));
+        Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -98,7 +101,9 @@ impl Folder for Directory {
             Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => Err(fault),
             Err(_) => {
                 fs::copy(&from, &to)?;
-                File::open(&to)?.sync_all()
+                let copy = File::open(&to)?;
+                Owner::hand_over(&copy, to.parent().unwrap_or(&self.0));
+                copy.sync_all()
             }
         }
     }
