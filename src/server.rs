@@ -264,6 +264,10 @@ async fn serve(
         shutdown.clone(),
     );
     tasks.spawn("public addresses", watching);
+    if config.derp.stun_lan_as_wan && config.derp.ipv4.is_none() {
+        let answering = wan::answer_lan(base.stun.for_lan.clone(), wan.watch(), shutdown.clone());
+        tasks.spawn("STUN for the LAN", answering);
+    }
     let keys = (noise.public().to_string(), node_key(&derp_key).to_string());
     let scratch = config.socket.parent().unwrap_or(&config.data_dir);
     let url = base.addresses.server_url.clone();
