@@ -102,6 +102,8 @@ impl ApiCall<'_> {
                 .chain(trouble)
                 .chain(about.proxies.warning())
                 .collect(),
+            left_behind: self.left_behind(&snapshot),
+            not_forwarding: names::not_forwarding(&snapshot),
             waiting_routes: (nodes.iter())
                 .filter(|node| node.waiting_routes().next().is_some())
                 .count(),
@@ -110,6 +112,13 @@ impl ApiCall<'_> {
                 .filter(|login| login.state == PendingState::Waiting)
                 .count(),
         }
+    }
+
+    /// See [`names::left_behind_warning`].
+    pub(super) fn left_behind(&self, snapshot: &Snapshot) -> Option<String> {
+        let about = &self.admin.about;
+        let url = about.addresses.server_url.get();
+        names::left_behind_warning(snapshot, about.wan.report().moved, &url)
     }
 
     /// See [`names::unconfirmed`].
