@@ -36,6 +36,9 @@ pub const ROUTES_REPORT: &str = "routes: ";
 /// Begin of the health warning about a node that offers routes without IP forwarding.
 pub const FORWARDING_REPORT: &str = "ip-forwarding: ";
 
+/// Begin of the status warning about users whom the policy names and who do not exist.
+pub const MISSING_USERS: &str = "the policy names users that do not exist: ";
+
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -208,6 +211,10 @@ pub struct Pending {
     pub ephemeral: bool,
     /// Requested tags.
     pub request_tags: Vec<String>,
+    /// Users for whom it can be approved with these tags: admins, and those whom `tagOwners` of the policy names for each.
+    /// Missing without requested tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_approvers: Option<Vec<String>>,
     /// Time of the request.
     pub created_at: Timestamp,
     /// ID of the resulting node.

@@ -467,6 +467,7 @@ impl Writer {
         let Changes {
             records,
             mut events,
+            handovers,
         } = tx.finish();
         let journal = &mut self.journal;
         events.retain(|event| journal.keeps(event, now));
@@ -479,6 +480,7 @@ impl Writer {
             Ok(()) => {
                 self.adopt(work);
                 events.iter().for_each(journal::log);
+                self.journal.handed_over(&handovers, now);
                 if is_soft {
                     self.keep_unwritten(events);
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,79 @@ const STAMP: usize = 15;
 /// Stack of the thread that saves files, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Replaces a file atomically, readable by its owner only; creates its directory if necessary. After a power loss
-/// there is the old file or the new one.
+/// The user and group that own a directory.
+///
+/// What root writes into a data directory belongs to its owner: a command of root must not leave files that the service's user
+/// cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// The owner of a directory.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn of(directory: &Path) -> io::Result<Self> {
+        let about = directory.metadata()?;
+        Ok(Self {
+            uid: about.uid(),
+            gid: about.gid(),
+        })
+    }
+
+    /// Gives a new file to the owner of the directory that it is in.
+    ///
+    /// The system refuses it to others than root, who own what they make anyway, and on file systems without owners.
+    pub fn hand_over(file: &File, directory: &Path) {
+        if let Ok(owner) = Self::of(directory) {
+            let _ = fchown(file, Some(owner.uid), Some(owner.gid));
+        }
+    }
+
+    /// Gives a file or directory to this owner, and what is in it; a link itself, not what it leads to.
+    pub fn give_all(self, path: &Path) {
+        self.give(path);
+        let is_directory = path.symlink_metadata().is_ok_and(|about| about.is_dir());
+        let entries = is_directory
+            .then(|| fs::read_dir(path))
+            .and_then(Result::ok);
+        for entry in entries.into_iter().flatten().flatten() {
+            self.give_all(&entry.path());
+        }
+    }
+
+    /// Gives a file or directory to this owner.
+    pub fn give(self, path: &Path) {
+        let _ = lchown(path, Some(self.uid), Some(self.gid));
+    }
+
+    /// Lets the group of this owner read a file that root keeps.
+    pub fn give_group(self, path: &Path) {
+        let _ = lchown(path, None, Some(self.gid));
+    }
+}
+
+/// Replaces a file in a data directory atomically, readable by its owner only, who is that of its directory ([`Owner`]);
+/// creates its directory if necessary. After a power loss there is the old file or the new one.
 ///
 /// # Errors
 /// Those of the system; the old file then remains.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_new(path, contents, &Owner::hand_over)
+}
+
+/// As [`replace`], but outside of a data directory: the file belongs to the user of this process, not to the owner of the directory.
+///
+/// # Errors
+/// Those of the system; the old file then remains.
+pub fn export(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_new(path, contents, &|_, _| ())
+}
+
+fn write_new(path: &Path, contents: &[u8], own: &dyn Fn(&File, &Path)) -> io::Result<()> {
     let directory = path.parent();
     let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
@@ -37,6 +104,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
+    own(&file, directory);
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -63,8 +131,8 @@ pub fn damaged_at(name: &str, kept: &str) -> Option<Timestamp> {
         .then(|| Timestamp::parse_stamp(time))?
 }
 
-/// Creates a directory and those above it, as far as they are missing, readable by the owner only. After a power loss they
-/// are still there.
+/// Creates a directory and those above it, as far as they are missing, readable by the owner only, who is that of the
+/// directory above them ([`Owner`]). After a power loss they are still there.
 ///
 /// # Errors
 /// Those of the system.
@@ -74,10 +142,12 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    for made in missing {
+    for made in missing.into_iter().rev() {
         let parent = made.parent();
         let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        let parent = parent.unwrap_or(Path::new("."));
+        Owner::hand_over(&File::open(made)?, parent);
+        File::open(parent)?.sync_all()?;
     }
     Ok(())
 }
@@ -235,6 +305,28 @@ mod tests {
         saver.save(dir.path().join("d"), vec![1]);
         saver.finish(Duration::from_secs(30));
         assert_eq!(read(&dir.path().join("d"), 9).unwrap(), [1]);
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let owner = Owner {
+            uid: 12_345,
+            gid: 12_346,
+        };
+        owner.give(dir.path());
+        let below = dir.path().join("one/two");
+        replace(&below.join("file"), b"contents").unwrap();
+        for path in ["one", "one/two", "one/two/file"] {
+            let path = dir.path().join(path);
+            assert_eq!(Owner::of(&path).unwrap(), owner, "{}", path.display());
+        }
+        export(&below.join("exported"), b"contents").unwrap();
+        let exported = below.join("exported").metadata().unwrap();
+        assert_eq!(exported.uid(), 0);
     }
 
     #[test]

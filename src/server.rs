@@ -196,6 +196,7 @@ async fn serve(
         pin: base.pin.clone(),
         wan: wan.clone(),
     };
+    let public_addresses = wan.watch();
     let (prober, public_url) = Prober::new(parts, checks);
     let parts = Parts {
         engine: engine.clone(),
@@ -219,6 +220,11 @@ async fn serve(
     } = assembly::assemble(config, &base, parts).await?;
     let watching = watcher.keep(tailnet.clone(), names, tasks.clone(), shutdown.clone());
     tasks.spawn("public addresses", watching);
+    if config.derp.stun_lan_as_wan && config.derp.ipv4.is_none() {
+        let for_lan = base.stun.for_lan.clone();
+        let answering = wan::answer_lan(for_lan, public_addresses, shutdown.clone());
+        tasks.spawn("STUN for the LAN", answering);
+    }
     let control = router.control.clone();
     base.serve(config, listeners, router, &metrics)?;
     let is_configured = !config.server_url_is_computed;

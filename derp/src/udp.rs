@@ -51,25 +51,41 @@ impl StunCounters {
     }
 }
 
+/// Public IPv4 address for responses to private sources, which may change while the responder runs. Clones share it.
+///
+/// Packets of LAN clients do not pass the router's NAT, so their own address would be useless to remote peers.
+#[derive(Clone, Debug, Default)]
+pub struct AddressForLan(Arc<Mutex<Option<Ipv4Addr>>>);
+
+impl AddressForLan {
+    /// Sets the address; `None` answers all sources with their own.
+    pub fn set(&self, address: Option<Ipv4Addr>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    fn get(&self) -> Option<Ipv4Addr> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Options of the responder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct StunOptions {
     /// Responses per second to one IPv4 address or IPv6 /64, behind which may be a whole home, and four
     /// times as many to one IPv6 /48; 0 is no limit. Sources can be forged: see [`Sketch`].
     pub answers_per_second: u32,
-    /// Public address for responses to private sources. Packets of LAN clients do not pass the
-    /// router's NAT, so their own address would be useless to remote peers.
-    pub public_ipv4_for_lan: Option<Ipv4Addr>,
+    /// Public address for responses to private sources.
+    pub for_lan: AddressForLan,
 }
 
 impl StunOptions {
     /// The address in the response to a source.
     fn address_for(&self, source: SocketAddr) -> SocketAddr {
-        match (source.ip().to_canonical(), self.public_ipv4_for_lan) {
-            (IpAddr::V4(ip), Some(public)) if ip.is_private() => {
-                SocketAddr::new(public.into(), source.port())
-            }
-            _ => source,
+        let is_private =
+            matches!(source.ip().to_canonical(), IpAddr::V4(address) if address.is_private());
+        match self.for_lan.get().filter(|_| is_private) {
+            Some(public) => SocketAddr::new(public.into(), source.port()),
+            None => source,
         }
     }
 }
@@ -149,7 +165,7 @@ mod tests {
         let patience = tokio::time::timeout(Duration::from_secs(20), client(at));
         let options = StunOptions {
             answers_per_second: 5,
-            public_ipv4_for_lan: None,
+            for_lan: AddressForLan::default(),
         };
         serve(&socket, &counters, options, async {
             patience.await.unwrap()
@@ -203,10 +219,11 @@ mod tests {
 
     #[test]
     fn private_sources_get_the_public_address() {
-        let options = StunOptions {
-            answers_per_second: 0,
-            public_ipv4_for_lan: Some(Ipv4Addr::new(203, 0, 113, 1)),
-        };
+        let options = StunOptions::default();
+        let private: SocketAddr = "192.168.1.5:41641".parse().unwrap();
+        assert_eq!(options.address_for(private), private);
+        let shared = options.for_lan.clone();
+        shared.set(Some(Ipv4Addr::new(203, 0, 113, 1)));
         for (source, expected) in [
             ("192.168.1.5:41641", "203.0.113.1:41641"),
             ("[::ffff:10.0.0.1]:1", "203.0.113.1:1"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::space::{self, Space};
+use crate::files::Owner;
 use crate::store::{self, StoreError, Verdict};
 use hearth_core::clock::Timestamp;
 
@@ -184,6 +185,7 @@ fn write(mut source: &File, to: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(to)?;
+    Owner::hand_over(&target, to.parent().unwrap_or(Path::new(".")));
     io::copy(&mut source, &mut target)?;
     target.sync_all()
 }

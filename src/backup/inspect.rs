@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::copies::{self, Copy};
 use super::restore::{free_name, set_mode, sync};
-use crate::files;
+use crate::files::{self, Owner};
 use crate::net::tls::{CERTIFICATE_FILE, Identity, KEY_FILE};
 use crate::store::{self, BACKUPS, FILE_NAME, Report, StoreError, Verdict};
 use hearth_core::clock::Timestamp;
@@ -390,7 +390,8 @@ fn replace(from: &Path, to: &Path, now: Timestamp) -> Result<String, StepFault> 
     let was_there = to.symlink_metadata().is_ok();
     if was_there {
         // A second name first, so that there is a database at any time.
-        fs::hard_link(to, &kept).or_else(|_| fs::copy(to, &kept).map(drop))?;
+        let owner = Owner::of(directory)?;
+        fs::hard_link(to, &kept).or_else(|_| fs::copy(to, &kept).map(|_| owner.give(&kept)))?;
         set_mode(&kept, 0o600)?;
     }
     fs::rename(&fresh, to)?;

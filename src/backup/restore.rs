@@ -5,14 +5,14 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
-    PermissionsExt as _, lchown,
+    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
 
 use super::locked::{LockFault, lock};
 use super::open::{self, OpenFault, Opened, Secrets};
 use super::whole::About;
+use crate::files::Owner;
 use crate::net::tls::{CERTIFICATE_FILE, Identity, KEY_FILE};
 use crate::store::{self, FILE_NAME, SCHEMA_VERSION, Verdict};
 use hearth_core::backup::{InvalidName, Manifest, Name, Place, Sink};
@@ -277,14 +277,14 @@ fn place(
         fs::rename(data.join(&name), &place).map_err(at(&place))?;
     }
     sync(data_dir).map_err(at(data_dir))?;
-    place_settings(target, staging, &owner, &stamp, &mut restored)?;
+    place_settings(target, staging, owner, &stamp, &mut restored)?;
     Ok(restored)
 }
 
 fn place_settings(
     target: &Target,
     staging: &Path,
-    owner: &Owner,
+    owner: Owner,
     stamp: &str,
     restored: &mut Restored,
 ) -> Result<(), RestoreFault> {
@@ -323,44 +323,10 @@ fn place_settings(
         owner.give_group(&to);
         restored.settings.push(to);
     }
+    if target.settings_dir.is_none() {
+        owner.give_all(&directory);
+    }
     sync(&directory).map_err(at(&directory))
-}
-
-/// Who owns the data directory, as root restores it.
-struct Owner {
-    uid: u32,
-    gid: u32,
-}
-
-impl Owner {
-    fn of(directory: &Path) -> io::Result<Self> {
-        let about = directory.metadata()?;
-        Ok(Self {
-            uid: about.uid(),
-            gid: about.gid(),
-        })
-    }
-
-    /// Gives a file to the owner. Others than root own what they make anyway.
-    fn give(&self, path: &Path) {
-        let _ = lchown(path, Some(self.uid), Some(self.gid));
-    }
-
-    fn give_all(&self, path: &Path) {
-        self.give(path);
-        let is_directory = path.symlink_metadata().is_ok_and(|about| about.is_dir());
-        let entries = is_directory
-            .then(|| fs::read_dir(path))
-            .and_then(Result::ok);
-        for entry in entries.into_iter().flatten().flatten() {
-            self.give_all(&entry.path());
-        }
-    }
-
-    /// Lets the group of the owner read a file that root keeps.
-    fn give_group(&self, path: &Path) {
-        let _ = lchown(path, None, Some(self.gid));
-    }
 }
 
 /// Writes what is unpacked below a directory of its own.

@@ -25,7 +25,7 @@ pub use pending::{Auth, OnePending, Pending};
 pub use policy::PolicyCommand;
 pub use remote::Remote;
 pub use serve::ServeFlags;
-pub use ssh::Ssh;
+pub use ssh::{OneSsh, Ssh};
 pub use users::Users;
 pub use values::given;
 pub use wan::WanCommand;

@@ -111,6 +111,8 @@ const NEXT: &[(&str, &str)] = &[
         "See `hearth preauthkeys list` or `hearth apikeys list`.",
     ),
     ("no pending registration", "See `hearth pending list`."),
+    ("SSH connection", "See `hearth ssh list`."),
+    ("invalid id", "See `hearth ssh list`."),
     ("invalid auth_id", "See `hearth pending list`."),
     (
         "missing user",

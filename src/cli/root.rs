@@ -1,5 +1,8 @@
 //! The command line as `clap` parses it, with help that groups the commands.
 
+use std::cmp::Reverse;
+
+use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
 use super::args::Args;
@@ -43,8 +46,36 @@ pub fn command() -> Command {
 /// Parses the arguments of this process. When they are invalid, or ask for help or the version, it prints
 /// that and exits.
 pub fn parse() -> Args {
-    let matches = command().get_matches();
+    let matches = command().try_get_matches().unwrap_or_else(|mut error| {
+        sort_suggestions(&mut error);
+        error.exit()
+    });
     Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Puts the similar commands first that begin like what was typed, and leaves out aliases of one letter.
+fn sort_suggestions(error: &mut clap::Error) {
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) => typed.clone(),
+        _ => return,
+    };
+    let Some(ContextValue::Strings(names)) = error.get(ContextKind::SuggestedSubcommand) else {
+        return;
+    };
+    let common = |name: &String| {
+        let pairs = name.chars().zip(typed.chars());
+        pairs.take_while(|(one, other)| one == other).count()
+    };
+    let mut names: Vec<String> = names
+        .iter()
+        .filter(|name| name.len() > 1)
+        .cloned()
+        .collect();
+    names.sort_by_key(|name| Reverse(common(name)));
+    error.insert(
+        ContextKind::SuggestedSubcommand,
+        ContextValue::Strings(names),
+    );
 }
 
 fn groups(command: &Command) -> String {
@@ -81,6 +112,19 @@ mod tests {
         let mut shown: Vec<&str> = shown.map(Command::get_name).collect();
         shown.sort_unstable();
         assert_eq!(grouped, shown);
+    }
+
+    #[test]
+    fn the_most_similar_command_is_suggested_first() {
+        let parsed = command().try_get_matches_from(["hearth", "nodes", "renam", "x"]);
+        let mut error = parsed.unwrap_err();
+        sort_suggestions(&mut error);
+        let names = match error.get(ContextKind::SuggestedSubcommand) {
+            Some(ContextValue::Strings(names)) => names.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(names[0], "rename", "{names:?}");
+        assert!(names.iter().all(|name| name.len() > 1), "{names:?}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct DerpSettings {
     pub map_urls: Vec<WebUrl>,
     /// Time between two reads of files and URLs.
     pub map_refresh: Duration,
-    /// Whether STUN answers clients with private addresses with `ipv4`.
+    /// Whether STUN answers clients with private addresses with `ipv4`, or the public address that the server knows.
     pub stun_lan_as_wan: bool,
 }
 
@@ -113,10 +113,6 @@ impl DerpSettings {
         if !settings.mesh_with.is_empty() && settings.mesh_key_file.is_none() {
             requires(raw, "derp.mesh_with", "derp.mesh_key_file");
             settings.mesh_with.clear();
-        }
-        if settings.stun_lan_as_wan && settings.ipv4.is_none() {
-            requires(raw, "derp.stun_lan_as_wan", "derp.ipv4");
-            settings.stun_lan_as_wan = false;
         }
         settings
     }

@@ -127,11 +127,14 @@ fn relay_settings_that_require_others_are_named() {
         warnings(&config),
         [
             "hearth.toml:2:1: `derp.mesh_with` requires `derp.mesh_key_file` (ignored)",
-            "hearth.toml:3:1: `derp.stun_lan_as_wan` requires `derp.ipv4` (ignored)",
             "hearth.toml:4:16: invalid value for `derp.region_score`: expected a factor from 0.01 to 100, such as `0.5` (using the default)",
         ]
     );
     assert!(config.derp.mesh_with.is_empty());
+    assert!(
+        config.derp.stun_lan_as_wan,
+        "the public address is known otherwise"
+    );
     let score = from_text("[derp]\nregion_score = 0.5\n").derp.region_score;
     assert_eq!(score.map(|score| score.factor()), Some(0.5));
 }

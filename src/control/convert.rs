@@ -154,6 +154,7 @@ pub(super) fn update(node: &Node, request: &mut MapRequest, limits: &Limits) -> 
         hostinfo: hostinfo.map(|info| self::hostinfo(info, limits)),
         home_derp,
         capability: Some(request.version.number()),
+        forwarding_off: Some(request.is_forwarding_off),
     }
 }
 

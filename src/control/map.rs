@@ -205,7 +205,10 @@ async fn apply_update(
 /// once for each node.
 fn note_health(context: &ControlContext, node: &Node, request: &MapRequest) {
     let forwarding = match request.is_forwarding_off {
-        true => "off on this device: its subnet routes and exit node do not work",
+        true => {
+            "off on this device: its subnet routes and exit node do not work; run `sudo sysctl -w net.ipv4.ip_forward=1 \
+             net.ipv6.conf.all.forwarding=1` on it, and make it permanent as docs/routes.md shows"
+        }
         false => "",
     };
     context

@@ -55,11 +55,13 @@ pub async fn action(context: &ControlContext, peer: Peer, request: &Parts) -> Re
     };
     // The check period comes from the policy, since the client could change its own.
     let period = period(&snapshot, &attempt);
+    let names = [source, target].map(|id| snapshot.name_with_id(id));
     drop(snapshot);
     let checking = SshActions {
         checks: &context.ssh_checks,
         shutdown: &context.shutdown,
         server_url: &context.server_url.to_string(),
+        names: &names,
     };
     let waiting = query::value(query, "auth_id");
     match checking.action(attempt, period, &waiting).await {
@@ -117,6 +119,8 @@ struct SshActions<'a> {
     checks: &'a SshChecks,
     shutdown: &'a Shutdown,
     server_url: &'a str,
+    /// Names of the source and the target, for the log.
+    names: &'a [String; 2],
 }
 
 impl SshActions<'_> {
@@ -161,11 +165,19 @@ impl SshActions<'_> {
             ..SshAction::default()
         };
         let now = system_clock::now();
-        let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
-        if let Some(left_out) = self.checks.is_logged(target, now) {
+        let ([source, target], user) = (self.names, &attempt.local_user);
+        if let Some(left_out) = self.checks.is_logged(attempt.target, now) {
             let left_out = (left_out > 0).then_some(left_out);
-            let help = "hearth ssh list";
-            tracing::info!(id = id.short(), %source, %target, user = &**user, help, left_out, "SSH connection waits for approval");
+            let help = "hearth ssh approve --last";
+            tracing::info!(
+                id = id.short(),
+                source,
+                target,
+                user = &**user,
+                help,
+                left_out,
+                "SSH connection waits for approval"
+            );
         }
         self.checks.begin(id, attempt, now);
         Ok(action)
@@ -298,6 +310,7 @@ mod tests {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://192.168.1.1:8080",
+            names: &[String::new(), String::new()],
         };
         // A name that would break the URL if it were not escaped.
         let root = attempt("$LOCAL_USER&x");
@@ -339,6 +352,7 @@ mod tests {
             checks: &checks,
             shutdown: &shutdown,
             server_url: "http://h",
+            names: &[String::new(), String::new()],
         };
         let held = checking.action(attempt("root"), HOUR, "").await.unwrap();
         let (_, id) = asked_next(&held);

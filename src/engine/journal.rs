@@ -14,6 +14,7 @@ use hearth_core::clock::Now;
 use hearth_core::state::command::{Command, PresentedKey, Rejected};
 use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
 use hearth_core::state::model::Hostinfo;
+use hearth_core::state::tx::Handover;
 
 /// Registrations from one source that are logged, and as many that are refused or that nobody decided in time: 16 at
 /// once, then one a minute.
@@ -28,6 +29,8 @@ const NODE: (u32, Duration) = (64, Duration::from_secs(600));
 /// Interval at which nodes that join with one preauth key are logged and audited, once as many have joined as there may
 /// be nodes.
 const KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// Subnet routes that get another primary router and are logged: 64 at once, then one a minute.
+const HANDOVERS: (u32, Duration) = (64, Duration::from_secs(60));
 /// Most nodes, and most keys, that have a share of their own; all others have one together.
 const SHARES_MAX: usize = 256;
 
@@ -41,6 +44,9 @@ pub(super) struct Journal {
     keys: Buckets<Box<str>>,
     /// Events of nodes that were not kept since the last one that was.
     dropped: u32,
+    handovers: TokenBucket,
+    /// Handovers that were not logged since the last one that was.
+    handovers_left_out: u32,
 }
 
 /// A device whose registration may be refused.
@@ -82,6 +88,8 @@ impl Journal {
             nodes: Buckets::new(NODE.0, NODE.1, SHARES_MAX),
             keys: Buckets::new(joins, KEY_INTERVAL, SHARES_MAX),
             dropped: 0,
+            handovers: TokenBucket::new(HANDOVERS.0, HANDOVERS.1),
+            handovers_left_out: 0,
         }
     }
 
@@ -141,6 +149,25 @@ impl Journal {
             }
             (TargetKind::Node, _) => self.nodes.take(target.id.clone(), now),
             _ => true,
+        }
+    }
+
+    /// Logs which subnet routes have another primary router.
+    pub(super) fn handed_over(&mut self, handovers: &[Handover], now: Now) {
+        for handover in handovers {
+            if !self.handovers.take(now.mono) {
+                self.handovers_left_out = self.handovers_left_out.saturating_add(1);
+                continue;
+            }
+            let left_out = std::mem::take(&mut self.handovers_left_out);
+            tracing::info!(
+                route = %handover.route,
+                from = format!("{} ({})", handover.from_name, handover.from),
+                to = format!("{} ({})", handover.to_name, handover.to),
+                why = handover.why,
+                suppressed = (left_out > 0).then_some(left_out),
+                "subnet route has another primary router"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hearth_derp::mesh_link::MeshLinkError;
 use hearth_derp::relay::{MeshLinkEnd, Relay};
-use hearth_derp::udp::StunOptions;
+use hearth_derp::udp::{AddressForLan, StunOptions};
 use hearth_derp::{Admit, MeshKey, Rates, ServerSecret};
 use hearth_shares::TokenBucket;
 use tokio::sync::watch;
@@ -188,12 +188,15 @@ pub fn rates(limits: &Limits) -> Rates {
     }
 }
 
-/// STUN settings.
+/// STUN settings. With `derp.stun_lan_as_wan` private sources get `derp.ipv4`; without that the caller sets their address.
 pub fn stun_options(config: &Config) -> StunOptions {
-    StunOptions {
+    let options = StunOptions {
         answers_per_second: u32::try_from(config.limits.stun_rate).unwrap_or(u32::MAX),
-        public_ipv4_for_lan: config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan),
-    }
+        for_lan: AddressForLan::default(),
+    };
+    let set = config.derp.ipv4.filter(|_| config.derp.stun_lan_as_wan);
+    options.for_lan.set(set);
+    options
 }
 
 /// Announces the key of the relay to clients in the TLS handshake until the server stops.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_derp::ServerSecret;
-use hearth_derp::udp::StunCounters;
+use hearth_derp::udp::{StunCounters, StunOptions};
 use tokio::sync::watch;
 
 use super::ServeError;
@@ -53,6 +53,8 @@ pub(crate) struct Base {
     pub(super) outbound: Arc<Outbound>,
     /// Saves files for the next start.
     pub(super) saver: Saver,
+    /// Settings of the STUN responder.
+    pub(super) stun: StunOptions,
     /// The trusted proxies.
     pub(crate) proxies: Arc<Proxies>,
     /// The gate that all connections but those of the admin socket and the metrics pass.
@@ -91,6 +93,7 @@ impl Base {
             pin,
             outbound: Arc::new(Outbound::default()),
             saver: Saver::default(),
+            stun: relay::stun_options(config),
             gate: Gate::new(&http_limits(&config.limits), proxies.clone()),
             proxies,
             tasks: Tasks::new(),
@@ -151,7 +154,7 @@ impl Base {
             &connections,
             &self.gate,
             tls,
-            (&metrics.stun, relay::stun_options(config)),
+            (&metrics.stun, &self.stun),
             &self.tasks,
             &self.shutdown,
         );
@@ -212,8 +215,10 @@ impl Base {
     /// Applies the settings that can change at runtime: log level and certificate.
     fn reload(&self, running: &Config, fresh: &Config, log: &LogControl) {
         log.set_level(fresh.log_level);
-        if needs_restart(running, fresh) {
-            tracing::warn!("some changed settings take effect after a restart");
+        let sections = needs_restart(running, fresh);
+        if !sections.is_empty() {
+            let sections = sections.join(", ");
+            tracing::warn!("changed settings that take effect after a restart: {sections}");
         }
         let Some(files) = &fresh.tls else {
             tracing::info!("configuration reloaded");
@@ -245,7 +250,7 @@ pub(super) fn print(text: &str) {
 }
 
 /// Whether a setting has changed that cannot change at runtime.
-fn needs_restart(running: &Config, fresh: &Config) -> bool {
+fn needs_restart(running: &Config, fresh: &Config) -> Vec<&'static str> {
     let without_reloadable = Config {
         log_level: running.log_level,
         limits: Limits {
@@ -260,7 +265,37 @@ fn needs_restart(running: &Config, fresh: &Config) -> bool {
         dns: running.dns.clone(),
         ..fresh.clone()
     };
-    without_reloadable != *running || fresh.tls.is_some() != running.tls.is_some()
+    let (is, was) = (&without_reloadable, running);
+    let sections = [
+        ("server_url", is.server_url != was.server_url),
+        ("base_domain", is.base_domain != was.base_domain),
+        ("data_dir", is.data_dir != was.data_dir),
+        (
+            "listen",
+            (&is.listen, &is.socket) != (&was.listen, &was.socket),
+        ),
+        ("trusted_proxies", is.trusted_proxies != was.trusted_proxies),
+        ("tls", fresh.tls.is_some() != running.tls.is_some()),
+        ("prefixes", is.prefixes != was.prefixes),
+        ("node", is.node != was.node),
+        ("routes", is.routes != was.routes),
+        ("derp", is.derp != was.derp),
+        ("policy", is.policy != was.policy),
+        ("clients", is.clients != was.clients),
+        ("wan", is.wan != was.wan),
+        ("backup", is.backup != was.backup),
+        ("metrics", is.metrics != was.metrics),
+        (
+            "limits",
+            (&is.limits, &is.board) != (&was.limits, &was.board),
+        ),
+    ];
+    let changed = sections.into_iter().filter(|(_, is_changed)| *is_changed);
+    let mut changed: Vec<&str> = changed.map(|(name, _)| name).collect();
+    if changed.is_empty() && without_reloadable != *running {
+        changed.push("others");
+    }
+    changed
 }
 
 /// The certificate of the files, or a self-signed one and its hash.

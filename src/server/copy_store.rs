@@ -1,10 +1,9 @@
 //! What automatic copies need of the disk.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use crate::backup::copies::CopyFault;
+use crate::files;
 use crate::store;
 use hearth_core::state::content::{Content, Digest};
 
@@ -26,11 +25,7 @@ pub(super) fn digest(path: &Path) -> Option<Digest> {
 
 /// Creates the directory of copies in the data directory.
 pub(super) fn make_directory(directory: &Path) -> Result<(), CopyFault> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory);
-    made.map_err(|source| CopyFault::Directory {
+    files::create_directory(directory).map_err(|source| CopyFault::Directory {
         path: directory.to_owned(),
         source,
     })

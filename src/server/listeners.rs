@@ -146,7 +146,7 @@ impl Listeners {
         connections: &Connections,
         gate: &Gate,
         tls: tls::Settings,
-        stun: (&StunCounters, StunOptions),
+        stun: (&StunCounters, &StunOptions),
         tasks: &Tasks,
         shutdown: &Shutdown,
     ) {
@@ -179,7 +179,7 @@ impl Listeners {
         }
         for socket in self.stun {
             let stop = shutdown.clone();
-            let (counters, options) = (stun.0.clone(), stun.1);
+            let (counters, options) = (stun.0.clone(), stun.1.clone());
             tasks.spawn("stun", async move {
                 let stopped = async move { stop.wait().await };
                 hearth_derp::udp::serve(&socket, &counters, options, stopped).await;

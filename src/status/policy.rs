@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::api::MISSING_USERS;
 use hearth_core::policy::{Diagnostic, Policy, User};
 use hearth_core::state::snapshot::Snapshot;
 
@@ -76,6 +77,27 @@ pub fn warnings(warnings: &[Diagnostic]) {
     if more > 0 {
         tracing::warn!("policy: and {more} more warnings; see `hearth policy check`");
     }
+}
+
+/// Most users that a warning names.
+const NAMED_MAX: usize = 10;
+
+/// Warning about users whom the policy names and who do not exist, for example because they were renamed.
+pub fn missing_users(snapshot: &Snapshot) -> Option<String> {
+    let compiled = snapshot.compiled();
+    let missing = compiled.missing_users();
+    let names: Vec<&str> = missing.iter().copied().take(NAMED_MAX).collect();
+    let more = if missing.len() > NAMED_MAX {
+        ", …"
+    } else {
+        ""
+    };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "{MISSING_USERS}{}{more}; what it allows them, and tags that only they own, have no effect (`hearth policy check` shows where)",
+            names.join(", ")
+        )
+    })
 }
 
 /// Warnings about users whom a policy cannot tell apart, which older versions of hearth allowed.

@@ -41,6 +41,11 @@ impl WanStatus {
         self.report.borrow().clone()
     }
 
+    /// The reports from now on.
+    pub fn watch(&self) -> watch::Receiver<Arc<Report>> {
+        self.report.clone()
+    }
+
     /// Checks the addresses now. `None` when too many refreshes are queued, or the server stops.
     /// Cancel safe: the refresh is done anyway.
     pub async fn refresh(&self) -> Option<Refreshed> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, fadvise, statvfs};
 
 use super::folder::{DataFile, Folder, Lock};
-use crate::files;
+use crate::files::{self, Owner};
 
 /// A directory of the system.
 #[derive(Debug)]
@@ -38,7 +38,10 @@ impl Folder for Directory {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DataFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Arc::new(options.open(self.path(name))?))
+        let path = self.path(name);
+        let file = options.open(&path)?;
+        Owner::hand_over(&file, path.parent().unwrap_or(&self.0));
+        Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -56,7 +59,9 @@ impl Folder for Directory {
             Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => Err(fault),
             Err(_) => {
                 fs::copy(&from, &to)?;
-                File::open(&to)?.sync_all()
+                let copy = File::open(&to)?;
+                Owner::hand_over(&copy, to.parent().unwrap_or(&self.0));
+                copy.sync_all()
             }
         }
     }

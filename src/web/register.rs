@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use crate::status::names;
 use crate::web::html::{Builder, Page, Piece};
 use hearth_core::clock::Timestamp;
 use hearth_core::id::AuthId;
@@ -56,12 +57,17 @@ fn waiting(
     snapshot: &Snapshot,
     refusal: Option<(StatusCode, &str)>,
 ) -> Page {
-    let mut users = snapshot.users().values();
+    // The only user who can be meant; without tags `tag_approvers` are all.
+    let mut users = names::tag_approvers(login, snapshot);
     let user = match (users.next(), users.next()) {
         (Some(only), None) => &only.name,
         _ => "NAME",
     };
-    let command = format!("hearth pending approve {} --user {user}", login.id);
+    let tags = match login.hostinfo.request_tags.is_empty() {
+        true => "",
+        false => " --tags",
+    };
+    let command = format!("hearth pending approve {} --user {user}{tags}", login.id);
     let status = refusal.map_or(StatusCode::OK, |(status, _)| status);
     let seconds = refusal.map_or(RELOAD_SECONDS, |_| RELOAD_SECONDS_REFUSED);
     let mut page = Builder::new(status, "A device asks to join")

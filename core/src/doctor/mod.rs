@@ -126,6 +126,9 @@ pub struct Memory {
     pub budget: usize,
 }
 
+/// How to enable IP forwarding on a device that offers routes.
+pub const ENABLE_FORWARDING: &str = "run `sudo sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1` on it, and make it permanent as docs/routes.md shows";
+
 /// The facts for a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -182,6 +185,10 @@ pub struct Facts {
     pub is_closed: bool,
     /// Faults of the configuration and the policy.
     pub warnings: Vec<String>,
+    /// What to say of devices that a change of `server_url` has left behind, if there are any.
+    pub left_behind: Option<String>,
+    /// Names of devices with approved routes whose clients say that IP forwarding is off.
+    pub not_forwarding: Vec<String>,
     /// Devices with routes that await approval.
     pub waiting_routes: usize,
     /// Devices that await approval.

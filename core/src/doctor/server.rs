@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::doctor::public_url::Served;
-use crate::doctor::{Facts, Finding, Level, LimitUsage};
+use crate::doctor::{ENABLE_FORWARDING, Facts, Finding, Level, LimitUsage};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -24,6 +24,8 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(opening(facts));
     findings.extend(names(facts));
     findings.extend(taken_names(facts));
+    findings.extend(left_behind(facts));
+    findings.extend(forwarding(facts));
     findings.extend(waiting(facts));
     findings
 }
@@ -231,6 +233,26 @@ fn taken_names(facts: &Facts) -> Option<Finding> {
         let finding = Finding::new("dns.taken-names", Level::Warning, title);
         let advice = "Rename each of these records or devices: clients mix the addresses of both.";
         finding.detail(facts.taken_names.join("\n")).advice(advice)
+    })
+}
+
+fn left_behind(facts: &Facts) -> Option<Finding> {
+    let detail = facts.left_behind.as_ref()?;
+    let title = "The LAN address of this machine has changed, and devices know only the one before";
+    let finding = Finding::new("server-url.moved", Level::Problem, title);
+    let advice = "Give this machine a fixed address in the router (DHCP reservation), best the one before. Or set server_url to an address or name that stays, and log the devices in again.";
+    Some(finding.detail(detail).advice(advice))
+}
+
+fn forwarding(facts: &Facts) -> Option<Finding> {
+    (!facts.not_forwarding.is_empty()).then(|| {
+        let names = facts.not_forwarding.join(", ");
+        let title = format!("IP forwarding is off on devices with approved routes: {names}");
+        let finding = Finding::new("routes.forwarding", Level::Warning, title);
+        let detail = "Their clients say so. The subnets behind them cannot be reached, and who uses them as an exit node has no internet.";
+        finding
+            .detail(detail)
+            .advice(format!("On each of them: {ENABLE_FORWARDING}."))
     })
 }
 

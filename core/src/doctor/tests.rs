@@ -85,6 +85,8 @@ pub(super) fn healthy() -> Facts {
         limit_usages: Vec::new(),
         memory: None,
         warnings: Vec::new(),
+        left_behind: None,
+        not_forwarding: Vec::new(),
         waiting_routes: 0,
         unauthorized: 0,
         pending: 0,
@@ -680,4 +682,14 @@ fn a_read_only_database_is_a_problem_with_its_reason_and_advice() {
         let since = facts.now.to_string();
         assert!(found.detail.contains(&since) && found.detail.ends_with("(os error 28)"));
     }
+}
+
+#[test]
+fn a_router_that_does_not_forward_is_named_with_the_fix() {
+    let mut facts = healthy();
+    facts.not_forwarding = vec!["tablet".into()];
+    assert_eq!(bad(&facts), [("routes.forwarding", Level::Warning)]);
+    let findings = diagnose(&facts);
+    assert!(findings[0].title.ends_with(": tablet"), "{findings:?}");
+    assert!(findings[0].advice.contains("net.ipv4.ip_forward=1"));
 }

@@ -103,6 +103,17 @@ impl Compiled {
         warnings
     }
 
+    /// The users whom the policy names and who do not exist, as it names them, sorted.
+    pub fn missing_users(&self) -> BTreeSet<&str> {
+        let users = &self.resolved.users;
+        let names = self.resolved.policy.named_at.iter();
+        let names = names.map(|(name, _)| &**name);
+        names
+            .filter(|name| !name.starts_with("tag:") && !name.starts_with("group:"))
+            .filter(|name| name.contains('@') && users.named(name).next().is_none())
+            .collect()
+    }
+
     /// Why a name stands for no user; `None` when it stands for one.
     fn unknown_user(&self, name: &str) -> Option<String> {
         let users = &self.resolved.users;

@@ -216,6 +216,8 @@ pub struct NodeUpdate {
     pub home_derp: Option<u16>,
     /// Capability version of the client.
     pub capability: Option<u16>,
+    /// Whether IP forwarding is off on a node that offers routes.
+    pub forwarding_off: Option<bool>,
 }
 
 /// A user to create.

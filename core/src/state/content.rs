@@ -92,6 +92,7 @@ fn durable(node: &Node) -> Node {
         hostinfo: Arc::new(Hostinfo::default()),
         primary_routes: Arc::default(),
         unhealthy: false,
+        forwarding_off: false,
         capability: 0,
         home_derp: 0,
         endpoints: Arc::default(),

@@ -222,6 +222,8 @@ pub struct Node {
     pub primary_routes: Arc<[IpNet]>,
     /// Whether it failed to answer a probe while other subnet routers could serve its routes.
     pub unhealthy: bool,
+    /// Whether its client said with its latest map request that IP forwarding is off, so that its routes do not work. Not stored.
+    pub forwarding_off: bool,
     /// Whether it is deleted after it has been offline for a while.
     pub ephemeral: bool,
     /// How the node was registered.
@@ -305,7 +307,8 @@ impl Node {
             Arc::ptr_eq(&self.hostinfo, &other.hostinfo) || self.hostinfo == other.hostinfo;
         let state = |node: &Self| {
             let online = node.is_online();
-            (online, node.is_active(), node.expired, node.unhealthy)
+            let works = (node.unhealthy, node.forwarding_off);
+            (online, node.is_active(), node.expired, works)
         };
         same_machine
             && self.owner == other.owner

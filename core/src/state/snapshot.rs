@@ -58,6 +58,14 @@ impl Snapshot {
         self.model.node(id)
     }
 
+    /// Name and number of a node, as the log shows it: `nas (3)`.
+    pub fn name_with_id(&self, id: NodeId) -> String {
+        match self.node(id) {
+            Some(node) => format!("{} ({id})", node.label),
+            None => id.to_string(),
+        }
+    }
+
     /// The node with this key.
     pub fn node_by_key(&self, key: &NodeKey) -> Option<&Arc<Node>> {
         self.model.node_by_key(key)

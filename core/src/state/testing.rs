@@ -18,7 +18,7 @@ use crate::state::principal::Principal;
 use crate::state::record::Record;
 use crate::state::secret::SecretHash;
 use crate::state::snapshot::Snapshot;
-use crate::state::tx::Tx;
+use crate::state::tx::{Handover, Tx};
 
 /// A tailnet under test: its model, its clock, and all records and events so far.
 pub struct World {
@@ -26,6 +26,7 @@ pub struct World {
     pub now: Now,
     pub records: Vec<Record>,
     pub events: Vec<Event>,
+    pub handovers: Vec<Handover>,
     sessions: u64,
 }
 
@@ -66,6 +67,7 @@ impl World {
             now,
             records: Vec::new(),
             events: Vec::new(),
+            handovers: Vec::new(),
             sessions: 0,
         }
     }
@@ -95,6 +97,7 @@ impl World {
         let changes = tx.finish();
         self.records.extend(changes.records);
         self.events.extend(changes.events);
+        self.handovers.extend(changes.handovers);
         applied
     }
 
@@ -111,6 +114,7 @@ impl World {
         let changes = tx.finish();
         self.records.extend(changes.records);
         self.events.extend(changes.events);
+        self.handovers.extend(changes.handovers);
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_shares::Source;
+use ipnet::IpNet;
 
 use crate::clock::{End, Now, Timestamp};
 use crate::id::{ApiKeyId, AuthId, NodeId, PreAuthKeyId, UserId};
@@ -48,6 +49,25 @@ pub struct Changes {
     pub records: Vec<Record>,
     /// What happened, for the log and the audit log.
     pub events: Vec<Event>,
+    /// Subnet routes that have another primary router now, for the log.
+    pub handovers: Vec<Handover>,
+}
+
+/// A subnet route that passed from one router to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The route.
+    pub route: IpNet,
+    /// The router that had it.
+    pub from: NodeId,
+    /// Its name.
+    pub from_name: Box<str>,
+    /// The router that has it.
+    pub to: NodeId,
+    /// Its name.
+    pub to_name: Box<str>,
+    /// Why the earlier one gave way.
+    pub why: &'static str,
 }
 
 /// Which facets of a node a change touched, and whether it must be on disk.
@@ -130,6 +150,11 @@ impl<'a> Tx<'a> {
             values,
             source,
         });
+    }
+
+    /// Notes that a subnet route has another primary router now.
+    pub(super) fn hand_over(&mut self, handover: Handover) {
+        self.changes.handovers.push(handover);
     }
 
     /// Number of records that the batch has to write so far.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::wan::address::Addresses;
 use crate::wan::mapping::Mapping;
@@ -57,6 +59,15 @@ pub enum Lookup {
     Failed(String),
 }
 
+/// A change of the LAN address that `server_url` follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The address before.
+    pub from: IpAddr,
+    /// When the change was noticed.
+    pub at: Timestamp,
+}
+
 /// The report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -86,4 +97,6 @@ pub struct Report {
     pub lookup: Lookup,
     /// Port mapping on the upstream router.
     pub mapping: Mapping,
+    /// The last change of the LAN address that `server_url` follows; `None` with a configured `server_url`.
+    pub moved: Option<Moved>,
 }

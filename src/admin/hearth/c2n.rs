@@ -171,10 +171,12 @@ impl ApiCall<'_> {
             };
             ApiError::new(code, fault.to_string())
         })?;
-        let (source, target, user) = (attempt.source, attempt.target, &attempt.local_user);
+        let snapshot = self.admin.engine.snapshot();
+        let [source, target] = [attempt.source, attempt.target].map(|id| snapshot.name_with_id(id));
+        let user = &attempt.local_user;
         let verdict = if approve { "approved" } else { "rejected" };
         let by = self.principal.to_string();
-        tracing::info!(%source, %target, %user, by, "SSH connection {verdict}");
+        tracing::info!(source, target, %user, by, "SSH connection {verdict}");
         json(&EmptyAnswer {})
     }
 

@@ -130,6 +130,8 @@ impl ApiCall<'_> {
                 .chain(trouble)
                 .chain(about.proxies.warning())
                 .collect(),
+            left_behind: self.left_behind(&snapshot),
+            not_forwarding: names::not_forwarding(&snapshot),
             waiting_routes: (nodes.iter())
                 .filter(|node| node.waiting_routes().next().is_some())
                 .count(),
@@ -144,6 +146,13 @@ impl ApiCall<'_> {
     pub(super) fn taken_names(&self, snapshot: &Snapshot) -> Vec<String> {
         let shared = self.admin.about.tailnet.borrow().clone();
         taken_names(snapshot, &shared)
+    }
+
+    /// See [`names::left_behind_warning`].
+    pub(super) fn left_behind(&self, snapshot: &Snapshot) -> Option<String> {
+        let about = &self.admin.about;
+        let url = about.addresses.server_url.get();
+        names::left_behind_warning(snapshot, about.wan.report().moved, &url)
     }
 
     /// See [`names::unconfirmed`].

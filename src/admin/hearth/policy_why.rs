@@ -119,8 +119,27 @@ fn pair(snapshot: &Snapshot, from: &TrafficEnd, to: &TrafficEnd, port: u16, prot
         destination_address: dst.to_string(),
         allowed: why.allowed() && apart.is_none(),
         rules: rules.collect(),
-        reason: apart.unwrap_or_else(|| why.to_string()),
+        reason: apart.unwrap_or_else(|| {
+            let router = why.router.filter(|_| why.allowed());
+            let router = router.and_then(|router| snapshot.node(router));
+            format!(
+                "{why}{}",
+                router.map_or_else(String::new, |router| about_router(router))
+            )
+        }),
     }
+}
+
+/// The name of a subnet router, and why it does not pass on what the policy allows.
+fn about_router(router: &Node) -> String {
+    let name = &router.label;
+    let fault = match () {
+        () if !router.is_online() => ", which is offline",
+        () if router.forwarding_off => ", but IP forwarding is off on it: see docs/routes.md",
+        () if router.unhealthy => ", which does not answer",
+        () => "",
+    };
+    format!(" ({name}{fault})")
 }
 
 impl TrafficEnd {

@@ -12,10 +12,10 @@ use crate::api::{
     CreateInvite, DatabaseFault, FIRST_USER, HealthAnswer, Invite, RelayStatus, Status, parse_flag,
 };
 use crate::qr;
-use crate::status::policy;
 use crate::status::ssh_checks::Verdict;
-use hearth_core::doctor::Level;
+use crate::status::{names, policy};
 use hearth_core::doctor::public_url::DroppedUpgrade;
+use hearth_core::doctor::{ENABLE_FORWARDING, Level};
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewPreAuthKey, NewUser, Rejected};
 use hearth_core::state::model::{Node, PendingState};
@@ -68,8 +68,16 @@ impl ApiCall<'_> {
             let text = self.admin.dropped_routes(node.id)?;
             Some(format!("{}: {text}", node.label))
         });
+        let forwarding = names::not_forwarding(&snapshot).into_iter().map(|node| {
+            format!(
+                "{node}: IP forwarding is off, so its approved routes do not work; {ENABLE_FORWARDING}"
+            )
+        });
         let warnings = warnings
             .chain(ambiguous)
+            .chain(self.left_behind(&snapshot))
+            .chain(policy::missing_users(&snapshot))
+            .chain(forwarding)
             .chain(self.unconfirmed_names(&snapshot))
             .chain(self.taken_names(&snapshot))
             .chain(about.proxies.warning())

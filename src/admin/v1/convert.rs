@@ -6,6 +6,7 @@ use crate::admin::problem::ApiError;
 use crate::api;
 use crate::config::moment::{self, End};
 use crate::config::value::show_duration;
+use crate::status::names::tag_approvers;
 use hearth_core::clock::{Now, Timestamp};
 use hearth_core::id::{TAGGED_DEVICES, TAGGED_DEVICES_NAME};
 use hearth_core::keys::DiscoKey;
@@ -166,7 +167,7 @@ pub fn unmasked(text: &str) -> &str {
 }
 
 /// A pending registration, or one that was decided recently.
-pub fn pending(login: &PendingRegistration) -> api::Pending {
+pub fn pending(login: &PendingRegistration, snapshot: &Snapshot) -> api::Pending {
     let (state, node_id) = match login.state {
         PendingState::Waiting => ("waiting", None),
         PendingState::Rejected => ("rejected", None),
@@ -183,6 +184,10 @@ pub fn pending(login: &PendingRegistration) -> api::Pending {
         node_key: login.key.to_string(),
         ephemeral: login.ephemeral,
         request_tags: tags.map(ToString::to_string).collect(),
+        tag_approvers: (!login.hostinfo.request_tags.is_empty()).then(|| {
+            let users = tag_approvers(login, snapshot);
+            users.map(|user| user.name.to_string()).collect()
+        }),
         created_at: login.created,
         node_id,
     }

@@ -50,7 +50,7 @@ impl ApiCall<'_> {
         let mut pending: Vec<_> = snapshot
             .pending()
             .values()
-            .map(|login| convert::pending(login))
+            .map(|login| convert::pending(login, &snapshot))
             .collect();
         pending.sort_by_key(|login| login.created_at);
         json(&PendingAnswer { pending })

@@ -9,6 +9,7 @@ use crate::admin::{ApiCall, ApiResult, json};
 use crate::api::{CreateUser, EmptyAnswer, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::config::moment;
 use crate::engine::Reply;
+use crate::status::policy;
 use hearth_core::id::UserId;
 use hearth_core::state::command::{NewUser, Rejected};
 use hearth_core::state::model::{KeyLifetime, Role, User};
@@ -30,14 +31,27 @@ impl ApiCall<'_> {
         let NoFields {} = self.read()?;
         let id = user_id(id)?;
         let engine = &self.admin.engine;
-        changed_user(&engine.rename_user(self.by(), id, name.into()).await?)
+        let before = policy::missing_users(&engine.snapshot());
+        let renamed = engine.rename_user(self.by(), id, name.into()).await?;
+        self.warn_of_policy(before.as_deref());
+        changed_user(&renamed)
     }
 
     pub(crate) async fn delete_user(&self, id: &str) -> ApiResult {
         let NoFields {} = self.read()?;
         let engine = &self.admin.engine;
+        let before = policy::missing_users(&engine.snapshot());
         engine.delete_user(self.by(), user_id(id)?).await?;
+        self.warn_of_policy(before.as_deref());
         json(&EmptyAnswer {})
+    }
+
+    /// Logs that the policy names a user who is there no more, if it did not before.
+    fn warn_of_policy(&self, before: Option<&str>) {
+        let now = policy::missing_users(&self.admin.engine.snapshot());
+        if let Some(warning) = now.filter(|now| Some(now.as_str()) != before) {
+            tracing::warn!("{warning}");
+        }
     }
 
     pub(crate) async fn set_role(&self, id: &str) -> ApiResult {

@@ -191,3 +191,37 @@ fn what_can_be_read_of_a_damaged_database_is_kept_on_wish_and_where_there_is_no_
     let names: Vec<&str> = loaded.users.values().map(|user| &*user.name).collect();
     assert_eq!(names, ["still-there", "and-me"]);
 }
+
+#[test]
+fn what_root_repairs_belongs_to_the_owner_of_the_directory() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for has_copy in [false, true] {
+        let (_directory, place) = place();
+        if has_copy {
+            add_copy(&place);
+        }
+        let database = place.data_dir.join(FILE_NAME);
+        std::os::unix::fs::chown(&place.data_dir, Some(12_345), Some(12_346)).unwrap();
+        if has_copy {
+            damage(&database);
+            repair(&place);
+        } else {
+            let rewrite = Step::Rewrite {
+                path: database.clone(),
+            };
+            rewrite.carry_out(NOW).unwrap();
+        }
+        let repaired = database.metadata().unwrap();
+        let mode = repaired.permissions().mode() & 0o777;
+        assert_eq!((repaired.uid(), repaired.gid()), (12_345, 12_346));
+        assert_eq!(mode, 0o600);
+        // A start by root writes there too: a directory of copies, and a copy.
+        files::create_directory(&place.data_dir.join(BACKUPS)).unwrap();
+        let copy = add_copy(&place).metadata().unwrap();
+        let expected = if has_copy { 0 } else { 12_345 };
+        assert_eq!(copy.uid(), expected);
+    }
+}

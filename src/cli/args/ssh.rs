@@ -1,6 +1,17 @@
 //! Arguments of `hearth ssh`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+/// Names one SSH connection that waits for confirmation.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct OneSsh {
+    /// Name of one of its two devices, its ID or the beginning of it, or the URL that the SSH client shows.
+    pub connection: Option<String>,
+    /// The newest one.
+    #[arg(long)]
+    pub last: bool,
+}
 
 /// Commands about SSH connections that wait for confirmation (`"action": "check"` in the policy).
 #[derive(Debug, Subcommand)]
@@ -11,13 +22,15 @@ pub enum Ssh {
     /// Approve an SSH connection.
     #[command(alias = "accept")]
     Approve {
-        /// ID of the connection, or the URL that the SSH client shows.
-        id: String,
+        /// The connection.
+        #[command(flatten)]
+        which: OneSsh,
     },
     /// Reject an SSH connection.
     #[command(alias = "deny")]
     Reject {
-        /// ID of the connection, or the URL that the SSH client shows.
-        id: String,
+        /// The connection.
+        #[command(flatten)]
+        which: OneSsh,
     },
 }

@@ -77,7 +77,7 @@ pub fn run(ctx: &Ctx, args: BackupArgs) -> Result<Output, CliError> {
         .transpose()?;
     if let (Some(path), Some(key)) = (&args.sheet_file, &key) {
         let page = sheet::html(&manifest, key);
-        files::replace(path, page.as_bytes()).map_err(|fault| at(path, &fault))?;
+        files::export(path, page.as_bytes()).map_err(|fault| at(path, &fault))?;
     }
     let json = json!({
         "file": file,
@@ -121,7 +121,9 @@ fn notes(manifest: &Manifest, is_open: bool, key: Option<&Key>) -> Vec<String> {
     if let Some(Key::Identity { recipient, .. }) = key
         && !manifest.recipients.contains(recipient)
     {
-        notes.push(format!("The identity is on the sheet only. For automatic backups: backup.recipients = [\"{recipient}\"]"));
+        notes.push(format!(
+            "The identity is new and on this sheet only: it opens backups that are encrypted for it, those of other sheets it does not. For one key in all sheets, manual and automatic backups: backup.recipients = [\"{recipient}\"]"
+        ));
     }
     notes
 }
@@ -238,7 +240,7 @@ fn write(file: &Path, archive: &[u8], lock: Option<&Lock<'_>>) -> Result<u64, Cl
             .write(true)
             .open(file)
             .and_then(|mut open| open.write_all(&bytes)),
-        false => files::replace(&absolute(file), &bytes),
+        false => files::export(&absolute(file), &bytes),
     };
     written.map_err(|fault| at(file, &fault))?;
     Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX))

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{self, DecideLogin, Node, NodeAnswer, NumberText, PendingAnswer};
+use crate::api::{self, DecideLogin, Node, NodeAnswer, NumberText, PendingAnswer, User};
 use crate::cli::args::{Auth, OnePending, Pending};
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
@@ -10,6 +10,9 @@ use crate::cli::lookup;
 use crate::cli::output::{Output, cell, when};
 
 const PATH: &str = "/api/v1/hearth/pending";
+
+/// Most users that a message names.
+const NAMED_MAX: usize = 10;
 
 /// State of a registration that nobody has decided about.
 const WAITING: &str = "waiting";
@@ -50,12 +53,18 @@ pub fn approve_id(
     user: Option<&str>,
     with_tags: bool,
 ) -> Result<Output, CliError> {
-    let user = match user {
-        Some(user) => lookup::user(&ctx.client, user)?,
+    let auth_id = id_in(id);
+    let chosen = user.map(|user| lookup::user(&ctx.client, user));
+    let chosen = chosen.transpose()?;
+    let login = registration(ctx, &auth_id)?;
+    if let Some(fault) = login.and_then(|login| tags_fault(&login, chosen.as_ref(), with_tags)) {
+        return Err(CliError::Command(fault));
+    }
+    let user = match chosen {
+        Some(user) => user,
         None => lookup::only_user(&ctx.client)?,
     };
-    let auth_id = id_in(id);
-    confirm_tags(ctx, &auth_id, with_tags)?;
+    confirm_tags(ctx, &auth_id, Some(&user), with_tags)?;
     let body = DecideLogin {
         user: NumberText(user.name),
         auth_id,
@@ -67,7 +76,7 @@ pub fn approve_id(
 
 /// Approves a pending registration for the only user, or an SSH connection.
 fn approve_either(ctx: &Ctx, id: &str, with_tags: bool) -> Result<Output, CliError> {
-    confirm_tags(ctx, id, with_tags)?;
+    confirm_tags(ctx, id, None, with_tags)?;
     let answer = decide(ctx, id, "approve")?;
     // An SSH connection is not among the registrations.
     let approved = registration(ctx, id)?.and_then(|login| login.node_id);
@@ -94,8 +103,56 @@ fn became(node: &Node) -> String {
     format!("approved {name} as node {id} {whose} with {addresses}")
 }
 
+/// Why a device that requests tags cannot be approved in this way, and the command that can: `user` may not own them all,
+/// or nobody was named and several may.
+fn tags_fault(login: &api::Pending, user: Option<&User>, with_tags: bool) -> Option<String> {
+    let approvers = login.tag_approvers.as_ref()?;
+    let (name, tags) = (cell(&login.name), cell(&login.request_tags.join(", ")));
+    let names: Vec<String> = approvers
+        .iter()
+        .take(NAMED_MAX)
+        .map(|name| cell(name))
+        .collect();
+    let more = if approvers.len() > NAMED_MAX {
+        ", …"
+    } else {
+        ""
+    };
+    let names = names.join(", ") + more;
+    let command = |user: &str| format!("`{}`", approval(&login.auth_id, Some(user), true));
+    match (approvers.as_slice(), user) {
+        ([], _) => Some(format!(
+            "{name} requests {tags}, which no user may own: name an owner in `tagOwners` of the policy (`hearth policy get`), or run `tailscale up --advertise-tags= ` on {name}"
+        )),
+        (_, Some(user)) if !approvers.contains(&user.name) => {
+            let (user, first) = (cell(&user.name), approvers.first()?);
+            let command = command(first);
+            Some(format!(
+                "{name} requests {tags}, which {user} may not own (`tagOwners` in the policy); these may: {names}. Approve it with {command}: it then belongs to the tags, not to a user"
+            ))
+        }
+        ([_, _, ..], None) if with_tags => {
+            let command = command("NAME");
+            Some(format!(
+                "{name} requests {tags}; add a user who may own them ({names}): {command}"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The command that approves a registration.
+fn approval(id: &str, user: Option<&str>, with_tags: bool) -> String {
+    let user = user.map(|user| format!(" --user {}", cell(user)));
+    let tags = if with_tags { " --tags" } else { "" };
+    format!(
+        "hearth pending approve {id}{}{tags}",
+        user.unwrap_or_default()
+    )
+}
+
 /// Refuses to approve a device that requests tags, unless that was asked for.
-fn confirm_tags(ctx: &Ctx, id: &str, with_tags: bool) -> Result<(), CliError> {
+fn confirm_tags(ctx: &Ctx, id: &str, user: Option<&User>, with_tags: bool) -> Result<(), CliError> {
     let login = registration(ctx, id)?;
     let Some(login) = login.filter(|login| !login.request_tags.is_empty() && !with_tags) else {
         return Ok(());
@@ -105,9 +162,12 @@ fn confirm_tags(ctx: &Ctx, id: &str, with_tags: bool) -> Result<(), CliError> {
     match ctx.asked(&question) {
         Some(true) => Ok(()),
         Some(false) => Err(CliError::Declined),
-        None => Err(CliError::Command(format!(
-            "{name} requests {tags}; to approve it with these tags: `hearth pending approve {id} --tags`"
-        ))),
+        None => {
+            let command = approval(id, user.map(|user| user.name.as_str()), true);
+            Err(CliError::Command(format!(
+                "{name} requests {tags}; to approve it with these tags: `{command}`"
+            )))
+        }
     }
 }
 
@@ -272,6 +332,37 @@ mod tests {
             login("b", "a", "waiting", 2),
         ];
         assert!(chosen(&posing, &named("a")).is_err());
+    }
+
+    #[test]
+    fn a_refusal_of_tags_names_who_may_own_them_and_the_whole_command() {
+        let user = |name: &str| {
+            let user = serde_json::json!({
+                "id": "2", "name": name, "createdAt": "2026-01-01T00:00:00Z", "displayName": "", "email": "",
+                "providerId": "", "provider": "", "profilePicUrl": "",
+            });
+            read::<User>(&user).unwrap()
+        };
+        let mut tablet = login("a", "tablet", "waiting", 1);
+        let ben = user("ben");
+        assert_eq!(tags_fault(&tablet, Some(&ben), true), None);
+        tablet.request_tags = vec!["tag:router".into()];
+        let mut fault = |approvers: &[&str], user: Option<&User>| {
+            tablet.tag_approvers = Some(approvers.iter().map(|name| name.to_string()).collect());
+            tags_fault(&tablet, user, true)
+        };
+        assert!(fault(&[], Some(&ben)).unwrap().contains("tagOwners"));
+        let refused = fault(&["anna"], Some(&ben)).unwrap();
+        for part in [
+            "requests tag:router, which ben may not own",
+            "`hearth pending approve a --user anna --tags`",
+        ] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        let open = fault(&["anna", "carl"], None).unwrap();
+        assert!(open.ends_with("(anna, carl): `hearth pending approve a --user NAME --tags`"));
+        assert_eq!(fault(&["anna", "ben"], Some(&ben)), None);
+        assert_eq!(fault(&["anna"], None), None);
     }
 
     #[test]

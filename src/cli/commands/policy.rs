@@ -58,10 +58,19 @@ pub fn run(ctx: &Ctx, command: PolicyCommand) -> Result<Output, CliError> {
     }
 }
 
+/// What `policy get` says without a policy.
+const NO_POLICY: &str = "no policy is set: every device can reach every other; set one with `hearth policy set FILE`, and see `hearth help policy`";
+
 fn get(ctx: &Ctx, version: Option<u64>) -> Result<Output, CliError> {
     let answer = match version {
         Some(version) => ctx.client.get(&format!("{HISTORY}/{version}"))?,
-        None => ctx.client.get(PATH)?,
+        None => ctx.client.get(PATH).map_err(|fault| match fault {
+            // Headscale's words, which programs compare.
+            CliError::Refused(message) if message.contains("acl policy not found") => {
+                CliError::Command(NO_POLICY.into())
+            }
+            fault => fault,
+        })?,
     };
     let policy: PolicyAnswer = read(&answer)?;
     let output = ctx.output(&answer, || policy.policy.trim_end().into());

@@ -37,8 +37,12 @@ pub fn run(ctx: &Ctx, command: PreAuthKeys) -> Result<Output, CliError> {
             };
             let answer = ctx.client.post("/api/v1/preauthkey", &key)?;
             let made: PreAuthKeyAnswer = read(&answer)?;
+            let expiry = match made.pre_auth_key.expiration {
+                Some(end) => format!("It expires {}.", when(Some(end))),
+                None => "It never expires.".into(),
+            };
             let output = ctx.field(&answer, "preAuthKey", || made.pre_auth_key.key);
-            Ok(output.note(SHOWN_ONCE))
+            Ok(output.note(&format!("{SHOWN_ONCE} {expiry}")))
         }
         PreAuthKeys::List => list(ctx),
         PreAuthKeys::Expire { which } => {

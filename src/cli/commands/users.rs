@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{CreateUser, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
+use crate::api::{CreateUser, MISSING_USERS, SetRole, SetUserExpiry, UserAnswer, UsersAnswer};
 use crate::cli::args::Users;
 use crate::cli::client::{CliError, escaped, read};
 use crate::cli::context::Ctx;
@@ -39,7 +39,9 @@ pub fn run(ctx: &Ctx, command: Users) -> Result<Output, CliError> {
                 escaped(&user.id),
                 escaped(&new_name)
             );
-            one(ctx, &ctx.client.post(&path, &())?, "renamed")
+            let before = policy_warnings(ctx);
+            let output = one(ctx, &ctx.client.post(&path, &())?, "renamed")?;
+            Ok(with_new_warnings(ctx, output, &before))
         }
         Users::SetRole { user, role } => {
             let user = lookup::user(&ctx.client, &user)?;
@@ -67,9 +69,30 @@ pub fn run(ctx: &Ctx, command: Users) -> Result<Output, CliError> {
             let name = format!("user {} ({})", cell(&user.name), user.id);
             ctx.confirm(|| Ok(format!("delete {name}")))?;
             let path = format!("/api/v1/user/{}", escaped(&user.id));
+            let before = policy_warnings(ctx);
             let answer = ctx.client.delete(&path)?;
-            Ok(ctx.output(&answer, || format!("{name} deleted")))
+            let output = ctx.output(&answer, || format!("{name} deleted"));
+            Ok(with_new_warnings(ctx, output, &before))
         }
+    }
+}
+
+/// The warnings of the server about users in the policy; none when it cannot be asked, because an API key may be for users
+/// alone.
+fn policy_warnings(ctx: &Ctx) -> Vec<String> {
+    let warnings = lookup::status(&ctx.client).map(|status| status.warnings);
+    let mut warnings = warnings.unwrap_or_default();
+    warnings.retain(|warning| warning.starts_with(MISSING_USERS));
+    warnings
+}
+
+/// The output, with what the change of a user means for the policy.
+fn with_new_warnings(ctx: &Ctx, output: Output, before: &[String]) -> Output {
+    let mut new = policy_warnings(ctx);
+    new.retain(|warning| !before.contains(warning));
+    match new.first() {
+        Some(warning) => output.note(&format!("Warning: {}", cell(warning))),
+        None => output,
     }
 }
 

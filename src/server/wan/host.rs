@@ -12,7 +12,9 @@ use tokio::sync::{Notify, watch};
 use crate::config::Host;
 use crate::files::{self, Saver};
 use crate::shutdown::Shutdown;
-use hearth_core::wan::report::Lookup;
+use crate::system_clock;
+use hearth_core::clock::Timestamp;
+use hearth_core::wan::report::{Lookup, Moved};
 
 /// The file with it, in the data directory.
 const FILE: &str = "wan.json";
@@ -46,6 +48,9 @@ pub(super) struct ServerHost {
     is_ours: bool,
     /// Public addresses that this machine had.
     earlier: Vec<IpAddr>,
+    /// The last change of the host from one address to another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<Moved>,
 }
 
 impl ServerHost {
@@ -54,17 +59,38 @@ impl ServerHost {
         let kept = files::read(&data_dir.join(FILE), FILE_MAX).ok();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         let mut ours = kept.unwrap_or_default();
-        let host = host.to_string();
-        if ours.host != host {
-            (ours.host, ours.is_ours) = (host, false);
+        if ours.host != host.to_string() {
+            ours.moved_to(host, system_clock::now().wall);
         }
         ours.earlier.truncate(EARLIER_MAX);
         ours
     }
 
     /// The host of `server_url` is another one now.
-    pub(super) fn moved_to(&mut self, host: &Host) {
+    pub(super) fn moved_to(&mut self, host: &Host, at: Timestamp) {
+        let is_address = matches!(host, Host::Address(_));
+        let from: Option<IpAddr> = self.host.parse().ok();
+        // Back where it was, the devices find it again.
+        let is_back = self
+            .moved
+            .is_some_and(|moved| host.to_string() == moved.from.to_string());
+        self.moved = match from {
+            _ if is_back || !is_address => None,
+            Some(from) if !from.is_loopback() => Some(Moved { from, at }),
+            // A start without a network in between.
+            _ => self.moved,
+        };
         (self.host, self.is_ours) = (host.to_string(), false);
+    }
+
+    /// `server_url` is configured: its host changes only when somebody changes it.
+    pub(super) fn stay(&mut self) {
+        self.moved = None;
+    }
+
+    /// The last change from one address to another that nobody configured.
+    pub(super) fn moved(&self) -> Option<Moved> {
+        self.moved
     }
 
     /// Whether the host resolves to this machine.
@@ -169,6 +195,31 @@ mod tests {
 
         let other = Host::Name("other.example".parse().unwrap());
         assert!(!ServerHost::read(dir.path(), &other).is_ours());
+    }
+
+    #[test]
+    fn a_host_that_moved_is_remembered_across_restarts_until_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["192.168.1.10", "192.168.1.11"].map(|text| Host::Address(ip(text)));
+        let save = |ours: &ServerHost| {
+            let saver = Saver::default();
+            ours.write(dir.path(), &saver);
+            saver.finish(Duration::from_secs(30));
+        };
+        let ours = ServerHost::read(dir.path(), &one);
+        assert_eq!(ours.moved(), None, "the first start");
+        save(&ours);
+        let moved = ServerHost::read(dir.path(), &other);
+        let from = moved.moved().map(|moved| moved.from);
+        assert_eq!(from, Some(ip("192.168.1.10")));
+        save(&moved);
+        let mut same = ServerHost::read(dir.path(), &other);
+        assert_eq!(same.moved(), moved.moved());
+        same.moved_to(&one, Timestamp::from_unix_ms(0));
+        assert_eq!(same.moved(), None);
+        let mut configured = moved;
+        configured.stay();
+        assert_eq!(configured.moved(), None);
     }
 
     #[test]

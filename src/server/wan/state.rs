@@ -71,9 +71,9 @@ impl WanState {
     }
 
     /// The host of `server_url` is this address now.
-    pub(super) fn moved_to(&mut self, host: IpAddr) {
+    pub(super) fn moved_to(&mut self, host: IpAddr, at: Timestamp) {
         self.configured.host = Some(host);
-        self.host.moved_to(&Host::Address(host));
+        self.host.moved_to(&Host::Address(host), at);
     }
 
     /// Updates the public and advertised addresses. `mono` and `wall` are the time.
@@ -146,6 +146,7 @@ impl WanState {
             noticed_by,
             lookup: self.lookup.clone(),
             mapping: self.mapping.clone(),
+            moved: self.host.moved(),
         }
     }
 

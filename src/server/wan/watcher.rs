@@ -116,7 +116,10 @@ impl Watcher {
             relay_is_elsewhere: derp.host_name.is_some(),
             more: config.clients.addresses.clone(),
         };
-        let host = ServerHost::read(&config.data_dir, url.host());
+        let mut host = ServerHost::read(&config.data_dir, url.host());
+        if !config.follows_lan_address() {
+            host.stay();
+        }
         let (region, _) = watch::channel(None);
         let (report, watched) = watch::channel(Arc::new(Report::default()));
         let (asking, refreshes) = mpsc::channel(REFRESHES);
@@ -367,9 +370,14 @@ impl Watcher {
             return;
         };
         let server_url = url.with_host(Host::Address(lan.into()));
-        tracing::info!(%server_url, "the server URL follows the LAN address of this machine");
+        tracing::warn!(
+            %server_url,
+            before = %url,
+            "the LAN address of this machine has changed, and the server URL with it; devices that joined with the URL before are offline until this machine has that address again: give it a fixed address (DHCP reservation), or set server_url"
+        );
         self.listening.server_url.set(server_url);
-        self.state.moved_to(lan.into());
+        let now = system_clock::now().wall;
+        self.state.moved_to(lan.into(), now);
     }
 
     /// Updates everything that depends on the addresses; returns whether the public addresses have changed.

@@ -170,6 +170,7 @@ fn make_or_renew(tx: &mut Tx<'_>, admission: Admission) -> Result<(NodeId, bool)
         approved_routes: Arc::default(),
         primary_routes: Arc::default(),
         unhealthy: false,
+        forwarding_off: false,
         ephemeral: admission.ephemeral,
         registered_by: admission.registered_by,
         capability: admission.capability,

@@ -36,6 +36,7 @@ pub(super) fn open_stream(
     if node.live {
         fallback = NodeUpdate {
             capability: fallback.capability,
+            forwarding_off: fallback.forwarding_off,
             ..NodeUpdate::default()
         };
     } else {
@@ -190,6 +191,8 @@ fn merge(model: &Model, node: &mut Node, update: &NodeUpdate) -> Touched {
         node.lock = Some(lock);
         touched.core = true;
     }
+    // Peers get nothing of it, and the next request says it again.
+    node.forwarding_off = update.forwarding_off.unwrap_or(node.forwarding_off);
     let hostinfo = update.hostinfo.as_ref();
     if let Some(hostinfo) = hostinfo.map(|hostinfo| with_tags_of_login(node, hostinfo))
         && node.hostinfo != hostinfo

@@ -12,7 +12,7 @@ use crate::state::apply::Applied;
 use crate::state::command::{Outcome, Rejected};
 use crate::state::event::{Action, Property, Target, Values, list_text};
 use crate::state::model::{Model, Node, User, is_exit_route};
-use crate::state::tx::{Touched, Tx};
+use crate::state::tx::{Handover, Touched, Tx};
 
 /// Most routes that are approved for one node.
 const APPROVED_MAX: usize = 1024;
@@ -183,9 +183,9 @@ pub(super) fn facts(model: &Model, node: &Node) -> policy::Node {
     }
 }
 
-/// Chooses who serves each subnet route that several may serve: the one that does, as long as it is
-/// there; then the one with the lowest number that is there; then, while nobody is, the one that did.
-/// A node that comes back does not take a route back, so that connections survive.
+/// Chooses who serves each subnet route that several may serve: of the best ones ([`Standing`]) the one that does, then
+/// the one with the lowest number; while nobody is there, the one that did. A node that comes back, or forwards again,
+/// does not take a route back, so that connections survive.
 fn elect(tx: &mut Tx<'_>) {
     let mut servers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
     for node in tx.nodes.iter().filter(|node| node.is_active()) {
@@ -193,20 +193,36 @@ fn elect(tx: &mut Tx<'_>) {
             servers.entry(route).or_default().push(node);
         }
     }
+    let mut holders: BTreeMap<IpNet, &Arc<Node>> = BTreeMap::new();
+    for node in tx.nodes.iter() {
+        holders.extend(node.primary_routes.iter().map(|route| (*route, node)));
+    }
     let mut chosen: BTreeMap<NodeId, Vec<IpNet>> = BTreeMap::new();
+    let mut handovers = Vec::new();
     for (route, nodes) in servers {
-        let holds = |node: &&&Node| node.primary_routes.binary_search(&route).is_ok();
-        let is_there = |node: &&&Node| node.is_online() && !node.unhealthy;
-        let holder = nodes.iter().find(holds);
-        let best = holder
-            .filter(is_there)
-            .or_else(|| nodes.iter().find(is_there))
-            .or(holder)
-            .or_else(|| nodes.first());
-        if let Some(node) = best {
-            chosen.entry(node.id).or_default().push(route);
+        let holder = holders.get(&route);
+        let is_holder = |node: &Node| holder.is_some_and(|holder| holder.id == node.id);
+        let best = nodes
+            .into_iter()
+            .min_by_key(|node| (Standing::of(node), !is_holder(node), node.id));
+        let Some(node) = best else {
+            continue;
+        };
+        chosen.entry(node.id).or_default().push(route);
+        if let Some(holder) = holder.filter(|holder| holder.id != node.id) {
+            handovers.push(Handover {
+                route,
+                from: holder.id,
+                from_name: holder.label.clone(),
+                to: node.id,
+                to_name: node.label.clone(),
+                why: why_it_gives_way(holder, &route),
+            });
         }
     }
+    handovers
+        .into_iter()
+        .for_each(|handover| tx.hand_over(handover));
     for node in tx.nodes.clone().iter() {
         let routes = chosen.remove(&node.id).unwrap_or_default();
         if *node.primary_routes != *routes {
@@ -220,5 +236,41 @@ fn elect(tx: &mut Tx<'_>) {
             };
             tx.put_node(node, touched);
         }
+    }
+}
+
+/// How well a router can serve, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It is online and answers.
+    Works,
+    /// It is online and answers, but its client says that it does not forward.
+    DoesNotForward,
+    /// It is offline, or does not answer.
+    Gone,
+}
+
+impl Standing {
+    fn of(node: &Node) -> Self {
+        match (node.is_online() && !node.unhealthy, node.forwarding_off) {
+            (true, false) => Self::Works,
+            (true, true) => Self::DoesNotForward,
+            (false, _) => Self::Gone,
+        }
+    }
+}
+
+/// Why another router has the route of this one, which had it.
+fn why_it_gives_way(node: &Node, route: &IpNet) -> &'static str {
+    match () {
+        () if !node.is_active() => "it is no longer approved",
+        () if node.expired => "its key has expired",
+        () if !node.served_routes().any(|served| served == *route) => {
+            "it no longer offers the route, or the route is no longer approved for it"
+        }
+        () if !node.is_online() => "it is offline",
+        () if node.unhealthy => "it does not answer",
+        () if node.forwarding_off => "IP forwarding is off on it",
+        () => "the other router is online and works",
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn add(tx: &mut Tx<'_>, new: NewWireGuard) -> Applied {
         approved_routes: served,
         primary_routes: Arc::default(),
         unhealthy: false,
+        forwarding_off: false,
         ephemeral: false,
         registered_by: RegisteredBy::Hand,
         capability: 0,

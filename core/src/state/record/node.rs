@@ -135,6 +135,7 @@ impl Stored for Node {
                 .collect(),
             primary_routes: Arc::default(),
             unhealthy: false,
+            forwarding_off: false,
             ephemeral: first.ephemeral,
             registered_by: first.registered_by.into(),
             capability: first.capability,

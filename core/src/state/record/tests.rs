@@ -110,6 +110,7 @@ fn node() -> Node {
         approved_routes: Arc::default(),
         primary_routes: Arc::default(),
         unhealthy: false,
+        forwarding_off: false,
         ephemeral: true,
         registered_by: RegisteredBy::PreAuthKey(PreAuthKeyId::FIRST),
         capability: 131,

@@ -163,10 +163,10 @@ On the machine to log in to:
     tailscale set --ssh
 
 Who may log in is in the `ssh` section of the policy (see `hearth help policy`). Rules with
-`\"action\": \"check\"` need a confirmation for each connection:
+`\"action\": \"check\"` need a confirmation for each connection, which is named by a device, an ID or `--last`:
     hearth ssh list
-    hearth ssh approve ID
-    hearth ssh reject ID
+    hearth ssh approve laptop
+    hearth ssh reject laptop
 ",
     },
     Topic {

@@ -39,7 +39,8 @@ pub fn run(ctx: &Ctx, command: Remote) -> Result<Output, CliError> {
         }
         Remote::Update { node } => {
             let (reply, answer) = ask(ctx, &node, "POST", "/update", "")?;
-            Ok(ctx.output(&answer, || text_of(&reply)))
+            let text = update_of(&node, &reply).map_err(CliError::Command)?;
+            Ok(ctx.output(&answer, || text))
         }
         Remote::Wol { via, mac } => {
             let path = format!("/wol?mac={}", escaped(&mac));
@@ -87,6 +88,32 @@ fn ask(
         return Err(CliError::Command(fault));
     }
     Ok((reply, answer))
+}
+
+/// What a client says to the request to update itself; an error when it does not.
+/// Source: `C2NUpdateResponse` in tailscale `tailcfg/c2ntypes.go`.
+fn update_of(node: &str, reply: &NodeReply) -> Result<String, String> {
+    let answer = serde_json::from_str::<Value>(&reply.body).unwrap_or_default();
+    if answer.get("Started").is_none() {
+        return Ok(text_of(reply));
+    }
+    let is = |field: &str| answer.get(field).and_then(Value::as_bool) == Some(true);
+    let (node, fault) = (cell(node), answer.get("Err").and_then(Value::as_str));
+    let fault = cell(fault.unwrap_or_default());
+    if is("Started") {
+        return Ok(format!(
+            "{node} updates its client; it is offline for a moment"
+        ));
+    }
+    Err(match (is("Supported"), is("Enabled")) {
+        (false, _) => format!(
+            "the client of {node} cannot update itself ({fault}); update it as it was installed, for example with apt"
+        ),
+        (true, false) => format!(
+            "{node} does not let the server update its client; on {node}, run `tailscale set --auto-update`, or `tailscale update` once"
+        ),
+        (true, true) => format!("{node} did not start the update: {fault}"),
+    })
 }
 
 /// The text of a reply, without what cannot be seen.
@@ -183,6 +210,36 @@ fn value_of(text: &str) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_client_that_does_not_update_itself_says_why() {
+        let said = |body: &str| {
+            let reply = NodeReply {
+                status: 200,
+                content_type: String::new(),
+                body: body.into(),
+                body_base64: String::new(),
+            };
+            update_of("nas", &reply)
+        };
+        assert!(
+            said(r#"{"Started":true}"#)
+                .unwrap()
+                .starts_with("nas updates")
+        );
+        let off = r#"{"Err":"not enabled","Enabled":false,"Supported":true,"Started":false}"#;
+        assert!(
+            said(off)
+                .unwrap_err()
+                .contains("tailscale set --auto-update")
+        );
+        assert!(
+            said(r#"{"Err":"no way","Started":false}"#)
+                .unwrap_err()
+                .contains("(no way)")
+        );
+        assert_eq!(said("text"), Ok("text".into()));
+    }
 
     #[test]
     fn values_are_what_they_look_like() {

@@ -60,6 +60,12 @@ pub fn approve(
     all_offered: bool,
 ) -> Result<Output, CliError> {
     let before = lookup::node(&ctx.client, which)?;
+    if all_offered && before.available_routes.is_empty() {
+        let name = &before.given_name;
+        return Err(CliError::Command(format!(
+            "{name} offers no routes; on {name}, run `tailscale set --advertise-routes=192.168.1.0/24` with its own subnet, or `tailscale set --advertise-exit-node`"
+        )));
+    }
     if all_offered {
         routes.extend(before.available_routes.iter().cloned());
     }
@@ -89,6 +95,14 @@ fn outcome(before: &Node, now: &Node) -> String {
             "not offered by {name}: {routes} (see `hearth nodes list-routes`)"
         ));
     }
+    let forwarding = now.health.iter();
+    let mut forwarding = forwarding.filter_map(|report| report.strip_prefix(FORWARDING_REPORT));
+    if let Some(report) = forwarding
+        .next()
+        .filter(|_| !now.approved_routes.is_empty())
+    {
+        lines.push(format!("IP forwarding of {name}: {}", cell(report)));
+    }
     let removed = without(&before.approved_routes, &now.approved_routes);
     if !removed.is_empty() {
         let removed = removed.join(", ");
@@ -103,6 +117,11 @@ fn outcome(before: &Node, now: &Node) -> String {
 fn without(list: &[String], other: &[String]) -> Vec<String> {
     let rest = list.iter().filter(|route| !other.contains(route));
     rest.cloned().collect()
+}
+
+fn does_not_forward(node: &Node) -> bool {
+    let mut reports = node.health.iter();
+    reports.any(|report| report.starts_with(FORWARDING_REPORT))
 }
 
 fn has_routes(node: &Node) -> bool {
@@ -162,8 +181,9 @@ fn state(node: &Node, route: &String) -> &'static str {
     match node.available_routes.contains(route) {
         true if !approved => "needs approval",
         false => "not advertised",
-        true if node.subnet_routes.contains(route) && node.online => "active",
-        true if node.subnet_routes.contains(route) => "no router online",
+        true if node.subnet_routes.contains(route) && !node.online => "no router online",
+        true if does_not_forward(node) => "does not forward",
+        true if node.subnet_routes.contains(route) => "active",
         true => "standby",
     }
 }
@@ -218,6 +238,10 @@ mod tests {
              not offered by pi: 10.9.0.0/16, 10.8.0.0/16 (see `hearth nodes list-routes`)\n\
              no longer: 10.0.0.0/8 (`--add` keeps what is approved)"
         );
+        let mut deaf = node(&["10.0.0.0/8"], &["10.0.0.0/8"], &["10.0.0.0/8"]);
+        deaf.health = vec!["ip-forwarding: off".into()];
+        assert!(outcome(&deaf, &deaf).contains("IP forwarding of pi: off"));
+        assert_eq!(state(&deaf, &"10.0.0.0/8".into()), "does not forward");
         let all = node(&["10.0.0.0/8"], &["10.0.0.0/8"], &[]);
         assert_eq!(outcome(&all, &all), "approved routes of pi: 10.0.0.0/8");
         assert!(

@@ -151,6 +151,42 @@ fn a_router_that_does_not_answer_gives_way_and_serves_if_no_other_does() {
     assert!(serves(&world, one));
 }
 
+fn set_forwarding(world: &mut World, node: NodeId, is_on: bool) {
+    let update = NodeUpdate {
+        node: Some(node),
+        forwarding_off: Some(!is_on),
+        ..NodeUpdate::default()
+    };
+    world.apply(Command::UpdateNode(Box::new(update))).unwrap();
+}
+
+#[test]
+fn a_router_that_does_not_forward_gives_way_to_one_that_does() {
+    let (mut world, _) = World::with_user();
+    let (one, _) = router(&mut world, 1);
+    let (two, two_stream) = router(&mut world, 2);
+    world.records.clear();
+    set_forwarding(&mut world, one, false);
+    assert!(serves(&world, two) && !serves(&world, one));
+    assert!(world.records.is_empty(), "the next request says it again");
+    let handover = &world.handovers[0];
+    assert_eq!((handover.from, handover.to), (one, two));
+    assert_eq!(handover.why, "IP forwarding is off on it");
+    set_forwarding(&mut world, one, true);
+    assert!(serves(&world, two), "connections that go on would break");
+    // One that does not forward is better than one that is not there, and serves no longer than that.
+    set_forwarding(&mut world, one, false);
+    leave(&mut world, two, two_stream);
+    assert!(serves(&world, one));
+    assert_eq!(world.handovers.last().unwrap().why, "it is offline");
+    world.open_stream(two);
+    assert!(serves(&world, two));
+    // Alone or among others of its kind it keeps the route.
+    set_forwarding(&mut world, two, false);
+    assert!(serves(&world, two));
+    assert_eq!(world.handovers.len(), 3);
+}
+
 #[test]
 fn a_new_stream_is_a_sign_of_life() {
     let (mut world, _) = World::with_user();
