@@ -92,15 +92,11 @@ pub(super) struct DiskThread {
     jobs: SyncSender<Job>,
     answers: Receiver<Answer>,
     queries: Arc<AtomicUsize>,
-    worker: Worker,
-}
-
-/// Who does the jobs.
-enum Worker {
-    Thread(JoinHandle<()>),
-    /// The sender of a job, at once: in a simulation there are no threads.
+    /// `None` in a simulation, where there are no threads.
+    thread: Option<JoinHandle<()>>,
+    /// Then the sender of a job does it, at once.
     #[cfg(test)]
-    Sender(std::sync::Mutex<Inline>),
+    inline: Option<std::sync::Mutex<Inline>>,
 }
 
 /// The disk without a thread of its own.
@@ -136,7 +132,9 @@ impl DiskThread {
             jobs,
             answers,
             queries,
-            worker: Worker::Thread(thread),
+            thread: Some(thread),
+            #[cfg(test)]
+            inline: None,
         })
     }
 
@@ -157,14 +155,15 @@ impl DiskThread {
             jobs,
             answers,
             queries,
-            worker: Worker::Sender(inline.into()),
+            thread: None,
+            inline: Some(inline.into()),
         }
     }
 
     /// Does the jobs that wait, if no thread does.
     #[cfg(test)]
     fn work_inline(&self) {
-        let Worker::Sender(inline) = &self.worker else {
+        let Some(inline) = &self.inline else {
             return;
         };
         let Inline {
@@ -181,12 +180,15 @@ impl DiskThread {
         }
     }
 
-    /// Queues a job. Does not wait.
-    fn send(&self, job: Job) -> Result<(), TrySendError<Job>> {
-        let sent = self.jobs.try_send(job);
+    /// Queues a job, or returns it if there is no place. Does not wait.
+    fn send(&self, job: Job) -> Option<Job> {
+        let refused = match self.jobs.try_send(job) {
+            Ok(()) => None,
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job),
+        };
         #[cfg(test)]
         self.work_inline();
-        sent
+        refused
     }
 
     /// Writes a batch, and waits for it no longer than `patience`. Not while the answer to a [`Self::retry`] is due.
@@ -195,7 +197,7 @@ impl DiskThread {
     /// [`CommitError`].
     pub(super) fn commit(&self, batch: Batch, patience: Duration) -> Result<(), CommitError> {
         let batch = Arc::new(batch);
-        if self.send(Job::Commit(batch.clone())).is_err() {
+        if self.send(Job::Commit(batch.clone())).is_some() {
             return Err(CommitError::NotBegun);
         }
         match self.answers.recv_timeout(patience) {
@@ -252,7 +254,7 @@ impl DiskThread {
             return job.refuse();
         }
         self.queries.fetch_add(1, Ordering::AcqRel);
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.send(job) {
+        if let Some(job) = self.send(job) {
             self.queries.fetch_sub(1, Ordering::AcqRel);
             job.refuse();
         }
@@ -264,15 +266,11 @@ impl DiskThread {
         let Self {
             jobs,
             answers,
-            worker,
+            thread,
             ..
         } = self;
         drop(jobs);
-        let thread = match worker {
-            Worker::Thread(thread) => thread,
-            #[cfg(test)]
-            Worker::Sender(_) => return,
-        };
+        let Some(thread) = thread else { return };
         // At most as many as there are jobs.
         loop {
             match answers.recv_timeout(patience) {

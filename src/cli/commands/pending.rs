@@ -122,7 +122,7 @@ fn tags_fault(login: &api::Pending, user: Option<&User>, with_tags: bool) -> Opt
     let command = |user: &str| format!("`{}`", approval(&login.auth_id, Some(user), true));
     match (approvers.as_slice(), user) {
         ([], _) => Some(format!(
-            "{name} requests {tags}, which no user may own: name an owner in `tagOwners` of the policy (`hearth policy get`), or run `tailscale up --advertise-tags= ` on {name}"
+            "{name} requests {tags}, which no user may own: name an owner in `tagOwners` of the policy (`hearth policy get`), or log in without tags on {name}: `tailscale up --login-server=URL --advertise-tags=`"
         )),
         (_, Some(user)) if !approvers.contains(&user.name) => {
             let (user, first) = (cell(&user.name), approvers.first()?);
