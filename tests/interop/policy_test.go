@@ -247,7 +247,7 @@ func TestTagsOfClients(t *testing.T) {
 			{"nodes", "register", "--user", "alice", "--key", id},
 		} {
 			_, err := s.TryCLI(line...)
-			if err == nil || !strings.Contains(err.Error(), "hearth pending approve "+id+" --tags") {
+			if err == nil || !strings.Contains(err.Error(), "hearth pending approve "+id) || !strings.Contains(err.Error(), " --tags`") {
 				t.Fatalf("%v: %v", line, err)
 			}
 		}
