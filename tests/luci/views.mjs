@@ -451,9 +451,11 @@ test('older entries are appended until there are no more, and a failure keeps wh
 });
 
 test('a refusal is shown with its reason and changes nothing on the page', async () => {
-	for (const [ view, button, within ] of [ [ 'devices', 'Approve', '#hearth-pending' ], [ 'devices', 'Reject', '#hearth-ssh' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
+	for (const [ view, button, within, sure ] of [ [ 'devices', 'Approve', '#hearth-pending', 'Approve with tags' ], [ 'devices', 'Reject', '#hearth-ssh' ], [ 'invite', 'Create invitation', '#view' ], [ 'dns', 'Add', '#view' ] ])
 		await at(view, scenarios.refusing, async page => {
 			await page.click(button, within);
+			if (sure)
+				await page.click(sure, '.modal');
 			await page.until(visible('the database is read-only'));
 			await page.until(visible(button));
 		});
