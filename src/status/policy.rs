@@ -94,7 +94,7 @@ pub fn missing_users(snapshot: &Snapshot) -> Option<String> {
     };
     (!missing.is_empty()).then(|| {
         format!(
-            "{MISSING_USERS}{}{more}; what it allows them, and tags that only they own, have no effect (`hearth policy check` shows where)",
+            "{MISSING_USERS}{}{more}; what it allows them, and tags that only they own, have no effect (`hearth policy get | hearth policy check -` shows where)",
             names.join(", ")
         )
     })
