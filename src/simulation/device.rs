@@ -9,6 +9,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use hearth_core::keys::{MachineKey, MachineSecret};
 use hearth_core::netmap::frame::testing::text_of;
+use hearth_core::netmap::testing::View;
 use hearth_core::noise::handshake::{RESPONSE_BYTES, testing::Initiator};
 use hearth_derp::ServerSecret;
 use http_body_util::{BodyExt as _, Full};
@@ -22,7 +23,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::network::Network;
-use super::view::View;
 use crate::control::noise_stream::NoiseStream;
 use crate::net::stream::Stream;
 use crate::relay_key::node_key;

@@ -14,7 +14,6 @@ mod plan;
 mod relay;
 mod shrink;
 mod tests;
-mod view;
 mod world;
 
 use std::time::Duration;

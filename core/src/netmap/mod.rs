@@ -20,6 +20,9 @@ pub mod peer_view;
 pub mod reverse;
 pub mod session;
 pub mod shared_data;
+#[cfg(any(test, feature = "testing"))]
+#[allow(missing_docs, clippy::expect_used, reason = "fixtures of tests")]
+pub mod testing;
 pub mod user_profiles;
 
 pub use cache::MapCache;

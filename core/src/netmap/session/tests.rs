@@ -14,6 +14,7 @@ use crate::id::{NodeId, UserId};
 use crate::keys::DiscoKey;
 use crate::netmap::frame::testing::text_of;
 use crate::netmap::session::{EndReason, MapSession, Next};
+use crate::netmap::testing::View;
 use crate::netmap::{DialPlan, DnsSources, MapCache, MapContext, SharedMapData};
 use crate::state::command::{Command, NewPolicy, NewUser, NodeUpdate};
 use crate::state::dns::{DnsRecord, DnsSettings};
@@ -53,19 +54,12 @@ fn unframe(framed: &[u8]) -> Vec<u8> {
     text_of(body)
 }
 
-/// A client that holds its map as the official one does: `updateStateFromResponse` in tailscale
-/// `control/controlclient/map.go`.
+/// A client that holds its map as the official one does.
 #[derive(Default, PartialEq, Debug, Clone)]
 struct Client {
-    itself: Value,
-    peers: BTreeMap<u64, Value>,
-    profiles: BTreeMap<u64, Value>,
+    view: View,
     /// The profiles that it shows: those of the owners at the time of the last map that it made from scratch.
     shown: BTreeMap<u64, Value>,
-    filter: Value,
-    ssh: Value,
-    messages: BTreeMap<String, Value>,
-    dns: Value,
 }
 
 impl Client {
@@ -80,7 +74,7 @@ impl Client {
 
     fn take(&mut self, message: &[u8]) {
         let message: Value = serde_json::from_slice(message).expect("a message is JSON");
-        self.apply(&message);
+        self.view.apply(&message);
         // `mapResponseContainsNonPatchFields` in tailscale `types/netmap/nodemut.go`.
         let steps = [
             "PeersRemoved",
@@ -92,110 +86,28 @@ impl Client {
         ];
         let mut fields = message.as_object().expect("an object").keys();
         if fields.any(|field| !steps.contains(&field.as_str())) {
-            let owners = self.peers.values().chain([&self.itself]);
+            let view = &self.view;
+            let owners = view.peers.values().chain([&view.itself]);
             let owners = owners.filter_map(|node| node["User"].as_u64());
             self.shown = owners
-                .filter_map(|id| Some((id, self.profiles.get(&id)?.clone())))
+                .filter_map(|id| Some((id, view.profiles.get(&id)?.clone())))
                 .collect();
-        }
-    }
-
-    fn apply(&mut self, message: &Value) {
-        if let Some(node) = message.get("Node") {
-            self.itself = node.clone();
-        }
-        if let Some(filters) = message.get("PacketFilters") {
-            self.filter = filters["base"].clone();
-        }
-        if let Some(messages) = message.get("DisplayMessages").and_then(Value::as_object) {
-            if messages.contains_key("*") {
-                self.messages.clear();
-            }
-            for (id, message) in messages.iter().filter(|(id, _)| *id != "*") {
-                self.messages.insert(id.clone(), message.clone());
-            }
-        }
-        if let Some(ssh) = message.get("SSHPolicy") {
-            self.ssh = ssh.clone();
-        }
-        if let Some(dns) = message.get("DNSConfig") {
-            self.dns = dns.clone();
-        }
-        let list = |name: &str| -> Vec<Value> {
-            message
-                .get(name)
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default()
-        };
-        let id = |value: &Value| value["ID"].as_u64().expect("an ID");
-        for profile in list("UserProfiles") {
-            self.profiles.insert(id(&profile), profile);
-        }
-        let whole = list("Peers");
-        if !whole.is_empty() {
-            self.peers = whole.into_iter().map(|peer| (id(&peer), peer)).collect();
-            return;
-        }
-        for gone in list("PeersRemoved") {
-            self.peers.remove(&gone.as_u64().expect("a number"));
-        }
-        for peer in list("PeersChanged") {
-            self.peers.insert(id(&peer), peer);
-        }
-        for patch in list("PeersChangedPatch") {
-            let node = patch["NodeID"].as_u64().expect("a number");
-            let Some(peer) = self.peers.get_mut(&node).and_then(Value::as_object_mut) else {
-                continue;
-            };
-            for name in ["Endpoints", "DiscoKey", "LastSeen", "Online"] {
-                if let Some(value) = patch.get(name) {
-                    peer.insert(name.to_owned(), value.clone());
-                }
-            }
-            // What a patch sets to nothing, a whole peer leaves out.
-            if patch.get("Online") == Some(&Value::Bool(true)) {
-                peer.remove("LastSeen");
-            }
-            if patch
-                .get("Endpoints")
-                .and_then(Value::as_array)
-                .is_some_and(Vec::is_empty)
-            {
-                peer.remove("Endpoints");
-            }
-            if let Some(region) = patch.get("DERPRegion") {
-                peer.insert("HomeDERP".to_owned(), region.clone());
-                peer.insert("DERP".to_owned(), format!("127.3.3.40:{region}").into());
-            }
         }
     }
 
     /// The map without what need not match: the profiles of users whose nodes are all gone, which stay
     /// and do no harm, and what a node knows better of itself than the server does.
     fn seen(&self) -> (Value, BTreeMap<u64, Value>, Vec<Value>, [Value; 4]) {
+        let view = &self.view;
         let owner = |node: &Value| node["User"].as_u64().and_then(|id| self.shown.get(&id));
-        let nodes = self.peers.values().chain([&self.itself]);
+        let nodes = view.peers.values().chain([&view.itself]);
         let profiles = nodes
             .map(|node| owner(node).cloned().expect("every owner has a profile"))
             .collect();
-        let mut itself = self.itself.clone();
-        if let Some(fields) = itself.as_object_mut() {
-            for name in [
-                "Endpoints",
-                "HomeDERP",
-                "DERP",
-                "DiscoKey",
-                "Online",
-                "LastSeen",
-            ] {
-                fields.remove(name);
-            }
-        }
-        let messages = serde_json::to_value(&self.messages).expect("JSON");
-        let (filter, ssh) = (self.filter.clone(), self.ssh.clone());
-        let rest = [filter, ssh, self.dns.clone(), messages];
-        (itself, self.peers.clone(), profiles, rest)
+        let messages = serde_json::to_value(&view.messages).expect("JSON");
+        let (filter, ssh) = (view.filter.clone(), view.ssh.clone());
+        let rest = [filter, ssh, view.dns.clone(), messages];
+        (view.own_node(), view.peers.clone(), profiles, rest)
     }
 }
 
@@ -571,25 +483,25 @@ fn an_expired_node_sees_no_peers_and_no_peer_sees_it() {
     scene.connect(NodeId::FIRST);
     happen(&mut scene, Event::Expire(1));
     scene.catch_up(0);
-    assert!(scene.viewers[0].client.peers.is_empty());
-    assert_eq!(scene.viewers[0].client.itself["Expired"], true);
-    assert_eq!(scene.viewers[0].client.filter, serde_json::json!([]));
+    assert!(scene.viewers[0].client.view.peers.is_empty());
+    assert_eq!(scene.viewers[0].client.view.itself["Expired"], true);
+    assert_eq!(scene.viewers[0].client.view.filter, serde_json::json!([]));
     happen(&mut scene, Event::Move(2, 5));
     scene.catch_up(0);
-    assert!(scene.viewers[0].client.peers.is_empty());
+    assert!(scene.viewers[0].client.view.peers.is_empty());
     happen(&mut scene, Event::Revive(1));
     scene.catch_up(0);
-    assert_eq!(scene.viewers[0].client.peers.len(), 2);
+    assert_eq!(scene.viewers[0].client.view.peers.len(), 2);
 }
 
 #[test]
 fn a_node_is_announced_when_it_asks_for_its_first_map() {
     let mut scene = Scene::new(2);
     scene.connect(NodeId::FIRST);
-    assert!(scene.viewers[0].client.peers.is_empty());
+    assert!(scene.viewers[0].client.view.peers.is_empty());
     scene.world.open_stream(NodeId::new(2).expect("not zero"));
     scene.catch_up(0);
-    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], true);
+    assert_eq!(scene.viewers[0].client.view.peers[&2]["Online"], true);
 }
 
 #[test]
@@ -741,7 +653,8 @@ fn a_node_that_becomes_a_wildcard_is_sent_to_all_peers_again() {
         viewer.session.advance(&context, &scene.cache),
         Next::Nothing
     ));
-    let capability = |peer: u64| &viewer.client.peers[&peer]["CapMap"]["dns-subdomain-resolve"];
+    let capability =
+        |peer: u64| &viewer.client.view.peers[&peer]["CapMap"]["dns-subdomain-resolve"];
     assert_eq!(
         (capability(2), capability(3)),
         (&serde_json::json!([]), &Value::Null)

@@ -66,7 +66,7 @@ fn viewers_of_one_class_are_shown_a_new_owner_whoever_comes_first() {
             scene.catch_up(place);
         }
         for viewer in &scene.viewers {
-            assert!(viewer.client.peers.contains_key(&3));
+            assert!(viewer.client.view.peers.contains_key(&3));
             assert_eq!(viewer.client.seen(), scene.fresh(viewer.node).seen());
         }
     }
@@ -79,11 +79,11 @@ fn an_expired_node_is_offline_for_its_peers_at_once_and_online_again_when_it_is_
     let online = |scene: &mut Scene, event: Event| {
         happen(scene, event);
         scene.catch_up(0);
-        scene.viewers[0].client.peers[&2]["Online"].clone()
+        scene.viewers[0].client.view.peers[&2]["Online"].clone()
     };
     assert_eq!(online(&mut scene, Event::Expire(2)), false);
-    assert_eq!(scene.viewers[0].client.peers[&2]["Expired"], true);
-    assert!(scene.viewers[0].client.peers[&2]["LastSeen"].is_string());
+    assert_eq!(scene.viewers[0].client.view.peers[&2]["Expired"], true);
+    assert!(scene.viewers[0].client.view.peers[&2]["LastSeen"].is_string());
     assert_eq!(online(&mut scene, Event::Revive(2)), true);
     assert_eq!(online(&mut scene, Event::Expire(2)), false);
     // The stream of an expired node ends without a grace.
@@ -99,7 +99,7 @@ fn a_device_that_logs_out_is_offline_for_its_peers_at_once() {
     let mut scene = Scene::introduced(2);
     scene.connect(NodeId::FIRST);
     scene.catch_up(0);
-    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], true);
+    assert_eq!(scene.viewers[0].client.view.peers[&2]["Online"], true);
     let two = scene.world.model.node(NodeId::new(2).expect("not zero"));
     let two = two.expect("it is there").clone();
     assert!(matches!(two.presence, Presence::Online(_)));
@@ -110,6 +110,6 @@ fn a_device_that_logs_out_is_offline_for_its_peers_at_once() {
     };
     scene.world.register(logout).expect("it is its own key");
     scene.catch_up(0);
-    assert_eq!(scene.viewers[0].client.peers[&2]["Online"], false);
-    assert_eq!(scene.viewers[0].client.peers[&2]["Expired"], true);
+    assert_eq!(scene.viewers[0].client.view.peers[&2]["Online"], false);
+    assert_eq!(scene.viewers[0].client.view.peers[&2]["Expired"], true);
 }

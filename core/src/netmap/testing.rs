@@ -1,25 +1,26 @@
-//! What a device makes of its maps, as the official client does: `updateStateFromResponse` in tailscale
+//! What a client makes of its maps, as the official one does: `updateStateFromResponse` in tailscale
 //! `control/controlclient/map.go`.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The map of a device.
+/// The map of a client.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct View {
-    pub(super) itself: Value,
-    pub(super) peers: BTreeMap<u64, Value>,
-    profiles: BTreeMap<u64, Value>,
-    filter: Value,
-    ssh: Value,
-    dns: Value,
+pub struct View {
+    pub itself: Value,
+    pub peers: BTreeMap<u64, Value>,
+    pub profiles: BTreeMap<u64, Value>,
+    pub filter: Value,
+    pub ssh: Value,
+    pub dns: Value,
     relays: Value,
     domain: Value,
+    pub messages: BTreeMap<String, Value>,
 }
 
 impl View {
-    pub(super) fn apply(&mut self, message: &Value) {
+    pub fn apply(&mut self, message: &Value) {
         for (name, place) in [
             ("Node", &mut self.itself),
             ("SSHPolicy", &mut self.ssh),
@@ -33,6 +34,14 @@ impl View {
         }
         if let Some(filters) = message.get("PacketFilters") {
             self.filter = filters["base"].clone();
+        }
+        if let Some(messages) = message.get("DisplayMessages").and_then(Value::as_object) {
+            if messages.contains_key("*") {
+                self.messages.clear();
+            }
+            for (id, message) in messages.iter().filter(|(id, _)| *id != "*") {
+                self.messages.insert(id.clone(), message.clone());
+            }
         }
         let list = |name: &str| -> Vec<Value> {
             let list = message.get(name).and_then(Value::as_array);
@@ -83,17 +92,36 @@ impl View {
     }
 
     /// Whether the device has to log in again.
-    pub(super) fn is_expired(&self) -> bool {
+    pub fn is_expired(&self) -> bool {
         self.itself["Expired"] == true
     }
 
     /// The id of its own node.
-    pub(super) fn id(&self) -> Option<u64> {
+    pub fn id(&self) -> Option<u64> {
         self.itself["ID"].as_u64()
     }
 
-    /// What is not as in another view of the same node, in words; what a node knows better itself does not count.
-    pub(super) fn difference(&self, fresh: &Self) -> Option<String> {
+    /// The own node without what it knows better itself than the server does.
+    pub fn own_node(&self) -> Value {
+        let mut itself = self.itself.clone();
+        if let Some(fields) = itself.as_object_mut() {
+            for name in [
+                "Endpoints",
+                "HomeDERP",
+                "DERP",
+                "DiscoKey",
+                "Online",
+                "LastSeen",
+            ] {
+                fields.remove(name);
+            }
+        }
+        itself
+    }
+
+    /// What is not as in another view of the same node, in words; what [`Self::own_node`] leaves out does not count, nor do
+    /// the messages, which a single map does not have.
+    pub fn difference(&self, fresh: &Self) -> Option<String> {
         for (id, peer) in &self.peers {
             match fresh.peers.get(id) {
                 None => return Some(format!("peer {id} should be gone: {peer}")),
@@ -106,23 +134,7 @@ impl View {
         if let Some(id) = fresh.peers.keys().find(|id| !self.peers.contains_key(id)) {
             return Some(format!("peer {id} is missing"));
         }
-        let without = |itself: &Value| {
-            let mut itself = itself.clone();
-            if let Some(fields) = itself.as_object_mut() {
-                for name in [
-                    "Endpoints",
-                    "HomeDERP",
-                    "DERP",
-                    "DiscoKey",
-                    "Online",
-                    "LastSeen",
-                ] {
-                    fields.remove(name);
-                }
-            }
-            itself
-        };
-        let (own, right) = (without(&self.itself), without(&fresh.itself));
+        let (own, right) = (self.own_node(), fresh.own_node());
         if own != right {
             return Some(format!("its own node is {own} and should be {right}"));
         }
