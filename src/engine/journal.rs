@@ -11,6 +11,7 @@ use std::time::Duration;
 use hearth_shares::{Buckets, Lines, Source, TokenBucket};
 
 use hearth_core::clock::Now;
+use hearth_core::id::NodeId;
 use hearth_core::state::command::{Command, PresentedKey, Rejected};
 use hearth_core::state::event::{Action, ActorKind, Event, TargetKind};
 use hearth_core::state::model::Hostinfo;
@@ -24,13 +25,12 @@ const STRANGER: (u32, Duration) = (16, Duration::from_secs(60));
 const SOURCES_MAX: usize = 64;
 /// Ephemeral nodes that leave and are logged and audited: 64 at once, then one a minute.
 const ENDED: (u32, Duration) = (64, Duration::from_secs(60));
-/// Changes by one node that are logged and audited: 64 at once, then one in 10 min.
+/// Changes by one node that are logged and audited, and as many routes that pass from one router to others and are logged: 64 at
+/// once, then one in 10 min.
 const NODE: (u32, Duration) = (64, Duration::from_secs(600));
 /// Interval at which nodes that join with one preauth key are logged and audited, once as many have joined as there may
 /// be nodes.
 const KEY_INTERVAL: Duration = Duration::from_secs(60);
-/// Subnet routes that get another primary router and are logged: 64 at once, then one a minute.
-const HANDOVERS: (u32, Duration) = (64, Duration::from_secs(60));
 /// Most nodes, and most keys, that have a share of their own; all others have one together.
 const SHARES_MAX: usize = 256;
 
@@ -44,9 +44,7 @@ pub(super) struct Journal {
     keys: Buckets<Box<str>>,
     /// Events of nodes that were not kept since the last one that was.
     dropped: u32,
-    handovers: TokenBucket,
-    /// Handovers that were not logged since the last one that was.
-    handovers_left_out: u32,
+    handovers: Lines<NodeId>,
 }
 
 /// A device whose registration may be refused.
@@ -88,8 +86,7 @@ impl Journal {
             nodes: Buckets::new(NODE.0, NODE.1, SHARES_MAX),
             keys: Buckets::new(joins, KEY_INTERVAL, SHARES_MAX),
             dropped: 0,
-            handovers: TokenBucket::new(HANDOVERS.0, HANDOVERS.1),
-            handovers_left_out: 0,
+            handovers: Lines::new(NODE.0, NODE.1, SHARES_MAX),
         }
     }
 
@@ -155,11 +152,9 @@ impl Journal {
     /// Logs which subnet routes have another primary router.
     pub(super) fn handed_over(&mut self, handovers: &[Handover], now: Now) {
         for handover in handovers {
-            if !self.handovers.take(now.mono) {
-                self.handovers_left_out = self.handovers_left_out.saturating_add(1);
+            let Some(left_out) = self.handovers.take(handover.from, now.mono) else {
                 continue;
-            }
-            let left_out = std::mem::take(&mut self.handovers_left_out);
+            };
             tracing::info!(
                 route = %handover.route,
                 from = format!("{} ({})", handover.from_name, handover.from),
@@ -313,6 +308,15 @@ mod tests {
         assert_eq!(logins.len(), 2);
         while journal.keeps(logins[0], world.now) {}
         assert!(journal.keeps(logins[1], world.now));
+    }
+
+    #[test]
+    fn a_restless_router_hides_no_route_of_another() {
+        let mut journal = Journal::new(MAX_NODES);
+        let [one, other] = [1, 2].map(|id| NodeId::new(id).unwrap());
+        let now = World::with_user().0.now.mono;
+        while journal.handovers.take(one, now).is_some() {}
+        assert_eq!(journal.handovers.take(other, now), Some(1));
     }
 
     /// Strangers at one address register, are refused and let their registrations expire, over and over.
