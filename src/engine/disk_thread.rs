@@ -115,9 +115,7 @@ impl DiskThread {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(store: Store) -> std::io::Result<Self> {
-        let (jobs, inbox) = sync_channel(QUERIES_MAX.saturating_add(JOBS));
-        // Room for the late answer of a commit and that of the try after it.
-        let (outbox, answers) = sync_channel(JOBS);
+        let ((jobs, inbox), (outbox, answers)) = channels();
         let queries = Arc::<AtomicUsize>::default();
         let waiting = queries.clone();
         let thread = std::thread::Builder::new()
@@ -141,8 +139,7 @@ impl DiskThread {
     /// One whose jobs are done at once, except while `hangs` is set.
     #[cfg(test)]
     pub(super) fn inline(store: Store, hangs: Arc<AtomicBool>) -> Self {
-        let (jobs, inbox) = sync_channel(QUERIES_MAX.saturating_add(JOBS));
-        let (outbox, answers) = sync_channel(JOBS);
+        let ((jobs, inbox), (outbox, answers)) = channels();
         let queries = Arc::<AtomicUsize>::default();
         let inline = Inline {
             store,
@@ -286,6 +283,14 @@ impl DiskThread {
             tracing::error!("the disk thread panicked");
         }
     }
+}
+
+type Channel<T> = (SyncSender<T>, Receiver<T>);
+
+/// Those of jobs, and of answers: there is room for the late answer of a commit and that of the try after it.
+fn channels() -> (Channel<Job>, Channel<Answer>) {
+    let jobs = QUERIES_MAX.saturating_add(JOBS);
+    (sync_channel(jobs), sync_channel(JOBS))
 }
 
 fn run(

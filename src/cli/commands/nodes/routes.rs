@@ -95,12 +95,7 @@ fn outcome(before: &Node, now: &Node) -> String {
             "not offered by {name}: {routes} (see `hearth nodes list-routes`)"
         ));
     }
-    let forwarding = now.health.iter();
-    let mut forwarding = forwarding.filter_map(|report| report.strip_prefix(FORWARDING_REPORT));
-    if let Some(report) = forwarding
-        .next()
-        .filter(|_| !now.approved_routes.is_empty())
-    {
+    if let Some(report) = forwarding_report(now).filter(|_| !now.approved_routes.is_empty()) {
         lines.push(format!("IP forwarding of {name}: {}", cell(report)));
     }
     let removed = without(&before.approved_routes, &now.approved_routes);
@@ -119,9 +114,10 @@ fn without(list: &[String], other: &[String]) -> Vec<String> {
     rest.cloned().collect()
 }
 
-fn does_not_forward(node: &Node) -> bool {
+/// What the client says of IP forwarding, if that is off.
+fn forwarding_report(node: &Node) -> Option<&str> {
     let mut reports = node.health.iter();
-    reports.any(|report| report.starts_with(FORWARDING_REPORT))
+    reports.find_map(|report| report.strip_prefix(FORWARDING_REPORT))
 }
 
 fn has_routes(node: &Node) -> bool {
@@ -182,7 +178,7 @@ fn state(node: &Node, route: &String) -> &'static str {
         true if !approved => "needs approval",
         false => "not advertised",
         true if node.subnet_routes.contains(route) && !node.online => "no router online",
-        true if does_not_forward(node) => "does not forward",
+        true if forwarding_report(node).is_some() => "does not forward",
         true if node.subnet_routes.contains(route) => "active",
         true => "standby",
     }
